@@ -1,0 +1,54 @@
+"""xsmall: small, right, labelled data from millions of X-ray area-detector frames.
+
+The public names are imported on first use, so that ``import xsmall`` costs no more than ``import xarray``.
+"""
+
+import importlib
+from typing import Any
+
+from xsmall.accessor import SdDataArray, SdDataset
+
+__version__ = "0.1.0"
+
+_PUBLIC: dict[str, str] = {
+    # entry points
+    "open_run": "xsmall.io.run",
+    "save": "xsmall.io.store",
+    "simulate": "xsmall.simulation",
+    # value types
+    "Geometry": "xsmall.detector.geometry",
+    "Beam": "xsmall.detector.beam",
+    "Box": "xsmall.reductions.roi",
+    "Reason": "xsmall.vocabulary",
+    # records
+    "roi": "xsmall.reductions.roi",
+    "azint": "xsmall.reductions.azint",
+    "droplet": "xsmall.reductions.droplet",
+    "projection": "xsmall.reductions.projection",
+    "autocorrelation": "xsmall.reductions.autocorrelation",
+    # bins of cubes
+    "bins": "xsmall.cube.bins",
+    "edges": "xsmall.cube.bins",
+    "steps": "xsmall.cube.bins",
+    "quantiles": "xsmall.cube.bins",
+    "categories": "xsmall.cube.bins",
+    # errors
+    "XsmallError": "xsmall.errors",
+}
+"""The one list of public names, each with the module it lives in."""
+
+__all__ = [*sorted(_PUBLIC), "SdDataArray", "SdDataset", "__version__"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        module = _PUBLIC[name]
+    except KeyError:
+        raise AttributeError(f"module 'xsmall' has no attribute {name!r}") from None
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""Cubes: bins, moments, merging."""

@@ -1,0 +1,1 @@
+"""Value objects of a detector: geometry, beam, masks, constants. Frozen, small, hashable."""

@@ -1,0 +1,74 @@
+"""Exceptions of xsmall: one base, a few leaves, one form of message.
+
+Every message says what was found, what was expected and what to type. Build it with the
+keywords of :class:`XsmallError`, so that no part is forgotten.
+"""
+
+__all__ = [
+    "CalibrationError",
+    "DataError",
+    "FileFormatError",
+    "GeometryError",
+    "MissingDependency",
+    "ParameterError",
+    "PlanError",
+    "XsmallError",
+]
+
+
+class XsmallError(ValueError):
+    """Base of every exception that xsmall raises on purpose.
+
+    Parameters
+    ----------
+    what
+        One line: the thing that is wrong.
+    found, expected, fix
+        What was found, what was expected, what to type instead. Each becomes a line of its own.
+    """
+
+    def __init__(self, what: str, *, found: object = None, expected: object = None, fix: str | None = None) -> None:
+        lines = [what]
+        if found is not None:
+            lines.append(f"  found:    {found}")
+        if expected is not None:
+            lines.append(f"  expected: {expected}")
+        if fix is not None:
+            lines.append(f"  do this:  {fix}")
+        super().__init__("\n".join(lines))
+
+
+class ParameterError(XsmallError):
+    """An argument that cannot be meant: wrong range, wrong order, wrong unit, unknown name."""
+
+
+class DataError(XsmallError):
+    """Data that do not have the dims, shape, dtype or coordinates that the call needs."""
+
+
+class GeometryError(XsmallError):
+    """A geometry that is missing, malformed or of another detector."""
+
+
+class CalibrationError(XsmallError):
+    """Constants that are missing, malformed or of another detector."""
+
+
+class FileFormatError(XsmallError):
+    """A file that cannot be read as what it is said to be; the message names path and offset."""
+
+
+class PlanError(XsmallError):
+    """A computation that would not fit into the memory it may use."""
+
+
+class MissingDependency(XsmallError, ImportError):
+    """An optional package is not installed; the message names the extra that brings it."""
+
+    @classmethod
+    def of(cls, package: str, extra: str, purpose: str) -> "MissingDependency":
+        """Build the error for ``package``, which ``pip install 'xsmall[extra]'`` brings."""
+        return cls(
+            f"{purpose} needs the package {package!r}, which is not installed",
+            fix=f"python -m pip install 'xsmall[{extra}]'",
+        )

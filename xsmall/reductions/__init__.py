@@ -1,0 +1,1 @@
+"""Labelled functions and records, one file each: the public API on arrays."""

@@ -1,0 +1,188 @@
+"""The words of xsmall: names of dims, coordinates and variables, units, reasons.
+
+No other file spells these strings. A name says what the thing is in the terms of the field; one word for one thing.
+"""
+
+from collections.abc import Mapping
+from enum import IntFlag
+from types import MappingProxyType
+from typing import Final
+
+# ---- dims -----------------------------------------------------------------------------------------------------
+EVENT: Final = "event"
+SEGMENT: Final = "segment"
+ROW: Final = "row"
+COLUMN: Final = "column"
+PIXEL_DIMS: Final = (SEGMENT, ROW, COLUMN)
+FRAME_DIMS: Final = (EVENT, *PIXEL_DIMS)
+
+ROI: Final = "roi"
+Q: Final = "q"
+TWO_THETA: Final = "two_theta"
+RADIUS: Final = "radius"
+AZIMUTH: Final = "azimuth"
+DROPLET: Final = "droplet"
+LAG_ROW: Final = "lag_row"
+LAG_COLUMN: Final = "lag_column"
+IMAGE_Y: Final = "image_y"
+IMAGE_X: Final = "image_x"
+GAIN_STAGE: Final = "gain_stage"
+BIN_EDGE: Final = "bin_edge"  # the two borders of a bin, in CF bounds
+
+# ---- coordinates of events ----------------------------------------------------------------------------------
+TIMESTAMP: Final = "timestamp"  # the index of `event`
+PRESENT: Final = "present"  # (event, segment), bool
+DAMAGE: Final = "damage"  # (event, segment), bits of the source
+
+# ---- variables of events ------------------------------------------------------------------------------------
+I0: Final = "i0"
+LASER_ON: Final = "laser_on"
+XRAY_ON: Final = "xray_on"
+DELAY: Final = "delay"
+TT_POSITION: Final = "tt_position"
+TT_AMPLITUDE: Final = "tt_amplitude"
+TT_FWHM: Final = "tt_fwhm"
+STEP: Final = "step"
+SCAN_PREFIX: Final = "scan_"  # scan_<motor>
+
+# ---- nodes and variables of a run -----------------------------------------------------------------------------
+RAW: Final = "raw"
+EVENTS_NODE: Final = "events"  # the node of the event variables
+CONFIG_NODE: Final = "config"  # child of a detector's node: its configuration
+
+# ---- coordinates of pixels ----------------------------------------------------------------------------------
+GEOMETRY: Final = "geometry"  # scalar: token as value, the rule as JSON in attrs[RULE]
+RULE: Final = "rule"
+X: Final = "x"
+Y: Final = "y"
+Z: Final = "z"
+POSITION: Final = (X, Y, Z)
+
+# ---- beam ---------------------------------------------------------------------------------------------------
+PHOTON_ENERGY: Final = "photon_energy"
+DISTANCE: Final = "distance"
+CENTER_X: Final = "center_x"
+CENTER_Y: Final = "center_y"
+TILT_X: Final = "tilt_x"
+TILT_Y: Final = "tilt_y"
+TILT_Z: Final = "tilt_z"
+
+# ---- derived per pixel --------------------------------------------------------------------------------------
+SOLID_ANGLE: Final = "solid_angle"
+POLARIZATION: Final = "polarization"
+AREA: Final = "area"
+
+# ---- constants ----------------------------------------------------------------------------------------------
+PEDESTAL: Final = "pedestal"
+NOISE: Final = "noise"
+GAIN: Final = "gain"
+OFFSET: Final = "offset"
+STATUS: Final = "status"
+DETECTOR_TYPE: Final = "detector_type"  # attribute of raw and of constants
+GAIN_CONTROL: Final = "gain_control"  # (segment, row, column) configuration bits that select the gain range of a pixel
+
+# ---- results ------------------------------------------------------------------------------------------------
+SUM: Final = "sum"
+MEAN: Final = "mean"
+MAX: Final = "max"
+COM_ROW: Final = "com_row"
+COM_COLUMN: Final = "com_column"
+N_VALID: Final = "n_valid"
+INTENSITY: Final = "intensity"
+PROJECTION: Final = "projection"
+N_DROPLETS: Final = "n_droplets"
+N_PIXELS: Final = "n_pixels"
+AUTOCORRELATION: Final = "autocorrelation"
+COUNT: Final = "count"
+COUNT_SUFFIX: Final = "_count"
+STD_SUFFIX: Final = "_std"
+STDERR_SUFFIX: Final = "_stderr"
+VARIANCE_SUFFIX: Final = "_variance"
+BOUNDS_SUFFIX: Final = "_bounds"
+
+# ---- attributes ---------------------------------------------------------------------------------------------
+UNITS: Final = "units"
+LONG_NAME: Final = "long_name"
+PROVENANCE: Final = "xsmall_provenance"  # JSON on every stored result
+LAYOUT: Final = "xsmall_layout"  # name and number of the layout of a stored file
+
+# ---- units (CF, UDUNITS spelling) -----------------------------------------------------------------------------
+METRE: Final = "m"
+DEGREE: Final = "degree"
+INVERSE_ANGSTROM: Final = "angstrom-1"
+STERADIAN: Final = "sr"
+ELECTRONVOLT: Final = "eV"
+KILOELECTRONVOLT: Final = "keV"
+PHOTON: Final = "photon"
+ADU: Final = "ADU"
+PICOSECOND: Final = "ps"
+DIMENSIONLESS: Final = "1"
+
+UNITS_OF: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        X: METRE,
+        Y: METRE,
+        Z: METRE,
+        DISTANCE: METRE,
+        CENTER_X: METRE,
+        CENTER_Y: METRE,
+        RADIUS: METRE,
+        IMAGE_X: METRE,
+        IMAGE_Y: METRE,
+        AZIMUTH: DEGREE,
+        TWO_THETA: DEGREE,
+        TILT_X: DEGREE,
+        TILT_Y: DEGREE,
+        TILT_Z: DEGREE,
+        Q: INVERSE_ANGSTROM,
+        SOLID_ANGLE: STERADIAN,
+        POLARIZATION: DIMENSIONLESS,
+        AREA: "m2",
+        PHOTON_ENERGY: ELECTRONVOLT,
+        DELAY: PICOSECOND,
+        TT_POSITION: PICOSECOND,
+        TT_FWHM: PICOSECOND,
+        TT_AMPLITUDE: DIMENSIONLESS,
+        PEDESTAL: ADU,
+        NOISE: ADU,
+        OFFSET: ADU,
+        GAIN: "ADU/keV",
+        N_VALID: DIMENSIONLESS,
+        N_PIXELS: DIMENSIONLESS,
+        N_DROPLETS: DIMENSIONLESS,
+        COUNT: DIMENSIONLESS,
+    }
+)
+"""The unit of every name whose unit does not depend on the data."""
+
+
+class Reason(IntFlag):
+    """Why a pixel is not to be trusted, one bit each; 0 means nothing is held against it.
+
+    Bits 0 to 15 hold for the whole run, bits from 16 for one event.
+    """
+
+    DEAD = 1 << 0
+    HOT = 1 << 1
+    NOISY = 1 << 2
+    OTHER_STATUS = 1 << 3
+    EDGE = 1 << 4
+    CENTRAL = 1 << 5
+    UNBONDED = 1 << 6
+    UNBONDED_NEIGHBOUR = 1 << 7
+    NEIGHBOUR_OF_BAD = 1 << 8
+    USER = 1 << 9
+    SHADOW = 1 << 10
+    BAD_GAIN_CODE = 1 << 16
+    SATURATED = 1 << 17
+    NEAR_SWITCHING = 1 << 18
+    GAIN_STAGE_STATUS = 1 << 19
+    MEMORY_CELL_STATUS = 1 << 20
+    MISSING = 1 << 21
+    DAMAGED = 1 << 22
+    NOT_FINITE = 1 << 23
+
+
+def reason_names(reasons: int) -> tuple[str, ...]:
+    """Names of the bits that are set in ``reasons``, in lower case, lowest bit first."""
+    return tuple(str(r.name).lower() for r in Reason if reasons & r)
