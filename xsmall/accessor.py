@@ -1,21 +1,176 @@
-"""The ``.sd`` accessors: one-line doors to the labelled functions. They keep no state and import inside the methods."""
+"""The ``.sd`` accessors: one-line doors to the labelled functions.
+
+They keep no state, check nothing when made, and import what they need on use, so that ``import xsmall`` stays light.
+Signature and text of a method are those of the function behind it.
+"""
 
 from __future__ import annotations
 
+import functools
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
 import xarray as xr
+
+from xsmall.vocabulary import DETECTOR_TYPE, EVENT, FRAME_DIMS, GEOMETRY, PHOTON_ENERGY, PRESENT, UNITS, X
+
+
+class _Door:
+    """A method that calls ``function(obj, ...)`` of a module that is imported on first use."""
+
+    def __init__(self, place: str) -> None:
+        self._module, self._function = place.split(":")
+
+    def _load(self) -> Callable[..., Any]:
+        function: Callable[..., Any] = getattr(importlib.import_module(self._module), self._function)
+        return function
+
+    def _bind(self, obj: Any) -> Callable[..., Any]:
+        function = self._load()
+
+        @functools.wraps(function)
+        def method(*args: Any, **kwargs: Any) -> Any:
+            return function(obj, *args, **kwargs)
+
+        signature = inspect.signature(function)
+        method.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])  # type: ignore[attr-defined]
+        return method
+
+    def __get__(self, accessor: Any, owner: type) -> Callable[..., Any]:
+        return self._load() if accessor is None else self._bind(accessor._obj)
+
+
+class _RecordDoor(_Door):
+    """A method that reduces with the record that ``function(...)`` of a module makes."""
+
+    def _bind(self, obj: Any) -> Callable[..., Any]:
+        function = self._load()
+
+        @functools.wraps(function)
+        def method(*args: Any, **kwargs: Any) -> Any:
+            from xsmall.reductions.reduce import apply
+
+            return apply(obj, function(*args, **kwargs))
+
+        return method
+
+
+class _Accessor:
+    """What both accessors share: the object, and the list of doors."""
+
+    def __init__(self, obj: Any) -> None:
+        self._obj = obj
+
+    @classmethod
+    def _doors(cls) -> list[str]:
+        return [name for base in cls.__mro__ for name, value in vars(base).items() if isinstance(value, _Door)]
 
 
 @xr.register_dataarray_accessor("sd")
-class SdDataArray:
-    """Detector methods of a DataArray (event, segment, row, column)."""
+class SdDataArray(_Accessor):
+    """Detector methods of a DataArray (event, segment, row, column); its repr says what it sees and could do."""
 
-    def __init__(self, obj: xr.DataArray) -> None:
-        self._obj = obj
+    assign_geometry = _Door("xsmall.reductions.pixels:assign_geometry")
+    assign_beam = _Door("xsmall.reductions.pixels:assign_beam")
+    pixel = _Door("xsmall.reductions.pixels:pixel")
+    calibrate = _Door("xsmall.reductions.calibrate:calibrate")
+
+    reduce = _Door("xsmall.reductions.reduce:reduce")
+    roi = _RecordDoor("xsmall.reductions.roi:roi")
+    azint = _RecordDoor("xsmall.reductions.azint:azint")
+    droplet = _RecordDoor("xsmall.reductions.droplet:droplet")
+    projection = _RecordDoor("xsmall.reductions.projection:projection")
+    autocorrelation = _RecordDoor("xsmall.reductions.autocorrelation:autocorrelation")
+
+    average = _Door("xsmall.cube.cube:average")
+    save = _Door("xsmall.io.store:save")
+
+    def __repr__(self) -> str:
+        return describe_frames(self._obj, self._doors())
 
 
 @xr.register_dataset_accessor("sd")
-class SdDataset:
-    """Methods of a Dataset of small data."""
+class SdDataset(_Accessor):
+    """Methods of a Dataset of small data or of a cube; its repr says what it sees and could do."""
 
-    def __init__(self, obj: xr.Dataset) -> None:
-        self._obj = obj
+    cube = _Door("xsmall.cube.cube:cube")
+    difference = _Door("xsmall.cube.cube:difference")
+    save = _Door("xsmall.io.store:save")
+
+    def __repr__(self) -> str:
+        return describe_small(self._obj, self._doors())
+
+
+def describe_frames(obj: xr.DataArray, methods: list[str]) -> str:
+    """Say in a few lines what ``.sd`` sees on an array and what it could do; computes nothing."""
+    lines = [f"<xsmall .sd of {obj.name or 'a DataArray'}>"]
+    if obj.dims == FRAME_DIMS:
+        n, segments, rows, columns = obj.shape
+        lines.append(
+            f"  frames:   {n} events of {segments} x {rows} x {columns} pixels, {obj.dtype}, {_size(obj.nbytes)}"
+        )
+    else:
+        lines.append(f"  frames:   no, dims are {obj.dims}; reductions need {FRAME_DIMS}")
+    lines.append(f"  data:     {_laziness(obj)}")
+    lines.append(f"  detector: {obj.attrs.get(DETECTOR_TYPE, 'not said')}, values in {obj.attrs.get(UNITS, 'no unit')}")
+    if PRESENT in obj.coords:
+        lines.append(f"  present:  {_presence(obj)}")
+    has_geometry = GEOMETRY in obj.coords
+    lines.append(
+        f"  geometry: {_geometry(obj) if has_geometry else 'none: .sd.assign_geometry(xs.Geometry.from_psana(path))'}"
+    )
+    lines.append(f"  beam:     {_beam(obj)}")
+    lines.append(f"  can:      {', '.join(methods)}")
+    return "\n".join(lines)
+
+
+def describe_small(obj: xr.Dataset, methods: list[str]) -> str:
+    """Say in a few lines what ``.sd`` sees on a Dataset and what it could do; computes nothing."""
+    per_event = [str(v) for v in obj.data_vars if EVENT in obj[v].dims]
+    lines = ["<xsmall .sd of a Dataset>"]
+    if per_event:
+        scalars = [str(v) for v in obj.variables if obj[v].dims == (EVENT,)]
+        lines.append(f"  small data: {obj.sizes[EVENT]} events, {len(per_event)} variables")
+        lines.append(f"  bins may be made of: {', '.join(sorted(scalars)) or 'nothing: no variable over event alone'}")
+    else:
+        lines.append(f"  no dim {EVENT!r}: a cube or averages over {dict(obj.sizes)}")
+    lines.append(f"  can:        {', '.join(methods)}")
+    return "\n".join(lines)
+
+
+def _size(nbytes: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if nbytes < 1000:
+            return f"{nbytes:.3g} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:.3g} TB"
+
+
+def _laziness(obj: xr.DataArray) -> str:
+    if obj.chunks is None:
+        return "in memory or not chunked; results come at once"
+    return f"lazy, {len(obj.chunks[0])} chunks of up to {max(obj.chunks[0], default=0)} along {obj.dims[0]}"
+
+
+def _presence(obj: xr.DataArray) -> str:
+    present = obj.coords[PRESENT]
+    if present.chunks is not None:
+        return "known when computed"
+    absent = int((~present.values.astype(bool)).sum())
+    return "every segment in every event" if absent == 0 else f"{absent} of {present.size} segments are missing"
+
+
+def _geometry(obj: xr.DataArray) -> str:
+    detail = f"{obj.coords[GEOMETRY].attrs.get('name', 'known')}"
+    return detail if X in obj.coords else f"{detail} (no pixel coordinates here)"
+
+
+def _beam(obj: xr.DataArray) -> str:
+    if PHOTON_ENERGY not in obj.coords:
+        return "none: .sd.assign_beam(photon_energy=9500, distance=0.1) gives q and two_theta"
+    energy = obj.coords[PHOTON_ENERGY]
+    if energy.size != 1 or energy.chunks is not None:
+        return "photon energy per event"
+    return f"photon energy {float(energy):.6g} {energy.attrs.get(UNITS, 'eV')}"

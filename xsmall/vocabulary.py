@@ -103,6 +103,8 @@ BOUNDS_SUFFIX: Final = "_bounds"
 # ---- attributes ---------------------------------------------------------------------------------------------
 UNITS: Final = "units"
 LONG_NAME: Final = "long_name"
+SOURCE: Final = "source"  # where the data were read from
+PARAMETERS: Final = "parameters"  # JSON of what a result was made with
 PROVENANCE: Final = "xsmall_provenance"  # JSON on every stored result
 LAYOUT: Final = "xsmall_layout"  # name and number of the layout of a stored file
 

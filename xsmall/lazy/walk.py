@@ -1,0 +1,204 @@
+"""The engine: one pass over blocks of events for any number of records.
+
+A block of events is read in batches of whole chunks; a batch goes through the transform and all reducers four events
+and one segment at a time, which is what stays in the cache. Raw frames are read and calibrated once, however many
+records share them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+from dask.delayed import Delayed
+
+from xsmall.lazy.block import Batch, Unopened, event_blocks, is_in_memory, unopened_blocks
+from xsmall.lazy.record import GROUP, Frames, Output, Record
+from xsmall.lazy.transform import (
+    Cast,
+    FloatFrames,
+    Transform,
+    all_present,
+    as_delayed,
+    origin_of,
+    presence_blocks,
+)
+
+Results = dict[tuple[str, str], npt.NDArray[Any]]
+"""Arrays (event, ...) by the name of the record and of its variable."""
+
+
+class Job:
+    """Records, frames and transform of one pass. Opaque to dask, which would take a dataclass apart."""
+
+    __slots__ = ("frames", "records", "transform")
+
+    def __init__(self, records: Mapping[str, Record], frames: Frames, transform: Transform) -> None:
+        self.records = dict(records)
+        self.frames = frames
+        self.transform = transform
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Job, (self.records, self.frames, self.transform)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a pass reads: frames, which segments are there, and the transform that makes them floats."""
+
+    frames: npt.NDArray[Any] | da.Array
+    present: npt.NDArray[np.bool_] | None
+    transform: Transform | Delayed
+
+    @classmethod
+    def of(
+        cls, data: npt.NDArray[Any] | da.Array, present: npt.NDArray[np.bool_] | None, dtype: np.dtype[Any]
+    ) -> Source:
+        """Find what to read for ``data``: its raw origin where it is the untouched result of a transform."""
+        origin = None if isinstance(data, da.Array) and is_in_memory(data) else origin_of(data)
+        if origin is not None:
+            return cls(origin.raw, origin.present, origin.transform)
+        return cls(data, present, Cast(dtype))
+
+
+def float_segments(
+    batch: Batch, transform: Transform, buffer: FloatFrames
+) -> Iterator[tuple[int, int, int, FloatFrames]]:
+    """Walk a batch by groups of events and by segments.
+
+    Yields (first event of the group, events in it, segment, frames (k, row, column)). The frames are ``buffer`` or a
+    view of the batch: good until the next step, not to be written to.
+    """
+    raw, present = batch
+    ready = isinstance(transform, Cast) and raw.dtype == transform.dtype and present is None
+    here = all_present(present, raw.shape[0], raw.shape[1])
+    for start in range(0, raw.shape[0], GROUP):
+        group = slice(start, min(start + GROUP, raw.shape[0]))
+        k = group.stop - group.start
+        for s in range(raw.shape[1]):
+            if ready:
+                yield start, k, s, raw[group, s]
+            else:
+                transform.apply(s, raw[group, s], here[group, s], buffer[:k])
+                yield start, k, s, buffer[:k]
+
+
+def reduce_batches(batches: Iterable[Batch], job: Job) -> Results:
+    """Reduce the frames of some batches, in order, with every record of the job."""
+    frames = job.frames
+    reducers = {name: record.reducer(frames) for name, record in job.records.items()}
+    outputs = {name: record.outputs(frames) for name, record in job.records.items()}
+    pieces: dict[tuple[str, str], list[npt.NDArray[Any]]] = {
+        (name, variable): [] for name, variables in outputs.items() for variable in variables
+    }
+    buffer = np.empty((GROUP, *frames.shape[1:]), dtype=job.transform.dtype)
+    last = frames.shape[0] - 1
+    for batch in batches:
+        for _, k, s, stack in float_segments(batch, job.transform, buffer):
+            for name, reducer in reducers.items():
+                if s == 0:
+                    reducer.begin(k)
+                reducer.add(s, stack)
+                if s == last:
+                    for variable, values in reducer.end().items():
+                        pieces[name, variable].append(values)
+    return {
+        (name, variable): _join(pieces[name, variable], output)
+        for name, variables in outputs.items()
+        for variable, output in variables.items()
+    }
+
+
+def _join(pieces: list[npt.NDArray[Any]], output: Output) -> npt.NDArray[Any]:
+    empty = np.empty((0, *output.shape), dtype=output.dtype)
+    return np.concatenate([empty, *pieces]).astype(output.dtype, copy=False)
+
+
+def run_records(source: Source, records: Mapping[str, Record], frames: Frames) -> dict[tuple[str, str], Any]:
+    """Run records over a source in one pass: at once for NumPy frames, lazily for dask.
+
+    Returns the arrays (event, ...) of each (record, variable), NumPy or dask.
+    """
+    outputs = {
+        (name, variable): output
+        for name, record in records.items()
+        for variable, output in record.outputs(frames).items()
+    }
+    if not isinstance(source.frames, da.Array):
+        transform = source.transform.compute() if isinstance(source.transform, Delayed) else source.transform
+        return dict(reduce_batches([(source.frames, source.present)], Job(records, frames, transform)))
+    token = dask.base.tokenize(source.frames.name, source.present, dict(records), frames, _key(source.transform))
+    transform = as_delayed(source.transform, "transform")
+    job = dask.delayed(Job, pure=True)(
+        dask.delayed(dict(records), name=f"records-{token}", traverse=False),
+        dask.delayed(frames, name=f"frames-{token}", traverse=False),
+        transform,
+        dask_key_name=f"job-{token}",
+    )
+    packed, sizes = _map_blocks(source, job, token)
+    return {
+        (name, variable): da.map_blocks(
+            _pick,
+            packed,
+            key=(name, variable),
+            dtype=output.dtype,
+            chunks=(sizes, *((n,) for n in output.shape)),
+            new_axis=list(range(1, 1 + len(output.shape))),
+            meta=np.empty((0,) * (1 + len(output.shape)), dtype=output.dtype),
+            name=f"{name}-{variable}-{token}",
+        )
+        for (name, variable), output in outputs.items()
+    }
+
+
+def _map_blocks(source: Source, job: Delayed, token: str) -> tuple[da.Array, tuple[int, ...]]:
+    """Map the pass over blocks of events; each chunk of the result is a :data:`Results`."""
+    array = source.frames
+    if is_in_memory(array):
+        whole = array.rechunk({1: -1, 2: -1, 3: -1})
+        sizes = whole.chunks[0]
+        present = presence_blocks(source.present, sizes, f"present-{token}")[:, None, None, None]
+        packed = da.map_blocks(
+            _run_chunk,
+            whole,
+            present,
+            job=job,
+            dtype=object,
+            drop_axis=[1, 2, 3],
+            chunks=((1,) * len(sizes),),
+            meta=np.empty(0, dtype=object),
+            name=f"pass-{token}",
+        )
+        return packed, sizes
+    blocks = event_blocks(array.chunks[0]) or [(0, 0)]
+    packed = da.map_blocks(
+        _run_block,
+        unopened_blocks(array, source.present, blocks, f"blocks-{token}"),
+        job=job,
+        dtype=object,
+        meta=np.empty(0, dtype=object),
+        name=f"pass-{token}",
+    )
+    return packed, tuple(stop - start for start, stop in blocks)
+
+
+def _run_block(cell: npt.NDArray[np.object_], *, job: Job) -> Results:
+    block: Unopened = cell.item()
+    return reduce_batches(block.batches(), job)
+
+
+def _run_chunk(raw: npt.NDArray[Any], present: npt.NDArray[np.object_], *, job: Job) -> Results:
+    return reduce_batches([(raw, present.item())], job)
+
+
+def _pick(packed: Results, *, key: tuple[str, str]) -> npt.NDArray[Any]:
+    return packed[key]
+
+
+def _key(transform: Transform | Delayed) -> object:
+    return transform.key if isinstance(transform, Delayed) else transform

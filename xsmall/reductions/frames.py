@@ -1,0 +1,83 @@
+"""From a labelled array to what the engine needs: checks of dims, labels, presence, geometry and beam."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from xsmall.errors import DataError
+from xsmall.lazy.record import Frames
+from xsmall.reductions.pixels import beam_of, geometry_of
+from xsmall.vocabulary import COLUMN, EVENT, FRAME_DIMS, PIXEL_DIMS, PRESENT, ROW, SEGMENT, UNITS
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+
+def check_frames(obj: xr.DataArray) -> None:
+    """Raise unless ``obj`` is numbers over (event, segment, row, column)."""
+    if obj.dims != FRAME_DIMS:
+        missing = [d for d in FRAME_DIMS if d not in obj.dims]
+        if set(obj.dims) == set(FRAME_DIMS):
+            fix = f".transpose({', '.join(map(repr, FRAME_DIMS))})"
+        elif missing:
+            fix = f"keep the dim: .isel({missing[0]}=[0]) rather than .isel({missing[0]}=0); or .expand_dims({missing!r})"
+        else:
+            fix = "reduce the extra dims first"
+        raise DataError(
+            "these are not detector frames", found=f"dims {obj.dims}", expected=f"dims {FRAME_DIMS}", fix=fix
+        )
+    if 0 in (obj.sizes[d] for d in PIXEL_DIMS):
+        raise DataError(
+            "these frames have no pixels",
+            found=f"sizes {dict(obj.sizes)}",
+            expected="at least one segment, row and column",
+            fix="check the slice that was taken: labels start at 0 and stops are excluded",
+        )
+    if obj.dtype.kind not in "fiu":
+        raise DataError(
+            "frames have to be numbers",
+            found=f"dtype {obj.dtype}",
+            expected="an integer or floating dtype",
+            fix="mask.astype('uint8') makes frames of a mask",
+        )
+
+
+def labels(obj: xr.DataArray, dim: str) -> tuple[int, ...]:
+    """Integer labels along a pixel dim: the coordinate, or 0, 1, 2 ... where there is none."""
+    if dim not in obj.coords:
+        return tuple(range(obj.sizes[dim]))
+    return tuple(int(v) for v in obj.coords[dim].values)
+
+
+def presence(obj: xr.DataArray) -> npt.NDArray[np.bool_] | None:
+    """Which segments are there (event, segment); None where all are or nothing is said."""
+    if PRESENT not in obj.coords:
+        return None
+    values = np.ascontiguousarray(obj.coords[PRESENT].transpose(EVENT, SEGMENT).values, dtype=bool)
+    return None if values.all() else values
+
+
+def frames_of(obj: xr.DataArray, dtype: np.dtype[Any]) -> Frames:
+    """Describe the frames of ``obj`` to the engine; reducers will be handed ``dtype``."""
+    return Frames(
+        segment=labels(obj, SEGMENT),
+        row=labels(obj, ROW),
+        column=labels(obj, COLUMN),
+        dtype=dtype,
+        units=obj.attrs.get(UNITS),
+        geometry=geometry_of(obj),
+        beam=beam_of(obj),
+    )
+
+
+def data_of(obj: xr.DataArray) -> npt.NDArray[Any] | da.Array:
+    """The NumPy or dask array inside, without loading anything; other lazy arrays become dask with one chunk."""
+    import dask.array as da
+
+    if isinstance(obj.variable._data, np.ndarray | da.Array):
+        return obj.variable._data
+    return obj.chunk().data

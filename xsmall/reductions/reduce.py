@@ -1,0 +1,141 @@
+"""Reduce frames with one record or many, in one pass."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xsmall.errors import ParameterError
+from xsmall.lazy.record import Output, Record
+from xsmall.lazy.transform import float_dtype
+from xsmall.lazy.walk import Source, run_records
+from xsmall.reductions.frames import check_frames, data_of, frames_of, presence
+from xsmall.vocabulary import EVENT, PARAMETERS, PIXEL_DIMS, SOURCE
+
+
+def reduce(obj: xr.DataArray, records: Mapping[str, Record]) -> xr.Dataset:
+    """Reduce frames with several records in one pass over them.
+
+    Parameters
+    ----------
+    obj
+        Frames (event, segment, row, column): raw, calibrated, or any floats; NaN is skipped.
+    records
+        The reductions by the name that prefixes their variables, such as ``{"waxs": xs.azint(bins=500)}``.
+
+    Returns
+    -------
+    One flat Dataset over ``event``: each record's variables, prefixed ``<name>_``, lazy where the frames are. A dim
+    that two records label differently is prefixed too. Coordinates of events and scalars stay.
+
+    Raises
+    ------
+    DataError
+        Frames of other dims or dtype.
+    ParameterError
+        No record, something that is not a record, or arguments of a record that cannot be meant.
+
+    Notes
+    -----
+    Cost: raw chunks are read and calibrated once, however many records there are. Frames that are the untouched
+    result of ``calibrate`` are calibrated inside the pass, segment by segment, and never held as floats.
+
+    Examples
+    --------
+    >>> import xsmall as xs
+    >>> sim = xs.simulate(8, shape=(2, 32, 64), seed=1)
+    >>> cal = sim.run["jungfrau"]["raw"].sd.calibrate(sim.constants)
+    >>> small = cal.sd.reduce({"spot": xs.roi(xs.Box(segment=0, row=(4, 12), column=(8, 24)))})
+    >>> small["spot_sum"].dims
+    ('event', 'roi')
+    """
+    _check_records(records)
+    check_frames(obj)
+    frames = frames_of(obj, float_dtype(obj.dtype))
+    described = {name: record.outputs(frames) for name, record in records.items()}  # raises before anything else
+    coords = {name: dict(record.coords(frames)) for name, record in records.items()}
+    source = Source.of(data_of(obj), presence(obj), frames.dtype)
+    arrays = run_records(source, records, frames)
+    renamed = _clashing_dims(described, coords)
+    variables: dict[str, xr.Variable] = {}
+    labels: dict[str, xr.Variable] = {}
+    for name, outputs in described.items():
+        for variable, output in outputs.items():
+            dims = (EVENT, *(renamed.get((name, d), d) for d in output.dims))
+            variables[f"{name}_{variable}"] = xr.Variable(dims, arrays[name, variable], dict(output.attrs))
+        for key, label in coords[name].items():
+            dims = tuple(renamed.get((name, str(d)), str(d)) for d in label.dims)
+            labels[renamed.get((name, key), key)] = xr.Variable(dims, label.data, label.attrs)
+    return _dataset(obj, variables, labels, records)
+
+
+def apply(obj: xr.DataArray, record: Record) -> xr.Dataset:
+    """Reduce frames with one record: as :func:`reduce`, the variables under their own names.
+
+    Examples
+    --------
+    >>> import xsmall as xs
+    >>> sim = xs.simulate(4, shape=(1, 16, 32), seed=1)
+    >>> sorted(xs.apply(sim.run["jungfrau"]["raw"], xs.projection("row")))
+    ['n_valid', 'projection']
+    """
+    small = reduce(obj, {record.name: record})
+    prefix = f"{record.name}_"
+    return small.rename({v: str(v).removeprefix(prefix) for v in small.data_vars})
+
+
+def _check_records(records: Mapping[str, Record]) -> None:
+    if not isinstance(records, Mapping) or not records:
+        raise ParameterError(
+            "reduce needs records by name",
+            found=repr(records)[:80],
+            expected="a mapping of names to records",
+            fix='.sd.reduce({"waxs": xs.azint(bins=500)})',
+        )
+    for name, record in records.items():
+        if not isinstance(record, Record):
+            raise ParameterError(
+                f"{name!r} is not a record",
+                found=type(record).__name__,
+                expected="what xs.roi(...), xs.azint(...), xs.droplet(...) ... return",
+                fix=f'{{"{name}": xs.azint(bins=500)}}',
+            )
+
+
+def _clashing_dims(
+    described: Mapping[str, Mapping[str, Output]], coords: Mapping[str, Mapping[str, xr.Variable]]
+) -> dict[tuple[str, str], str]:
+    """New names of the dims that two records size or label differently."""
+    seen: dict[str, list[tuple[str, int, xr.Variable | None]]] = {}
+    for name, outputs in described.items():
+        sizes = {d: n for o in outputs.values() for d, n in zip(o.dims, o.shape, strict=True)}
+        for dim, size in sizes.items():
+            seen.setdefault(dim, []).append((name, size, coords[name].get(dim)))
+    renamed = {}
+    for dim, uses in seen.items():
+        _, size, label = uses[0]
+        if any(n != size or not _same_label(label, other) for _, n, other in uses[1:]):
+            for name, _, _ in uses:
+                renamed[name, dim] = f"{name}_{dim}"
+                renamed.update({(name, k): f"{name}_{k}" for k, v in coords[name].items() if dim in v.dims})
+    return renamed
+
+
+def _same_label(a: xr.Variable | None, b: xr.Variable | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return bool(np.array_equal(a.values, b.values))
+
+
+def _dataset(
+    obj: xr.DataArray, variables: dict[str, xr.Variable], labels: dict[str, xr.Variable], records: Mapping[str, Record]
+) -> xr.Dataset:
+    kept = obj.coords.to_dataset().drop_vars([c for c in obj.coords if set(obj[c].dims) & set(PIXEL_DIMS)])
+    out = kept.assign_coords(labels).assign(variables)
+    history: dict[str, Any] = {name: repr(record) for name, record in records.items()}
+    out.attrs = {**{k: v for k, v in obj.attrs.items() if k == SOURCE}, PARAMETERS: json.dumps(history)}
+    return out
