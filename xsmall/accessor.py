@@ -93,7 +93,14 @@ class SdDataArray(_Accessor):
 
 @xr.register_dataset_accessor("sd")
 class SdDataset(_Accessor):
-    """Methods of a Dataset of small data or of a cube; its repr says what it sees and could do."""
+    """Methods of a Dataset: of frames with their variance, of small data, of a cube; its repr says what it sees and could do."""
+
+    reduce = _Door("xsmall.reductions.reduce:reduce")
+    roi = _RecordDoor("xsmall.reductions.roi:roi")
+    azint = _RecordDoor("xsmall.reductions.azint:azint")
+    droplet = _RecordDoor("xsmall.reductions.droplet:droplet")
+    projection = _RecordDoor("xsmall.reductions.projection:projection")
+    autocorrelation = _RecordDoor("xsmall.reductions.autocorrelation:autocorrelation")
 
     cube = _Door("xsmall.cube.cube:cube")
     difference = _Door("xsmall.cube.cube:difference")

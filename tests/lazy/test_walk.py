@@ -44,7 +44,7 @@ class TotalReducer(Reducer):
         self.sum = np.zeros((k, self.n_segments))
         self.n_valid = np.zeros(k, dtype="i8")
 
-    def add(self, s: int, frames: np.ndarray) -> None:
+    def add(self, s: int, frames: np.ndarray, variance: np.ndarray | None = None) -> None:
         self.sum[:, s] = np.nansum(frames, axis=(1, 2), dtype="f8")
         self.n_valid += np.isfinite(frames).sum(axis=(1, 2))
 
@@ -55,7 +55,9 @@ class TotalReducer(Reducer):
 class Halve(Transform):
     dtype = np.dtype("f4")
 
-    def apply(self, s: int, raw: np.ndarray, present: np.ndarray, out: np.ndarray) -> None:
+    def apply(
+        self, s: int, raw: np.ndarray, present: np.ndarray, out: np.ndarray, variance: np.ndarray | None = None
+    ) -> None:
         np.multiply(raw, np.float32(0.5), out=out, casting="unsafe")
         out[~present] = np.nan
 

@@ -7,7 +7,7 @@ not look inside the wrapper, so nothing is read until the task walks it, batch b
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import dask
 import dask.array as da
@@ -23,40 +23,62 @@ MOST_EVENTS = 1024
 FEWEST_TASKS = 64
 """Tasks that a run is cut into as far as its chunks allow, so that all workers have something to do."""
 
-Batch = tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]
-"""Raw frames (event, segment, row, column) and which segments are there (event, segment), None where all are."""
+
+class Batch(NamedTuple):
+    """Frames (event, segment, row, column) that were read together."""
+
+    frames: npt.NDArray[Any]
+    present: npt.NDArray[np.bool_] | None
+    """Which segments are there (event, segment); None where all are."""
+    variance: npt.NDArray[Any] | None = None
+    """Variance of each value, where it is read rather than made by the transform."""
 
 
 class Unopened:
-    """A slice of events of a lazy array (and of its ``present``), opaque to dask.
+    """A slice of events of lazy frames (their presence, their variance), opaque to dask.
 
     Pickling keeps only the part of the graph that the slice needs.
     """
 
-    __slots__ = ("_array", "_present", "_start", "_stop")
+    __slots__ = ("_frames", "_present", "_start", "_stop", "_variance")
 
-    def __init__(self, array: da.Array, present: npt.NDArray[np.bool_] | None, start: int, stop: int) -> None:
-        self._array = array
+    def __init__(
+        self,
+        frames: da.Array,
+        present: npt.NDArray[np.bool_] | None,
+        variance: da.Array | None,
+        start: int,
+        stop: int,
+    ) -> None:
+        self._frames = frames
         self._present = present
+        self._variance = variance
         self._start = start
         self._stop = stop
 
     def __len__(self) -> int:
         return self._stop - self._start
 
+    def _lazy(self) -> tuple[da.Array, ...]:
+        """Cut the frames, and their variance where there is one, down to the slice."""
+        arrays = [self._frames] if self._variance is None else [self._frames, self._variance]
+        lazy: tuple[da.Array, ...] = dask.optimize(*(a[self._start : self._stop] for a in arrays))
+        return lazy
+
     def __reduce__(self) -> tuple[Any, ...]:
-        (array,) = dask.optimize(self._array[self._start : self._stop])
+        frames, *variance = self._lazy()
         present = None if self._present is None else self._present[self._start : self._stop]
-        return Unopened, (array, present, 0, len(self))
+        return Unopened, (frames, present, variance[0] if variance else None, 0, len(self))
 
     def batches(self, limit: int = BATCH_BYTES) -> Iterator[Batch]:
         """Read the events in order, whole chunks at a time, at most ``limit`` bytes unless a chunk is larger."""
-        (array,) = dask.optimize(self._array[self._start : self._stop])
-        bytes_per_event = max(1, array.nbytes // max(1, array.shape[0]))
-        for start, stop in group_chunks(array.chunks[0], max(1, limit // bytes_per_event)):
-            frames = array[start:stop].compute(scheduler="synchronous")
+        lazy = self._lazy()
+        bytes_per_event = max(1, lazy[0].nbytes // max(1, lazy[0].shape[0]))
+        for start, stop in group_chunks(lazy[0].chunks[0], max(1, limit // bytes_per_event)):
+            read = dask.compute(*(a[start:stop] for a in lazy), scheduler="synchronous")
             here = slice(self._start + start, self._start + stop)
-            yield frames, None if self._present is None else self._present[here]
+            present = None if self._present is None else self._present[here]
+            yield Batch(read[0], present, read[1] if len(read) > 1 else None)
 
 
 def group_chunks(chunks: tuple[int, ...], most: int) -> Iterator[tuple[int, int]]:
@@ -81,12 +103,16 @@ def event_blocks(chunks: tuple[int, ...]) -> list[tuple[int, int]]:
 
 
 def unopened_blocks(
-    array: da.Array, present: npt.NDArray[np.bool_] | None, blocks: list[tuple[int, int]], name: str
+    frames: da.Array,
+    present: npt.NDArray[np.bool_] | None,
+    variance: da.Array | None,
+    blocks: list[tuple[int, int]],
+    name: str,
 ) -> da.Array:
     """Make the 1-D dask array of :class:`Unopened` objects, one to a chunk, that tasks are mapped over."""
     cells = np.empty(len(blocks), dtype=object)
     for i, (start, stop) in enumerate(blocks):
-        cells[i] = Unopened(array, present, start, stop)
+        cells[i] = Unopened(frames, present, variance, start, stop)
     return da.from_array(cells, chunks=1, name=name)
 
 

@@ -37,6 +37,8 @@ class Frames:
         CF unit of a pixel's value, or None where the data do not say.
     geometry, beam
         The rule of the pixels' places and the beam, or None where none was assigned.
+    variance
+        Whether reducers are handed the variance of each pixel too, and records return that of their values.
     """
 
     segment: tuple[int, ...]
@@ -46,6 +48,7 @@ class Frames:
     units: str | None = None
     geometry: Geometry | None = None
     beam: Beam | None = None
+    variance: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -76,10 +79,16 @@ class Reducer(ABC):
         """Start a group of ``k`` events."""
 
     @abstractmethod
-    def add(self, s: int, frames: npt.NDArray[np.floating[Any]]) -> None:
+    def add(
+        self,
+        s: int,
+        frames: npt.NDArray[np.floating[Any]],
+        variance: npt.NDArray[np.floating[Any]] | None = None,
+    ) -> None:
         """Take segment ``s`` (a position, not a label) of the group: (k, row, column), NaN where not valid.
 
-        The array is the engine's buffer: it must neither be kept nor written to.
+        ``variance`` is that of each value, of the same shape, and comes when ``Frames.variance`` is set. The arrays
+        are the engine's buffers: they must neither be kept nor written to.
         """
 
     @abstractmethod

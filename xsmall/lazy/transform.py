@@ -30,12 +30,23 @@ class Transform(ABC):
     dtype: np.dtype[Any]
     """What comes out: float32 or float64."""
 
+    knows_variance: bool = False
+    """Whether :meth:`apply` can fill ``variance``."""
+
     @abstractmethod
-    def apply(self, s: int, raw: npt.NDArray[Any], present: npt.NDArray[np.bool_], out: FloatFrames) -> None:
+    def apply(
+        self,
+        s: int,
+        raw: npt.NDArray[Any],
+        present: npt.NDArray[np.bool_],
+        out: FloatFrames,
+        variance: FloatFrames | None = None,
+    ) -> None:
         """Fill ``out`` (k, row, column) from segment ``s`` of ``k`` events; NaN where ``present[k]`` is False.
 
-        The result for one event must not depend on the others, bit for bit. ``raw`` may be read-only, and must not
-        be written to.
+        Where ``variance`` is given it is filled with the variance of each value, in the square of its unit. The
+        result for one event must not depend on the others, bit for bit. ``raw`` may be read-only, and must not be
+        written to.
         """
 
 
@@ -45,9 +56,16 @@ class Cast(Transform):
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self.dtype = dtype
 
-    def apply(self, s: int, raw: npt.NDArray[Any], present: npt.NDArray[np.bool_], out: FloatFrames) -> None:
+    def apply(
+        self,
+        s: int,
+        raw: npt.NDArray[Any],
+        present: npt.NDArray[np.bool_],
+        out: FloatFrames,
+        variance: FloatFrames | None = None,
+    ) -> None:
         """Copy ``raw`` to ``out``."""
-        del s
+        del s, variance
         np.copyto(out, raw, casting="same_kind" if raw.dtype.kind == "f" else "unsafe")
         out[~present] = np.nan
 
@@ -63,14 +81,24 @@ def all_present(present: npt.NDArray[np.bool_] | None, n: int, n_segments: int) 
     return np.ones((n, n_segments), dtype=bool) if present is None else present
 
 
-def transform_stack(raw: npt.NDArray[Any], present: npt.NDArray[np.bool_] | None, transform: Transform) -> FloatFrames:
-    """Transform a stack of whole frames (event, segment, row, column) that are in memory."""
+def transform_stack(
+    raw: npt.NDArray[Any], present: npt.NDArray[np.bool_] | None, transform: Transform, *, variance: bool = False
+) -> FloatFrames:
+    """Transform a stack of whole frames (event, segment, row, column) that are in memory.
+
+    Returns the values, or with ``variance`` the variance of each.
+    """
     here = all_present(present, raw.shape[0], raw.shape[1])
     out = np.empty(raw.shape, dtype=transform.dtype)
+    values = np.empty((GROUP, *raw.shape[2:]), dtype=transform.dtype) if variance else out
     for start in range(0, raw.shape[0], GROUP):
-        group = slice(start, start + GROUP)
+        group = slice(start, min(start + GROUP, raw.shape[0]))
         for s in range(raw.shape[1]):
-            transform.apply(s, raw[group, s], here[group, s], out[group, s])
+            if variance:
+                k = group.stop - group.start
+                transform.apply(s, raw[group, s], here[group, s], values[:k], out[group, s])
+            else:
+                transform.apply(s, raw[group, s], here[group, s], out[group, s])
     return out
 
 
@@ -81,6 +109,13 @@ class Origin:
     raw: da.Array
     present: npt.NDArray[np.bool_] | None
     transform: Transform | Delayed
+    variance: bool
+    """Whether the array is the variance of the values rather than the values."""
+
+    @property
+    def key(self) -> tuple[str, object]:
+        """What two arrays share that came from the same frames by the same transform."""
+        return self.raw.name, self.transform.key if isinstance(self.transform, Delayed) else id(self.transform)
 
 
 _ORIGINS: OrderedDict[str, Origin] = OrderedDict()
@@ -109,6 +144,7 @@ def transform_frames(
     *,
     dtype: np.dtype[Any],
     label: str,
+    variance: bool = False,
 ) -> FloatFrames | da.Array:
     """Apply a transform to frames (event, segment, row, column): at once to NumPy, lazily to dask.
 
@@ -124,24 +160,27 @@ def transform_frames(
         What comes out, known before the transform is built.
     label
         First part of the dask name of the result.
+    variance
+        Return the variance of the values instead of the values.
     """
     if not isinstance(data, da.Array):
         ready = transform.compute() if isinstance(transform, Delayed) else transform
-        return transform_stack(data, present, ready)
+        return transform_stack(data, present, ready, variance=variance)
     delayed = as_delayed(transform, label)
-    name = f"{label}-{dask.base.tokenize(data.name, present, delayed.key)}"
+    name = f"{label}-{dask.base.tokenize(data.name, present, delayed.key, variance)}"
     whole = data.rechunk({1: -1, 2: -1, 3: -1})
     out = da.map_blocks(
         _transform_block,
         whole,
         presence_blocks(present, whole.chunks[0], f"{name}-present")[:, None, None, None],
         transform=delayed,
+        variance=variance,
         dtype=dtype,
         chunks=whole.chunks,
         meta=np.empty((0, 0, 0, 0), dtype=dtype),
         name=name,
     )
-    _remember(name, Origin(data, present, delayed))
+    _remember(name, Origin(data, present, delayed, variance))
     return out
 
 
@@ -161,5 +200,7 @@ def presence_blocks(present: npt.NDArray[np.bool_] | None, chunks: tuple[int, ..
     return da.from_array(cells, chunks=1, name=name)
 
 
-def _transform_block(raw: npt.NDArray[Any], present: npt.NDArray[np.object_], *, transform: Transform) -> FloatFrames:
-    return transform_stack(raw, present.item(), transform)
+def _transform_block(
+    raw: npt.NDArray[Any], present: npt.NDArray[np.object_], *, transform: Transform, variance: bool
+) -> FloatFrames:
+    return transform_stack(raw, present.item(), transform, variance=variance)

@@ -22,6 +22,7 @@ from xsmall.lazy.record import GROUP, Frames, Output, Record
 from xsmall.lazy.transform import (
     Cast,
     FloatFrames,
+    Origin,
     Transform,
     all_present,
     as_delayed,
@@ -49,43 +50,62 @@ class Job:
 
 @dataclass(frozen=True)
 class Source:
-    """What a pass reads: frames, which segments are there, and the transform that makes them floats."""
+    """What a pass reads: frames, which segments are there, and the transform that makes them floats.
+
+    Variances come from the transform, or, where it does not know them, are read beside the frames.
+    """
 
     frames: npt.NDArray[Any] | da.Array
     present: npt.NDArray[np.bool_] | None
     transform: Transform | Delayed
+    variance: npt.NDArray[Any] | da.Array | None = None
 
     @classmethod
     def of(
-        cls, data: npt.NDArray[Any] | da.Array, present: npt.NDArray[np.bool_] | None, dtype: np.dtype[Any]
+        cls,
+        data: npt.NDArray[Any] | da.Array,
+        present: npt.NDArray[np.bool_] | None,
+        dtype: np.dtype[Any],
+        variance: npt.NDArray[Any] | da.Array | None = None,
     ) -> Source:
         """Find what to read for ``data``: its raw origin where it is the untouched result of a transform."""
-        origin = None if isinstance(data, da.Array) and is_in_memory(data) else origin_of(data)
-        if origin is not None:
-            return cls(origin.raw, origin.present, origin.transform)
-        return cls(data, present, Cast(dtype))
+        origin = _live_origin(data)
+        if origin is not None and not origin.variance:
+            other = None if variance is None else _live_origin(variance)
+            if variance is None or (other is not None and other.variance and other.key == origin.key):
+                return cls(origin.raw, origin.present, origin.transform)
+        return cls(data, present, Cast(dtype), variance)
+
+
+def _live_origin(data: npt.NDArray[Any] | da.Array) -> Origin | None:
+    """Origin of an array that is still to be computed; persisted data are taken as they are."""
+    return None if isinstance(data, da.Array) and is_in_memory(data) else origin_of(data)
 
 
 def float_segments(
-    batch: Batch, transform: Transform, buffer: FloatFrames
-) -> Iterator[tuple[int, int, int, FloatFrames]]:
+    batch: Batch, transform: Transform, values: FloatFrames, variances: FloatFrames | None = None
+) -> Iterator[tuple[int, int, int, FloatFrames, FloatFrames | None]]:
     """Walk a batch by groups of events and by segments.
 
-    Yields (first event of the group, events in it, segment, frames (k, row, column)). The frames are ``buffer`` or a
-    view of the batch: good until the next step, not to be written to.
+    Yields (first event of the group, events in it, segment, frames (k, row, column), their variance or None). The
+    arrays are the two buffers or views of the batch: good until the next step, not to be written to.
     """
-    raw, present = batch
+    raw, present, variance = batch
     ready = isinstance(transform, Cast) and raw.dtype == transform.dtype and present is None
     here = all_present(present, raw.shape[0], raw.shape[1])
     for start in range(0, raw.shape[0], GROUP):
         group = slice(start, min(start + GROUP, raw.shape[0]))
         k = group.stop - group.start
         for s in range(raw.shape[1]):
+            read = None if variance is None else variance[group, s]
             if ready:
-                yield start, k, s, raw[group, s]
+                yield start, k, s, raw[group, s], read
+            elif read is not None or variances is None:
+                transform.apply(s, raw[group, s], here[group, s], values[:k])
+                yield start, k, s, values[:k], read
             else:
-                transform.apply(s, raw[group, s], here[group, s], buffer[:k])
-                yield start, k, s, buffer[:k]
+                transform.apply(s, raw[group, s], here[group, s], values[:k], variances[:k])
+                yield start, k, s, values[:k], variances[:k]
 
 
 def reduce_batches(batches: Iterable[Batch], job: Job) -> Results:
@@ -96,17 +116,18 @@ def reduce_batches(batches: Iterable[Batch], job: Job) -> Results:
     pieces: dict[tuple[str, str], list[npt.NDArray[Any]]] = {
         (name, variable): [] for name, variables in outputs.items() for variable in variables
     }
-    buffer = np.empty((GROUP, *frames.shape[1:]), dtype=job.transform.dtype)
+    values = np.empty((GROUP, *frames.shape[1:]), dtype=job.transform.dtype)
+    variances = np.empty_like(values) if frames.variance else None
     last = frames.shape[0] - 1
     for batch in batches:
-        for _, k, s, stack in float_segments(batch, job.transform, buffer):
+        for _, k, s, stack, variance in float_segments(batch, job.transform, values, variances):
             for name, reducer in reducers.items():
                 if s == 0:
                     reducer.begin(k)
-                reducer.add(s, stack)
+                reducer.add(s, stack, variance)
                 if s == last:
-                    for variable, values in reducer.end().items():
-                        pieces[name, variable].append(values)
+                    for variable, result in reducer.end().items():
+                        pieces[name, variable].append(result)
     return {
         (name, variable): _join(pieces[name, variable], output)
         for name, variables in outputs.items()
@@ -131,8 +152,11 @@ def run_records(source: Source, records: Mapping[str, Record], frames: Frames) -
     }
     if not isinstance(source.frames, da.Array):
         transform = source.transform.compute() if isinstance(source.transform, Delayed) else source.transform
-        return dict(reduce_batches([(source.frames, source.present)], Job(records, frames, transform)))
-    token = dask.base.tokenize(source.frames.name, source.present, dict(records), frames, _key(source.transform))
+        batch = Batch(source.frames, source.present, source.variance)
+        return dict(reduce_batches([batch], Job(records, frames, transform)))
+    token = dask.base.tokenize(
+        source.frames.name, source.present, source.variance, dict(records), frames, _key(source.transform)
+    )
     transform = as_delayed(source.transform, "transform")
     job = dask.delayed(Job, pure=True)(
         dask.delayed(dict(records), name=f"records-{token}", traverse=False),
@@ -163,10 +187,12 @@ def _map_blocks(source: Source, job: Delayed, token: str) -> tuple[da.Array, tup
         whole = array.rechunk({1: -1, 2: -1, 3: -1})
         sizes = whole.chunks[0]
         present = presence_blocks(source.present, sizes, f"present-{token}")[:, None, None, None]
+        variance = [] if source.variance is None else [da.asarray(source.variance).rechunk(whole.chunks)]
         packed = da.map_blocks(
             _run_chunk,
             whole,
             present,
+            *variance,
             job=job,
             dtype=object,
             drop_axis=[1, 2, 3],
@@ -178,7 +204,7 @@ def _map_blocks(source: Source, job: Delayed, token: str) -> tuple[da.Array, tup
     blocks = event_blocks(array.chunks[0]) or [(0, 0)]
     packed = da.map_blocks(
         _run_block,
-        unopened_blocks(array, source.present, blocks, f"blocks-{token}"),
+        unopened_blocks(array, source.present, source.variance, blocks, f"blocks-{token}"),
         job=job,
         dtype=object,
         meta=np.empty(0, dtype=object),
@@ -192,8 +218,10 @@ def _run_block(cell: npt.NDArray[np.object_], *, job: Job) -> Results:
     return reduce_batches(block.batches(), job)
 
 
-def _run_chunk(raw: npt.NDArray[Any], present: npt.NDArray[np.object_], *, job: Job) -> Results:
-    return reduce_batches([(raw, present.item())], job)
+def _run_chunk(
+    raw: npt.NDArray[Any], present: npt.NDArray[np.object_], variance: npt.NDArray[Any] | None = None, *, job: Job
+) -> Results:
+    return reduce_batches([Batch(raw, present.item(), variance)], job)
 
 
 def _pick(packed: Results, *, key: tuple[str, str]) -> npt.NDArray[Any]:

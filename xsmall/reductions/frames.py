@@ -11,7 +11,7 @@ import xarray as xr
 from xsmall.errors import DataError
 from xsmall.lazy.record import Frames
 from xsmall.reductions.pixels import beam_of, geometry_of
-from xsmall.vocabulary import COLUMN, EVENT, FRAME_DIMS, PIXEL_DIMS, PRESENT, ROW, SEGMENT, UNITS
+from xsmall.vocabulary import COLUMN, EVENT, FRAME_DIMS, PIXEL_DIMS, PRESENT, ROW, SEGMENT, UNITS, VARIANCE_SUFFIX
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -24,7 +24,9 @@ def check_frames(obj: xr.DataArray) -> None:
         if set(obj.dims) == set(FRAME_DIMS):
             fix = f".transpose({', '.join(map(repr, FRAME_DIMS))})"
         elif missing:
-            fix = f"keep the dim: .isel({missing[0]}=[0]) rather than .isel({missing[0]}=0); or .expand_dims({missing!r})"
+            fix = (
+                f"keep the dim: .isel({missing[0]}=[0]) rather than .isel({missing[0]}=0); or .expand_dims({missing!r})"
+            )
         else:
             fix = "reduce the extra dims first"
         raise DataError(
@@ -44,6 +46,25 @@ def check_frames(obj: xr.DataArray) -> None:
             expected="an integer or floating dtype",
             fix="mask.astype('uint8') makes frames of a mask",
         )
+
+
+def values_and_variance(obj: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray, xr.DataArray | None]:
+    """Find the frames in ``obj`` and, in a Dataset, their variance; checks both."""
+    if isinstance(obj, xr.DataArray):
+        check_frames(obj)
+        return obj, None
+    frames = [str(v) for v in obj.data_vars if obj[v].dims == FRAME_DIMS]
+    values = [v for v in frames if not v.endswith(VARIANCE_SUFFIX)]
+    if len(values) != 1:
+        raise DataError(
+            "a reduction takes one detector's frames",
+            found=f"{len(values)} variables of frames in the Dataset: {values}",
+            expected="one variable over (event, segment, row, column), and perhaps its variance",
+            fix='choose: dataset["jungfrau"].sd ...',
+        )
+    check_frames(obj[values[0]])
+    variance = f"{values[0]}{VARIANCE_SUFFIX}"
+    return obj[values[0]], obj[variance] if variance in frames else None
 
 
 def labels(obj: xr.DataArray, dim: str) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,17 +14,19 @@ from xsmall.errors import ParameterError
 from xsmall.lazy.record import Output, Record
 from xsmall.lazy.transform import float_dtype
 from xsmall.lazy.walk import Source, run_records
-from xsmall.reductions.frames import check_frames, data_of, frames_of, presence
+from xsmall.reductions.frames import data_of, frames_of, presence, values_and_variance
 from xsmall.vocabulary import EVENT, PARAMETERS, PIXEL_DIMS, SOURCE
 
 
-def reduce(obj: xr.DataArray, records: Mapping[str, Record]) -> xr.Dataset:
+def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record]) -> xr.Dataset:
     """Reduce frames with several records in one pass over them.
 
     Parameters
     ----------
     obj
-        Frames (event, segment, row, column): raw, calibrated, or any floats; NaN is skipped.
+        Frames (event, segment, row, column): raw, calibrated, or any floats; NaN is skipped. A Dataset of frames and
+        their variance (``<name>_variance``), as ``calibrate(..., variance=True)`` returns, carries the variance
+        through: each value comes with its own.
     records
         The reductions by the name that prefixes their variables, such as ``{"waxs": xs.azint(bins=500)}``.
 
@@ -54,11 +57,12 @@ def reduce(obj: xr.DataArray, records: Mapping[str, Record]) -> xr.Dataset:
     ('event', 'roi')
     """
     _check_records(records)
-    check_frames(obj)
-    frames = frames_of(obj, float_dtype(obj.dtype))
+    values, variance = values_and_variance(obj)
+    frames = replace(frames_of(values, float_dtype(values.dtype)), variance=variance is not None)
     described = {name: record.outputs(frames) for name, record in records.items()}  # raises before anything else
     coords = {name: dict(record.coords(frames)) for name, record in records.items()}
-    source = Source.of(data_of(obj), presence(obj), frames.dtype)
+    spread = None if variance is None else data_of(variance)
+    source = Source.of(data_of(values), presence(values), frames.dtype, spread)
     arrays = run_records(source, records, frames)
     renamed = _clashing_dims(described, coords)
     variables: dict[str, xr.Variable] = {}
@@ -70,10 +74,10 @@ def reduce(obj: xr.DataArray, records: Mapping[str, Record]) -> xr.Dataset:
         for key, label in coords[name].items():
             dims = tuple(renamed.get((name, str(d)), str(d)) for d in label.dims)
             labels[renamed.get((name, key), key)] = xr.Variable(dims, label.data, label.attrs)
-    return _dataset(obj, variables, labels, records)
+    return _dataset(values, variables, labels, records)
 
 
-def apply(obj: xr.DataArray, record: Record) -> xr.Dataset:
+def apply(obj: xr.DataArray | xr.Dataset, record: Record) -> xr.Dataset:
     """Reduce frames with one record: as :func:`reduce`, the variables under their own names.
 
     Examples
