@@ -93,7 +93,7 @@ class SdDataArray(_Accessor):
 
 @xr.register_dataset_accessor("sd")
 class SdDataset(_Accessor):
-    """Methods of a Dataset: of frames with their variance, of small data, of a cube; its repr says what it sees and could do."""
+    """Methods of a Dataset: frames with their variance, small data, or a cube; its repr says what it sees."""
 
     reduce = _Door("xsmall.reductions.reduce:reduce")
     roi = _RecordDoor("xsmall.reductions.roi:roi")
