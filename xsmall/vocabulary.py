@@ -100,6 +100,18 @@ STDERR_SUFFIX: Final = "_stderr"
 VARIANCE_SUFFIX: Final = "_variance"
 BOUNDS_SUFFIX: Final = "_bounds"
 
+# ---- the truth of a simulated run ------------------------------------------------------------------------------
+RING: Final = "ring"
+RING_Q: Final = "ring_q"
+RING_WIDTH: Final = "ring_width"  # rms in q
+RING_PHOTONS: Final = "ring_photons"  # per pixel at the top of the ring, for i0 = 1
+RING_CHANGE: Final = "ring_change"  # relative, for a response of 1
+RING_SHIFT: Final = "ring_shift"  # in q, for a response of 1
+RESPONSE: Final = "response"  # of the sample to the laser, per event
+JITTER: Final = "jitter"  # of the laser's arrival, per event
+N_PHOTONS: Final = "n_photons"
+REASONS: Final = "reasons"  # flags of vocabulary.Reason
+
 # ---- attributes ---------------------------------------------------------------------------------------------
 UNITS: Final = "units"
 LONG_NAME: Final = "long_name"
