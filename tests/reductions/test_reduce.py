@@ -1,0 +1,99 @@
+"""``reduce`` and ``apply``: labels, names, errors."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import xsmall as xs
+from xsmall.errors import DataError, ParameterError, XsmallError
+from xsmall.reductions.reduce import apply, reduce
+
+
+def frames(**changes: Any) -> xr.DataArray:
+    values = np.arange(3 * 2 * 4 * 6, dtype="f4").reshape(3, 2, 4, 6)
+    obj = xr.DataArray(
+        values,
+        dims=("event", "segment", "row", "column"),
+        coords={"timestamp": ("event", np.arange(3).astype("M8[s]").astype("M8[ns]")), "delay": ("event", [1.0, 2, 3])},
+        name="raw",
+        attrs={"units": "keV", "source": "somewhere"},
+    ).set_xindex("timestamp")
+    return obj.assign_attrs(changes)
+
+
+def test_reduce_prefixes_variables_and_keeps_event_coordinates() -> None:
+    small = reduce(frames(), {"a": xs.projection("row"), "b": xs.roi(xs.Box(segment=1, row=(0, 2), column=(0, 3)))})
+    assert {"a_projection", "a_n_valid", "b_sum", "b_mean", "b_max", "b_n_valid"} <= set(small.data_vars)
+    assert "timestamp" in small.xindexes
+    assert "delay" in small.coords
+    assert small.attrs["source"] == "somewhere"
+    assert "Box" in small.attrs["parameters"]
+
+
+def test_apply_uses_the_names_of_the_record() -> None:
+    assert "projection" in apply(frames(), xs.projection("column"))
+
+
+def test_dims_that_two_records_label_differently_are_prefixed() -> None:
+    a, b = xs.Box(segment=0, row=(0, 2), column=(0, 3)), xs.Box(segment=1, row=(0, 2), column=(0, 3))
+    small = reduce(frames(), {"one": xs.roi({"left": a}), "two": xs.roi({"left": a, "right": b})})
+    assert small["one_sum"].dims == ("event", "one_roi")
+    assert list(small["two_roi"].values) == ["left", "right"]
+
+
+def test_dims_that_two_records_share_stay_one() -> None:
+    small = reduce(frames(), {"one": xs.projection("row"), "two": xs.projection("row")})
+    assert small["one_projection"].dims == small["two_projection"].dims
+
+
+def test_integers_are_reduced_like_floats() -> None:
+    raw = frames().astype("u2")
+    xr.testing.assert_allclose(apply(raw, xs.projection("row")), apply(frames(), xs.projection("row")))
+
+
+def test_what_is_not_present_is_not_counted() -> None:
+    present = xr.DataArray([[True, True], [True, False], [True, True]], dims=("event", "segment"))
+    obj = frames().astype("u2").assign_coords(present=present)
+    n_valid = apply(obj, xs.roi(xs.Box(segment=1, row=(0, 4), column=(0, 6))))["n_valid"]
+    assert n_valid.values.ravel().tolist() == [24, 0, 24]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda d: d.transpose("event", "row", "column", "segment"),
+            r"transpose\('event', 'segment', 'row', 'column'\)",
+        ),
+        (lambda d: d.isel(segment=0), r"isel\(segment=\[0\]\)"),
+        (lambda d: d.astype(str), "frames have to be numbers"),
+        (lambda d: d.isel(row=slice(0, 0)), "no pixels"),
+    ],
+)
+def test_wrong_frames_raise_one_error_that_says_what_to_type(change: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        apply(change(frames()), xs.projection("row"))
+
+
+@pytest.mark.parametrize("records", [{}, None, {"a": "azint"}, [xs.projection]])
+def test_what_is_not_a_mapping_of_records_is_refused(records: Any) -> None:
+    with pytest.raises(ParameterError, match=r"xs.azint\(bins=500\)"):
+        reduce(frames(), records)
+
+
+def test_a_dataset_of_two_detectors_has_to_be_chosen_from() -> None:
+    two = xr.Dataset({"a": frames(), "b": frames()})
+    with pytest.raises(DataError, match="one detector's frames"):
+        apply(two, xs.projection("row"))
+
+
+def test_zero_events_give_an_empty_result() -> None:
+    empty = apply(frames().isel(event=slice(0, 0)), xs.projection("row"))
+    assert empty["projection"].shape == (0, 2, 4) or empty["projection"].shape[0] == 0
+
+
+def test_every_error_is_an_xsmall_error_and_a_value_error() -> None:
+    assert issubclass(DataError, XsmallError)
+    assert issubclass(XsmallError, ValueError)

@@ -1,0 +1,67 @@
+"""The accessors: stateless doors, and a repr that helps."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+
+import xsmall as xs
+from xsmall.accessor import SdDataArray, SdDataset
+
+
+def frames() -> xr.DataArray:
+    data = da.zeros((6, 2, 4, 5), chunks=(2, 2, 4, 5), dtype="u2")
+    return xr.DataArray(data, dims=("event", "segment", "row", "column"), name="raw")
+
+
+def doors(accessor: type) -> list[str]:
+    return accessor._doors()
+
+
+@pytest.mark.parametrize("accessor", [SdDataArray, SdDataset])
+def test_every_door_opens_to_a_documented_function(accessor: type) -> None:
+    assert doors(accessor)
+    for name in doors(accessor):
+        function = getattr(accessor, name)
+        assert (function.__doc__ or "").strip(), name
+
+
+def test_a_method_has_the_signature_of_its_function_without_the_object() -> None:
+    from xsmall.reductions.reduce import reduce
+
+    method = frames().sd.reduce
+    assert list(inspect.signature(method).parameters) == list(inspect.signature(reduce).parameters)[1:]
+    assert method.__doc__ == reduce.__doc__
+
+
+def test_a_record_method_has_the_signature_of_its_record() -> None:
+    assert inspect.signature(frames().sd.azint) == inspect.signature(xs.azint)
+
+
+def test_the_repr_says_what_is_there_and_what_to_do_and_computes_nothing(
+    computing_is_forbidden: Callable[[], Any],
+) -> None:
+    with computing_is_forbidden():
+        text = repr(frames().sd)
+    assert "6 events of 2 x 4 x 5 pixels, uint16" in text
+    assert "assign_geometry" in text
+    assert "azint" in text
+
+
+def test_the_repr_of_something_else_says_which_dims_are_needed() -> None:
+    assert "reductions need" in repr(xr.DataArray(np.zeros((3, 4)), dims=("y", "x")).sd)
+
+
+def test_the_repr_of_small_data_names_what_bins_may_be_made_of() -> None:
+    small = xr.Dataset({"sum": ("event", np.zeros(3))}, coords={"delay": ("event", np.zeros(3))})
+    text = repr(small.sd)
+    assert "delay" in text
+    assert "cube" in text
+
+
+def test_the_accessor_keeps_no_state() -> None:
+    assert set(vars(frames().sd)) == {"_obj"}
