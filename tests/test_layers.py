@@ -76,7 +76,7 @@ def test_third_parties_stay_in_their_layer(path: Path) -> None:
             assert here in ONLY_IN[root], f"{path.name} imports {root}"
         if root in NOT_BELOW and here != "__init__":
             assert LAYERS[here] >= LAYERS[NOT_BELOW[root]], f"{path.name} imports {root}"
-            assert not (here == "kernels"), f"{path.name} imports {root}"
+            assert here != "kernels", f"{path.name} imports {root}"
         if root in OPTIONAL:
             assert not top, f"{path.name} imports the optional {root} at module level"
 
