@@ -1,0 +1,131 @@
+"""Moments against the formulas of the books, and as a monoid."""
+
+import threading
+import time
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xsmall.kernels import moments
+from xsmall.kernels.reference import moments as twin
+
+
+def groups(index: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
+    order = np.argsort(index, kind="stable")
+    order = order[index[order] >= 0]
+    bins, first = np.unique(index[order], return_index=True)
+    return order, np.r_[first, order.size].astype(np.int64), bins.astype(np.int64)
+
+
+def accumulator(n_bins: int, n_pixels: int) -> tuple[npt.NDArray[np.uint32], ...]:
+    return np.zeros((n_bins, n_pixels), np.uint32), np.zeros((n_bins, n_pixels)), np.zeros((n_bins, n_pixels))
+
+
+def batch_by_batch(
+    frames: npt.NDArray[np.float32], index: npt.NDArray[np.int64], n_bins: int, batch: int
+) -> tuple[npt.NDArray[np.float64], ...]:
+    state = accumulator(n_bins, frames.shape[1])
+    for start in range(0, len(frames), batch):
+        moments.add_frames(frames[start : start + batch], *groups(index[start : start + batch]), *state)
+    return state
+
+
+def test_moments_equal_those_of_the_books_with_nan_and_frames_of_no_bin() -> None:
+    rng = np.random.default_rng(1)
+    frames = rng.normal(100, 3, (97, 1300)).astype(np.float32)
+    frames[rng.random(frames.shape) < 0.1] = np.nan
+    frames[:, 7] = np.nan
+    index = rng.integers(-1, 5, 97)
+    found = batch_by_batch(frames, index, 5, 32)
+    expected = twin.moments_of(frames, index, 5)
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-14)
+    np.testing.assert_allclose(found[2], expected[2], rtol=1e-12)
+
+
+def test_equal_values_have_no_spread_at_all() -> None:
+    frames = np.full((70, 600), 0.1, np.float32)
+    _, mean, m2 = batch_by_batch(frames, np.zeros(70, np.int64), 1, 16)
+    assert (mean == np.float64(np.float32(0.1))).all()
+    assert (m2 == 0).all()
+
+
+@pytest.mark.parametrize("outlier", [0, 20, 69])
+def test_an_outlier_anywhere_costs_no_accuracy(outlier: int) -> None:
+    frames = np.random.default_rng(2).normal(1, 1e-3, (70, 5)).astype(np.float64)
+    frames[outlier] = 1e9
+    found = batch_by_batch(frames, np.zeros(70, np.int64), 1, 16)
+    expected = twin.moments_of(frames, np.zeros(70, np.int64), 1)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-13)
+    np.testing.assert_allclose(found[2], expected[2], rtol=1e-12)
+
+
+def test_small_spread_on_a_large_offset_is_found() -> None:
+    frames = 1e6 + np.random.default_rng(3).normal(0, 1e-3, (500, 8))
+    found = batch_by_batch(frames, np.zeros(500, np.int64), 1, 64)
+    expected = twin.moments_of(frames - 1e6, np.zeros(500, np.int64), 1)
+    np.testing.assert_allclose(found[2], expected[2], rtol=2e-7)  # 2e-16 of the offset, in units of the spread
+
+
+@settings(max_examples=25, deadline=None)
+@given(cut=st.integers(1, 1199), seed=st.integers(0, 99))
+def test_a_pixel_does_not_depend_on_how_pixels_are_cut_into_tiles(cut: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    frames = rng.normal(0, 1, (20, 1200)).astype(np.float32)
+    frames[rng.random(frames.shape) < 0.05] = np.nan
+    index = rng.integers(-1, 3, 20)
+    whole = batch_by_batch(frames, index, 3, 8)
+    for part, both in zip(batch_by_batch(np.ascontiguousarray(frames[:, cut:]), index, 3, 8), whole, strict=True):
+        np.testing.assert_array_equal(part, both[:, cut:])
+
+
+@settings(max_examples=50, deadline=None)
+@given(sizes=st.tuples(*[st.integers(0, 6)] * 3), seed=st.integers(0, 999))
+def test_merging_is_associative_and_the_empty_one_changes_nothing(sizes: tuple[int, int, int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    parts = []
+    for n in sizes:
+        frames = rng.normal(5, 2, (n, 9)).astype(np.float32)
+        frames[rng.random(frames.shape) < 0.2] = np.nan
+        parts.append(tuple(a.ravel() for a in batch_by_batch(frames, np.zeros(n, np.int64), 1, 4)))
+
+    def merged(a: tuple, b: tuple) -> tuple:
+        out = tuple(a.ravel() for a in accumulator(1, 9))
+        moments.merge(*a, *b, *out)
+        for ours, theirs in zip(out, twin.merge(a, b), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-13)
+        return out
+
+    a, b, c = parts
+    for left, right in zip(merged(merged(a, b), c), merged(a, merged(b, c)), strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-12, atol=1e-12)
+    nothing = tuple(a.ravel() for a in accumulator(1, 9))
+    for same in (merged(a, nothing), merged(nothing, a)):
+        for ours, theirs in zip(same, a, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_kernel_releases_the_gil() -> None:
+    frames = np.ones((8, 2_000_000), np.float32)
+    order, first, bins = groups(np.zeros(8, np.int64))
+    state = accumulator(1, frames.shape[1])
+    moments.add_frames(frames, order, first, bins, *state)  # compiles
+    ticks, stop = [], threading.Event()
+
+    def tick() -> None:
+        while not stop.is_set():
+            ticks.append(time.perf_counter())
+            time.sleep(0.0005)
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    start = time.perf_counter()
+    for _ in range(20):
+        moments.add_frames(frames, order, first, bins, *state)
+    end = time.perf_counter()
+    stop.set()
+    thread.join()
+    assert sum(start < t < end for t in ticks) >= 20

@@ -1,0 +1,203 @@
+"""Moments of pixels: count, mean and M2 (sum of squared deviations), the only accumulator of xsmall.
+
+Two accumulators merge exactly (T. F. Chan, G. H. Golub and R. J. LeVeque, The American Statistician 37 (1983) 242), so
+averages, cubes, cubes of several runs and interrupted runs are all merges of moments.
+
+The kernels are compiled without any freedom to reorder: the result for a pixel depends on its own values and their
+order alone, not on how pixels were cut into tiles.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xsmall.kernels.jit import njit
+
+_PIXELS = 1024
+"""Pixels that go through all frames of a bin together: few enough that the second look at them finds them in cache."""
+
+
+@njit(fastmath=False)
+def add_frames(
+    frames: npt.NDArray[Any],
+    order: npt.NDArray[np.int64],
+    first: npt.NDArray[np.int64],
+    bins: npt.NDArray[np.int64],
+    count: npt.NDArray[np.uint32],
+    mean: npt.NDArray[np.float64],
+    m2: npt.NDArray[np.float64],
+) -> None:
+    """Add a batch of frames, bin by bin, so that each bin's accumulator is read and written once.
+
+    Parameters
+    ----------
+    frames
+        (k, pixel), float32 or float64; NaN is skipped.
+    order
+        Frames in the order of their bins.
+    first
+        Position in ``order`` of the first frame of each group, and the end: (group + 1,).
+    bins
+        Bin of each group.
+    count, mean, m2
+        The accumulator (bin, pixel), changed in place. ``mean`` and ``m2`` are 0 where ``count`` is 0.
+
+    Notes
+    -----
+    Sums of deviations are taken from the mean so far, or from the first valid value where there is none yet: then
+    what cancels is never more than the number of frames in a group times the M2 that comes out.
+    """
+    shift = np.empty(_PIXELS, np.float64)
+    total = np.empty(_PIXELS, np.float64)
+    square = np.empty(_PIXELS, np.float64)
+    valid = np.empty(_PIXELS, np.float64)
+    for g in range(bins.shape[0]):
+        group = order[first[g] : first[g + 1]]
+        into = bins[g]
+        for start in range(0, frames.shape[1], _PIXELS):
+            stop = min(start + _PIXELS, frames.shape[1])
+            n_so_far = count[into, start:stop]
+            mean_so_far = mean[into, start:stop]
+            m2_so_far = m2[into, start:stop]
+            _choose_shift(frames[:, start:stop], group, n_so_far, mean_so_far, shift)
+            total[:] = 0.0
+            square[:] = 0.0
+            valid[:] = 0.0
+            last = group.shape[0] - group.shape[0] % 4
+            for i in range(0, last, 4):
+                a = frames[group[i], start:stop]
+                b = frames[group[i + 1], start:stop]
+                c = frames[group[i + 2], start:stop]
+                d = frames[group[i + 3], start:stop]
+                _add_four(a, b, c, d, shift, total, square, valid)
+            if group.shape[0] - last >= 2:
+                _add_two(
+                    frames[group[last], start:stop], frames[group[last + 1], start:stop], shift, total, square, valid
+                )
+                last += 2
+            if group.shape[0] > last:
+                _add_one(frames[group[last], start:stop], shift, total, square, valid)
+            _close_group(shift, total, square, valid, n_so_far, mean_so_far, m2_so_far)
+
+
+@njit(fastmath=False, inline="always")
+def _choose_shift(frames, group, count, mean, shift):  # type: ignore[no-untyped-def]
+    """Set ``shift`` to the mean so far, else the first valid value, else 0."""
+    missing = 0
+    for p in range(count.shape[0]):
+        missing += count[p] == 0
+    if missing == 0:
+        shift[: count.shape[0]] = mean
+        return
+    for p in range(count.shape[0]):
+        shift[p] = mean[p] if count[p] > 0 else np.nan
+    for i in range(group.shape[0]):
+        values = frames[group[i]]
+        missing = 0
+        for p in range(count.shape[0]):
+            s = shift[p]
+            v = np.float64(values[p])
+            s = s if s == s else v  # noqa: PLR0124 NaN is unequal to itself
+            shift[p] = s
+            missing += s != s  # noqa: PLR0124
+        if missing == 0:
+            return
+    for p in range(count.shape[0]):
+        shift[p] = shift[p] if shift[p] == shift[p] else 0.0  # noqa: PLR0124
+
+
+@njit(fastmath=False, inline="always")
+def _add_one(a, shift, total, square, valid):  # type: ignore[no-untyped-def]
+    for p in range(a.shape[0]):
+        x = np.float64(a[p]) - shift[p]
+        good = x == x  # noqa: PLR0124
+        x = x if good else 0.0
+        total[p] += x
+        square[p] += x * x
+        valid[p] += 1.0 if good else 0.0
+
+
+@njit(fastmath=False, inline="always")
+def _add_two(a, b, shift, total, square, valid):  # type: ignore[no-untyped-def]
+    for p in range(a.shape[0]):
+        s = shift[p]
+        x = np.float64(a[p]) - s
+        y = np.float64(b[p]) - s
+        n = (1.0 if x == x else 0.0) + (1.0 if y == y else 0.0)  # noqa: PLR0124
+        x = x if x == x else 0.0  # noqa: PLR0124
+        y = y if y == y else 0.0  # noqa: PLR0124
+        total[p] += x + y
+        square[p] += x * x + y * y
+        valid[p] += n
+
+
+@njit(fastmath=False, inline="always")
+def _add_four(a, b, c, d, shift, total, square, valid):  # type: ignore[no-untyped-def]
+    for p in range(a.shape[0]):
+        s = shift[p]
+        w = np.float64(a[p]) - s
+        x = np.float64(b[p]) - s
+        y = np.float64(c[p]) - s
+        z = np.float64(d[p]) - s
+        n = (1.0 if w == w else 0.0) + (1.0 if x == x else 0.0) + (1.0 if y == y else 0.0) + (1.0 if z == z else 0.0)
+        w = w if w == w else 0.0
+        x = x if x == x else 0.0
+        y = y if y == y else 0.0
+        z = z if z == z else 0.0
+        total[p] += (w + x) + (y + z)
+        square[p] += (w * w + x * x) + (y * y + z * z)
+        valid[p] += n
+
+
+@njit(fastmath=False, inline="always")
+def _close_group(shift, total, square, valid, count, mean, m2):  # type: ignore[no-untyped-def]
+    """Put the sums of a group into the accumulator; one division serves all pixels where all have seen the same."""
+    size = count.shape[0]
+    most = np.float64(count[0]) + valid[0]
+    different = 0
+    for p in range(size):
+        different += np.float64(count[p]) + valid[p] != most
+    if different == 0:
+        share = 1.0 / max(most, 1.0)
+        for p in range(size):
+            step = total[p] * share
+            mean[p] = shift[p] + step
+            m2[p] = max(m2[p] + (square[p] - total[p] * step), 0.0)
+            count[p] = np.uint32(most)
+    else:
+        for p in range(size):
+            n = np.float64(count[p]) + valid[p]
+            step = total[p] * (1.0 / max(n, 1.0))
+            mean[p] = shift[p] + step
+            m2[p] = max(m2[p] + (square[p] - total[p] * step), 0.0)
+            count[p] = np.uint32(n)
+
+
+@njit(fastmath=False)
+def merge(
+    count_a: npt.NDArray[np.uint32],
+    mean_a: npt.NDArray[np.float64],
+    m2_a: npt.NDArray[np.float64],
+    count_b: npt.NDArray[np.uint32],
+    mean_b: npt.NDArray[np.float64],
+    m2_b: npt.NDArray[np.float64],
+    count: npt.NDArray[np.uint32],
+    mean: npt.NDArray[np.float64],
+    m2: npt.NDArray[np.float64],
+) -> None:
+    """Merge accumulators a and b, all flat (pixel,), into a third one, which is overwritten.
+
+    Where one of the two is empty the result is the other one, bit for bit.
+    """
+    for p in range(count_a.shape[0]):
+        n_a = np.float64(count_a[p])
+        n_b = np.float64(count_b[p])
+        n = n_a + n_b
+        share = n_b / max(n, 1.0)
+        d = mean_b[p] - mean_a[p]
+        mean[p] = mean_a[p] + d * share
+        m2[p] = m2_a[p] + m2_b[p] + d * d * n_a * share
+        count[p] = np.uint32(n)

@@ -1,0 +1,31 @@
+"""NumPy twins of :mod:`xsmall.kernels.moments`: the formulas as they stand in books, for tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Moments = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]
+
+
+def moments_of(frames: npt.NDArray[Any], index: npt.NDArray[np.int64], n_bins: int) -> Moments:
+    """Count, mean and M2 of frames (k, pixel) per bin, (bin, pixel); NaN and frames of bin -1 are skipped."""
+    shape = (n_bins, frames.shape[1])
+    count, mean, m2 = np.zeros(shape, np.int64), np.zeros(shape), np.zeros(shape)
+    for b in range(n_bins):
+        values = np.ma.masked_invalid(frames[index == b].astype(np.float64))
+        count[b] = values.count(axis=0)
+        if values.shape[0]:
+            mean[b] = values.mean(axis=0).filled(0.0)
+            m2[b] = ((values - mean[b]) ** 2).sum(axis=0).filled(0.0)
+    return count, mean, m2
+
+
+def merge(a: Moments, b: Moments) -> Moments:
+    """Merge two accumulators."""
+    n = a[0] + b[0]
+    d = b[1] - a[1]
+    share = b[0] / np.maximum(n, 1)
+    return n, a[1] + d * share, a[2] + b[2] + d * d * a[0] * share
