@@ -27,6 +27,7 @@ LAG_COLUMN: Final = "lag_column"
 IMAGE_Y: Final = "image_y"
 IMAGE_X: Final = "image_x"
 GAIN_STAGE: Final = "gain_stage"
+MEMORY_CELL: Final = "memory_cell"  # dim of constants, and a coordinate of events: the cell that took the frame
 BIN_EDGE: Final = "bin_edge"  # the two borders of a bin, in CF bounds
 
 # ---- coordinates of events ----------------------------------------------------------------------------------
@@ -47,6 +48,7 @@ SCAN_PREFIX: Final = "scan_"  # scan_<motor>
 
 # ---- nodes and variables of a run -----------------------------------------------------------------------------
 RAW: Final = "raw"
+CALIBRATED: Final = "calibrated"
 EVENTS_NODE: Final = "events"  # the node of the event variables
 CONFIG_NODE: Final = "config"  # child of a detector's node: its configuration
 
@@ -115,6 +117,8 @@ REASONS: Final = "reasons"  # flags of vocabulary.Reason
 # ---- attributes ---------------------------------------------------------------------------------------------
 UNITS: Final = "units"
 LONG_NAME: Final = "long_name"
+RUN: Final = "run"  # number of the run
+RUN_RANGE: Final = "run_range"  # first and last run that constants are valid for
 SOURCE: Final = "source"  # where the data were read from
 PARAMETERS: Final = "parameters"  # JSON of what a result was made with
 PROVENANCE: Final = "xsmall_provenance"  # JSON on every stored result
