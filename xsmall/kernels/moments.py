@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 from xsmall.kernels.jit import njit
 
+_Array = npt.NDArray[Any]
+
 _PIXELS = 1024
 """Pixels that go through all frames of a bin together: few enough that the second look at them finds them in cache."""
 
@@ -84,7 +86,7 @@ def add_frames(
 
 
 @njit(fastmath=False, inline="always")
-def _choose_shift(frames, group, count, mean, shift):  # type: ignore[no-untyped-def]
+def _choose_shift(frames: _Array, group: _Array, count: _Array, mean: _Array, shift: _Array) -> None:
     """Set ``shift`` to the mean so far, else the first valid value, else 0."""
     missing = 0
     for p in range(count.shape[0]):
@@ -100,20 +102,20 @@ def _choose_shift(frames, group, count, mean, shift):  # type: ignore[no-untyped
         for p in range(count.shape[0]):
             s = shift[p]
             v = np.float64(values[p])
-            s = s if s == s else v  # noqa: PLR0124 NaN is unequal to itself
+            s = s if s == s else v
             shift[p] = s
-            missing += s != s  # noqa: PLR0124
+            missing += s != s
         if missing == 0:
             return
     for p in range(count.shape[0]):
-        shift[p] = shift[p] if shift[p] == shift[p] else 0.0  # noqa: PLR0124
+        shift[p] = shift[p] if shift[p] == shift[p] else 0.0
 
 
 @njit(fastmath=False, inline="always")
-def _add_one(a, shift, total, square, valid):  # type: ignore[no-untyped-def]
+def _add_one(a: _Array, shift: _Array, total: _Array, square: _Array, valid: _Array) -> None:
     for p in range(a.shape[0]):
         x = np.float64(a[p]) - shift[p]
-        good = x == x  # noqa: PLR0124
+        good = x == x
         x = x if good else 0.0
         total[p] += x
         square[p] += x * x
@@ -121,21 +123,23 @@ def _add_one(a, shift, total, square, valid):  # type: ignore[no-untyped-def]
 
 
 @njit(fastmath=False, inline="always")
-def _add_two(a, b, shift, total, square, valid):  # type: ignore[no-untyped-def]
+def _add_two(a: _Array, b: _Array, shift: _Array, total: _Array, square: _Array, valid: _Array) -> None:
     for p in range(a.shape[0]):
         s = shift[p]
         x = np.float64(a[p]) - s
         y = np.float64(b[p]) - s
-        n = (1.0 if x == x else 0.0) + (1.0 if y == y else 0.0)  # noqa: PLR0124
-        x = x if x == x else 0.0  # noqa: PLR0124
-        y = y if y == y else 0.0  # noqa: PLR0124
+        n = (1.0 if x == x else 0.0) + (1.0 if y == y else 0.0)
+        x = x if x == x else 0.0
+        y = y if y == y else 0.0
         total[p] += x + y
         square[p] += x * x + y * y
         valid[p] += n
 
 
 @njit(fastmath=False, inline="always")
-def _add_four(a, b, c, d, shift, total, square, valid):  # type: ignore[no-untyped-def]
+def _add_four(
+    a: _Array, b: _Array, c: _Array, d: _Array, shift: _Array, total: _Array, square: _Array, valid: _Array
+) -> None:
     for p in range(a.shape[0]):
         s = shift[p]
         w = np.float64(a[p]) - s
@@ -153,7 +157,9 @@ def _add_four(a, b, c, d, shift, total, square, valid):  # type: ignore[no-untyp
 
 
 @njit(fastmath=False, inline="always")
-def _close_group(shift, total, square, valid, count, mean, m2):  # type: ignore[no-untyped-def]
+def _close_group(
+    shift: _Array, total: _Array, square: _Array, valid: _Array, count: _Array, mean: _Array, m2: _Array
+) -> None:
     """Put the sums of a group into the accumulator; one division serves all pixels where all have seen the same."""
     size = count.shape[0]
     most = np.float64(count[0]) + valid[0]
