@@ -28,6 +28,7 @@ IMAGE_Y: Final = "image_y"
 IMAGE_X: Final = "image_x"
 GAIN_STAGE: Final = "gain_stage"
 MEMORY_CELL: Final = "memory_cell"  # dim of constants, and a coordinate of events: the cell that took the frame
+POINT: Final = "point"  # of points in space that are looked up
 BIN_EDGE: Final = "bin_edge"  # the two borders of a bin, in CF bounds
 
 # ---- coordinates of events ----------------------------------------------------------------------------------
@@ -74,6 +75,8 @@ SOLID_ANGLE: Final = "solid_angle"
 POLARIZATION: Final = "polarization"
 AREA: Final = "area"
 
+REASONS: Final = "reasons"  # flags of Reason
+
 # ---- constants ----------------------------------------------------------------------------------------------
 PEDESTAL: Final = "pedestal"
 NOISE: Final = "noise"
@@ -117,6 +120,8 @@ REASONS: Final = "reasons"  # flags of vocabulary.Reason
 # ---- attributes ---------------------------------------------------------------------------------------------
 UNITS: Final = "units"
 LONG_NAME: Final = "long_name"
+FLAG_MASKS: Final = "flag_masks"  # CF: the bits of a variable of flags,
+FLAG_MEANINGS: Final = "flag_meanings"  # and their names
 RUN: Final = "run"  # number of the run
 RUN_RANGE: Final = "run_range"  # first and last run that constants are valid for
 SOURCE: Final = "source"  # where the data were read from
