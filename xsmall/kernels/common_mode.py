@@ -1,0 +1,292 @@
+"""Common mode: the offset that pixels read out together share, estimated and taken away, event by event.
+
+A :class:`Plan` is the compiled form of a common mode for one segment: a table of steps, done in order, each on the
+result of the one before. A step cuts the segment into equal units (banks, stretches of rows or columns, everything),
+estimates one number per unit from the pixels that take part, and subtracts it. ``xsmall.detector.common_mode`` makes
+plans out of records; :func:`apply_common_mode` runs them on frames in ADU with the pedestal subtracted, before the gain
+is divided out.
+
+What a step cannot estimate (too few pixels, beyond the largest correction, no peak) is NaN in the corrections and
+leaves the pixels as they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from xsmall.kernels.jit import njit
+from xsmall.kernels.median import HIGHEST, LANES, LOWEST, key_of, rectangle_median, strip_medians, value_of
+
+__all__ = ["Plan", "apply_common_mode"]
+
+# estimators
+MEDIAN, INTEGER_MEDIAN, MEAN, PEAK, UNBONDED, EXCLUDE = range(6)
+# what a correction is subtracted from
+NOTHING, USED, ALL = range(3)
+# columns of Plan.steps
+ESTIMATOR, ROWS, COLUMNS, FIRST, STOP, MIN_COUNT, APPLY, IGNORE_USE, OFFSET, FALLBACK, NEIGHBOURS = range(11)
+N_STEP = 11
+# columns of Plan.limits
+MAX_CORRECTION, LOW, HIGH, SIGMA_MAX, MIN_PEAK, N_SIGMA = range(6)
+N_LIMIT = 6
+
+_PEAK_LOW, _PEAK_BINS = -1000, 3000  # histogram of the peak fit, 1 ADU per bin
+_INTEGER_HALF = 16384  # the integer median ends at -16384 and 16383
+_UNBONDED_PITCH = 10  # pixels (10, 10), (20, 20) ... (180, 180) of each ASIC of a CSPAD section see no charge
+
+
+class Plan(NamedTuple):
+    """The steps of a common mode for one segment, as tables that kernels read.
+
+    Attributes
+    ----------
+    steps
+        int64 (step, 11): estimator, rows and columns of a unit, first and last column of it that take part, smallest
+        number of pixels, what to subtract from, whether the use mask is ignored, first unit, fallback, neighbours.
+    limits
+        float32 (step, 6): largest correction (inclusive), smallest and largest value that takes part, largest width and
+        smallest height of a peak, how many sigmas are bright.
+    noise
+        float32 (row, column) in ADU; (0, 0) where no step asks for it.
+    n_units
+        Units of all steps together.
+    """
+
+    steps: npt.NDArray[np.int64]
+    limits: npt.NDArray[np.float32]
+    noise: npt.NDArray[np.float32]
+    n_units: int
+
+
+@njit
+def _exclude(image: Any, use: Any, step: Any, limit: Any, noise: Any) -> Any:
+    """Return the pixels that go on taking part: neither bright, nor beside a bright one, nor out of the window."""
+    rows, columns = image.shape
+    keep = np.empty(image.shape, np.uint8)
+    low, high, n_sigma = limit[LOW], limit[HIGH], limit[N_SIGMA]
+    for r in range(rows):
+        for c in range(columns):
+            v = image[r, c]
+            keep[r, c] = np.uint8((use[r, c] != 0) & (v >= low) & (v <= high))
+    if n_sigma > 0:
+        beside = step[NEIGHBOURS] != 0
+        for r in range(rows):
+            for c in range(columns):
+                if image[r, c] >= n_sigma * noise[r, c]:
+                    keep[r, c] = 0
+                    if beside:
+                        keep[max(r - 1, 0), c] = 0
+                        keep[min(r + 1, rows - 1), c] = 0
+                        keep[r, max(c - 1, 0)] = 0
+                        keep[r, min(c + 1, columns - 1)] = 0
+    return keep
+
+
+@njit
+def _rectangle_estimates(image: Any, use: Any, step: Any, limit: Any, values: Any, counts: Any) -> None:
+    """Medians of units that are more than one column wide."""
+    rows, columns, first = step[ROWS], step[COLUMNS], step[FIRST]
+    width = step[STOP] - first
+    low, high = max(key_of(limit[LOW]), LOWEST), min(key_of(limit[HIGH]), HIGHEST)
+    truncate = step[ESTIMATOR] == INTEGER_MEDIAN
+    bits = image.view(np.int32)
+    keys = np.empty(rows * width, np.int32)
+    guess, u = np.int32(0), 0
+    for r in range(0, image.shape[0], rows):
+        for c in range(first, image.shape[1], columns):
+            value, guess, counts[u] = rectangle_median(bits, use, r, c, rows, width, low, high, keys, guess)
+            if truncate and counts[u] > 0:
+                value = min(max(np.trunc(np.float64(value_of(guess))), -_INTEGER_HALF), _INTEGER_HALF - 1)
+            values[u] = value
+            u += 1
+
+
+@njit
+def _column_estimates(image: Any, use: Any, step: Any, limit: Any, values: Any, counts: Any) -> None:
+    """Medians of units that are one column wide."""
+    rows, columns = step[ROWS], image.shape[1]
+    low, high = max(key_of(limit[LOW]), LOWEST), min(key_of(limit[HIGH]), HIGHEST)
+    bits = image.view(np.int32)
+    turned, turned_use = np.empty((LANES, rows), np.int32), np.empty((LANES, rows), np.uint8)
+    keys, lower, medians = np.empty(rows, np.int32), np.zeros(LANES, np.int32), np.empty(LANES)
+    for r in range(0, image.shape[0], rows):
+        for c in range(0, columns, LANES):
+            n, u = min(LANES, columns - c), r // rows * columns + c
+            strip_medians(
+                bits, use, r, c, rows, n, low, high, turned, turned_use, keys, medians, lower, counts[u : u + n]
+            )
+            for j in range(n):
+                values[u + j] = medians[j]
+
+
+@njit
+def _mean_estimates(image: Any, use: Any, step: Any, limit: Any, values: Any, counts: Any) -> None:
+    """Means of the values in the window."""
+    rows, columns = step[ROWS], step[COLUMNS]
+    low, high = limit[LOW], limit[HIGH]
+    u = 0
+    for r in range(0, image.shape[0], rows):
+        for c in range(0, image.shape[1], columns):
+            total, n = 0.0, np.int32(0)
+            for i in range(r, r + rows):
+                for j in range(c + step[FIRST], c + step[STOP]):
+                    v = image[i, j]
+                    ok = (use[i, j] != 0) & (v >= low) & (v <= high)
+                    total += np.float64(v) if ok else 0.0
+                    n += np.int32(ok)
+            values[u], counts[u] = (total / n if n > 0 else np.nan), n
+            u += 1
+
+
+@njit
+def _unbonded(image: Any, row: Any, column: Any) -> Any:
+    """Return the mean of the unbonded pixels of the CSPAD section that begins at a pixel, and how many are finite."""
+    total, n = 0.0, np.int32(0)
+    half = 194
+    for p in range(_UNBONDED_PITCH, 185, _UNBONDED_PITCH):
+        for c in (p, p + half):
+            v = np.float64(image[row + p, column + c])
+            if np.isfinite(v):
+                total += v
+                n += np.int32(1)
+    return (total / n if n > 0 else np.nan), n
+
+
+@njit
+def _peak_of(histogram: Any, min_peak: Any) -> Any:
+    """Return position and full width at half maximum of the first peak of a histogram, (-1, 0) where there is none."""
+    at, height, right = -1, -1, histogram.size
+    for i in range(histogram.size):
+        if histogram[i] > height and histogram[i] > min_peak:
+            at, height = i, histogram[i]
+        elif height > 0 and histogram[i] <= height // 2:
+            right = i
+            break
+    left = at
+    while left >= 0 and histogram[left] > height // 2:
+        left -= 1
+    return at, (right - left if at >= 0 else 0)
+
+
+@njit
+def _zero_photon_peak(histogram: Any, limit: Any) -> Any:
+    """Return the mean of the peak of the pixels without photons in ADU, NaN where there is none or it is too wide."""
+    at, width = _peak_of(histogram, limit[MIN_PEAK])
+    if at < 0:
+        return np.nan
+    sigma, mean = width / 2.36, np.float64(at)
+    for _ in range(2):
+        d = int(sigma * 2 + 0.5)
+        s0, s1, s2 = 0.0, 0.0, 0.0
+        for i in range(max(0, at - d), min(histogram.size, at + d + 1)):
+            x = i - mean
+            s0 += histogram[i]
+            s1 += x * histogram[i]
+            s2 += x * x * histogram[i]
+        mean += s1 / s0
+        sigma = np.sqrt(max(s2 / s0 - (s1 / s0) ** 2, 0.0))
+    return mean + _PEAK_LOW if sigma <= limit[SIGMA_MAX] else np.nan
+
+
+@njit
+def _section_estimates(image: Any, use: Any, step: Any, limit: Any, values: Any, counts: Any) -> None:
+    """Peak fits and unbonded pixels of CSPAD-like sections; the first falls back to the second where asked to."""
+    rows, columns, u = step[ROWS], step[COLUMNS], 0
+    histogram = np.empty(_PEAK_BINS, np.int64)
+    for r in range(0, image.shape[0], rows):
+        for c in range(0, image.shape[1], columns):
+            value, n, failed = np.nan, np.int32(0), True
+            if step[ESTIMATOR] == PEAK:
+                histogram[:] = 0
+                for i in range(r, r + rows):
+                    for j in range(c, c + columns):
+                        v = np.float64(image[i, j])
+                        if use[i, j] != 0 and abs(v) < _PEAK_BINS:
+                            k = int(v - 0.5 if v < 0 else v + 0.5) - _PEAK_LOW
+                            if 0 <= k < _PEAK_BINS:
+                                histogram[k] += 1
+                                n += np.int32(1)
+                value = _zero_photon_peak(histogram, limit)
+                failed = not abs(value) <= limit[MAX_CORRECTION]
+            if step[ESTIMATOR] == UNBONDED or (failed and step[FALLBACK] != 0):
+                value, n = _unbonded(image, r, c)
+            values[u], counts[u] = value, n
+            u += 1
+
+
+@njit
+def _subtract(image: Any, use: Any, step: Any, values: Any) -> None:
+    """Take the correction of each unit from its pixels; NaN takes nothing."""
+    rows, columns = step[ROWS], step[COLUMNS]
+    everything = step[APPLY] == ALL
+    per_row = image.shape[1] // columns
+    take = np.empty(image.shape[1], np.float32)
+    for r in range(image.shape[0]):
+        if r % rows == 0:
+            for c in range(image.shape[1]):
+                v = values[r // rows * per_row + c // columns]
+                take[c] = v if v == v else np.float32(0)
+        if everything:
+            for c in range(image.shape[1]):
+                image[r, c] -= take[c]
+        else:
+            for c in range(image.shape[1]):
+                image[r, c] -= take[c] if use[r, c] != 0 else np.float32(0)
+
+
+@njit
+def _correct_event(image: Any, use: Any, plan: Any, corrections: Any, counts: Any) -> None:
+    taking, everybody = use, use
+    if plan.steps[:, IGNORE_USE].any():
+        everybody = np.ones(image.shape, np.uint8)
+    for i in range(plan.steps.shape[0]):
+        step, limit = plan.steps[i], plan.limits[i]
+        if step[ESTIMATOR] == EXCLUDE:
+            who = everybody if step[IGNORE_USE] != 0 else use
+            taking = _exclude(image, who, step, limit, plan.noise)
+            continue
+        who = everybody if step[IGNORE_USE] != 0 else taking
+        units = image.shape[0] // step[ROWS] * (image.shape[1] // step[COLUMNS])
+        part = slice(step[OFFSET], step[OFFSET] + units)
+        if step[ESTIMATOR] == MEAN:
+            _mean_estimates(image, who, step, limit, corrections[part], counts[part])
+        elif step[ESTIMATOR] == PEAK or step[ESTIMATOR] == UNBONDED:
+            _section_estimates(image, who, step, limit, corrections[part], counts[part])
+        elif step[COLUMNS] == 1 and step[ESTIMATOR] == MEDIAN:
+            _column_estimates(image, who, step, limit, corrections[part], counts[part])
+        else:
+            _rectangle_estimates(image, who, step, limit, corrections[part], counts[part])
+        for u in range(step[OFFSET], step[OFFSET] + units):
+            if counts[u] < step[MIN_COUNT] or not abs(corrections[u]) <= limit[MAX_CORRECTION]:
+                corrections[u] = np.nan
+        if step[APPLY] != NOTHING:
+            _subtract(image, who, step, corrections[part])
+
+
+@njit
+def apply_common_mode(stack: Any, use: Any, plan: Any, corrections: Any, counts: Any) -> None:
+    """Estimate and subtract the common mode of one segment of some events, in place.
+
+    Parameters
+    ----------
+    stack
+        float32 (event, row, column), contiguous: ADU minus pedestal; corrected in place. NaN and infinite pixels take
+        no part and stay.
+    use
+        uint8 (event, row, column), contiguous: 1 where a pixel takes part in estimates (good, in the right gain stage).
+        One event stands for all where it is the same for all.
+    plan
+        The :class:`Plan` of the segment, whose units divide rows and columns without remainder.
+    corrections, counts
+        Filled: float32 and int32 (event, plan.n_units): what was subtracted in each unit of each step in ADU (NaN:
+        nothing could be), and how many pixels it was estimated from.
+
+    Notes
+    -----
+    One event's result does not depend on the others. Sums are 64 bit; medians are exact.
+    """
+    for e in range(stack.shape[0]):
+        _correct_event(stack[e], use[min(e, use.shape[0] - 1)], plan, corrections[e], counts[e])
