@@ -51,6 +51,7 @@ _S30, _S27, _S31, _S32, _S20, _S11 = (np.uint64(n) for n in (30, 27, 31, 32, 20,
 _LOW32 = np.uint64(0xFFFFFFFF)
 _LOW20 = np.uint64(0xFFFFF)
 _ONE = np.uint64(1)
+_SURPLUS = 1.0 / 12.0 + 2.0 / 36.0  # variance that rounding and the square of the expansion add
 _INVERSE = np.array([0.0] + [1.0 / k for k in range(1, 128)])
 
 
@@ -61,7 +62,10 @@ def _quantiles() -> npt.NDArray[np.float64]:
 
 
 QUANTILES: npt.NDArray[np.float64] = _quantiles()
-"""The normal distribution as a table: linear between its entries, a formula in the two outermost cells."""
+"""The normal distribution as a table: linear between its entries, a formula in the two outermost cells.
+
+A constant of the kernels: an array that is handed from kernel to kernel costs more than all the arithmetic.
+"""
 
 
 @njit(fastmath=False)
@@ -69,7 +73,7 @@ def _hash(key: np.uint64, counter: np.uint64) -> np.uint64:
     x = key + (counter + _ONE) * _GOLDEN
     x = (x ^ (x >> _S30)) * _MIX1
     x = (x ^ (x >> _S27)) * _MIX2
-    return x ^ (x >> _S31)
+    return np.uint64(x ^ (x >> _S31))
 
 
 @njit(fastmath=False)
@@ -79,13 +83,13 @@ def _uniform(word: np.uint64) -> float:
 
 
 @njit(fastmath=False)
-def _normal(word32: np.uint64, quantiles: npt.NDArray[np.float64]) -> float:
+def _normal(word32: np.uint64) -> float:
     """Normal number of 32 random bits: 12 choose the cell of the table, 20 the place within it."""
     cell = np.int64(word32 >> _S20)
     part = (float(word32 & _LOW20) + 0.5) * (1.0 / 1048576.0)
     if 0 < cell < 4095:
-        below = quantiles[cell]
-        return below + (quantiles[cell + 1] - below) * part
+        below = QUANTILES[cell]
+        return float(below + (QUANTILES[cell + 1] - below) * part)
     # Acklam's rational approximation of the tail, relative error 1e-9
     u = part / 4096.0 if cell == 0 else (1.0 - part) / 4096.0
     t = math.sqrt(-2.0 * math.log(u))
@@ -100,7 +104,7 @@ def _normal(word32: np.uint64, quantiles: npt.NDArray[np.float64]) -> float:
 
 
 @njit(fastmath=False)
-def _poisson(mean: float, word32: np.uint64, quantiles: npt.NDArray[np.float64]) -> float:
+def _poisson(mean: float, word32: np.uint64) -> float:
     """Poisson number of 32 random bits: inversion for a small mean, Cornish-Fisher expansion for a large one."""
     if mean <= 0.0:
         return 0.0
@@ -114,8 +118,8 @@ def _poisson(mean: float, word32: np.uint64, quantiles: npt.NDArray[np.float64])
             p *= mean * _INVERSE[k]
             total += p
         return float(k)
-    g = _normal(word32, quantiles)
-    return max(0.0, math.floor(mean + math.sqrt(mean) * g + (g * g - 1.0) / 6.0 + 0.5))
+    g = _normal(word32)
+    return max(0.0, math.floor(mean + math.sqrt(mean - _SURPLUS) * g + (g * g - 1.0) / 6.0 + 0.5))
 
 
 @njit(fastmath=False)
@@ -126,10 +130,10 @@ def uniforms(key: np.uint64, first: int, out: npt.NDArray[np.float64]) -> None:
 
 
 @njit(fastmath=False)
-def normals(key: np.uint64, first: int, out: npt.NDArray[np.float64], quantiles: npt.NDArray[np.float64]) -> None:
+def normals(key: np.uint64, first: int, out: npt.NDArray[np.float64]) -> None:
     """Fill ``out`` with the normal numbers of counters ``first``, ``first + 1``, ..."""
     for i in range(out.size):
-        out[i] = _normal(_hash(key, np.uint64(first + i)) >> _S32, quantiles)
+        out[i] = _normal(_hash(key, np.uint64(first + i)) >> _S32)
 
 
 @njit(fastmath=False)
@@ -138,13 +142,12 @@ def photon_counts(
     first: int,
     mean: npt.NDArray[np.float64],
     out: npt.NDArray[np.int64],
-    quantiles: npt.NDArray[np.float64],
 ) -> None:
     """Fill ``out`` (event, segment) with Poisson numbers of ``mean`` (event,) for events ``first`` on."""
     for e in range(out.shape[0]):
         for s in range(out.shape[1]):
             counter = np.uint64((first + e) * out.shape[1] + s)
-            out[e, s] = np.int64(_poisson(mean[e], _hash(key, counter) >> _S32, quantiles))
+            out[e, s] = np.int64(_poisson(mean[e], _hash(key, counter) >> _S32))
 
 
 @njit(fastmath=False)
@@ -195,7 +198,6 @@ def digitise(
     photon: float,
     key: np.uint64,
     first: int,
-    quantiles: npt.NDArray[np.float64],
 ) -> None:
     """Make the raw words of one segment of one event.
 
@@ -217,12 +219,10 @@ def digitise(
         Photon energy in keV.
     key, first
         Key of the random numbers, and counter of the first pixel.
-    quantiles
-        :data:`QUANTILES`.
     """
     for i in range(out.size):
         word = _hash(key, np.uint64(first + i))
-        photons = _poisson(pulse * (mean[i] + response * change[i]), word & _LOW32, quantiles)
+        photons = _poisson(pulse * (mean[i] + response * change[i]), word & _LOW32)
         energy = photons * photon + extra[i]
         stage, code = 0, 0
         adc = pedestal[0, i] + gain[0, i] * energy
@@ -232,13 +232,13 @@ def digitise(
             if adc < SWITCH_MEDIUM:
                 stage, code = 2, 3
                 adc = pedestal[2, i] + gain[2, i] * energy
-        g = _normal(word >> _S32, quantiles)
+        g = _normal(word >> _S32)
         if kind[i] == HOT:
             stage, code = 0, 0
             adc = pedestal[0, i] + HOT_OFFSET + HOT_NOISE * noise[0, i] * g
         else:
             adc += noise[stage, i] * g
-        value = min(max(np.int64(math.floor(adc + 0.5)), 0), ADC_MAX)
+        value = int(min(max(math.floor(adc + 0.5), 0), ADC_MAX))
         if kind[i] == DEAD:
             value, code = 0, 0
         elif kind[i] == BAD_CODE:
@@ -247,12 +247,10 @@ def digitise(
 
 
 @njit(fastmath=False)
-def spoil_codes(
-    out: npt.NDArray[np.uint16], key: np.uint64, counter: int, rate: float, quantiles: npt.NDArray[np.float64]
-) -> None:
+def spoil_codes(out: npt.NDArray[np.uint16], key: np.uint64, counter: int, rate: float) -> None:
     """Give about ``rate * pixels`` random words (pixel,) of one frame the bad gain code 2, in place."""
     frame = _hash(key, np.uint64(counter))
-    number = np.int64(_poisson(rate * out.size, frame >> _S32, quantiles))
+    number = np.int64(_poisson(rate * out.size, frame >> _S32))
     for k in range(number):
         i = np.int64(_uniform(_hash(frame, np.uint64(k))) * out.size)
         out[i] = np.uint16((np.int64(out[i]) & ADC_MAX) | (2 << 14))

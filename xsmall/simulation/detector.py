@@ -46,7 +46,7 @@ def layout(recipe: Recipe) -> Layout:
     def unevenness(across: int) -> float:
         return abs(math.log(math.ceil(segments / across) * rows / (across * columns)))
 
-    across = min(range(1, segments + 1), key=unevenness)
+    across = min(range(segments, 0, -1), key=unevenness)
     down = math.ceil(segments / across)
     size = recipe.pixel_size
     height = down * rows + (down - 1) * GAP

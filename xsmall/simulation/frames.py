@@ -52,13 +52,13 @@ class Frames:
 def _selected(key: Any, size: int) -> tuple[npt.NDArray[np.int64], Any]:
     """Return the numbers that a key names, and what is left to do with the axis of just those."""
     if isinstance(key, int | np.integer):
-        return np.arange(size)[[key]], 0
+        return np.arange(size)[[int(key)]], 0
     return np.atleast_1d(np.arange(size)[key]), slice(None)
 
 
 def frames(recipe: Recipe, events: npt.NDArray[np.int64], segments: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:
     """Make the raw frames (event, segment, row, column) of the given numbers of events and segments."""
-    from xsmall.kernels.simulate import QUANTILES, add_photons, digitise, photon_positions, spoil_codes
+    from xsmall.kernels.simulate import add_photons, digitise, photon_positions, spoil_codes
 
     n_segments, rows, columns = recipe.shape
     out = np.zeros((events.size, segments.size, rows, columns), dtype=np.uint16)
@@ -91,19 +91,18 @@ def frames(recipe: Recipe, events: npt.NDArray[np.int64], segments: npt.NDArray[
                 recipe.photon_energy * 1e-3,
                 noise_key,
                 counter * rows * columns,
-                QUANTILES,
             )
-            spoil_codes(words, spoil_key, counter, recipe.bad_code_rate, QUANTILES)
+            spoil_codes(words, spoil_key, counter, recipe.bad_code_rate)
     return out
 
 
 def counts_of_photons(recipe: Recipe, first: int, pulse: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """Return how many single photons meet each segment (event, segment), for events ``first`` on."""
-    from xsmall.kernels.simulate import QUANTILES, photon_counts
+    from xsmall.kernels.simulate import photon_counts
 
     segments, rows, columns = recipe.shape
     out = np.empty((pulse.size, segments), dtype=np.int64)
-    photon_counts(key_of(recipe, "photon counts"), first, recipe.line_density * rows * columns * pulse, out, QUANTILES)
+    photon_counts(key_of(recipe, "photon counts"), first, recipe.line_density * rows * columns * pulse, out)
     return out
 
 

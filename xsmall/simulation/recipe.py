@@ -143,10 +143,10 @@ def uniform(recipe: Recipe, purpose: str, first: int, n: int) -> npt.NDArray[np.
 
 def normal(recipe: Recipe, purpose: str, first: int, n: int) -> npt.NDArray[np.float64]:
     """Return ``n`` normal numbers of one purpose, from counter ``first`` on."""
-    from xsmall.kernels.simulate import QUANTILES, normals
+    from xsmall.kernels.simulate import normals
 
     out = np.empty(n)
-    normals(key_of(recipe, purpose), first, out, QUANTILES)
+    normals(key_of(recipe, purpose), first, out)
     return out
 
 
@@ -196,12 +196,12 @@ def _scan(recipe: Recipe, number: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np
     """Step and nominal delay: equal steps one after the other, or one sweep forth and back."""
     low, high = recipe.delay_range
     if recipe.scan == "step":
-        step = number * recipe.n_steps // max(recipe.n_events, 1)
+        step = (number * recipe.n_steps // max(recipe.n_events, 1)).astype(np.int32)
         part = step / max(recipe.n_steps - 1, 1)
     else:
-        step = np.zeros(number.size)
+        step = np.zeros(number.size, dtype=np.int32)
         part = 1.0 - np.abs(2.0 * (number + 0.5) / max(recipe.n_events, 1) - 1.0)
-    return step.astype(np.int32), low + (high - low) * part
+    return step, low + (high - low) * part
 
 
 def event_variables(recipe: Recipe, first: int, stop: int) -> Events:

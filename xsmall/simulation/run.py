@@ -13,6 +13,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from xsmall import vocabulary as v
+from xsmall.detector.constants import constants
 from xsmall.errors import ParameterError
 from xsmall.simulation.detector import Tables, geometry_of, layout, tables
 from xsmall.simulation.frames import Frames, counts_of_photons, photons_of
@@ -70,20 +71,15 @@ class Simulation:
         They are the true ones; ``status`` is set in every gain stage of a dead, hot or bad-code pixel.
         """
         table, shape = self._tables, (3, *self.recipe.shape)
-        status = np.broadcast_to(table.reasons.reshape(self.recipe.shape), shape).copy()
-        dims = (v.GAIN_STAGE, *v.PIXEL_DIMS)
-        values = {
-            v.PEDESTAL: table.pedestal,
-            v.NOISE: table.noise,
-            v.GAIN: table.gain,
-            v.OFFSET: np.zeros(shape, np.float32),
-        }
-        out = xr.Dataset(
-            {name: (dims, value.reshape(shape), {v.UNITS: v.UNITS_OF[name]}) for name, value in values.items()},
-            coords={v.GAIN_STAGE: np.arange(3), **self._labels()},
-            attrs={v.DETECTOR_TYPE: DETECTOR},
+        return constants(
+            DETECTOR,
+            table.pedestal.reshape(shape),
+            noise=table.noise.reshape(shape),
+            gain=table.gain.reshape(shape),
+            offset=np.zeros(shape, np.float32),
+            status=np.broadcast_to(table.reasons.reshape(self.recipe.shape), shape),
+            source="simulation",
         )
-        return out.assign({v.STATUS: (dims, status)})
 
     @cached_property
     def geometry(self) -> Geometry:
@@ -327,10 +323,10 @@ def simulate(
     """
     recipe = Recipe(
         n_events=n_events,
-        shape=tuple(shape),
+        shape=tuple(shape),  # type: ignore[arg-type]
         seed=seed,
         scan=scan,
-        delay_range=tuple(delay_range),
+        delay_range=tuple(delay_range),  # type: ignore[arg-type]
         n_steps=n_steps,
         laser_off_every=laser_off_every,
         xray_off_every=xray_off_every,
@@ -357,7 +353,7 @@ def _check(recipe: Recipe, chunks: int | None) -> None:
         **{f"shape[{i}]": (n, 1) for i, n in enumerate(recipe.shape)},
     }
     for name, (number, least) in whole.items():
-        if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < least:
+        if isinstance(number, bool) or number != int(number) or number < least:
             raise ParameterError(f"{name} is not a number of things", found=number, expected=f"an int >= {least}")
     if len(recipe.shape) != 3:
         raise ParameterError("shape is not that of a detector", found=recipe.shape, expected="segments, rows, columns")
