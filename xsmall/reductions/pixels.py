@@ -1,0 +1,431 @@
+"""Geometry and beam on labelled data: assigned as coordinates, asked for by name, right on slices."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from dask import delayed
+
+from xsmall.detector.beam import Beam, check_distance, check_photon_energy, check_tilt
+from xsmall.detector.geometry import Geometry
+from xsmall.detector.pixel import pixel_array, position_array
+from xsmall.errors import DataError, GeometryError, ParameterError
+from xsmall.vocabulary import (
+    CENTER_X,
+    CENTER_Y,
+    DISTANCE,
+    EVENT,
+    GEOMETRY,
+    LONG_NAME,
+    PHOTON_ENERGY,
+    PIXEL_DIMS,
+    POSITION,
+    RULE,
+    TILT_X,
+    TILT_Y,
+    TILT_Z,
+    TIMESTAMP,
+    UNITS,
+    UNITS_OF,
+    Q,
+)
+
+__all__ = ["assign_beam", "assign_geometry", "beam_of", "geometry_of", "pixel"]
+
+Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
+BEAM_COORDS = (PHOTON_ENERGY, DISTANCE, CENTER_X, CENTER_Y, TILT_X, TILT_Y, TILT_Z)
+
+
+def assign_geometry(obj: Labelled, geometry: Geometry) -> Labelled:
+    """Give an array the positions of its pixels.
+
+    Parameters
+    ----------
+    obj
+        DataArray or Dataset with dims ``segment``, ``row``, ``column`` (any others too). Integer labels on these dims
+        say which pixels of the detector they are; where there are none the array has to be the whole detector.
+    geometry
+        Of the whole detector.
+
+    Returns
+    -------
+    The same data with a scalar coordinate ``geometry`` (value: token, attribute ``rule``: JSON), integer labels, and
+    lazy float32 coordinates ``x``, ``y``, ``z`` in m. Nothing is computed; the graph grows by a few kB.
+
+    Raises
+    ------
+    GeometryError
+        Where shape or labels do not fit the geometry.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr, xsmall as xs
+    >>> from xsmall.detector.geometry import Panel
+    >>> from xsmall.reductions.pixels import assign_geometry
+    >>> panel = Panel(origin=(0, 0, 0.1), slow=(0, 1e-4, 0), fast=(1e-4, 0, 0), shape=(2, 3))
+    >>> data = xr.DataArray(np.zeros((1, 2, 3)), dims=("segment", "row", "column"))
+    >>> data = assign_geometry(data, xs.Geometry.from_panels([panel]))
+    >>> (data.x.isel(segment=0, row=1).values * 1000).round(3)
+    array([0. , 0.1, 0.2], dtype=float32)
+    """
+    if not isinstance(geometry, Geometry):
+        raise GeometryError("not a geometry", found=type(geometry).__name__, fix="xs.Geometry.from_psana(path)")
+    if not any(dim in obj.dims for dim in PIXEL_DIMS):
+        raise GeometryError("data without pixels", found=f"dims {tuple(obj.dims)}", expected=f"dims {PIXEL_DIMS}")
+    coords: dict[str, Any] = dict(_labels(obj, geometry))
+    labelled = obj.assign_coords(coords)
+    where = _where(labelled, geometry)
+    token = xr.Variable((), np.int64(geometry.token), {RULE: geometry.to_json(), LONG_NAME: repr(geometry)})
+    for name in POSITION:
+        array = _take(_lazy_position(geometry, name), where)
+        dims = [dim for dim in PIXEL_DIMS if dim in labelled.dims]
+        coords[name] = (dims, array, {UNITS: UNITS_OF[name], LONG_NAME: f"{name} of the pixel centre"})
+    return labelled.assign_coords({name: coords[name] for name in POSITION} | {GEOMETRY: token})
+
+
+def assign_beam(
+    obj: Labelled,
+    *,
+    photon_energy: float | npt.ArrayLike | xr.DataArray | None = None,
+    distance: float | None = None,
+    center: tuple[float, float] | None = None,
+    tilt_x: float | None = None,
+    tilt_y: float | None = None,
+    tilt_z: float | None = None,
+    beam: Beam | None = None,
+) -> Labelled:
+    """Say what the beam is; values that are not given stay as they are.
+
+    Parameters
+    ----------
+    obj
+        DataArray or Dataset.
+    photon_energy
+        In eV, one number, or one per event (array along ``event``).
+    distance
+        In m, sample to the point where the beam hits the detector; replaces the mean z of the geometry.
+    center
+        (x, y) in m where the beam hits the detector, in the frame of the geometry.
+    tilt_x, tilt_y, tilt_z
+        In degrees, see :class:`~xsmall.detector.beam.Beam` for axes and order.
+    beam
+        All of them at once; single values given beside it win.
+
+    Returns
+    -------
+    The same data with scalar coordinates (``photon_energy`` along ``event`` where it is per event), units in attrs.
+    Nothing is computed.
+
+    Raises
+    ------
+    ParameterError
+        Where a value is outside the range of its unit, or nothing is given.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from xsmall.reductions.pixels import assign_beam
+    >>> assign_beam(xr.DataArray(0.0), photon_energy=9500, distance=0.1).photon_energy.attrs["units"]
+    'eV'
+    """
+    given: dict[str, Any] = _values_of(beam) if beam is not None else {}
+    if photon_energy is not None:
+        given[PHOTON_ENERGY] = photon_energy
+    if distance is not None:
+        given[DISTANCE] = check_distance(distance)
+    if center is not None:
+        given[CENTER_X], given[CENTER_Y] = Beam(center=center).center
+    for name, tilt in ((TILT_X, tilt_x), (TILT_Y, tilt_y), (TILT_Z, tilt_z)):
+        if tilt is not None:
+            given[name] = check_tilt(name, tilt)
+    if not given:
+        raise ParameterError("no value of the beam was given", fix="assign_beam(photon_energy=9500, distance=0.1)")
+    coords = {name: _beam_coord(obj, name, value) for name, value in given.items()}
+    return obj.assign_coords(coords)
+
+
+def geometry_of(obj: xr.DataArray | xr.Dataset) -> Geometry | None:
+    """Geometry that an array carries, of the whole detector also where the array is a slice; None where it has none.
+
+    Raises
+    ------
+    GeometryError
+        Where the rule of the coordinate cannot be read or does not belong to its token.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from xsmall.reductions.pixels import geometry_of
+    >>> geometry_of(xr.DataArray(0.0)) is None
+    True
+    """
+    if GEOMETRY not in obj.coords:
+        return None
+    coord = obj.coords[GEOMETRY]
+    if RULE not in coord.attrs or coord.ndim:
+        raise GeometryError(
+            f"the coordinate {GEOMETRY!r} has lost its rule",
+            found=f"dims {coord.dims}, attributes {sorted(map(str, coord.attrs))}",
+            expected="a scalar with the rule in its attributes",
+            fix="assign_geometry(...) again",
+        )
+    geometry = Geometry.from_json(coord.attrs[RULE])
+    if coord.chunks is None and int(coord) != geometry.token:
+        raise GeometryError("the rule of the geometry is not the one of its token", fix="assign_geometry(...) again")
+    return geometry
+
+
+def beam_of(obj: xr.DataArray | xr.Dataset) -> Beam | None:
+    """Beam that an array carries, None where no value of it is known.
+
+    A photon energy per event counts where all events have the same; otherwise the beam has none.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from xsmall.reductions.pixels import assign_beam, beam_of
+    >>> beam_of(assign_beam(xr.DataArray(0.0), distance=0.1)).distance
+    0.1
+    """
+    values = {name: _one_value(obj, name) for name in BEAM_COORDS if name in obj.coords}
+    known = {name: value for name, value in values.items() if value is not None}
+    if not known:
+        return None
+    center = (known.pop(CENTER_X, 0.0), known.pop(CENTER_Y, 0.0))
+    return Beam(center=center, **known)
+
+
+def pixel(
+    obj: xr.DataArray | xr.Dataset, name: str, *, plane: float | None = None, fraction: float | None = None
+) -> xr.DataArray:
+    """One number per pixel of an array, from its geometry and beam.
+
+    Parameters
+    ----------
+    obj
+        Data with a geometry (:func:`assign_geometry`), whole or sliced; quantities beyond x, y, z, area, radius and
+        azimuth need a beam too (:func:`assign_beam`).
+    name
+        ``x``, ``y``, ``z``, ``radius`` (m), ``azimuth``, ``two_theta`` (degrees), ``q`` (1/angstrom), ``solid_angle``
+        (sr), ``polarization``, ``area`` (m2); formulas in :func:`xsmall.detector.pixel.pixel_array`.
+    plane, fraction
+        For ``polarization``.
+
+    Returns
+    -------
+    float64 DataArray over those of ``segment``, ``row``, ``column`` that ``obj`` has, in memory. Where photon energies
+    differ from event to event, ``q`` is lazy and has the dim ``event`` too.
+
+    Raises
+    ------
+    GeometryError
+        Where there is no geometry, or pixels have lost their labels.
+    ParameterError
+        For an unknown name, or where the beam lacks a value.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr, xsmall as xs
+    >>> from xsmall.detector.geometry import Panel
+    >>> from xsmall.reductions.pixels import assign_geometry, pixel
+    >>> panel = Panel(origin=(0, 0, 0.1), slow=(0, 1e-2, 0), fast=(1e-2, 0, 0), shape=(2, 3))
+    >>> data = xr.DataArray(np.zeros((1, 2, 3)), dims=("segment", "row", "column"))
+    >>> data = assign_geometry(data, xs.Geometry.from_panels([panel]))
+    >>> pixel(data.isel(row=1, column=slice(0, 2)), "azimuth").values.round(1)
+    array([[90., 45.]])
+    """
+    geometry = need_geometry(obj)
+    beam = beam_of(obj)
+    energies = obj.coords[PHOTON_ENERGY] if name == Q and PHOTON_ENERGY in obj.coords else None
+    if energies is not None and energies.ndim and (beam is None or beam.photon_energy is None):
+        return _q_per_event(obj, geometry, beam or Beam(), energies)
+    whole = pixel_array(geometry, beam, name, plane=plane, fraction=fraction)
+    return _labelled(obj, geometry, whole, name)
+
+
+def need_geometry(obj: xr.DataArray | xr.Dataset) -> Geometry:
+    """Geometry of ``obj``, or the error that says how to give it one."""
+    geometry = geometry_of(obj)
+    if geometry is None:
+        raise GeometryError(
+            "these data have no geometry",
+            found="none was assigned, or two arrays of different geometries were combined, which drops it",
+            fix=".sd.assign_geometry(xs.Geometry.from_psana(path))",
+        )
+    return geometry
+
+
+# ---- labels -------------------------------------------------------------------------------------------------------
+
+
+def _labels(obj: xr.DataArray | xr.Dataset, geometry: Geometry) -> dict[str, npt.NDArray[np.int64]]:
+    """Labels that are missing, for dims that are whole."""
+    made: dict[str, npt.NDArray[np.int64]] = {}
+    for dim, size in zip(PIXEL_DIMS, geometry.shape, strict=True):
+        if dim in obj.coords:
+            _check_labels(dim, obj.coords[dim], size)
+        elif dim not in obj.dims:
+            raise GeometryError(
+                f"data without {dim!r}",
+                found=f"dims {tuple(obj.dims)}",
+                expected=f"dims {PIXEL_DIMS}; where one was selected its label stays as a scalar coordinate",
+            )
+        elif obj.sizes[dim] != size:
+            raise GeometryError(
+                "the geometry is of another detector, or the data are a part without labels",
+                found=f"{dim} of {obj.sizes[dim]}",
+                expected=f"{size}: the geometry is {dict(zip(PIXEL_DIMS, geometry.shape, strict=True))}",
+                fix="assign the geometry before cutting, or give integer coordinates on segment, row and column",
+            )
+        else:
+            made[dim] = np.arange(size)
+    return made
+
+
+def _check_labels(dim: str, labels: xr.DataArray, size: int) -> None:
+    values = labels.values
+    whole_numbers = np.issubdtype(values.dtype, np.integer)
+    if not whole_numbers or labels.ndim > 1 or (values.size and (values.min() < 0 or values.max() >= size)):
+        found = f"dtype {values.dtype}"
+        if whole_numbers and values.size:
+            found = f"{values.min()} to {values.max()}"
+        raise GeometryError(
+            f"labels of {dim} do not fit the geometry", found=found, expected=f"integers from 0 to {size - 1}"
+        )
+
+
+def _where(obj: xr.DataArray | xr.Dataset, geometry: Geometry) -> tuple[Any, ...]:
+    """Index of the pixels of ``obj`` in the arrays of the whole detector: slices where possible."""
+    index: list[Any] = []
+    for dim, size in zip(PIXEL_DIMS, geometry.shape, strict=True):
+        if dim not in obj.coords:
+            raise GeometryError(
+                f"the pixels have lost their {dim}",
+                found=f"dims {tuple(obj.dims)}",
+                expected=f"a label on {dim}",
+                fix=f"ask before averaging or selecting over {dim}",
+            )
+        _check_labels(dim, obj.coords[dim], size)
+        index.append(_compact(obj.coords[dim].values, size))
+    return tuple(index)
+
+
+def _compact(labels: npt.NDArray[Any], size: int) -> Any:
+    """Labels as int, slice or index array."""
+    if labels.ndim == 0:
+        return int(labels)
+    if labels.size == 0:
+        return slice(0, 0)
+    steps = np.diff(labels)
+    if labels.size == 1 or (steps == steps[0]).all():
+        step = int(steps[0]) if labels.size > 1 else 1
+        if step > 0:
+            start, stop = int(labels[0]), int(labels[-1]) + 1
+            return slice(None) if (start, stop, step) == (0, size, 1) else slice(start, stop, step)
+    return labels
+
+
+def _take(array: Any, where: tuple[Any, ...]) -> Any:
+    """Index each axis on its own; the last first, so that scalars do not shift the others."""
+    for axis in reversed(range(3)):
+        index: list[Any] = [slice(None)] * axis + [where[axis]]
+        if not (isinstance(where[axis], slice) and where[axis] == slice(None)):
+            array = array[tuple(index)]
+    return array
+
+
+def _labelled(obj: xr.DataArray | xr.Dataset, geometry: Geometry, whole: npt.NDArray[Any], name: str) -> xr.DataArray:
+    """Pixels of ``obj`` out of an array of the whole detector, with labels and units."""
+    dims = [dim for dim in PIXEL_DIMS if dim in obj.dims]
+    coords = {dim: obj.coords[dim] for dim in PIXEL_DIMS} | {GEOMETRY: obj.coords[GEOMETRY]}
+    values = _take(whole, _where(obj, geometry))
+    return xr.DataArray(values, dims=dims, coords=coords, name=name, attrs={UNITS: UNITS_OF[name]})
+
+
+# ---- values -------------------------------------------------------------------------------------------------------
+
+
+def _lazy_position(geometry: Geometry, name: str) -> da.Array:
+    """One chunk whose name says detector and coordinate, so that xarray finds two of them equal without computing."""
+    key = f"xsmall-{name}-{geometry.token:016x}"
+    task = delayed(position_array, pure=True, traverse=False)(geometry, name, dask_key_name=f"{key}-rule")
+    return da.from_delayed(task, geometry.shape, dtype=np.float32, name=key)
+
+
+def _values_of(beam: Beam) -> dict[str, Any]:
+    values: dict[str, Any] = {CENTER_X: beam.center[0], CENTER_Y: beam.center[1]}
+    values |= {name: getattr(beam, name) for name in (PHOTON_ENERGY, DISTANCE, TILT_X, TILT_Y, TILT_Z)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _beam_coord(obj: xr.DataArray | xr.Dataset, name: str, value: Any) -> xr.Variable:
+    attrs = {UNITS: UNITS_OF[name]}
+    if name != PHOTON_ENERGY or np.ndim(value) == 0:
+        number = check_photon_energy(value) if name == PHOTON_ENERGY else float(value)
+        return xr.Variable((), number, attrs)
+    if isinstance(value, xr.DataArray):
+        if value.dims != (EVENT,):
+            raise ParameterError("photon_energy has other dims", found=value.dims, expected=(EVENT,))
+        _same_events(obj, value)
+    values = np.asarray(value, dtype=np.float64)
+    if EVENT not in obj.dims or values.shape != (obj.sizes[EVENT],):
+        raise ParameterError(
+            "photon_energy per event does not fit the events",
+            found=values.shape,
+            expected=(obj.sizes.get(EVENT, "no events"),),
+        )
+    _check_energies(values)
+    return xr.Variable((EVENT,), values, attrs)
+
+
+def _check_energies(values: npt.NDArray[np.float64]) -> None:
+    """Refuse photon energies in another unit; NaN means that it is not known for an event."""
+    for number in (np.nanmin(values), np.nanmax(values)) if not np.isnan(values).all() else ():
+        check_photon_energy(number)
+
+
+def _same_events(obj: xr.DataArray | xr.Dataset, value: xr.DataArray) -> None:
+    """Refuse values of other events: what has timestamps is joined by them, never by position."""
+    if TIMESTAMP not in obj.coords or TIMESTAMP not in value.coords:
+        return
+    ours, theirs = obj.coords[TIMESTAMP].values, value.coords[TIMESTAMP].values
+    if not np.array_equal(ours, theirs):
+        raise DataError(
+            "photon_energy belongs to other events",
+            found=f"{theirs.size} timestamps, {np.isin(theirs, ours).sum()} of them among those of the data",
+            expected="the timestamps of the data",
+            fix="photon_energy.sel(timestamp=data.timestamp)",
+        )
+
+
+def _one_value(obj: xr.DataArray | xr.Dataset, name: str) -> float | None:
+    """The value of a beam coordinate if it is one number."""
+    coord = obj.coords[name]
+    if coord.chunks is not None:
+        if coord.ndim:
+            return None  # one value per event, not known without reading them
+        coord = coord.compute(scheduler="synchronous")
+    values = np.asarray(coord.values, dtype=np.float64)
+    if values.size == 0 or not np.isfinite(values).all() or (values != values.flat[0]).any():
+        return None
+    return float(values.flat[0])
+
+
+def _q_per_event(
+    obj: xr.DataArray | xr.Dataset, geometry: Geometry, beam: Beam, energies: xr.DataArray
+) -> xr.DataArray:
+    """q of each event: q of 1 keV, made once, times the energy; lazy, a block of events at a time."""
+    if energies.chunks is None:
+        _check_energies(np.asarray(energies.values, dtype=np.float64))
+    at_1_kev = pixel_array(geometry, beam.replace(photon_energy=1000.0), Q)
+    q = _labelled(obj, geometry, at_1_kev, Q)
+    lazy = q.copy(data=da.from_array(q.values, chunks=q.shape, name=False))
+    block = max(1, (1 << 26) // max(1, q.nbytes))
+    relative = (energies.astype(np.float64) / 1000.0).drop_vars(PHOTON_ENERGY).chunk({EVENT: block})
+    per_event = (relative * lazy).transpose(EVENT, ...).rename(Q)
+    per_event.attrs = {UNITS: UNITS_OF[Q]}
+    return per_event
