@@ -35,7 +35,8 @@ def compile_plan(mode: CommonMode, grids: tuple[Grid, ...], noise: npt.NDArray[n
     kept = mode.steps if grids else ()
     steps = np.zeros((len(kept), k.N_STEP), np.int64)
     limits = np.zeros((len(kept), k.N_LIMIT), np.float32)
-    limits[:, k.LOW], limits[:, k.HIGH] = -np.inf, np.inf
+    largest = np.finfo(np.float32).max  # infinities never take part
+    limits[:, k.LOW], limits[:, k.HIGH] = -largest, largest
     limits[:, k.MAX_CORRECTION] = np.inf
     left = iter(grids)
     for step, row, limit in zip(kept, steps, limits, strict=True):

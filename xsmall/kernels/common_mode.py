@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xsmall.kernels.jit import njit
-from xsmall.kernels.median import HIGHEST, LANES, LOWEST, key_of, rectangle_median, strip_medians, value_of
+from xsmall.kernels.median import LANES, key_of, rectangle_median, strip_medians, value_of
 
 __all__ = ["Plan", "apply_common_mode"]
 
@@ -90,7 +90,7 @@ def _rectangle_estimates(image: Any, use: Any, step: Any, limit: Any, values: An
     """Medians of units that are more than one column wide."""
     rows, columns, first = step[ROWS], step[COLUMNS], step[FIRST]
     width = step[STOP] - first
-    low, high = max(key_of(limit[LOW]), LOWEST), min(key_of(limit[HIGH]), HIGHEST)
+    low, high = key_of(limit[LOW]), key_of(limit[HIGH])
     truncate = step[ESTIMATOR] == INTEGER_MEDIAN
     bits = image.view(np.int32)
     keys = np.empty(rows * width, np.int32)
@@ -108,7 +108,7 @@ def _rectangle_estimates(image: Any, use: Any, step: Any, limit: Any, values: An
 def _column_estimates(image: Any, use: Any, step: Any, limit: Any, values: Any, counts: Any) -> None:
     """Medians of units that are one column wide."""
     rows, columns = step[ROWS], image.shape[1]
-    low, high = max(key_of(limit[LOW]), LOWEST), min(key_of(limit[HIGH]), HIGHEST)
+    low, high = key_of(limit[LOW]), key_of(limit[HIGH])
     bits = image.view(np.int32)
     turned, turned_use = np.empty((LANES, rows), np.int32), np.empty((LANES, rows), np.uint8)
     keys, lower, medians = np.empty(rows, np.int32), np.zeros(LANES, np.int32), np.empty(LANES)

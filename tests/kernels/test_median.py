@@ -1,0 +1,51 @@
+"""Exact medians."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from xsmall.kernels.median import column_medians, row_medians
+
+SHAPE = (8, 32)
+values = st.floats(width=32, allow_nan=True, allow_infinity=True, allow_subnormal=True)
+
+
+def expected(image: np.ndarray, use: np.ndarray, axis: int) -> np.ndarray:
+    """Median of the finite pixels in use, in 64 bits, by sorting."""
+    kept = np.where((use != 0) & np.isfinite(image), image.astype(float), np.nan)
+    rows = kept if axis == 1 else kept.T
+    return np.array([np.median(r[np.isfinite(r)]) if np.isfinite(r).any() else np.nan for r in rows])
+
+
+@given(image=arrays(np.float32, SHAPE, elements=values), use=arrays(np.uint8, SHAPE, elements=st.integers(0, 1)))
+@settings(max_examples=200, deadline=None)
+def test_medians_are_exact_whatever_the_pixels_hold(image: np.ndarray, use: np.ndarray) -> None:
+    for medians, axis in ((row_medians, 1), (column_medians, 0)):
+        found, counts = medians(image, use)
+        np.testing.assert_array_equal(found.ravel(), expected(image, use, axis))
+        np.testing.assert_array_equal(counts.ravel(), ((use != 0) & np.isfinite(image)).sum(axis))
+
+
+@pytest.mark.parametrize("step", [0.0, 1e-40, 1.0, 1e30])
+def test_medians_of_values_with_many_ties_are_exact(step: float) -> None:
+    rng = np.random.default_rng(3)
+    image = (rng.integers(-2, 3, (64, 512)) * step).astype(np.float32)
+    found, _ = row_medians(image, width=64)
+    np.testing.assert_array_equal(found, np.median(image.reshape(64, 8, 64).astype(float), axis=2))
+    found, _ = column_medians(image, height=16)
+    np.testing.assert_array_equal(found, np.median(image.reshape(4, 16, 512).astype(float), axis=1))
+
+
+def test_medians_do_not_depend_on_the_stretch_before() -> None:
+    rng = np.random.default_rng(4)
+    image = rng.normal(0, 3, (6, 64)).astype(np.float32)
+    image[::2] += 1e6  # a guess far off the mark for every second row
+    alone = [row_medians(image[i : i + 1])[0].item() for i in range(6)]
+    np.testing.assert_array_equal(row_medians(image)[0].ravel(), alone)
+
+
+def test_columns_that_do_not_fill_a_strip_are_all_there() -> None:
+    image = np.arange(3 * 21, dtype=np.float32).reshape(3, 21)
+    np.testing.assert_array_equal(column_medians(image)[0][0], image[1])
