@@ -49,7 +49,7 @@ def test_nothing_computes_on_assigning_slicing_or_combining(
             a.sel(segment=1, row=[0, 5]),
             a.where(a > 3),
             xr.concat([a, b], dim="event"),
-            xr.merge([a, b.rename("other")]),
+            xr.merge([a, b.rename("other")], compat="no_conflicts"),
             a.mean("event"),
             xr.apply_ufunc(np.sqrt, a, dask="allowed"),
             xr.Dataset({"a": a})["a"],

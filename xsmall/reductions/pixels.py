@@ -340,9 +340,9 @@ def _take(array: Any, where: tuple[Any, ...]) -> Any:
 
 def _labelled(obj: xr.DataArray | xr.Dataset, geometry: Geometry, whole: npt.NDArray[Any], name: str) -> xr.DataArray:
     """Pixels of ``obj`` out of an array of the whole detector, with labels and units."""
+    values = _take(whole, _where(obj, geometry))
     dims = [dim for dim in PIXEL_DIMS if dim in obj.dims]
     coords = {dim: obj.coords[dim] for dim in PIXEL_DIMS} | {GEOMETRY: obj.coords[GEOMETRY]}
-    values = _take(whole, _where(obj, geometry))
     return xr.DataArray(values, dims=dims, coords=coords, name=name, attrs={UNITS: UNITS_OF[name]})
 
 
