@@ -27,15 +27,13 @@ import tempfile
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, overload
 
 import numba
 import numpy as np
 from numba.core import compiler, serialize
 
 __all__ = ["FASTMATH", "guvectorize", "njit"]
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 FASTMATH = frozenset({"contract", "reassoc", "nsz", "arcp"})
 """What the compiler may do to floating arithmetic: reorder and fuse, but never assume that NaN does not occur."""
@@ -44,12 +42,12 @@ _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": F
 
 
 @overload
-def njit(function: F, /) -> F: ...
+def njit(function: Callable[..., Any], /) -> Callable[..., Any]: ...
 @overload
-def njit(**options: Any) -> Callable[[F], F]: ...
+def njit(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...
 
 
-def njit(function: F | None = None, /, **options: Any) -> Any:
+def njit(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Compile a kernel on first use: no GIL, NumPy's division, :data:`FASTMATH`, cached per host.
 
     Parameters
@@ -80,7 +78,7 @@ def njit(function: F | None = None, /, **options: Any) -> Any:
     return _njit(function, options=options)
 
 
-def _njit(function: F, options: dict[str, Any]) -> F:
+def _njit(function: Callable[..., Any], options: dict[str, Any]) -> Callable[..., Any]:
     chosen = {**_OPTIONS, **options}
     chosen["fastmath"] = _as_flags(chosen["fastmath"])
     dispatcher = numba.njit(**chosen)(function)
