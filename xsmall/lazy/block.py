@@ -72,13 +72,22 @@ class Unopened:
 
     def batches(self, limit: int = BATCH_BYTES) -> Iterator[Batch]:
         """Read the events in order, whole chunks at a time, at most ``limit`` bytes unless a chunk is larger."""
+        for _, batch in self.pieces(limit=limit):
+            yield batch
+
+    def pieces(
+        self, wanted: npt.NDArray[np.bool_] | None = None, limit: int = BATCH_BYTES
+    ) -> Iterator[tuple[int, Batch]]:
+        """Read as :meth:`batches`, with the first event of each batch; what holds no ``wanted`` event is not read."""
         lazy = self._lazy()
         bytes_per_event = max(1, lazy[0].nbytes // max(1, lazy[0].shape[0]))
         for start, stop in group_chunks(lazy[0].chunks[0], max(1, limit // bytes_per_event)):
+            if wanted is not None and not wanted[start:stop].any():
+                continue
             read = dask.compute(*(a[start:stop] for a in lazy), scheduler="synchronous")
             here = slice(self._start + start, self._start + stop)
             present = None if self._present is None else self._present[here]
-            yield Batch(read[0], present, read[1] if len(read) > 1 else None)
+            yield start, Batch(read[0], present, read[1] if len(read) > 1 else None)
 
 
 def group_chunks(chunks: tuple[int, ...], most: int) -> Iterator[tuple[int, int]]:

@@ -1,0 +1,201 @@
+"""Moments of NumPy and dask arrays per bin: at once for the first, as tasks for the second, the same to the bit."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+from dask.delayed import Delayed
+
+from xsmall.cube.moments import (
+    Index,
+    Moments,
+    Tile,
+    finish,
+    lane_of_frames,
+    lane_of_values,
+    lanes,
+    merge,
+    merge_tree,
+)
+from xsmall.cube.plan import Job, tiles
+from xsmall.lazy.block import Unopened, is_in_memory
+from xsmall.lazy.transform import Transform, as_delayed
+from xsmall.lazy.walk import Source
+
+Statistics = dict[str, Any]
+"""mean, std, stderr, count: NumPy or dask arrays (*bins, ...)."""
+
+DTYPES = {"mean": np.dtype(np.float64), "std": np.dtype(np.float64), "stderr": np.dtype(np.float64),
+          "count": np.dtype(np.int64)}  # fmt: skip
+
+
+def statistics_of_values(
+    data: npt.NDArray[Any] | da.Array, index: Index, shape: tuple[int, ...], label: str
+) -> Statistics:
+    """Statistics of any variable (event, ...) per bin.
+
+    Parameters
+    ----------
+    data
+        Numbers or true/false; NaN is skipped.
+    index
+        Bin of each event, counted over all dims of the bins, -1 for none.
+    shape
+        Numbers of bins.
+    label
+        First part of dask names.
+    """
+    n_bins = int(np.prod(shape, dtype=np.int64))
+    borders = lanes(len(index), n_bins)
+    trailing = tuple(data.shape[1:])
+    if not isinstance(data, da.Array):
+        parts = [lane_of_values(data[a:b], index[a:b], n_bins) for a, b in borders]
+        return finish(merge_tree(parts, merge), shape, trailing)
+    token = f"{label}-{dask.base.tokenize(data.name, index, shape)}"
+    lane_chunks = {0: tuple(b - a for a, b in borders), **dict.fromkeys(range(1, data.ndim), -1)}
+    blocks = data.rechunk(lane_chunks).to_delayed(optimize_graph=False).ravel()
+    tasks = [
+        dask.delayed(lane_of_values, pure=False)(block, part, n_bins, dask_key_name=f"lane-{token}-{i}")
+        for i, (block, part) in enumerate(zip(blocks, _lane_indices(index, borders, token), strict=True))
+    ]
+    return _arrays(tasks, token, shape, trailing)
+
+
+def statistics_of_frames(source: Source, index: Index, shape: tuple[int, ...], label: str, memory: int | None = None
+) -> Statistics:  # fmt: skip
+    """Statistics of frames (event, segment, row, column) per bin; see :func:`statistics_of_values`.
+
+    Parameters
+    ----------
+    source
+        Frames, presence and transform.
+    memory
+        Bytes that the tasks may use together, see :func:`xsmall.cube.plan.tiles`.
+    """
+    frames = source.frames
+    n_bins = int(np.prod(shape, dtype=np.int64))
+    borders = lanes(len(index), n_bins)
+    lazy = isinstance(frames, da.Array)
+    job = Job(
+        n_events=frames.shape[0],
+        n_bins=n_bins,
+        shape=(frames.shape[1], frames.shape[2], frames.shape[3]),
+        raw_bytes=frames.dtype.itemsize,
+        float_bytes=8 if isinstance(source.transform, Delayed) else source.transform.dtype.itemsize,
+        segments_read=max(frames.chunks[1], default=1) if isinstance(frames, da.Array) else 1,
+    )
+    plan = tiles(job, memory)
+    if not lazy:
+        transform = source.transform.compute() if isinstance(source.transform, Delayed) else source.transform
+        pieces = [_tile_of_numpy(source, tile, index, borders, shape, transform) for tile in plan]
+    else:
+        pieces = _tiles_of_dask(source, plan, index, borders, shape, label)
+    return {name: _assemble(plan, [p[name] for p in pieces], len(shape)) for name in DTYPES}
+
+
+def _tile_of_numpy(
+    source: Source,
+    tile: Tile,
+    index: Index,
+    borders: list[tuple[int, int]],
+    shape: tuple[int, ...],
+    transform: Transform,
+) -> Statistics:
+    cut = slice(*tile.segments)
+    rows, columns = source.frames.shape[2:]
+    parts = []
+    for a, b in borders:
+        present = None if source.present is None else source.present[a:b, cut]
+        piece = (0, source.frames[a:b, cut], present)
+        parts.append(lane_of_frames([piece], index[a:b], int(np.prod(shape)), tile, (rows, columns), transform))
+    return finish(merge_tree(parts, merge), shape, _pixels(tile, columns))
+
+
+def _tiles_of_dask(
+    source: Source, plan: list[Tile], index: Index, borders: list[tuple[int, int]], shape: tuple[int, ...], label: str
+) -> list[Statistics]:
+    frames: da.Array = source.frames
+    transform = as_delayed(source.transform, "transform")
+    rows, columns = frames.shape[2:]
+    n_bins = int(np.prod(shape, dtype=np.int64))
+    token = f"{label}-{dask.base.tokenize(frames.name, source.present, transform.key, index, shape, plan)}"
+    parts = _lane_indices(index, borders, token)
+    held = is_in_memory(frames)
+    out = []
+    for number, tile in enumerate(plan):
+        cut = slice(*tile.segments)
+        part = frames[:, cut]
+        present = None if source.present is None else source.present[:, cut]
+        if held:  # perhaps on other machines: the scheduler brings the blocks
+            sizes = tuple(b - a for a, b in borders)
+            blocks = part.rechunk({0: sizes, 1: -1, 2: -1, 3: -1}).to_delayed(optimize_graph=False).ravel()
+            sources = [(block, None if present is None else present[a:b]) for block, (a, b) in
+                       zip(blocks, borders, strict=True)]  # fmt: skip
+        else:
+            sources = [(Unopened(part, present, None, a, b), None) for a, b in borders]
+        tasks = [
+            dask.delayed(_frames_task, pure=False)(
+                block, here, lane, n_bins, tile, (rows, columns), transform, dask_key_name=f"lane-{token}-{number}-{i}"
+            )
+            for i, ((block, here), lane) in enumerate(zip(sources, parts, strict=True))
+        ]
+        out.append(_arrays(tasks, f"{token}-{number}", shape, _pixels(tile, columns)))
+    return out
+
+
+def _frames_task(
+    block: Unopened | npt.NDArray[Any],
+    present: npt.NDArray[np.bool_] | None,
+    index: Index,
+    n_bins: int,
+    tile: Tile,
+    shape: tuple[int, int],
+    transform: Transform,
+) -> Moments:
+    """One lane of one tile, from frames in memory or read here piece by piece."""
+    if isinstance(block, Unopened):
+        pieces = ((start, batch.frames, batch.present) for start, batch in block.pieces(index >= 0))
+        return lane_of_frames(pieces, index, n_bins, tile, shape, transform)
+    return lane_of_frames([(0, block, present)], index, n_bins, tile, shape, transform)
+
+
+def _lane_indices(index: Index, borders: list[tuple[int, int]], token: str) -> list[Delayed]:
+    """Bins of the events of each lane, each once in the graph."""
+    return [dask.delayed(index[a:b], name=f"index-{token}-{i}", traverse=False) for i, (a, b) in enumerate(borders)]
+
+
+def _arrays(tasks: list[Delayed], token: str, shape: tuple[int, ...], trailing: tuple[int, ...]) -> Statistics:
+    """Merge the lanes in the fixed tree; one dask array for each statistic."""
+    count = iter(range(len(tasks)))
+
+    def merge_two(a: Delayed, b: Delayed) -> Delayed:
+        return dask.delayed(merge, pure=False)(a, b, dask_key_name=f"merge-{token}-{next(count)}")
+
+    merged = merge_tree(tasks, merge_two)
+    done = dask.delayed(finish, pure=False)(merged, shape, trailing, dask_key_name=f"finish-{token}")
+    pick: Callable[..., Delayed] = dask.delayed(operator.getitem, pure=False)
+    return {
+        name: da.from_delayed(
+            pick(done, name, dask_key_name=f"{name}-{token}"), (*shape, *trailing), dtype=dtype, name=f"{name}s-{token}"
+        )
+        for name, dtype in DTYPES.items()
+    }
+
+
+def _pixels(tile: Tile, columns: int) -> tuple[int, int, int]:
+    return tile.segments[1] - tile.segments[0], tile.rows[1] - tile.rows[0], columns
+
+
+def _assemble(plan: Sequence[Tile], pieces: Sequence[Any], axis: int) -> Any:
+    """Put tiles (*bins, segment, row, column) side by side; ``axis`` is that of the segments."""
+    by_segments: dict[tuple[int, int], list[Any]] = {}
+    for tile, piece in zip(plan, pieces, strict=True):
+        by_segments.setdefault(tile.segments, []).append(piece)
+    join = da.concatenate if isinstance(pieces[0], da.Array) else np.concatenate
+    return join([join(parts, axis=axis + 1) for parts in by_segments.values()], axis=axis)
