@@ -1,0 +1,264 @@
+"""Calibration: the numbers of psana, NaN where a value must not be trusted, errors before anything is computed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+
+import xsmall as xs
+from xsmall.detector.constants import constants
+from xsmall.errors import CalibrationError, DataError, ParameterError
+from xsmall.reductions.calibrate import calibrate
+
+
+def frames(words: np.ndarray, detector: str, **coords: Any) -> xr.DataArray:
+    return xr.DataArray(
+        words,
+        dims=("event", "segment", "row", "column"),
+        coords={
+            **{d: np.arange(n) for d, n in zip(("segment", "row", "column"), words.shape[1:], strict=True)},
+            **coords,
+        },
+        attrs={"detector_type": detector, "units": "ADU"},
+        name="raw",
+    )
+
+
+def small_jungfrau(n: int = 3, shape: tuple[int, int, int] = (2, 4, 6)) -> tuple[xr.DataArray, xr.Dataset]:
+    rng = np.random.default_rng(7)
+    words = rng.integers(0, 2**16, (n, *shape)).astype(np.uint16)
+    table = constants(
+        "jungfrau",
+        rng.normal(3000, 100, (3, *shape)),
+        gain=rng.uniform(1, 40, (3, *shape)) * np.array([1, -1, -1])[:, None, None, None],
+        offset=rng.normal(0, 3, (3, *shape)),
+        status=(rng.random((3, *shape)) < 0.05) * 4,
+    )
+    return frames(words, "jungfrau"), table
+
+
+def by_hand(raw: xr.DataArray, table: xr.Dataset) -> np.ndarray:
+    """The formula with NumPy, stage by stage."""
+    words = raw.values
+    code, adc = words >> 14, (words & 0x3FFF).astype(np.float64)
+    out = np.full(words.shape, np.nan)
+    for stage, of_code in enumerate((0, 1, 3)):
+        part = table.isel(gain_stage=stage)
+        value = (adc - part.pedestal.values - part.offset.values) / part.gain.values
+        out = np.where(code == of_code, value, out)
+    return np.where((table.status.values != 0).any(axis=0), np.nan, out)
+
+
+def test_jungfrau_equals_psana_where_psana_is_right(shared: Path) -> None:
+    oracle = np.load(shared / "oracles/calib-jungfrau.npz")
+    table = constants(
+        "jungfrau",
+        oracle["pedestals"],
+        gain=oracle["pixel_gain"],
+        offset=oracle["pixel_offset"],
+        status=oracle["pixel_status"],
+    )
+    ours = calibrate(frames(oracle["raw"][None], "jungfrau"), table).values[0]
+    no_gain = (oracle["raw"] >> 14 == 0) & (oracle["pixel_gain"][0] == 0)
+    untrusted = ((oracle["pixel_status"] & 0xFFFF) != 0).any(axis=0) | (oracle["raw"] >> 14 == 2) | no_gain
+    np.testing.assert_array_equal(np.isnan(ours), untrusted)
+    theirs = oracle["psana2_v0_nocm"]
+    np.testing.assert_allclose(ours[~untrusted], theirs[~untrusted], rtol=1e-6, atol=1e-9)
+    assert (theirs[untrusted] == 0).all()
+
+
+def test_epix10ka_equals_psana_where_psana_is_right(shared: Path) -> None:
+    oracle = np.load(shared / "oracles/calib-epix10ka.npz")
+    table = constants("epix10ka", oracle["pedestals"], gain=oracle["pixel_gain"])
+    raw = frames(oracle["raw"][None], "epix10ka", gain_control=(("segment", "row", "column"), oracle["cbits"]))
+    ours = calibrate(raw, table, mask=oracle["mask"] == 1).values[0]
+    np.testing.assert_array_equal(np.isnan(ours), oracle["mask"] == 0)
+    good = oracle["mask"] == 1
+    np.testing.assert_allclose(ours[good], oracle["calib_v02_nocm"][good], rtol=1e-6)
+
+
+def test_every_gain_code_takes_the_constants_of_its_own_stage() -> None:
+    raw, table = small_jungfrau()
+    np.testing.assert_allclose(calibrate(raw, table).values, by_hand(raw, table), rtol=2e-6, atol=1e-4)
+
+
+def test_lazy_and_eager_are_equal_for_any_chunking_and_nothing_computes(
+    computing_is_forbidden: Callable[[], Any],
+) -> None:
+    raw, table = small_jungfrau(9)
+    eager = calibrate(raw, table)
+    for chunks in ({"event": 1}, {"event": 4, "segment": 1}, {"event": (2, 7), "row": 3}):
+        for lazy_constants in (False, True):
+            held = table.chunk() if lazy_constants else table
+            with computing_is_forbidden():
+                lazy = calibrate(raw.chunk(chunks), held)
+            assert isinstance(lazy.data, da.Array)
+            xr.testing.assert_identical(lazy.compute(), eager)
+
+
+def test_lazy_constants_are_read_once_and_only_when_computing() -> None:
+    raw, table = small_jungfrau(8)
+    reads = []
+
+    def read(value: np.ndarray) -> np.ndarray:
+        reads.append(1)
+        return value
+
+    lazy = table.assign(
+        pedestal=(
+            table.pedestal.dims,
+            da.from_delayed(dask.delayed(read)(table.pedestal.values), table.pedestal.shape, "f4"),
+        )
+    )
+    out = calibrate(raw.chunk(event=1), lazy)
+    assert not reads
+    np.testing.assert_array_equal(out.values, calibrate(raw, table).values)
+    assert len(reads) == 1
+
+
+def test_a_slice_takes_its_own_constants_by_label() -> None:
+    raw, table = small_jungfrau()
+    whole = calibrate(raw, table)
+    for part in ({"segment": [1]}, {"row": slice(1, 3), "column": slice(5, None, -2)}, {"segment": [1, 0]}):
+        xr.testing.assert_identical(calibrate(raw.isel(part), table), whole.isel(part))
+        xr.testing.assert_identical(
+            calibrate(raw.chunk(event=2).isel(part), table.isel(segment=[1, 0])).compute(), whole.isel(part)
+        )
+
+
+def test_missing_and_damaged_segments_are_nan() -> None:
+    raw, table = small_jungfrau()
+    table = table.drop_vars("status")
+    present = np.array([[True, True], [False, True], [True, True]])
+    damage = np.array([[0, 0], [0, 0], [0, 3]])
+    marked = raw.assign_coords(present=(("event", "segment"), present), damage=(("event", "segment"), damage))
+    sound = present & (damage == 0)
+    expected = np.where(sound[:, :, None, None], calibrate(raw, table).values, np.nan)
+    np.testing.assert_array_equal(calibrate(marked, table).values, expected)
+    np.testing.assert_array_equal(calibrate(marked.chunk(event=2), table).values, expected)
+
+
+def test_units_follow_what_the_constants_know() -> None:
+    raw, table = small_jungfrau()
+    value = calibrate(raw, table)
+    assert value.attrs["units"] == "keV"
+    photons = calibrate(raw, table, unit="photon", photon_energy=8000.0)
+    assert photons.attrs["units"] == "photon"
+    np.testing.assert_allclose(photons.values, value.values / 8.0, rtol=1e-6)
+    named = calibrate(raw.assign_coords(photon_energy=8000.0), table, unit="photon")
+    np.testing.assert_array_equal(named.values, photons.values)
+    camera = frames(raw.values, "opal1000")
+    dark = constants("opal", table.pedestal.values[0])
+    assert calibrate(camera, dark).attrs["units"] == "ADU"
+    np.testing.assert_allclose(calibrate(camera, dark).values, raw.values - dark.pedestal.values[0], rtol=1e-6)
+    relative = constants("cspad", table.pedestal.values[0], gain=np.full(raw.shape[1:], 2.0), gain_unit="1")
+    cspad = calibrate(frames(raw.values, "cspad"), relative)
+    assert cspad.attrs["units"] == "ADU"
+    np.testing.assert_allclose(cspad.values, (raw.values - dark.pedestal.values[0]) / 2, rtol=1e-6)
+    np.testing.assert_allclose(
+        calibrate(raw, table.drop_vars(["status", "offset"]), unit="ADU").values[raw.values < 2**14],
+        (raw.values - table.pedestal.values[0])[raw.values < 2**14],
+        rtol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint32", "float32", ">u2"])
+def test_cameras_of_any_dtype(dtype: str) -> None:
+    rng = np.random.default_rng(1)
+    words = rng.integers(0, 200, (2, 1, 5, 7)).astype(dtype)
+    dark = constants("camera", rng.normal(100, 1, (5, 7)), gain=np.full((5, 7), 3.0))
+    expected = (words.astype(float) - dark.pedestal.values[0]) / 3.0
+    np.testing.assert_allclose(calibrate(frames(words, "camera"), dark).values, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_zero_and_nan_gains_make_the_pixel_nan() -> None:
+    raw, table = small_jungfrau()
+    table = table.drop_vars("status").copy(deep=True)
+    table.gain[0, 0, 0, 0] = 0.0
+    table.gain[1, 0, 0, 0] = np.nan
+    table.pedestal[:, 1, 2, 3] = np.nan
+    out = calibrate(raw.where(raw.segment > 5, 100).astype(np.uint16).assign_attrs(raw.attrs), table)
+    assert np.isnan(out.values[:, 0, 0, 0]).all()
+    assert np.isnan(out.values[:, 1, 2, 3]).all()
+    assert np.isfinite(out.values[:, 0, 0, 1:]).all()
+
+
+def test_unknown_gain_range_of_epix10ka_is_nan() -> None:
+    bits = np.array([0, 4, 8, 12, 16, 28, 20, 5], dtype=np.uint8).reshape(1, 2, 4)
+    pedestal = np.arange(7.0)[:, None, None, None] * np.ones((1, 2, 4)) * 10
+    table = constants("epix10ka", pedestal, gain=np.ones((7, 1, 2, 4)))
+    raw = frames(np.stack([np.full((1, 2, 4), w) for w in (1000, 1000 | 1 << 14)]).astype(np.uint16), "epix10ka")
+    out = calibrate(raw, table, gain_control=bits).values.reshape(2, 8)
+    stages = np.array([[4, np.nan, 2, 1, 3, 0, np.nan, np.nan], [6, np.nan, 2, 1, 5, 0, np.nan, np.nan]])
+    np.testing.assert_array_equal(out, 1000 - 10 * stages)
+
+
+def test_wrong_constants_are_refused_before_anything_is_computed(no_compute: None) -> None:
+    raw, table = small_jungfrau()
+    lazy = raw.chunk(event=1)
+    wrong = [
+        (lazy, table.assign_attrs(detector_type="cspad"), "gain stages"),
+        (lazy, table.isel(gain_stage=[0, 1]), "gain stages"),
+        (lazy, table.isel(gain_stage=[0, 2, 1]), "gain stages"),
+        (lazy, table.isel(segment=[0]), "segment"),
+        (lazy, table.drop_vars("gain"), "no gain"),
+        (lazy, table.drop_vars("pedestal"), "not constants"),
+        (lazy, table.assign(gain=table.gain * 0), "usable gain"),
+        (lazy, table.assign(gain=table.gain.assign_attrs(units="keV/ADU")), "unit"),
+        (lazy.assign_attrs(detector_type="epix10ka"), table, "another detector"),
+        (lazy.assign_attrs(detector_type="unheard"), table, "not known"),
+        (lazy.drop_attrs(), table, "do not say which detector"),
+        (lazy.drop_vars("segment").isel(segment=[1]), table, "differ in 'segment'"),
+        (lazy.assign_attrs(run=9), table.assign_attrs(run_range=[10, 20]), "not valid for this run"),
+    ]
+    for data, given, message in wrong:
+        with pytest.raises(CalibrationError, match=message):
+            calibrate(data, given)
+
+
+def test_wrong_data_and_arguments_are_refused(no_compute: None) -> None:
+    raw, table = small_jungfrau()
+    lazy = raw.chunk(event=1)
+    with pytest.raises(DataError, match="calibrated already"):
+        calibrate(lazy.assign_attrs(units="keV"), table)
+    with pytest.raises(DataError, match="gain code"):
+        calibrate(lazy.astype(np.float32), table)
+    with pytest.raises(ParameterError, match="boolean"):
+        calibrate(lazy, table, mask=np.ones((2, 4, 6), np.uint8))  # type: ignore[arg-type]
+    with pytest.raises(ParameterError, match="shape"):
+        calibrate(lazy, table, mask=np.ones((4, 6), bool))
+    with pytest.raises(ParameterError, match="unit"):
+        calibrate(lazy, table, unit="eV")
+    with pytest.raises(ParameterError, match="one photon energy"):
+        calibrate(lazy, table, unit="photon")
+    with pytest.raises(ParameterError, match="cannot be meant"):
+        calibrate(lazy, table, unit="photon", photon_energy=9.5)
+    epix = constants("epix10ka", np.zeros((7, 2, 4, 6)), gain=np.ones((7, 2, 4, 6)))
+    with pytest.raises(CalibrationError, match="gain_control"):
+        calibrate(lazy.assign_attrs(detector_type="epix10ka"), epix)
+
+
+def test_no_events_and_one_event() -> None:
+    raw, table = small_jungfrau()
+    assert calibrate(raw.isel(event=[]), table).shape == (0, 2, 4, 6)
+    np.testing.assert_array_equal(calibrate(raw.isel(event=[1]), table).values[0], calibrate(raw, table).values[1])
+
+
+def test_raw_frames_are_not_written_to() -> None:
+    raw, table = small_jungfrau()
+    raw.values.flags.writeable = False
+    before = raw.values.copy()
+    calibrate(raw, table)
+    np.testing.assert_array_equal(raw.values, before)
+
+
+@pytest.mark.validation
+def test_real_jungfrau_frames_equal_psana(shared: Path) -> None:
+    path = shared / "data/xtc2/jungfrau05M_mfx101332224_run7.xtc2"
+    raw = xs.open_run(path)["jungfrau"]["raw"]
+    assert raw.shape == (2, 1, 512, 1024)
