@@ -208,11 +208,13 @@ class CommonModeTables:
     def _use(self, s: int, words: npt.NDArray[Any] | None, step: int, n: int) -> npt.NDArray[np.uint8]:
         entry = self._entry
         if words is None or entry.n_codes == 1:
-            return self._good[s].reshape(1, *self._shape)
-        use = np.empty((n, self._good.shape[1]), np.uint8)
+            good: npt.NDArray[np.uint8] = self._good[s].reshape(1, *self._shape)
+            return good
+        use: npt.NDArray[np.uint8] = np.empty((n, self._good.shape[1]), np.uint8)
         takes = self._takes_part[s if len(self._takes_part) > 1 else 0]
         participation_stack(words, step, n, takes, self._good[s], entry.code_shift, entry.n_codes - 1, use)
-        return use.reshape(n, *self._shape)
+        shaped: npt.NDArray[np.uint8] = use.reshape(n, *self._shape)
+        return shaped
 
 
 def _noise_of(
@@ -229,7 +231,8 @@ def _noise_of(
             expected="noise [ADU] (gain_stage, segment, row, column)",
             fix="constants with noise, as xsmall.dark makes them",
         )
+    dark: npt.NDArray[np.floating[Any]] = noise[(mode.gain_stages or (0,))[0]]
     if entry.decoding is Decoding.CONTROL and gain_control is not None:
         stage = np.maximum(control_stages(entry, gain_control)[0].astype(np.int64), 0)
-        return np.take_along_axis(noise, stage[None], axis=0)[0]
-    return noise[(mode.gain_stages or (0,))[0]]
+        dark = np.take_along_axis(noise, stage[None], axis=0)[0]
+    return dark
