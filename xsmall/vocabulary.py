@@ -34,6 +34,8 @@ BIN_EDGE: Final = "bin_edge"  # the two borders of a bin, in CF bounds
 # ---- coordinates of events ----------------------------------------------------------------------------------
 TIMESTAMP: Final = "timestamp"  # the index of `event`
 PRESENT: Final = "present"  # (event, segment), bool
+PULSE_ID: Final = "pulse_id"
+FIDUCIAL: Final = "fiducial"
 DAMAGE: Final = "damage"  # (event, segment), bits of the source
 
 # ---- variables of events ------------------------------------------------------------------------------------
@@ -49,6 +51,13 @@ SCAN_PREFIX: Final = "scan_"  # scan_<motor>
 
 # ---- nodes and variables of a run -----------------------------------------------------------------------------
 RAW: Final = "raw"
+SOURCE_TIMESTAMP: Final = "psana_timestamp"  # the source's own 64-bit time, as psana shows it
+EXPERIMENT: Final = "experiment"
+DETECTOR_IDS: Final = "detector_ids"  # serial numbers of the segments, in their order
+LEFT_OUT: Final = "left_out"  # what of a source could not be brought to arrays, and why
+TRUNCATED_BYTES: Final = "truncated_bytes"  # behind the last whole datagram of a file
+UNREADABLE_EVENTS: Final = "unreadable_events"  # how many events could not be understood; they are flagged
+UNREADABLE: Final = "unreadable"  # where and why, the first of them
 CALIBRATED: Final = "calibrated"
 EVENTS_NODE: Final = "events"  # the node of the event variables
 CONFIG_NODE: Final = "config"  # child of a detector's node: its configuration
@@ -75,8 +84,6 @@ SOLID_ANGLE: Final = "solid_angle"
 POLARIZATION: Final = "polarization"
 AREA: Final = "area"
 
-REASONS: Final = "reasons"  # flags of Reason
-
 # ---- constants ----------------------------------------------------------------------------------------------
 PEDESTAL: Final = "pedestal"
 NOISE: Final = "noise"
@@ -100,6 +107,7 @@ N_PIXELS: Final = "n_pixels"
 AUTOCORRELATION: Final = "autocorrelation"
 COUNT: Final = "count"
 COUNT_SUFFIX: Final = "_count"
+MEAN_SUFFIX: Final = "_mean"  # of a binned variable inside its bins
 STD_SUFFIX: Final = "_std"
 STDERR_SUFFIX: Final = "_stderr"
 VARIANCE_SUFFIX: Final = "_variance"
@@ -116,6 +124,16 @@ RESPONSE: Final = "response"  # of the sample to the laser, per event
 JITTER: Final = "jitter"  # of the laser's arrival, per event
 N_PHOTONS: Final = "n_photons"
 REASONS: Final = "reasons"  # flags of vocabulary.Reason
+
+# ---- common mode and darks -----------------------------------------------------------------------------------
+COMMON_MODE: Final = "common_mode"  # attribute: what was done
+CORRECTED: Final = "corrected"
+CORRECTION_SUFFIX: Final = "_correction"  # <unit>_correction (event, segment, <unit>_row, <unit>_column)
+N_PIXELS_SUFFIX: Final = "_n_pixels"
+ROW_SUFFIX: Final = "_row"  # <unit>_row: label of the first row of each unit
+COLUMN_SUFFIX: Final = "_column"
+MODE: Final = "mode"  # dim of a comparison of common modes
+FRACTION_CORRECTED: Final = "fraction_corrected"
 
 # ---- attributes ---------------------------------------------------------------------------------------------
 UNITS: Final = "units"
