@@ -1,0 +1,107 @@
+"""Azimuthal integration: pixels scattered into bins that a table gives, four frames at a time.
+
+Neighbouring pixels fall into the same bin, so that each sum waits for the one before: four events side by side, and
+even and odd pixels in sums of their own, keep the processor busy meanwhile. Pixels that are never used go to a last,
+surplus bin. How many pixels a bin holds is known from the table; only what an event lacks is counted, pixel by pixel,
+in the blocks where something is not finite.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xsmall.kernels.jit import guvectorize, njit
+
+__all__ = ["LANES", "azint", "scatter"]
+
+LANES = 4
+_BLOCK = 256
+
+
+@njit
+def scatter(a: Any, b: Any, c: Any, d: Any, index: Any, weight: Any, sums: Any, lost: Any, lost_weight: Any) -> Any:
+    """Add the pixels of four frames to the sums of their bins.
+
+    Parameters
+    ----------
+    a, b, c, d
+        (pixel,) one event each; a short group repeats its last event and ignores what comes of it, so that the sums
+        of an event do not depend on its company.
+    index
+        (pixel,) bin of each pixel, any unsigned or signed integer; the last bin takes what is not used.
+    weight
+        (pixel,) what a pixel counts for in ``lost_weight``, or empty: 1.
+    sums
+        (bin + 1, 2, 4) float64, added to: even pixels, odd pixels.
+    lost, lost_weight
+        (bin + 1, 4) int64 and float64, added to: pixels that are not finite, and their weight.
+    """
+    for start in range(0, index.size, _BLOCK):
+        stop = min(start + _BLOCK, index.size)
+        pa, pb, pc, pd, bins = a[start:stop], b[start:stop], c[start:stop], d[start:stop], index[start:stop]
+        together = pa[0] - pa[0]
+        for i in range(bins.size):
+            together += pa[i] + pb[i] + pc[i] + pd[i]
+        if together - together == 0:  # neither NaN nor infinity in any of them
+            for i in range(bins.size):
+                q = bins[i]
+                h = i & 1
+                sums[q, h, 0] += pa[i]
+                sums[q, h, 1] += pb[i]
+                sums[q, h, 2] += pc[i]
+                sums[q, h, 3] += pd[i]
+        else:
+            _scatter_checked((pa, pb, pc, pd), bins, weight[start:stop], sums, lost, lost_weight)
+
+
+@njit
+def _scatter_checked(frames: Any, bins: Any, weight: Any, sums: Any, lost: Any, lost_weight: Any) -> Any:
+    for i in range(bins.size):
+        q = bins[i]
+        share = np.float64(weight[i]) if weight.size else 1.0
+        for lane in range(LANES):
+            value = frames[lane][i]
+            if value - value == 0:
+                sums[q, i & 1, lane] += value
+            else:
+                lost[q, lane] += 1
+                lost_weight[q, lane] += share
+
+
+_SIGNATURES = [f"void({p}[:,:], int32[:,:], int64[:], float64[:], int64[:])" for p in ("float32", "float64")]
+
+
+@guvectorize(_SIGNATURES, "(r,c),(r,c),(b)->(b),(b)")
+def azint(frame: Any, index: Any, counts: Any, intensity: Any, n_valid: Any) -> None:
+    """Mean of a frame's pixels in each bin.
+
+    Parameters
+    ----------
+    frame
+        (row, column) pixels; those that are not finite are skipped.
+    index
+        (row, column) bin of each pixel; any number outside 0 to n - 1 leaves the pixel out.
+    counts
+        (bin,) number of pixels of each bin, ``np.bincount(index[use], minlength=n)``.
+
+    Returns
+    -------
+    intensity, n_valid
+        (bin,) mean of the pixels that are valid, NaN where none is, and their number.
+    """
+    n = counts.size
+    total = np.zeros(n)
+    n_valid[:] = counts
+    for r in range(frame.shape[0]):
+        for c in range(frame.shape[1]):
+            q = index[r, c]
+            if 0 <= q < n:
+                value = frame[r, c]
+                if value - value == 0:
+                    total[q] += value
+                else:
+                    n_valid[q] -= 1
+    for q in range(n):
+        intensity[q] = total[q] / n_valid[q] if n_valid[q] > 0 else np.nan

@@ -1,0 +1,352 @@
+"""Droplets: connected pixels above two thresholds, found, joined and summed in one pass over the frame.
+
+A pixel at or above the high threshold is a seed. Its 4-neighbours at or above the low threshold join it, one ring and
+no further, and members that touch (4-neighbours again) are one droplet. Pixels that are not finite or not used are
+neither seed nor member.
+
+Each row is turned into a bit per pixel that says whether it is a seed, 64 pixels at a time; nearly all words are zero
+and cost one vector comparison. What follows (the ring, the members, the joining) walks set bits only. A row is
+finished when the seeds of the row below it are known. Labels are joined by union-find, sums are kept per label and
+added up by root at the end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xsmall.kernels.jit import guvectorize, njit
+
+__all__ = ["Workspace", "droplet", "find", "mask_words"]
+
+WORD = 64
+_ONE = np.uint64(1)
+_ZERO = np.uint64(0)
+_LAST = np.uint64(63)
+_SHIFT = np.uint64(58)
+_DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)  # every window of six bits is another number: finds the place of a lone bit
+_PLACE = np.zeros(64, np.int64)
+for _i in range(64):
+    _PLACE[((0x03F79D71B4CB0A89 << _i) & 0xFFFFFFFFFFFFFFFF) >> 58] = _i
+
+
+def mask_words(use: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint64]:
+    """Pack a boolean mask (row, column) into words of 64 columns, lowest bit first."""
+    rows, columns = use.shape
+    words = -(-columns // WORD)
+    padded = np.zeros((rows, words * WORD), np.bool_)
+    padded[:, :columns] = use
+    return np.packbits(padded, axis=1, bitorder="little").view("<u8").astype(np.uint64)
+
+
+class Workspace:
+    """Buffers for frames of one shape: rows of bits and labels, and the sums of every label.
+
+    Cost: 20 bytes per pixel, for a frame can hold one label in two pixels.
+    """
+
+    def __init__(self, rows: int, columns: int) -> None:
+        words = -(-columns // WORD)
+        labels = rows * columns // 2 + 2
+        self.arrays = (
+            np.zeros((5, words), np.uint64),  # seeds of three rows, members of two
+            np.zeros((2, columns), np.int32),  # labels of two rows
+            np.zeros(labels, np.int32),  # parent of each label
+            np.zeros(labels, np.int32),  # pixels of each label
+            np.zeros((labels, 4)),  # sum, times row, times column, of the variance
+        )
+
+
+@njit
+def _place(bit: Any) -> Any:
+    return _PLACE[(bit * _DE_BRUIJN) >> _SHIFT]
+
+
+@njit
+def _seed_row(line: Any, high: Any, words: Any) -> Any:
+    """Bits of a row's pixels that are at least ``high``; no branch inside, so that 64 pixels are a few vector steps."""
+    found = _ZERO
+    full = line.size // WORD
+    for w in range(full):
+        pixels = line[w * WORD : w * WORD + WORD]
+        word = _ZERO
+        for i in range(WORD):
+            word |= np.uint64(pixels[i] >= high) << np.uint64(i)
+        words[w] = word
+        found |= word
+    if full < words.size:
+        word = _ZERO
+        for i in range(line.size - full * WORD):
+            word |= np.uint64(line[full * WORD + i] >= high) << np.uint64(i)
+        words[full] = word
+        found |= word
+    return found != _ZERO
+
+
+@njit
+def _keep_fit(line: Any, top: Any, use: Any, words: Any) -> Any:
+    """Clear the bits of pixels that are not used or not finite; tell whether any is left."""
+    found = _ZERO
+    for w in range(words.size):
+        todo = words[w] & use[w]
+        words[w] = todo
+        while todo != _ZERO:
+            bit = todo & (~todo + _ONE)
+            todo ^= bit
+            if not line[w * WORD + _place(bit)] <= top:
+                words[w] ^= bit
+        found |= words[w]
+    return found != _ZERO
+
+
+@njit
+def _member_word(line: Any, w: Any, above: Any, row: Any, below: Any, use: Any, low: Any, top: Any) -> Any:
+    """Bits of the word's seeds and of the pixels beside them that are at least ``low``."""
+    seeds = row[w]
+    ring = (seeds << _ONE) | (seeds >> _ONE) | above[w] | below[w]
+    if w > 0:
+        ring |= row[w - 1] >> _LAST
+    if w + 1 < row.size:
+        ring |= row[w + 1] << _LAST
+    ring &= ~seeds & use[w]
+    while ring != _ZERO:
+        bit = ring & (~ring + _ONE)
+        ring ^= bit
+        value = line[w * WORD + _place(bit)]
+        if (value >= low) & (value <= top):
+            seeds |= bit
+    return seeds
+
+
+@njit
+def _root(parent: Any, label: Any) -> Any:
+    while parent[label] != label:
+        parent[label] = parent[parent[label]]
+        label = parent[label]
+    return label
+
+
+@njit
+def _join(parent: Any, one: Any, other: Any) -> Any:
+    one, other = _root(parent, one), _root(parent, other)
+    if one < other:
+        parent[other] = one
+        return one
+    parent[one] = other
+    return other
+
+
+@njit
+def _label_row(
+    line: Any,
+    spread: Any,
+    r: Any,
+    member: Any,
+    before: Any,
+    label: Any,
+    label_before: Any,
+    parent: Any,
+    count: Any,
+    sums: Any,
+    n: Any,
+) -> Any:
+    """Give every member of a row its label and add it to the label's sums; return the number of labels so far."""
+    carry = _ZERO
+    for w in range(member.size):
+        todo = member[w]
+        left = (todo << _ONE) | carry
+        carry = todo >> _LAST
+        while todo != _ZERO:
+            bit = todo & (~todo + _ONE)
+            todo ^= bit
+            c = w * WORD + _place(bit)
+            up = (before[w] & bit) != _ZERO
+            if (left & bit) != _ZERO:
+                here = np.int64(label[c - 1])
+                if up:
+                    here = _join(parent, here, np.int64(label_before[c]))
+            elif up:
+                here = _root(parent, np.int64(label_before[c]))
+            else:
+                here = n
+                n += 1
+                parent[here] = here
+                count[here] = 0
+                for i in range(4):
+                    sums[here, i] = 0.0
+            label[c] = here
+            value = np.float64(line[c])
+            count[here] += 1
+            sums[here, 0] += value
+            sums[here, 1] += value * r
+            sums[here, 2] += value * c
+            sums[here, 3] += spread[c]
+    return n
+
+
+@njit
+def _merge(parent: Any, count: Any, sums: Any, n: Any) -> Any:
+    """Add every label to its root, and move the roots together; roots keep the order of their first pixel."""
+    for i in range(n):
+        root = _root(parent, i)
+        if root != i:
+            count[root] += count[i]
+            for i_sum in range(4):
+                sums[root, i_sum] += sums[i, i_sum]
+    found = 0
+    for i in range(n):
+        if parent[i] == i:
+            count[found] = count[i]
+            for i_sum in range(4):
+                sums[found, i_sum] = sums[i, i_sum]
+            found += 1
+    return found
+
+
+@njit
+def _find(
+    frame: Any,
+    variance: Any,
+    use: Any,
+    high: Any,
+    low: Any,
+    top: Any,
+    bits: Any,
+    label: Any,
+    parent: Any,
+    count: Any,
+    sums: Any,
+) -> Any:
+    """Fill ``count`` and ``sums`` (sum, times row, times column, of variance) and return the number of droplets."""
+    rows, words = frame.shape[0], use.shape[1]
+    above, row, below, before, member = bits[0], bits[1], bits[2], bits[3], bits[4]
+    now, last = label[0], label[1]
+    n = 0
+    for w in range(words):
+        above[w] = row[w] = before[w] = _ZERO
+    any_above = any_row = any_before = False
+    for r in range(rows + 1):
+        any_below = False
+        if r < rows:
+            any_below = _seed_row(frame[r], high, below) and _keep_fit(frame[r], top, use[r], below)
+        else:
+            for w in range(words):
+                below[w] = _ZERO
+        if r > 0 and (any_above or any_row or any_below):
+            line = frame[r - 1]
+            for w in range(words):
+                if above[w] | row[w] | below[w] != _ZERO or _beside(row, w):
+                    member[w] = _member_word(line, w, above, row, below, use[r - 1], low, top)
+                else:
+                    member[w] = _ZERO
+            n = _label_row(line, variance[r - 1], r - 1, member, before, now, last, parent, count, sums, n)
+            before, member = member, before
+            now, last = last, now
+            any_before = True
+        elif any_before:
+            for w in range(words):
+                before[w] = _ZERO
+            any_before = False
+        above, row, below = row, below, above
+        any_above, any_row = any_row, any_below
+    return _merge(parent, count, sums, n)
+
+
+@njit
+def _beside(row: Any, w: Any) -> Any:
+    """Whether a seed stands at the border of the word before or behind."""
+    return (w > 0 and row[w - 1] >> _LAST != _ZERO) or (w + 1 < row.size and row[w + 1] & _ONE != _ZERO)
+
+
+@njit
+def find(frame: Any, variance: Any, use: Any, thresholds: Any, work: Any, place: Any, j: Any, n: Any, out: Any) -> Any:
+    """Append the droplets of one segment of event ``j`` to the event's list.
+
+    Parameters
+    ----------
+    frame, variance
+        (row, column); the frame itself in place of a variance that nobody asks for.
+    use
+        Mask of the segment in words, see :func:`mask_words`.
+    thresholds
+        (high, low, top): both thresholds and the largest finite value, of the dtype of the frame.
+    work
+        The arrays of a :class:`Workspace`.
+    place
+        (segment, row, column, row step, column step): labels of the first pixel and from one pixel to the next.
+    n
+        (k,) droplets so far, counted on even where the list is full.
+    out
+        (sum, variance of the sum, n_pixels, row, column, segment), each (k, droplet): the lists.
+    """
+    high, low, top = thresholds
+    bits, label, parent, count, sums = work
+    found = _find(frame, variance, use, high, low, top, bits, label, parent, count, sums)
+    total, spread, size, row, column, segment = out
+    first = n[j]
+    for i in range(min(found, max(total.shape[1] - first, 0))):
+        k = first + i
+        total[j, k] = sums[i, 0]
+        spread[j, k] = sums[i, 3]
+        size[j, k] = count[i]
+        row[j, k] = place[1] + place[3] * (sums[i, 1] / sums[i, 0])
+        column[j, k] = place[2] + place[4] * (sums[i, 2] / sums[i, 0])
+        segment[j, k] = place[0]
+    n[j] += found
+
+
+def _signature(pixel: str) -> str:
+    lists = f"{pixel}[:], int32[:], float64[:], float64[:]"
+    return f"void({pixel}[:,:], bool_[:,:], {pixel}, {pixel}, int64[:], int64[:], {lists})"
+
+
+@njit
+def _pack(use: Any) -> Any:
+    words = np.zeros((use.shape[0], (use.shape[1] + 63) // 64), np.uint64)
+    for r in range(use.shape[0]):
+        for c in range(use.shape[1]):
+            words[r, c // 64] |= np.uint64(use[r, c]) << np.uint64(c % 64)
+    return words
+
+
+@guvectorize([_signature("float32"), _signature("float64")], "(r,c),(r,c),(),(),(d)->(),(d),(d),(d),(d)")
+def droplet(
+    frame: Any, use: Any, high: Any, low: Any, slots: Any, n: Any, total: Any, size: Any, row: Any, column: Any
+) -> None:
+    """Find the droplets of a frame.
+
+    Parameters
+    ----------
+    frame
+        (row, column) pixels, NaN where not valid.
+    use
+        (row, column) boolean, True where a pixel may be used.
+    high, low
+        Thresholds in the unit of the frame: seeds, and the neighbours that join them.
+    slots
+        (droplet,) int64 of any content: its length says how many droplets are returned at most.
+
+    Returns
+    -------
+    n, total, size, row, column
+        Number of droplets found, then per slot the sum, the number of pixels and the centroid weighted by the pixels'
+        values, in pixel positions; NaN (0 for the number of pixels) in slots that are not used.
+    """
+    rows, columns = frame.shape
+    words = (columns + 63) // 64
+    labels = rows * columns // 2 + 2
+    sums = np.zeros((labels, 4))
+    count = np.zeros(labels, np.int32)
+    found = _find(
+        frame, frame, _pack(use), high, low, np.finfo(frame.dtype).max, np.zeros((5, words), np.uint64),
+        np.zeros((2, columns), np.int32), np.zeros(labels, np.int32), count, sums,
+    )  # fmt: skip
+    n[0] = found
+    for i in range(slots.size):
+        filled = i < found
+        total[i] = sums[i, 0] if filled else np.nan
+        size[i] = count[i] if filled else 0
+        row[i] = sums[i, 1] / sums[i, 0] if filled else np.nan
+        column[i] = sums[i, 2] / sums[i, 0] if filled else np.nan

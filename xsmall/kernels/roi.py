@@ -1,0 +1,112 @@
+"""Sum, maximum and moments of a box of pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xsmall.kernels.jit import FASTMATH, guvectorize, njit
+
+__all__ = ["box", "box_variance", "roi"]
+
+
+@njit(fastmath=FASTMATH | {"nnan"})
+def _largest(values: Any) -> Any:
+    """Maximum of numbers without NaN: said to the compiler, it becomes a vector maximum."""
+    most = values[0]
+    for v in values:
+        most = max(most, v)
+    return most
+
+
+@njit
+def box(frame: Any, top: Any, left: Any, use: Any, row: Any, column: Any, line: Any, out: Any) -> Any:
+    """Reduce one box of one frame.
+
+    Parameters
+    ----------
+    frame
+        (row, column) the pixels of a segment.
+    top, left
+        Where the box begins.
+    use
+        (row, column) boolean of the size of the box, True where a pixel may be used.
+    row, column
+        Float64 positions that the moments are taken with.
+    line
+        (column,) buffer of the dtype of the frame.
+    out
+        float64, the first five filled: sum, maximum, sum times row, sum times column, number of valid
+        pixels. The maximum is NaN where no pixel is valid.
+    """
+    total = moment_row = moment_column = 0.0
+    n = np.int64(0)
+    lowest = np.finfo(frame.dtype).min
+    most = lowest
+    for r in range(use.shape[0]):
+        values, good = frame[top + r, left : left + use.shape[1]], use[r]
+        row_total = row_moment = 0.0
+        row_n = np.int32(0)
+        for c in range(values.size):
+            value = values[c]
+            ok = (value - value == 0) & good[c]
+            line[c] = value if ok else lowest
+            taken = np.float64(value) if ok else 0.0
+            row_total += taken
+            row_moment += taken * column[c]
+            row_n += np.int32(ok)
+        most = max(most, _largest(line))
+        total += row_total
+        moment_row += row_total * row[r]
+        moment_column += row_moment
+        n += row_n
+    out[0] = total
+    out[1] = most if n else np.nan
+    out[2] = moment_row
+    out[3] = moment_column
+    out[4] = n
+
+
+@njit
+def box_variance(frame: Any, variance: Any, top: Any, left: Any, use: Any) -> Any:
+    """Sum of the variances of the pixels of a box that are valid."""
+    total = 0.0
+    for r in range(use.shape[0]):
+        values = frame[top + r, left : left + use.shape[1]]
+        spread = variance[top + r, left : left + use.shape[1]]
+        for c in range(use.shape[1]):
+            ok = (values[c] - values[c] == 0) & use[r, c]
+            total += np.float64(spread[c]) if ok else 0.0
+    return total
+
+
+_SIGNATURES = [
+    f"void({p}[:,:], bool_[:,:], float64[:], {p}[:], float64[:], float64[:], int64[:])" for p in ("float32", "float64")
+]
+
+
+@guvectorize(_SIGNATURES, "(r,c),(r,c)->(),(),(),(),()")
+def roi(frame: Any, use: Any, total: Any, largest: Any, com_row: Any, com_column: Any, n_valid: Any) -> None:
+    """Sum, maximum, centre of mass and number of valid pixels of a frame.
+
+    Parameters
+    ----------
+    frame
+        (row, column) pixels; those that are not finite are skipped.
+    use
+        (row, column) boolean, True where a pixel may be used.
+
+    Returns
+    -------
+    total, largest, com_row, com_column, n_valid
+        Scalars; NaN where no pixel is valid, and the centre of mass where the sum is 0.
+    """
+    out = np.empty(5)
+    rows, columns = np.arange(frame.shape[0]) * 1.0, np.arange(frame.shape[1]) * 1.0
+    box(frame, 0, 0, use, rows, columns, np.empty(frame.shape[1], frame.dtype), out)
+    total[0] = out[0] if out[4] > 0 else np.nan
+    largest[0] = out[1]
+    com_row[0] = out[2] / out[0] if out[0] != 0 else np.nan
+    com_column[0] = out[3] / out[0] if out[0] != 0 else np.nan
+    n_valid[0] = np.int64(out[4])

@@ -1,0 +1,194 @@
+"""Which pixel belongs to which bin: the tables of azimuthal integration, made once per process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xsmall.detector.cache import ArrayCache
+from xsmall.detector.pixel import pixel_array
+from xsmall.errors import GeometryError, ParameterError
+from xsmall.lazy.record import Frames
+from xsmall.vocabulary import AREA, AZIMUTH, POLARIZATION, SOLID_ANGLE
+
+if TYPE_CHECKING:
+    from xsmall.reductions.azint import Azint
+
+__all__ = ["CACHE", "Table"]
+
+CACHE = ArrayCache(budget=1 << 30)
+"""Bin numbers, weights and edges of this process."""
+
+Floats = npt.NDArray[np.float64]
+FULL_TURN = 360.0
+
+
+@dataclass(frozen=True)
+class Table:
+    """The bins of one record on some frames; arrays are made on first use and shared by the process."""
+
+    record: Azint
+    frames: Frames
+
+    def edges(self) -> Floats:
+        """Borders of the radial bins: (bin + 1,)."""
+        return self._kept("edges", self._edges)
+
+    def azimuth_edges(self) -> Floats | None:
+        """Borders of the azimuthal bins in degrees, or None where there is one bin without borders."""
+        bins = self.record.azimuth_bins
+        if bins is None:
+            return None
+        return np.linspace(-FULL_TURN / 2, FULL_TURN / 2, bins + 1) if isinstance(bins, int) else np.array(bins)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Azimuthal and radial bins."""
+        bins, azimuth = self.record.bins, self.record.azimuth_bins
+        radial = bins if isinstance(bins, int) else len(bins) - 1
+        return (1 if azimuth is None else azimuth if isinstance(azimuth, int) else len(azimuth) - 1), radial
+
+    def index(self) -> npt.NDArray[np.integer[Any]]:
+        """Bin of each pixel, azimuth first: (segment, pixel); the number of bins stands for none."""
+        return self._kept("index", self._index)
+
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Pixels of each bin, and last of none: (bin + 1,)."""
+        return self._kept("counts", lambda: np.bincount(self.index().ravel(), minlength=self._n + 1))
+
+    def weight(self) -> npt.NDArray[np.float32]:
+        """What a pixel of full efficiency would read here, by the corrections asked for: (segment, pixel), or empty."""
+        return self._kept("weight", self._weight)
+
+    def norm(self) -> Floats:
+        """Sum of the weights of each bin, and last of none: (bin + 1,)."""
+        weight = self.weight()
+        if not weight.size:
+            return self.counts().astype(np.float64)
+        return self._kept("norm", lambda: np.bincount(self.index().ravel(), weight.ravel(), minlength=self._n + 1))
+
+    def check(self) -> None:
+        """Raise unless geometry, beam and mask are there and some pixel falls into a bin."""
+        if not self.counts()[: self._n].any():
+            quantity = self.record.quantity
+            values = self._used(self._pixels(quantity))
+            known = f"{values.min():.6g} to {values.max():.6g}" if values.size else "no pixel: all are masked"
+            edges, around = self.edges(), self.record.azimuth_bins
+            raise ParameterError(
+                "the bins cover no pixel",
+                found=f"{quantity} bins from {edges[0]:.6g} to {edges[-1]:.6g}, azimuth bins {around}",
+                expected=f"bins that overlap the pixels' {quantity}: {known}",
+                fix=f"azint(bins=500, quantity={quantity!r}) spans what the pixels cover",
+            )
+
+    @property
+    def _n(self) -> int:
+        return self.shape[0] * self.shape[1]
+
+    def _kept(self, what: str, make: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        frames = self.frames
+        geometry = None if frames.geometry is None else frames.geometry.token
+        key: Hashable = (what, self.record, frames.segment, frames.row, frames.column, geometry, frames.beam)
+        return CACHE.get(key, make)
+
+    def _pixels(self, name: str, **named: float) -> Floats:
+        """A quantity of the pixels of the frames: (segment, row, column)."""
+        frames = self.frames
+        if frames.geometry is None:
+            raise GeometryError(
+                "azimuthal integration needs to know where the pixels are",
+                found="frames without geometry",
+                expected="the scalar coordinate 'geometry'",
+                fix='.sd.assign_geometry(xs.Geometry.from_psana("geometry.data"))',
+            )
+        whole = pixel_array(frames.geometry, frames.beam, name, **named)
+        if all(labels == tuple(range(n)) for labels, n in zip(_labels(frames), whole.shape, strict=True)):
+            return whole
+        if any(max(labels) >= n or min(labels) < 0 for labels, n in zip(_labels(frames), whole.shape, strict=True)):
+            raise GeometryError(
+                "the frames have pixels that the geometry has not",
+                found=f"labels up to {tuple(max(labels) for labels in _labels(frames))}",
+                expected=f"(segment, row, column) below {whole.shape}",
+                fix="assign the geometry of this detector",
+            )
+        cut: Floats = whole[np.ix_(*_labels(frames))]
+        return cut
+
+    def _used(self, values: Floats) -> Floats:
+        """Finite values of the pixels that the mask leaves."""
+        use = np.isfinite(values)
+        if self.record.mask is not None:
+            use &= self.record.mask.on(self.frames)
+        return values[use]
+
+    def _edges(self) -> Floats:
+        bins, limits = self.record.bins, self.record.range
+        if not isinstance(bins, int):
+            return np.array(bins)
+        if limits is None:
+            values = self._used(self._pixels(self.record.quantity))
+            if not values.size:
+                raise ParameterError(
+                    "no pixel is left to integrate",
+                    found="a mask that leaves out every pixel of the frames",
+                    expected="a mask with True where a pixel may be used",
+                    fix="azint(mask=~mask) if True meant a bad pixel",
+                )
+            low, high = values.min(), values.max()
+            limits = (low, np.nextafter(high, np.inf) if high > low else low + 1e-6 * max(abs(low), 1.0))
+        return np.linspace(*limits, bins + 1)
+
+    def _index(self) -> npt.NDArray[np.integer[Any]]:
+        record, n = self.record, self._n
+        radial = self._pixels(record.quantity)
+        azimuth = None if record.azimuth_bins is None else self._pixels(AZIMUTH)
+        use = None if record.mask is None else record.mask.on(self.frames)
+        out = np.full((radial.shape[0], radial[0].size), n, dtype=np.uint16 if n < 1 << 16 else np.int32)
+        edges, around = self.edges(), self.azimuth_edges()
+        for s in range(radial.shape[0]):
+            where = _bin(radial[s].ravel(), edges)
+            if azimuth is not None and around is not None:
+                sector = _bin(_turned(azimuth[s].ravel(), around[0]), around)
+                where = np.where((where < 0) | (sector < 0), -1, sector * self.shape[1] + where)
+            if use is not None:
+                where[~use[s].ravel()] = -1
+            np.copyto(out[s], where, where=where >= 0, casting="unsafe")
+        return out
+
+    def _weight(self) -> npt.NDArray[np.float32]:
+        record = self.record
+        if not record.solid_angle and record.polarization is None:
+            return np.empty((self.frames.shape[0], 0), dtype=np.float32)
+        weight = np.ones(self.frames.shape)
+        if record.solid_angle:
+            area = self._pixels(AREA)
+            assert self.frames.geometry is not None
+            beam = self.frames.beam
+            distance = self.frames.geometry.distance if beam is None or beam.distance is None else beam.distance
+            weight *= self._pixels(SOLID_ANGLE) * (distance**2 / np.nanmedian(area))
+        if record.polarization is not None:
+            plane, fraction = record.polarization
+            weight *= self._pixels(POLARIZATION, plane=plane, fraction=fraction)
+        return weight.reshape(weight.shape[0], -1).astype(np.float32)
+
+
+def _labels(frames: Frames) -> tuple[tuple[int, ...], ...]:
+    return frames.segment, frames.row, frames.column
+
+
+def _bin(values: Floats, edges: Floats) -> npt.NDArray[np.int64]:
+    """Bin of each value, closed left and open right; -1 outside and where the value is not finite."""
+    where = np.searchsorted(edges, values, side="right") - 1
+    where[(where >= edges.size - 1) | ~np.isfinite(values)] = -1
+    return where
+
+
+def _turned(azimuth: Floats, start: float) -> Floats:
+    """Azimuth in degrees, brought into the full turn that begins at ``start``."""
+    turned = start + np.mod(azimuth - start, FULL_TURN)
+    turned[turned >= start + FULL_TURN] = start  # a rounded tiny negative angle
+    return turned

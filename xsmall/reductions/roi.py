@@ -1,0 +1,173 @@
+"""Regions of interest: sum, mean, maximum, centre of mass of boxes of pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from xsmall.errors import ParameterError
+from xsmall.lazy.mask import StaticMask
+from xsmall.lazy.record import GROUP, Frames, Output, Record, Reducer
+from xsmall.reductions.box import Box, Place
+from xsmall.vocabulary import COM_COLUMN, COM_ROW, DIMENSIONLESS, MAX, MEAN, N_VALID, ROI, SUM, UNITS, VARIANCE_SUFFIX
+
+__all__ = ["Box", "Roi", "roi"]
+
+
+def roi(boxes: Box | Mapping[str, Box], *, mask: Any = None) -> Roi:
+    """Reduce boxes of pixels to a few numbers per event.
+
+    Parameters
+    ----------
+    boxes
+        One :class:`~xsmall.Box`, or several by name.
+    mask
+        Boolean (segment, row, column), True where a pixel may be used: a DataArray, cut by its labels, or an array of
+        the shape of the frames.
+
+    Returns
+    -------
+    A record. Its variables over (event, roi): ``sum`` and ``mean`` (float64), ``max`` (dtype of the frames) in the unit
+    of the data, over the valid pixels; ``com_row`` and ``com_column`` (float64), the centre of mass in the labels of
+    the detector; ``n_valid`` (int32). With variances also ``sum_variance`` and ``mean_variance``. Where no pixel of a
+    box is valid everything but ``n_valid`` is NaN; where the sum is 0 the centre of mass is.
+
+    Raises
+    ------
+    ParameterError
+        No box, a box that misses the frames, a box without segment where there are several, a mask that is not
+        boolean.
+
+    Notes
+    -----
+    Pixels that are NaN or masked are left out of everything: ``mean`` is sum / n_valid. Cost: one pass over the
+    pixels of the boxes.
+
+    Examples
+    --------
+    >>> import xsmall as xs
+    >>> sim = xs.simulate(4, shape=(2, 32, 64), seed=1)
+    >>> cal = sim.run["jungfrau"]["raw"].sd.calibrate(sim.constants)
+    >>> spots = cal.sd.roi({"a": xs.Box(segment=0, row=(4, 12), column=(8, 24)), "b": xs.Box(segment=1)})
+    >>> spots["sum"].dims, list(spots["roi"].values)
+    (('event', 'roi'), ['a', 'b'])
+    """
+    named: object = {ROI: boxes} if isinstance(boxes, Box) else boxes
+    if not isinstance(named, Mapping) or not named or not all(isinstance(b, Box) for b in named.values()):
+        raise ParameterError(
+            "roi needs boxes",
+            found=repr(boxes)[:80],
+            expected="a Box, or a mapping of names to boxes",
+            fix='xs.roi({"bragg": xs.Box(segment=2, row=(200, 500), column=(300, 580))})',
+        )
+    return Roi(tuple((str(name), box) for name, box in named.items()), StaticMask.of(mask))
+
+
+@dataclass(frozen=True)
+class Roi(Record):
+    """Boxes by name and a mask; made by :func:`roi`."""
+
+    name: ClassVar[str] = "roi"
+
+    boxes: tuple[tuple[str, Box], ...]
+    mask: StaticMask | None = None
+
+    def outputs(self, frames: Frames) -> Mapping[str, Output]:
+        """Describe sum, mean, max, com_row, com_column and n_valid, each over roi."""
+        for _, box in self.boxes:
+            box.on(frames)
+        if self.mask is not None:
+            self.mask.on(frames)
+        n = len(self.boxes)
+        units = {} if frames.units is None else {UNITS: frames.units}
+        spread = {} if frames.units is None else {UNITS: f"({frames.units})2"}
+        double = np.dtype(np.float64)
+        out = {
+            SUM: Output((ROI,), (n,), double, units),
+            MEAN: Output((ROI,), (n,), double, units),
+            MAX: Output((ROI,), (n,), frames.dtype, units),
+            COM_ROW: Output((ROI,), (n,), double, {UNITS: DIMENSIONLESS}),
+            COM_COLUMN: Output((ROI,), (n,), double, {UNITS: DIMENSIONLESS}),
+            N_VALID: Output((ROI,), (n,), np.dtype(np.int32), {UNITS: DIMENSIONLESS}),
+        }
+        if frames.variance:
+            out |= {f"{v}{VARIANCE_SUFFIX}": Output((ROI,), (n,), double, spread) for v in (SUM, MEAN)}
+        return out
+
+    def coords(self, frames: Frames) -> Mapping[str, xr.Variable]:
+        """Names of the boxes."""
+        del frames
+        return {ROI: xr.Variable((ROI,), np.array([name for name, _ in self.boxes]))}
+
+    def reducer(self, frames: Frames) -> Reducer:
+        """Make the reducer."""
+        return RoiReducer(self, frames)
+
+
+class RoiReducer(Reducer):
+    """Walks the boxes of each segment."""
+
+    def __init__(self, record: Roi, frames: Frames) -> None:
+        from xsmall.kernels.roi import box, box_variance
+
+        self._kernel, self._variance_kernel = box, box_variance
+        self._frames = frames
+        self._places = [b.on(frames) for _, b in record.boxes]
+        mask = None if record.mask is None else record.mask.on(frames)
+        self._use = [_cut(mask, p) for p in self._places]
+        self._lines = [np.empty(p.shape[1], dtype=frames.dtype) for p in self._places]
+        self._sums = np.zeros((GROUP, len(self._places), 6))
+        self._k = 0
+
+    def begin(self, k: int) -> None:
+        """Start a group of ``k`` events."""
+        self._k = k
+
+    def add(
+        self,
+        s: int,
+        frames: npt.NDArray[np.floating[Any]],
+        variance: npt.NDArray[np.floating[Any]] | None = None,
+    ) -> None:
+        """Reduce the boxes of segment ``s``."""
+        for b, place in enumerate(self._places):
+            if place.segment != s:
+                continue
+            use, top, left = self._use[b], place.row.start, place.column.start
+            row, column = place.row_labels - place.row_labels[0], place.column_labels - place.column_labels[0]
+            for j in range(self._k):
+                out = self._sums[j, b]
+                self._kernel(frames[j], top, left, use, row, column, self._lines[b], out)
+                if variance is not None:
+                    out[5] = self._variance_kernel(frames[j], variance[j], top, left, use)
+
+    def end(self) -> Mapping[str, npt.NDArray[Any]]:
+        """Finish the group."""
+        total, largest, moment_row, moment_column, n, spread = np.moveaxis(self._sums[: self._k], -1, 0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            some, weighted = n > 0, total != 0
+            first_row = np.array([p.row_labels[0] for p in self._places])
+            first_column = np.array([p.column_labels[0] for p in self._places])
+            out = {
+                SUM: np.where(some, total, np.nan),
+                MEAN: np.where(some, total / n, np.nan),
+                MAX: largest.astype(self._frames.dtype),
+                COM_ROW: np.where(weighted, first_row + moment_row / total, np.nan),
+                COM_COLUMN: np.where(weighted, first_column + moment_column / total, np.nan),
+                N_VALID: n.astype(np.int32),
+            }
+            if self._frames.variance:
+                out[f"{SUM}{VARIANCE_SUFFIX}"] = np.where(some, spread, np.nan)
+                out[f"{MEAN}{VARIANCE_SUFFIX}"] = np.where(some, spread / n**2, np.nan)
+        return out
+
+
+def _cut(mask: npt.NDArray[np.bool_] | None, place: Place) -> npt.NDArray[np.bool_]:
+    if mask is None:
+        return np.ones(place.shape, dtype=bool)
+    return np.array(mask[place.segment, place.row, place.column], order="C")
