@@ -114,7 +114,7 @@ def describe(job: Job, memory: int | None = None) -> dict[str, int]:
     }
 
 
-def memory_limit(memory: int | None) -> int:
+def memory_limit(memory: object) -> int:
     """Bytes that may be used: as said, or half of the memory of this machine."""
     if memory is None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

@@ -1,0 +1,384 @@
+"""Cubes: mean, spread and count of everything, in bins of scan variables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import dask
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from xsmall.cube.binning import Assignment, Binning
+from xsmall.cube.bins import as_binning
+from xsmall.cube.compare import difference, merge_cubes
+from xsmall.cube.join import positions
+from xsmall.cube.tasks import Statistics, statistics_of_frames, statistics_of_values
+from xsmall.errors import DataError, ParameterError
+from xsmall.lazy.transform import float_dtype
+from xsmall.lazy.walk import Source
+from xsmall.reductions.frames import check_frames, data_of, presence
+from xsmall.vocabulary import (
+    BIN_EDGE,
+    BOUNDS_SUFFIX,
+    COUNT,
+    COUNT_SUFFIX,
+    DAMAGE,
+    DIMENSIONLESS,
+    DROPLET,
+    EVENT,
+    FIDUCIAL,
+    FRAME_DIMS,
+    LEFT_OUT,
+    LONG_NAME,
+    MEAN,
+    MEAN_SUFFIX,
+    PARAMETERS,
+    PULSE_ID,
+    STD_SUFFIX,
+    STDERR_SUFFIX,
+    TIMESTAMP,
+    UNITS,
+    VARIANCE_SUFFIX,
+)
+
+__all__ = ["average", "cube", "difference", "merge_cubes"]
+
+Bound = tuple[tuple[str, ...], tuple[int, ...], npt.NDArray[np.int64]]
+"""Names and sizes of the dims of the bins, and the bin of each event counted over all of them."""
+
+
+def cube(
+    small: xr.Dataset,
+    bins: Mapping[str, Binning | Any],
+    *,
+    images: Mapping[str, xr.DataArray] | None = None,
+    memory: int | None = None,
+) -> xr.Dataset:
+    """Sort events into bins of scan variables: mean, spread and count of every variable, spectrum and image.
+
+    Parameters
+    ----------
+    small
+        Variables per event (event, ...), among them those to bin by.
+    bins
+        Bins by the name of the variable, each one a dim of the cube: ``{"delay": xs.bins(-2, 5, width=0.1),
+        "laser_on": xs.categories()}``; a bare array means edges. Bins are closed on the left, open on the right.
+    images
+        Frames (event, segment, row, column), or anything else over ``event``, by the name they get in the cube. They
+        are joined to ``small`` by ``timestamp``; events that only one of the two has are left out and counted.
+    memory
+        Bytes that tasks may use together; half of this machine's where nothing is said.
+
+    Returns
+    -------
+    Dataset over the bins: for each variable its mean under its own name, ``<name>_std`` (between events, n - 1),
+    ``<name>_stderr`` (of the mean, from that spread), ``<name>_count`` where it can vary from value to value (floats:
+    NaN is skipped), and ``count``, the events of each bin; float64 and int64. ``<name>_variance`` of the small data
+    becomes the propagated variance of the mean. Of a binned variable the mean inside the bin is ``<name>_mean``. Empty
+    bins are NaN with count 0. Coordinates that do not run over events stay. The bins' coordinates say in their
+    attributes how many events were below, above, between bins or without a value. Text, times, flags and lists per
+    event (droplets) have no mean and are named in ``attrs["left_out"]``.
+
+    Raises
+    ------
+    DataError
+        No events dim, no timestamps to join by, a variable that cannot be binned.
+    ParameterError
+        Unknown variables, bins that cover no event, names that clash.
+    PlanError
+        A cube that does not fit into ``memory``.
+
+    Notes
+    -----
+    The variables to bin by are computed at once, nothing else; NumPy input gives its result at once. Cost: reads
+    everything once where pixels as they lie in the chunks fit into memory, else once per tile of pixels. The result
+    does not depend on chunks, scheduler or workers, bit for bit.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from xsmall.cube.bins import bins
+    >>> small = xr.Dataset({"delay": ("event", [0.1, 0.2, 1.5]), "signal": ("event", [1.0, 3.0, 7.0])})
+    >>> cube(small, {"delay": bins(0, 2, n=2)})["signal"].values.tolist()
+    [2.0, 7.0]
+    """
+    _check_small(small)
+    coords, bound = _bind(small, bins)
+    names, sizes, index = bound
+    data = _small_variables(small, bound)
+    count = np.bincount(index[index >= 0], minlength=int(np.prod(sizes))).reshape(sizes)
+    variables: dict[str, xr.Variable] = {COUNT: xr.Variable(names, count, {UNITS: DIMENSIONLESS, LONG_NAME: "events"})}
+    for name, variable in data.items():
+        _add(variables, _statistics(name, variable, small, bound), "small data")
+    kept = small.drop_dims(EVENT).drop_vars([n for n in small.drop_dims(EVENT).variables if n in names])
+    result = xr.Dataset(coords=coords).assign_coords(kept.coords).assign(kept.data_vars)
+    for name, image in (images or {}).items():
+        found, labels = _image(name, image, small, bound, memory)
+        _add(variables, found, f"images {name!r}")
+        result = _with_labels(result, labels, name)
+    _check_names(variables, result)
+    result = result.assign(variables)
+    result.attrs = _attrs(small, bins, images, index, data)
+    return result
+
+
+def average(obj: xr.DataArray, *, memory: int | None = None) -> xr.Dataset:
+    """Average over all events: mean, standard deviation, standard error and count of each pixel.
+
+    Parameters
+    ----------
+    obj
+        Frames (event, segment, row, column), or anything else over ``event``; NaN is skipped.
+    memory
+        Bytes that tasks may use together; half of this machine's where nothing is said.
+
+    Returns
+    -------
+    Dataset with the mean under the name of ``obj`` (or ``mean``), and ``_std``, ``_stderr``, ``_count`` beside it, as
+    :func:`cube` of one bin; ``count`` is the number of events. Lazy where ``obj`` is.
+
+    Raises
+    ------
+    DataError
+        No events dim, or no numbers.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> average(xr.DataArray([[1.0, 2.0], [3.0, float("nan")]], dims=("event", "q"), name="i"))["i"].values.tolist()
+    [2.0, 2.0]
+    """
+    name = MEAN if obj.name is None else str(obj.name)
+    n = _events(obj, name)
+    bound: Bound = ((), (), np.zeros(n, np.int64))
+    data = _of_image(name, obj, bound, memory) if obj.dims == FRAME_DIMS else _of_values(name, obj.variable, bound)
+    out = xr.Dataset(coords=_without_events(obj.coords)).assign(data)
+    out[COUNT] = xr.Variable((), n, {UNITS: DIMENSIONLESS, LONG_NAME: "events"})
+    return out
+
+
+# ---- bins -------------------------------------------------------------------------------------------------------
+
+
+def _bind(small: xr.Dataset, bins: Mapping[str, Any]) -> tuple[dict[str, xr.Variable], Bound]:
+    """Give each event its bin in all dims; the bins' coordinates say how many events were left out, and why."""
+    if not isinstance(bins, Mapping) or not bins:  # type: ignore[redundant-expr] # users are not typed
+        raise ParameterError("a cube needs bins by variable", found=repr(bins), fix='{"delay": xs.bins(-2, 5, n=70)}')
+    per_event = [str(v) for v in small.variables if small[v].dims == (EVENT,)]
+    for name in bins:
+        if name not in per_event:
+            raise ParameterError(
+                f"{name!r} is no variable to bin by", found=name, expected=f"one of {sorted(per_event)}"
+            )
+    kinds = {name: as_binning(given, name) for name, given in bins.items()}
+    values = dict(zip(kinds, dask.compute(*(small[name].variable.data for name in kinds)), strict=True))
+    coords: dict[str, xr.Variable] = {}
+    index = np.zeros(small.sizes[EVENT], np.int64)
+    sizes = []
+    for name, kind in kinds.items():
+        found = kind.assign(np.asarray(values[name]), name)
+        coords.update(_bin_coords(name, found, small[name].attrs))
+        missed = (found.index < 0) | (index < 0)
+        index = np.where(missed, -1, index * len(found.labels) + found.index)
+        sizes.append(len(found.labels))
+    return coords, (tuple(kinds), tuple(sizes), index)
+
+
+def _bin_coords(name: str, found: Assignment, attrs: Mapping[str, Any]) -> dict[str, xr.Variable]:
+    attributes = {k: v for k, v in attrs.items() if k in (UNITS, LONG_NAME)} | found.report()
+    if found.bounds is None:
+        return {name: xr.Variable((name,), found.labels, attributes)}
+    bounds = f"{name}{BOUNDS_SUFFIX}"
+    return {
+        name: xr.Variable((name,), found.labels, attributes | {"bounds": bounds}),
+        bounds: xr.Variable((name, BIN_EDGE), found.bounds),
+    }
+
+
+# ---- variables ----------------------------------------------------------------------------------------------------
+
+
+def _small_variables(small: xr.Dataset, bound: Bound) -> dict[str, xr.Variable]:
+    """Variables that have a mean, by the name it gets."""
+    out: dict[str, xr.Variable] = {}
+    for key, array in small.variables.items():
+        name = str(key)
+        if EVENT not in array.dims or _reason_to_leave_out(name, array):
+            continue
+        if name in bound[0]:
+            if array.dtype.kind in "iuf":
+                out[f"{name}{MEAN_SUFFIX}"] = array
+        elif set(map(str, array.dims)) & set(bound[0]):
+            raise ParameterError(
+                f"{name} has a dim of the name of the bins", found=array.dims, fix="rename one of them"
+            )
+        else:
+            out[name] = array
+    return out
+
+
+def _reason_to_leave_out(name: str, array: xr.Variable) -> str | None:
+    if array.dtype.kind not in "biuf":
+        return "no numbers"
+    if name in (PULSE_ID, FIDUCIAL, DAMAGE) or "flag_meanings" in array.attrs:
+        return "flags or counters"
+    if any(str(d) == DROPLET or str(d).endswith(f"_{DROPLET}") for d in array.dims):
+        return "lists per event"
+    return None
+
+
+def _statistics(name: str, array: xr.Variable, small: xr.Dataset, bound: Bound) -> dict[str, xr.Variable]:
+    base = name.removesuffix(VARIANCE_SUFFIX)
+    if base != name and base in small.variables:
+        return _of_variance(name, array, bound)
+    return _of_values(name, array, bound)
+
+
+def _of_values(name: str, array: xr.Variable, bound: Bound) -> dict[str, xr.Variable]:
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{name} has no mean", found=array.dtype, expected="numbers or true/false")
+    ordered = array.transpose(EVENT, ...)
+    found = statistics_of_values(_data(ordered), bound[2], bound[1], f"cube-{name}")
+    return _labelled(name, found, bound[0], ordered)
+
+
+def _of_variance(name: str, array: xr.Variable, bound: Bound) -> dict[str, xr.Variable]:
+    """Propagated variance of a mean: the mean of the variances over their number."""
+    ordered = array.transpose(EVENT, ...)
+    found = statistics_of_values(_data(ordered), bound[2], bound[1], f"cube-{name}")
+    n = found[COUNT]
+    dims = (*bound[0], *ordered.dims[1:])
+    return {name: xr.Variable(dims, found[MEAN] / np.maximum(n, 1), ordered.attrs)}
+
+
+def _labelled(
+    name: str, found: Statistics, bins: tuple[str, ...], array: xr.Variable, *, partial: bool = False
+) -> dict[str, xr.Variable]:
+    """Name the statistics of one variable; true/false has no unit but 1."""
+    dims = (*bins, *array.dims[1:])
+    attrs = {**array.attrs, **({UNITS: DIMENSIONLESS} if array.dtype.kind == "b" else {})}
+    spread = {UNITS: attrs[UNITS]} if UNITS in attrs else {}
+    out = {
+        name: xr.Variable(dims, found[MEAN], attrs),
+        f"{name}{STD_SUFFIX}": xr.Variable(dims, found["std"], spread),
+        f"{name}{STDERR_SUFFIX}": xr.Variable(dims, found["stderr"], spread),
+    }
+    if array.dtype.kind == "f" or partial:
+        out[f"{name}{COUNT_SUFFIX}"] = xr.Variable(dims, found[COUNT], {UNITS: DIMENSIONLESS})
+    return out
+
+
+def _data(array: xr.Variable) -> Any:
+    """Array inside, NumPy or dask, without loading anything else that is lazy."""
+    return data_of(xr.DataArray(array))
+
+
+# ---- images -----------------------------------------------------------------------------------------------------
+
+
+def _image(
+    name: str, image: xr.DataArray, small: xr.Dataset, bound: Bound, memory: int | None
+) -> tuple[dict[str, xr.Variable], Mapping[Any, xr.DataArray]]:
+    """Statistics of images joined to the small data, and the coordinates that stay with them."""
+    if not isinstance(image, xr.DataArray):
+        raise DataError(f"images {name!r} have to be a DataArray", found=type(image).__name__, fix="dataset[name]")
+    _events(image, name)
+    at = positions(small, image, name)
+    names, sizes, index = bound
+    own = np.where(at >= 0, np.append(index, -1)[at], -1)
+    missing = int((index >= 0).sum() - (own >= 0).sum())
+    here: Bound = (names, sizes, own)
+    if image.dims == FRAME_DIMS:
+        out = _of_image(name, image, here, memory, partial=missing > 0)
+    else:
+        ordered = image.variable.transpose(EVENT, ...)
+        found = statistics_of_values(_data(ordered), own, sizes, f"cube-{name}")
+        out = _labelled(name, found, names, ordered, partial=missing > 0)
+    out[name].attrs |= {"n_without_small_data": int((at < 0).sum()), "n_without_image": missing}
+    return out, _without_events(image.coords)
+
+
+def _of_image(
+    name: str, image: xr.DataArray, bound: Bound, memory: int | None, *, partial: bool = False
+) -> dict[str, xr.Variable]:
+    check_frames(image)
+    present = presence(image)
+    source = Source.of(data_of(image), present, float_dtype(image.dtype))
+    found = statistics_of_frames(source, bound[2], bound[1], f"cube-{name}", memory)
+    return _labelled(name, found, bound[0], image.variable, partial=partial or present is not None)
+
+
+def _without_events(coords: Mapping[Any, xr.DataArray]) -> dict[Any, xr.DataArray]:
+    return {k: c.drop_vars([n for n in c.coords if EVENT in c.coords[n].dims]) for k, c in coords.items()
+            if EVENT not in c.dims}  # fmt: skip
+
+
+def _with_labels(result: xr.Dataset, labels: Mapping[Any, xr.DataArray], name: str) -> xr.Dataset:
+    """Add the coordinates of an image; two detectors whose pixels differ do not go into one cube."""
+    for key, coord in labels.items():
+        if key in result.variables and not result[key].variable.equals(coord.variable):
+            raise ParameterError(
+                f"the images {name!r} do not go with the others into one cube",
+                found=f"coordinate {key!r} differs",
+                expected="images of one detector",
+                fix="a cube for each detector",
+            )
+    return result.assign_coords({k: c.variable for k, c in labels.items()})
+
+
+# ---- checks -----------------------------------------------------------------------------------------------------
+
+
+def _check_small(small: xr.Dataset) -> None:
+    if not isinstance(small, xr.Dataset):
+        raise DataError("a cube is made of a Dataset", found=type(small).__name__, fix="array.to_dataset(name=...)")
+    if EVENT not in small.sizes:
+        raise DataError("a cube is made of variables per event", found=f"dims {dict(small.sizes)}", expected=EVENT)
+
+
+def _events(obj: xr.DataArray, name: str) -> int:
+    if EVENT not in obj.dims:
+        raise DataError(f"{name} does not run over events", found=f"dims {obj.dims}", expected=f"a dim {EVENT!r}")
+    return int(obj.sizes[EVENT])
+
+
+def _add(variables: dict[str, xr.Variable], new: Mapping[str, xr.Variable], what: str) -> None:
+    for name, variable in new.items():
+        if name in variables:
+            raise ParameterError(f"two things of the {what} would be called {name!r}", fix="rename one of them")
+        variables[name] = variable
+
+
+def _check_names(variables: Mapping[str, xr.Variable], result: xr.Dataset) -> None:
+    sizes: dict[Any, int] = dict(result.sizes)
+    for name, variable in variables.items():
+        if name in result.variables:
+            raise ParameterError(
+                f"{name!r} would be there twice", found="a variable and a coordinate", fix="rename one"
+            )
+        for dim, n in zip(variable.dims, variable.shape, strict=True):
+            if sizes.setdefault(dim, n) != n:
+                raise ParameterError(
+                    f"{name} does not go with the others into one cube",
+                    found=f"{n} along {dim!r}, elsewhere {sizes[dim]}",
+                    fix="a cube for each detector",
+                )
+
+
+def _attrs(
+    small: xr.Dataset, bins: Mapping[str, Any], images: Mapping[str, Any] | None, index: Any, data: Mapping[str, Any]
+) -> dict[str, Any]:
+    left = [str(n) for n, v in small.variables.items() if EVENT in v.dims and n != TIMESTAMP
+            and n not in bins and n not in data]  # fmt: skip
+    history = {"small": small.attrs[PARAMETERS]} if PARAMETERS in small.attrs else {}
+    said = {"bins": {name: repr(as_binning(given, name)) for name, given in bins.items()}, "images": [*(images or {})]}
+    return {
+        **small.attrs,
+        PARAMETERS: json.dumps({**history, "cube": said}),
+        "n_events": int(index.size),
+        "n_outside": int((index < 0).sum()),
+        LEFT_OUT: ", ".join(left),
+    }

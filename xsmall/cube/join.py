@@ -1,0 +1,53 @@
+"""Events of two arrays belong together by their timestamps, never by position."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from xsmall.errors import DataError
+from xsmall.vocabulary import EVENT, TIMESTAMP
+
+__all__ = ["positions"]
+
+
+def positions(wanted: xr.Dataset | xr.DataArray, of: xr.Dataset | xr.DataArray, name: str) -> npt.NDArray[np.int64]:
+    """Find, for each event of ``of``, the event of ``wanted`` with the same timestamp; -1 where there is none.
+
+    Raises
+    ------
+    DataError
+        No timestamps, a timestamp twice, or not a single one in common.
+    """
+    left = _timestamps(wanted, "the small data")
+    right = _timestamps(of, f"the images {name!r}")
+    found = left.get_indexer(right)
+    if len(left) and len(right) and not (found >= 0).any():
+        raise DataError(
+            f"the images {name!r} and the small data have no event in common",
+            found=f"timestamps {left[0]} to {left[-1]} and {right[0]} to {right[-1]}",
+            fix="images and small data of the same run",
+        )
+    return np.asarray(found, np.int64)
+
+
+def _timestamps(obj: xr.Dataset | xr.DataArray, what: str) -> Any:
+    if TIMESTAMP not in obj.coords or obj.coords[TIMESTAMP].dims != (EVENT,):
+        raise DataError(
+            f"{what} cannot be joined: events have no timestamps",
+            found=f"coordinates {sorted(map(str, obj.coords))}",
+            expected=f"{TIMESTAMP!r} over {EVENT!r}",
+            fix=f"obj.assign_coords({TIMESTAMP}=({EVENT!r}, times)).set_xindex({TIMESTAMP!r})",
+        )
+    index = obj.coords[TIMESTAMP].variable.to_base_variable().to_index()
+    if not index.is_unique:
+        twice = index[index.duplicated()][0]
+        raise DataError(
+            f"{what} cannot be joined: a timestamp is there twice",
+            found=f"{twice} {int((index == twice).sum())} times",
+            fix=f"obj.drop_duplicates({EVENT!r}) after looking at why",
+        )
+    return index
