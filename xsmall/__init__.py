@@ -17,6 +17,7 @@ _PUBLIC: dict[str, str] = {
     "simulate": "xsmall.simulation",
     # value types
     "Geometry": "xsmall.detector.geometry",
+    "Panel": "xsmall.detector.geometry",
     "Beam": "xsmall.detector.beam",
     "Box": "xsmall.reductions.roi",
     "Reason": "xsmall.vocabulary",

@@ -228,3 +228,69 @@ def test_panels_that_cannot_be_meant_are_refused(wrong: dict[str, object]) -> No
     right = {"origin": (0, 0, 0.1), "slow": (0, 1e-4, 0), "fast": (1e-4, 0, 0), "shape": (4, 8)}
     with pytest.raises(GeometryError):
         Panel(**(right | wrong))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("detector", ["cspad", "epix10kaquad", "jungfrau4M"])
+def test_psf_vectors_equal_those_of_psana_where_asics_begin_with_regular_pixels(shared: Path, detector: str) -> None:
+    known = np.load(shared / f"oracles/geometry/psana2-{detector}.npz")["psf_lab"]
+    psf = Geometry.from_psana(shared / f"data/geometry/geometry-def-{detector}.data").psf() * 1e6
+    assert psf.shape == known.shape
+    regular = slice(None)
+    if detector == "jungfrau4M":  # true centres: psana's vectors of ASICs that begin with a wide pixel are 112.5 um
+        regular = slice(None, None, 8)
+        np.testing.assert_allclose(np.linalg.norm(psf[:, 1:], axis=-1), 75, rtol=1e-12)
+    np.testing.assert_allclose(psf[regular], known[regular], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_regular_pixels_follow_from_the_psf_vectors_of_their_asic(shared: Path, detector: str) -> None:
+    geometry = Geometry.from_psana(shared / f"data/geometry/geometry-def-{detector}.data")
+    at, areas = geometry.positions(), geometry.areas()
+    regular = areas < 1.01 * areas.min()
+    for asic, (position, slow, fast) in zip(geometry.asics(), geometry.psf(), strict=True):
+        r, c = np.indices(asic.shape)
+        made = position + r[..., None] * slow + c[..., None] * fast
+        np.testing.assert_allclose(made[regular[asic.memory]], at[asic.memory][regular[asic.memory]], atol=1e-13)
+
+
+def test_corners_surround_true_centres_and_span_the_area(shared: Path) -> None:
+    geometry = Geometry.from_psana(shared / "data/geometry/geometry-def-epix10kaquad.data", wide_pixels="true")
+    corners = geometry.corners()
+    np.testing.assert_allclose(corners.mean(axis=-2), geometry.positions(), atol=1e-15)
+    diagonals = corners[..., 2, :] - corners[..., 0, :], corners[..., 3, :] - corners[..., 1, :]
+    np.testing.assert_allclose(np.linalg.norm(np.cross(*diagonals), axis=-1) / 2, geometry.areas(), rtol=1e-9)
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_psana_text_is_written_back_to_the_letter(shared: Path, detector: str) -> None:
+    text = (shared / f"data/geometry/geometry-def-{detector}.data").read_text()
+    geometry = Geometry.from_psana(text)
+    assert geometry.to_psana() == text
+    assert Geometry.from_json(geometry.to_json()).to_psana() == text
+
+
+@pytest.mark.parametrize("wide", ["nominal", "true"])
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_a_geometry_without_text_is_written_as_panels_that_read_back(shared: Path, detector: str, wide: str) -> None:
+    path = shared / f"data/geometry/geometry-def-{detector}.data"
+    geometry = Geometry.from_psana(path, wide_pixels=wide)  # type: ignore[arg-type]
+    bare = Geometry.from_panels(geometry.panels)
+    back = Geometry.from_psana(bare.to_psana(), wide_pixels=wide)  # type: ignore[arg-type]
+    assert back.shape == geometry.shape
+    np.testing.assert_allclose(back.positions(), geometry.positions(), rtol=0, atol=1e-12)
+
+
+@given(st.tuples(*[st.floats(-170, 170)] * 3), st.floats(-0.1, 0.1), st.floats(1e-5, 1e-3))
+def test_any_flat_panel_goes_through_psana_text(angles: tuple[float, float, float], x: float, pitch: float) -> None:
+    turn = rotation(*angles)
+    panel = Panel(origin=(x, 0.01, 0.2), slow=tuple(turn[0] * pitch), fast=tuple(turn[1] * 1e-4), shape=(3, 5))
+    geometry = Geometry.from_panels([panel, panel])
+    back = Geometry.from_psana(geometry.to_psana())
+    np.testing.assert_allclose(back.positions(), geometry.positions(), rtol=0, atol=1e-12)
+
+
+def test_several_panels_in_a_segment_cannot_be_said_to_psana() -> None:
+    left = Panel(origin=(0, 0, 0.1), slow=(0, 1e-4, 0), fast=(1e-4, 0, 0), shape=(4, 8), segment=0)
+    right = Panel(origin=(1, 0, 0.1), slow=(0, 1e-4, 0), fast=(1e-4, 0, 0), shape=(4, 8), segment=0, column=8)
+    with pytest.raises(GeometryError, match="one flat panel per segment"):
+        Geometry.from_panels([left, right]).to_psana()

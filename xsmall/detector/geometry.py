@@ -6,14 +6,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xsmall.detector.panel import Floats, Panel, PixelAxis
-from xsmall.detector.psana_geometry import panels_from_psana, parse_psana
+from xsmall.detector.psana_geometry import format_psana, panels_from_psana, parse_psana, psana_from_panels
 from xsmall.detector.segments import WidePixels
 from xsmall.errors import FileFormatError, GeometryError
+from xsmall.vocabulary import AREA, AZIMUTH, POLARIZATION, RADIUS, SOLID_ANGLE, TWO_THETA, Q
+
+if TYPE_CHECKING:
+    from xsmall.detector.beam import Beam
 
 __all__ = ["Geometry", "Panel", "PixelAxis"]
 
@@ -180,6 +184,94 @@ class Geometry:
         for panel in self.panels:
             at[panel.memory] = panel.positions()
         return at
+
+    def corners(self) -> Floats:
+        """Corners of all pixels in m, lab frame, going round each pixel.
+
+        Returns
+        -------
+        float64 (segment, row, column, 4, 3), NaN where no panel is; wide pixels with their true borders, whatever the
+        convention of their centre. Cost: 96 bytes per pixel.
+        """
+        at = np.full((*self.shape, 4, 3), np.nan)
+        for panel in self.panels:
+            at[panel.memory] = panel.corners()
+        return at
+
+    def areas(self) -> Floats:
+        """True areas of all pixels in m2, wide pixels included: float64 (segment, row, column)."""
+        return self.pixel(AREA)
+
+    def asics(self) -> tuple[Panel, ...]:
+        """One plain panel per ASIC, in the order of segments, rows, columns; wide pixels count as regular ones."""
+        return tuple(asic for panel in self.panels for asic in panel.asics())
+
+    def psf(self) -> Floats:
+        """Position, slow and fast vector of every ASIC in m, lab frame.
+
+        Returns
+        -------
+        float64 (asic, 3, 3): [position, slow, fast], xyz, in the order of :meth:`asics`. Every regular pixel (r, c) of
+        an ASIC lies at position + r * slow + c * fast. psana's psf differs for ASICs that begin with a wide pixel at
+        its true centre, where that relation does not hold.
+        """
+        return np.array([(asic.origin, asic.slow, asic.fast) for asic in self.asics()])
+
+    def pixel(
+        self, name: str, beam: "Beam | None" = None, *, plane: float | None = None, fraction: float | None = None
+    ) -> Floats:
+        """One number per pixel: see :func:`xsmall.detector.pixel.pixel_array`."""
+        from xsmall.detector.pixel import pixel_array
+
+        return pixel_array(self, beam, name, plane=plane, fraction=fraction)
+
+    def radius(self, beam: "Beam | None" = None) -> Floats:
+        """Distance from the beam axis in m: float64 (segment, row, column)."""
+        return self.pixel(RADIUS, beam)
+
+    def azimuth(self, beam: "Beam | None" = None) -> Floats:
+        """Angle around the beam in degrees, from +x towards +y: float64 (segment, row, column)."""
+        return self.pixel(AZIMUTH, beam)
+
+    def two_theta(self, beam: "Beam") -> Floats:
+        """Scattering angle in degrees: float64 (segment, row, column)."""
+        return self.pixel(TWO_THETA, beam)
+
+    def q(self, beam: "Beam") -> Floats:
+        """Momentum transfer in 1/angstrom: float64 (segment, row, column)."""
+        return self.pixel(Q, beam)
+
+    def solid_angle(self, beam: "Beam") -> Floats:
+        """Solid angle in sr, true areas and tilts included: float64 (segment, row, column)."""
+        return self.pixel(SOLID_ANGLE, beam)
+
+    def polarization(self, beam: "Beam", *, plane: float, fraction: float) -> Floats:
+        """Polarization factor, plane in degrees from +x towards +y: float64 (segment, row, column)."""
+        return self.pixel(POLARIZATION, beam, plane=plane, fraction=fraction)
+
+    # ---- writing ----------------------------------------------------------------------------------------------
+
+    def to_psana(self) -> str:
+        """Write as psana geometry text.
+
+        Returns
+        -------
+        The text it was read from, to the letter; for other geometries a new one with one object per segment.
+
+        Raises
+        ------
+        GeometryError
+            Where a segment is no single flat panel of a type that psana knows.
+
+        Examples
+        --------
+        >>> import xsmall as xs
+        >>> panel = xs.Panel(origin=(0, 0, 0.1), slow=(0, -1e-4, 0), fast=(1e-4, 0, 0), shape=(4, 8))
+        >>> geometry = xs.Geometry.from_panels([panel])
+        >>> bool(abs(xs.Geometry.from_psana(geometry.to_psana()).psf() - geometry.psf()).max() < 1e-15)
+        True
+        """
+        return format_psana(psana_from_panels(self.panels)) if self.text is None else self.text
 
     # ---- JSON -------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ Along rows and along columns a panel is a :class:`PixelAxis`: ASICs side by side
 Everything that varies along one axis only (centres, borders, sizes) is kept as a vector; no per-pixel array is stored.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any, TypeAlias
 
@@ -251,6 +251,41 @@ class Panel:
         for axis in range(3):
             at[..., axis] = self.origin[axis] + (a * self.slow[axis])[:, None] + b * self.fast[axis]
         return at
+
+    def corners(self) -> Floats:
+        """Corners of the pixels in m, lab frame, going round: float64 (row, column, 4, 3).
+
+        In units of (slow, fast) the order is (low, low), (low, high), (high, high), (high, low). Wide pixels have their
+        true borders in both conventions of the centre; staggered (hexagonal) pixels the box of their cell.
+        """
+        a = self.row_axis.edges()[:, [0, 0, 1, 1]]
+        b = self.column_axis.edges()[:, [0, 1, 1, 0]]
+        stagger = self.column_axis.stagger * (np.arange(self.shape[0]) % 2)
+        at = np.empty((*self.shape, 4, 3))
+        for axis in range(3):
+            along = (a * self.slow[axis] + stagger[:, None] * self.fast[axis])[:, None, :]
+            at[..., axis] = self.origin[axis] + along + (b * self.fast[axis])[None, :, :]
+        return at
+
+    def centre(self) -> Floats:
+        """Middle of the panel in m, lab frame: float64 (3,)."""
+        a, b = self.row_axis.nominal()[-1] / 2, self.column_axis.nominal()[-1] / 2
+        middle: Floats = np.array(self.origin) + a * np.array(self.slow) + b * np.array(self.fast)
+        return middle
+
+    def asics(self) -> "list[Panel]":
+        """One plain panel per ASIC, row by row; wide pixels count as regular ones."""
+        rows, columns = self.row_axis, self.column_axis
+        a, b = rows.nominal(), columns.nominal()
+        cut = []
+        for r in rows.starts:
+            for c in columns.starts:
+                corner = np.array(self.origin) + a[r] * np.array(self.slow) + b[c] * np.array(self.fast)
+                at: dict[str, Any] = {"row": self.row + r, "column": self.column + c, "origin": tuple(corner)}
+                plain = PixelAxis(columns.length, stagger=columns.stagger)
+                shape = (rows.length, columns.length)
+                cut.append(replace(self, rows=None, columns=plain, shape=shape, **at))
+        return cut
 
     def to_dict(self, axes: list[PixelAxis]) -> dict[str, Any]:
         """Turn into plain values for JSON; axes that are not plain are numbered in ``axes``."""

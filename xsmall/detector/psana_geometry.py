@@ -4,7 +4,7 @@ Fields of a line: parent, its index, object, its index, x0 y0 z0 (um), rot_z rot
 (degrees; rot is the design, tilt the correction, they add up).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import TypeAlias
@@ -15,7 +15,15 @@ from xsmall.detector.panel import Floats, Panel
 from xsmall.detector.segments import SegmentType, WidePixels, is_segment_type, segment_type
 from xsmall.errors import GeometryError
 
-__all__ = ["PsanaObject", "format_psana", "panels_from_psana", "parse_psana", "rotation"]
+__all__ = [
+    "PsanaObject",
+    "euler_angles",
+    "format_psana",
+    "panels_from_psana",
+    "parse_psana",
+    "psana_from_panels",
+    "rotation",
+]
 
 Children: TypeAlias = dict[tuple[str, int], list["PsanaObject"]]
 
@@ -307,3 +315,68 @@ def _place(kind: SegmentType, segment: int, turn: Floats, at: Floats) -> list[Pa
             )
         )
     return panels
+
+
+def psana_from_panels(panels: Sequence[Panel]) -> list[PsanaObject]:
+    """Objects that place ``panels``, one segment each, below one camera."""
+    segments = [panel.segment for panel in panels]
+    if segments != list(range(len(panels))):
+        raise GeometryError(
+            "psana's text has one flat panel per segment",
+            found=f"{len(panels)} panels in {len(set(segments))} segments",
+            fix="Geometry.from_panels(geometry.asics()) after segment=None, or write CrystFEL, NeXus or DIALS",
+        )
+    zero = (0.0, 0.0, 0.0)
+    top = PsanaObject("IP", 0, "CAMERA", 0, zero, zero, zero)
+    return [top, *(_object_of(i, panel) for i, panel in enumerate(panels))]
+
+
+def _object_of(index: int, panel: Panel) -> PsanaObject:
+    """The line of one panel: a type of the table where its grid is one, a plain matrix otherwise."""
+    kind = _type_of(panel)
+    slow, fast = (np.array(v) / p for v, p in zip((panel.slow, panel.fast), panel.pitch, strict=True))
+    if abs(slow @ fast) > 1e-9:
+        raise GeometryError(f"panel {index} is no rectangle, which psana cannot say", found=f"slow {slow}, fast {fast}")
+    own = np.array([[*kind.slow, 0.0], [*kind.fast, 0.0]])
+    own, lab = (np.vstack([v, np.cross(v[0], v[1])]) for v in (own, np.array([slow, fast])))
+    turn = TO_LAB.T @ lab.T @ own  # rows of own are orthonormal, so its inverse is its transpose
+    at = TO_LAB.T @ np.array(panel.origin) * MICROMETRES - turn @ np.array([*kind.origin, 0.0])
+    angles = euler_angles(turn)
+    design = tuple(90.0 * round(angle / 90.0) for angle in reversed(angles))
+    tilt = tuple(angle - d for angle, d in zip(reversed(angles), design, strict=True))
+    x, y, z = (float(v) for v in at)
+    return PsanaObject("CAMERA", 0, kind.name, index, (x, y, z), design, tilt)  # type: ignore[arg-type]
+
+
+def _type_of(panel: Panel) -> SegmentType:
+    """Segment type with the grid of ``panel``."""
+    pitch = panel.pitch[0] * MICROMETRES, panel.pitch[1] * MICROMETRES
+    if is_segment_type(panel.name):
+        for wide in ("nominal", "true"):
+            kind = segment_type(panel.name, wide_pixels=wide, shape=panel.shape)
+            same = (kind.rows, kind.columns) == (panel.row_axis, panel.column_axis) and not kind.blocks
+            if same and np.allclose(kind.pitch, pitch, rtol=1e-9):
+                return kind
+    if not (panel.row_axis.plain and panel.column_axis.plain):
+        raise GeometryError("psana has no segment type with the grid of this panel", found=panel.name or panel.shape)
+    rows, columns = panel.shape
+    sizes = ":".join(f"{p:.9f}".rstrip("0").rstrip(".") for p in pitch)
+    return segment_type(f"MTRX:V2:{rows}:{columns}:{sizes}")
+
+
+def euler_angles(turn: Floats) -> tuple[float, float, float]:
+    """Angles (x, y, z) in degrees with ``rotation(x, y, z) == turn``; x is 0 where y is a quarter turn.
+
+    Examples
+    --------
+    >>> from xsmall.detector.psana_geometry import euler_angles, rotation
+    >>> [round(angle, 9) for angle in euler_angles(rotation(10, -20, 30))]
+    [10.0, -20.0, 30.0]
+    """
+    across = float(np.hypot(turn[0, 0], turn[0, 1]))
+    y = np.arctan2(turn[0, 2], across)
+    if across > 1e-12:
+        x, z = np.arctan2(-turn[1, 2], turn[2, 2]), np.arctan2(-turn[0, 1], turn[0, 0])
+    else:
+        x, z = 0.0, np.arctan2(turn[1, 0], turn[1, 1])
+    return float(np.degrees(x)), float(np.degrees(y)), float(np.degrees(z))
