@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import xarray as xr
 
-import xsmall as xs
 from xsmall.detector.constants import constants
 from xsmall.errors import CalibrationError, DataError, ParameterError
 from xsmall.reductions.calibrate import calibrate
@@ -255,10 +254,3 @@ def test_raw_frames_are_not_written_to() -> None:
     before = raw.values.copy()
     calibrate(raw, table)
     np.testing.assert_array_equal(raw.values, before)
-
-
-@pytest.mark.validation
-def test_real_jungfrau_frames_equal_psana(shared: Path) -> None:
-    path = shared / "data/xtc2/jungfrau05M_mfx101332224_run7.xtc2"
-    raw = xs.open_run(path)["jungfrau"]["raw"]
-    assert raw.shape == (2, 1, 512, 1024)
