@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from xsmall.detector import masks
+from xsmall.detector.status_words import STATUS_CONVENTIONS, status_reasons
 from xsmall.errors import DataError, ParameterError
 from xsmall.vocabulary import Reason
 
@@ -70,11 +71,11 @@ def test_neighbours_equal_psana(oracle: dict[str, np.ndarray]) -> None:
 def test_status_bits_and_merges_over_stages_equal_psana(oracle: dict[str, np.ndarray]) -> None:
     status = oracle["status_in"]
     for bits in (65535, 1, 64, 7):
-        reasons = masks.status_reasons(status, convention="psana2", bits=bits)
+        reasons = status_reasons(status, convention="psana2", bits=bits)
         np.testing.assert_array_equal(reasons != 0, oracle[f"p2_status_mask_bits{bits}"] == 0)
     for stages in ("012", "01234", "0123456", "3"):
         chosen = status[[int(s) for s in stages]]
-        reasons = masks.status_reasons(chosen, convention="psana1", bits=0xFFFF, stage_axis=0)
+        reasons = status_reasons(chosen, convention="psana1", bits=0xFFFF, stage_axis=0)
         np.testing.assert_array_equal(reasons != 0, oracle[f"p2_status_merge_{stages}"] == 0)
 
 
@@ -98,13 +99,13 @@ def test_neighbours_are_the_pixels_whose_distance_to_a_bad_one_is_within_the_rad
 
 def test_every_status_bit_gives_some_reason_except_large_pixels_of_the_european_xfel() -> None:
     words = np.uint64(1) << np.arange(64, dtype=np.uint64)
-    for convention in masks.STATUS_CONVENTIONS:
-        silent = np.flatnonzero(masks.status_reasons(words, convention=convention) == 0)
+    for convention in STATUS_CONVENTIONS:
+        silent = np.flatnonzero(status_reasons(words, convention=convention) == 0)
         assert silent.tolist() == ([22] if convention == "euxfel" else [])
 
 
 def test_status_names_its_reasons() -> None:
-    reasons = masks.status_reasons(np.array([1, 2, 4, 0, 1 << 63], dtype=np.uint64), convention="psana2")
+    reasons = status_reasons(np.array([1, 2, 4, 0, 1 << 63], dtype=np.uint64), convention="psana2")
     assert [Reason(int(r)) for r in reasons] == [Reason.NOISY, Reason.DEAD, Reason.HOT, Reason(0), Reason.OTHER_STATUS]
 
 
@@ -140,6 +141,6 @@ def test_wrong_numbers_of_neighbours_patterns_and_dtypes_are_refused() -> None:
     with pytest.raises(DataError, match="True = bad"):
         masks.neighbours_of(np.zeros((2, 2), np.uint8), 1)
     with pytest.raises(DataError, match="integers"):
-        masks.status_reasons(np.zeros(2), convention="psana2")
+        status_reasons(np.zeros(2), convention="psana2")
     with pytest.raises(ParameterError, match="'psana1'"):
-        masks.status_reasons(np.zeros(2, int), convention="psana3")
+        status_reasons(np.zeros(2, int), convention="psana3")

@@ -1,0 +1,102 @@
+"""Status words of other programs, and the reasons their bits stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from xsmall.errors import DataError, ParameterError
+from xsmall.vocabulary import Reason
+
+__all__ = ["STATUS_CONVENTIONS", "status_reasons"]
+
+FlagArray = npt.NDArray[np.uint32]
+_HOT, _DEAD, _NOISY, _OTHER = Reason.HOT, Reason.DEAD, Reason.NOISY, Reason.OTHER_STATUS
+
+STATUS_CONVENTIONS: Final[Mapping[str, Mapping[int, Reason]]] = MappingProxyType(
+    {
+        # dark processing of psana2: rms high, rms low, values high, values low, mean high, mean low, bad gain code seen
+        "psana2": MappingProxyType({0: _NOISY, 1: _DEAD, 2: _HOT, 3: _DEAD, 4: _HOT, 5: _DEAD, 6: _OTHER}),
+        # pixel status of psana1: mean, rms, median and spread of the residuals, maximum; each low, then high
+        "psana1": MappingProxyType(
+            {
+                **{0: _DEAD, 1: _HOT, 2: _DEAD, 3: _NOISY, 4: _OTHER, 5: _OTHER},
+                **{6: _DEAD, 7: _NOISY, 8: _DEAD, 9: _HOT},
+            }
+        ),
+        # BadPixels of the European XFEL; large pixels (bit 22) are not bad
+        "euxfel": MappingProxyType({1: _NOISY, 14: _DEAD, 17: _NOISY, 22: Reason(0), 30: Reason.USER, 31: Reason.USER}),
+        "any": MappingProxyType({}),
+    }
+)
+"""What the bits of a status word mean, by the program that wrote it; bits not named here are ``other_status``."""
+
+
+def status_reasons(
+    status: npt.NDArray[Any], *, convention: str, bits: int | None = None, stage_axis: int | None = None
+) -> FlagArray:
+    """Turn status words into reasons.
+
+    Parameters
+    ----------
+    status
+        Integer status words, 0 = nothing against the pixel.
+    convention
+        Key of :data:`STATUS_CONVENTIONS`: who wrote the words; ``"any"`` calls every bit ``other_status``.
+    bits
+        Bits of the status word that count; None means all of them.
+    stage_axis
+        Axis of the gain stages; a pixel that is bad in one of them is bad. None: there is none.
+
+    Returns
+    -------
+        uint32 reasons, without the axis of the stages.
+
+    Raises
+    ------
+    DataError
+        Status words that are not integers.
+    ParameterError
+        An unknown convention.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xsmall.vocabulary import reason_names
+    >>> reason_names(int(status_reasons(np.array([5]), convention="psana2")[0]))
+    ('hot', 'noisy')
+    """
+    meanings = _status_meanings(convention)
+    if status.dtype.kind not in "ui":
+        raise DataError(
+            "status words are integers", found=status.dtype, expected="an integer dtype", fix="status.astype('uint64')"
+        )
+    words = status.astype(np.uint64)
+    if bits is not None:
+        words = words & np.uint64(bits)
+    if stage_axis is not None:
+        words = np.bitwise_or.reduce(words, axis=stage_axis)
+    reasons = np.zeros(words.shape, dtype=np.uint32)
+    rest = words.copy()
+    for bit, reason in meanings.items():
+        one = np.uint64(1 << bit)
+        reasons[(words & one) != 0] |= np.uint32(reason)
+        rest &= ~one
+    reasons[rest != 0] |= np.uint32(Reason.OTHER_STATUS)
+    return reasons
+
+
+def _status_meanings(convention: str) -> Mapping[int, Reason]:
+    try:
+        return STATUS_CONVENTIONS[convention]
+    except KeyError:
+        raise ParameterError(
+            "unknown convention of status words",
+            found=convention,
+            expected=", ".join(map(repr, STATUS_CONVENTIONS)),
+            fix="status_convention='any' where it does not matter which reason it was",
+        ) from None

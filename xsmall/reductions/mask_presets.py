@@ -1,0 +1,113 @@
+"""Masks in the words of psana and of smalldata_tools, with their pixels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from xsmall.detector.mask_geometry import psana_geometry_mask
+from xsmall.detector.masks import mask_from_array
+from xsmall.reductions.mask import Array, Place, mask
+from xsmall.vocabulary import Reason
+
+if TYPE_CHECKING:
+    from xsmall.detector.geometry import Geometry
+
+__all__ = ["psana_mask", "smalldata_masks"]
+
+PSANA_STATUS_BITS = 0xFFFF
+
+
+def psana_mask(
+    detector: Geometry | xr.DataArray,
+    *,
+    calib: Array | None = None,
+    status: xr.Dataset | Array | None = None,
+    edges: bool = False,
+    central: bool = False,
+    unbond: bool = False,
+    unbondnbrs: bool = False,
+    unbondnbrs8: bool = False,
+    width: int = 1,
+    wcentral: int = 1,
+) -> xr.DataArray:
+    """Make the mask that psana1's ``det.mask(run, calib=, status=, edges=, ...)`` makes, as reasons.
+
+    Parameters
+    ----------
+    detector
+        A geometry, or data with one.
+    calib
+        psana's ``pixel_mask`` constants, 1 = good (or a boolean mask, True = use).
+    status
+        psana's ``pixel_status`` constants (gain_stage, segment, row, column) or constants with ``status``; the lowest
+        16 bits count, of the gain stages that psana merges.
+    edges, central, unbond, unbondnbrs, unbondnbrs8
+        As psana1 names them: edges of segments, joins of ASICs, unbonded pixels, these with their 4 and 8 neighbours.
+    width, wcentral
+        Of edges and of joins, in pixels.
+
+    Returns
+    -------
+        uint32 DataArray (segment, row, column) of reasons; ``flags == 0`` is psana's mask, pixel for pixel.
+
+    Notes
+    -----
+    psana2's ``det.raw._mask`` ignores these arguments; the meaning is the one of psana1, which psana's user
+    documentation gives. With ``unbondnbrs`` psana leaves pixels (0, 0) and (0, 194) of a CSPAD 2x1 unmasked, and so
+    does this function; ``xs.mask(unbonded=True, unbonded_neighbours=4)`` takes them away.
+
+    Examples
+    --------
+    >>> import xsmall as xs
+    >>> text = "IP 0 CSPAD 0 0 0 100000 90 0 0 0 0 0" + chr(10) + "CSPAD 0 SENS2X1:V1 0 0 0 0 0 0 0 0 0 0"
+    >>> flags = psana_mask(xs.Geometry.from_psana(text), edges=True, central=True, unbond=True)
+    >>> int((flags == 0).sum())
+    70236
+    """
+    place = Place.of(detector)
+    flags = mask(detector, status=status, status_bits=PSANA_STATUS_BITS, status_convention="psana1")
+    bits = edges * 1 + central * 2 + unbond * 4 + unbondnbrs * 8 + unbondnbrs8 * 16
+    whole = np.zeros(place.shape, dtype=np.uint32)
+    if bits:
+        geometry = place.need_geometry("edges, joins and unbonded pixels")
+        whole |= psana_geometry_mask(geometry, bits, width, wcentral)
+    if calib is not None:
+        good, _ = place.values_of(calib, "calib", fill=1)
+        whole[~mask_from_array(good, convention="good=1")] |= np.uint32(Reason.USER)
+    return flags.copy(data=flags.values | place.labelled(whole, None, {}).values)
+
+
+def smalldata_masks(
+    detector: Geometry | xr.DataArray,
+    *,
+    status: xr.Dataset | Array | None = None,
+    calib: Array | None = None,
+    mask_central: bool = True,
+) -> xr.Dataset:
+    """Make the three masks of smalldata_tools for LCLS-I, as reasons.
+
+    Parameters
+    ----------
+    detector
+        A geometry, or data with one.
+    status, calib
+        As in :func:`psana_mask`.
+    mask_central
+        smalldata_tools' ``maskCentral``.
+
+    Returns
+    -------
+        Dataset of reasons (segment, row, column): ``status_mask`` (status alone), ``mask`` (unbonded pixels and their
+        neighbours, status, edges, joins) and ``cmask`` (these and psana's ``pixel_mask``). Where a variable is 0 the
+        mask of that name is 1 in smalldata_tools.
+    """
+    of_geometry: dict[str, Any] = {"edges": True, "central": mask_central, "unbond": True, "unbondnbrs": True}
+    out = {
+        "status_mask": psana_mask(detector, status=status),
+        "mask": psana_mask(detector, status=status, **of_geometry),
+        "cmask": psana_mask(detector, status=status, calib=calib, **of_geometry),
+    }
+    return xr.Dataset(out)
