@@ -1,0 +1,118 @@
+"""Spatial autocorrelation of a masked frame by Fourier transforms; NumPy's transforms release the GIL.
+
+With I the frame where it is valid and 0 elsewhere, M = 1 where it is valid, and sums over all pixels p,
+
+    C(l) = [sum I(p) I(p+l)] [sum M(p) M(p+l)] / ([sum I(p) M(p+l)] [sum M(p) I(p+l)])
+
+is the mean product of the pairs of valid pixels that lie l apart, divided by the means of either side of those same
+pairs: 1 without correlation, and not biased by masks or borders. Frames are padded with zeros, so that nothing wraps.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Correlator", "autocorrelation", "fast_length"]
+
+_NOISE = 64 * np.finfo(np.float64).eps
+"""Sums below this part of the largest possible are rounding of the transforms: no signal, no correlation."""
+
+
+def fast_length(n: int) -> int:
+    """Smallest length from ``n`` on with no prime factor above 7, for which transforms are fast.
+
+    Examples
+    --------
+    >>> fast_length(1021), fast_length(64)
+    (1024, 64)
+    """
+    while True:
+        rest = n
+        for prime in (2, 3, 5, 7):
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1:
+            return n
+        n += 1
+
+
+class Correlator:
+    """Autocorrelation of frames of one shape up to some lag; keeps the transform of the last mask.
+
+    Parameters
+    ----------
+    shape
+        Rows and columns of the frames.
+    max_lag
+        Largest lag along row and column, below the shape.
+    """
+
+    def __init__(self, shape: tuple[int, int], max_lag: tuple[int, int]) -> None:
+        self.shape = shape
+        self.max_lag = max_lag
+        self._size = tuple(fast_length(n + lag) for n, lag in zip(shape, max_lag, strict=True))
+        self._valid: npt.NDArray[np.bool_] | None = None
+        self._mask_transform = np.empty(0, dtype=np.complex128)
+        self._pairs = np.empty(0)
+
+    def __call__(self, frame: npt.NDArray[Any], use: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+        """Correlate one frame with itself: (2 * max_lag + 1) along row and column, lag 0 in the middle.
+
+        NaN where no pair of valid pixels, or no signal, lies that far apart.
+        """
+        valid = np.isfinite(frame) & use
+        if self._valid is None or not np.array_equal(valid, self._valid):
+            self._mask_transform = np.fft.rfft2(valid.astype(np.float64), self._size)
+            self._pairs = np.rint(self._lags(self._mask_transform, self._mask_transform))
+            self._valid = valid
+        values = np.where(valid, frame, 0).astype(np.float64)
+        transform = np.fft.rfft2(values, self._size)
+        product = self._lags(transform, transform)
+        one_side = self._lags(transform, self._mask_transform)
+        other_side = one_side[::-1, ::-1]
+        most = np.abs(values).sum()
+        signal = (np.abs(one_side) > _NOISE * most) & (np.abs(other_side) > _NOISE * most) & (self._pairs > 0)
+        out = np.full(product.shape, np.nan)
+        np.divide(product * self._pairs, one_side * other_side, out=out, where=signal)
+        return out
+
+    def _lags(self, a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Sum of a(p) b(p + l) for the lags asked for, from the transforms."""
+        whole = np.fft.irfft2(np.conj(a) * b, self._size)
+        rows, columns = (np.arange(-lag, lag + 1) for lag in self.max_lag)
+        lags: npt.NDArray[np.float64] = whole[np.ix_(rows, columns)]
+        return lags
+
+
+def autocorrelation(
+    frame: npt.NDArray[Any], use: npt.NDArray[np.bool_] | None = None, max_lag: tuple[int, int] | None = None
+) -> npt.NDArray[np.float64]:
+    """Autocorrelation of one frame.
+
+    Parameters
+    ----------
+    frame
+        (row, column) pixels; those that are not finite are left out.
+    use
+        (row, column) boolean, True where a pixel may be used.
+    max_lag
+        Largest lag along row and column; all lags without it.
+
+    Returns
+    -------
+    float64 (2 * lag + 1, 2 * lag + 1), lag 0 in the middle.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> autocorrelation(np.ones((4, 5)), max_lag=(1, 1)).round(12)
+    array([[1., 1., 1.],
+           [1., 1., 1.],
+           [1., 1., 1.]])
+    """
+    rows, columns = frame.shape
+    use = np.ones(frame.shape, dtype=bool) if use is None else use
+    return Correlator((rows, columns), max_lag or (rows - 1, columns - 1))(frame, use)

@@ -1,0 +1,185 @@
+"""Projections: the sum or mean of each row, or of each column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from xsmall.errors import ParameterError
+from xsmall.lazy.mask import StaticMask
+from xsmall.lazy.record import Frames, Output, Record, Reducer
+from xsmall.reductions.box import Box, Place
+from xsmall.vocabulary import (
+    COLUMN,
+    DIMENSIONLESS,
+    MEAN,
+    N_VALID,
+    PROJECTION,
+    ROW,
+    SEGMENT,
+    SUM,
+    UNITS,
+    VARIANCE_SUFFIX,
+)
+
+__all__ = ["Projection", "projection"]
+
+
+def projection(onto: str, *, box: Box | None = None, statistic: str = SUM, mask: Any = None) -> Projection:
+    """Project frames onto their rows or columns.
+
+    Parameters
+    ----------
+    onto
+        ``"row"``: one value per row, over its columns; or ``"column"``.
+    box
+        Project only this :class:`~xsmall.Box`; without it every segment by itself.
+    statistic
+        ``"sum"`` or ``"mean"`` of the valid pixels.
+    mask
+        Boolean (segment, row, column), True where a pixel may be used: a DataArray, cut by its labels, or an array of
+        the shape of the frames.
+
+    Returns
+    -------
+    A record. Its variables over (event, row) or (event, column) with a box, over (event, segment, row) or (event,
+    segment, column) without: ``projection`` (float64, unit of the data), NaN where no pixel is valid, and ``n_valid``
+    (int32). With variances also ``projection_variance``. Coordinates: the labels of the detector.
+
+    Raises
+    ------
+    ParameterError
+        Another dim or statistic, a box that misses the frames, a mask that is not boolean.
+
+    Notes
+    -----
+    A sum over fewer valid pixels is smaller: ``n_valid`` says how many there were, ``statistic="mean"`` divides by it.
+    Cost: one pass over the pixels.
+
+    Examples
+    --------
+    >>> import xsmall as xs
+    >>> sim = xs.simulate(4, shape=(2, 32, 64), seed=1)
+    >>> cal = sim.run["jungfrau"]["raw"].sd.calibrate(sim.constants)
+    >>> cal.sd.projection("column", box=xs.Box(segment=0, row=(4, 12)))["projection"].shape
+    (4, 64)
+    """
+    if onto not in (ROW, COLUMN):
+        raise ParameterError("projection onto another dim", found=repr(onto), expected=f"{ROW!r} or {COLUMN!r}")
+    if statistic not in (SUM, MEAN):
+        raise ParameterError("statistic of a projection", found=repr(statistic), expected=f"{SUM!r} or {MEAN!r}")
+    if box is not None and not isinstance(box, Box):
+        raise ParameterError("box of a projection", found=repr(box)[:80], expected="a Box or None")
+    return Projection(onto, box, statistic, StaticMask.of(mask))
+
+
+@dataclass(frozen=True)
+class Projection(Record):
+    """Dim, box, statistic and mask; made by :func:`projection`."""
+
+    name: ClassVar[str] = "projection"
+
+    onto: str
+    box: Box | None = None
+    statistic: str = SUM
+    mask: StaticMask | None = None
+
+    def places(self, frames: Frames) -> list[Place]:
+        """Where to project: the box, or all of every segment."""
+        if self.box is not None:
+            return [self.box.on(frames)]
+        rows, columns = np.array(frames.row, np.float64), np.array(frames.column, np.float64)
+        whole = slice(0, rows.size), slice(0, columns.size)
+        return [Place(s, *whole, rows, columns) for s in range(len(frames.segment))]
+
+    def outputs(self, frames: Frames) -> Mapping[str, Output]:
+        """Describe projection and n_valid."""
+        places = self.places(frames)
+        if self.mask is not None:
+            self.mask.on(frames)
+        dims: tuple[str, ...] = (self.onto,)
+        shape: tuple[int, ...] = (places[0].shape[0 if self.onto == ROW else 1],)
+        if self.box is None:
+            dims, shape = (SEGMENT, *dims), (len(places), *shape)
+        units = {} if frames.units is None else {UNITS: frames.units}
+        double = np.dtype(np.float64)
+        out = {
+            PROJECTION: Output(dims, shape, double, units),
+            N_VALID: Output(dims, shape, np.dtype(np.int32), {UNITS: DIMENSIONLESS}),
+        }
+        if frames.variance:
+            spread = {} if frames.units is None else {UNITS: f"({frames.units})2"}
+            out[f"{PROJECTION}{VARIANCE_SUFFIX}"] = Output(dims, shape, double, spread)
+        return out
+
+    def coords(self, frames: Frames) -> Mapping[str, xr.Variable]:
+        """Labels of the segments and of the rows or columns."""
+        place = self.places(frames)[0]
+        labels = place.row_labels if self.onto == ROW else place.column_labels
+        out = {self.onto: xr.Variable((self.onto,), labels.astype(np.int64))}
+        if self.box is None:
+            out[SEGMENT] = xr.Variable((SEGMENT,), np.array(frames.segment))
+        return out
+
+    def reducer(self, frames: Frames) -> Reducer:
+        """Make the reducer."""
+        return ProjectionReducer(self, frames)
+
+
+class ProjectionReducer(Reducer):
+    """Sums the rows or columns of each place."""
+
+    def __init__(self, record: Projection, frames: Frames) -> None:
+        from xsmall.kernels.projection import along_columns, along_rows
+
+        self._kernel = along_columns if record.onto == ROW else along_rows
+        self._record = record
+        self._frames = frames
+        self._places = record.places(frames)
+        mask = None if record.mask is None else record.mask.on(frames)
+        self._use = [
+            np.ones(p.shape, dtype=bool) if mask is None else np.array(mask[p.segment, p.row, p.column], order="C")
+            for p in self._places
+        ]
+
+    def begin(self, k: int) -> None:
+        """Start a group of ``k`` events."""
+        n = self._places[0].shape[0 if self._record.onto == ROW else 1]
+        self._total, self._spread = np.zeros((2, k, len(self._places), n))
+        self._n = np.zeros((k, len(self._places), n), dtype=np.int64)
+
+    def add(
+        self,
+        s: int,
+        frames: npt.NDArray[np.floating[Any]],
+        variance: npt.NDArray[np.floating[Any]] | None = None,
+    ) -> None:
+        """Project segment ``s``."""
+        for p, place in enumerate(self._places):
+            if place.segment != s:
+                continue
+            top, left = place.row.start, place.column.start
+            for j in range(frames.shape[0]):
+                spread = frames[j] if variance is None else variance[j]
+                results = self._total[j, p], self._spread[j, p], self._n[j, p]
+                self._kernel(frames[j], spread, top, left, self._use[p], *results)
+
+    def end(self) -> Mapping[str, npt.NDArray[Any]]:
+        """Finish the group."""
+        n, mean = self._n, self._record.statistic == MEAN
+        with np.errstate(divide="ignore", invalid="ignore"):
+            out = {
+                PROJECTION: np.where(n > 0, self._total / n if mean else self._total, np.nan),
+                N_VALID: n.astype(np.int32),
+            }
+            if self._frames.variance:
+                spread = self._spread / n**2 if mean else self._spread
+                out[f"{PROJECTION}{VARIANCE_SUFFIX}"] = np.where(n > 0, spread, np.nan)
+        if self._record.box is not None:
+            return {name: value[:, 0] for name, value in out.items()}
+        return out
