@@ -1,0 +1,252 @@
+"""A detector of an XTC2 file as an xarray Dataset: names, dims, coordinates, attributes."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from xsmall import vocabulary as v
+from xsmall.errors import DataError, ParameterError
+from xsmall.io.xtc2.fields import EventField, FieldArray, Key, event_fields_of, presence, segment_damage
+from xsmall.io.xtc2.files import Identity
+from xsmall.io.xtc2.format import datetimes
+from xsmall.io.xtc2.index import Index, index_of, unreadable_summary
+from xsmall.io.xtc2.slow import SCAN, column, held_variables, last_before, process_variables, run_infos, step_of_event
+
+Wrap = Callable[[FieldArray], Any]
+"""Makes of a field what xarray or dask can hold without reading it."""
+
+MODULE: Final = "module"  # what the file calls a segment, where each holds several panels
+_STEP_NAMES: Final = frozenset({"step_value", "step_docstring"})  # they describe the step; the motors are the others
+_TAKEN: Final = frozenset(
+    {v.EVENT, *v.PIXEL_DIMS, v.TIMESTAMP, v.SOURCE_TIMESTAMP, v.PRESENT, v.DAMAGE, v.STEP, v.RUN, MODULE}
+)
+
+
+class Area(NamedTuple):
+    """Which field of a detector holds its frames, and how many panels one segment of the file has."""
+
+    field: EventField
+    panels: int | None
+
+
+def detectors_of(identity: Identity) -> dict[str, list[EventField]]:
+    """Fields of every detector that events carry, in the order of the file."""
+    result: dict[str, list[EventField]] = {}
+    for key, field in event_fields_of(identity).items():
+        result.setdefault(key.detector, []).append(field)
+    return result
+
+
+def area_of(fields: Iterable[EventField]) -> Area | None:
+    """Find the frames among a detector's fields: ``raw`` where it has that, else its largest array of two dims."""
+    found = [f for f in fields if f.shape is not None and f.rank in (2, 3)]
+    if not found:
+        return None
+    best = max(found, key=lambda f: (f.key.field == v.RAW, int(np.prod(f.shape or ()))))
+    return Area(best, best.shape[0] if best.rank == 3 and best.shape else None)
+
+
+def timestamps(index: Index) -> dict[str, xr.Variable]:
+    """Coordinates of time of every event: ``timestamp`` in UTC, and the source's own."""
+    return {
+        v.TIMESTAMP: xr.Variable(v.EVENT, datetimes(index.time)),
+        v.SOURCE_TIMESTAMP: xr.Variable(
+            v.EVENT, index.time, {v.LONG_NAME: "time of the source: seconds since 1990 << 32 | nanoseconds"}
+        ),
+    }
+
+
+def step_variables(index: Index) -> dict[str, xr.Variable]:
+    """Variables of events that come with steps: ``step``, ``scan_<motor>``, and ``run`` where a file has several."""
+    step = xr.Variable(
+        v.EVENT, step_of_event(index), {v.LONG_NAME: "number of the step in the file, -1 before the first"}
+    )
+    result = {v.STEP: step}
+    infos = run_infos(index)
+    if len({info.run for info in infos}) > 1:
+        held = last_before(np.array([info.time for info in infos], np.uint64), index.time)
+        numbers = np.array([info.run for info in infos] + [-1], np.int64)
+        result[v.RUN] = xr.Variable(v.EVENT, numbers[held], {v.LONG_NAME: "number of the run, -1 before the first"})
+    scans, _ = _held(index, scans=True)
+    return result | scans
+
+
+def slow_control(index: Index) -> tuple[dict[str, xr.Variable], list[str]]:
+    """Slow-control values per event, and the names of those that could not be brought to an array."""
+    variables, left_out = _held(index, scans=False)
+    for name, pv in process_variables(index).items():
+        if name in variables:
+            variables[name].attrs[v.LONG_NAME] = pv
+    return variables, left_out
+
+
+def _held(index: Index, scans: bool) -> tuple[dict[str, xr.Variable], list[str]]:
+    result: dict[str, xr.Variable] = {}
+    left_out: list[str] = []
+    for held in held_variables(index):
+        if (held.source == SCAN) != scans:
+            continue
+        at = last_before(held.times, index.time)
+        first = int(at.min(initial=0))
+        table = column([None, *held.values] if first < 0 else held.values)
+        if table is None:
+            left_out.append(f"{held.source}.{held.name}")
+            continue
+        name = held.name if not scans or held.name in _STEP_NAMES else v.SCAN_PREFIX + held.name
+        name = f"{held.source}_{name}" if name in _TAKEN else name
+        dims = (v.EVENT, *(f"{name}_{k}" for k in range(table.data.ndim - 1)))
+        result[name] = xr.Variable(dims, table.data[at - first], table.attrs)
+    return result, left_out
+
+
+def detector_dataset(
+    identity: Identity, detector: str, wrap: Wrap, *, fields: Sequence[str] | None = None
+) -> xr.Dataset:
+    """Make the Dataset of one detector: every field of fixed shape, all segments, all events of the file.
+
+    Frames have dims (event, segment, row, column); numbers (event, segment); other arrays get dims named after them.
+    Nothing but headers and transitions is read.
+    """
+    by_detector = detectors_of(identity)
+    if detector not in by_detector:
+        raise ParameterError(
+            f"{identity.path}: no detector of this name has data",
+            found=repr(detector),
+            expected=", ".join(map(repr, by_detector)) or "an event of any detector",
+            fix=f"detector={next(iter(by_detector), '...')!r}",
+        )
+    index, all_fields = index_of(identity), by_detector[detector]
+    area = area_of(all_fields)
+    chosen = _choose(identity, detector, all_fields, fields)
+    names = _variable_names(all_fields)
+    variables: dict[str, xr.Variable] = {}
+    for field in chosen:
+        if field.shape is None:
+            continue
+        array, dims = _array(identity, field, area, names[field.key])
+        attrs = (
+            {v.UNITS: v.ADU, v.DETECTOR_TYPE: detector_type(index, detector)} if area and field == area.field else {}
+        )
+        variables[names[field.key]] = xr.Variable(dims, wrap(array), attrs)
+    coords = timestamps(index) | step_variables(index)
+    coords |= _segment_coords(identity, detector, area or Area(all_fields[0], None), variables)
+    for alg, there in _other_presence(identity, all_fields, area).items():
+        coords[f"{v.PRESENT}_{alg}"] = there
+    coords = {name: c for name, c in coords.items() if name in _TAKEN or name not in variables}
+    left_out = {
+        f"{'.'.join(f.key)}": "text" if f.shapes == 1 else f"{f.shapes} different shapes"
+        for f in all_fields
+        if f.shape is None
+    }
+    attrs = file_attrs(index) | _detector_attrs(index, detector)
+    if left_out:
+        attrs[v.LEFT_OUT] = "; ".join(f"{name}: {why}" for name, why in left_out.items())
+    return xr.Dataset(variables, coords, attrs).set_xindex(v.TIMESTAMP)
+
+
+def _choose(
+    identity: Identity, detector: str, fields: Sequence[EventField], wanted: Sequence[str] | None
+) -> Sequence[EventField]:
+    if wanted is None:
+        return fields
+    by_name = {f.key.field: f for f in fields} | {f"{f.key.alg}.{f.key.field}": f for f in fields}
+    for name in wanted:
+        if name not in by_name:
+            raise ParameterError(
+                f"{identity.path}: detector {detector!r} has no field of this name",
+                found=repr(name),
+                expected=", ".join(f.key.field for f in fields),
+            )
+        if by_name[name].shape is None:
+            raise DataError(
+                f"{identity.path}: this field has no fixed shape, it makes no array over events",
+                found=f"{name!r}: {by_name[name].shapes} different shapes",
+                expected="a field of one shape and type in all events",
+                fix="leave it out of fields=",
+            )
+    return [by_name[name] for name in wanted]
+
+
+def _variable_names(fields: Sequence[EventField]) -> dict[Key, str]:
+    """Name of each field's variable: its own, with the algorithm in front where that is taken."""
+    count: dict[str, int] = {}
+    for f in fields:
+        count[f.key.field] = count.get(f.key.field, 0) + 1
+    return {
+        f.key: f.key.field if count[f.key.field] == 1 and f.key.field not in _TAKEN else f"{f.key.alg}_{f.key.field}"
+        for f in fields
+    }
+
+
+def _array(identity: Identity, field: EventField, area: Area | None, name: str) -> tuple[FieldArray, tuple[str, ...]]:
+    """Give the lazy array of a field and its dims."""
+    shape = field.shape or ()
+    frames = area is not None and shape[-2:] == (area.field.shape or ())[-2:] and field.rank == area.field.rank
+    if frames and area is not None:
+        return FieldArray(identity, field.key, area.panels), v.FRAME_DIMS
+    segment = MODULE if area is not None and (area.panels or 1) > 1 else v.SEGMENT
+    inner = tuple(f"{name}_{k}" for k in range(field.rank))
+    return FieldArray(identity, field.key), (v.EVENT, segment, *inner)
+
+
+def _segment_coords(
+    identity: Identity, detector: str, area: Area, variables: Mapping[str, xr.Variable]
+) -> dict[str, xr.Variable]:
+    """Labels of segments and pixels, presence and damage."""
+    index, field, panels = index_of(identity), area.field, area.panels or 1
+    segments = np.array(field.segments, np.int64)
+    labels = (segments[:, None] * panels + np.arange(panels)).reshape(-1)
+    result = {v.SEGMENT: xr.Variable(v.SEGMENT, labels)}
+    for dim, n in zip((v.ROW, v.COLUMN), (field.shape or ())[-2:], strict=False):
+        if any(dim in x.dims for x in variables.values()):
+            result[dim] = xr.Variable(dim, np.arange(n))
+    there = presence(identity, field.key)
+    dims = (v.EVENT, v.SEGMENT)
+    result[v.PRESENT] = xr.Variable(dims, np.repeat(there, panels, axis=1))
+    damage = segment_damage(index, detector, field.segments)
+    result[v.DAMAGE] = xr.Variable(dims, np.repeat(damage, panels, axis=1))
+    if panels > 1:
+        result[MODULE] = xr.Variable(MODULE, segments)
+    return result
+
+
+def _other_presence(identity: Identity, fields: Sequence[EventField], area: Area | None) -> dict[str, xr.Variable]:
+    """Presence of the algorithms that do not hold the frames, where it differs from that of the frames."""
+    main = area.field if area else fields[0]
+    result: dict[str, xr.Variable] = {}
+    there = presence(identity, main.key)
+    for field in fields:
+        alg = field.key.alg
+        if alg == main.key.alg or alg in result or field.shape is None or field.segments != main.segments:
+            continue
+        other = presence(identity, field.key)
+        if not np.array_equal(other, there):
+            panels = (area.panels or 1) if area else 1
+            result[alg] = xr.Variable((v.EVENT, MODULE if panels > 1 else v.SEGMENT), other)
+    return result
+
+
+def detector_type(index: Index, detector: str) -> str:
+    """Type of a detector, as its schema table says."""
+    return next((n.detector_type for t in index.tables for n in t.values() if n.detector == detector), "")
+
+
+def _detector_attrs(index: Index, detector: str) -> dict[str, Any]:
+    ids = {n.segment: n.detector_id for t in index.tables for n in t.values() if n.detector == detector}
+    return {v.DETECTOR_TYPE: detector_type(index, detector), v.DETECTOR_IDS: ", ".join(ids[s] for s in sorted(ids))}
+
+
+def file_attrs(index: Index) -> dict[str, Any]:
+    """What holds for a whole file: where it is, experiment and run, and what of it could not be read."""
+    infos = run_infos(index)
+    runs = sorted({info.run for info in infos})
+    attrs: dict[str, Any] = {v.SOURCE: index.path}
+    if infos:
+        attrs |= {v.EXPERIMENT: infos[-1].experiment, v.RUN: runs[0] if len(runs) == 1 else runs}
+    attrs[v.TRUNCATED_BYTES] = index.truncated_bytes
+    attrs[v.UNREADABLE_EVENTS] = len(index.unreadable)
+    if index.unreadable:
+        attrs[v.UNREADABLE] = "\n".join(unreadable_summary(index))
+    return attrs

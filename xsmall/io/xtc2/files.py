@@ -1,0 +1,149 @@
+"""Open files of this process: positioned reads that threads share, and a reading window for headers."""
+
+import os
+import threading
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from xsmall.errors import FileFormatError
+
+_VECTORS: Final = 512  # buffers of one vectored read; POSIX guarantees 16, Linux and macOS have 1024
+_FIRST_WINDOW: Final = 512
+_LAST_WINDOW: Final = 1 << 20
+
+
+class Identity(NamedTuple):
+    """Which bytes are meant: the same in every process, small enough to travel with every task.
+
+    A file may grow after it was opened: then the first ``size`` bytes are meant, and everybody sees the same events.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+class File:
+    """A file opened for reading, of which the first ``size`` bytes are looked at."""
+
+    def __init__(self, identity: Identity) -> None:
+        self.path = identity.path
+        self.size = identity.size
+        self._fd = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        now = os.fstat(self._fd)
+        if now.st_size < self.size or (now.st_size == self.size and now.st_mtime_ns != identity.mtime_ns):
+            raise FileFormatError(
+                f"{self.path}: the file has changed since it was opened",
+                found=f"{now.st_size} bytes, changed at {now.st_mtime_ns} ns",
+                expected=f"{self.size} bytes, changed at {identity.mtime_ns} ns",
+                fix="open the run again",
+            )
+
+    def __del__(self) -> None:
+        fd, self._fd = getattr(self, "_fd", -1), -1
+        if fd >= 0:
+            os.close(fd)
+
+    def pread(self, n: int, offset: int) -> bytes:
+        """Return up to ``n`` bytes from ``offset``: fewer at the end of the file only."""
+        data = os.pread(self._fd, n, offset)
+        while 0 < len(data) < n:
+            more = os.pread(self._fd, n - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def read(self, offset: int, n: int) -> bytes:
+        """Return exactly ``n`` bytes from ``offset``."""
+        data = self.pread(n, offset)
+        if len(data) < n:
+            raise FileFormatError(f"{self.path}, byte {offset}: the file ends early", found=len(data), expected=n)
+        return data
+
+    def read_into(self, offset: int, buffers: Sequence[npt.NDArray[np.uint8]]) -> None:
+        """Fill the buffers, one behind the other, with the bytes from ``offset`` on, in as few reads as allowed."""
+        for k in range(0, len(buffers), _VECTORS):
+            part = list(buffers[k : k + _VECTORS])
+            want = sum(b.nbytes for b in part)
+            got = self._preadv(part, offset)
+            if got < want:  # the kernel may stop anywhere, at 2 GiB for one: take the rest piece by piece
+                self._fill_rest(part, offset, got)
+            offset += want
+
+    def _preadv(self, buffers: list[Any], offset: int) -> int:
+        if hasattr(os, "preadv"):
+            return os.preadv(self._fd, buffers, offset)
+        return 0
+
+    def _fill_rest(self, buffers: list[npt.NDArray[np.uint8]], offset: int, done: int) -> None:
+        for buffer in buffers:
+            if done < buffer.nbytes:
+                rest = buffer[done:]
+                rest[:] = np.frombuffer(self.read(offset + done, rest.nbytes), np.uint8)
+            done = max(0, done - buffer.nbytes)
+            offset += buffer.nbytes
+
+
+class Window:
+    """Reads small pieces through a window that grows while they follow one another.
+
+    Headers of large datagrams cost one read of 512 bytes each; small datagrams share reads of up to 1 MB.
+    """
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+        self._start = 0
+        self._data = b""
+        self._width = _FIRST_WINDOW
+
+    @property
+    def path(self) -> str:
+        """Path of the file."""
+        return self._file.path
+
+    def read(self, offset: int, n: int) -> bytes:
+        """Return exactly ``n`` bytes from ``offset``."""
+        at = offset - self._start
+        if at >= 0 and at + n <= len(self._data):
+            return self._data[at : at + n]
+        near = 0 <= at <= len(self._data) + _FIRST_WINDOW // 8
+        self._width = min(2 * self._width, _LAST_WINDOW) if near else _FIRST_WINDOW
+        self._data = self._file.pread(min(max(n, self._width), self._file.size - offset), offset)
+        self._start = offset
+        if len(self._data) < n:
+            raise FileFormatError(f"{self.path}, byte {offset}: the file ends early", found=len(self._data), expected=n)
+        return self._data[:n]
+
+
+def identify(path: str | os.PathLike[str]) -> Identity:
+    """Say which bytes are meant: absolute path, present size and time of change."""
+    absolute = str(Path(path).expanduser().resolve())
+    if not os.path.isfile(absolute):
+        raise FileFormatError(f"{absolute}: no such file", expected="an XTC2 file", fix="check the path")
+    now = os.stat(absolute)
+    return Identity(absolute, now.st_size, now.st_mtime_ns)
+
+
+_lock = threading.Lock()
+
+
+@lru_cache(maxsize=64)
+def _open(identity: Identity) -> File:
+    return File(identity)
+
+
+def open_file(identity: Identity) -> File:
+    """Give the open file of this process; files stay open while anybody holds them, and the last 64 beyond that."""
+    with _lock:
+        return _open(identity)
+
+
+def as_bytes(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """View a C-contiguous array as bytes, to be read into."""
+    return array.reshape(-1).view(np.uint8)
