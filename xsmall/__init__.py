@@ -21,6 +21,17 @@ _PUBLIC: dict[str, str] = {
     "Beam": "xsmall.detector.beam",
     "Box": "xsmall.reductions.roi",
     "Reason": "xsmall.vocabulary",
+    # masks and regions
+    "mask": "xsmall.reductions.mask",
+    "usable": "xsmall.reductions.mask",
+    "psana_mask": "xsmall.reductions.mask_presets",
+    "smalldata_masks": "xsmall.reductions.mask_presets",
+    "mask_from_array": "xsmall.detector.masks",
+    "Polygon": "xsmall.detector.regions",
+    "Circle": "xsmall.detector.regions",
+    "Ring": "xsmall.detector.regions",
+    "Rectangle": "xsmall.detector.regions",
+    "Band": "xsmall.detector.regions",
     # records
     "roi": "xsmall.reductions.roi",
     "azint": "xsmall.reductions.azint",
