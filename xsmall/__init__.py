@@ -32,6 +32,13 @@ _PUBLIC: dict[str, str] = {
     "Ring": "xsmall.detector.regions",
     "Rectangle": "xsmall.detector.regions",
     "Band": "xsmall.detector.regions",
+    # labelled functions, also methods of `.sd`
+    "calibrate": "xsmall.reductions.calibrate",
+    "reduce": "xsmall.reductions.reduce",
+    "apply": "xsmall.reductions.reduce",
+    "average": "xsmall.cube.cube",
+    "cube": "xsmall.cube.cube",
+    "merge_cubes": "xsmall.cube.compare",
     # records
     "roi": "xsmall.reductions.roi",
     "azint": "xsmall.reductions.azint",

@@ -75,7 +75,14 @@ class SdDataArray(_Accessor):
     assign_geometry = _Door("xsmall.reductions.pixels:assign_geometry")
     assign_beam = _Door("xsmall.reductions.pixels:assign_beam")
     pixel = _Door("xsmall.reductions.pixels:pixel")
+    locate = _Door("xsmall.reductions.locate:locate")
+    at = _Door("xsmall.reductions.locate:at")
+    image = _Door("xsmall.reductions.image:image")
+    polar = _Door("xsmall.reductions.polar:polar")
+    plot = _Door("xsmall.plot:plot")
+
     calibrate = _Door("xsmall.reductions.calibrate:calibrate")
+    common_mode = _Door("xsmall.reductions.common_mode:common_mode")
 
     reduce = _Door("xsmall.reductions.reduce:reduce")
     roi = _RecordDoor("xsmall.reductions.roi:roi")
@@ -102,8 +109,10 @@ class SdDataset(_Accessor):
     projection = _RecordDoor("xsmall.reductions.projection:projection")
     autocorrelation = _RecordDoor("xsmall.reductions.autocorrelation:autocorrelation")
 
+    locate = _Door("xsmall.reductions.locate:locate")
+
     cube = _Door("xsmall.cube.cube:cube")
-    difference = _Door("xsmall.cube.cube:difference")
+    difference = _Door("xsmall.cube.compare:difference")
     save = _Door("xsmall.io.store:save")
 
     def __repr__(self) -> str:
