@@ -18,6 +18,7 @@ from xsmall.vocabulary import AREA, AZIMUTH, POLARIZATION, RADIUS, SOLID_ANGLE, 
 
 if TYPE_CHECKING:
     from xsmall.detector.beam import Beam
+    from xsmall.detector.crystfel import CornerConvention
 
 __all__ = ["Geometry", "Panel", "PixelAxis"]
 
@@ -153,6 +154,20 @@ class Geometry:
         columns = max(bank_ends, 4800) if panels[0].name.startswith("ARCHON") else bank_ends
         return cls(tuple(panels), (panels[-1].memory[0] + 1, rows, columns), text)
 
+    @classmethod
+    def from_crystfel(
+        cls,
+        source: str | Path,
+        *,
+        corner: "CornerConvention" = "crystfel",
+        segment_rows: int | None = None,
+        camera_length: float | None = None,
+    ) -> "Geometry":
+        """Read a CrystFEL geometry: see :func:`xsmall.detector.crystfel.from_crystfel`."""
+        from xsmall.detector.crystfel import from_crystfel
+
+        return from_crystfel(source, corner=corner, segment_rows=segment_rows, camera_length=camera_length)
+
     # ---- asking -----------------------------------------------------------------------------------------------
 
     @cached_property
@@ -272,6 +287,12 @@ class Geometry:
         True
         """
         return format_psana(psana_from_panels(self.panels)) if self.text is None else self.text
+
+    def to_crystfel(self, beam: "Beam | None" = None, **options: Any) -> str:
+        """Write as a CrystFEL geometry: see :func:`xsmall.detector.crystfel.to_crystfel`."""
+        from xsmall.detector.crystfel import to_crystfel
+
+        return to_crystfel(self, beam, **options)
 
     # ---- JSON -------------------------------------------------------------------------------------------------
 
