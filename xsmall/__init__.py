@@ -56,7 +56,7 @@ _PUBLIC: dict[str, str] = {
 }
 """The one list of public names, each with the module it lives in."""
 
-__all__ = [*sorted(_PUBLIC), "SdDataArray", "SdDataset", "__version__"]  # noqa: PLE0604
+__all__ = [*sorted(_PUBLIC), "SdDataArray", "SdDataset", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
