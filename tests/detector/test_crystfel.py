@@ -134,8 +134,6 @@ def test_extra_geom_and_ours_read_each_others_files(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         ours.positions(), expected, rtol=0, atol=1e-6 * 2e-4 * 130
     )  # six decimals in their files
-    panel = Panel(origin=(0, 0, 0.1), slow=(0, 2e-4, 0), fast=(2e-4, 0, 0), shape=(1, 1))
-    assert panel.pitch == (2e-4, 2e-4)
     path.write_text(ours.to_crystfel())
     back = extra_geom.AGIPD_1MGeometry.from_crystfel_geom(path).get_pixel_positions()
     np.testing.assert_allclose(back[..., :2], ours.positions()[..., :2], rtol=0, atol=1e-9)
