@@ -41,10 +41,10 @@ def scatter(a: Any, b: Any, c: Any, d: Any, index: Any, weight: Any, sums: Any, 
     for start in range(0, index.size, _BLOCK):
         stop = min(start + _BLOCK, index.size)
         pa, pb, pc, pd, bins = a[start:stop], b[start:stop], c[start:stop], d[start:stop], index[start:stop]
-        together = pa[0] - pa[0]
+        together = pa[0]
         for i in range(bins.size):
             together += pa[i] + pb[i] + pc[i] + pd[i]
-        if together - together == 0:  # neither NaN nor infinity in any of them
+        if abs(together) < np.inf:  # neither NaN nor infinity in any of them
             for i in range(bins.size):
                 q = bins[i]
                 h = i & 1
@@ -63,7 +63,7 @@ def _scatter_checked(frames: Any, bins: Any, weight: Any, sums: Any, lost: Any, 
         share = np.float64(weight[i]) if weight.size else 1.0
         for lane in range(LANES):
             value = frames[lane][i]
-            if value - value == 0:
+            if abs(value) < np.inf:
                 sums[q, i & 1, lane] += value
             else:
                 lost[q, lane] += 1
@@ -99,7 +99,7 @@ def azint(frame: Any, index: Any, counts: Any, intensity: Any, n_valid: Any) -> 
             q = index[r, c]
             if 0 <= q < n:
                 value = frame[r, c]
-                if value - value == 0:
+                if abs(value) < np.inf:
                     total[q] += value
                 else:
                     n_valid[q] -= 1

@@ -4,6 +4,9 @@ Kernels are ``njit`` functions: they release the GIL, divide as NumPy does and m
 as NaN and infinity keep their meaning. ``guvectorize`` makes the public face of one frame; it is compiled when it is
 first called, so that importing a kernel costs nothing.
 
+Reordering may turn ``x - x == 0`` into True whatever x is, and ``np.isfinite(x)`` is that to numba; where x was
+computed in the kernel ask ``abs(x) < np.inf``, which stays what it says.
+
 Compiled code is kept in a private folder of this host, under the CPU, the versions and the sources that went into it.
 numba's own cache looks at the one file a function stands in and would serve stale code after a change in another;
 its index is shared by all signatures, which concurrent writers break. Here every signature has a file of its own with
@@ -107,7 +110,10 @@ class Gufunc:
         return numba.guvectorize(self._signatures, self._layout, nopython=True, fastmath=set(FASTMATH))(self._function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.ufunc(*args, **kwargs)
+        with np.errstate(
+            all="ignore"
+        ):  # kernels look for NaN and infinity themselves, flags of the processor say nothing
+            return self.ufunc(*args, **kwargs)
 
     def __reduce__(self) -> str:
         return self._function.__qualname__  # found again by name, as a function is

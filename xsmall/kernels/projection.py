@@ -32,7 +32,7 @@ def along_columns(frame: Any, spread: Any, top: Any, left: Any, use: Any, total:
         row_total = row_spread = 0.0
         row_n = np.int32(0)
         for c in range(good.size):
-            ok = (values[c] - values[c] == 0) & good[c]
+            ok = (abs(values[c]) < np.inf) & good[c]
             row_total += np.float64(values[c]) if ok else 0.0
             row_spread += np.float64(beside[c]) if ok else 0.0
             row_n += np.int32(ok)
@@ -49,7 +49,7 @@ def along_rows(frame: Any, spread: Any, top: Any, left: Any, use: Any, total: An
         values, good = frame[top + r, left : left + use.shape[1]], use[r]
         beside = spread[top + r, left : left + use.shape[1]]
         for c in range(good.size):
-            ok = (values[c] - values[c] == 0) & good[c]
+            ok = (abs(values[c]) < np.inf) & good[c]
             total[c] += np.float64(values[c]) if ok else 0.0
             variance[c] += np.float64(beside[c]) if ok else 0.0
             n[c] += np.int64(ok)

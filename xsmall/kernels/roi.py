@@ -50,7 +50,7 @@ def box(frame: Any, top: Any, left: Any, use: Any, row: Any, column: Any, line: 
         row_n = np.int32(0)
         for c in range(values.size):
             value = values[c]
-            ok = (value - value == 0) & good[c]
+            ok = (abs(value) < np.inf) & good[c]
             line[c] = value if ok else lowest
             taken = np.float64(value) if ok else 0.0
             row_total += taken
@@ -76,7 +76,7 @@ def box_variance(frame: Any, variance: Any, top: Any, left: Any, use: Any) -> An
         values = frame[top + r, left : left + use.shape[1]]
         spread = variance[top + r, left : left + use.shape[1]]
         for c in range(use.shape[1]):
-            ok = (values[c] - values[c] == 0) & use[r, c]
+            ok = (abs(values[c]) < np.inf) & use[r, c]
             total += np.float64(spread[c]) if ok else 0.0
     return total
 

@@ -1,0 +1,241 @@
+"""Kernels of the reductions against their NumPy twins, scipy and each other."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xsmall.kernels import autocorrelation, azint, droplet, projection, roi
+from xsmall.kernels.reference import autocorrelation as slow_autocorrelation
+from xsmall.kernels.reference import azint as slow_azint
+from xsmall.kernels.reference import droplet as slow_droplet
+from xsmall.kernels.reference import projection as slow_projection
+from xsmall.kernels.reference import roi as slow_roi
+
+DTYPES = (np.float32, np.float64)
+
+
+def frame(
+    seed: int, shape: tuple[int, int], dtype: Any = np.float32, bad: float = 0.05
+) -> tuple[np.ndarray, np.ndarray]:
+    """Noise with photons on it, NaN, infinities and a mask."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(0, 0.1, shape) + (rng.random(shape) < 0.1) * rng.random(shape) * 2
+    values[rng.random(shape) < bad] = np.nan
+    values[rng.random(shape) < bad / 5] = np.inf
+    return values.astype(dtype), rng.random(shape) > bad
+
+
+shapes = st.tuples(st.integers(1, 9), st.sampled_from([1, 2, 63, 64, 65, 130]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), shapes, st.sampled_from(DTYPES))
+def test_roi_equals_its_twin(seed: int, shape: tuple[int, int], dtype: Any) -> None:
+    values, use = frame(seed, shape, dtype)
+    np.testing.assert_allclose(roi.roi(values, use), slow_roi.roi(values, use), rtol=1e-9)
+
+
+def test_roi_without_a_valid_pixel_is_nan_and_counts_none() -> None:
+    values, use = np.full((3, 4), np.nan, np.float32), np.ones((3, 4), bool)
+    np.testing.assert_array_equal(roi.roi(values, use), (np.nan, np.nan, np.nan, np.nan, 0))
+    np.testing.assert_array_equal(roi.roi(np.ones((3, 4), np.float32), ~use), (np.nan, np.nan, np.nan, np.nan, 0))
+
+
+def test_roi_of_negative_pixels_has_a_negative_maximum() -> None:
+    values = np.full((3, 70), -2.0, np.float32)
+    values[1, 5] = np.nan
+    assert roi.roi(values, np.ones(values.shape, bool))[1] == -2
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), shapes, st.sampled_from(DTYPES))
+def test_azint_equals_its_twin(seed: int, shape: tuple[int, int], dtype: Any) -> None:
+    values, use = frame(seed, shape, dtype)
+    radius = np.hypot(*np.indices(shape))
+    edges = np.linspace(0, radius.max() / 1.3 + 1, 8)
+    index = np.digitize(radius, edges).astype(np.int32) - 1
+    index[~use] = -1
+    counts = np.bincount(index[(index >= 0) & (index < 7)], minlength=7)
+    masked = np.where(use, values, np.nan)
+    for fast, slow in zip(azint.azint(values, index, counts), slow_azint.azint(masked, radius, edges), strict=True):
+        np.testing.assert_allclose(fast, slow, rtol=1e-9)
+
+
+def scatter(values: np.ndarray, index: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Four lanes of ``values`` (k, pixel) through the engine's kernel."""
+    sums, lost, weight = np.zeros((n + 1, 2, 4)), np.zeros((n + 1, 4), np.int64), np.zeros((n + 1, 4))
+    lanes = [values[min(j, len(values) - 1)] for j in range(4)]
+    azint.scatter(*lanes, index, np.ones(index.size, np.float32), sums, lost, weight)
+    return sums, lost, weight
+
+
+def test_sums_of_an_event_do_not_depend_on_its_company_bit_for_bit() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(3, 1, (4, 1000)).astype(np.float32)
+    values[2, ::77] = np.nan
+    values[3, 5] = np.inf
+    index = rng.integers(0, 11, 1000).astype(np.uint16)
+    together = scatter(values, index, 10)
+    for j in range(4):
+        alone = scatter(values[j : j + 1], index, 10)
+        for one, many in zip(alone, together, strict=True):
+            np.testing.assert_array_equal(one[..., 0], many[..., j])
+    np.testing.assert_array_equal(together[1].sum(axis=0), (~np.isfinite(values)).sum(axis=1))
+    np.testing.assert_array_equal(together[2], together[1])
+    expected = [np.bincount(index, np.where(np.isfinite(v), v, 0), minlength=11) for v in values]
+    np.testing.assert_allclose(together[0].sum(axis=1).T, expected, rtol=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), shapes, st.sampled_from(DTYPES), st.sampled_from([(1.0, 0.2), (0.4, 0.4), (0.2, 0.01)]))
+def test_droplets_equal_their_twin(
+    seed: int, shape: tuple[int, int], dtype: Any, thresholds: tuple[float, float]
+) -> None:
+    values, use = frame(seed, shape, dtype)
+    high, low = (dtype(t) for t in thresholds)
+    n, total, size, row, column = droplet.droplet(values, use, high, low, np.zeros(values.size, np.int64))
+    expected = slow_droplet.droplet(values, use, *thresholds)
+    assert n == len(expected)
+    if expected:
+        for fast, slow in zip((total, size, row, column), zip(*expected, strict=True), strict=True):
+            np.testing.assert_allclose(fast[:n], slow, rtol=1e-5 if dtype is np.float32 else 1e-9)
+    assert np.isnan(total[n:]).all()
+    assert not size[n:].any()
+
+
+@pytest.mark.parametrize("n_photons", [3, 50, 900])
+def test_droplets_equal_those_of_scipy_pixel_for_pixel(n_photons: int) -> None:
+    ndimage = pytest.importorskip("scipy.ndimage")
+    rng = np.random.default_rng(n_photons)
+    values = rng.normal(0, 0.1, (90, 150)).astype(np.float32)
+    np.add.at(values, (rng.integers(0, 90, n_photons), rng.integers(0, 150, n_photons)), 1)
+    values = ndimage.gaussian_filter(values, 0.6)
+    use = rng.random(values.shape) > 0.01
+    high, low = np.float32(0.3), np.float32(0.1)
+    seed = (values >= high) & use
+    labels, n = ndimage.label(seed | (ndimage.binary_dilation(seed) & (values >= low) & use))
+    index = np.arange(1, n + 1)
+    found, total, size, row, column = droplet.droplet(values, use, high, low, np.zeros(n, np.int64))
+    assert found == n
+    np.testing.assert_array_equal(size, np.bincount(labels.ravel())[1:])
+    np.testing.assert_allclose(total, ndimage.sum(values.astype(float), labels, index), rtol=1e-6)
+    np.testing.assert_allclose(
+        np.stack([row, column], axis=1), ndimage.center_of_mass(values.astype(float), labels, index), rtol=1e-9
+    )
+
+
+def test_a_spiral_that_joins_at_its_end_is_one_droplet() -> None:
+    values = np.zeros((7, 7), np.float32)
+    values[0, :] = values[:, 6] = values[6, :] = values[2:, 0] = values[2, :5] = values[4, 2:5] = values[2:5, 4] = 1
+    n, _, size, *_ = droplet.droplet(
+        values, np.ones(values.shape, bool), np.float32(1), np.float32(1), np.zeros(9, int)
+    )
+    assert n == 1
+    assert size[0] == (values > 0).sum()
+
+
+def test_the_ring_around_a_seed_is_one_pixel_wide() -> None:
+    values = np.array([[0.5, 0.5, 1.0, 0.5, 0.5]], np.float32)
+    _, _, size, *_ = droplet.droplet(
+        values, np.ones(values.shape, bool), np.float32(1), np.float32(0.5), np.zeros(1, int)
+    )
+    assert size[0] == 3
+
+
+def test_a_checkerboard_fills_the_labels_and_more_droplets_than_slots_are_counted() -> None:
+    values = (np.indices((64, 65)).sum(axis=0) % 2 == 0).astype(np.float64)
+    n, total, *_ = droplet.droplet(values, np.ones(values.shape, bool), 0.5, 0.5, np.zeros(10, np.int64))
+    assert n == values.sum()
+    assert total.tolist() == [1.0] * 10
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32), shapes, st.sampled_from(DTYPES))
+def test_projections_equal_their_twin(seed: int, shape: tuple[int, int], dtype: Any) -> None:
+    values, use = frame(seed, shape, dtype)
+    for kernel, axis in ((projection.project_columns, 1), (projection.project_rows, 0)):
+        for fast, slow in zip(kernel(values, use), slow_projection.projection(values, use, axis), strict=True):
+            np.testing.assert_allclose(fast, slow, rtol=1e-9, atol=1e-12)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32), st.tuples(st.integers(2, 9), st.integers(2, 13)), st.sampled_from(DTYPES))
+def test_autocorrelation_equals_its_twin(seed: int, shape: tuple[int, int], dtype: Any) -> None:
+    rng = np.random.default_rng(seed)
+    values, use = frame(seed, shape, dtype)
+    values = np.abs(values) + dtype(rng.random())
+    lags = shape[0] - 1, shape[1] // 2
+    fast = autocorrelation.autocorrelation(values, use, lags)
+    np.testing.assert_allclose(fast, slow_autocorrelation.autocorrelation(values, use, lags), rtol=1e-8, atol=1e-10)
+
+
+def test_autocorrelation_does_not_wrap_and_has_its_peak_at_lag_zero() -> None:
+    values = np.full((8, 9), 0.1)
+    values[0, 0] = values[7, 8] = 100.0
+    out = autocorrelation.autocorrelation(values)
+    assert np.unravel_index(np.nanargmax(out[4:11, 5:12]), (7, 7)) == (3, 3)
+    assert out[7, 8 + 1] < 1.2  # a periodic transform would make corner and corner neighbours
+    np.testing.assert_allclose(out, out[::-1, ::-1])
+
+
+def test_autocorrelation_without_signal_is_nan() -> None:
+    assert np.isnan(autocorrelation.autocorrelation(np.zeros((4, 4)))).all()
+    assert np.isnan(autocorrelation.autocorrelation(np.full((4, 4), np.nan))).all()
+
+
+N, ROWS, COLUMNS = 8, 1024, 1024
+
+
+def calls() -> dict[str, Callable[[np.ndarray], object]]:
+    """Each kernel on one event, as a reducer calls it."""
+    use = np.ones((ROWS, COLUMNS), bool)
+    places = np.arange(float(ROWS))
+    words, work = droplet.mask_words(use), droplet.Workspace(ROWS, COLUMNS).arrays
+    lists = tuple(np.zeros((1, 10), d) for d in ("f4", "f4", "i4", "f8", "f8", "i4"))
+    thresholds = tuple(np.float32(v) for v in (0.4, 0.2, 3e38))
+    line, out = np.empty(COLUMNS, np.float32), np.empty(6)
+    totals = np.empty(ROWS), np.empty(ROWS), np.empty(ROWS, np.int64)
+    index = (np.hypot(*np.indices((ROWS, COLUMNS))) / 4).astype(np.uint16).ravel()
+    correlate = autocorrelation.Correlator((ROWS, COLUMNS), (8, 8))
+    return {
+        "roi": lambda f: roi.box(f, 0, 0, use, places, places, line, out),
+        "azint": lambda f: scatter(f.reshape(1, -1), index, 500),
+        "droplet": lambda f: droplet.find(
+            f, f, words, thresholds, work, (0, 0.0, 0.0, 1.0, 1.0), 0, np.zeros(1, np.int64), lists
+        ),
+        "projection": lambda f: projection.along_columns(f, f, 0, 0, use, *totals),
+        "projection over rows": lambda f: projection.along_rows(f, f, 0, 0, use, *totals),
+        "autocorrelation": lambda f: correlate(f, use),
+    }
+
+
+@pytest.mark.parametrize("name", list(calls()))
+def test_every_kernel_lets_other_threads_run(name: str) -> None:
+    frames = np.random.default_rng(0).normal(0, 0.2, (N, ROWS, COLUMNS)).astype(np.float32)
+    call = calls()[name]
+    call(frames[0])
+    longest, ticks, stop = 0.0, 0, threading.Event()
+
+    def tick() -> None:
+        nonlocal longest, ticks
+        last = time.perf_counter()
+        while not stop.is_set():
+            time.sleep(0.0002)
+            now = time.perf_counter()
+            longest, ticks, last = max(longest, now - last), ticks + 1, now
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    deadline = time.perf_counter() + 10
+    while ticks < 20 and time.perf_counter() < deadline:
+        for f in frames:
+            call(f)
+    stop.set()
+    thread.join()
+    assert ticks >= 20

@@ -1,0 +1,27 @@
+"""Twin of :mod:`xsmall.kernels.roi`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+def roi(frame: npt.NDArray[Any], use: npt.NDArray[np.bool_]) -> tuple[float, float, float, float, int]:
+    """Sum, maximum, centre of mass (row, column) and number of valid pixels of a frame (row, column)."""
+    valid = np.isfinite(frame) & use
+    if not valid.any():
+        return np.nan, np.nan, np.nan, np.nan, 0
+    rows, columns = np.nonzero(valid)
+    values = frame[valid].astype(np.float64)
+    total = values.sum()
+    if total == 0:
+        return 0.0, float(values.max()), np.nan, np.nan, values.size
+    return (
+        float(total),
+        float(values.max()),
+        float((values * rows).sum() / total),
+        float((values * columns).sum() / total),
+        values.size,
+    )
