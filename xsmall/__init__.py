@@ -14,6 +14,7 @@ _PUBLIC: dict[str, str] = {
     # entry points
     "open_run": "xsmall.io.run",
     "save": "xsmall.io.store",
+    "provenance": "xsmall.io.store",
     "simulate": "xsmall.simulation",
     # value types
     "Geometry": "xsmall.detector.geometry",
@@ -37,7 +38,7 @@ _PUBLIC: dict[str, str] = {
     "reduce": "xsmall.reductions.reduce",
     "apply": "xsmall.reductions.reduce",
     "average": "xsmall.cube.cube",
-    "cube": "xsmall.cube.cube",
+    "difference": "xsmall.cube.compare",
     "merge_cubes": "xsmall.cube.compare",
     # records
     "roi": "xsmall.reductions.roi",
