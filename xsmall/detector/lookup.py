@@ -66,7 +66,7 @@ def locate_pixels(geometry: Geometry, x: npt.ArrayLike, y: npt.ArrayLike) -> tup
 
     Returns
     -------
-        Segment, row and column in the whole detector, int32 of that shape; -1 where no pixel is: in gaps and outside.
+    Segment, row and column in the whole detector, int32 of that shape; -1 where no pixel is: in gaps and outside.
 
     Raises
     ------

@@ -46,7 +46,7 @@ def geometry_reasons(
 
     Returns
     -------
-        uint32 (segment, row, column).
+    uint32 (segment, row, column).
     """
     edge_rows, edge_columns = _widths(edges, "edges")
     centre_rows, centre_columns = _widths(central, "central")
@@ -83,8 +83,8 @@ def psana_geometry_mask(geometry: Geometry, bits: int, width: int = 1, wcentral:
 
     Returns
     -------
-        uint32 (segment, row, column). Of the unbonded pixels and their neighbours those are flagged that psana takes;
-        with bit 8 that leaves pixels (0, 0) and (0, 194) of a CSPAD 2x1.
+    uint32 (segment, row, column). Of the unbonded pixels and their neighbours those are flagged that psana takes;
+    with bit 8 that leaves pixels (0, 0) and (0, 194) of a CSPAD 2x1.
     """
     edges, central = (width if bits & 1 else 0), (wcentral if bits & 2 else 0)
     flags = geometry_reasons(geometry, edges=edges, central=central)

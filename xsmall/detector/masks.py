@@ -55,7 +55,7 @@ def edge_pixels(shape: tuple[int, int], rows: int = 1, columns: int = 1) -> Bool
 
     Returns
     -------
-        Boolean array of that shape, True at the edge.
+    Boolean array of that shape, True at the edge.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def central_pixels(shape: tuple[int, int], asic: tuple[int, int], rows: int = 1,
 
     Returns
     -------
-        Boolean array of that shape, True at a join.
+    Boolean array of that shape, True at a join.
 
     Examples
     --------
@@ -183,7 +183,7 @@ def neighbours_of(bad: npt.NDArray[Any], radius: int, pattern: Pattern = "diamon
 
     Returns
     -------
-        Boolean array of the same shape.
+    Boolean array of the same shape.
 
     Notes
     -----

@@ -54,7 +54,7 @@ def status_reasons(
 
     Returns
     -------
-        uint32 reasons, without the axis of the stages.
+    uint32 reasons, without the axis of the stages.
 
     Raises
     ------

@@ -6,7 +6,7 @@ Adding a detector is one entry of :data:`DETECTOR_TYPES`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 from typing import Final
@@ -58,8 +58,8 @@ class DetectorType:
     nominal_gain
         Gain of each stage in ADU/keV, where the maker or the community states one; else empty.
     saturation
-        By stage: ADC value at the end of the stage's range (a pixel there is saturated), and +1 where signal raises
-        the value, -1 where it lowers it. Stages that hand over to another do not saturate and are missing here.
+        (gain code, ADC value, sign): the value at which a pixel of this code is saturated, and +1 where signal raises
+        the value, -1 where it lowers it. Empty where it is not known.
     memory_cell
         The constants have the dim ``memory_cell`` and frames say which one they used.
     """
@@ -77,7 +77,7 @@ class DetectorType:
     status_stages: tuple[int, ...] = (0,)
     status_bits: int = 0xFFFF
     nominal_gain: tuple[float, ...] = ()
-    saturation: Mapping[int, tuple[int, int]] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    saturation: tuple[tuple[int, int, int], ...] = ()
     memory_cell: bool = False
 
     @property
@@ -115,7 +115,7 @@ def _fixed(
     name: str, *aliases: str, segment_shape: tuple[int, int] | None = None, full_scale: int | None = None
 ) -> DetectorType:
     """A detector of one gain whose raw word is the ADC value; ``full_scale`` where the ADC's width is known."""
-    saturation = {} if full_scale is None else {0: (full_scale, 1)}
+    saturation = () if full_scale is None else ((0, full_scale, 1),)
     return DetectorType(name, ("G0",), aliases=aliases, segment_shape=segment_shape, saturation=saturation)
 
 
@@ -132,7 +132,7 @@ def _epix10ka(name: str, *aliases: str, shape: tuple[int, int], shift: int, gain
         segment_shape=shape,
         status_stages=(0, 1, 2, 3, 4),  # the switched low stages are derived, not measured
         nominal_gain=gain,
-        saturation={2: (0x3FFF, 1), 5: (0x3FFF, 1), 6: (0x3FFF, 1), 0: (0x3FFF, 1), 1: (0x3FFF, 1)},
+        saturation=((0, 0x3FFF, 1), (1, 0x3FFF, 1)),
     )
 
 
@@ -147,7 +147,7 @@ _TABLE: Final = (
         data_bits=14,
         segment_shape=(512, 1024),
         status_stages=(0, 1, 2),
-        saturation={2: (0, -1)},
+        saturation=((0, 0x3FFF, 1), (3, 0, -1)),
     ),
     _epix10ka(
         "epix10ka", "epix10k", "epix10kaquad", "epix10ka2m", shape=(352, 384), shift=14, gain=_EPIX10KA_GAIN
@@ -165,7 +165,7 @@ _TABLE: Final = (
         data_bits=15,
         segment_shape=(192, 384),
         status_stages=(0, 1),
-        saturation={1: (0x7FFF, 1)},
+        saturation=((0, 0x7FFF, 1), (1, 0x7FFF, 1)),
     ),
     DetectorType(
         "epixuhr",
@@ -201,7 +201,7 @@ _TABLE: Final = (
         segment_shape=(512, 1024),
         status_stages=(0, 1, 2),
         status_bits=_EUXFEL_BITS,
-        saturation={2: (0, -1)},
+        saturation=((0, 0x3FFF, 1), (3, 0, -1)),
         memory_cell=True,
     ),
     DetectorType(

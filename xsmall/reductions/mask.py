@@ -87,9 +87,9 @@ def mask(
 
     Returns
     -------
-        uint32 DataArray (segment, row, column) of :class:`~xsmall.vocabulary.Reason` bits with CF ``flag_masks`` and
-        ``flag_meanings``, 0 where nothing is held against the pixel; labels and geometry of ``detector``. Status given
-        lazily is read. :func:`usable` makes a boolean mask of it.
+    uint32 DataArray (segment, row, column) of :class:`~xsmall.vocabulary.Reason` bits with CF ``flag_masks`` and
+    ``flag_meanings``, 0 where nothing is held against the pixel; labels and geometry of ``detector``. Status given
+    lazily is read. :func:`usable` makes a boolean mask of it.
 
     Raises
     ------
@@ -148,7 +148,7 @@ def usable(
 
     Returns
     -------
-        Boolean DataArray of the same dims, True = use the pixel; as lazy as ``flags``.
+    Boolean DataArray of the same dims, True = use the pixel; as lazy as ``flags``.
 
     Raises
     ------
@@ -184,7 +184,7 @@ def inside(detector: Geometry | xr.DataArray, region: Region) -> xr.DataArray:
 
     Returns
     -------
-        Boolean DataArray (segment, row, column), True inside: as a mask it uses the inside alone.
+    Boolean DataArray (segment, row, column), True inside: as a mask it uses the inside alone.
     """
     place = Place.of(detector)
     return place.labelled(place.inside(region), None, {})
