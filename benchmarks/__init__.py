@@ -1,0 +1,136 @@
+"""Timings of kernels and pipelines, as ratios that one run measures side by side.
+
+``python -m benchmarks`` prints the table, ``python -m benchmarks azint droplet`` that of some modules, ``--quick`` runs
+everything once on small arrays (the tests do that).
+
+A module in this folder adds to the table by having a function
+
+    def cases(scale: float) -> list[Case]: ...
+
+where ``scale`` is 1 for the sizes of real detectors and less for a smoke test: multiply the number of rows (or events)
+by it. A :class:`Case` names what is timed (``run``), how many events one call works on (``events``), what users would
+otherwise take for the same (``baselines``, left out where their package is missing: use :func:`optional`), and the
+floor: reading the same raw array once (``floor``, see :func:`read`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from statistics import median
+from types import ModuleType
+
+import numpy as np
+
+from xsmall.kernels.jit import njit
+
+__all__ = ["Case", "Timing", "measure", "modules", "optional", "read", "table"]
+
+Call = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table.
+
+    Parameters
+    ----------
+    name
+        What is measured, with its size: ``"azint 4.2 Mpixel, 500 bins"``.
+    run
+        Ours; everything that is made once per process is made before.
+    events
+        Events that one call of ``run``, ``floor`` and every baseline works on; times are given per event.
+    baselines
+        By name, what is compared with.
+    floor
+        Reading the raw data of the same events once.
+    """
+
+    name: str
+    run: Call
+    events: int = 1
+    baselines: dict[str, Call] = field(default_factory=dict)
+    floor: Call | None = None
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one call: the least and the middle of some repeats."""
+
+    least: float
+    middle: float
+    repeats: int
+
+
+@njit
+def _sum(values):  # type: ignore[no-untyped-def]
+    total = values[0]
+    for v in values:
+        total += v
+    return total
+
+
+def read(*arrays: np.ndarray) -> Call:
+    """Make the floor: sum contiguous arrays once, one after the other, with vector instructions."""
+    flat = [a.reshape(-1) for a in arrays]
+    return lambda: [_sum(a) for a in flat]
+
+
+def optional(package: str) -> ModuleType | None:
+    """Import a package that a baseline needs, or return None where it is not installed."""
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        return None
+
+
+def modules(names: Iterable[str] = ()) -> Iterator[ModuleType]:
+    """Import the modules of this folder that have ``cases``, or those of some names."""
+    wanted = list(names)
+    for found in pkgutil.iter_modules(__path__):
+        if found.name != "__main__" and (not wanted or found.name in wanted):
+            module = importlib.import_module(f"{__name__}.{found.name}")
+            if hasattr(module, "cases"):
+                yield module
+
+
+def measure(case: Case, *, budget: float, most: int) -> dict[str, Timing]:
+    """Time floor, run and baselines of a case in turn, so that a busy moment hits all of them.
+
+    Each is called once to warm up, then until ``budget`` seconds are spent on it or ``most`` repeats are done.
+    """
+    calls: dict[str, Call] = {"run": case.run, **case.baselines}
+    if case.floor is not None:
+        calls = {"floor": case.floor, **calls}
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    if most > 1:
+        for call in calls.values():
+            call()
+    for _ in range(most):
+        for name, call in calls.items():
+            if sum(seconds[name]) > budget:
+                continue
+            start = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: Timing(min(s), median(s), len(s)) for name, s in seconds.items()}
+
+
+def table(cases: Iterable[Case], *, budget: float = 0.5, most: int = 25) -> Iterator[str]:
+    """Time cases and yield the lines of the table as they come."""
+    yield f"{'':44s} {'ms/event':>9s} {'median':>9s} {'x floor':>8s}   compared with: ms/event (times ours)"
+    for case in cases:
+        timings = measure(case, budget=budget, most=most)
+        ours, floor = timings["run"], timings.get("floor")
+        ratio = f"{ours.least / floor.least:8.2f}" if floor else f"{'':8s}"
+        others = [
+            f"{name} {t.least * 1e3 / case.events:.3g} ({t.least / ours.least:.3g}x)"
+            for name, t in timings.items()
+            if name != "run"
+        ]
+        scale = 1e3 / case.events
+        yield f"{case.name:44s} {ours.least * scale:9.3f} {ours.middle * scale:9.3f} {ratio}   {', '.join(others)}"

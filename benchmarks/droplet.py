@@ -1,0 +1,67 @@
+"""Droplets of an ePix100-like frame, two thresholds."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks import Case, optional, read
+from xsmall.kernels.reference.droplet import droplet as twin
+from xsmall.lazy.record import GROUP, Frames
+from xsmall.reductions.droplet import droplet
+
+HIGH, LOW = 0.5, 0.25
+
+
+def frames_of(n_photons: int, shape: tuple[int, int]) -> np.ndarray:
+    """Noise of a tenth of a photon, and photons that share their charge with a neighbour or two: (GROUP, *shape)."""
+    rng = np.random.default_rng(n_photons)
+    out = rng.normal(0, 0.1, (GROUP, *shape)).astype(np.float32)
+    for frame in out:
+        row, column = (rng.integers(1, n - 1, n_photons) for n in shape)
+        share = rng.random(n_photons)
+        np.add.at(frame, (row, column), share)
+        np.add.at(frame, (row, column + 1), (1 - share) * 0.6)
+        np.add.at(frame, (row + 1, column), (1 - share) * 0.4)
+    return out
+
+
+def scipy_recipe(frame: np.ndarray) -> object:
+    """Label, grow, relabel, sums and centres, as one writes it with scipy.ndimage."""
+    from scipy import ndimage
+
+    seed = frame >= np.float32(HIGH)
+    labels, n = ndimage.label(seed | (ndimage.binary_dilation(seed) & (frame >= np.float32(LOW))))
+    index = np.arange(1, n + 1)
+    return (
+        ndimage.sum_labels(frame, labels, index),
+        np.bincount(labels.ravel()),
+        ndimage.center_of_mass(frame, labels, index),
+    )
+
+
+def case(n_photons: int, shape: tuple[int, int]) -> Case:
+    """Time the reducer on a group of events."""
+    stack = frames_of(n_photons, shape)
+    frames = Frames((0,), tuple(range(shape[0])), tuple(range(shape[1])), np.dtype(np.float32))
+    reducer = droplet(HIGH, LOW, max_droplets=max(100, n_photons)).reducer(frames)
+
+    def run() -> object:
+        reducer.begin(GROUP)
+        reducer.add(0, stack)
+        return reducer.end()
+
+    baselines = {}
+    ndimage = optional("scipy.ndimage")
+    if ndimage is not None:
+        baselines["scipy.ndimage.label alone"] = lambda: [ndimage.label(f >= np.float32(LOW)) for f in stack]
+        baselines["scipy.ndimage recipe"] = lambda: [scipy_recipe(f) for f in stack]
+    use = np.ones(shape, dtype=bool)
+    baselines["NumPy twin"] = lambda: [twin(f, use, HIGH, LOW) for f in stack]
+    pixels = shape[0] * shape[1] / 1e6
+    return Case(f"droplet {pixels:.2g} Mpixel, {n_photons} photons", run, GROUP, baselines, read(stack))
+
+
+def cases(scale: float) -> list[Case]:
+    """Few, some and many photons."""
+    shape = (max(16, int(704 * scale)), 768)
+    return [case(max(2, int(n * scale)), shape) for n in (200, 2000, 20000)]
