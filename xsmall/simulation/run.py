@@ -162,7 +162,7 @@ class Simulation:
         --------
         >>> import xsmall as xs
         >>> xs.simulate(10).response([-1.0, 0.3, 1.8]).round(3)
-        array([0.   , 0.475, 0.369])
+        array([0.   , 0.474, 0.369])
         """
         return response_to(self.recipe, delay)
 

@@ -1,0 +1,114 @@
+"""The command ``xsmall``: the demo, and what is in a file. Parts are imported when their command runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from xsmall import __version__
+from xsmall.errors import XsmallError
+
+__all__ = ["main"]
+
+FAILED = 1  # what was asked for could not be done
+MISUSED = 2  # the command itself cannot be meant; argparse uses the same
+STOPPED = 130  # by Ctrl-C, as shells count it
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the entry point ``xsmall``.
+
+    Parameters
+    ----------
+    arguments
+        Words after the name of the program; those of the process by default.
+
+    Returns
+    -------
+    0, or 1 where an error of xsmall or of the system was reported on stderr, or 130 after Ctrl-C. A command that
+    cannot be meant leaves by ``SystemExit(2)``, as argparse does.
+
+    Examples
+    --------
+    >>> from xsmall.cli import main
+    >>> main([])  # doctest: +ELLIPSIS
+    usage: xsmall ...
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.run is None:
+        parser.print_help()
+        return 0
+    try:
+        options.run(options)
+    except XsmallError as error:
+        print(f"xsmall {options.command}: {error}", file=sys.stderr)
+        return FAILED
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        print(f"xsmall {options.command}: {error.strerror or error}{where}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print(f"xsmall {options.command}: stopped", file=sys.stderr)
+        return STOPPED
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="xsmall", description="Small, right, labelled data from millions of X-ray area-detector frames."
+    )
+    parser.add_argument("--version", action="version", version=f"xsmall {__version__}")
+    parser.set_defaults(run=None)
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
+
+    demo = commands.add_parser(
+        "demo",
+        help="simulate a pump-probe run and analyse it, from raw frames to figures",
+        description="Simulate a pump-probe run on disk, calibrate and reduce it, write small data, a cube and figures, "
+        "and compare what was found with the truth.",
+    )
+    demo.add_argument(
+        "--out", type=Path, default=Path("xsmall-demo"), metavar="DIR", help="folder (default: %(default)s)"
+    )
+    demo.add_argument("--events", type=_number, default=1500, metavar="N", help="events (default: %(default)s)")
+    demo.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="another seed, another run (default: %(default)s)"
+    )
+    demo.add_argument("--quiet", action="store_true", help="no progress bars")
+    demo.set_defaults(run=_demo)
+
+    info = commands.add_parser("info", help="say what is in a run, small-data or cube file")
+    info.add_argument("file", type=Path, nargs="+", metavar="FILE")
+    info.set_defaults(run=_info)
+    return parser
+
+
+def _number(text: str) -> int:
+    """A whole number of at least 1, or the error that argparse reports."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of events")
+    return number
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from xsmall.demo import run_demo
+
+    run_demo(options.out, events=options.events, seed=options.seed, progress=not options.quiet)
+
+
+def _info(options: argparse.Namespace) -> None:
+    from xsmall.io.info import describe
+
+    for path in options.file:
+        print(describe(path))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,183 @@
+"""The figures of the demo, drawn without a display."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from xsmall import vocabulary as v
+from xsmall.demo.analysis import DARK_Q, PATTERN, Findings
+from xsmall.reductions.image import image
+from xsmall.simulation.recipe import Recipe, response_to
+
+__all__ = ["draw"]
+
+INK: Final = "#1f2933"
+ACCENT: Final = "#c2410c"
+TRUTH: Final = "#2563eb"
+GAP: Final = "#d9dde2"
+STYLE: Final = {
+    "font.size": 9.5,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.linewidth": 0.8,
+    "legend.frameon": False,
+    "savefig.dpi": 160,
+}
+
+
+def draw(folder: Path, found: Findings, cube: xr.Dataset, cal: xr.DataArray, small: xr.Dataset) -> list[Path]:
+    """Draw all figures into ``folder`` and return their paths."""
+    import matplotlib as mpl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with mpl.rc_context(STYLE):
+        return [
+            _save(folder / "average_image.png", (6.6, 4.0), lambda f: _average(f.subplots(), cube, cal)),
+            _save(folder / "difference.png", (8.2, 4.2), lambda f: _difference(f, found, cube)),
+            _save(folder / "droplets.png", (5.6, 3.8), lambda f: _droplets(f.subplots(), found, small)),
+            _save(folder / "overview.png", (11.5, 4.4), lambda f: _overview(f, found, cube, cal)),
+        ]
+
+
+def _save(path: Path, size: tuple[float, float], fill: Any) -> Path:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    fill(figure)
+    figure.savefig(path)
+    return path
+
+
+def _mean_image(cube: xr.Dataset, cal: xr.DataArray) -> xr.DataArray:
+    """Mean over all events of the cube, assembled in the lab frame."""
+    number = cube["jungfrau" + v.COUNT_SUFFIX]
+    total = (cube["jungfrau"] * number).sum((v.DELAY, v.LASER_ON)) / number.sum((v.DELAY, v.LASER_ON))
+    mean: xr.DataArray = image(total.assign_coords({v.GEOMETRY: cal[v.GEOMETRY]}))
+    return mean
+
+
+def _average(axes: Any, cube: xr.Dataset, cal: xr.DataArray) -> None:
+    from matplotlib.colors import LogNorm
+
+    picture = _mean_image(cube, cal)
+    x, y = picture[v.IMAGE_X].values * 1e3, picture[v.IMAGE_Y].values * 1e3
+    half = 0.5 * abs(x[1] - x[0])
+    shown = axes.imshow(
+        np.where(np.isfinite(picture.values), np.maximum(picture.values, 1e-9), np.nan),
+        extent=(x[0] + half, x[-1] - half, y[-1] - half, y[0] + half),
+        norm=LogNorm(0.1, float(np.nanpercentile(picture.values, 99.5))),
+        cmap="magma",
+        interpolation="nearest",
+    )
+    axes.set_facecolor(GAP)
+    axes.plot(0, 0, "+", color="white", markersize=9, markeredgewidth=1.2)
+    axes.set_xlabel("x [mm], looking downstream")
+    axes.set_ylabel("y [mm]")
+    axes.set_title("Average image")
+    axes.figure.colorbar(shown, ax=axes, label="mean energy per pixel [keV]", shrink=0.9, extend="both")
+
+
+def _difference(figure: Any, found: Findings, cube: xr.Dataset) -> None:
+    left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
+    _difference_map(left, cube)
+    _delay_curve(right, found)
+
+
+def _difference_map(axes: Any, cube: xr.Dataset) -> None:
+    change = 100.0 * cube.sd.difference(v.LASER_ON, relative=True)[PATTERN].sel({v.Q: slice(0.5, 2.4)})
+    delay = _borders(cube, v.DELAY)
+    q = change[v.Q].values
+    step = q[1] - q[0]
+    shown = axes.pcolormesh(
+        np.append(q - step / 2, q[-1] + step / 2),
+        delay,
+        change.transpose(v.DELAY, v.Q).values,
+        cmap="RdBu_r",
+        vmin=-12,
+        vmax=12,
+        rasterized=True,
+    )
+    axes.set_xlabel("q [1/Å]")
+    axes.set_ylabel("delay [ps]")
+    axes.set_title("Azimuthal intensity, laser on against off")
+    axes.figure.colorbar(shown, ax=axes, label="relative change [%]", extend="both")
+
+
+def _borders(cube: xr.Dataset, dim: str) -> npt.NDArray[np.float64]:
+    bounds = cube[dim + v.BOUNDS_SUFFIX].values
+    return np.append(bounds[:, 0], bounds[-1, 1])
+
+
+def _delay_curve(axes: Any, found: Findings) -> None:
+    middle, half = 0.5 * (found.delay[1:] + found.delay[:-1]), 0.5 * np.diff(found.delay)
+    fine = np.linspace(found.delay[0], found.delay[-1], 800)
+    values = found.delay_curve.values
+    curve = response_to(Recipe(t0=values["t0"], rise=abs(values["rise"]), decay=values["decay"]), fine)
+    axes.axhline(0, color=GAP, linewidth=1, zorder=0)
+    axes.plot(fine, 100 * values["height"] * curve, color=ACCENT, linewidth=1.4, label="fit")
+    axes.errorbar(
+        middle,
+        100 * found.signal,
+        yerr=100 * found.error,
+        xerr=half,
+        fmt="o",
+        color=INK,
+        markersize=3.2,
+        linewidth=1.0,
+        label="cube, with its errors",
+    )
+    axes.set_xlabel("delay [ps]")
+    axes.set_ylabel("change of one ring [%]")
+    axes.set_title("Delay curve")
+    axes.legend(loc="lower right")
+    lines = [
+        rf"${symbol}$ = {abs(values[key]):.3f} ± {found.delay_curve.errors[key]:.3f} ps  (true {truth:.3f})"
+        for symbol, key, truth in (
+            ("t_0", "t0", found.truth["delay curve: t0 [ps]"]),
+            (r"\tau", "decay", found.truth["delay curve: decay [ps]"]),
+        )
+    ]
+    axes.text(0.97, 0.97, "\n".join(lines), transform=axes.transAxes, ha="right", va="top", fontsize=8.5)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.3 * (high - low))
+
+
+def _droplets(axes: Any, found: Findings, small: xr.Dataset) -> None:
+    centers = 0.5 * (found.energy[1:] + found.energy[:-1])
+    values = found.line.values
+    axes.stairs(found.droplets, found.energy, color=INK, linewidth=1.0, fill=False, label="droplets")
+    near = np.linspace(values["energy"] - 1.2 * values["width"], values["energy"] + 1.8 * values["width"], 100)
+    axes.plot(
+        near,
+        values["height"] * np.exp(-0.5 * ((near - values["energy"]) / values["width"]) ** 2),
+        color=ACCENT,
+        linewidth=2.0,
+        label=f"peak {values['energy']:.2f} keV",
+    )
+    line = found.truth["line [keV]"]
+    axes.axvline(line, color=TRUTH, linestyle="--", linewidth=1.0, label=f"photon energy {line:g} keV")
+    axes.axvline(2 * line, color=TRUTH, linestyle=":", linewidth=1.0, label="two photons in one droplet")
+    axes.set_yscale("log")
+    axes.set_ylim(0.7, 3.0 * max(int(found.droplets.max()), 1))
+    axes.set_xlim(centers[0], centers[-1])
+    axes.set_xlabel("energy of a droplet [keV]")
+    axes.set_ylabel(f"droplets per {1000 * (found.energy[1] - found.energy[0]):.0f} eV")
+    axes.set_title(f"Single photons beyond q = {DARK_Q:g} 1/Å, {int(small['line_n_droplets'].sum()):,} droplets")
+    axes.legend(loc="upper right", fontsize=8.5)
+
+
+def _overview(figure: Any, found: Findings, cube: xr.Dataset, cal: xr.DataArray) -> None:
+    first, second, third = figure.subplots(1, 3, width_ratios=(1.45, 1.2, 1.0))
+    _average(first, cube, cal)
+    _difference_map(second, cube)
+    _delay_curve(third, found)

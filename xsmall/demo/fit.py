@@ -1,0 +1,238 @@
+"""Least squares with error bars, and the two fits of the demo: rings of a powder pattern, and a delay curve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xsmall.errors import DataError
+from xsmall.simulation.recipe import Recipe, response_to
+
+__all__ = ["BinnedPixels", "Fit", "fit", "fit_delay_curve", "fit_line", "fit_ring"]
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Values, their standard errors, and how well the model describes the data.
+
+    Attributes
+    ----------
+    values, errors
+        By the name of the parameter.
+    chi2, freedom
+        Sum of squared deviations in units of their errors, and degrees of freedom.
+    """
+
+    values: dict[str, float]
+    errors: dict[str, float]
+    chi2: float
+    freedom: int
+
+    def pull(self, name: str, truth: float) -> float:
+        """Deviation from ``truth`` in standard errors."""
+        return (self.values[name] - truth) / self.errors[name]
+
+
+def fit(
+    model: Callable[[Floats], Floats], start: dict[str, float], y: Floats, error: Floats, *, steps: int = 100
+) -> Fit:
+    """Fit a model to data with known errors, by damped least squares (Levenberg, Marquardt).
+
+    Parameters
+    ----------
+    model
+        Takes the parameters in the order of ``start`` and returns what ``y`` should be.
+    start
+        Parameters by name, not far from the solution.
+    y, error
+        Data and their standard errors, same shape; data that are not finite or have no error are left out.
+    steps
+        Most iterations.
+
+    Returns
+    -------
+    :class:`Fit`; the errors are those of the data, carried through, not scaled by chi2.
+
+    Raises
+    ------
+    DataError
+        Fewer usable data than parameters, or no solution.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.arange(5.0)
+    >>> line = fit(lambda p: p[0] + p[1] * x, {"a": 0.0, "b": 0.0}, 2 + 3 * x, np.ones(5))
+    >>> round(line.values["b"], 6), round(line.errors["b"], 3)
+    (3.0, 0.316)
+    """
+    names = list(start)
+    use = np.isfinite(y) & np.isfinite(error) & (error > 0)
+    if np.count_nonzero(use) <= len(names):
+        raise DataError(
+            "too few data for a fit", found=f"{np.count_nonzero(use)} values", expected=f"more than {len(names)}"
+        )
+    p = np.array([start[name] for name in names], dtype=np.float64)
+    scale = np.maximum(np.abs(p), 1e-3)
+
+    def deviations(p: Floats) -> Floats:
+        out: Floats = (model(p)[use] - y[use]) / error[use]
+        return out
+
+    def slopes(p: Floats) -> Floats:
+        step = 1e-6 * scale
+        columns = [
+            (deviations(p + h * unit) - deviations(p - h * unit)) / (2 * h)
+            for h, unit in zip(step, np.eye(p.size), strict=True)
+        ]
+        return np.stack(columns, axis=1)
+
+    d = deviations(p)
+    damping = 1e-3
+    for _ in range(steps):
+        j = slopes(p)
+        square = j.T @ j
+        change = np.linalg.solve(square + damping * np.diag(np.diag(square)), -j.T @ d)
+        tried = deviations(p + change)
+        if not tried @ tried < d @ d:
+            damping *= 10.0
+            if damping > 1e12:
+                break
+            continue
+        gained = d @ d - tried @ tried
+        p, d, damping = p + change, tried, max(damping / 10.0, 1e-12)
+        if gained < 1e-9 * (d @ d) + 1e-12:
+            break
+    covariance = np.linalg.inv(slopes(p).T @ slopes(p))
+    if not np.isfinite(p).all() or not (np.diag(covariance) > 0).all():
+        raise DataError("the fit found no solution", found=dict(zip(names, p.tolist(), strict=True)))
+    return Fit(
+        dict(zip(names, p.tolist(), strict=True)),
+        dict(zip(names, np.sqrt(np.diag(covariance)).tolist(), strict=True)),
+        float(d @ d),
+        int(np.count_nonzero(use)) - p.size,
+    )
+
+
+class BinnedPixels:
+    """The pixels behind an azimuthal integral: averages a function of q over each bin as the integral does.
+
+    A bin holds the pixels that it holds, not a stretch of q: with rings as narrow as a few pixels that matters.
+
+    Parameters
+    ----------
+    q
+        Momentum transfer of each valid pixel in 1/angstrom, any shape.
+    edges
+        Borders of the bins, in order; closed left, open right.
+    """
+
+    def __init__(self, q: npt.ArrayLike, edges: npt.ArrayLike) -> None:
+        values = np.asarray(q, dtype=np.float64).ravel()
+        edges = np.asarray(edges, dtype=np.float64)
+        values = np.sort(values[(values >= edges[0]) & (values < edges[-1])])
+        self._q = values
+        self._start = np.searchsorted(values, edges, side="left")
+
+    def average(self, function: Callable[[Floats], Floats], bins: slice) -> Floats:
+        """Return the mean of ``function(q)`` over the pixels of some bins, NaN where a bin has none."""
+        start = self._start[bins.start : bins.stop + 1]
+        total = np.concatenate([[0.0], np.cumsum(function(self._q[start[0] : start[-1]]))])
+        sums, counts = np.diff(total[start - start[0]]), np.diff(start)
+        out: Floats = np.divide(sums, counts, out=np.full(sums.size, np.nan), where=counts > 0)
+        return out
+
+
+def fit_ring(pixels: BinnedPixels, center: Floats, intensity: Floats, error: Floats, near: float) -> Fit:
+    """Fit a Gaussian on a parabola to the ring next to ``near``.
+
+    Parameters
+    ----------
+    pixels
+        The pixels behind the bins.
+    center, intensity, error
+        Centres of the bins in 1/angstrom, mean intensity and its standard error (q,).
+    near
+        Where to look, in 1/angstrom; the window is 0.14 to both sides.
+
+    Returns
+    -------
+    :class:`Fit` with ``q``, ``width`` (rms), ``height``, and the parabola's ``offset``, ``slope``, ``curvature``.
+    """
+    inside = np.flatnonzero(np.abs(center - near) < 0.14)
+    bins = slice(int(inside[0]), int(inside[-1]) + 1)
+    y, e = intensity[bins], error[bins]
+
+    def model(p: Floats) -> Floats:
+        def value(q: Floats) -> Floats:
+            away = q - near
+            out: Floats = p[2] * np.exp(-0.5 * ((q - p[0]) / p[1]) ** 2) + p[3] + p[4] * away + p[5] * away**2
+            return out
+
+        return pixels.average(value, bins)
+
+    low, high = float(np.nanmin(y)), float(np.nanmax(y))
+    top = float(center[bins][int(np.nanargmax(y))])
+    start = {"q": top, "width": 0.03, "height": high - low, "offset": low, "slope": 0.0, "curvature": 0.0}
+    return fit(model, start, y, e)
+
+
+def fit_delay_curve(edges: Floats, signal: Floats, error: Floats, *, t0: float, rise: float, decay: float) -> Fit:
+    """Fit a step with exponential decay to a signal that is the mean over bins of the delay.
+
+    Parameters
+    ----------
+    edges
+        Borders of the bins in ps (bin + 1,).
+    signal, error
+        Mean of the signal in each bin, and its standard error (bin,).
+    t0, rise, decay
+        Where to start, in ps.
+
+    Returns
+    -------
+    :class:`Fit` with ``t0``, ``rise`` (rms), ``decay`` in ps and ``height`` in the unit of the signal.
+    """
+    points = 24
+    inner = (np.arange(points) + 0.5) / points
+    delay = edges[:-1, None] + np.diff(edges)[:, None] * inner
+
+    def model(p: Floats) -> Floats:
+        curve = response_to(Recipe(t0=p[0], rise=max(abs(p[1]), 1e-3), decay=max(abs(p[2]), 1e-3)), delay)
+        out: Floats = p[3] * curve.mean(axis=1)
+        return out
+
+    strongest = float(signal[int(np.nanargmax(np.abs(signal)))])
+    return fit(model, {"t0": t0, "rise": rise, "decay": decay, "height": 1.3 * strongest}, signal, error)
+
+
+def fit_line(center: Floats, counts: npt.NDArray[np.integer[Any]]) -> Fit:
+    """Fit a Gaussian to the upper part of the highest peak of a spectrum, where lost charge distorts it least.
+
+    Parameters
+    ----------
+    center
+        Centres of the bins in keV.
+    counts
+        Droplets in each bin.
+
+    Returns
+    -------
+    :class:`Fit` with ``energy``, ``width`` (rms) in keV and ``height`` in droplets.
+    """
+    top = int(np.argmax(counts))
+    near = (center > center[top] - 0.35) & (center < center[top] + 0.5)
+    seen = counts[near].astype(np.float64)
+
+    def model(p: Floats) -> Floats:
+        out: Floats = p[2] * np.exp(-0.5 * ((center[near] - p[0]) / p[1]) ** 2)
+        return out
+
+    start = {"energy": float(center[top]), "width": 0.3, "height": float(counts[top])}
+    return fit(model, start, seen, np.sqrt(np.maximum(seen, 1.0)))
