@@ -254,3 +254,105 @@ def test_raw_frames_are_not_written_to() -> None:
     before = raw.values.copy()
     calibrate(raw, table)
     np.testing.assert_array_equal(raw.values, before)
+
+
+@pytest.mark.parametrize(("name", "cmpars"), [("psana2_v0_cm7_1", 1), ("psana2_v0_cm7_2", 2), ("psana2_v0_cm7_3", 3)])
+def test_jungfrau_with_common_mode_equals_psana(shared: Path, name: str, cmpars: int) -> None:
+    oracle = np.load(shared / "oracles/calib-jungfrau.npz")
+    table = constants(
+        "jungfrau",
+        oracle["pedestals"],
+        gain=oracle["pixel_gain"],
+        offset=oracle["pixel_offset"],
+        status=oracle["pixel_status"],
+    )
+    raw = frames(np.repeat(oracle["raw"][None], 3, axis=0), "jungfrau")
+    ours = calibrate(raw, table, common_mode=(7, cmpars, 10, 10)).values
+    good = np.isfinite(ours[0])
+    assert good.mean() > 0.98
+    np.testing.assert_allclose(ours[0][good], oracle[name][good], atol=2e-3, rtol=1e-6)
+    assert not np.array_equal(ours[0][good], calibrate(raw, table).values[0][good])
+    np.testing.assert_array_equal(ours[1], ours[0])
+    lazy = calibrate(raw.chunk(event=2), table.chunk(), common_mode=(7, cmpars, 10, 10))
+    np.testing.assert_array_equal(lazy.values, ours)
+
+
+def test_reasons_choose_what_becomes_nan() -> None:
+    raw, table = small_jungfrau()
+    bare = calibrate(raw, table.drop_vars("status")).values
+    everything = calibrate(raw, table, trust=[]).values
+    np.testing.assert_array_equal(everything, bare)
+    words, code = raw.values, raw.values >> 14
+    status = table.status.values != 0
+    stage_bad = np.select([code == 0, code == 1, code == 3], [*status], default=False)
+    of_stage = calibrate(raw, table, trust=["gain_stage_status"]).values
+    np.testing.assert_array_equal(of_stage, np.where(stage_bad, np.nan, bare))
+    hot = calibrate(raw, table, trust=["hot"]).values  # bit 4: values too high too often
+    np.testing.assert_array_equal(hot, calibrate(raw, table).values)
+    noisy = calibrate(raw, table, trust=["noisy"]).values
+    np.testing.assert_array_equal(noisy, bare)
+    limited = calibrate(raw, table, trust=["near_switching"], switching={"G0": (0, 9000), "G1": (500, 16383)}).values
+    near = ((code == 0) & (words > 9000)) | ((code == 1) & (words & 0x3FFF < 500))
+    np.testing.assert_array_equal(limited, np.where(near, np.nan, bare))
+    full = raw.copy(data=np.where(words % 3 == 0, 0xC000, np.where(words % 3 == 1, 0x3FFF, words)).astype(np.uint16))
+    saturated = calibrate(full, table, trust=["saturated"]).values
+    np.testing.assert_array_equal(np.isnan(saturated), (words % 3 != 2) | (code == 2))
+    odd = calibrate(raw, table.drop_vars("status"), user=lambda stack, segment: stack % 2 == segment)
+    np.testing.assert_array_equal(odd.values, np.where(words % 2 == np.arange(2)[:, None, None], np.nan, bare))
+
+
+def test_reasons_that_cannot_be_judged_are_refused(no_compute: None) -> None:
+    raw, table = small_jungfrau()
+    lazy = raw.chunk(event=1)
+    camera, dark = lazy.assign_attrs(detector_type="opal"), constants("opal", np.zeros((2, 4, 6)))
+    wrong: list[tuple[Any, Any, dict[str, Any], str]] = [
+        (lazy, table, {"trust": ["sane"]}, "unknown reason"),
+        (lazy, table, {"trust": ["near_switching"]}, "switches its gain"),
+        (lazy, table, {"trust": ["near_switching"], "switching": {"G0": (9, 3)}}, "range of ADC"),
+        (lazy, table, {"trust": ["near_switching"], "switching": {"G9": (9, 30)}}, "no such gain stage"),
+        (camera, dark, {"trust": ["saturated"]}, "saturates is not known"),
+        (lazy, table, {"common_mode": 5}, "no common mode"),
+        (lazy, table, {"common_mode": -1}, "raw data"),
+    ]
+    for data, held, arguments, message in wrong:
+        with pytest.raises(ParameterError, match=message):
+            calibrate(data, held, **arguments)
+    full = calibrate(camera, dark, trust=["saturated"], saturation={"G0": 4095})
+    with dask.config.set(scheduler="sync"):
+        np.testing.assert_array_equal(np.isnan(full.values), raw.values >= 4095)
+
+
+def test_variance_has_pulls_of_unit_width() -> None:
+    rng = np.random.default_rng(11)
+    shape, n, photon_energy, rate = (1, 30, 40), 600, 8000.0, 3.0
+    table = constants(
+        "jungfrau",
+        np.full((3, *shape), 3000.0) + np.array([0, 11000, 11000])[:, None, None, None],
+        gain=np.array([41.0, -1.45, -0.11])[:, None, None, None] * np.ones(shape),
+        noise=np.full((3, *shape), 9.0),
+    )
+    photons = rng.poisson(rate, (n, *shape))
+    adu = 3000 + photons * photon_energy / 1000 * 41.0 + rng.normal(0, 9.0, photons.shape)
+    raw = frames(np.rint(adu).astype(np.uint16), "jungfrau")
+    both = calibrate(raw.chunk(event=100), table, variance=True, photon_energy=photon_energy)
+    value, variance = both["calibrated"], both["calibrated_variance"]
+    assert isinstance(variance.data, da.Array)
+    assert variance.attrs["units"] == "keV2"
+    total, of_total = value.sum(["row", "column"]).values, variance.sum(["row", "column"]).values
+    true = rate * photon_energy / 1000 * shape[1] * shape[2]
+    pulls = (total - true) / np.sqrt(of_total)
+    assert abs(pulls.std() - 1) < 4 / np.sqrt(2 * n)
+    assert abs(pulls.mean()) < 5 / np.sqrt(n)
+    dark = calibrate(raw, table, variance="noise")["calibrated_variance"].values
+    np.testing.assert_allclose(dark, (9.0 / 41.0) ** 2, rtol=1e-5)
+
+
+def test_variance_needs_noise_and_photon_energy() -> None:
+    raw, table = small_jungfrau()
+    with pytest.raises(CalibrationError, match="noise"):
+        calibrate(raw, table, variance=True, photon_energy=8000.0)
+    noisy = table.assign(noise=table.pedestal * 0 + 3)
+    with pytest.raises(ParameterError, match="photon energy"):
+        calibrate(raw, noisy, variance=True)
+    with pytest.raises(ParameterError, match="counting"):
+        calibrate(raw, noisy, variance=True, unit="ADU")

@@ -179,7 +179,7 @@ _TABLE: Final = (
         data_bits=11,
         segment_shape=(336, 576),
         status_stages=tuple(range(8)),
-        saturation=dict.fromkeys((0, 1, 2, 3, 8, 9, 10, 11), (2047, 1)),
+        saturation=((0, 0x7FF, 1), (1, 0x7FF, 1)),
     ),
     _fixed("epix100", "epix", "epix100a", segment_shape=(704, 768), full_scale=0x3FFF),
     _fixed("cspad", segment_shape=(185, 388), full_scale=0x3FFF),

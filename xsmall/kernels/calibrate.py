@@ -23,6 +23,7 @@ __all__ = [
     "calibrate_plain",
     "calibrate_stack",
     "participation_stack",
+    "scale_plain",
     "scale_stack",
     "variance_stack",
 ]
@@ -241,6 +242,14 @@ def scale_stack(
                     out[j * out_step + i] *= factor[p, i]
                 else:
                     out[j * out_step + i] = np.float32(np.nan)
+
+
+@njit(fastmath=_EXACT)
+def scale_plain(k: int, factor: Values, out: Values, out_step: int) -> None:
+    """Multiply ``k`` frames of a detector without gain codes by the factor of each pixel, in place."""
+    for j in range(k):
+        for i in range(factor.size):
+            out[j * out_step + i] *= factor[i]
 
 
 @njit(fastmath=_EXACT)

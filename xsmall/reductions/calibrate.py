@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any, Final, Literal, cast
-from weakref import WeakValueDictionary
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, cast
 
-import dask
-import dask.array as da
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
-from dask.delayed import Delayed
 
-from xsmall.detector.calibration_tables import pack
-from xsmall.detector.constants import check_constants, data_unit, gain_units, select_constants
-from xsmall.detector.types import Decoding, DetectorType, detector_type
-from xsmall.errors import CalibrationError, DataError, ParameterError
-from xsmall.kernels.calibrate import calibrate_plain, calibrate_stack, variance_stack
-from xsmall.kernels.stack import flat_frames, flat_target
-from xsmall.lazy.transform import FloatFrames, Transform, transform_frames
-from xsmall.reductions.frames import check_frames, data_of, labels, presence
+from xsmall.detector.common_mode import CommonMode
+from xsmall.detector.common_mode_table import CommonModeLike, resolve_common_mode
+from xsmall.detector.constants import data_unit, gain_units
+from xsmall.detector.trust import adc_limits, chosen_reasons, status_convention
+from xsmall.detector.types import detector_type
+from xsmall.errors import CalibrationError, ParameterError
+from xsmall.lazy.transform import transform_frames
+from xsmall.reductions.calibration_input import CalibrationInput, Pixels, prepare, sound_presence
+from xsmall.reductions.calibration_transform import FLOAT, MASK, Settings, Untrusted, make_calibration
+from xsmall.reductions.frames import data_of
 from xsmall.vocabulary import (
     ADU,
     CALIBRATED,
-    DAMAGE,
+    COLUMN,
     DETECTOR_TYPE,
     DIMENSIONLESS,
-    EVENT,
+    FLAG_MASKS,
+    FLAG_MEANINGS,
     GAIN,
     GAIN_CONTROL,
     KILOELECTRONVOLT,
@@ -39,109 +37,35 @@ from xsmall.vocabulary import (
     PEDESTAL,
     PHOTON,
     PHOTON_ENERGY,
-    PIXEL_DIMS,
-    RUN,
+    ROW,
     RUN_RANGE,
     SEGMENT,
     SOURCE,
     STATUS,
     UNITS,
     VARIANCE_SUFFIX,
+    Reason,
+    reason_names,
 )
 
-__all__ = ["Calibration", "calibrate"]
-
-FLOAT: Final = np.dtype(np.float32)
-_NO_LIMITS: Final = np.empty((0, 2), dtype=np.int32)
-
-
-class Calibration(Transform):
-    """The calibration of one detector as a transform: packed tables, shared by all threads of a process."""
-
-    dtype = FLOAT
-
-    def __init__(self, token: str, photon: float, packing: Mapping[str, Any]) -> None:
-        self.token = token
-        self.photon = photon
-        self.tables = pack(**packing)
-        self.knows_variance = self.tables.variance is not None
-
-    def __dask_tokenize__(self) -> str:
-        return self.token
-
-    def apply(
-        self,
-        s: int,
-        raw: npt.NDArray[Any],
-        present: npt.NDArray[np.bool_],
-        out: FloatFrames,
-        variance: FloatFrames | None = None,
-    ) -> None:
-        """Calibrate segment ``s`` of ``k`` events."""
-        if raw.size == 0:
-            return
-        target, spread = _Target(out), None if variance is None else _Target(variance)
-        words, step = flat_frames(raw)
-        table, k = self.tables, len(raw)
-        if words.dtype == np.uint16:
-            calibrate_stack(
-                words, step, k, table.plane, table.pedestal[s], table.factor[s],
-                table.code_shift, table.code_mask, table.data_mask, _NO_LIMITS, target.flat, target.step,
-            )  # fmt: skip
-        else:
-            calibrate_plain(words, step, k, table.pedestal[s, 0], table.factor[s, 0], target.flat, target.step)
-        target.back(present)
-        if spread is not None and table.variance is not None:
-            variance_stack(
-                words, step, k, table.plane, table.variance[s], table.code_shift, table.code_mask,
-                self.photon, target.flat, target.step, spread.flat, spread.step,
-            )  # fmt: skip
-            spread.back(present)
-
-
-class _Target:
-    """Frames to be filled through their flat view; by way of a copy where they have none."""
-
-    def __init__(self, frames: FloatFrames) -> None:
-        view = flat_target(frames)
-        self._frames = frames
-        self._copy: FloatFrames | None = None
-        if view is None:
-            self._copy = np.empty(frames.shape, frames.dtype)
-            view = self._copy.reshape(-1), frames[0].size
-        self.flat: npt.NDArray[Any]
-        self.flat, self.step = view
-
-    def back(self, present: npt.NDArray[np.bool_]) -> None:
-        """Finish: NaN where there is nothing, and into the frames where a copy was filled."""
-        filled = self._frames if self._copy is None else self._copy
-        if not present.all():
-            filled[~present] = np.nan
-        if self._copy is not None:
-            self._frames[...] = self._copy
-
-
-_READY: WeakValueDictionary[str, Calibration] = WeakValueDictionary()
-"""Calibrations of this process by token: tables are packed once however often they are asked for."""
-
-
-def _build(token: str, photon: float, packing: Mapping[str, Any]) -> Calibration:
-    ready = _READY.get(token)
-    if ready is None:
-        ready = _READY[token] = Calibration(token, photon, packing)
-    return ready
+__all__ = ["calibrate", "status_flags"]
 
 
 def calibrate(
     raw: xr.DataArray,
     constants: xr.Dataset,
     *,
-    mask: xr.DataArray | npt.NDArray[np.bool_] | None = None,
+    mask: Pixels | None = None,
+    common_mode: CommonModeLike = None,
+    trust: Iterable[str | Reason] | None = None,
     unit: str | None = None,
     photon_energy: float | None = None,
-    gain_control: xr.DataArray | npt.NDArray[np.integer[Any]] | None = None,
-    status_bits: int | None = None,
+    gain_control: Pixels | None = None,
     variance: bool | Literal["noise"] = False,
+    status_bits: int | None = None,
+    saturation: Mapping[str, int] | None = None,
+    switching: Mapping[str, tuple[int, int]] | None = None,
+    user: Untrusted | None = None,
 ) -> xr.DataArray | xr.Dataset:
     """Calibrate raw frames: value = (ADC - pedestal - offset) / gain, of the gain stage that each pixel was in.
 
@@ -155,6 +79,15 @@ def calibrate(
         segment, row, column), of the same ``attrs["detector_type"]``; in memory or lazy.
     mask
         Boolean (segment, row, column), True = use the pixel; a DataArray is aligned by its labels.
+    common_mode
+        What is subtracted between pedestal and gain: a number of smalldata_tools for this detector, psana's parameter
+        tuple, ``"recommended"``, a :class:`~xsmall.detector.common_mode.CommonMode`, or None for nothing. The
+        attribute ``parameters`` of the result says what was done.
+    trust
+        Names of the reasons that make a pixel NaN, such as ``["default", "saturated"]``. ``"constant"`` is every
+        reason of the whole run, ``"default"`` that and damage. Bad gain codes, missing segments and the mask always
+        count, for there is no value. ``"gain_stage_status"`` without ``"constant"`` looks at the status of the stage
+        that the pixel was in.
     unit
         ``"keV"``, ``"photon"`` or ``"ADU"``. Left out: keV where the constants know the gain in it, else ADU.
     photon_energy
@@ -165,6 +98,13 @@ def calibrate(
     status_bits
         Bits of ``status`` that forbid trust; left out, those of the detector type: the lower 16, as psana's
         calibration has it (the upper ones describe a pixel rather than fault it).
+    saturation, switching
+        For the reasons ``"saturated"`` and ``"near_switching"``: the ADC value at which a stage saturates, in place of
+        the detector type's own, ``{"G0": 16383}``; and the range of ADC values that is far from the switching point,
+        ``{"G0": (0, 12000)}``.
+    user
+        A function of the raw words (k, row, column) and the label of their segment that returns a boolean array of
+        their shape, True where a pixel is not to be trusted.
     variance
         True: return the variance of each value too, from the ``noise`` of its gain stage and the number of photons;
         this needs the photon energy. ``"noise"``: from the noise alone.
@@ -199,27 +139,33 @@ def calibrate(
     >>> cal.dims, str(cal.dtype), cal.attrs["units"]
     (('event', 'segment', 'row', 'column'), 'float32', 'keV')
     """
-    check_frames(raw)
-    known = check_constants(constants)
-    entry = _same_detector(raw, known)
-    _check_raw(raw, entry)
-    _check_run(raw, constants)
-    place = {dim: _pixel_labels(raw, dim, known.sizes[dim]) for dim in PIXEL_DIMS}
-    mine = select_constants(known, place)
+    given = prepare(raw, constants, mask, gain_control)
+    entry, mine = given.entry, given.constants
     unit, scale = _unit(unit, mine, raw, photon_energy)
-    bits = entry.status_bits if status_bits is None else int(status_bits)
-    divide = unit != ADU or gain_units(mine) == DIMENSIONLESS
-    photon = _counting(variance, unit, mine, raw, photon_energy)
-    settings = {"entry": entry, "scale": scale, "bits": bits, "photon": photon}
-    wanted = [PEDESTAL, OFFSET, STATUS, *([GAIN] if divide else []), *([NOISE] if variance else [])]
-    arrays = {name: mine[name].data for name in wanted if name in mine}
-    arrays["mask"] = _static_mask(mask, place)
-    arrays[GAIN_CONTROL] = _control(raw, gain_control, place) if entry.decoding is Decoding.CONTROL else None
-    transform = _transform(settings, {name: value for name, value in arrays.items() if value is not None})
-    here = _trusted_presence(raw)
+    mode = _mode(common_mode, given)
+    reasons = chosen_reasons(trust)
+    settings = Settings(
+        entry=entry,
+        scale=scale,
+        variance=bool(variance),
+        photon=_counting(variance, unit, mine, raw, photon_energy),
+        bits=entry.status_bits if status_bits is None else int(status_bits),
+        reasons=reasons,
+        limits=adc_limits(entry, reasons, saturation, switching),
+        mode=mode,
+        segment=tuple(given.place[SEGMENT].tolist()),
+        row=tuple(given.place[ROW].tolist()),
+        column=tuple(given.place[COLUMN].tolist()),
+        convention=status_convention(entry),
+        status_flags=status_flags(mine),
+        user=user,
+    )
+    arrays = _arrays(given, unit, noise=bool(variance) or mode.needs_noise)
+    transform = make_calibration(settings, arrays)
+    here = sound_presence(raw, damaged=Reason.DAMAGED in reasons)
     data = transform_frames(data_of(raw), here, transform, dtype=FLOAT, label=CALIBRATED)
     attrs = {key: value for key, value in raw.attrs.items() if key not in (UNITS, LONG_NAME)}
-    attrs |= {UNITS: unit, DETECTOR_TYPE: entry.name, PARAMETERS: _parameters(unit, constants, entry, mask, scale)}
+    attrs |= {UNITS: unit, DETECTOR_TYPE: entry.name, PARAMETERS: _parameters(unit, constants, settings, mask)}
     out = xr.DataArray(xr.Variable(raw.dims, data, attrs), coords=raw.coords, name=CALIBRATED)
     if not variance:
         return out
@@ -228,64 +174,41 @@ def calibrate(
     return out.to_dataset().assign({f"{CALIBRATED}{VARIANCE_SUFFIX}": (raw.dims, spread, attrs)})
 
 
-def _same_detector(raw: xr.DataArray, constants: xr.Dataset) -> DetectorType:
-    of_constants = detector_type(constants.attrs[DETECTOR_TYPE])
-    said = raw.attrs.get(DETECTOR_TYPE)
-    if said is None:
+def _mode(common_mode: CommonModeLike, given: CalibrationInput) -> CommonMode:
+    mode = resolve_common_mode(common_mode, given.entry.name, n_segments=given.n_segments)
+    if mode.raw:
+        raise ParameterError("common mode -1 is raw data: nothing is to be calibrated", fix="use the raw frames")
+    if mode.needs_noise and NOISE not in given.constants:
         raise CalibrationError(
-            "the data do not say which detector they come from",
-            found="no detector_type in the attributes",
-            expected=f"{of_constants.name!r}, as the constants say",
-            fix=f"raw.assign_attrs(detector_type={of_constants.name!r})",
+            "this common mode compares pixels with their dark noise",
+            found="no noise in the constants",
+            expected="noise [ADU] (gain_stage, segment, row, column)",
+            fix="constants with noise, as xs.dark makes them",
         )
-    of_data = detector_type(said)
-    if of_data.name != of_constants.name:
-        raise CalibrationError(
-            "these are constants of another detector",
-            found=f"constants of {of_constants.name!r}, data of {of_data.name!r}",
-            expected=f"constants of {of_data.name!r}",
-        )
-    return of_data
+    mode.grids(given.place[ROW].tolist(), given.place[COLUMN].tolist())  # raises where a slice has cut units
+    return mode
 
 
-def _check_raw(raw: xr.DataArray, entry: DetectorType) -> None:
-    unit = raw.attrs.get(UNITS)
-    if unit not in (None, ADU):
-        raise DataError(
-            "these frames are calibrated already", found=f"units {unit!r}", expected=f"raw frames in {ADU!r}"
-        )
-    if entry.decoding in (Decoding.CODE, Decoding.CONTROL) and raw.dtype != np.uint16:
-        raise DataError(
-            f"raw words of {entry.name!r} carry the gain code in their upper bits",
-            found=f"dtype {raw.dtype}",
-            expected="uint16, as the detector wrote them",
-        )
+def status_flags(constants: xr.Dataset) -> tuple[tuple[int, str], ...]:
+    """Bits and names of the status words where the words carry them (CF flags)."""
+    attrs = constants[STATUS].attrs if STATUS in constants else {}
+    if FLAG_MASKS not in attrs or FLAG_MEANINGS not in attrs:
+        return ()
+    bits = [int(bit) for bit in np.atleast_1d(attrs[FLAG_MASKS])]
+    return tuple(zip(bits, str(attrs[FLAG_MEANINGS]).split(), strict=True))
 
 
-def _check_run(raw: xr.DataArray, constants: xr.Dataset) -> None:
-    run, valid = raw.attrs.get(RUN), constants.attrs.get(RUN_RANGE)
-    if run is None or valid is None:
-        return
-    first, last = (int(r) for r in valid)
-    if not first <= int(run) <= last:
-        raise CalibrationError(
-            "the constants are not valid for this run",
-            found=f"run {run}, constants for runs {first} to {last}",
-            expected="constants whose range holds the run",
-            fix="open the constants of this run; where they are known to be good, "
-            'constants.attrs.pop("run_range") says so',
-        )
-
-
-def _pixel_labels(raw: xr.DataArray, dim: str, n_constants: int) -> npt.NDArray[np.integer[Any]]:
-    if dim not in raw.coords and raw.sizes[dim] != n_constants:
-        raise CalibrationError(
-            f"data and constants differ in {dim!r}",
-            found=f"{raw.sizes[dim]} in the data, {n_constants} in the constants",
-            expected="data of the whole detector, or labels that say which part they are",
-            fix=f"raw.assign_coords({dim}=[...])  # positions in the whole detector, before slicing",
-        )
-    return np.asarray(labels(raw, dim))
+def _arrays(given: CalibrationInput, unit: str, *, noise: bool) -> dict[str, Any]:
+    """The arrays that the tables are packed from, NumPy or dask."""
+    mine = given.constants
+    divide = unit != ADU or gain_units(mine) == DIMENSIONLESS
+    wanted = [PEDESTAL, OFFSET, STATUS, *([GAIN] if divide else []), *([NOISE] if noise else [])]
+    arrays: dict[str, Any] = {name: mine[name].data for name in wanted if name in mine}
+    if given.mask is not None:
+        arrays[MASK] = given.mask
+    if given.gain_control is not None:
+        arrays[GAIN_CONTROL] = given.gain_control
+    return arrays
 
 
 def _unit(unit: str | None, constants: xr.Dataset, raw: xr.DataArray, photon_energy: float | None) -> tuple[str, float]:
@@ -346,118 +269,17 @@ def _photon_energy(raw: xr.DataArray, given: float | None, fix: str) -> float:
     return value
 
 
-def _static_mask(
-    mask: xr.DataArray | npt.NDArray[np.bool_] | None, place: Mapping[str, npt.NDArray[Any]]
-) -> npt.NDArray[np.bool_] | None:
-    if mask is None:
-        return None
-    values = _aligned(mask, place, "mask")
-    if values.dtype != bool:
-        raise ParameterError(
-            "a mask has to be boolean: 0 and 1 mean opposite things in different programs",
-            found=f"dtype {values.dtype}",
-            expected="bool, True = use the pixel",
-            fix="mask == 1 where 1 is good; mask == 0 where 0 is good",
-        )
-    return values
-
-
-def _control(
-    raw: xr.DataArray,
-    given: xr.DataArray | npt.NDArray[np.integer[Any]] | None,
-    place: Mapping[str, npt.NDArray[Any]],
-) -> npt.NDArray[Any] | None:
-    if given is None and GAIN_CONTROL in raw.coords:
-        given = raw.coords[GAIN_CONTROL]
-    if given is None:
-        raise CalibrationError(
-            "the gain of this detector depends on the configuration of each pixel, which is not there",
-            found="no gain_control",
-            expected="gain_control (segment, row, column): bits 4 (g), 8 (ga), 16 (trbit)",
-            fix='calibrate(raw, constants, gain_control=run["..."]["config"]["gain_control"])',
-        )
-    values = _aligned(given, place, GAIN_CONTROL)
-    if values.dtype.kind not in "iu":
-        raise ParameterError(
-            "gain_control has to be bits", found=f"dtype {values.dtype}", expected="integers, one per pixel"
-        )
-    return values
-
-
-def _aligned(
-    given: xr.DataArray | npt.NDArray[Any], place: Mapping[str, npt.NDArray[Any]], name: str
-) -> npt.NDArray[Any]:
-    """Values over (segment, row, column) of the data: by labels where there are some, else by shape."""
-    shape = tuple(len(place[dim]) for dim in PIXEL_DIMS)
-    values: npt.NDArray[Any]
-    if isinstance(given, xr.DataArray):
-        lacking = [dim for dim in PIXEL_DIMS if dim not in given.dims]
-        if lacking or len(given.dims) != len(PIXEL_DIMS):
-            raise ParameterError(f"{name} has other dims than pixels", found=given.dims, expected=PIXEL_DIMS)
-        ordered = given.transpose(*PIXEL_DIMS)
-        try:
-            ordered = ordered.sel({dim: place[dim] for dim in PIXEL_DIMS if dim in ordered.indexes})
-        except KeyError as error:
-            raise ParameterError(f"{name} does not cover every pixel of the data", found=str(error)) from None
-        values = ordered.to_numpy()
-    else:
-        values = np.asarray(given)
-    if values.shape != shape:
-        raise ParameterError(f"{name} has another shape than the data", found=values.shape, expected=shape)
-    return values
-
-
-def _transform(settings: Mapping[str, Any], arrays: Mapping[str, Any]) -> Calibration | Delayed:
-    """Build the transform, or say how to build it where a constant is still lazy."""
-    names = {name: value.name if isinstance(value, da.Array) else value for name, value in arrays.items()}
-    token = str(dask.base.tokenize("calibration", sorted(settings.items(), key=lambda kv: kv[0]), names))
-    if not any(isinstance(value, da.Array) for value in arrays.values()):
-        return _from_arrays(token, dict(settings), dict(arrays))
-    build = dask.delayed(_from_arrays, name=False, pure=False, traverse=False)
-    lazy = dask.delayed(dict(arrays), name=f"constants-{token}")
-    return cast("Delayed", build(token, dict(settings), lazy, dask_key_name=f"calibration-{token}"))
-
-
-def _from_arrays(token: str, settings: dict[str, Any], arrays: dict[str, Any]) -> Calibration:
-    entry: DetectorType = settings["entry"]
-    good = arrays.get("mask")
-    if STATUS in arrays:
-        word = np.bitwise_or.reduce(arrays[STATUS][list(entry.status_stages)], axis=0)
-        clean = (word & np.asarray(settings["bits"], dtype=word.dtype)) == 0
-        good = clean if good is None else clean & good
-    packing = {
-        "entry": entry,
-        "pedestal": arrays[PEDESTAL],
-        "gain": arrays.get(GAIN),
-        "offset": arrays.get(OFFSET),
-        "good": good,
-        "gain_control": arrays.get(GAIN_CONTROL),
-        "noise": arrays.get(NOISE),
-        "scale": settings["scale"],
-    }
-    return _build(token, settings["photon"], packing)
-
-
-def _trusted_presence(raw: xr.DataArray) -> npt.NDArray[np.bool_] | None:
-    """Which segments of which events are there and undamaged."""
-    here = presence(raw)
-    if DAMAGE not in raw.coords:
-        return here
-    sound: npt.NDArray[np.bool_] = raw.coords[DAMAGE].transpose(EVENT, SEGMENT).to_numpy() == 0
-    if sound.all():
-        return here
-    return sound if here is None else here & sound
-
-
-def _parameters(unit: str, constants: xr.Dataset, entry: DetectorType, mask: object, scale: float) -> str:
+def _parameters(unit: str, constants: xr.Dataset, settings: Settings, mask: object) -> str:
     said = {
         "function": "calibrate",
         "unit": unit,
         "constants": sorted(str(name) for name in constants.data_vars),
         "constants_source": constants.attrs.get(SOURCE),
         RUN_RANGE: [int(r) for r in constants.attrs[RUN_RANGE]] if RUN_RANGE in constants.attrs else None,
-        "gain_stages": list(entry.stages),
+        "gain_stages": list(settings.entry.stages),
+        "common_mode": f"{settings.mode.origin}: {settings.mode.describe()}",
+        "not_trusted": list(reason_names(settings.reasons)),
         "mask": mask is not None,
-        "photon_energy": 1000.0 / scale if unit == PHOTON else None,
+        "photon_energy": 1000.0 / settings.scale if unit == PHOTON else None,
     }
     return json.dumps({key: value for key, value in said.items() if value is not None})

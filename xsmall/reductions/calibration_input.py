@@ -1,0 +1,204 @@
+"""What calibration and trust flags need before they begin: raw frames and constants that belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from xsmall.detector.constants import check_constants, select_constants
+from xsmall.detector.types import Decoding, DetectorType, detector_type
+from xsmall.errors import CalibrationError, DataError, ParameterError
+from xsmall.reductions.frames import check_frames, labels, presence
+from xsmall.vocabulary import (
+    ADU,
+    DAMAGE,
+    DETECTOR_TYPE,
+    EVENT,
+    GAIN_CONTROL,
+    PIXEL_DIMS,
+    RUN,
+    RUN_RANGE,
+    SEGMENT,
+    UNITS,
+)
+
+__all__ = ["CalibrationInput", "Pixels", "aligned", "prepare", "sound_presence"]
+
+Pixels: TypeAlias = xr.DataArray | npt.NDArray[Any]
+Place: TypeAlias = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class CalibrationInput:
+    """Constants of the pixels of some raw frames, checked.
+
+    Attributes
+    ----------
+    entry
+        Type of the detector.
+    constants
+        Those of the pixels of the frames, in their order.
+    place
+        Labels of the frames along segment, row and column.
+    n_segments
+        Segments of the whole detector.
+    mask
+        Boolean (segment, row, column), True = use, or None.
+    gain_control
+        Configuration bits (segment, row, column) where the type needs them, else None.
+    """
+
+    entry: DetectorType
+    constants: xr.Dataset
+    place: Place
+    n_segments: int
+    mask: npt.NDArray[np.bool_] | None
+    gain_control: npt.NDArray[Any] | None
+
+
+def prepare(
+    raw: xr.DataArray, constants: xr.Dataset, mask: Pixels | None, gain_control: Pixels | None
+) -> CalibrationInput:
+    """Check that frames and constants belong together; nothing is computed."""
+    check_frames(raw)
+    known = check_constants(constants)
+    entry = _same_detector(raw, known)
+    _check_raw(raw, entry)
+    _check_run(raw, constants)
+    place = {dim: _pixel_labels(raw, dim, known.sizes[dim]) for dim in PIXEL_DIMS}
+    mine = select_constants(known, place)
+    control = _control(raw, gain_control, place) if entry.decoding is Decoding.CONTROL else None
+    return CalibrationInput(entry, mine, place, known.sizes[SEGMENT], _static_mask(mask, place), control)
+
+
+def _same_detector(raw: xr.DataArray, constants: xr.Dataset) -> DetectorType:
+    of_constants = detector_type(constants.attrs[DETECTOR_TYPE])
+    said = raw.attrs.get(DETECTOR_TYPE)
+    if said is None:
+        raise CalibrationError(
+            "the data do not say which detector they come from",
+            found="no detector_type in the attributes",
+            expected=f"{of_constants.name!r}, as the constants say",
+            fix=f"raw.assign_attrs(detector_type={of_constants.name!r})",
+        )
+    of_data = detector_type(said)
+    if of_data.name != of_constants.name:
+        raise CalibrationError(
+            "these are constants of another detector",
+            found=f"constants of {of_constants.name!r}, data of {of_data.name!r}",
+            expected=f"constants of {of_data.name!r}",
+        )
+    return of_data
+
+
+def _check_raw(raw: xr.DataArray, entry: DetectorType) -> None:
+    unit = raw.attrs.get(UNITS)
+    if unit not in (None, ADU):
+        raise DataError(
+            "these frames are calibrated already", found=f"units {unit!r}", expected=f"raw frames in {ADU!r}"
+        )
+    if entry.decoding in (Decoding.CODE, Decoding.CONTROL) and raw.dtype != np.uint16:
+        raise DataError(
+            f"raw words of {entry.name!r} carry the gain code in their upper bits",
+            found=f"dtype {raw.dtype}",
+            expected="uint16, as the detector wrote them",
+        )
+
+
+def _check_run(raw: xr.DataArray, constants: xr.Dataset) -> None:
+    run, valid = raw.attrs.get(RUN), constants.attrs.get(RUN_RANGE)
+    if run is None or valid is None:
+        return
+    first, last = (int(r) for r in valid)
+    if not first <= int(run) <= last:
+        raise CalibrationError(
+            "the constants are not valid for this run",
+            found=f"run {run}, constants for runs {first} to {last}",
+            expected="constants whose range holds the run",
+            fix="open the constants of this run; where they are known to be good, "
+            'constants.attrs.pop("run_range") says so',
+        )
+
+
+def _pixel_labels(raw: xr.DataArray, dim: str, n_constants: int) -> npt.NDArray[np.integer[Any]]:
+    if dim not in raw.coords and raw.sizes[dim] != n_constants:
+        raise CalibrationError(
+            f"data and constants differ in {dim!r}",
+            found=f"{raw.sizes[dim]} in the data, {n_constants} in the constants",
+            expected="data of the whole detector, or labels that say which part they are",
+            fix=f"raw.assign_coords({dim}=[...])  # positions in the whole detector, before slicing",
+        )
+    return np.asarray(labels(raw, dim))
+
+
+def _static_mask(mask: Pixels | None, place: Place) -> npt.NDArray[np.bool_] | None:
+    if mask is None:
+        return None
+    values = aligned(mask, place, "mask")
+    if values.dtype != bool:
+        raise ParameterError(
+            "a mask has to be boolean: 0 and 1 mean opposite things in different programs",
+            found=f"dtype {values.dtype}",
+            expected="bool, True = use the pixel",
+            fix="xs.usable(flags) of flags of reasons; mask == 1 where 1 is good; mask == 0 where 0 is good",
+        )
+    return values
+
+
+def _control(
+    raw: xr.DataArray,
+    given: Pixels | None,
+    place: Place,
+) -> npt.NDArray[Any] | None:
+    if given is None and GAIN_CONTROL in raw.coords:
+        given = raw.coords[GAIN_CONTROL]
+    if given is None:
+        raise CalibrationError(
+            "the gain of this detector depends on the configuration of each pixel, which is not there",
+            found="no gain_control",
+            expected="gain_control (segment, row, column): bits 4 (g), 8 (ga), 16 (trbit)",
+            fix='calibrate(raw, constants, gain_control=run["..."]["config"]["gain_control"])',
+        )
+    values = aligned(given, place, GAIN_CONTROL)
+    if values.dtype.kind not in "iu":
+        raise ParameterError(
+            "gain_control has to be bits", found=f"dtype {values.dtype}", expected="integers, one per pixel"
+        )
+    return values
+
+
+def aligned(given: Pixels, place: Place, name: str) -> npt.NDArray[Any]:
+    """Values over (segment, row, column) of the data: by labels where there are some, else by shape."""
+    shape = tuple(len(place[dim]) for dim in PIXEL_DIMS)
+    values: npt.NDArray[Any]
+    if isinstance(given, xr.DataArray):
+        lacking = [dim for dim in PIXEL_DIMS if dim not in given.dims]
+        if lacking or len(given.dims) != len(PIXEL_DIMS):
+            raise ParameterError(f"{name} has other dims than pixels", found=given.dims, expected=PIXEL_DIMS)
+        ordered = given.transpose(*PIXEL_DIMS)
+        try:
+            ordered = ordered.sel({dim: place[dim] for dim in PIXEL_DIMS if dim in ordered.indexes})
+        except KeyError as error:
+            raise ParameterError(f"{name} does not cover every pixel of the data", found=str(error)) from None
+        values = ordered.to_numpy()
+    else:
+        values = np.asarray(given)
+    if values.shape != shape:
+        raise ParameterError(f"{name} has another shape than the data", found=values.shape, expected=shape)
+    return values
+
+
+def sound_presence(raw: xr.DataArray, *, damaged: bool = True) -> npt.NDArray[np.bool_] | None:
+    """Which segments of which events are there and, with ``damaged``, not damaged; None where all are."""
+    here = presence(raw)
+    if not damaged or DAMAGE not in raw.coords:
+        return here
+    sound: npt.NDArray[np.bool_] = raw.coords[DAMAGE].transpose(EVENT, SEGMENT).to_numpy() == 0
+    if sound.all():
+        return here
+    return sound if here is None else here & sound
