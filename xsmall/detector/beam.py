@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass, field, replace
 from math import isfinite
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xsmall.detector.panel import Floats
 from xsmall.detector.psana_geometry import rotation
 from xsmall.errors import ParameterError
 from xsmall.vocabulary import CENTER_X, CENTER_Y, DISTANCE, PHOTON_ENERGY, TILT_X, TILT_Y, TILT_Z
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["HC", "Beam"]
 
@@ -75,6 +78,22 @@ class Beam:
         object.__setattr__(self, "center", (check_center(CENTER_X, x), check_center(CENTER_Y, y)))
         for name in (TILT_X, TILT_Y, TILT_Z):
             object.__setattr__(self, name, check_tilt(name, getattr(self, name)))
+
+    @classmethod
+    def from_poni(cls, source: "str | Path") -> "Beam":
+        """Read a .poni file refined with our pyFAI detector: see :func:`xsmall.detector.poses.beam_from_poni`."""
+        from xsmall.detector.poses import beam_from_poni
+
+        return beam_from_poni(source)
+
+    @classmethod
+    def from_smalldata(
+        cls, center: tuple[float, float], dis_to_sam: float, eBeam: float, tx: float = 0.0, ty: float = 0.0
+    ) -> "Beam":
+        """Take smalldata_tools' parameters: see :func:`xsmall.detector.poses.beam_from_smalldata`."""
+        from xsmall.detector.poses import beam_from_smalldata
+
+        return beam_from_smalldata(center, dis_to_sam, eBeam, tx, ty)
 
     @property
     def wavelength(self) -> float:

@@ -294,6 +294,12 @@ class Geometry:
 
         return to_crystfel(self, beam, **options)
 
+    def to_pyfai(self, beam: "Beam") -> Any:
+        """Build a pyFAI ``AzimuthalIntegrator``: see :func:`xsmall.detector.pyfai.to_pyfai`."""
+        from xsmall.detector.pyfai import to_pyfai
+
+        return to_pyfai(self, beam)
+
     # ---- JSON -------------------------------------------------------------------------------------------------
 
     def _panels_rule(self) -> dict[str, Any]:
