@@ -68,7 +68,7 @@ class _Accessor:
         return [name for base in cls.__mro__ for name, value in vars(base).items() if isinstance(value, _Door)]
 
 
-@xr.register_dataarray_accessor("sd")
+@xr.register_dataarray_accessor("sd")  # type: ignore[no-untyped-call]
 class SdDataArray(_Accessor):
     """Detector methods of a DataArray (event, segment, row, column); its repr says what it sees and could do."""
 
@@ -98,7 +98,7 @@ class SdDataArray(_Accessor):
         return describe_frames(self._obj, self._doors())
 
 
-@xr.register_dataset_accessor("sd")
+@xr.register_dataset_accessor("sd")  # type: ignore[no-untyped-call]
 class SdDataset(_Accessor):
     """Methods of a Dataset: frames with their variance, small data, or a cube; its repr says what it sees."""
 
@@ -121,7 +121,7 @@ class SdDataset(_Accessor):
 
 def describe_frames(obj: xr.DataArray, methods: list[str]) -> str:
     """Say in a few lines what ``.sd`` sees on an array and what it could do; computes nothing."""
-    lines = [f"<xsmall .sd of {obj.name or 'a DataArray'}>"]
+    lines = [f"<xsmall .sd of {'a DataArray' if obj.name is None else obj.name}>"]
     if obj.dims == FRAME_DIMS:
         n, segments, rows, columns = obj.shape
         lines.append(

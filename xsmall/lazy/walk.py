@@ -164,7 +164,7 @@ def run_records(source: Source, records: Mapping[str, Record], frames: Frames) -
         transform,
         dask_key_name=f"job-{token}",
     )
-    packed, sizes = _map_blocks(source, job, token)
+    packed, sizes = _map_blocks(source.frames, source, job, token)
     return {
         (name, variable): da.map_blocks(
             _pick,
@@ -180,9 +180,8 @@ def run_records(source: Source, records: Mapping[str, Record], frames: Frames) -
     }
 
 
-def _map_blocks(source: Source, job: Delayed, token: str) -> tuple[da.Array, tuple[int, ...]]:
+def _map_blocks(array: da.Array, source: Source, job: Delayed, token: str) -> tuple[da.Array, tuple[int, ...]]:
     """Map the pass over blocks of events; each chunk of the result is a :data:`Results`."""
-    array = source.frames
     if is_in_memory(array):
         whole = array.rechunk({1: -1, 2: -1, 3: -1})
         sizes = whole.chunks[0]

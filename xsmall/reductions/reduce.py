@@ -92,7 +92,7 @@ def apply(obj: xr.DataArray | xr.Dataset, record: Record) -> xr.Dataset:
     return small.rename({v: str(v).removeprefix(prefix) for v in small.data_vars})
 
 
-def _check_records(records: Mapping[str, Record]) -> None:
+def _check_records(records: object) -> None:
     if not isinstance(records, Mapping) or not records:
         raise ParameterError(
             "reduce needs records by name",
