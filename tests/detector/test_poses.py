@@ -38,7 +38,7 @@ def smalldata_angles(
     r = np.sqrt((x - a) ** 2 + (y - b) ** 2 + c**2)
     theta = np.arccos(np.clip((A * (x - a) + B * (y - b) - C * c) / r, -1, 1))
     top = (A**2 + C**2) * (y - b) - A * B * (x - a) + B * C * c
-    with np.errstate(invalid="ignore"):  # a pixel in the beam has no phi
+    with np.errstate(all="ignore"):  # a pixel in the beam has no phi
         bottom = np.sqrt((A**2 + C**2) * (r**2 - (A * (x - a) + B * (y - b) - C * c) ** 2))
         phi = np.arccos(np.clip(top / bottom, -1, 1))
     return np.degrees(theta), np.degrees(np.where(x < xc, 2 * np.pi - phi, phi))

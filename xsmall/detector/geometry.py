@@ -168,6 +168,13 @@ class Geometry:
 
         return from_crystfel(source, corner=corner, segment_rows=segment_rows, camera_length=camera_length)
 
+    @classmethod
+    def from_extra_geom(cls, detector: Any, *, distance: float = 0.0) -> "Geometry":
+        """Take over an object of EXtra-geom: see :func:`xsmall.detector.extra_geom.from_extra_geom`."""
+        from xsmall.detector.extra_geom import from_extra_geom
+
+        return from_extra_geom(detector, distance=distance)
+
     # ---- asking -----------------------------------------------------------------------------------------------
 
     @cached_property
@@ -299,6 +306,12 @@ class Geometry:
         from xsmall.detector.pyfai import to_pyfai
 
         return to_pyfai(self, beam)
+
+    def to_extra_geom(self, kind: type | None = None) -> Any:
+        """Build an object of EXtra-geom: see :func:`xsmall.detector.extra_geom.to_extra_geom`."""
+        from xsmall.detector.extra_geom import to_extra_geom
+
+        return to_extra_geom(self, kind)
 
     # ---- JSON -------------------------------------------------------------------------------------------------
 
