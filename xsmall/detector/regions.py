@@ -281,7 +281,8 @@ def _plane(geometry: Geometry, beam: Beam | None, space: Space) -> tuple[Floats,
         return x, y
     from xsmall.detector.imaging import detector_grid
 
-    return detector_grid(geometry).indices(x, y)
+    column, row = detector_grid(geometry).indices(x, y)
+    return np.round(column, 6), np.round(row, 6)  # whole pixels are meant where only rounding says otherwise
 
 
 def _check_space(space: Space) -> Space:

@@ -134,7 +134,7 @@ def spread_area(corners: Any, grid: Any, cell: Any, weight: Any) -> int:
 
     Returns
     -------
-        The number of pixels for which ``reach`` was too small.
+    The number of pixels for which ``reach`` was too small.
     """
     n_x, n_y = grid
     work = np.empty((4, 12))

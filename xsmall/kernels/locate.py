@@ -98,19 +98,20 @@ def locate(
             column[i] = memory[p, 2] + c
 
 
-@njit
+@njit(fastmath=False)
 def inside_polygon(x: Any, y: Any, corner_x: Any, corner_y: Any, inside: Any) -> None:
     """Mark the points that an odd number of polygon sides lies to the right of.
 
     ``corner_x`` and ``corner_y`` are closed (last = first). Points on a lower or left side count as inside, points on
-    an upper or right one do not, so that polygons that share a side share no point.
+    an upper or right one do not, and a side is taken from its lower end whichever way it runs, so that polygons that
+    share a side share no point and leave none between them.
     """
     for i in range(x.size):
         odd = False
         for k in range(corner_x.size - 1):
-            y0, y1 = corner_y[k], corner_y[k + 1]
-            if (y0 > y[i]) != (y1 > y[i]):
-                at = corner_x[k] + (y[i] - y0) / (y1 - y0) * (corner_x[k + 1] - corner_x[k])
-                if x[i] < at:
+            if (corner_y[k] > y[i]) != (corner_y[k + 1] > y[i]):
+                low, high = (k, k + 1) if corner_y[k] < corner_y[k + 1] else (k + 1, k)
+                rise = (y[i] - corner_y[low]) / (corner_y[high] - corner_y[low])
+                if x[i] < corner_x[low] + rise * (corner_x[high] - corner_x[low]):
                     odd = not odd
         inside[i] = odd

@@ -62,11 +62,11 @@ def image(
 
     Returns
     -------
-        DataArray (..., image_y, image_x) as lazy as ``obj``. Where several pixels meet, the (weighted) mean of those
-        that are valid; NaN in gaps and where no valid pixel is. Integers become floats (float32 up to 16 bits, else
-        float64); a mask stays boolean (True where all pixels are; gaps False); reasons are united (gaps ``missing``).
-        ``image_x`` and ``image_y`` are centres in m and fall: row 0 is at the top and column 0 at the left, where x is
-        largest. ``n_pixels`` says how many pixels an image pixel takes from.
+    DataArray (..., image_y, image_x) as lazy as ``obj``. Where several pixels meet, the (weighted) mean of those
+    that are valid; NaN in gaps and where no valid pixel is. Integers become floats (float32 up to 16 bits, else
+    float64); a mask stays boolean (True where all pixels are; gaps False); reasons are united (gaps ``missing``).
+    ``image_x`` and ``image_y`` are centres in m and fall: row 0 is at the top and column 0 at the left, where x is
+    largest. ``n_pixels`` says how many pixels an image pixel takes from.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def from_image(values: xr.DataArray | Array, obj: xr.DataArray | Geometry) -> xr
 
     Returns
     -------
-        DataArray (segment, row, column): for each pixel the value of the image pixel that holds its centre.
+    DataArray (segment, row, column): for each pixel the value of the image pixel that holds its centre.
 
     Raises
     ------

@@ -36,8 +36,8 @@ def locate(obj: xr.DataArray | xr.Dataset | Geometry, x: Coordinates, y: Coordin
 
     Returns
     -------
-        Dataset of ``segment``, ``row``, ``column``: int32 labels in the whole detector, -1 where no pixel is (gaps,
-        outside, NaN), over the dims of the points (``point`` for a plain array), with ``x`` and ``y``.
+    Dataset of ``segment``, ``row``, ``column``: int32 labels in the whole detector, -1 where no pixel is (gaps,
+    outside, NaN), over the dims of the points (``point`` for a plain array), with ``x`` and ``y``.
 
     Raises
     ------
@@ -87,9 +87,9 @@ def at(obj: xr.DataArray, x: Coordinates, y: Coordinates) -> xr.DataArray:
 
     Returns
     -------
-        DataArray of the other dims of ``obj`` and the dims of the points; as lazy as ``obj``. NaN where no pixel is;
-        integers become floats for that, but flags stay integers (0) and masks boolean (False). The pixels are said by
-        the coordinates ``segment``, ``row`` and ``column`` (-1 where there is none).
+    DataArray of the other dims of ``obj`` and the dims of the points; as lazy as ``obj``. NaN where no pixel is;
+    integers become floats for that, but flags stay integers (0) and masks boolean (False). The pixels are said by
+    the coordinates ``segment``, ``row`` and ``column`` (-1 where there is none).
 
     Raises
     ------

@@ -51,7 +51,7 @@ def psana_mask(
 
     Returns
     -------
-        uint32 DataArray (segment, row, column) of reasons; ``flags == 0`` is psana's mask, pixel for pixel.
+    uint32 DataArray (segment, row, column) of reasons; ``flags == 0`` is psana's mask, pixel for pixel.
 
     Notes
     -----
@@ -100,9 +100,9 @@ def smalldata_masks(
 
     Returns
     -------
-        Dataset of reasons (segment, row, column): ``status_mask`` (status alone), ``mask`` (unbonded pixels and their
-        neighbours, status, edges, joins) and ``cmask`` (these and psana's ``pixel_mask``). Where a variable is 0 the
-        mask of that name is 1 in smalldata_tools.
+    Dataset of reasons (segment, row, column): ``status_mask`` (status alone), ``mask`` (unbonded pixels and their
+    neighbours, status, edges, joins) and ``cmask`` (these and psana's ``pixel_mask``). Where a variable is 0 the
+    mask of that name is 1 in smalldata_tools.
     """
     of_geometry: dict[str, Any] = {"edges": True, "central": mask_central, "unbond": True, "unbondnbrs": True}
     out = {

@@ -51,8 +51,8 @@ def polar(
 
     Returns
     -------
-        Dataset (..., azimuth, radius) as lazy as ``obj``: ``intensity``, mean value per pixel, NaN in empty bins, and
-        ``n_valid``, float32, the number of valid pixels in the bin, parts included.
+    Dataset (..., azimuth, radius) as lazy as ``obj``: ``intensity``, mean value per pixel, NaN in empty bins, and
+    ``n_valid``, float32, the number of valid pixels in the bin, parts included.
 
     Raises
     ------
