@@ -134,6 +134,10 @@ ROW_SUFFIX: Final = "_row"  # <unit>_row: label of the first row of each unit
 COLUMN_SUFFIX: Final = "_column"
 MODE: Final = "mode"  # dim of a comparison of common modes
 FRACTION_CORRECTED: Final = "fraction_corrected"
+MINIMUM: Final = "minimum"
+MAXIMUM: Final = "maximum"
+BOUND: Final = "bound"  # the lower and the upper one
+LIMITS_SUFFIX: Final = "_limits"
 
 # ---- attributes ---------------------------------------------------------------------------------------------
 UNITS: Final = "units"
