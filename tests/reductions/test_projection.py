@@ -1,0 +1,55 @@
+"""``projection``: truth from NumPy, labels, errors."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import xsmall as xs
+from xsmall.errors import ParameterError
+
+
+@pytest.mark.parametrize(("onto", "axis"), [("row", 3), ("column", 2)])
+@pytest.mark.parametrize("statistic", ["sum", "mean"])
+def test_projections_are_those_of_numpy(frames: xr.DataArray, onto: str, axis: int, statistic: str) -> None:
+    out = frames.sd.projection(onto, statistic=statistic)
+    values = np.where(np.isfinite(frames.values), frames.values, np.nan).astype(float)
+    n = np.isfinite(values).sum(axis=axis)
+    total = np.nansum(values, axis=axis)
+    expected = np.where(n > 0, total / np.maximum(n, 1) if statistic == "mean" else total, np.nan)
+    assert out["projection"].dims == ("event", "segment", onto)
+    np.testing.assert_allclose(out["projection"], expected, rtol=1e-12)
+    np.testing.assert_array_equal(out["n_valid"], n)
+
+
+def test_a_box_keeps_its_labels(placed: xr.DataArray) -> None:
+    box = xs.Box(segment=1, row=(7, 20), column=(30, 50))
+    out = placed.isel(row=slice(4, None)).sd.projection("row", box=box)
+    np.testing.assert_array_equal(out["row"], np.arange(7, 20))
+    values = np.where(np.isfinite(placed.values), placed.values, 0)[:, 1, 7:20, 30:50]
+    np.testing.assert_allclose(out["projection"].fillna(0), values.sum(axis=-1, dtype=float), rtol=1e-12)
+
+
+def test_masks_and_variances(frames: xr.DataArray) -> None:
+    mask = np.random.default_rng(0).random(frames.shape[1:]) > 0.5
+    both = xr.Dataset({"cal": frames, "cal_variance": xr.full_like(frames, 0.25)})
+    for statistic, power in (("sum", 1), ("mean", -1)):
+        out = both.sd.projection("column", statistic=statistic, mask=mask)
+        n = out["n_valid"].where(out["n_valid"] > 0).astype(float)
+        np.testing.assert_allclose(out["projection_variance"], 0.25 * n**power)
+        expected = frames.where(xr.DataArray(mask, dims=frames.dims[1:])).sd.projection("column", statistic=statistic)
+        xr.testing.assert_equal(out["projection"], expected["projection"])
+
+
+def test_results_do_not_depend_on_chunks(frames: xr.DataArray, computing_is_forbidden) -> None:  # type: ignore[no-untyped-def]
+    whole = frames.sd.projection("row")
+    for chunks in (1, 2, 5):
+        with computing_is_forbidden():
+            lazy = frames.chunk(event=chunks).sd.projection("row")
+        xr.testing.assert_identical(lazy.compute(), whole)
+    assert frames[:0].sd.projection("row")["projection"].shape == (0, 2, 40)
+
+
+@pytest.mark.parametrize("arguments", [{"onto": "x"}, {"onto": "row", "statistic": "max"}, {"onto": "row", "box": 3}])
+def test_arguments_that_cannot_be_meant_are_refused(arguments: dict) -> None:
+    with pytest.raises(ParameterError):
+        xs.projection(**arguments)
