@@ -20,6 +20,7 @@ INK: Final = "#1f2933"
 ACCENT: Final = "#c2410c"
 TRUTH: Final = "#2563eb"
 GAP: Final = "#d9dde2"
+BAD: Final = "#8f99a3"
 STYLE: Final = {
     "font.size": 9.5,
     "axes.titlesize": 10.5,
@@ -42,10 +43,10 @@ def draw(folder: Path, found: Findings, cube: xr.Dataset, cal: xr.DataArray, sma
     folder.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(STYLE):
         return [
-            _save(folder / "average_image.png", (6.6, 4.0), lambda f: _average(f.subplots(), cube, cal)),
+            _save(folder / "average_image.png", (7.4, 4.0), lambda f: _average(f.subplots(), cube, cal, "right", 0.78)),
             _save(folder / "difference.png", (8.2, 4.2), lambda f: _difference(f, found, cube)),
             _save(folder / "droplets.png", (5.6, 3.8), lambda f: _droplets(f.subplots(), found, small)),
-            _save(folder / "overview.png", (11.5, 4.4), lambda f: _overview(f, found, cube, cal)),
+            _save(folder / "overview.png", (12.5, 4.0), lambda f: _overview(f, found, cube, cal)),
         ]
 
 
@@ -66,7 +67,8 @@ def _mean_image(cube: xr.Dataset, cal: xr.DataArray) -> xr.DataArray:
     return mean
 
 
-def _average(axes: Any, cube: xr.Dataset, cal: xr.DataArray) -> None:
+def _average(axes: Any, cube: xr.Dataset, cal: xr.DataArray, bar: str, shrink: float) -> None:
+    import matplotlib as mpl
     from matplotlib.colors import LogNorm
 
     picture = _mean_image(cube, cal)
@@ -75,16 +77,17 @@ def _average(axes: Any, cube: xr.Dataset, cal: xr.DataArray) -> None:
     shown = axes.imshow(
         np.where(np.isfinite(picture.values), np.maximum(picture.values, 1e-9), np.nan),
         extent=(x[0] + half, x[-1] - half, y[-1] - half, y[0] + half),
-        norm=LogNorm(0.1, float(np.nanpercentile(picture.values, 99.5))),
-        cmap="magma",
+        norm=LogNorm(0.01, float(np.nanpercentile(picture.values, 99.5))),
+        cmap=mpl.colormaps["magma"].with_extremes(bad=BAD),
         interpolation="nearest",
     )
-    axes.set_facecolor(GAP)
     axes.plot(0, 0, "+", color="white", markersize=9, markeredgewidth=1.2)
     axes.set_xlabel("x [mm], looking downstream")
     axes.set_ylabel("y [mm]")
-    axes.set_title("Average image")
-    axes.figure.colorbar(shown, ax=axes, label="mean energy per pixel [keV]", shrink=0.9, extend="both")
+    axes.set_title("Average image (grey: gaps and bad pixels)")
+    axes.figure.colorbar(
+        shown, ax=axes, label="mean energy per pixel [keV]", shrink=shrink, extend="both", location=bar, pad=0.02
+    )
 
 
 def _difference(figure: Any, found: Findings, cube: xr.Dataset) -> None:
@@ -94,7 +97,7 @@ def _difference(figure: Any, found: Findings, cube: xr.Dataset) -> None:
 
 
 def _difference_map(axes: Any, cube: xr.Dataset) -> None:
-    change = 100.0 * cube.sd.difference(v.LASER_ON, relative=True)[PATTERN].sel({v.Q: slice(0.5, 2.4)})
+    change = 100.0 * cube.sd.difference(v.LASER_ON, relative=True)[PATTERN].sel({v.Q: slice(0.68, 2.36)})
     delay = _borders(cube, v.DELAY)
     q = change[v.Q].values
     step = q[1] - q[0]
@@ -134,12 +137,12 @@ def _delay_curve(axes: Any, found: Findings) -> None:
         color=INK,
         markersize=3.2,
         linewidth=1.0,
-        label="cube, with its errors",
+        label="cube",
     )
     axes.set_xlabel("delay [ps]")
     axes.set_ylabel("change of one ring [%]")
     axes.set_title("Delay curve")
-    axes.legend(loc="lower right")
+    axes.legend(loc="lower right", handlelength=1.5)
     lines = [
         rf"${symbol}$ = {abs(values[key]):.3f} ± {found.delay_curve.errors[key]:.3f} ps  (true {truth:.3f})"
         for symbol, key, truth in (
@@ -166,18 +169,18 @@ def _droplets(axes: Any, found: Findings, small: xr.Dataset) -> None:
     )
     line = found.truth["line [keV]"]
     axes.axvline(line, color=TRUTH, linestyle="--", linewidth=1.0, label=f"photon energy {line:g} keV")
-    axes.axvline(2 * line, color=TRUTH, linestyle=":", linewidth=1.0, label="two photons in one droplet")
+    axes.axvline(2 * line, ymax=0.6, color=TRUTH, linestyle=":", linewidth=1.0, label="two photons in one droplet")
     axes.set_yscale("log")
     axes.set_ylim(0.7, 3.0 * max(int(found.droplets.max()), 1))
     axes.set_xlim(centers[0], centers[-1])
     axes.set_xlabel("energy of a droplet [keV]")
     axes.set_ylabel(f"droplets per {1000 * (found.energy[1] - found.energy[0]):.0f} eV")
     axes.set_title(f"Single photons beyond q = {DARK_Q:g} 1/Å, {int(small['line_n_droplets'].sum()):,} droplets")
-    axes.legend(loc="upper right", fontsize=8.5)
+    axes.legend(loc="upper right", fontsize=8.5, handlelength=1.5)
 
 
 def _overview(figure: Any, found: Findings, cube: xr.Dataset, cal: xr.DataArray) -> None:
-    first, second, third = figure.subplots(1, 3, width_ratios=(1.45, 1.2, 1.0))
-    _average(first, cube, cal)
+    first, second, third = figure.subplots(1, 3, width_ratios=(1.5, 1.1, 1.0))
+    _average(first, cube, cal, "bottom", 0.8)
     _difference_map(second, cube)
     _delay_curve(third, found)

@@ -93,6 +93,25 @@ def fit(
         ]
         return np.stack(columns, axis=1)
 
+    try:
+        p, covariance, chi2 = _descend(deviations, slopes, p, steps)
+    except np.linalg.LinAlgError:
+        raise _undetermined(names, p) from None
+    variance = np.diag(covariance)
+    if not (np.isfinite(p).all() and np.isfinite(variance).all() and (variance > 0).all()):
+        raise _undetermined(names, p)
+    return Fit(
+        dict(zip(names, p.tolist(), strict=True)),
+        dict(zip(names, np.sqrt(variance).tolist(), strict=True)),
+        chi2,
+        int(np.count_nonzero(use)) - p.size,
+    )
+
+
+def _descend(
+    deviations: Callable[[Floats], Floats], slopes: Callable[[Floats], Floats], p: Floats, steps: int
+) -> tuple[Floats, Floats, float]:
+    """Return the solution, its covariance and chi2."""
     d = deviations(p)
     damping = 1e-3
     for _ in range(steps):
@@ -109,14 +128,17 @@ def fit(
         p, d, damping = p + change, tried, max(damping / 10.0, 1e-12)
         if gained < 1e-9 * (d @ d) + 1e-12:
             break
-    covariance = np.linalg.inv(slopes(p).T @ slopes(p))
-    if not np.isfinite(p).all() or not (np.diag(covariance) > 0).all():
-        raise DataError("the fit found no solution", found=dict(zip(names, p.tolist(), strict=True)))
-    return Fit(
-        dict(zip(names, p.tolist(), strict=True)),
-        dict(zip(names, np.sqrt(np.diag(covariance)).tolist(), strict=True)),
-        float(d @ d),
-        int(np.count_nonzero(use)) - p.size,
+    j = slopes(p)
+    covariance: Floats = np.linalg.inv(j.T @ j)
+    return p, covariance, float(d @ d)
+
+
+def _undetermined(names: list[str], p: Floats) -> DataError:
+    return DataError(
+        "the data do not determine the fit",
+        found=", ".join(f"{name} {value:.4g}" for name, value in zip(names, p.tolist(), strict=True)),
+        expected="enough events for every parameter",
+        fix="take more events",
     )
 
 

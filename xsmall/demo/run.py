@@ -124,7 +124,11 @@ class _Teller:
         self._step += 1
         self.say(f"{self._step}. {what}")
         start = time.perf_counter()
-        shown: Any = ProgressBar(out=sys.stdout, dt=0.2) if bar and self._speaks else nullcontext()
+        shown: Any = (
+            ProgressBar(minimum=0.4, dt=0.1 if sys.stdout.isatty() else 1.0, out=sys.stdout)
+            if bar and self._speaks
+            else nullcontext()
+        )
         with shown:
             yield
         if not bar:
@@ -135,7 +139,7 @@ class _Teller:
         self.say()
         self.say(f"{'found':>46}{'error':>11}{'truth':>10}   deviation / error")
         for name, value, error, truth in found.table():
-            self.say(f"{name:<32}{value:>14.5f}{error:>11.5f}{truth:>10.5g}{(value - truth) / error:>+12.1f}")
+            self.say(f"{name:<32}{value:>14.6f}{error:>11.6f}{truth:>10.5g}{(value - truth) / error:>+12.1f}")
         energy, spread = found.line.values["energy"], found.line.errors["energy"]
         self.say(
             f"Droplets peak at {energy:.3f} +- {spread:.3f} keV, photons have {found.truth['line [keV]']:g} keV: what a"

@@ -147,16 +147,21 @@ def _illumination(recipe: Recipe, where: Layout, s: int) -> tuple[npt.NDArray[np
     q = 4.0 * np.pi / wavelength * np.sin(0.5 * np.arctan2(np.hypot(x, y), z))
     mean, change = profile(recipe, q)
     for spot in recipe.spots:
-        sine = spot.q * wavelength / (4.0 * np.pi)
-        if abs(sine) >= math.sin(math.pi / 4):
+        radius, outer = (_radius_at(q, wavelength, where.distance) for q in (spot.q, spot.q + spot.width))
+        if not math.isfinite(outer):
             continue  # nothing goes there at this photon energy
-        radius = where.distance * math.tan(2.0 * math.asin(sine))
         angle = math.radians(spot.azimuth)
-        away = np.hypot(x - radius * math.cos(angle), y - radius * math.sin(angle)) / (spot.width * recipe.pixel_size)
+        away = np.hypot(x - radius * math.cos(angle), y - radius * math.sin(angle)) / (outer - radius)
         shape = np.where(away < 6.0, spot.photons * np.exp(-0.5 * away**2), 0.0)
         mean = mean + shape
         change = change + spot.change * shape
     return mean.ravel(), change.ravel()
+
+
+def _radius_at(q: float, wavelength: float, distance: float) -> float:
+    """Distance from the beam at which q meets the detector, in m; infinite where it does not go forward."""
+    sine = q * wavelength / (4.0 * np.pi)
+    return distance * math.tan(2.0 * math.asin(sine)) if sine < math.sin(math.pi / 4) else math.inf
 
 
 def _constants(recipe: Recipe, s: int) -> tuple[npt.NDArray[np.float64], ...]:

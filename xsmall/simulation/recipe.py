@@ -60,12 +60,12 @@ class Ring:
 
 @dataclass(frozen=True)
 class Spot:
-    """A Bragg spot: Gaussian on the detector at q and azimuth (degrees), with its top in photons per pixel."""
+    """A Bragg spot: round Gaussian on the detector at q, azimuth (degrees), width in q, top in photons per pixel."""
 
     q: float
     azimuth: float
     photons: float
-    width: float = 1.2
+    width: float = 0.015
     change: float = 0.0
 
 
