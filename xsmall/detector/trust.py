@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from xsmall.detector.calibration_tables import control_stages
 from xsmall.detector.status_words import status_reasons
 from xsmall.detector.types import Decoding, DetectorType
 from xsmall.errors import ParameterError
@@ -19,6 +20,7 @@ __all__ = [
     "DEFAULT_TRUST",
     "adc_limits",
     "chosen_reasons",
+    "stage_reasons",
     "static_reasons",
     "status_convention",
 ]
@@ -157,6 +159,44 @@ def adc_limits(
     if all(pair == [0, entry.adc_max] for pair in out):
         return ()
     return tuple((low << entry.data_shift, high << entry.data_shift) for low, high in out)
+
+
+def stage_reasons(
+    entry: DetectorType,
+    status: npt.NDArray[Any] | None,
+    gain_control: npt.NDArray[Any] | None,
+    *,
+    bits: int,
+    shape: tuple[int, ...],
+) -> npt.NDArray[np.uint32]:
+    """Reasons that hold while a pixel is in a certain gain stage: its status there, or that there is no such stage.
+
+    Parameters
+    ----------
+    entry
+        Type of the detector.
+    status
+        (gain_stage, segment, row, column) words, or None.
+    gain_control
+        (segment, row, column) bits where the type needs them.
+    bits
+        Bits of the status words that count.
+    shape
+        Segments, rows, columns.
+
+    Returns
+    -------
+    uint32 (plane, segment, row, column): planes are those of :mod:`xsmall.detector.calibration_tables`.
+    """
+    flags = np.zeros((entry.n_stages, *shape), dtype=np.uint32)
+    if status is not None:
+        flags[(status.astype(np.uint64) & np.uint64(bits)) != 0] = np.uint32(Reason.GAIN_STAGE_STATUS)
+    if entry.decoding is not Decoding.CONTROL or gain_control is None:
+        return flags
+    stage = control_stages(entry, gain_control).astype(np.int64)
+    nowhere = stage < 0
+    chosen: npt.NDArray[np.uint32] = np.take_along_axis(flags, np.where(nowhere, 0, stage), axis=0)
+    return np.where(nowhere, np.uint32(Reason.BAD_GAIN_CODE), chosen)
 
 
 def _codes(entry: DetectorType, stage: object) -> list[int]:

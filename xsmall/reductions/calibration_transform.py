@@ -24,7 +24,7 @@ from xsmall.kernels.stack import flat_frames, flat_target
 from xsmall.lazy.transform import FloatFrames, Transform
 from xsmall.vocabulary import GAIN, GAIN_CONTROL, NOISE, OFFSET, PEDESTAL, STATUS, Reason
 
-__all__ = ["Calibration", "Settings", "Untrusted", "make_calibration"]
+__all__ = ["Calibration", "Settings", "Untrusted", "check_untrusted", "make_calibration"]
 
 FLOAT: Final = np.dtype(np.float32)
 MASK: Final = "mask"
@@ -167,14 +167,20 @@ class Calibration(Transform):
             beyond = (raw < self.limits[0, 0]) | (raw > self.limits[0, 1])
         if self.settings.user is None:
             return beyond
-        bad = np.asarray(self.settings.user(raw, self.settings.segment[s]))
-        if bad.dtype != bool or bad.shape != raw.shape:
-            raise DataError(
-                "the user's function has to say which pixels not to trust",
-                found=f"{bad.dtype} {bad.shape}",
-                expected=f"bool {raw.shape}, True = do not trust",
-            )
+        bad = check_untrusted(self.settings.user, raw, self.settings.segment[s])
         return bad if beyond is None else bad | beyond
+
+
+def check_untrusted(user: Untrusted, raw: npt.NDArray[Any], segment: int) -> npt.NDArray[np.bool_]:
+    """Ask a user's function, and check what it says."""
+    bad: npt.NDArray[np.bool_] = np.asarray(user(raw, segment))
+    if bad.dtype != bool or bad.shape != raw.shape:
+        raise DataError(
+            "the user's function has to say which pixels not to trust",
+            found=f"{bad.dtype} {bad.shape}",
+            expected=f"bool {raw.shape}, True = do not trust",
+        )
+    return bad
 
 
 class _Target:
