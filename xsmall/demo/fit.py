@@ -129,7 +129,7 @@ def _descend(
         if gained < 1e-9 * (d @ d) + 1e-12:
             break
     j = slopes(p)
-    covariance: Floats = np.linalg.inv(j.T @ j)
+    covariance: Floats = np.linalg.inv(j.T @ j).astype(np.float64)
     return p, covariance, float(d @ d)
 
 
