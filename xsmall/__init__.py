@@ -40,6 +40,10 @@ _PUBLIC: dict[str, str] = {
     "average": "xsmall.cube.cube",
     "difference": "xsmall.cube.compare",
     "merge_cubes": "xsmall.cube.compare",
+    # calibration
+    "constants": "xsmall.detector.constants",
+    "calibrate": "xsmall.reductions.calibrate",
+    "trust": "xsmall.reductions.trust",
     # records
     "roi": "xsmall.reductions.roi",
     "azint": "xsmall.reductions.azint",

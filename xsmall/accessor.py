@@ -82,6 +82,7 @@ class SdDataArray(_Accessor):
     plot = _Door("xsmall.plot:plot")
 
     calibrate = _Door("xsmall.reductions.calibrate:calibrate")
+    trust = _Door("xsmall.reductions.trust:trust")
     common_mode = _Door("xsmall.reductions.common_mode:common_mode")
 
     reduce = _Door("xsmall.reductions.reduce:reduce")
