@@ -200,7 +200,7 @@ def calls() -> dict[str, Callable[[np.ndarray], object]]:
     lists = tuple(np.zeros((1, 10), d) for d in ("f4", "f4", "i4", "f8", "f8", "i4"))
     thresholds = tuple(np.float32(v) for v in (0.4, 0.2, 3e38))
     line, out = np.empty(COLUMNS, np.float32), np.empty(6)
-    totals = np.empty(ROWS), np.empty(ROWS), np.empty(ROWS, np.int64)
+    totals = np.empty(ROWS), np.empty(ROWS, np.int64)
     index = (np.hypot(*np.indices((ROWS, COLUMNS))) / 4).astype(np.uint16).ravel()
     correlate = autocorrelation.Correlator((ROWS, COLUMNS), (8, 8))
     return {
@@ -209,8 +209,8 @@ def calls() -> dict[str, Callable[[np.ndarray], object]]:
         "droplet": lambda f: droplet.find(
             f, f, words, thresholds, work, (0, 0.0, 0.0, 1.0, 1.0), 0, np.zeros(1, np.int64), lists
         ),
-        "projection": lambda f: projection.along_columns(f, f, 0, 0, use, *totals),
-        "projection over rows": lambda f: projection.along_rows(f, f, 0, 0, use, *totals),
+        "projection": lambda f: projection.along_columns(f, 0, 0, use, *totals),
+        "projection over rows": lambda f: projection.along_rows(f, 0, 0, use, *totals),
         "autocorrelation": lambda f: correlate(f, use),
     }
 

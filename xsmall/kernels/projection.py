@@ -12,46 +12,41 @@ __all__ = ["along_columns", "along_rows", "project_columns", "project_rows"]
 
 
 @njit
-def along_columns(frame: Any, spread: Any, top: Any, left: Any, use: Any, total: Any, variance: Any, n: Any) -> Any:
+def along_columns(frame: Any, top: Any, left: Any, use: Any, total: Any, n: Any) -> Any:
     """Sum every row of a box over its columns.
 
     Parameters
     ----------
-    frame, spread
-        (row, column) the pixels of a segment and what is summed beside them: their variance, or the frame again.
+    frame
+        (row, column) the pixels of a segment.
     top, left
         Where the box begins.
     use
         (row, column) boolean of the size of the box, True where a pixel may be used.
-    total, variance, n
-        (row,) float64, float64 and int64, filled.
+    total, n
+        (row,) float64 and int64, filled.
     """
     for r in range(use.shape[0]):
         values, good = frame[top + r, left : left + use.shape[1]], use[r]
-        beside = spread[top + r, left : left + use.shape[1]]
-        row_total = row_spread = 0.0
+        row_total = 0.0
         row_n = np.int32(0)
         for c in range(good.size):
             ok = (abs(values[c]) < np.inf) & good[c]
             row_total += np.float64(values[c]) if ok else 0.0
-            row_spread += np.float64(beside[c]) if ok else 0.0
             row_n += np.int32(ok)
-        total[r], variance[r], n[r] = row_total, row_spread, row_n
+        total[r], n[r] = row_total, row_n
 
 
 @njit
-def along_rows(frame: Any, spread: Any, top: Any, left: Any, use: Any, total: Any, variance: Any, n: Any) -> Any:
+def along_rows(frame: Any, top: Any, left: Any, use: Any, total: Any, n: Any) -> Any:
     """Sum every column of a box over its rows; as :func:`along_columns`, with (column,) results."""
     total[:] = 0
-    variance[:] = 0
     n[:] = 0
     for r in range(use.shape[0]):
         values, good = frame[top + r, left : left + use.shape[1]], use[r]
-        beside = spread[top + r, left : left + use.shape[1]]
         for c in range(good.size):
             ok = (abs(values[c]) < np.inf) & good[c]
             total[c] += np.float64(values[c]) if ok else 0.0
-            variance[c] += np.float64(beside[c]) if ok else 0.0
             n[c] += np.int64(ok)
 
 
@@ -61,10 +56,10 @@ _SIGNATURES = [f"void({p}[:,:], bool_[:,:], float64[:], int64[:])" for p in ("fl
 @guvectorize(_SIGNATURES, "(r,c),(r,c)->(r),(r)")
 def project_columns(frame: Any, use: Any, total: Any, n_valid: Any) -> None:
     """Sum of every row of a frame over its valid pixels, and their number: (row,), 0 where no pixel is valid."""
-    along_columns(frame, frame, 0, 0, use, total, np.empty(total.size), n_valid)
+    along_columns(frame, 0, 0, use, total, n_valid)
 
 
 @guvectorize(_SIGNATURES, "(r,c),(r,c)->(c),(c)")
 def project_rows(frame: Any, use: Any, total: Any, n_valid: Any) -> None:
     """Sum of every column of a frame over its valid pixels, and their number: (column,), 0 where no pixel is valid."""
-    along_rows(frame, frame, 0, 0, use, total, np.empty(total.size), n_valid)
+    along_rows(frame, 0, 0, use, total, n_valid)

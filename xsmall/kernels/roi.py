@@ -6,18 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from xsmall.kernels.jit import FASTMATH, guvectorize, njit
+from xsmall.kernels.jit import guvectorize, njit
 
 __all__ = ["box", "box_variance", "roi"]
-
-
-@njit(fastmath=FASTMATH | {"nnan"})
-def _largest(values: Any) -> Any:
-    """Maximum of numbers without NaN: said to the compiler, it becomes a vector maximum."""
-    most = values[0]
-    for v in values:
-        most = max(most, v)
-    return most
 
 
 @njit
@@ -43,24 +34,26 @@ def box(frame: Any, top: Any, left: Any, use: Any, row: Any, column: Any, line: 
     total = moment_row = moment_column = 0.0
     n = np.int64(0)
     lowest = np.finfo(frame.dtype).min
-    most = lowest
+    line[:] = lowest  # the maximum goes down the columns, which is a vector step; across them it would not be
     for r in range(use.shape[0]):
         values, good = frame[top + r, left : left + use.shape[1]], use[r]
         row_total = row_moment = 0.0
         row_n = np.int32(0)
         for c in range(values.size):
-            value = values[c]
-            ok = (abs(value) < np.inf) & good[c]
-            line[c] = value if ok else lowest
-            taken = np.float64(value) if ok else 0.0
+            ok = (abs(values[c]) < np.inf) & good[c]
+            taken = np.float64(values[c]) if ok else 0.0
             row_total += taken
             row_moment += taken * column[c]
             row_n += np.int32(ok)
-        most = max(most, _largest(line))
+            candidate = values[c] if ok else lowest
+            line[c] = candidate if candidate > line[c] else line[c]
         total += row_total
         moment_row += row_total * row[r]
         moment_column += row_moment
         n += row_n
+    most = lowest
+    for c in range(line.size):
+        most = max(most, line[c])
     out[0] = total
     out[1] = most if n else np.nan
     out[2] = moment_row

@@ -152,6 +152,7 @@ class ProjectionReducer(Reducer):
         n = self._places[0].shape[0 if self._record.onto == ROW else 1]
         self._total, self._spread = np.zeros((2, k, len(self._places), n))
         self._n = np.zeros((k, len(self._places), n), dtype=np.int64)
+        self._unused = np.zeros(n, dtype=np.int64)
 
     def add(
         self,
@@ -165,9 +166,10 @@ class ProjectionReducer(Reducer):
                 continue
             top, left = place.row.start, place.column.start
             for j in range(frames.shape[0]):
-                spread = frames[j] if variance is None else variance[j]
-                results = self._total[j, p], self._spread[j, p], self._n[j, p]
-                self._kernel(frames[j], spread, top, left, self._use[p], *results)
+                self._kernel(frames[j], top, left, self._use[p], self._total[j, p], self._n[j, p])
+                if variance is not None:
+                    spread = np.where(np.isfinite(frames[j]), variance[j], np.nan)
+                    self._kernel(spread, top, left, self._use[p], self._spread[j, p], self._unused)
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
         """Finish the group."""

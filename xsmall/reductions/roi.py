@@ -54,7 +54,7 @@ def roi(boxes: Box | Mapping[str, Box], *, mask: Any = None) -> Roi:
     >>> sim = xs.simulate(4, shape=(2, 32, 64), seed=1)
     >>> cal = sim.run["jungfrau"]["raw"].sd.calibrate(sim.constants)
     >>> spots = cal.sd.roi({"a": xs.Box(segment=0, row=(4, 12), column=(8, 24)), "b": xs.Box(segment=1)})
-    >>> spots["sum"].dims, list(spots["roi"].values)
+    >>> spots["sum"].dims, spots["roi"].values.tolist()
     (('event', 'roi'), ['a', 'b'])
     """
     named: object = {ROI: boxes} if isinstance(boxes, Box) else boxes
