@@ -107,6 +107,8 @@ def taking_part(
     -------
     uint8 (segment, code, pixel), 1 = takes part; axes along which nothing changes have length 1.
     """
+    if mode.gain_stages is None and not mode.steps:
+        return np.ones((1, entry.n_codes, 1), np.uint8)
     stages = range(entry.n_stages) if mode.gain_stages is None else mode.gain_stages
     if entry.decoding is Decoding.FIXED:
         return np.ones((1, 1, 1), np.uint8)
@@ -163,7 +165,7 @@ class CommonModeTables:
         self._shape = len(row), len(column)
         self._entry = entry
         self._good = np.ascontiguousarray(good.reshape(len(good), -1), dtype=np.uint8)
-        self._takes_part = taking_part(mode, entry, gain_control) if mode.steps else np.ones((1, 1, 1), np.uint8)
+        self._takes_part = taking_part(mode, entry, gain_control)
         dark = _noise_of(mode, entry, noise, gain_control) if mode.needs_noise else None
         plans = [
             mode.plan(row, column, None if dark is None else dark[s])
@@ -200,12 +202,13 @@ class CommonModeTables:
         plan = self._plans[s if len(self._plans) > 1 else 0]
         if plan.n_units == 0:
             return
-        use = self._use(s, words, step, n)
+        use = self.use(s, words, step, n)
         taken = np.empty((n, plan.n_units), np.float32) if corrections is None else corrections
         pixels = np.empty((n, plan.n_units), np.int32) if counts is None else counts
         k.apply_common_mode(stack, use, plan, taken, pixels)
 
-    def _use(self, s: int, words: npt.NDArray[Any] | None, step: int, n: int) -> npt.NDArray[np.uint8]:
+    def use(self, s: int, words: npt.NDArray[Any] | None, step: int, n: int) -> npt.NDArray[np.uint8]:
+        """Return which pixels of segment ``s`` take part, uint8 (event, row, column); one event stands for all."""
         entry = self._entry
         if words is None or entry.n_codes == 1:
             good: npt.NDArray[np.uint8] = self._good[s].reshape(1, *self._shape)

@@ -16,7 +16,7 @@ from xsmall.detector.common_mode import CommonMode, Exclude, Subtract
 from xsmall.detector.types import detector_type as detector_type_of
 from xsmall.errors import ParameterError
 
-__all__ = ["RECOMMENDED", "CommonModeLike", "common_mode_numbers", "resolve_common_mode"]
+__all__ = ["RECOMMENDED", "CommonModeLike", "common_mode_numbers", "gain_stages_of", "resolve_common_mode"]
 
 CommonModeLike = CommonMode | int | str | tuple[float, ...] | bool | None
 """What the argument ``common_mode=`` takes."""
@@ -239,6 +239,11 @@ def common_mode_numbers(detector_type: str) -> tuple[int, ...]:
     (-1, 0, 7, 30, 71, 72)
     """
     return tuple(sorted({-1, 0, *_NUMBERS.get(_key(detector_type), {})}))
+
+
+def gain_stages_of(detector_type: str) -> tuple[int, ...] | None:
+    """Return the gain stages whose pixels common modes of a detector estimate and correct; None: all."""
+    return _HIGH_STAGES.get(_key(detector_type))
 
 
 def resolve_common_mode(
