@@ -14,8 +14,9 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 
 from xsmall.detector.beam import HC, Beam
-from xsmall.detector.geometry import Geometry, read_text
+from xsmall.detector.geometry import Geometry
 from xsmall.detector.panel import Floats, Panel
+from xsmall.detector.text import read_text
 from xsmall.errors import GeometryError
 from xsmall.vocabulary import DISTANCE
 

@@ -13,7 +13,8 @@ import numpy as np
 from xsmall.detector.panel import Floats, Panel, PixelAxis
 from xsmall.detector.psana_geometry import format_psana, panels_from_psana, parse_psana, psana_from_panels
 from xsmall.detector.segments import WidePixels
-from xsmall.errors import FileFormatError, GeometryError
+from xsmall.detector.text import read_text
+from xsmall.errors import GeometryError
 from xsmall.vocabulary import AREA, AZIMUTH, POLARIZATION, RADIUS, SOLID_ANGLE, TWO_THETA, Q
 
 if TYPE_CHECKING:
@@ -175,6 +176,20 @@ class Geometry:
 
         return from_extra_geom(detector, distance=distance)
 
+    @classmethod
+    def from_dials(cls, source: str | Path) -> "tuple[Geometry, Beam]":
+        """Read a DIALS experiment list: see :func:`xsmall.detector.dials.from_dials`."""
+        from xsmall.detector.dials import from_dials
+
+        return from_dials(source)
+
+    @classmethod
+    def from_poni(cls, source: str | Path) -> "tuple[Geometry, Beam]":
+        """Read a .poni file with a detector of pyFAI: see :func:`xsmall.detector.pyfai.from_poni`."""
+        from xsmall.detector.pyfai import from_poni
+
+        return from_poni(source)
+
     # ---- asking -----------------------------------------------------------------------------------------------
 
     @cached_property
@@ -313,6 +328,12 @@ class Geometry:
 
         return to_extra_geom(self, kind)
 
+    def to_dials(self, beam: "Beam", **options: Any) -> str:
+        """Write a DIALS experiment list: see :func:`xsmall.detector.dials.to_dials`."""
+        from xsmall.detector.dials import to_dials
+
+        return to_dials(self, beam, **options)
+
     # ---- JSON -------------------------------------------------------------------------------------------------
 
     def _panels_rule(self) -> dict[str, Any]:
@@ -369,22 +390,6 @@ def _from_json(rule: str) -> Geometry:
         raise GeometryError(
             "not the JSON of a geometry", found=rule[:80], expected="text of Geometry.to_json"
         ) from None
-
-
-def read_text(source: str | Path) -> tuple[str, str]:
-    """Text and name of a small text file, or of the text itself where ``source`` has a line break."""
-    if isinstance(source, str) and "\n" in source:
-        return source, "text"
-    path = Path(source)
-    try:
-        size = path.stat().st_size
-        if size > 1 << 24:
-            raise FileFormatError(f"{path} is too large for a geometry", found=f"{size} bytes")
-        return path.read_text(encoding="utf-8", errors="replace"), str(path)
-    except (OSError, ValueError) as error:
-        if isinstance(error, FileFormatError):
-            raise
-        raise FileFormatError(f"{str(source)[:200]} cannot be read", found=error, expected="a text file") from None
 
 
 def _check_memory(panels: tuple[Panel, ...], shape: tuple[int, int, int]) -> None:

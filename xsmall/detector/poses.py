@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 
 from xsmall.detector.beam import HC, Beam
-from xsmall.detector.geometry import read_text
 from xsmall.detector.panel import Floats
 from xsmall.detector.psana_geometry import euler_angles
+from xsmall.detector.text import read_text
 from xsmall.errors import FileFormatError, ParameterError
 
 __all__ = ["Poni", "beam_from_poni", "beam_from_smalldata", "poni_of"]
