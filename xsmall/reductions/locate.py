@@ -32,7 +32,7 @@ def locate(obj: xr.DataArray | xr.Dataset | Geometry, x: Coordinates, y: Coordin
         geometry.
     x, y
         In m, lab frame (x to the left when looking along the beam, y up): numbers, arrays, or DataArrays, which are
-        broadcast by their dims.
+        broadcast by their dims (a dim ``row`` of points comes back as ``point_row``).
 
     Returns
     -------
@@ -116,7 +116,7 @@ def at(obj: xr.DataArray, x: Coordinates, y: Coordinates) -> xr.DataArray:
     here = xr.DataArray(labels[0] >= 0, dims=found[SEGMENT].dims)
     where = {d: xr.DataArray(np.where(here, p, 0), dims=here.dims) for d, p in zip(PIXEL_DIMS, positions, strict=True)}
     bare = obj.drop_vars([name for name, c in obj.coords.items() if set(c.dims) & set(PIXEL_DIMS)])
-    values = bare.isel(where)
+    values = bare.isel(where).transpose(*(d for d in bare.dims if d not in PIXEL_DIMS), *here.dims)
     if obj.dtype == np.bool_:
         values = values & here
     elif obj.dtype.kind in "ui" and FLAG_MEANINGS in obj.attrs:
@@ -133,7 +133,8 @@ def _points(x: Coordinates, y: Coordinates) -> tuple[xr.DataArray, xr.DataArray]
     labelled = []
     for values in (x, y):
         if isinstance(values, xr.DataArray):
-            labelled.append(values.drop_vars([name for name in values.coords if name not in values.dims]))
+            bare = values.drop_vars([name for name in values.coords if name not in values.dims])
+            labelled.append(bare.rename({dim: f"{POINT}_{dim}" for dim in PIXEL_DIMS if dim in bare.dims}))
             continue
         array = np.asarray(values)
         dims = (POINT,) if array.ndim == 1 else tuple(f"{POINT}_{i}" for i in range(array.ndim))
