@@ -21,6 +21,10 @@ _PUBLIC: dict[str, str] = {
     "Panel": "xsmall.detector.geometry",
     "Beam": "xsmall.detector.beam",
     "Box": "xsmall.reductions.roi",
+    "CommonMode": "xsmall.detector.common_mode",
+    "Subtract": "xsmall.detector.common_mode",
+    "Exclude": "xsmall.detector.common_mode",
+    "DarkLimits": "xsmall.detector.dark",
     "Reason": "xsmall.vocabulary",
     # masks and regions
     "mask": "xsmall.reductions.mask",
@@ -35,6 +39,12 @@ _PUBLIC: dict[str, str] = {
     "Band": "xsmall.detector.regions",
     # labelled functions, also methods of `.sd`
     "calibrate": "xsmall.reductions.calibrate",
+    "common_mode": "xsmall.reductions.common_mode",
+    "compare_common_modes": "xsmall.reductions.common_mode_comparison",
+    "common_mode_numbers": "xsmall.detector.common_mode_table",
+    "dark": "xsmall.reductions.dark",
+    "plot_dark": "xsmall.plot_calibration",
+    "plot_common_modes": "xsmall.plot_calibration",
     "reduce": "xsmall.reductions.reduce",
     "apply": "xsmall.reductions.reduce",
     "average": "xsmall.cube.cube",

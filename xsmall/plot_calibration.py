@@ -163,7 +163,7 @@ def plot_common_modes(comparison: xr.Dataset, *, ax: Axes | None = None) -> Axes
         ticks.append(f"{mode}\n({share:.0%} of units)" if share < 0.99 else str(mode))
     ax.axhline(float(np.nanmedian(middle[1, 0])), color="0.6", linestyle=":", zorder=0)
     ax.set_xticks(range(len(ticks)), ticks)
-    ax.set(xlabel="common mode", ylabel="noise about the pedestal [ADU]", ylim=(0, None))
+    ax.set(xlabel="common mode", ylabel="noise about the pedestal [ADU]", ylim=(0, 1.1 * float(np.nanmax(middle))))
     return ax
 
 
