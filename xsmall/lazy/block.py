@@ -81,26 +81,29 @@ class Unopened:
         """Read as :meth:`batches`, with the first event of each batch; what holds no ``wanted`` event is not read."""
         lazy = self._lazy()
         bytes_per_event = max(1, lazy[0].nbytes // max(1, lazy[0].shape[0]))
-        for start, stop in group_chunks(lazy[0].chunks[0], max(1, limit // bytes_per_event)):
-            if wanted is not None and not wanted[start:stop].any():
-                continue
+        for start, stop in group_chunks(lazy[0].chunks[0], max(1, limit // bytes_per_event), wanted):
             read = dask.compute(*(a[start:stop] for a in lazy), scheduler="synchronous")
             here = slice(self._start + start, self._start + stop)
             present = None if self._present is None else self._present[here]
             yield start, Batch(read[0], present, read[1] if len(read) > 1 else None)
 
 
-def group_chunks(chunks: tuple[int, ...], most: int) -> Iterator[tuple[int, int]]:
+def group_chunks(
+    chunks: tuple[int, ...], most: int, wanted: npt.NDArray[np.bool_] | None = None
+) -> Iterator[tuple[int, int]]:
     """Join neighbouring chunks to groups of at most ``most`` events; a larger chunk is a group of its own.
 
-    Yields (start, stop) of each group that holds an event.
+    Yields (start, stop) of each group that holds an event; chunks without a ``wanted`` one are in no group.
     """
     start = stop = 0
     for size in chunks:
-        if stop > start and stop + size - start > most:
+        idle = wanted is not None and not wanted[stop : stop + size].any()
+        if stop > start and (idle or stop + size - start > most):
             yield start, stop
             start = stop
         stop += size
+        if idle:
+            start = stop
     if stop > start:
         yield start, stop
 
@@ -127,12 +130,10 @@ def unopened_blocks(
 
 def is_in_memory(array: da.Array) -> bool:
     """Tell whether every chunk is data already (persisted, here or on a cluster) rather than work to do."""
-    graph = array.__dask_graph__()
-    layers = getattr(graph, "layers", {"": graph})
-    if len(layers) != 1:
+    layers = list(array.dask.layers.values())
+    if len(layers) != 1 or not layers[0].is_materialized():  # asking a blockwise layer for its tasks would make them
         return False
-    values = list(next(iter(layers.values())).values())
-    return all(_is_data(v) for v in values)
+    return all(_is_data(task) for task in layers[0].values())
 
 
 def _is_data(value: object) -> bool:
