@@ -28,6 +28,22 @@ def test_values_and_errors_equal_those_of_scipy() -> None:
     assert ours.chi2 == pytest.approx((((model(x, *values) - y) / error) ** 2).sum())
 
 
+@pytest.mark.parametrize("start", [(10.0, -1.0, 0.2, 50.0), (200.0, 0.9, 2.0, -10.0), (40.0, 0.0, 0.4, 0.0)])
+def test_the_fit_ends_at_the_minimum_from_anywhere_near_or_raises(start: tuple[float, ...]) -> None:
+    x = np.linspace(-3, 3, 60)
+
+    def model(p: np.ndarray) -> np.ndarray:
+        return p[0] * np.exp(-0.5 * ((x - p[1]) / p[2]) ** 2) + p[3] + 1e-3 * x**2
+
+    y = model(np.array([80, 0.3, 0.7, 5.0]))
+    try:
+        found = fit(model, dict(zip("amsb", start, strict=True)), y, np.full(60, 0.01))
+    except DataError:
+        return
+    assert found.chi2 < 1e-2
+    assert found.values["m"] == pytest.approx(0.3, abs=1e-4)
+
+
 def test_a_bin_averages_over_the_pixels_it_holds() -> None:
     rng = np.random.default_rng(2)
     q, edges = rng.uniform(0, 2, 500), np.linspace(0.5, 1.5, 21)
