@@ -59,7 +59,7 @@ def tree_of(identity: Identity, wrap: Wrap) -> dict[str, xr.Dataset]:
     nodes: dict[str, xr.Dataset] = {}
     for detector, fields in detectors_of(identity).items():
         if any(f.rank and f.shape is not None for f in fields):
-            nodes[f"/{detector}"] = detector_dataset(identity, detector, wrap)
+            nodes[_node(detector)] = detector_dataset(identity, detector, wrap)
         else:
             events |= _scalars(identity, detector)
     carried = {name: x for name, x in events.items() if x.dims == (v.EVENT,)}
@@ -67,17 +67,22 @@ def tree_of(identity: Identity, wrap: Wrap) -> dict[str, xr.Dataset]:
         nodes[path] = node.assign_coords({name: x for name, x in carried.items() if name not in node.variables})
     events = slow[0] | events
     for detector, versions in configurations(index).items():
-        node = nodes.get(f"/{detector}", xr.Dataset())
+        node = nodes.get(_node(detector), xr.Dataset())
         segments = node[v.SEGMENT].values.tolist() if v.SEGMENT in node else []
         config = configuration_dataset(versions, detector_type(index, detector), segments)
-        nodes[f"/{detector}/{v.CONFIG_NODE}"] = config
+        nodes[f"{_node(detector)}/{v.CONFIG_NODE}"] = config
         bits = config.get(v.GAIN_CONTROL)
         if bits is not None and bits.dims == v.PIXEL_DIMS and bits.shape == tuple(node.sizes.get(d) for d in bits.dims):
-            nodes[f"/{detector}"] = node.assign_coords({v.GAIN_CONTROL: bits.variable})
+            nodes[_node(detector)] = node.assign_coords({v.GAIN_CONTROL: bits.variable})
     root = xr.Dataset(attrs=file_attrs(index))
     attrs = file_attrs(index) | ({v.LEFT_OUT: "; ".join(slow[1])} if slow[1] else {})
     events_node = xr.Dataset(events, coords, attrs).set_xindex(v.TIMESTAMP)
     return {"/": root, f"/{v.EVENTS_NODE}": events_node} | nodes
+
+
+def _node(detector: str) -> str:
+    """Path of a detector's node: its name, which must not be that of the event variables."""
+    return f"/{detector}_" if detector == v.EVENTS_NODE else f"/{detector}"
 
 
 def _scalars(identity: Identity, detector: str) -> dict[str, xr.Variable]:

@@ -15,6 +15,7 @@ CONFIG_SEGMENT = "config_segment"
 CONFIG_STEP = "config_step"
 _PIXEL_CONFIG = "asicPixelConfig"
 _TRBIT = "trbit"
+_ASICS = ((4, 176, 192), (4, 178, 192))
 _EPIX10KA = frozenset({"epix10ka", "epix10kaquad", "epix10ka2m"})
 
 
@@ -59,8 +60,9 @@ def configuration_dataset(versions: Sequence[Configuration], detector_type: str,
         coords[CONFIG_STEP] = np.arange(len(versions))
     if not any(dim in x.dims for x in variables.values()):
         del coords[dim]
-    if detector_type.lower() in _EPIX10KA and {_PIXEL_CONFIG, _TRBIT} <= set(variables) | set(attrs):
-        variables[v.GAIN_CONTROL] = _gain_control(variables)
+    bits = _gain_control(variables) if detector_type.lower() in _EPIX10KA else None
+    if bits is not None:
+        variables[v.GAIN_CONTROL] = bits
     if left_out:
         attrs[v.LEFT_OUT] = "; ".join(left_out)
     return xr.Dataset(variables, coords, attrs)
@@ -97,8 +99,11 @@ def _variable(field: str, grid: Sequence[Sequence[Value | None]], dim: str) -> x
     return xr.Variable((CONFIG_STEP, dim, *inner), data, table.attrs)
 
 
-def _gain_control(variables: dict[str, xr.Variable]) -> xr.Variable:
-    config, trbit = variables[_PIXEL_CONFIG], variables[_TRBIT]
+def _gain_control(variables: dict[str, xr.Variable]) -> xr.Variable | None:
+    """Bits per pixel, where the configuration is that of four ASICs (later firmware brings another)."""
+    config, trbit = variables.get(_PIXEL_CONFIG), variables.get(_TRBIT)
+    if config is None or trbit is None or config.shape[-3:] not in _ASICS or trbit.shape[-1:] != (4,):
+        return None
     if CONFIG_STEP in config.dims or CONFIG_STEP in trbit.dims:
         n = max(x.sizes.get(CONFIG_STEP, 1) for x in (config, trbit))
         config, trbit = (x.set_dims({CONFIG_STEP: n} | dict(x.sizes)) for x in (config, trbit))  # type: ignore[no-untyped-call]

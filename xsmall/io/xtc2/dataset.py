@@ -174,10 +174,13 @@ def _variable_names(fields: Sequence[EventField]) -> dict[Key, str]:
     count: dict[str, int] = {}
     for f in fields:
         count[f.key.field] = count.get(f.key.field, 0) + 1
-    return {
-        f.key: f.key.field if count[f.key.field] == 1 and f.key.field not in _TAKEN else f"{f.key.alg}_{f.key.field}"
-        for f in fields
-    }
+    names: dict[Key, str] = {}
+    for f in fields:
+        name = f.key.field if count[f.key.field] == 1 and f.key.field not in _TAKEN else f"{f.key.alg}_{f.key.field}"
+        while name in names.values() or (name in count and name != f.key.field):
+            name += "_"
+        names[f.key] = name
+    return names
 
 
 def _array(identity: Identity, field: EventField, area: Area | None, name: str) -> tuple[FieldArray, tuple[str, ...]]:

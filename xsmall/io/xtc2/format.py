@@ -27,6 +27,7 @@ _TYPE_BITS: Final = 0xFFF  # the four bits above are a version
 _ID_BITS: Final = 0x0FFFFFFF
 _EXTENT_LIMIT: Final = 1 << 31
 _EPICS_EPOCH: Final = 631_152_000  # 1990-01-01 in seconds since 1970
+_EMPTY_LIMIT: Final = 1 << 20  # an array without bytes can claim any size of its other dims
 _DEPTH_LIMIT: Final = 8  # real files nest one Parent in another; a bound keeps hostile bytes from nesting for ever
 
 
@@ -223,6 +224,14 @@ def _text(raw: bytes) -> str:
     return raw.split(b"\0", 1)[0].decode("utf-8", "replace")
 
 
+def _name(path: str, offset: int, raw: bytes) -> str:
+    """Text that names something; a slash would make a path of it."""
+    name = _text(raw).replace("/", "|")
+    if not name.strip("."):
+        raise broken(path, offset, "a detector or field without a name", repr(name))
+    return name
+
+
 def read_names(source: Source, xtc: Xtc) -> Names:
     """Read the schema table in ``xtc``."""
     size = xtc.end - xtc.payload
@@ -239,8 +248,10 @@ def read_names(source: Source, xtc: Xtc) -> Names:
         if kind >= len(DTYPES) or rank > _SHAPE_WORDS:
             offset = xtc.payload + at
             raise broken(source.path, offset, "unknown data type or rank of a field", f"type {kind}, rank {rank}")
-        fields.append(Field(_text(raw[at + 260 : at + 516]), kind, rank))
+        name = _name(source.path, xtc.payload + at + 260, raw[at + 260 : at + 516])
+        fields.append(Field(name, kind, rank))
     texts = [_text(raw[k : k + 256]) for k in (4, 260, 516, 772)]
+    texts[1] = _name(source.path, xtc.payload + 260, raw[260:516])
     names = Names(xtc.src, texts[0], texts[1], texts[2], texts[3], version, segment, tuple(fields))
     if names.arrays != arrays:
         raise broken(source.path, xtc.start, "a Names table miscounts its arrays", arrays, names.arrays)
@@ -313,6 +324,8 @@ def places(path: str, offset: int, names: Names, block: Block) -> tuple[Place, .
     for field in names.fields:
         shape = next(shapes) if field.rank else ()
         result.append(Place(field, at, shape))
+        if 0 in shape and max(shape) > _EMPTY_LIMIT:
+            raise broken(path, offset, f"impossible shape of {names.detector}.{names.alg}.{field.name}", shape)
         size = field.dtype.itemsize
         for n in shape:  # Python integers: a product of five 32-bit words does not fit 64 bits
             size *= n

@@ -83,12 +83,13 @@ def held_variables(index: Index) -> list[Held]:
 
 def run_infos(index: Index) -> list[RunInfo]:
     """Experiment and run number of every BeginRun."""
-    return [
-        RunInfo(t.datagram.time, str(c.values.get("expt", "")), int(c.values.get("runnum", -1)))  # type: ignore[arg-type]
-        for t in index.of_service(Service.BEGIN_RUN)
-        for c in index.read(t)
-        if c.names.detector == "runinfo"
-    ]
+    result = []
+    for transition in index.of_service(Service.BEGIN_RUN):
+        for content in index.read(transition):
+            expt, run = content.values.get("expt"), content.values.get("runnum")
+            if content.names.detector == "runinfo" and isinstance(expt, str) and isinstance(run, np.integer):
+                result.append(RunInfo(transition.datagram.time, expt, int(run)))
+    return result
 
 
 def process_variables(index: Index) -> dict[str, str]:
