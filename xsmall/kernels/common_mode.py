@@ -149,7 +149,7 @@ def _unbonded(image: Any, row: Any, column: Any) -> Any:
     for p in range(_UNBONDED_PITCH, 185, _UNBONDED_PITCH):
         for c in (p, p + half):
             v = np.float64(image[row + p, column + c])
-            if np.isfinite(v):
+            if abs(v) < np.inf:
                 total += v
                 n += np.int32(1)
     return (total / n if n > 0 else np.nan), n
@@ -223,18 +223,20 @@ def _subtract(image: Any, use: Any, step: Any, values: Any) -> None:
     rows, columns = step[ROWS], step[COLUMNS]
     everything = step[APPLY] == ALL
     per_row = image.shape[1] // columns
-    take = np.empty(image.shape[1], np.float32)
+    take = np.zeros(image.shape[1], np.float32)
     for r in range(image.shape[0]):
         if r % rows == 0:
-            for c in range(image.shape[1]):
-                v = values[r // rows * per_row + c // columns]
-                take[c] = v if v == v else np.float32(0)
+            first = r // rows * per_row
+            for u in range(per_row):
+                v = values[first + u]
+                take[u * columns : (u + 1) * columns] = v if v == v else np.float32(0)
+        pixels, used = image[r], use[r]
         if everything:
-            for c in range(image.shape[1]):
-                image[r, c] -= take[c]
+            for c in range(pixels.size):
+                pixels[c] -= take[c]
         else:
-            for c in range(image.shape[1]):
-                image[r, c] -= take[c] if use[r, c] != 0 else np.float32(0)
+            for c in range(pixels.size):
+                pixels[c] -= take[c] if used[c] != 0 else np.float32(0)
 
 
 @njit
