@@ -38,6 +38,13 @@ _PUBLIC: dict[str, str] = {
     "Rectangle": "xsmall.detector.regions",
     "Band": "xsmall.detector.regions",
     # labelled functions, also methods of `.sd`
+    "assign_geometry": "xsmall.reductions.pixels",
+    "assign_beam": "xsmall.reductions.pixels",
+    "pixel": "xsmall.reductions.pixels",
+    "locate": "xsmall.reductions.locate",
+    "at": "xsmall.reductions.locate",
+    "image": "xsmall.reductions.image",
+    "polar": "xsmall.reductions.polar",
     "reduce": "xsmall.reductions.reduce",
     "apply": "xsmall.reductions.reduce",
     "average": "xsmall.cube.cube",
