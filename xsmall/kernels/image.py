@@ -142,7 +142,7 @@ def spread_area(corners: Any, grid: Any, cell: Any, weight: Any) -> int:
     for p in range(corners.shape[0]):
         cell[p, :] = -1
         x, y = corners[p, :, 0], corners[p, :, 1]
-        if not (np.isfinite(x.sum()) and np.isfinite(y.sum())):
+        if not (abs(x.sum()) < np.inf and abs(y.sum()) < np.inf):
             continue
         x_first, x_last = max(0, int(np.floor(x.min()))), min(n_x - 1, int(np.floor(x.max())))
         y_first, y_last = max(0, int(np.floor(y.min()))), min(n_y - 1, int(np.floor(y.max())))
@@ -186,7 +186,7 @@ def polar_cells(
     for p in range(corners.shape[0]):
         m = 0
         cell[p, :] = -1
-        if not np.isfinite(corners[p].sum()):
+        if not abs(corners[p].sum()) < np.inf:
             continue
         for i in range(split):
             u = (i + 0.5) / split
