@@ -10,6 +10,7 @@ import xarray as xr
 from xsmall.detector.common_mode import CommonMode, Subtract
 from xsmall.detector.constants import constants as make_constants
 from xsmall.errors import CalibrationError, DataError, ParameterError
+from xsmall.reductions.calibrate import calibrate
 from xsmall.reductions.common_mode import common_mode
 from xsmall.vocabulary import FRAME_DIMS, PIXEL_DIMS
 
@@ -114,3 +115,20 @@ def test_what_cannot_be_corrected_is_refused() -> None:
         common_mode(data, 84)
     with pytest.raises(ParameterError, match="raw data"):
         common_mode(data, -1)
+
+
+def test_calibrate_subtracts_the_same(shared: Path) -> None:
+    with np.load(shared / "oracles" / "calib-epix10ka.npz") as file:
+        known = make_constants("epix10ka", file["pedestals"], gain=file["pixel_gain"])
+        raw = xr.DataArray(file["raw"][None], dims=FRAME_DIMS, attrs={"detector_type": "epix10ka"})
+        raw = raw.assign_coords(gain_control=(PIXEL_DIMS, file["cbits"]))
+        mask = file["mask"] == 1
+        gain = np.take_along_axis(file["pixel_gain"], file["grange"][None], 0)[0]
+        for spec, mode in ((83, 1), (85, 3), ((7, 3, 100, 10), 3)):
+            calibrated = calibrate(raw, known, common_mode=spec, mask=mask)
+            looked_at = common_mode(raw, spec, known, mask=mask)["corrected"]
+            np.testing.assert_allclose(
+                calibrated.values[0][mask], (looked_at.values[0] / gain)[mask], rtol=1e-5, atol=1e-5
+            )
+            expected = file[f"calib_alg7_mode{mode}"][mask]
+            np.testing.assert_allclose(calibrated.values[0][mask], expected, rtol=1e-6, atol=2e-3)
