@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -213,6 +213,19 @@ class Table:
     pixel: npt.NDArray[np.int32]
     weight: npt.NDArray[np.float32]
 
+    @cached_property
+    def first(self) -> npt.NDArray[np.int32]:
+        """The first pixel of each cell, -1 where there is none."""
+        first = np.full(self.start.size - 1, -1, dtype=np.int32)
+        filled = self.counts > 0
+        first[filled] = self.pixel[self.start[:-1][filled]]
+        return first
+
+    @cached_property
+    def several(self) -> npt.NDArray[np.int32]:
+        """The cells that take from more than one pixel."""
+        return np.flatnonzero(self.counts > 1).astype(np.int32)
+
     @property
     def counts(self) -> npt.NDArray[np.int32]:
         """How many pixels each cell takes from."""
@@ -361,6 +374,7 @@ def _corners(panel: Panel, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.i
     return corners.reshape(-1, 4, 2)
 
 
+@lru_cache(maxsize=64)
 def _extent(geometry: Geometry, part: Part) -> tuple[float, float, float, float]:
     """Smallest and largest x, smallest and largest y of the centres of a part of the detector, m."""
     boxes = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ __all__ = ["LookupTables", "locate_pixels", "lookup_tables"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int32]
+Counts = npt.NDArray[np.uint32]
 
 CELLS_PER_PANEL = (
     16  # along an axis: a cell is small beside a panel, and the grid of a 16-Mpixel detector has 16k cells
@@ -32,22 +33,17 @@ class LookupTables:
     """The arguments of the kernel ``locate`` that come from the geometry, in its order."""
 
     grid: Floats
-    cells: Ints
-    candidates: Ints
+    cells: Counts
+    candidates: Counts
     panels: Floats
-    memory: Ints
-    axes: Floats
-    axis_range: Ints
+    memory: Counts
     low: Floats
     high: Floats
-    guess: Ints
+    guess: Counts
 
     def arguments(self) -> tuple[npt.NDArray[Any], ...]:
         """Return the tables as the kernel takes them."""
-        return (
-            *(self.grid, self.cells, self.candidates, self.panels, self.memory),
-            *(self.axes, self.axis_range, self.low, self.high, self.guess),
-        )
+        return self.grid, self.cells, self.candidates, self.panels, self.memory, self.low, self.high, self.guess
 
 
 def locate_pixels(geometry: Geometry, x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Ints, Ints, Ints]:
@@ -106,23 +102,51 @@ def lookup_tables(geometry: Geometry) -> LookupTables:
         raise GeometryError(
             "no panel faces the sample along the beam", expected="at least one that is not seen edge-on"
         )
-    kinds: list[PixelAxis] = []
-    panels = np.empty((len(seen), 10))
-    memory = np.empty((len(seen), 5), dtype=np.int32)
+    axes = _Axes()
+    panels = np.empty((len(seen), 14))
+    memory = np.empty((len(seen), 7), dtype=np.uint32)
     boxes = np.empty((len(seen), 4))
     for i, (number, panel) in enumerate(seen):
-        panels[i] = _affine(panel)
+        rows, columns = axes.place(panel.row_axis), axes.place(panel.column_axis)
+        panels[i] = (*_affine(panel), rows.first, rows.length, columns.first, columns.length)
         segment = number if panel.segment is None else panel.segment
-        memory[i] = (segment, panel.row, panel.column, _kind(kinds, panel.row_axis), _kind(kinds, panel.column_axis))
+        memory[i] = (segment, panel.row, panel.column, rows.guess, rows.border, columns.guess, columns.border)
         boxes[i] = _box(panel)
-    grid, cells, candidates = _coarse_grid(boxes)
-    return LookupTables(grid, cells, candidates, panels, memory, *_axis_tables(kinds))
+    borders = np.concatenate(axes.lows), np.concatenate(axes.highs)
+    return LookupTables(*_coarse_grid(boxes), panels, memory, *borders, np.concatenate(axes.guesses))
 
 
-def _kind(kinds: list[PixelAxis], axis: PixelAxis) -> int:
-    if axis not in kinds:
-        kinds.append(axis)
-    return kinds.index(axis)
+class _Place(NamedTuple):
+    """Where an axis stands in the tables: its first border and length in pitches, first guess and first border."""
+
+    first: float
+    length: float
+    guess: int
+    border: int
+
+
+class _Axes:
+    """Borders of the pixels of all kinds of axes, one after the other, and where to start looking among them."""
+
+    def __init__(self) -> None:
+        self.lows: list[Floats] = []
+        self.highs: list[Floats] = []
+        self.guesses: list[Counts] = []
+        self._places: dict[PixelAxis, _Place] = {}
+
+    def place(self, axis: PixelAxis) -> _Place:
+        """Find the place of an axis, which is entered when it is new."""
+        if axis not in self._places:
+            borders = axis.edges()
+            first = float(borders[0, 0])
+            low, high = borders[:, 0] - first, borders[:, 1] - first
+            guess = np.searchsorted(high, np.arange(int(high[-1]) + 1), side="right").astype(np.uint32)
+            counts = (sum(map(len, self.guesses)), sum(map(len, self.lows)))
+            self._places[axis] = _Place(first, float(high[-1]), *counts)
+            self.lows.append(low)
+            self.highs.append(high)
+            self.guesses.append(guess)
+        return self._places[axis]
 
 
 def _seen_area(panel: Panel) -> float:
@@ -149,7 +173,7 @@ def _box(panel: Panel) -> tuple[float, float, float, float]:
     return float(x.min()), float(x.max()), float(y.min()), float(y.max())
 
 
-def _coarse_grid(boxes: Floats) -> tuple[Floats, Ints, Ints]:
+def _coarse_grid(boxes: Floats) -> tuple[Floats, Counts, Counts]:
     """Square cells over all panels and, for each, the panels whose box it touches, in order."""
     x_low, x_high, y_low, y_high = boxes[:, 0].min(), boxes[:, 1].max(), boxes[:, 2].min(), boxes[:, 3].max()
     narrow = min((boxes[:, 1] - boxes[:, 0]).min(), (boxes[:, 3] - boxes[:, 2]).min())
@@ -162,32 +186,7 @@ def _coarse_grid(boxes: Floats) -> tuple[Floats, Ints, Ints]:
         for j in rows:
             for i in columns:
                 touching[j * n_x + i].append(p)
-    cells = np.zeros(n_x * n_y + 1, dtype=np.int32)
+    cells = np.zeros(n_x * n_y + 1, dtype=np.uint32)
     np.cumsum([len(t) for t in touching], out=cells[1:])
-    candidates = np.array([p for t in touching for p in t], dtype=np.int32)
+    candidates = np.array([p for t in touching for p in t], dtype=np.uint32)
     return np.array([x_low, y_low, 1.0 / size, n_x, n_y]), cells, candidates
-
-
-def _axis_tables(kinds: list[PixelAxis]) -> tuple[Floats, Ints, Floats, Floats, Ints]:
-    """Borders of the pixels of every kind of axis, one after the other, and where to start looking among them."""
-    axes, ranges, lows, highs, guesses = [], [], [], [], []
-    n_pixels = n_guesses = 0
-    for axis in kinds:
-        borders = axis.edges()
-        first = borders[0, 0]
-        n_cells = int(np.ceil(borders[-1, 1] - first)) + 1
-        guess = np.searchsorted(borders[:, 1], first + np.arange(n_cells), side="right").astype(np.int32)
-        axes.append((first, 1.0))
-        ranges.append((n_pixels, axis.size, n_guesses, n_cells))
-        lows.append(borders[:, 0])
-        highs.append(borders[:, 1])
-        guesses.append(guess)
-        n_pixels += axis.size
-        n_guesses += n_cells
-    return (
-        np.array(axes),
-        np.array(ranges, dtype=np.int32),
-        np.concatenate(lows),
-        np.concatenate(highs),
-        np.concatenate(guesses),
-    )

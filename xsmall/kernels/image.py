@@ -12,7 +12,35 @@ import numpy as np
 
 from xsmall.kernels.jit import njit
 
-__all__ = ["clip_area", "count_cells", "gather", "gather_flags", "polar_cells", "sort_by_cell", "spread_area"]
+__all__ = ["clip_area", "count_cells", "gather", "gather_flags", "polar_cells", "sort_by_cell", "spread_area", "take"]
+
+
+@njit
+def take(frames: Any, first: Any, several: Any, start: Any, pixel: Any, mean: Any) -> None:
+    """Do what :func:`gather` does where all weights are 1 and few cells take from several pixels.
+
+    Parameters
+    ----------
+    frames, start, pixel, mean
+        As in :func:`gather`.
+    first
+        int32 (cell,): the first pixel of each cell, -1 where there is none.
+    several
+        int32: the cells that take from more than one pixel.
+    """
+    for e in range(frames.shape[0]):
+        for i in range(first.size):
+            j = first[i]
+            mean[e, i] = frames[e, np.uint64(j)] if j >= 0 else np.nan
+        for k in range(several.size):
+            i = several[k]
+            value, norm = 0.0, 0.0
+            for j in range(start[i], start[i + 1]):
+                v = frames[e, np.uint64(pixel[j])]
+                if v == v:
+                    value += v
+                    norm += 1.0
+            mean[e, i] = value / norm if norm > 0.0 else np.nan
 
 
 @njit
@@ -36,7 +64,7 @@ def gather(frames: Any, start: Any, pixel: Any, weight: Any, mean: Any, total: A
             value = 0.0
             norm = 0.0
             for j in range(start[i], start[i + 1]):
-                v = frames[e, pixel[j]]
+                v = frames[e, np.uint64(pixel[j])]
                 if v == v:
                     w = np.float64(weight[j]) if weighted else 1.0
                     value += w * v

@@ -242,14 +242,31 @@ def gather_frames(block: Array, table: Table, dtype: np.dtype[Any]) -> tuple[Arr
     """Mean and weight of each cell, for frames (..., segment, row, column)."""
     from xsmall.kernels.image import gather
 
-    lead, n_pixels = block.shape[:-3], int(np.prod(block.shape[-3:]))
-    stack = np.ascontiguousarray(block.reshape(-1, n_pixels))
+    stack = _flat(block)
     mean = np.empty((len(stack), table.start.size - 1), dtype=dtype)
     total = np.empty(mean.shape, dtype=np.float32)
     for i in range(len(stack)):  # one frame at a time: an integer stack is not held as floats
         one = slice(i, i + 1)
         gather(stack[one].astype(dtype, copy=False), table.start, table.pixel, table.weight, mean[one], total[one])
-    return mean.reshape(*lead, -1), total.reshape(*lead, -1)
+    return mean.reshape(*block.shape[:-3], -1), total.reshape(*block.shape[:-3], -1)
+
+
+def _means(block: Array, table: Table, dtype: np.dtype[Any]) -> Array:
+    """Mean of each cell; hardly more than a copy where few pixels meet."""
+    from xsmall.kernels.image import take
+
+    if table.weight.size:
+        return gather_frames(block, table, dtype)[0]
+    stack = _flat(block)
+    out = np.empty((len(stack), table.first.size), dtype=dtype)
+    for i in range(len(stack)):
+        frame = stack[i : i + 1].astype(dtype, copy=False)
+        take(frame, table.first, table.several, table.start, table.pixel, out[i : i + 1])
+    return out.reshape(*block.shape[:-3], -1)
+
+
+def _flat(block: Array) -> Array:
+    return np.ascontiguousarray(block.reshape(-1, int(np.prod(block.shape[-3:]))))
 
 
 def _assemble(block: Array, geometry: Geometry, part: Part, grid: Grid, area: bool, kind: str) -> Array:
@@ -259,15 +276,14 @@ def _assemble(block: Array, geometry: Geometry, part: Part, grid: Grid, area: bo
     table = image_table(geometry, part, grid, area)
     shape = (*block.shape[:-3], grid.n_y, grid.n_x)
     if kind == "flags":
-        stack = np.ascontiguousarray(block.reshape(-1, part.size)).astype(np.uint32, copy=False)
+        stack = _flat(block).astype(np.uint32, copy=False)
         out = np.empty((len(stack), grid.n_y * grid.n_x), dtype=np.uint32)
         gather_flags(stack, table.start, table.pixel, np.uint32(Reason.MISSING), out)
         return out.reshape(shape)
     if kind == "all":
-        share, _ = gather_frames(block, table, np.dtype(np.float32))
-        return np.asarray(share == 1.0).reshape(shape)
+        return np.asarray(_means(block, table, np.dtype(np.float32)) == 1.0).reshape(shape)
     wide = block.dtype.itemsize > (4 if block.dtype.kind == "f" else 2)
-    return gather_frames(block, table, np.dtype(np.float64 if wide else np.float32))[0].reshape(shape)
+    return _means(block, table, np.dtype(np.float64 if wide else np.float32)).reshape(shape)
 
 
 def _counts(geometry: Geometry, part: Part, grid: Grid, area: bool, *, lazy: bool) -> Any:
