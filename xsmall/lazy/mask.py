@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from xsmall.detector.cache import ArrayCache
 from xsmall.errors import DataError, ParameterError
 from xsmall.lazy.record import Frames
 from xsmall.vocabulary import PIXEL_DIMS
@@ -16,6 +17,8 @@ from xsmall.vocabulary import PIXEL_DIMS
 __all__ = ["StaticMask"]
 
 Labels = tuple[tuple[int, ...] | None, ...]
+CACHE = ArrayCache(budget=1 << 28)
+"""Masks cut down to the frames they are used on, of this process."""
 
 
 class StaticMask:
@@ -81,11 +84,7 @@ class StaticMask:
         """
         wanted = (frames.segment, frames.row, frames.column)
         if any(known is not None and known != want for known, want in zip(self._labels, wanted, strict=True)):
-            places = [
-                _places(known or tuple(range(n)), want, dim)
-                for known, n, want, dim in zip(self._labels, self._values.shape, wanted, PIXEL_DIMS, strict=True)
-            ]
-            return self._values[np.ix_(*places)]
+            return CACHE.get((self, wanted), lambda: self._cut(wanted))
         if self._values.shape != frames.shape:
             raise DataError(
                 "mask of another shape than the frames",
@@ -94,6 +93,13 @@ class StaticMask:
                 fix="cut the mask as the frames were cut, or give it as a DataArray labelled like them",
             )
         return self._values
+
+    def _cut(self, wanted: tuple[tuple[int, ...], ...]) -> npt.NDArray[np.bool_]:
+        places = [
+            _places(known or tuple(range(n)), want, dim)
+            for known, n, want, dim in zip(self._labels, self._values.shape, wanted, PIXEL_DIMS, strict=True)
+        ]
+        return self._values[np.ix_(*places)]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, StaticMask) and self._digest == other._digest
@@ -105,10 +111,15 @@ class StaticMask:
         return "StaticMask", self._digest
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return StaticMask, (self._values, self._labels)
+        return _unpack, (np.packbits(self._values), self._values.shape, self._labels)
 
     def __repr__(self) -> str:
         return f"<mask {self._values.shape}, {int(self._values.sum())} pixels used, sha256 {self._digest[:12]}>"
+
+
+def _unpack(bits: npt.NDArray[np.uint8], shape: tuple[int, ...], labels: Labels) -> StaticMask:
+    values = np.unpackbits(bits, count=int(np.prod(shape))).astype(bool)
+    return StaticMask(values.reshape(shape), labels)
 
 
 def _places(known: tuple[int, ...], wanted: tuple[int, ...], dim: str) -> list[int]:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from xsmall.detector.cache import ArrayCache
 from xsmall.errors import ParameterError
 from xsmall.lazy.mask import StaticMask
 from xsmall.lazy.record import Frames, Output, Record, Reducer
@@ -28,6 +29,9 @@ from xsmall.vocabulary import (
 )
 
 __all__ = ["Droplet", "droplet"]
+
+CACHE = ArrayCache(budget=1 << 26)
+"""Masks as bits, of this process."""
 
 
 def droplet(
@@ -149,17 +153,27 @@ class Droplet(Record):
         return DropletReducer(self, frames)
 
 
+def _mask_words(mask: StaticMask | None, frames: Frames) -> npt.NDArray[np.uint64]:
+    """Bits of the pixels that may be used, (segment, row, word), made once per process."""
+    from xsmall.kernels.droplet import mask_words
+
+    if mask is None:
+        words = CACHE.get(frames.shape[1:], lambda: mask_words(np.ones(frames.shape[1:], dtype=bool)))
+        return np.broadcast_to(words, (frames.shape[0], *words.shape))
+    key = (mask, frames.segment, frames.row, frames.column)
+    return CACHE.get(key, lambda: np.stack([mask_words(use) for use in mask.on(frames)]))
+
+
 class DropletReducer(Reducer):
     """Appends the droplets of each segment to the lists of the events."""
 
     def __init__(self, record: Droplet, frames: Frames) -> None:
-        from xsmall.kernels.droplet import Workspace, find, mask_words
+        from xsmall.kernels.droplet import Workspace, find
 
         self._find = find
         self._frames = frames
         self._most = record.max_droplets
-        use = np.ones(frames.shape, dtype=bool) if record.mask is None else record.mask.on(frames)
-        self._use = [mask_words(u) for u in use]
+        self._use = _mask_words(record.mask, frames)
         real = frames.dtype.type
         self._thresholds = (real(record.threshold), real(record.threshold_low), np.finfo(frames.dtype).max)
         self._work = Workspace(*frames.shape[1:]).arrays
