@@ -90,9 +90,10 @@ class Bins(Binning):
     def edges(self) -> npt.NDArray[np.float64]:
         """Borders of the bins, (n + 1,), float64: the inner ones are the decimal numbers a user would write."""
         grid = np.linspace(self.start, self.stop, self.n + 1)
-        decimals = _DIGITS - max(0, ceil(log10(max(abs(self.start), abs(self.stop)))))
+        scale = max(abs(self.start), abs(self.stop))
+        decimals = _DIGITS - max(0, ceil(log10(scale)))
         width = (self.stop - self.start) / self.n
-        if decimals > 0 and _is_decimal(self.start, decimals) and _is_decimal(width, decimals):
+        if decimals > 0 and _is_decimal(self.start, decimals, scale) and _is_decimal(width, decimals, scale):
             inner = np.round(grid[1:-1], decimals)
             if np.abs(inner - grid[1:-1]).max(initial=0.0) < 1e-6 * width:
                 grid[1:-1] = inner
@@ -311,8 +312,8 @@ def _labels_like(labels: tuple[Any, ...], data: npt.NDArray[Any], name: str) -> 
     )
 
 
-def _is_decimal(value: float, decimals: int) -> bool:
-    return bool(abs(value - round(value, decimals)) <= 4 * np.spacing(abs(value)))
+def _is_decimal(value: float, decimals: int, scale: float) -> bool:
+    return bool(abs(value - round(value, decimals)) <= 4 * np.spacing(scale))
 
 
 def _nothing_to_find(name: str, fix: str) -> DataError:

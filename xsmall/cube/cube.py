@@ -233,7 +233,7 @@ def _reason_to_leave_out(name: str, array: xr.Variable) -> str | None:
 def _statistics(name: str, array: xr.Variable, small: xr.Dataset, bound: Bound) -> dict[str, xr.Variable]:
     base = name.removesuffix(VARIANCE_SUFFIX)
     if base != name and base in small.variables:
-        return _of_variance(name, array, bound)
+        return _of_variance(name, array, small.variables[base], bound)
     return _of_values(name, array, bound)
 
 
@@ -245,13 +245,18 @@ def _of_values(name: str, array: xr.Variable, bound: Bound) -> dict[str, xr.Vari
     return _labelled(name, found, bound[0], ordered)
 
 
-def _of_variance(name: str, array: xr.Variable, bound: Bound) -> dict[str, xr.Variable]:
-    """Propagated variance of a mean: the mean of the variances over their number."""
-    ordered = array.transpose(EVENT, ...)
-    found = statistics_of_values(_data(ordered), bound[2], bound[1], f"cube-{name}")
-    n = found[COUNT]
-    dims = (*bound[0], *ordered.dims[1:])
-    return {name: xr.Variable(dims, found[MEAN] / np.maximum(n, 1), ordered.attrs)}
+def _of_variance(name: str, array: xr.Variable, values: xr.Variable, bound: Bound) -> dict[str, xr.Variable]:
+    """Propagated variance of a mean: the mean of the variances over their number.
+
+    Those of values that are NaN do not count; a value without a variance makes that of the mean unknown.
+    """
+    valid = xr.DataArray(values).notnull()
+    variance = xr.DataArray(array)
+    known = variance.where(valid).where(variance.notnull() | ~valid, np.inf).transpose(EVENT, ...).variable
+    found = statistics_of_values(_data(known), bound[2], bound[1], f"cube-{name}")
+    mean = xr.Variable((*bound[0], *known.dims[1:]), found[MEAN] / np.maximum(found[COUNT], 1), array.attrs)
+    out = xr.DataArray(mean).where(np.isfinite)
+    return {name: out.assign_attrs(array.attrs).variable}
 
 
 def _labelled(
@@ -369,12 +374,19 @@ def _check_names(variables: Mapping[str, xr.Variable], result: xr.Dataset) -> No
 
 
 def _attrs(
-    small: xr.Dataset, bins: Mapping[str, Any], images: Mapping[str, Any] | None, index: Any, data: Mapping[str, Any]
+    small: xr.Dataset,
+    bins: Mapping[str, Any],
+    images: Mapping[str, xr.DataArray] | None,
+    index: Any,
+    data: Mapping[str, Any],
 ) -> dict[str, Any]:
     left = [str(n) for n, v in small.variables.items() if EVENT in v.dims and n != TIMESTAMP
             and n not in bins and n not in data]  # fmt: skip
     history = {"small": small.attrs[PARAMETERS]} if PARAMETERS in small.attrs else {}
-    said = {"bins": {name: repr(as_binning(given, name)) for name, given in bins.items()}, "images": [*(images or {})]}
+    said = {
+        "bins": {name: repr(as_binning(given, name)) for name, given in bins.items()},
+        "images": {name: image.attrs.get(PARAMETERS, {}) for name, image in (images or {}).items()},
+    }
     return {
         **small.attrs,
         PARAMETERS: json.dumps({**history, "cube": said}),

@@ -1,0 +1,202 @@
+"""Bins: which event is in which, and what is said of the others."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xsmall.cube.binning import Binning
+from xsmall.cube.bins import as_binning, bins, categories, edges, quantiles, steps
+from xsmall.errors import DataError, ParameterError
+
+numbers = st.floats(-10, 10, allow_subnormal=False)
+
+
+@settings(max_examples=100, deadline=None)
+@given(values=st.lists(numbers, max_size=30), borders=st.lists(numbers, min_size=2, max_size=8, unique=True))
+def test_an_event_is_in_the_bin_whose_left_border_it_reaches(values: list[float], borders: list[float]) -> None:
+    borders = sorted(borders)
+    try:
+        found = edges(borders).assign(values)
+    except ParameterError:
+        assert all(not borders[0] <= v < borders[-1] for v in values)
+        return
+    for v, i in zip(values, found.index, strict=True):
+        assert (i == -1 and not borders[0] <= v < borders[-1]) or borders[i] <= v < borders[i + 1]
+    assert found.n_outside == np.sum(found.index < 0)
+
+
+@pytest.mark.parametrize(("start", "stop", "width"), [(-2, 5, 0.1), (0, 1, 0.01), (-0.3, 0.3, 0.1), (9.4, 9.6, 0.005)])
+def test_an_event_on_a_border_as_one_writes_it_is_in_the_bin_to_the_right(
+    start: float, stop: float, width: float
+) -> None:
+    n = round((stop - start) / width)
+    written = np.array([float(f"{start + i * width:.6f}") for i in range(n)])
+    assert bins(start, stop, width=width).assign(written).index.tolist() == list(range(n))
+    narrow = written.astype(np.float32)
+    assert bins(start, stop, width=width).assign(narrow).index.tolist() == list(range(n))
+
+
+def test_width_and_number_say_the_same_and_bounds_touch() -> None:
+    one, two = bins(-2, 5, width=0.1), bins(-2, 5, n=70)
+    assert one == two
+    found = one.assign([0.0])
+    assert found.bounds is not None
+    np.testing.assert_array_equal(found.bounds[1:, 0], found.bounds[:-1, 1])
+    np.testing.assert_allclose(found.labels, found.bounds.mean(axis=1))
+
+
+def test_whoever_is_in_no_bin_is_counted_by_reason() -> None:
+    found = bins(0, 1, n=2).assign([-1.0, 0.0, 0.5, 1.0, 7.0, np.nan, np.inf, -np.inf])
+    assert found.index.tolist() == [-1, 0, 1, -1, -1, -1, -1, -1]
+    assert found.report() == {"n_below": 2, "n_above": 3, "n_between": 0, "n_missing": 1}
+
+
+def test_the_oracle_of_regular_bins_is_xarray() -> None:
+    rng = np.random.default_rng(1)
+    x = xr.DataArray(rng.normal(0, 3, 500), dims="event", name="x")
+    borders = np.linspace(-2, 5, 15)
+    theirs = x.groupby_bins(x, borders, right=False, labels=np.arange(14.0)).count()
+    found = bins(-2, 5, n=14).assign(x.values)
+    np.testing.assert_array_equal(np.bincount(found.index[found.index >= 0], minlength=14), theirs.values)
+
+
+def test_steps_are_found_in_spite_of_jitter_and_order() -> None:
+    rng = np.random.default_rng(2)
+    nominal = rng.permutation(np.repeat([1.0, 1.5, 4.0], 50))
+    found = steps(tolerance=0.02).assign(nominal + rng.uniform(-0.01, 0.01, 150))
+    np.testing.assert_array_equal(found.index, np.searchsorted([1.0, 1.5, 4.0], nominal))
+    np.testing.assert_allclose(found.labels, [1.0, 1.5, 4.0], atol=0.01)
+    assert found.n_outside == 0
+
+
+def test_exact_steps_keep_their_exact_values() -> None:
+    found = steps(tolerance=0).assign([0.1, 0.2, 0.1, np.nan])
+    assert found.labels.tolist() == [0.1, 0.2]
+    assert found.index.tolist() == [0, 1, 0, -1]
+    assert found.n_missing == 1
+
+
+def test_steps_at_given_places_keep_their_order_and_count_what_is_between() -> None:
+    found = steps(tolerance=0.1, at=[2.0, 1.0]).assign([1.05, 1.95, 1.5, 0.0, 3.0])
+    assert found.index.tolist() == [1, 0, -1, -1, -1]
+    assert found.report() == {"n_below": 1, "n_above": 1, "n_between": 1, "n_missing": 0}
+
+
+def test_a_fly_scan_has_no_steps() -> None:
+    with pytest.raises(ParameterError, match="does not stand in steps"):
+        steps(tolerance=0.1).assign(np.linspace(0, 10, 1000), "delay")
+
+
+@settings(max_examples=30, deadline=None)
+@given(n=st.integers(1, 6), seed=st.integers(0, 99))
+def test_quantiles_hold_equal_numbers_and_lose_nobody(n: int, seed: int) -> None:
+    found = quantiles(n).assign(np.random.default_rng(seed).normal(size=60))
+    counts = np.bincount(found.index, minlength=n)
+    assert counts.sum() == 60
+    assert counts.max() - counts.min() <= 1
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        (np.array([True, True]), [False, True]),
+        (np.array([3, 1, 3], np.int16), [1, 3]),
+        (np.array(["off", "on", "off"]), ["off", "on"]),
+        (np.array([1.0, np.nan, 0.0]), [0.0, 1.0]),
+    ],
+)
+def test_categories_are_the_values_that_are_there_and_keep_their_dtype(
+    values: npt.NDArray[np.generic], labels: list[object]
+) -> None:
+    found = categories().assign(values)
+    assert found.labels.tolist() == labels
+    assert found.labels.dtype.kind == values.dtype.kind
+    there = found.index >= 0
+    np.testing.assert_array_equal(found.labels[found.index[there]], values[there])
+    assert found.n_missing == np.sum(~there)
+
+
+def test_listed_categories_keep_their_order_and_count_the_others() -> None:
+    found = categories(["on", "off"]).assign(np.array(["off", "on", "dropped"]))
+    assert found.index.tolist() == [1, 0, -1]
+    assert found.n_between == 1
+
+
+def test_times_can_be_binned_by_edges() -> None:
+    t = np.datetime64("2026-01-01", "ns") + np.arange(4) * np.timedelta64(1, "s")
+    assert edges(t[[0, 2, 3]]).assign(t).index.tolist() == [0, 0, 1, -1]
+
+
+def test_no_values_at_all_make_empty_bins_where_bins_are_given() -> None:
+    for binning in (bins(0, 1, n=2), edges([0, 1]), steps(tolerance=0.1, at=[1.0])):
+        for values in ([], [np.nan, np.nan]):
+            found = binning.assign(np.asarray(values, float))
+            assert (found.index == -1).all()
+            assert len(found.labels) >= 1
+    assert categories([1, 2]).assign(np.zeros(0, int)).labels.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: bins(5, -2, n=7),
+        lambda: bins(0, 0, n=1),
+        lambda: bins(0, 1),
+        lambda: bins(0, 1, n=2, width=0.5),
+        lambda: bins(0, 1, width=0),
+        lambda: bins(0, 1, width=-0.1),
+        lambda: bins(0, 1, width=0.3),
+        lambda: bins(0, 1, n=0),
+        lambda: bins(0, 1, n=2.5),  # type: ignore[arg-type]
+        lambda: bins(0, 1, n=True),
+        lambda: bins(0, float("nan"), n=2),
+        lambda: bins(0, 1, width=1e-9),
+        lambda: edges([1]),
+        lambda: edges([0, 1, 1, 2]),
+        lambda: edges([0, 2, 1]),
+        lambda: edges([0, np.inf]),
+        lambda: edges(["a", "b"]),
+        lambda: steps(tolerance=-1),
+        lambda: steps(tolerance=0.5, at=[0, 1]),
+        lambda: steps(tolerance=0.5, at=[]),
+        lambda: quantiles(0),
+        lambda: categories([]),
+        lambda: categories([1, 1]),
+        lambda: categories("on"),
+        lambda: as_binning(5, "delay"),
+        lambda: as_binning(None, "delay"),
+        lambda: as_binning("delay", "delay"),
+    ],
+)
+def test_bins_that_cannot_be_meant_are_refused(make: object) -> None:
+    with pytest.raises(ParameterError):
+        make()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("binning", [bins(100, 200, n=2), edges([100, 200]), steps(tolerance=1, at=[100])])
+def test_bins_that_cover_no_event_are_refused(binning: Binning) -> None:
+    with pytest.raises(ParameterError, match=r"cover no event[\s\S]*0\.5"):
+        binning.assign([0.5, 1.5], "delay")
+
+
+def test_values_that_cannot_be_binned_are_refused() -> None:
+    with pytest.raises(DataError, match="categories"):
+        bins(0, 1, n=2).assign(np.array([True, False]), "laser_on")
+    with pytest.raises(DataError, match="no categories"):
+        categories().assign(np.array([0.5, 1.0]), "delay")
+    with pytest.raises(ParameterError, match="not of the kind"):
+        categories(["on"]).assign(np.array([True]), "laser_on")
+    with pytest.raises(ParameterError, match="not of the kind"):
+        categories([0.5]).assign(np.array([1, 2]), "step")
+    with pytest.raises(ParameterError, match="too few different values"):
+        quantiles(4).assign([1.0, 1.0, 1.0, 2.0], "i0")
+    with pytest.raises(DataError, match="no finite value"):
+        quantiles(4).assign([np.nan], "i0")
+
+
+def test_a_bare_array_means_edges() -> None:
+    assert as_binning([0, 1, 2], "delay") == edges([0, 1, 2])
+    assert as_binning(np.arange(3), "delay") == edges([0, 1, 2])

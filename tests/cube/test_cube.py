@@ -1,0 +1,396 @@
+"""Cubes against xarray and flox, and against themselves under any chunking."""
+
+import itertools
+import json
+from collections.abc import Callable
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xsmall.cube import moments, plan
+from xsmall.cube.bins import bins, categories, edges, quantiles, steps
+from xsmall.cube.cube import average, cube
+from xsmall.errors import DataError, ParameterError, PlanError
+from xsmall.lazy.transform import Transform, transform_frames
+
+N = 1100
+BINS = {"delay": bins(-2, 4, n=6), "laser_on": categories()}
+TIMES = np.datetime64("2026-01-01", "ns") + np.arange(N) * np.timedelta64(8333333, "ns")
+
+
+def small() -> xr.Dataset:
+    rng = np.random.default_rng(1)
+    spectrum = rng.normal(10, 1, (N, 5)).astype(np.float32)
+    spectrum[rng.random((N, 5)) < 0.1] = np.nan
+    return xr.Dataset(
+        {
+            "delay": ("event", rng.normal(0, 2, N), {"units": "ps"}),
+            "laser_on": ("event", rng.random(N) < 0.6),
+            "i0": ("event", rng.normal(1, 0.1, N), {"units": "1"}),
+            "hits": ("event", rng.integers(0, 9, N)),
+            "spectrum": (("event", "q"), spectrum, {"units": "keV"}),
+            "spectrum_variance": (("event", "q"), np.full((N, 5), 4.0)),
+            "name": ("event", np.array(["a"] * N)),
+            "row": (("event", "droplet"), np.zeros((N, 2))),
+            "gain": ("q", np.arange(5.0)),
+        },
+        coords={"timestamp": ("event", TIMES), "q": np.arange(5.0), "pulse_id": ("event", np.arange(N))},
+    ).set_xindex("timestamp")
+
+
+def images(dtype: str = "u2", holes: bool = False) -> xr.DataArray:
+    rng = np.random.default_rng(2)
+    data = rng.integers(0, 1000, (N, 2, 6, 8)).astype(dtype)
+    if holes:
+        data[rng.random(data.shape) < 0.1] = np.nan
+    return xr.DataArray(
+        data,
+        dims=("event", "segment", "row", "column"),
+        coords={"timestamp": ("event", TIMES), "segment": [3, 5], "i0": ("event", np.ones(N))},
+        attrs={"units": "ADU"},
+    ).set_xindex("timestamp")
+
+
+def grouped(data: xr.DataArray, by: xr.Dataset, how: str) -> npt.NDArray[np.float64]:
+    """What xarray's own groupby says, through flox: bins closed on the left."""
+    pytest.importorskip("flox.xarray")
+    from flox.xarray import xarray_reduce
+
+    reduced = xarray_reduce(
+        data.drop_vars("timestamp").astype(float),
+        by["delay"].drop_vars("timestamp"),
+        by["laser_on"].drop_vars("timestamp"),
+        func=how,
+        expected_groups=(np.linspace(-2, 4, 7), np.array([False, True])),
+        isbin=(True, False),
+        fill_value=np.nan,
+    )
+    values = np.asarray(reduced.transpose("delay_bins", "laser_on", ...).values)
+    if how != "nanstd":
+        return values
+    n = grouped(data, by, "count")
+    return values * np.sqrt(n / np.where(n > 1, n - 1, np.nan))  # flox divides by n
+
+
+@pytest.fixture(autouse=True)
+def _closed_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No event of these tests lies on an edge, so that flox's right-closed default is as good as ours."""
+    assert not np.isin(small()["delay"].values, np.linspace(-2, 4, 7)).any()
+
+
+@pytest.mark.parametrize("name", ["i0", "hits", "spectrum"])
+def test_means_and_spreads_are_those_of_flox(name: str) -> None:
+    data = small()
+    ours = cube(data, BINS)
+    np.testing.assert_allclose(ours[name].values, grouped(data[name], data, "nanmean"), rtol=1e-12)
+    np.testing.assert_allclose(ours[f"{name}_std"].values, grouped(data[name], data, "nanstd"), rtol=1e-9)
+    n = grouped(data[name], data, "count")
+    np.testing.assert_allclose(ours[f"{name}_stderr"].values, ours[f"{name}_std"].values / np.sqrt(n), rtol=1e-14)
+    if name == "spectrum":
+        np.testing.assert_array_equal(ours["spectrum_count"].values, n)
+
+
+@pytest.mark.parametrize(("dtype", "holes"), [("u2", False), ("f4", True), ("f8", True)])
+def test_images_are_those_of_flox(dtype: str, holes: bool) -> None:
+    data, frames = small(), images(dtype, holes)
+    ours = cube(data, BINS, images={"camera": frames.chunk(event=100)}).compute()
+    np.testing.assert_allclose(ours["camera"].values, grouped(frames, data, "nanmean"), rtol=1e-12)
+    np.testing.assert_allclose(ours["camera_std"].values, grouped(frames, data, "nanstd"), rtol=1e-9)
+    if holes:
+        np.testing.assert_array_equal(ours["camera_count"].values, grouped(frames, data, "count"))
+    else:
+        assert "camera_count" not in ours
+    assert ours["camera"].dims == ("delay", "laser_on", "segment", "row", "column")
+    assert ours["segment"].values.tolist() == [3, 5]
+    assert ours["camera"].attrs["units"] == "ADU"
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    event=st.integers(1, N),
+    segment=st.integers(1, 2),
+    row=st.integers(1, 6),
+    memory=st.sampled_from([None, 300e6, 3e9]),
+    scheduler=st.sampled_from(["threads", "synchronous"]),
+)
+def test_the_result_does_not_depend_on_chunks_tiles_or_scheduler_bit_for_bit(
+    event: int, segment: int, row: int, memory: int | None, scheduler: str
+) -> None:
+    data, frames = small(), images("f4", holes=True)
+    whole = cube(data, BINS, images={"camera": frames})
+    lazy = cube(
+        data.chunk(event=event), BINS, images={"camera": frames.chunk(event=event, segment=segment, row=row)},
+        memory=memory,
+    )  # fmt: skip
+    with dask.config.set(scheduler=scheduler):
+        xr.testing.assert_identical(lazy.compute(), whole)
+
+
+def test_row_tiles_give_the_same_as_whole_segments_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, frames = small(), images("f4", holes=True).chunk(event=256)
+    whole = cube(data, BINS, images={"camera": frames}).compute()
+    tiles = [moments.Tile((s, s + 1), (r, r + 2)) for s in (0, 1) for r in (0, 2, 4)]
+    monkeypatch.setattr("xsmall.cube.tasks.tiles", lambda job, memory: tiles)
+    xr.testing.assert_identical(cube(data, BINS, images={"camera": frames}).compute(), whole)
+    xr.testing.assert_identical(cube(data, BINS, images={"camera": frames.compute()}), whole)
+
+
+def test_persisted_images_give_the_same() -> None:
+    data, frames = small(), images("f4").chunk(event=256)
+    xr.testing.assert_identical(
+        cube(data, BINS, images={"camera": frames.persist()}).compute(),
+        cube(data, BINS, images={"camera": frames}).compute(),
+    )
+
+
+class Halve(Transform):
+    """A calibration that needs whole segments and knows which it is at."""
+
+    dtype = np.dtype(np.float32)
+
+    def apply(self, s: int, raw: Any, present: Any, out: Any, variance: Any = None) -> None:
+        assert raw.shape[1:] == (6, 8)
+        out[...] = raw * np.float32(0.5) + np.float32(s)
+        out[~present] = np.nan
+
+    def __dask_tokenize__(self) -> str:
+        return "halve"
+
+
+@pytest.mark.parametrize("memory", [None, 300e6])
+def test_calibration_joins_the_pass_and_missing_segments_do_not_count(memory: int | None) -> None:
+    data, frames = small(), images("u2").chunk(event=64)
+    present = np.random.default_rng(3).random((N, 2)) < 0.9
+    calibrated = frames.copy(
+        data=transform_frames(frames.data, present, Halve(), dtype=np.dtype(np.float32), label="test")
+    )
+    ours = cube(data, BINS, images={"camera": calibrated}, memory=memory).compute()
+    plain = cube(data, BINS, images={"camera": calibrated.compute()})
+    xr.testing.assert_identical(ours, plain)
+    expected = grouped((images("f4") * 0.5 + xr.DataArray([0, 1], dims="segment")).where(
+        xr.DataArray(present, dims=("event", "segment"))), data, "nanmean")  # fmt: skip
+    np.testing.assert_allclose(ours["camera"].values, expected, rtol=1e-6)
+
+
+def test_presence_of_segments_is_respected_without_a_calibration() -> None:
+    data, frames = small(), images("u2")
+    present = np.random.default_rng(4).random((N, 2)) < 0.8
+    marked = frames.assign_coords(present=(("event", "segment"), present))
+    ours = cube(data, BINS, images={"camera": marked})
+    masked = frames.astype(float).where(xr.DataArray(present, dims=("event", "segment")))
+    np.testing.assert_allclose(ours["camera"].values, grouped(masked, data, "nanmean"), rtol=1e-12)
+    np.testing.assert_array_equal(ours["camera_count"].values, grouped(masked, data, "count"))
+
+
+def counted(frames: xr.DataArray, chunk: int) -> tuple[xr.DataArray, list[int]]:
+    """Frames that count how often each chunk is read."""
+    reads: list[int] = []
+
+    def read(block: npt.NDArray[Any], block_info: Any = None) -> npt.NDArray[Any]:
+        reads.append(block_info[0]["chunk-location"][0])
+        return block
+
+    source = da.from_array(frames.values, chunks=(chunk, -1, -1, -1))
+    return frames.copy(data=source.map_blocks(read, dtype=frames.dtype, meta=np.empty((0,) * 4, frames.dtype))), reads
+
+
+def test_each_chunk_is_read_once_and_those_without_a_wanted_event_never() -> None:
+    frames, reads = counted(images(), 128)
+    data = small()
+    lazy = cube(data, {"laser_on": categories()}, images={"camera": frames})
+    assert reads == []
+    lazy.compute()
+    assert sorted(reads) == list(range(9))
+    reads.clear()
+    data["delay"][300:] = 99.0  # only the first three chunks hold events of these bins
+    cube(data, BINS, images={"camera": frames}).compute()
+    assert sorted(reads) == [0, 1, 2]
+
+
+def test_nothing_computes_but_the_variables_of_the_bins(computing_is_forbidden: Callable[[], Any]) -> None:
+    data = small()
+    lazy = data.chunk(event=100)
+    lazy["delay"], lazy["laser_on"] = data["delay"], data["laser_on"]
+    with computing_is_forbidden():
+        made = cube(lazy, BINS, images={"camera": images().chunk(event=100)})
+        average(images("f4").chunk(event=100))
+    assert all(made[v].chunks is not None for v in ("i0", "spectrum", "camera", "camera_std"))
+
+
+def test_images_join_by_timestamp_and_never_by_position() -> None:
+    data, frames = small(), images("f4")
+    shuffled = frames.isel(event=np.random.default_rng(5).permutation(N)[: N - 100])
+    ours = cube(data, BINS, images={"camera": shuffled})
+    wanted = data.isel(event=np.sort([int(np.flatnonzero(t == TIMES)[0]) for t in shuffled.timestamp.values]))
+    expected = cube(wanted, BINS, images={"camera": frames.sel(timestamp=wanted.timestamp.values)})
+    np.testing.assert_allclose(ours["camera"].values, expected["camera"].values, rtol=1e-12)
+    np.testing.assert_array_equal(ours["camera_count"].values, expected["camera_count"].values)
+    assert ours["camera"].attrs["n_without_image"] == int(ours["count"].sum() - expected["count"].sum())
+    some = cube(data.isel(event=slice(50, None)), BINS, images={"camera": frames})
+    assert some["camera"].attrs["n_without_small_data"] == 50
+
+
+def test_what_was_left_out_is_counted_and_named() -> None:
+    data = small()
+    data["delay"][:3] = np.nan
+    ours = cube(data, BINS)
+    assert ours["delay"].attrs["n_missing"] == 3
+    assert ours.attrs["n_events"] == N
+    assert ours.attrs["n_outside"] == N - int(ours["count"].sum())
+    assert ours.attrs["n_outside"] == sum(ours["delay"].attrs[k] for k in ("n_below", "n_above", "n_missing"))
+    assert set(ours.attrs["left_out"].split(", ")) == {"name", "row", "pulse_id"}
+    assert json.loads(ours.attrs["parameters"])["cube"]["bins"]["delay"].startswith("Bins(start=-2.0")
+
+
+def test_bins_have_centres_and_bounds_and_a_mean_of_their_own() -> None:
+    data = small()
+    ours = cube(data, BINS)
+    np.testing.assert_allclose(ours["delay"], [-1.5, -0.5, 0.5, 1.5, 2.5, 3.5])
+    assert ours["delay"].attrs["bounds"] == "delay_bounds"
+    assert ours["delay"].attrs["units"] == "ps"
+    assert ours["delay_bounds"].values[0].tolist() == [-2.0, -1.0]
+    assert ours["laser_on"].dtype == bool
+    np.testing.assert_allclose(ours["delay_mean"].values, grouped(data["delay"], data, "nanmean"), rtol=1e-12)
+    assert ours["gain"].dims == ("q",)
+
+
+def test_the_variance_of_a_mean_is_propagated() -> None:
+    ours = cube(small(), BINS)
+    np.testing.assert_allclose(ours["spectrum_variance"].values, 4.0 / ours["spectrum_count"].values, rtol=1e-14)
+    assert "spectrum_variance_std" not in ours
+
+
+def test_a_value_without_a_variance_makes_that_of_the_mean_unknown() -> None:
+    data = xr.Dataset({"x": ("event", [0.5, 0.5, 1.5]), "y": ("event", [1.0, 2.0, 3.0])})
+    data["y_variance"] = ("event", [4.0, np.nan, 4.0])
+    np.testing.assert_array_equal(cube(data, {"x": edges([0, 1, 2])})["y_variance"].values, [np.nan, 4.0])
+
+
+def test_any_number_of_bin_dims_and_kinds_go_together() -> None:
+    data = small().assign(step=("event", np.repeat(np.arange(11), 100)))
+    ours = cube(data, {"step": categories(), "delay": [-2, 0, 4], "i0": quantiles(3), "laser_on": categories([True])})
+    assert ours["count"].dims == ("step", "delay", "i0", "laser_on")
+    assert ours["count"].shape == (11, 2, 3, 1)
+    inside = (data["delay"] >= -2) & (data["delay"] < 4) & data["laser_on"]
+    assert int(ours["count"].sum()) == int(inside.sum())
+
+
+def test_empty_bins_are_nan_with_count_zero_and_one_event_has_no_spread() -> None:
+    data = xr.Dataset({"x": ("event", [0.5]), "y": ("event", [3.0])})
+    ours = cube(data, {"x": edges([0, 1, 2])})
+    assert ours["count"].values.tolist() == [1, 0]
+    np.testing.assert_array_equal(ours["y"].values, [3.0, np.nan])
+    np.testing.assert_array_equal(ours["y_std"].values, [np.nan, np.nan])
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_no_events_make_an_empty_cube(lazy: bool) -> None:
+    data, frames = small().isel(event=slice(0, 0)), images("f4").isel(event=slice(0, 0))
+    if lazy:
+        data, frames = data.chunk(), frames.chunk()
+    ours = cube(data, BINS, images={"camera": frames}).compute()
+    assert int(ours["count"].sum()) == 0
+    assert np.isnan(ours["camera"].values).all()
+    assert (ours["camera_count"].values == 0).all()
+
+
+def test_all_nan_makes_nan_with_count_zero() -> None:
+    data, frames = small(), images("f4") * np.nan
+    ours = cube(data, BINS, images={"camera": frames})
+    assert np.isnan(ours["camera"].values).all()
+    assert (ours["camera_count"].values == 0).all()
+    assert int(ours["count"].sum()) > 0
+
+
+def test_an_average_is_a_cube_of_one_bin() -> None:
+    frames = images("f4", holes=True)
+    ours = average(frames.chunk(event=200).rename("camera")).compute()
+    np.testing.assert_allclose(ours["camera"].values, frames.astype(float).mean("event").values, rtol=1e-12)
+    np.testing.assert_allclose(ours["camera_std"].values, frames.astype(float).std("event", ddof=1).values, rtol=1e-9)
+    np.testing.assert_array_equal(ours["camera_count"].values, frames.count("event").values)
+    assert int(ours["count"]) == N
+    xr.testing.assert_identical(average(frames.rename("camera")), ours)
+
+
+def test_lanes_and_batches_are_fixed_by_the_data_alone() -> None:
+    assert moments.lanes(0, 5) == [(0, 0)]
+    for n, n_bins in ((1, 1), (2048, 50), (1_000_000, 100), (70_000, 5000)):
+        borders = moments.lanes(n, n_bins)
+        assert borders[0][0] == 0
+        assert borders[-1][1] == n
+        assert all(a % moments.BATCH == 0 for a, _ in borders)
+        assert all(b == c for (_, b), (c, _) in itertools.pairwise(borders))
+        assert len(borders) <= moments.MOST_LANES
+    assert moments.batch_events(512, 1024, 4) == 128
+    assert moments.batch_events(352, 384, 4) == 256
+    assert moments.batch_events(100_000, 100_000, 8) == 16
+
+
+def job(n_bins: int, shape: tuple[int, int, int] = (8, 512, 1024), together: int = 8) -> plan.Job:
+    return plan.Job(100_000, n_bins, shape, raw_bytes=2, float_bytes=4, segments_read=together)
+
+
+def test_tiles_are_what_is_read_together_then_segments_then_rows() -> None:
+    with dask.config.set(num_workers=4):
+        assert len(plan.tiles(job(10), memory=10**12)) == 1
+        assert len(plan.tiles(job(10, together=1), memory=10**12)) == 8
+        by_segment = plan.tiles(job(50), memory=20 * 10**9)
+        assert {t.rows for t in by_segment} == {(0, 512)}
+        assert len(by_segment) in (2, 4, 8)
+        by_row = plan.tiles(job(200, together=1), memory=12 * 10**9)
+        assert len({t.rows for t in by_row}) > 1
+        told = plan.describe(job(50), memory=20 * 10**9)
+        assert told["peak_bytes"] <= 20 * 10**9
+        assert told["bytes_read"] == 100_000 * 8 * 512 * 1024 * 2 * told["tiles"]
+    covered = np.zeros((8, 512), int)
+    for tile in by_row:
+        covered[slice(*tile.segments), slice(*tile.rows)] += 1
+    assert (covered == 1).all()
+
+
+def test_a_plan_that_cannot_fit_is_refused_with_the_smaller_one() -> None:
+    with dask.config.set(num_workers=4), pytest.raises(PlanError, match=r"at most \d+ bins") as refused:
+        plan.tiles(job(100_000), memory=8 * 10**9)
+    fewer = int(str(refused.value).split("at most ")[1].split()[0])
+    with dask.config.set(num_workers=4):
+        assert plan.tiles(job(fewer, together=1), memory=8 * 10**9)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda s: cube(s["i0"], BINS), DataError, "made of a Dataset"),
+        (lambda s: cube(s[["gain"]].drop_vars("timestamp", errors="ignore"), BINS), DataError, "per event"),
+        (lambda s: cube(s, {}), ParameterError, "needs bins"),
+        (lambda s: cube(s, {"dleay": bins(0, 1, n=2)}), ParameterError, "no variable to bin by"),
+        (lambda s: cube(s, {"spectrum": bins(0, 1, n=2)}), ParameterError, "no variable to bin by"),
+        (lambda s: cube(s, {"delay": 5}), ParameterError, "no bins"),
+        (lambda s: cube(s, {"delay": bins(100, 200, n=2)}), ParameterError, "cover no event"),
+        (lambda s: cube(s, {"delay": steps(tolerance=0.1)}), ParameterError, "steps"),
+        (lambda s: cube(s.rename(i0="count"), BINS), ParameterError, "'count'"),
+        (lambda s: cube(s.rename(hits="i0_std"), BINS), ParameterError, "'i0_std'"),
+        (lambda s: cube(s, BINS, images={"i0": images()}), ParameterError, "'i0'"),
+        (lambda s: cube(s, BINS, images={"c": images().drop_vars("timestamp")}), DataError, "no timestamps"),
+        (lambda s: cube(s.drop_vars("timestamp"), BINS, images={"c": images()}), DataError, "no timestamps"),
+        (lambda s: cube(s, BINS, images={"c": images().isel(event=[0, 0])}), DataError, "twice"),
+        (lambda s: cube(s, BINS, images={"c": images().assign_coords(timestamp=("event", TIMES + 1))}), DataError,
+         "no event in common"),
+        (lambda s: cube(s, BINS, images={"c": images(), "d": images().isel(row=slice(3))}), ParameterError,
+         "a cube for"),
+        (lambda s: cube(s, BINS, images={"c": images()}, memory=-1), ParameterError, "memory"),
+        (lambda s: average(s["gain"]), DataError, "run over events"),
+        (lambda s: average(s["name"]), DataError, "no mean"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_said_before_anything_is_read(
+    make: Callable[[xr.Dataset], object], error: type[Exception], message: str, no_compute: None
+) -> None:
+    with pytest.raises(error, match=message):
+        make(small())
