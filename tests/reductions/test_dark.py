@@ -8,9 +8,10 @@ import pytest
 import xarray as xr
 
 from xsmall.detector.constants import check_constants
+from xsmall.detector.constants import constants as make_constants
 from xsmall.detector.dark import DarkLimits
 from xsmall.errors import CalibrationError, DataError
-from xsmall.reductions.dark import DarkWarning, dark
+from xsmall.reductions.dark import DarkWarning, dark, derive_low_pedestals
 from xsmall.vocabulary import FRAME_DIMS
 
 PEDESTALS = {0: 2800.0, 1: 13500.0, 3: 14200.0}
@@ -126,6 +127,27 @@ def test_epix10ka_darks_fill_the_ranges_that_were_configured() -> None:
     assert np.isnan(result["pedestal"][5:]).all()
     with pytest.raises(CalibrationError, match="gain_control"):
         dark(data)
+
+
+def test_low_ranges_of_epix10ka_follow_from_charge_injection() -> None:
+    rng = np.random.default_rng(0)
+    shape = (7, 1, 4, 6)
+    known = make_constants("epix10ka", rng.normal(2000, 50, shape))
+    known["pedestal"][5:] = np.nan
+    lines = xr.Dataset(
+        {
+            "offset": (known["pedestal"].dims, rng.normal(2100, 50, shape)),
+            "gain": (known["pedestal"].dims, rng.uniform(1, 2, shape)),
+        }
+    )
+    for data in (known, known.chunk()):
+        filled = derive_low_pedestals(data, lines)["pedestal"].values
+        ped, off, gain = known["pedestal"].values, lines["offset"].values, lines["gain"].values
+        np.testing.assert_allclose(filled[5], off[5] - (off[3] - ped[3]) * gain[5] / gain[3], rtol=1e-6)
+        np.testing.assert_allclose(filled[6], off[6] - (off[4] - ped[4]) * gain[6] / gain[4], rtol=1e-6)
+        np.testing.assert_array_equal(filled[:5], ped[:5])
+    with pytest.raises(CalibrationError, match="offset and gain"):
+        derive_low_pedestals(known, lines.drop_vars("gain"))
 
 
 def test_few_events_are_warned_of_and_one_is_refused() -> None:

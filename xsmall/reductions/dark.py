@@ -30,6 +30,7 @@ from xsmall.vocabulary import (
     EVENT,
     FLAG_MASKS,
     FLAG_MEANINGS,
+    GAIN,
     GAIN_CONTROL,
     GAIN_STAGE,
     LIMITS_SUFFIX,
@@ -37,6 +38,7 @@ from xsmall.vocabulary import (
     MAXIMUM,
     MINIMUM,
     NOISE,
+    OFFSET,
     PARAMETERS,
     PEDESTAL,
     PIXEL_DIMS,
@@ -45,7 +47,7 @@ from xsmall.vocabulary import (
     UNITS,
 )
 
-__all__ = ["DarkWarning", "dark"]
+__all__ = ["DarkWarning", "dark", "derive_low_pedestals"]
 
 FEW_EVENTS: Final = 100
 """Fewer events than these make pedestals whose error is a tenth of the noise or more, and are warned of."""
@@ -341,3 +343,52 @@ def _dataset(
     for name, data in zip((PEDESTAL, NOISE), results[len(_VARIABLES) :], strict=True):
         out[name + LIMITS_SUFFIX] = ((GAIN_STAGE, BOUND), data, {UNITS: ADU})
     return out
+
+
+_SWITCHED: Final = (("AHL_L", "AHL_H"), ("AML_L", "AML_M"))
+
+
+def derive_low_pedestals(constants: xr.Dataset, charge_injection: xr.Dataset) -> xr.Dataset:
+    """Fill in the pedestals of the ranges that a pixel of ePix10ka or ePixHR reaches by switching only.
+
+    In the dark no pixel switches: these pedestals follow from charge injection, pedestal_low = offset_low -
+    (offset_high - pedestal_high) gain_low / gain_high, as in psana.
+
+    Parameters
+    ----------
+    constants
+        Constants with the pedestals of the ranges before switching, from :func:`dark`.
+    charge_injection
+        ``offset`` [ADU] and ``gain``, the straight lines of charge injection in each range, over the same (gain_stage,
+        segment, row, column).
+
+    Returns
+    -------
+    ``constants`` with the pedestals of the ranges AHL_L and AML_L.
+
+    Raises
+    ------
+    CalibrationError
+        The detector has no such ranges, or offset or gain are missing.
+    """
+    entry = detector_type(constants.attrs.get(DETECTOR_TYPE))
+    if entry.decoding is not Decoding.CONTROL or "AHL_L" not in entry.stages:
+        raise CalibrationError(f"{entry.name!r} has no ranges that are reached by switching only")
+    lacking = [name for name in (OFFSET, GAIN) if name not in charge_injection]
+    if lacking:
+        raise CalibrationError(
+            "charge injection gives offset and gain of each range",
+            found=list(map(str, charge_injection.data_vars)),
+            expected=[OFFSET, GAIN],
+        )
+    stages = {name: {GAIN_STAGE: i} for i, name in enumerate(entry.stages)}
+    offset, gain = charge_injection[OFFSET], charge_injection[GAIN]
+    planes = [constants[PEDESTAL].isel({GAIN_STAGE: i}) for i in range(entry.n_stages)]
+    for low, high in _SWITCHED:
+        above = planes[entry.stages.index(high)]
+        ratio = (gain.isel(stages[low]) / gain.isel(stages[high])).where(gain.isel(stages[high]) != 0)
+        low_pedestal = offset.isel(stages[low]) - (offset.isel(stages[high]) - above) * ratio
+        planes[entry.stages.index(low)] = low_pedestal.astype(np.float32)
+    filled = xr.concat([p.drop_vars(GAIN_STAGE, errors="ignore") for p in planes], GAIN_STAGE)
+    data = filled.transpose(GAIN_STAGE, *PIXEL_DIMS).variable
+    return constants.assign({PEDESTAL: data}).assign_attrs(constants.attrs)
