@@ -84,15 +84,20 @@ def write_run(
     write = _writer(target, compression)
     if chunk_events is not None and chunk_events < 1:
         raise ParameterError("a chunk holds at least one event", found=chunk_events, expected="chunk_events=1 or more")
+    if not target.parent.is_dir():
+        raise ParameterError(f"{target.parent}: no such folder", fix="make it, or check the path")
     if target.exists() and not overwrite:
         raise ParameterError(f"{target}: is there already", fix="overwrite=True, or another path")
     nodes = {node.path: _storable(node.path, node.to_dataset(inherit=False)) for node in tree.subtree}
     nodes["/"] = nodes["/"].assign_attrs({v.LAYOUT: f"{LAYOUT_NAME} {LAYOUT_NUMBER}"})
     part = target.with_name(target.name + ".part")
     _remove(part)
-    write(nodes, part, chunk_events, compression)
-    _remove(target)
-    part.rename(target)
+    try:
+        write(nodes, part, chunk_events, compression)
+        _remove(target)
+        part.rename(target)
+    finally:
+        _remove(part)
     return target
 
 

@@ -126,9 +126,12 @@ def detector_dataset(
         if field.shape is None:
             continue
         array, dims = _array(identity, field, area, names[field.key])
-        attrs = (
-            {v.UNITS: v.ADU, v.DETECTOR_TYPE: detector_type(index, detector)} if area and field == area.field else {}
-        )
+        attrs = {}
+        if area and field == area.field:
+            units = (
+                {v.UNITS: v.ADU} if array.dtype.kind in "iu" else {}
+            )  # floats were worked on: nobody says their unit
+            attrs = {v.DETECTOR_TYPE: detector_type(index, detector)} | units
         variables[names[field.key]] = xr.Variable(dims, wrap(array), attrs)
     coords = timestamps(index) | step_variables(index)
     coords |= _segment_coords(identity, detector, area or Area(all_fields[0], None), variables)

@@ -1,0 +1,283 @@
+"""What is in a file, in words: :func:`describe`, the content of ``xsmall info FILE``."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from xsmall import vocabulary as v
+from xsmall.errors import FileFormatError
+from xsmall.io.raw import LAYOUT_NAME as RUN_LAYOUT
+from xsmall.io.run import open_run
+
+__all__ = ["describe"]
+
+_PACKAGES: Final = "packages"  # versions: one line
+_HDF5: Final = b"\x89HDF\r\n\x1a\n"
+_OPTIONS: Final[Mapping[str, dict[str, Any]]] = {"zarr": {"consolidated": False}, "netcdf4": {}}
+_SHOWN: Final = 24
+"""Variables of a node that are listed; the rest is counted."""
+_LARGE: Final = 100_000
+"""Bytes from which a variable's size is worth a word."""
+_WIDTH: Final = 100
+
+
+def describe(path: str | os.PathLike[str]) -> str:
+    """Say what is in a run, small-data or cube file.
+
+    Parameters
+    ----------
+    path
+        An XTC2 file, a raw run, small data or a cube, in Zarr or HDF5.
+
+    Returns
+    -------
+    Some lines of text: format and layout, time and number of events, detectors with shapes, types, units and sizes,
+    what is missing or damaged, steps and scan variables, dims with their ranges, provenance.
+
+    Raises
+    ------
+    FileFormatError
+        The file does not exist or is none of these.
+
+    Notes
+    -----
+    Reads headers and small variables, no frames.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, xsmall as xs
+    >>> from xsmall.io.raw import write_run
+    >>> print(describe(write_run(xs.simulate(20).run, pathlib.Path(tempfile.mkdtemp()) / "run.h5")).split(",")[0])
+    run.h5: raw run
+    """
+    file = Path(path).expanduser()
+    if not file.exists():
+        raise FileFormatError(f"{file}: no such file", fix="check the path")
+    engine = _engine(file)
+    if engine is None:
+        return "\n".join(_run(file, open_run(file), "LCLS-II raw data (XTC2)"))
+    try:
+        tree = xr.open_datatree(file, engine=engine, chunks=None, backend_kwargs=_OPTIONS[engine])
+    except (OSError, ValueError, KeyError) as error:
+        raise FileFormatError(f"{file}: cannot be read", found=error, expected="a file written by xarray") from error
+    with tree:
+        layout = str(tree.attrs.get(v.LAYOUT, ""))
+        if layout.startswith(RUN_LAYOUT):
+            return "\n".join(_run(file, open_run(file), f"raw run, layout {layout}"))
+        return "\n".join(_result(file, tree, layout))
+
+
+def _engine(path: Path) -> str | None:
+    """How xarray opens it; None for what only :func:`open_run` can, or refuses with its reason."""
+    if path.is_dir():
+        return "zarr" if (path / "zarr.json").exists() or (path / ".zgroup").exists() else None
+    with path.open("rb") as file:
+        return "netcdf4" if file.read(8) == _HDF5 else None
+
+
+# ---- runs -----------------------------------------------------------------------------------------------------------
+
+
+def _run(path: Path, run: xr.DataTree, kind: str) -> Iterator[str]:
+    yield f"{path.name}: {kind}, {_bytes(_size(path))}"
+    where = [f"{name} {run.attrs[name]}" for name in (v.EXPERIMENT, v.RUN) if name in run.attrs]
+    if where:
+        yield "  " + ", ".join(where)
+    yield from _troubles(run.attrs)
+    events = run[v.EVENTS_NODE].to_dataset() if v.EVENTS_NODE in run.children else xr.Dataset()
+    if v.EVENT in events.sizes:
+        yield "  " + _time(events)
+        yield from _steps(events)
+    for name, node in run.children.items():
+        if name != v.EVENTS_NODE:
+            yield from _detector(name, node)
+    if events.data_vars:
+        yield "  event variables"
+        yield from _variables(events)
+
+
+def _troubles(attrs: Mapping[Any, Any]) -> Iterator[str]:
+    truncated = int(attrs.get(v.TRUNCATED_BYTES, 0))
+    if truncated:
+        yield f"  the file ends inside a datagram: the last {truncated} bytes are left out"
+    unreadable = int(attrs.get(v.UNREADABLE_EVENTS, 0))
+    if unreadable:
+        yield f"  {unreadable} {_plural(unreadable, 'event')} could not be understood, flagged as damaged; the first:"
+        yield from (f"    {line}" for line in str(attrs.get(v.UNREADABLE, "")).splitlines())
+
+
+def _time(events: xr.Dataset) -> str:
+    n = events.sizes[v.EVENT]
+    count = f"{n} {_plural(n, 'event')}"
+    if not n or v.TIMESTAMP not in events.variables:
+        return count
+    times = events[v.TIMESTAMP].values
+    first, last = times.min(), times.max()
+    seconds = float((last - first) / np.timedelta64(1, "s"))
+    rate = f", {(n - 1) / seconds:.4g} per second" if seconds > 0 else ""
+    return f"{count} from {np.datetime_as_string(first, 'ms')} to {np.datetime_as_string(last, 'ms')} UTC{rate}"
+
+
+def _steps(events: xr.Dataset) -> Iterator[str]:
+    if v.STEP in events and events.sizes[v.EVENT]:
+        steps = np.unique(events[v.STEP].values)
+        steps = steps[steps >= 0]
+        if steps.size:
+            yield f"  {steps.size} {_plural(steps.size, 'step')} with events"
+    for name, x in events.data_vars.items():
+        if str(name).startswith(v.SCAN_PREFIX) and x.dtype.kind in "iuf" and x.size:
+            n = np.unique(x.values[~_missing(x.values)]).size
+            yield f"  {name}: {_range(x.values)}{_unit(x)}, {n} {_plural(n, 'value')}"
+
+
+def _detector(name: str, node: xr.DataTree) -> Iterator[str]:
+    dataset = node.to_dataset(inherit=False)
+    kind = dataset.attrs.get(v.DETECTOR_TYPE)
+    if kind is None and v.RAW in dataset:
+        kind = dataset[v.RAW].attrs.get(v.DETECTOR_TYPE)
+    yield f"  detector {name}" + (f" ({kind})" if kind and kind != name else "")
+    yield from _variables(dataset)
+    if v.PRESENT in dataset.coords:
+        there = dataset[v.PRESENT].values
+        gone = int((~there).sum())
+        if gone:
+            yield f"    {gone} of {there.size} segments of events are missing"
+    if v.DAMAGE in dataset.coords:
+        damaged = int((dataset[v.DAMAGE].values != 0).any(axis=1).sum())
+        if damaged:
+            yield f"    {damaged} {_plural(damaged, 'event')} damaged"
+    carried = [c for c in (v.GEOMETRY, v.PHOTON_ENERGY, v.DISTANCE, v.GAIN_CONTROL) if c in dataset.coords]
+    if carried:
+        yield f"    carries {', '.join(carried)}"
+    if v.LEFT_OUT in dataset.attrs:
+        yield f"    left out: {dataset.attrs[v.LEFT_OUT]}"
+    if v.CONFIG_NODE in node.children:
+        config = node[v.CONFIG_NODE]
+        yield f"    configuration: {len(config.attrs) + len(config.data_vars)} values"
+
+
+# ---- results --------------------------------------------------------------------------------------------------------
+
+
+def _result(path: Path, tree: xr.DataTree, layout: str) -> Iterator[str]:
+    what = f"result, layout {layout}" if layout else "not written by xsmall"
+    yield f"{path.name}: {what}, {_bytes(_size(path))}"
+    for node in tree.subtree:
+        dataset = node.to_dataset(inherit=False)
+        if not dataset.variables:
+            continue
+        if node.path != "/":
+            yield f"  group {node.path}"
+        if v.EVENT in dataset.sizes:
+            yield "  " + _time(dataset)
+        yield from _dims(dataset)
+        yield "  variables"
+        yield from _variables(dataset)
+    yield from _provenance(tree.attrs)
+
+
+def _dims(dataset: xr.Dataset) -> Iterator[str]:
+    yield "  dims"
+    for dim, n in dataset.sizes.items():
+        label = dataset.variables.get(dim)
+        text = f"    {dim}: {n}"
+        if label is not None and label.dims == (dim,) and n and label.dtype.kind in "iufMm":
+            text += f", {_range(label.values)}{_unit(label)}"
+        elif label is not None and label.dims == (dim,) and 0 < n <= 8:
+            text += f", {', '.join(map(str, label.values.tolist()))}"
+        yield text
+
+
+def _provenance(attrs: Mapping[Any, Any]) -> Iterator[str]:
+    try:
+        told = json.loads(str(attrs[v.PROVENANCE]))
+    except (KeyError, ValueError):
+        return
+    if not isinstance(told, dict):
+        return
+    yield "  provenance"
+    for name, value in told.items():
+        if isinstance(value, dict) and name != _PACKAGES:
+            yield from (f"    {name}, {key}: {_short(part)}" for key, part in value.items())
+        elif value:
+            yield f"    {name}: {_short(value)}"
+
+
+# ---- words ----------------------------------------------------------------------------------------------------------
+
+
+def _variables(dataset: xr.Dataset) -> Iterator[str]:
+    """One line for each variable; of a cube's variables those that belong to another are not repeated."""
+    names = [str(n) for n in dataset.data_vars]
+    followers = (v.STD_SUFFIX, v.STDERR_SUFFIX, v.COUNT_SUFFIX, v.VARIANCE_SUFFIX)
+    beside: dict[str, list[str]] = {}
+    for name in names:
+        for suffix in followers:
+            if name.endswith(suffix) and name.removesuffix(suffix) in names:
+                beside.setdefault(name.removesuffix(suffix), []).append(suffix)
+    hidden = {owner + suffix for owner, suffixes in beside.items() for suffix in suffixes}
+    shown = [n for n in names if n not in hidden]
+    for name in shown[:_SHOWN]:
+        x = dataset[name]
+        dims = ", ".join(f"{dim} {n}" for dim, n in x.sizes.items())
+        also = f", with {', '.join(beside[name])}" if name in beside else ""
+        size = ""
+        if x.nbytes >= _LARGE:
+            chunks = f" in chunks of {x.chunks[0][0]} events" if x.chunks and x.dims[0] == v.EVENT else ""
+            size = f", {_bytes(x.nbytes)}{chunks}"
+        yield f"    {name} ({dims}) {_type(x.dtype)}{_unit(x)}{size}{also}"
+    if len(shown) > _SHOWN:
+        yield f"    and {len(shown) - _SHOWN} more"
+
+
+def _type(dtype: np.dtype[Any]) -> str:
+    return "text" if dtype.kind in "OUST" else str(dtype)
+
+
+def _unit(x: xr.DataArray | xr.Variable) -> str:
+    unit = x.attrs.get(v.UNITS)
+    return f" {unit}" if unit and unit != v.DIMENSIONLESS else ""
+
+
+def _missing(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    return np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, np.bool_)
+
+
+def _range(values: npt.NDArray[Any]) -> str:
+    known = values[~_missing(values)]
+    if not known.size:
+        return "no value"
+    low, high = known.min(), known.max()
+    if values.dtype.kind == "M":
+        return f"{np.datetime_as_string(low, 'ms')} to {np.datetime_as_string(high, 'ms')}"
+    return f"{low:.6g} to {high:.6g}" if values.dtype.kind in "iuf" else f"{low} to {high}"
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "..."
+
+
+def _plural(n: int, word: str) -> str:
+    return word if n == 1 else word + "s"
+
+
+def _bytes(n: int) -> str:
+    size = float(n)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}" if unit != "bytes" else f"{n} bytes"
+        size /= 1000
+    return f"{size:.3g} TB"
+
+
+def _size(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
