@@ -13,7 +13,7 @@ def jungfrau(segments: int = 8) -> Geometry:
     """Segments of a Jungfrau in two columns, each turned a little."""
     head = "IP 0 CAMERA 0 0 0 100000 90 0 0 0 0 0"
     lines = [
-        f"CAMERA 0 JUNGFRAU:V2 {i} {40500.0 * (i // 2)} {79000.0 * (i % 2)} 0 0 0 0 {0.05 * i:.3f} 0 0"
+        f"CAMERA 0 JUNGFRAU:V2 {i} {79000.0 * (i % 2)} {40500.0 * (i // 2)} 0 0 0 0 {0.05 * i:.3f} 0 0"
         for i in range(segments)
     ]
     return Geometry.from_psana("\n".join([head, *lines]))
