@@ -40,6 +40,10 @@ _PUBLIC: dict[str, str] = {
     # labelled functions, also methods of `.sd`
     "assign_geometry": "xsmall.reductions.pixels",
     "assign_beam": "xsmall.reductions.pixels",
+    "fit_beam": "xsmall.reductions.fit_beam",
+    "calibrant_q": "xsmall.reductions.fit_beam",
+    "read_nexus_geometry": "xsmall.io.geometry_files",
+    "write_nexus_geometry": "xsmall.io.geometry_files",
     "pixel": "xsmall.reductions.pixels",
     "locate": "xsmall.reductions.locate",
     "at": "xsmall.reductions.locate",
@@ -52,6 +56,7 @@ _PUBLIC: dict[str, str] = {
     "merge_cubes": "xsmall.cube.compare",
     # calibration
     "constants": "xsmall.detector.constants",
+    "open_constants": "xsmall.io.constants",
     "calibrate": "xsmall.reductions.calibrate",
     "trust": "xsmall.reductions.trust",
     "common_mode": "xsmall.reductions.common_mode",

@@ -90,6 +90,7 @@ NOISE: Final = "noise"
 GAIN: Final = "gain"
 OFFSET: Final = "offset"
 STATUS: Final = "status"
+THRESHOLD: Final = "threshold"  # of the analogue gain, between gain stages
 DETECTOR_TYPE: Final = "detector_type"  # attribute of raw and of constants
 GAIN_CONTROL: Final = "gain_control"  # (segment, row, column) configuration bits that select the gain range of a pixel
 
