@@ -236,6 +236,13 @@ def test_an_exclusion_that_excludes_nothing_is_refused() -> None:
         Exclude()
 
 
+@pytest.mark.parametrize("detector", ["jungfrau", "epix10ka", "epix100", "cspad", "pnccd", "icarus", "andor", "archon"])
+def test_what_differs_is_described_differently(detector: str) -> None:
+    modes = [resolve_common_mode(number, detector) for number in common_mode_numbers(detector)]
+    texts = {mode.steps: mode.describe() for mode in modes if not mode.raw}
+    assert len(set(texts.values())) == len(texts)
+
+
 def test_records_are_values() -> None:
     assert resolve_common_mode(7, "jungfrau") == resolve_common_mode(7, "jungfrau")
     assert len({resolve_common_mode(n, "jungfrau") for n in (7, 7, 71)}) == 2

@@ -356,11 +356,20 @@ def _describe(step: Exclude | Subtract) -> str:
     if isinstance(step, Exclude):
         parts = [f"{step.n_sigma:g} sigma" if step.n_sigma else "", f"{step.within:g} ADU" if step.within else ""]
         near = " and their neighbours" if step.neighbours else ""
-        return "without pixels beyond " + " or ".join(p for p in parts if p) + near
+        bad = "" if step.mask else " (bad ones take part)"
+        return "without pixels beyond " + " or ".join(p for p in parts if p) + near + bad
     size = f"{step.pixels} consecutive" if step.pixels else f"{step.rows or 'all'} x {step.columns or 'all'}"
-    text = f"{step.estimator.replace('_', ' ')} of each {step.name} ({size} pixels)"
-    if step.max_correction is not None:
-        text += f", up to {step.max_correction:g} ADU"
-    if step.min_count > 1:
-        text += f", from {step.min_count} pixels on"
+    what = {"peak": "zero-photon peak", "unbonded": "mean of the unbonded pixels"}
+    text = f"{what.get(step.estimator, step.estimator.replace('_', ' '))} of each {step.name} ({size} pixels)"
+    conditions = (
+        ("of columns {0[0]} to {0[1]} (excluded)", step.columns_used),
+        ("of values within {:g} ADU", step.within),
+        ("of values below {:g} ADU", step.below),
+        ("no wider than {:g} ADU", step.sigma_max),
+        ("else the mean of the unbonded pixels", step.fallback or None),
+        ("up to {:g} ADU", step.max_correction),
+        ("from {} pixels on", step.min_count if step.min_count > 1 else None),
+        ("bad pixels included", True if not step.mask and step.estimator != "unbonded" else None),
+    )
+    text += "".join(", " + words.format(value) for words, value in conditions if value is not None)
     return text + {"used": "", "all": ", from all pixels", "nothing": ", only recorded"}[step.applied_to]
