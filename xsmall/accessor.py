@@ -75,6 +75,7 @@ class SdDataArray(_Accessor):
     assign_geometry = _Door("xsmall.reductions.pixels:assign_geometry")
     assign_beam = _Door("xsmall.reductions.pixels:assign_beam")
     pixel = _Door("xsmall.reductions.pixels:pixel")
+    fit_beam = _Door("xsmall.reductions.fit_beam:fit_beam")
     locate = _Door("xsmall.reductions.locate:locate")
     at = _Door("xsmall.reductions.locate:at")
     image = _Door("xsmall.reductions.image:image")

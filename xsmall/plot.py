@@ -118,7 +118,7 @@ def plot(
     geometry = geometry_of(obj)
     if outlines and geometry is not None:
         _draw_outlines(axes, geometry, obj)
-    if beam and (known := beam_of(obj)) is not None:
+    if beam and (known := beam_of(obj)) is not None and not known.lost:
         x, y = (MM * c for c in known.center)
         axes.plot([x], [y], marker="+", markersize=12, markeredgewidth=1.5, color="crimson", linestyle="none")
     axes.set(xlim=extent[:2], ylim=extent[2:], aspect="equal", xlabel="x (mm)", ylabel="y (mm)", title=title)

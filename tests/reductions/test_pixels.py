@@ -12,7 +12,7 @@ import xarray as xr
 from xsmall.detector.beam import Beam
 from xsmall.detector.geometry import Geometry, Panel
 from xsmall.errors import DataError, GeometryError, ParameterError
-from xsmall.reductions.pixels import assign_beam, assign_geometry, beam_of, geometry_of, pixel
+from xsmall.reductions.pixels import BEAM_COORDS, assign_beam, assign_geometry, beam_of, geometry_of, pixel
 
 DIMS = ("event", "segment", "row", "column")
 GEOMETRY = Geometry.from_panels(
@@ -173,11 +173,25 @@ def test_q_without_a_beam_says_what_to_type() -> None:
     data = frames()
     with pytest.raises(ParameterError, match="vanish in arithmetic"):
         pixel(data + assign_beam(data, photon_energy=9600), "q")
-    bare = data.drop_vars(["photon_energy", "distance", "center_x", "center_y"])
+    bare = data.drop_vars(list(BEAM_COORDS))
     assert beam_of(bare) is None
     with pytest.raises(ParameterError, match="assign_beam"):
         pixel(bare, "q")
     assert pixel(bare, "radius").shape == (3, 6, 8)
+
+
+def test_a_centre_or_tilt_that_got_lost_is_missed() -> None:
+    data = frames()
+    moved = data + assign_beam(data, center=(2e-4, 0))
+    tilted = data + assign_beam(data, tilt_x=1)
+    for lost, name in ((moved, "center"), (tilted, "tilt_x")):
+        with pytest.raises(ParameterError, match=name):
+            pixel(lost, "radius")
+        assert pixel(lost, "x").shape == (3, 6, 8)
+        assert pixel(assign_beam(lost, center=(0, 0), tilt_x=0), "radius").shape == (3, 6, 8)
+    per_event = data.assign_coords(center_x=("event", [1e-4, 2e-4, 3e-4, 4e-4]))
+    with pytest.raises(ParameterError, match="center"):
+        pixel(per_event, "q")
 
 
 def test_beam_values_that_are_not_given_stay() -> None:

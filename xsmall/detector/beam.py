@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from xsmall.detector.panel import Floats
 from xsmall.detector.psana_geometry import rotation
 from xsmall.errors import ParameterError
-from xsmall.vocabulary import CENTER_X, CENTER_Y, DISTANCE, PHOTON_ENERGY, TILT_X, TILT_Y, TILT_Z
+from xsmall.vocabulary import CENTER_X, CENTER_Y, DISTANCE, PHOTON_ENERGY, TILT_X, TILT_Y, TILT_Z, UNITS_OF
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +45,9 @@ class Beam:
         (x, y) in m, in the frame of the geometry.
     tilt_x, tilt_y, tilt_z
         In degrees.
+    lost
+        Names of values that labelled data had and lost, so that the ones here are only defaults; whatever needs them
+        raises.
 
     Raises
     ------
@@ -65,6 +68,7 @@ class Beam:
     tilt_x: float = 0.0
     tilt_y: float = 0.0
     tilt_z: float = 0.0
+    lost: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.photon_energy is not None:
@@ -116,6 +120,11 @@ class Beam:
             raise missing(name)
         return value
 
+    def need_all(self) -> None:
+        """Raise where centre or tilts got lost."""
+        if self.lost:
+            raise missing(self.lost[0])
+
     def replace(self, **changes: object) -> "Beam":
         """Return a beam with some values changed."""
         return replace(self, **changes)  # type: ignore[arg-type]
@@ -123,8 +132,9 @@ class Beam:
 
 def missing(name: str) -> ParameterError:
     """The error for a beam value that was never given, or got lost on the way."""
-    example = {PHOTON_ENERGY: "photon_energy=9500", DISTANCE: "distance=0.1"}.get(name, f"{name}=...")
-    unit = {PHOTON_ENERGY: "eV", DISTANCE: "m"}.get(name, "")
+    examples = {PHOTON_ENERGY: "photon_energy=9500", DISTANCE: "distance=0.1"}
+    example = examples.get(name, "center=(0.0, 0.0)" if name in (CENTER_X, CENTER_Y) else f"{name}=0.0")
+    unit = UNITS_OF[name]
     return ParameterError(
         f"the {name} of the beam is not known",
         found="no value that holds for all events: none was assigned, it differs from event to event, or two arrays "

@@ -273,6 +273,8 @@ def to_crystfel(
     >>> xs.Geometry.from_panels([panel]).to_crystfel().splitlines()[1]
     'clen = 0.1'
     """
+    if beam is not None:
+        beam.need_all()
     if beam is not None and beam.tilted:
         raise GeometryError("CrystFEL has no tilt of the whole detector", found=beam, fix="tilt the geometry instead")
     clen = geometry.distance if beam is None or beam.distance is None else beam.distance

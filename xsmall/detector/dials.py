@@ -65,6 +65,7 @@ def to_dials(geometry: Geometry, beam: Beam, *, trusted_range: tuple[float, floa
     >>> bool(abs(back.positions() - geometry.positions()).max() < 1e-12)
     True
     """
+    beam.need_all()
     distance, wavelength = beam.need(DISTANCE), beam.wavelength
     turn = TURN @ beam.rotation()
     groups: list[dict[str, Any]] = []

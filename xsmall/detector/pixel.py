@@ -125,6 +125,7 @@ def _relevant(beam: Beam, name: str) -> Beam:
     """The beam without what does not change ``name``, so that it is made once."""
     if name in POSITION or name == AREA:
         return Beam()
+    beam.need_all()
     needs = _NEEDS.get(name, ())
     for value in needs:
         beam.need(value)
@@ -154,6 +155,7 @@ def _make(geometry: Geometry, beam: Beam, name: str, plane: float, fraction: flo
 
 def in_beam(panel: Panel, beam: Beam, mean_z: float) -> Floats:
     """Pixels as seen from the sample along the beam: float64 (row, column, 3), m."""
+    beam.need_all()
     at = panel.positions()
     shift = np.array([*beam.center, 0.0])
     if beam.distance is not None:

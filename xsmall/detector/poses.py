@@ -155,6 +155,7 @@ def poni_of(beam: Beam) -> Poni:
     ParameterError
         Where the beam has no distance, or does not meet the plane of the detector.
     """
+    beam.need_all()
     distance = beam.need("distance")
     ours = beam.rotation()
     turn = SWAP @ ours @ SWAP

@@ -87,6 +87,7 @@ def _write_beam(instrument: Any, detector: Any, beam: Beam, mean_z: float) -> st
         group["incident_energy"].attrs["units"] = "eV"
         group["incident_wavelength"] = beam.wavelength
         group["incident_wavelength"].attrs["units"] = "angstrom"
+    beam.need_all()
     steps = _group(detector, "transformations", "NXtransformations")
     distance = mean_z if beam.distance is None else beam.distance
     here = _transformation(steps, "distance", distance, (0, 0, 1), "translation", "m", ".")

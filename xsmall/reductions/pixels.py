@@ -37,7 +37,8 @@ from xsmall.vocabulary import (
 __all__ = ["assign_beam", "assign_geometry", "beam_of", "geometry_of", "pixel"]
 
 Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
-BEAM_COORDS = (PHOTON_ENERGY, DISTANCE, CENTER_X, CENTER_Y, TILT_X, TILT_Y, TILT_Z)
+ALWAYS = (CENTER_X, CENTER_Y, TILT_X, TILT_Y, TILT_Z)
+BEAM_COORDS = (PHOTON_ENERGY, DISTANCE, *ALWAYS)
 
 
 def assign_geometry(obj: Labelled, geometry: Geometry) -> Labelled:
@@ -118,7 +119,8 @@ def assign_beam(
     Returns
     -------
     The same data with scalar coordinates (``photon_energy`` along ``event`` where it is per event), units in attrs.
-    Nothing is computed.
+    Centre and tilts are always written, as 0 where nothing else was said, so that their loss can be seen later: two
+    arrays of different centres lose them when they are added. Nothing is computed.
 
     Raises
     ------
@@ -144,6 +146,9 @@ def assign_beam(
             given[name] = check_tilt(name, tilt)
     if not given:
         raise ParameterError("no value of the beam was given", fix="assign_beam(photon_energy=9500, distance=0.1)")
+    for name in ALWAYS:
+        if name not in given and name not in obj.coords:
+            given[name] = 0.0
     coords = {name: _beam_coord(obj, name, value) for name, value in given.items()}
     return obj.assign_coords(coords)
 
@@ -182,7 +187,8 @@ def geometry_of(obj: xr.DataArray | xr.Dataset) -> Geometry | None:
 def beam_of(obj: xr.DataArray | xr.Dataset) -> Beam | None:
     """Beam that an array carries, None where no value of it is known.
 
-    A photon energy per event counts where all events have the same; otherwise the beam has none.
+    A photon energy per event counts where all events have the same; otherwise the beam has none. A centre or tilt that
+    was assigned and got lost, or that differs from event to event, stands in ``lost``.
 
     Examples
     --------
@@ -193,10 +199,14 @@ def beam_of(obj: xr.DataArray | xr.Dataset) -> Beam | None:
     """
     values = {name: _one_value(obj, name) for name in BEAM_COORDS if name in obj.coords}
     known = {name: value for name, value in values.items() if value is not None}
-    if not known:
+    if not values:
+        return None
+    assigned = any(name in values for name in (DISTANCE, *ALWAYS))
+    lost = tuple(name for name in ALWAYS if name not in known) if assigned else ()
+    if not known and not lost:
         return None
     center = (known.pop(CENTER_X, 0.0), known.pop(CENTER_Y, 0.0))
-    return Beam(center=center, **known)
+    return Beam(center=center, lost=lost, **known)
 
 
 def pixel(
