@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import xarray as xr
 
 import xsmall as xs
 from benchmarks import Case, read
@@ -38,18 +39,22 @@ def cases(scale: float) -> list[Case]:
         "roi": xs.roi(xs.Box(segment=0, row=(2, rows // 2), column=(300, 580))),
         "droplet": xs.droplet(ENERGY / 2, ENERGY / 4),
     }
-    cal = raw.sd.calibrate(sim.constants)
+    lazy = raw.chunk(event=8).sd.calibrate(sim.constants)
+    cal = lazy.compute()
     q = raw.sd.pixel("q").values
     edges = np.linspace(q.min(), q.max(), 301)
     index = np.clip(np.digitize(q, edges) - 1, 0, 299)
     constants = sim.constants["pedestal"].values, sim.constants["gain"].values, sim.constants["status"].values[0] != 0
     values = raw.values
 
+    def compute(*results: xr.Dataset) -> object:
+        return [r.compute(scheduler="synchronous") for r in results]
+
     def one_pass() -> object:
-        return raw.sd.calibrate(sim.constants).sd.reduce(records)
+        return compute(lazy.sd.reduce(records))
 
     def each_by_itself() -> object:
-        return [raw.sd.calibrate(sim.constants).sd.reduce({k: r}) for k, r in records.items()]
+        return compute(*(lazy.sd.reduce({k: r}) for k, r in records.items()))
 
     def from_floats() -> object:
         return cal.sd.reduce(records)
@@ -60,12 +65,12 @@ def cases(scale: float) -> list[Case]:
             f"raw to azint + roi + droplet, {size}",
             one_pass,
             n,
-            {"one pass each": each_by_itself, "floats in memory": from_floats},
+            {"one pass each": each_by_itself, "from floats in memory": from_floats},
             read(values),
         ),
         Case(
             f"raw to azint, {size}",
-            lambda: raw.sd.calibrate(sim.constants).sd.azint(bins=300),
+            lambda: compute(lazy.sd.azint(bins=300)),
             n,
             {"NumPy select and bincount": lambda: numpy_way(values, constants, index, 300)},
             read(values),
