@@ -19,7 +19,7 @@ __all__ = ["DELAY_EDGES", "PATTERN", "RING_SIGNAL", "Findings", "bin_run", "cali
 DELAY_EDGES: Final = (-2, -1.5, -1, -0.5, -0.25, 0, 0.125, 0.25, 0.375, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, 5)
 """Borders of the delay bins in ps: narrow where the sample responds."""
 
-Q_EDGES: Final = np.linspace(0.2, 2.6, 241)  # 1/angstrom
+Q_BINS, Q_RANGE = 240, (0.2, 2.6)  # 1/angstrom
 DARK_Q: Final = 2.75  # 1/angstrom: from here on there are single photons only
 SIGNAL_RING: Final = 2  # the ring whose change makes the delay curve
 HALF_WINDOW: Final = 0.07  # 1/angstrom around it
@@ -47,7 +47,7 @@ def reduce_run(cal: xr.DataArray, simulation: Simulation) -> xr.Dataset:
     photons = simulation.recipe.line_density * int(dark.sum())
     small: xr.Dataset = cal.sd.reduce(
         {
-            "waxs": xs.azint(bins=Q_EDGES),
+            "waxs": xs.azint(bins=Q_BINS, range=Q_RANGE),
             "spot": xs.roi(_box_around_brightest(cal)),
             "line": xs.droplet(
                 threshold=SEED * noise,
@@ -154,8 +154,9 @@ def _rings(cube: xr.Dataset, cal: xr.DataArray, simulation: Simulation) -> tuple
     mean = (off[PATTERN] * weight).sum(v.DELAY) / total
     spread = ((off[PATTERN + v.STDERR_SUFFIX] * weight) ** 2).sum(v.DELAY) ** 0.5 / total
     good = (simulation.constants[v.STATUS] == 0).all(v.GAIN_STAGE).values
-    pixels = BinnedPixels(cal.sd.pixel(v.Q).values[good], Q_EDGES)
-    center = 0.5 * (Q_EDGES[:-1] + Q_EDGES[1:])
+    bounds = cube[v.Q + v.BOUNDS_SUFFIX].values
+    pixels = BinnedPixels(cal.sd.pixel(v.Q).values[good], np.append(bounds[:, 0], bounds[-1, 1]))
     return tuple(
-        fit_ring(pixels, center, mean.values, spread.values, near) for near in simulation.truth[v.RING_Q].values
+        fit_ring(pixels, cube[v.Q].values, mean.values, spread.values, near)
+        for near in simulation.truth[v.RING_Q].values
     )

@@ -70,7 +70,7 @@ def fit(
     >>> import numpy as np
     >>> x = np.arange(5.0)
     >>> line = fit(lambda p: p[0] + p[1] * x, {"a": 0.0, "b": 0.0}, 2 + 3 * x, np.ones(5))
-    >>> round(line.values["b"], 6), round(line.errors["b"], 3)
+    >>> round(line.values["b"], 3), round(line.errors["b"], 3)
     (3.0, 0.316)
     """
     names = list(start)

@@ -109,17 +109,24 @@ def _poisson(mean: float, word32: np.uint64) -> float:
     if mean <= 0.0:
         return 0.0
     if mean < FEW:
-        u = (float(word32) + 0.5) * (1.0 / 4294967296.0)
+        u = (float(np.int64(word32)) + 0.5) * (1.0 / 4294967296.0)
         p = math.exp(-mean)
-        total = p
-        k = 0
-        while u > total and k < 127:
-            k += 1
-            p *= mean * _INVERSE[k]
-            total += p
+        below, k = 0.0, 0
+        while k < 124:  # four terms at once without branches: whether u is above them cannot be foreseen
+            c0 = below + p
+            p1 = p * (mean * _INVERSE[k + 1])
+            p2 = p1 * (mean * _INVERSE[k + 2])
+            p3 = p2 * (mean * _INVERSE[k + 3])
+            c1 = c0 + p1
+            c2 = c1 + p2
+            below = c2 + p3
+            if u <= below:
+                return float(k + int(u > c0) + int(u > c1) + int(u > c2))
+            k += 4
+            p = p3 * (mean * _INVERSE[k])
         return float(k)
     g = _normal(word32)
-    return max(0.0, math.floor(mean + math.sqrt(mean - _SURPLUS) * g + (g * g - 1.0) / 6.0 + 0.5))
+    return float(max(0.0, math.floor(mean + math.sqrt(mean - _SURPLUS) * g + (g * g - 1.0) / 6.0 + 0.5)))
 
 
 @njit(fastmath=False)

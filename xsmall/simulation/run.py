@@ -308,7 +308,7 @@ def simulate(
     Notes
     -----
     Costs a few ms and the event variables, about 150 bytes per event; frames are made when computed, at some
-    30 million pixels per second and core. Above 8 photons per pixel Poisson numbers come from their Cornish-Fisher
+    90 million pixels per second and core. Above 8 photons per pixel Poisson numbers come from their Cornish-Fisher
     expansion; below, they are exact. Single photons are spread by a Gaussian charge cloud of 0.12 pixels.
 
     Examples
