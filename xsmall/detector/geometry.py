@@ -349,6 +349,10 @@ class Geometry:
 
     def to_json(self) -> str:
         """Write the rule as JSON of a few kB; :meth:`from_json` gives back an equal geometry, bit for bit."""
+        return self._json
+
+    @cached_property
+    def _json(self) -> str:
         rule = self._panels_rule()
         if self.text is not None:
             rule["psana"] = self.text

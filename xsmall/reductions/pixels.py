@@ -359,10 +359,15 @@ def _labelled(obj: xr.DataArray | xr.Dataset, geometry: Geometry, whole: npt.NDA
 # ---- values -------------------------------------------------------------------------------------------------------
 
 
+def _position(rule: str, name: str) -> npt.NDArray[np.float32]:
+    """x, y or z of all pixels, from the JSON of a geometry: dask would take a dataclass of tuples apart."""
+    return position_array(Geometry.from_json(rule), name)
+
+
 def _lazy_position(geometry: Geometry, name: str) -> da.Array:
     """One chunk whose name says detector and coordinate, so that xarray finds two of them equal without computing."""
     key = f"xsmall-{name}-{geometry.token:016x}"
-    task = delayed(position_array, pure=True, traverse=False)(geometry, name, dask_key_name=f"{key}-rule")
+    task = delayed(_position, pure=True, traverse=False)(geometry.to_json(), name, dask_key_name=f"{key}-rule")
     return da.from_delayed(task, geometry.shape, dtype=np.float32, name=key)
 
 
