@@ -22,6 +22,7 @@ from xsmall.kernels.median import LANES, key_of, rectangle_median, strip_medians
 
 __all__ = ["Plan", "apply_common_mode"]
 
+
 # estimators
 MEDIAN, INTEGER_MEDIAN, MEAN, PEAK, UNBONDED, EXCLUDE = range(6)
 # what a correction is subtracted from
@@ -62,10 +63,9 @@ class Plan(NamedTuple):
 
 
 @njit
-def _exclude(image: Any, use: Any, step: Any, limit: Any, noise: Any) -> Any:
-    """Return the pixels that go on taking part: neither bright, nor beside a bright one, nor out of the window."""
+def _exclude(image: Any, use: Any, step: Any, limit: Any, noise: Any, keep: Any) -> None:
+    """Keep the pixels that go on taking part: neither bright, nor beside a bright one, nor out of the window."""
     rows, columns = image.shape
-    keep = np.empty(image.shape, np.uint8)
     low, high, n_sigma = limit[LOW], limit[HIGH], limit[N_SIGMA]
     for r in range(rows):
         for c in range(columns):
@@ -82,7 +82,6 @@ def _exclude(image: Any, use: Any, step: Any, limit: Any, noise: Any) -> Any:
                         keep[min(r + 1, rows - 1), c] = 0
                         keep[r, max(c - 1, 0)] = 0
                         keep[r, min(c + 1, columns - 1)] = 0
-    return keep
 
 
 @njit
@@ -218,17 +217,21 @@ def _section_estimates(image: Any, use: Any, step: Any, limit: Any, values: Any,
 
 
 @njit
-def _subtract(image: Any, use: Any, step: Any, values: Any) -> None:
-    """Take the correction of each unit from its pixels; NaN takes nothing."""
+def _settle(image: Any, use: Any, step: Any, limit: Any, values: Any, counts: Any) -> None:
+    """Make the estimates NaN that must not be applied, and subtract the others from their pixels."""
     rows, columns = step[ROWS], step[COLUMNS]
+    for u in range(values.size):
+        if counts[u] < step[MIN_COUNT] or not abs(values[u]) <= limit[MAX_CORRECTION]:
+            values[u] = np.nan
+    if step[APPLY] == NOTHING:
+        return
     everything = step[APPLY] == ALL
     per_row = image.shape[1] // columns
     take = np.zeros(image.shape[1], np.float32)
     for r in range(image.shape[0]):
         if r % rows == 0:
-            first = r // rows * per_row
             for u in range(per_row):
-                v = values[first + u]
+                v = values[r // rows * per_row + u]
                 take[u * columns : (u + 1) * columns] = v if v == v else np.float32(0)
         pixels, used = image[r], use[r]
         if everything:
@@ -239,37 +242,22 @@ def _subtract(image: Any, use: Any, step: Any, values: Any) -> None:
                 pixels[c] -= take[c] if used[c] != 0 else np.float32(0)
 
 
-@njit
-def _correct_event(image: Any, use: Any, plan: Any, corrections: Any, counts: Any) -> None:
-    taking, everybody = use, use
-    if plan.steps[:, IGNORE_USE].any():
-        everybody = np.ones(image.shape, np.uint8)
-    for i in range(plan.steps.shape[0]):
-        step, limit = plan.steps[i], plan.limits[i]
-        if step[ESTIMATOR] == EXCLUDE:
-            who = everybody if step[IGNORE_USE] != 0 else use
-            taking = _exclude(image, who, step, limit, plan.noise)
-            continue
-        who = everybody if step[IGNORE_USE] != 0 else taking
-        units = image.shape[0] // step[ROWS] * (image.shape[1] // step[COLUMNS])
-        part = slice(step[OFFSET], step[OFFSET] + units)
-        if step[ESTIMATOR] == MEAN:
-            _mean_estimates(image, who, step, limit, corrections[part], counts[part])
-        elif step[ESTIMATOR] == PEAK or step[ESTIMATOR] == UNBONDED:
-            _section_estimates(image, who, step, limit, corrections[part], counts[part])
-        elif step[COLUMNS] == 1 and step[ESTIMATOR] == MEDIAN:
-            _column_estimates(image, who, step, limit, corrections[part], counts[part])
-        else:
-            _rectangle_estimates(image, who, step, limit, corrections[part], counts[part])
-        for u in range(step[OFFSET], step[OFFSET] + units):
-            if counts[u] < step[MIN_COUNT] or not abs(corrections[u]) <= limit[MAX_CORRECTION]:
-                corrections[u] = np.nan
-        if step[APPLY] != NOTHING:
-            _subtract(image, who, step, corrections[part])
+def _estimator(step: npt.NDArray[np.int64]) -> Any:
+    """The kernel that makes the estimates of a step; each is compiled when it is first used."""
+    if step[ESTIMATOR] == MEAN:
+        return _mean_estimates
+    if step[ESTIMATOR] in (PEAK, UNBONDED):
+        return _section_estimates
+    return _column_estimates if step[COLUMNS] == 1 and step[ESTIMATOR] == MEDIAN else _rectangle_estimates
 
 
-@njit
-def apply_common_mode(stack: Any, use: Any, plan: Any, corrections: Any, counts: Any) -> None:
+def apply_common_mode(
+    stack: npt.NDArray[np.float32],
+    use: npt.NDArray[np.uint8],
+    plan: Plan,
+    corrections: npt.NDArray[np.float32],
+    counts: npt.NDArray[np.int32],
+) -> None:
     """Estimate and subtract the common mode of one segment of some events, in place.
 
     Parameters
@@ -283,12 +271,24 @@ def apply_common_mode(stack: Any, use: Any, plan: Any, corrections: Any, counts:
     plan
         The :class:`Plan` of the segment, whose units divide rows and columns without remainder.
     corrections, counts
-        Filled: float32 and int32 (event, plan.n_units): what was subtracted in each unit of each step in ADU (NaN:
-        nothing could be), and how many pixels it was estimated from.
+        Filled: float32 and int32 (event, plan.n_units), contiguous: what was subtracted in each unit of each step in
+        ADU (NaN: nothing could be), and how many pixels it was estimated from.
 
     Notes
     -----
     One event's result does not depend on the others. Sums are 64 bit; medians are exact.
     """
-    for e in range(stack.shape[0]):
-        _correct_event(stack[e], use[min(e, use.shape[0] - 1)], plan, corrections[e], counts[e])
+    everybody = np.ones(stack.shape[1:], np.uint8) if plan.steps[:, IGNORE_USE].any() else use[0]
+    kept = np.empty(stack.shape[1:], np.uint8) if (plan.steps[:, ESTIMATOR] == EXCLUDE).any() else use[0]
+    for e, image in enumerate(stack):
+        given = taking = use[min(e, len(use) - 1)]
+        for step, limit in zip(plan.steps, plan.limits, strict=True):
+            if step[ESTIMATOR] == EXCLUDE:
+                _exclude(image, everybody if step[IGNORE_USE] else given, step, limit, plan.noise, kept)
+                taking = kept
+                continue
+            who = everybody if step[IGNORE_USE] else taking
+            units = image.shape[0] // step[ROWS] * (image.shape[1] // step[COLUMNS])
+            part = slice(step[OFFSET], step[OFFSET] + units)
+            _estimator(step)(image, who, step, limit, corrections[e, part], counts[e, part])
+            _settle(image, who, step, limit, corrections[e, part], counts[e, part])
