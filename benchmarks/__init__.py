@@ -18,7 +18,8 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 from types import ModuleType
@@ -45,7 +46,7 @@ class Case:
     events
         Events that one call of ``run``, ``floor`` and every baseline works on; times are given per event.
     baselines
-        By name, what is compared with.
+        By name, what is compared with; (call, events) where a slow one works on fewer events than ``run``.
     floor
         Reading the raw data of the same events once.
     """
@@ -53,13 +54,13 @@ class Case:
     name: str
     run: Call
     events: int = 1
-    baselines: dict[str, Call] = field(default_factory=dict)
+    baselines: Mapping[str, Call | tuple[Call, int]] = field(default_factory=dict)
     floor: Call | None = None
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one call: the least and the middle of some repeats."""
+    """Milliseconds for one event: the least and the middle of some repeats."""
 
     least: float
     middle: float
@@ -83,7 +84,9 @@ def read(*arrays: np.ndarray) -> Call:
 def optional(package: str) -> ModuleType | None:
     """Import a package that a baseline needs, or return None where it is not installed."""
     try:
-        return importlib.import_module(package)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what other people's packages warn of is not for our tests
+            return importlib.import_module(package)
     except ImportError:
         return None
 
@@ -103,21 +106,26 @@ def measure(case: Case, *, budget: float, most: int) -> dict[str, Timing]:
 
     Each is called once to warm up, then until ``budget`` seconds are spent on it or ``most`` repeats are done.
     """
-    calls: dict[str, Call] = {"run": case.run, **case.baselines}
+    calls: dict[str, tuple[Call, int]] = {"run": (case.run, case.events)}
     if case.floor is not None:
-        calls = {"floor": case.floor, **calls}
+        calls["floor"] = case.floor, case.events
+    for name, given in case.baselines.items():
+        calls[name] = given if isinstance(given, tuple) else (given, case.events)
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     if most > 1:
-        for call in calls.values():
+        for call, _ in calls.values():
             call()
     for _ in range(most):
-        for name, call in calls.items():
+        for name, (call, _) in calls.items():
             if sum(seconds[name]) > budget:
                 continue
             start = time.perf_counter()
             call()
             seconds[name].append(time.perf_counter() - start)
-    return {name: Timing(min(s), median(s), len(s)) for name, s in seconds.items()}
+    return {
+        name: Timing(min(s) * 1e3 / calls[name][1], median(s) * 1e3 / calls[name][1], len(s))
+        for name, s in seconds.items()
+    }
 
 
 def table(cases: Iterable[Case], *, budget: float = 0.5, most: int = 25) -> Iterator[str]:
@@ -126,11 +134,10 @@ def table(cases: Iterable[Case], *, budget: float = 0.5, most: int = 25) -> Iter
     for case in cases:
         timings = measure(case, budget=budget, most=most)
         ours, floor = timings["run"], timings.get("floor")
-        scale = 1e3 / case.events
-        ratio = f"{floor.least * scale:9.3f} {ours.least / floor.least:8.2f}" if floor else f"{'':18s}"
+        ratio = f"{floor.least:9.3f} {ours.least / floor.least:8.2f}" if floor else f"{'':18s}"
         others = [
-            f"{name} {t.least * 1e3 / case.events:.3g} ({t.least / ours.least:.3g}x)"
+            f"{name} {t.least:.3g} ({t.least / ours.least:.3g}x)"
             for name, t in timings.items()
             if name in case.baselines
         ]
-        yield f"{case.name:44s} {ours.least * scale:9.3f} {ours.middle * scale:9.3f} {ratio}   {', '.join(others)}"
+        yield f"{case.name:44s} {ours.least:9.3f} {ours.middle:9.3f} {ratio}   {', '.join(others)}"

@@ -63,7 +63,7 @@ def cases(scale: float) -> list[Case]:
     counts = np.bincount(index, minlength=500)
     baselines = {
         "numpy.bincount": lambda: [np.bincount(index, f.ravel(), minlength=500) / counts for f in stack],
-        "NumPy twin": lambda: [twin(f, q, edges) for f in stack],
+        "NumPy twin": (lambda: twin(stack[0], q, edges), 1),
         **pyfai(stack),
     }
     floor, size = read(stack), f"{q.size / 1e6:.2g} Mpixel"
