@@ -35,8 +35,8 @@ def run_demo(
     Parameters
     ----------
     out
-        Folder for everything that is written: ``run.zarr``, ``constants.zarr``, ``small.zarr``, ``cube.zarr``,
-        ``cube.h5`` and ``figures/``; those of an earlier demo are replaced.
+        Folder for everything that is written: ``run.zarr``, ``constants.zarr``, ``truth.zarr``, ``small.zarr``,
+        ``cube.zarr``, ``cube.h5`` and ``figures/``; those of an earlier demo are replaced.
     events
         Events of the run; some hundred are needed for the fits.
     seed
@@ -78,6 +78,7 @@ def run_demo(
     with tell.step(f"simulate {events} events of {' x '.join(map(str, shape))} pixels, and write them"):
         write_run(simulation.run, folder / "run.zarr", overwrite=True)
         xs.save(simulation.constants, folder / "constants.zarr", overwrite=True)
+        xs.save(simulation.truth, folder / "truth.zarr", overwrite=True)
 
     with tell.step("open the run, assign geometry and beam, calibrate: all lazy"):
         run = xs.open_run(folder / "run.zarr")
@@ -144,6 +145,7 @@ class _Teller:
         for name, what in (
             ("run.zarr", "the raw run: xs.open_run(...)"),
             ("constants.zarr", "pedestals, gains, noise, status"),
+            ("truth.zarr", "what was simulated: rings, delays, pulse energies, bad pixels"),
             ("small.zarr", "per event: azimuthal integrals, region, droplets, projections; xarray opens it"),
             ("cube.zarr", "bins of delay and laser: spectra and images with errors"),
             ("cube.h5", "the same as HDF5"),

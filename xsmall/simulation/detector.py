@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -112,7 +112,8 @@ _LOCK = threading.Lock()
 
 
 def tables(recipe: Recipe) -> Tables:
-    """Return the tables of a recipe, made once per process; those of the last two recipes are kept."""
+    """Return the tables of a recipe, made once per process; those of the last two detectors are kept."""
+    recipe = replace(recipe, n_events=0)  # pixels do not depend on how many events there are
     with _LOCK:
         if recipe not in _KEPT:
             while len(_KEPT) >= 2:

@@ -42,6 +42,8 @@ class Frames:
             at = next(i for i, k in enumerate(key) if k is Ellipsis)
             key = (*key[:at], *(slice(None),) * (self.ndim - len(key) + 1), *key[at + 1 :])
         key = (*key, *(slice(None),) * (self.ndim - len(key)))
+        if sum(isinstance(k, np.ndarray | list) for k in key) > 1:
+            raise IndexError("frames are made for one list of indices at most")  # NumPy would pair two of them
         event, first_key = _selected(key[0], self.shape[0])
         segment, second_key = _selected(key[1], self.shape[1])
         return frames(self.recipe, event, segment)[first_key, :, :, :][
