@@ -31,6 +31,8 @@ _PUBLIC: dict[str, str] = {
     "usable": "xsmall.reductions.mask",
     "psana_mask": "xsmall.reductions.mask_presets",
     "smalldata_masks": "xsmall.reductions.mask_presets",
+    "open_mask": "xsmall.io.masks",
+    "save_mask": "xsmall.io.masks",
     "mask_from_array": "xsmall.detector.masks",
     "Polygon": "xsmall.detector.regions",
     "Circle": "xsmall.detector.regions",

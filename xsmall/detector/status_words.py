@@ -12,7 +12,7 @@ import numpy.typing as npt
 from xsmall.errors import DataError, ParameterError
 from xsmall.vocabulary import Reason
 
-__all__ = ["STATUS_CONVENTIONS", "status_reasons"]
+__all__ = ["STATUS_CONVENTIONS", "status_reasons", "status_words"]
 
 FlagArray = npt.NDArray[np.uint32]
 _HOT, _DEAD, _NOISY, _OTHER = Reason.HOT, Reason.DEAD, Reason.NOISY, Reason.OTHER_STATUS
@@ -29,7 +29,13 @@ STATUS_CONVENTIONS: Final[Mapping[str, Mapping[int, Reason]]] = MappingProxyType
             }
         ),
         # BadPixels of the European XFEL; large pixels (bit 22) are not bad
-        "euxfel": MappingProxyType({1: _NOISY, 14: _DEAD, 17: _NOISY, 22: Reason(0), 30: Reason.USER, 31: Reason.USER}),
+        "euxfel": MappingProxyType(
+            {1: _NOISY, 14: _DEAD, 17: _NOISY, 19: _DEAD, 22: Reason(0), 30: Reason.USER, 31: Reason.USER}
+        ),
+        # NXdetector pixel_mask: the upper two bytes are properties, not faults
+        "nexus": MappingProxyType(
+            {1: _DEAD, 3: _HOT, 4: _NOISY, 8: Reason.USER, **dict.fromkeys(range(16, 64), Reason(0))}
+        ),
         "any": MappingProxyType({}),
     }
 )
@@ -100,3 +106,50 @@ def _status_meanings(convention: str) -> Mapping[int, Reason]:
             expected=", ".join(map(repr, STATUS_CONVENTIONS)),
             fix="status_convention='any' where it does not matter which reason it was",
         ) from None
+
+
+_WRITTEN: Final[Mapping[str, Mapping[Reason, int]]] = MappingProxyType(
+    {
+        "nexus": MappingProxyType({_DEAD: 1, _HOT: 3, _NOISY: 4}),
+        "euxfel": MappingProxyType({_NOISY: 1, _DEAD: 19}),
+    }
+)
+_USER_BIT: Final = MappingProxyType({"nexus": 8, "euxfel": 30})
+
+
+def status_words(reasons: npt.NDArray[Any], *, convention: str) -> FlagArray:
+    """Turn reasons into the words of another program.
+
+    Parameters
+    ----------
+    reasons
+        uint32 reasons.
+    convention
+        ``"nexus"`` or ``"euxfel"``.
+
+    Returns
+    -------
+    uint32 words; reasons that the other program has no bit for become its user bit.
+
+    Raises
+    ------
+    ParameterError
+        A convention that is only read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> status_words(np.array([0, 1, 16], dtype=np.uint32), convention="nexus").tolist()
+    [0, 2, 256]
+    """
+    if convention not in _WRITTEN:
+        raise ParameterError(
+            "status words of this convention are read, not written", found=convention, expected=", ".join(_WRITTEN)
+        )
+    words = np.zeros(reasons.shape, dtype=np.uint32)
+    rest = reasons.astype(np.uint32)
+    for reason, bit in _WRITTEN[convention].items():
+        words[(rest & np.uint32(reason)) != 0] |= np.uint32(1 << bit)
+        rest = rest & ~np.uint32(reason)
+    words[rest != 0] |= np.uint32(1 << _USER_BIT[convention])
+    return words

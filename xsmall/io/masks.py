@@ -1,0 +1,269 @@
+"""Mask files of other programs: psana's text, NumPy, NeXus, European XFEL."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any, Final
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from xsmall.detector.geometry import Geometry
+from xsmall.detector.masks import CONVENTIONS, mask_from_array
+from xsmall.detector.status_words import STATUS_CONVENTIONS, status_reasons, status_words
+from xsmall.errors import DataError, FileFormatError, ParameterError
+from xsmall.io.psana_constants import read_text_array
+from xsmall.reductions.mask import Place, flag_attrs
+from xsmall.vocabulary import COLUMN, PIXEL_DIMS, REASONS, ROW, SEGMENT, Reason
+
+__all__ = ["open_mask", "save_mask"]
+
+NEXUS_MASK: Final = "/entry/instrument/detector/pixel_mask"
+OURS: Final = "xsmall"
+_TEXT: Final = (".data", ".txt", ".dat")
+_HDF5: Final = (".h5", ".hdf5", ".nxs", ".nx", ".cxi")
+_KNOWN: Final = (*CONVENTIONS, OURS, *(name for name in STATUS_CONVENTIONS if name != "any"))
+
+
+def open_mask(
+    path: str | Path,
+    detector: Geometry | xr.DataArray | None = None,
+    *,
+    convention: str | None = None,
+    dataset: str | None = None,
+    dims: tuple[str, ...] | None = None,
+) -> xr.DataArray:
+    """Read a mask as reasons.
+
+    Parameters
+    ----------
+    path
+        psana text (``.data``, ``.txt``, ``.dat``), ``.npy``, or HDF5.
+    detector
+        Geometry or data whose pixels the mask is of; says the shape where the file does not, and gives labels.
+    convention
+        What the numbers mean: ``"good=1"``, ``"bad=1"``, ``"flags"`` (any bit speaks against the pixel), ``"xsmall"``,
+        ``"nexus"``, ``"euxfel"``, ``"psana1"`` or ``"psana2"`` (status words). None: psana text is ``"good=1"``,
+        a dataset ``pixel_mask`` is ``"nexus"``, booleans are True = use; anything else has to be named.
+    dataset
+        Path of the dataset in an HDF5 file; None: ``pixel_mask`` of the one NXdetector, its numbered companions too.
+    dims
+        Names of the axes of the file's array; a pixel is bad that is bad at any place along axes other than segment,
+        row and column. None: the last three, or row and column of the one segment.
+
+    Returns
+    -------
+    uint32 DataArray (segment, row, column) of reasons; ones and zeros that are bad become ``user``.
+
+    Raises
+    ------
+    FileFormatError
+        A file that cannot be read as that; the message names it.
+    ParameterError
+        Numbers without a convention.
+    DataError
+        Another shape than the detector's.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, numpy as np
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "mask.npy"
+    ...     np.save(path, np.array([[0, 1], [1, 1]]))
+    ...     open_mask(path, convention="good=1").values
+    array([[[512,   0],
+            [  0,   0]]], dtype=uint32)
+    """
+    path = Path(path)
+    _check_convention(convention)
+    values, default = _read(path, dataset)
+    place = None if detector is None else Place.of(detector)
+    values = _pixel_axes(values, dims, place, path)
+    flags = _reasons(values, convention or default, path)
+    if place is not None:
+        whole, _ = place.values_of(flags, f"the mask in {path}")
+        return place.labelled(whole, REASONS, flag_attrs())
+    labels = {dim: np.arange(n) for dim, n in zip(PIXEL_DIMS, flags.shape, strict=True)}
+    return xr.DataArray(flags, labels, PIXEL_DIMS, REASONS, flag_attrs())
+
+
+def save_mask(
+    flags: xr.DataArray, path: str | Path, *, convention: str | None = None, dataset: str = NEXUS_MASK
+) -> None:
+    """Write reasons, or a boolean mask (True = use), for another program.
+
+    Parameters
+    ----------
+    flags
+        Reasons or a boolean mask over (segment, row, column).
+    path
+        ``.data`` or ``.txt`` (psana), ``.npy``, or HDF5 (``.h5``, ``.nxs``). An HDF5 file may exist; the dataset must
+        not.
+    convention
+        As in :func:`open_mask`; None: ``"good=1"`` for text, ``"nexus"`` for HDF5. For ``.npy`` it has to be named.
+    dataset
+        Path of the dataset in an HDF5 file.
+
+    Raises
+    ------
+    ParameterError
+        A convention that is missing or unknown, or an unknown suffix.
+    FileFormatError
+        A file that cannot be written.
+
+    Notes
+    -----
+    NeXus and the European XFEL have no bits for most of our reasons: what they cannot name is written as their user
+    bit. Which pixels are used survives every convention.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, numpy as np, xarray as xr
+    >>> mask = xr.DataArray(np.array([[[True, False]]]), dims=("segment", "row", "column"))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_mask(mask, pathlib.Path(folder) / "mask.data")
+    ...     (open_mask(pathlib.Path(folder) / "mask.data") == 0).values
+    array([[[ True, False]]])
+    """
+    path = Path(path)
+    _check_convention(convention)
+    if set(flags.dims) != set(PIXEL_DIMS):
+        raise DataError("a mask file holds one mask", found=f"dims {flags.dims}", expected=PIXEL_DIMS)
+    if flags.dtype == np.bool_:
+        flags = flags.copy(data=np.where(flags.values, 0, int(Reason.USER)))
+    words = flags.transpose(*PIXEL_DIMS).values.astype(np.uint32)
+    default = "good=1" if path.suffix in _TEXT else "nexus" if path.suffix in _HDF5 else None
+    values = _words(words, _named(convention or default, "a .npy file"))
+    try:
+        _write(path, values, dataset)
+    except OSError as error:
+        raise FileFormatError(f"{path} cannot be written", found=error) from None
+
+
+# ---- reading ------------------------------------------------------------------------------------------------------
+
+
+def _read(path: Path, dataset: str | None) -> tuple[npt.NDArray[Any], str | None]:
+    """Array of the file and the convention that the file itself implies."""
+    try:
+        if path.suffix in _TEXT:
+            values = read_text_array(path)
+            if not np.array_equal(values, np.round(values)):
+                raise FileFormatError(f"{path}: these are not the integers of a mask", found=f"{values.ravel()[:4]}")
+            return values.astype(np.int64), "good=1"
+        if path.suffix == ".npy":
+            return np.load(path, allow_pickle=False), None
+        if path.suffix in _HDF5:
+            with h5py.File(path, "r") as file:
+                return _read_hdf5(file, dataset, path)
+    except (OSError, EOFError, KeyError, ValueError, TypeError) as error:
+        if isinstance(error, FileFormatError):
+            raise
+        raise FileFormatError(f"{path} cannot be read as a mask", found=str(error)[:200]) from None
+    raise ParameterError(
+        f"unknown kind of mask file {path.name!r}", found=path.suffix, expected=", ".join((*_TEXT, ".npy", *_HDF5))
+    )
+
+
+def _read_hdf5(file: Any, dataset: str | None, path: Path) -> tuple[npt.NDArray[Any], str | None]:
+    if dataset is not None:
+        if dataset not in file or not isinstance(file[dataset], h5py.Dataset):
+            raise FileFormatError(f"{path}: there is no dataset {dataset!r}")
+        return file[dataset][()], "nexus" if dataset.rsplit("/", 1)[-1].startswith("pixel_mask") else None
+    found: list[str] = []
+    file.visit(lambda name: found.append(name) if name.rsplit("/", 1)[-1] == "pixel_mask" else None)
+    if len(found) != 1:
+        raise FileFormatError(
+            f"{path}: which dataset is the mask?",
+            found=", ".join(found[:8]) or "no pixel_mask",
+            fix='dataset="/path/to/it"',
+        )
+    group = file[found[0]].parent
+    numbered = [n for n in group if n.startswith("pixel_mask_") and n.removeprefix("pixel_mask_").isdigit()]
+    values = group["pixel_mask"][()]
+    for name in numbered:
+        values = values | group[name][()]
+    return values, "nexus"
+
+
+def _pixel_axes(
+    values: npt.NDArray[Any], dims: tuple[str, ...] | None, place: Place | None, path: Path
+) -> npt.NDArray[Any]:
+    """Bring the array to (..., segment, row, column)."""
+    if dims is None and place is not None and values.ndim == 2 and values.size == np.prod(place.shape):
+        values = values.reshape(place.shape)  # stacks are written as long lists of rows too
+    if dims is None:
+        dims = {2: (ROW, COLUMN), 3: PIXEL_DIMS}.get(values.ndim, ())
+    if len(dims) != values.ndim or len(set(dims)) != len(dims) or not {ROW, COLUMN} <= set(dims):
+        raise DataError(
+            f"{path}: the axes of the mask are not known",
+            found=f"shape {values.shape}, dims {dims}",
+            fix='dims=("row", "column", "memory_cell"), a name for each axis',
+        )
+    labelled = xr.DataArray(values, dims=dims)
+    if SEGMENT not in dims:
+        labelled = labelled.expand_dims(SEGMENT)
+    out: npt.NDArray[Any] = labelled.transpose(..., *PIXEL_DIMS).values
+    return out
+
+
+def _reasons(values: npt.NDArray[Any], convention: str | None, path: Path) -> npt.NDArray[np.uint32]:
+    """Reasons (segment, row, column) of an array (..., segment, row, column)."""
+    if values.dtype == np.bool_ or convention in ("good=1", "bad=1"):
+        good = mask_from_array(values, convention=convention if values.dtype != np.bool_ or convention else None)
+        flags = np.where(good, 0, int(Reason.USER)).astype(np.uint32)
+    elif convention == OURS:
+        flags = values.astype(np.uint32)
+    else:
+        named = _named(convention, str(path))
+        flags = status_reasons(values, convention="any" if named == "flags" else named)
+    lead = tuple(range(flags.ndim - 3))
+    return np.bitwise_or.reduce(flags, axis=lead) if lead else flags
+
+
+def _check_convention(convention: str | None) -> None:
+    if convention is not None and convention not in _KNOWN:
+        raise ParameterError("unknown convention of a mask", found=convention, expected=", ".join(_KNOWN))
+
+
+def _named(convention: str | None, what: str) -> str:
+    if convention is None:
+        raise ParameterError(
+            f"{what} does not say what the numbers of the mask mean",
+            expected="the convention by name: " + ", ".join(_KNOWN),
+            fix='convention="good=1"',
+        )
+    return convention
+
+
+# ---- writing ------------------------------------------------------------------------------------------------------
+
+
+def _words(flags: npt.NDArray[np.uint32], convention: str) -> npt.NDArray[Any]:
+    if convention == "good=1":
+        return np.asarray(flags == 0, dtype=np.uint8)
+    if convention == "bad=1":
+        return np.asarray(flags != 0, dtype=np.uint8)
+    return flags if convention in (OURS, "flags") else status_words(flags, convention=convention)
+
+
+def _write(path: Path, values: npt.NDArray[Any], dataset: str) -> None:
+    if path.suffix in _TEXT:
+        header = [f"DTYPE {values.dtype}", f"NDIM {values.ndim}", *(f"DIM:{i} {n}" for i, n in enumerate(values.shape))]
+        text = io.StringIO()
+        np.savetxt(text, values.reshape(-1, values.shape[-1]), fmt="%2d", header="\n".join(header))
+        path.write_text(text.getvalue(), encoding="utf-8")
+    elif path.suffix == ".npy":
+        np.save(path, values, allow_pickle=False)
+    elif path.suffix in _HDF5:
+        with h5py.File(path, "a") as file:
+            if dataset in file:
+                raise FileFormatError(f"{path} has a dataset {dataset!r} already", fix="dataset='/another/path'")
+            file.create_dataset(dataset, data=values, compression="gzip", shuffle=True)
+    else:
+        raise ParameterError(
+            f"unknown kind of mask file {path.name!r}", found=path.suffix, expected=", ".join((*_TEXT, ".npy", *_HDF5))
+        )
