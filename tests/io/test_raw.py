@@ -141,7 +141,16 @@ def test_xarray_alone_reads_the_file(tmp_path: Path, simulated: xr.DataTree, kin
 
 
 @pytest.mark.parametrize(
-    "key", [([5, 3, 3, 20],), (slice(None, None, -2),), (4, 2), (slice(3, 9), [0, 2], slice(10, 3, -1), 7)], ids=str
+    "key",
+    [
+        ([5, 3, 3, 20],),
+        ([1, 1, 3],),
+        ([3, 4, 5, 12, 13],),
+        (slice(None, None, -2),),
+        (4, 2),
+        (slice(3, 9), [0, 2], slice(10, 3, -1), 7),
+    ],
+    ids=str,
 )
 def test_hdf5_is_read_as_numpy_indexes(tmp_path: Path, simulated: xr.DataTree, key: tuple[object, ...]) -> None:
     path = write_run(simulated, tmp_path / "run.h5", chunk_events=2)
@@ -220,3 +229,22 @@ def test_chunks_are_multiples_of_blocks_and_of_what_is_stored() -> None:
     assert events_per_chunk(1_000_000, storage=100) == 100
     assert events_per_chunk(1000, 7, storage=4) == 8
     assert events_per_chunk(1000, "1 MB") == 960
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_writing_holds_a_few_chunks_whatever_the_length(tmp_path: Path, kind: str) -> None:
+    import dask
+    import dask.array as da
+
+    frames = da.random.default_rng(1).integers(0, 1 << 14, (200, 1, 256, 512), np.uint16, chunks=(4, 1, 256, 512))
+    times = np.arange(200).astype("M8[ns]")
+    raw = xr.DataArray(frames, dims=("event", "segment", "row", "column"), coords={"timestamp": ("event", times)})
+    tree = xr.DataTree.from_dict({"/det": raw.to_dataset(name="raw")})
+    write_run(tree.isel(event=slice(0, 4)), tmp_path / f"warm.{kind}", chunk_events=4)  # what imports hold is no matter
+    tracemalloc.start()
+    with dask.config.set(scheduler="threads", num_workers=2):
+        path = write_run(tree, tmp_path / f"run.{kind}", chunk_events=4)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < raw.nbytes / 3
+    np.testing.assert_array_equal(xs.open_run(path)["det/raw"][100:104], frames[100:104].compute())

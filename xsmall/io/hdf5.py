@@ -55,8 +55,11 @@ class Hdf5Array:
             (first.size, *(len(range(n)[k]) for n, k in zip(self.shape[1:], inner, strict=True))), self.dtype
         )
         for out, rows in _strokes(first):
-            block = dataset[(slice(int(rows.min()), int(rows.max()) + 1), *inner)]
-            data[out] = block[rows - rows.min()]
+            stroke = slice(int(rows[0]), int(rows[-1]) + 1)  # rows rise
+            if (np.diff(rows) == 1).all() and (np.diff(out) == 1).all():
+                dataset.read_direct(data, (stroke, *inner), slice(int(out[0]), int(out[-1]) + 1))
+            else:
+                data[out] = dataset[(stroke, *inner)][rows - rows[0]]
         for axis, k in reversed(list(enumerate(keys[1:], start=1))):
             if not isinstance(k, slice) or (k.step or 1) < 0:
                 data = data[(slice(None),) * axis + (k,)]

@@ -23,7 +23,7 @@ from xsmall.io.xtc2.dataset import (
 )
 from xsmall.io.xtc2.fields import FieldArray
 from xsmall.io.xtc2.files import Identity, identify
-from xsmall.io.xtc2.index import index_of
+from xsmall.io.xtc2.index import Index, index_of
 from xsmall.io.xtc2.slow import configurations
 
 
@@ -66,18 +66,29 @@ def tree_of(identity: Identity, wrap: Wrap) -> dict[str, xr.Dataset]:
     for path, node in nodes.items():
         nodes[path] = node.assign_coords({name: x for name, x in carried.items() if name not in node.variables})
     events = slow[0] | events
-    for detector, versions in configurations(index).items():
+    for detector in configurations(index):
         node = nodes.get(_node(detector), xr.Dataset())
-        segments = node[v.SEGMENT].values.tolist() if v.SEGMENT in node else []
-        config = configuration_dataset(versions, detector_type(index, detector), segments)
+        config = _configuration(index, detector, node)
         nodes[f"{_node(detector)}/{v.CONFIG_NODE}"] = config
-        bits = config.get(v.GAIN_CONTROL)
-        if bits is not None and bits.dims == v.PIXEL_DIMS and bits.shape == tuple(node.sizes.get(d) for d in bits.dims):
-            nodes[_node(detector)] = node.assign_coords({v.GAIN_CONTROL: bits.variable})
+        if v.RAW in node:
+            nodes[_node(detector)] = _with_gain_control(node, config)
     root = xr.Dataset(attrs=file_attrs(index))
     attrs = file_attrs(index) | ({v.LEFT_OUT: "; ".join(slow[1])} if slow[1] else {})
     events_node = xr.Dataset(events, coords, attrs).set_xindex(v.TIMESTAMP)
     return {"/": root, f"/{v.EVENTS_NODE}": events_node} | nodes
+
+
+def _configuration(index: Index, detector: str, node: xr.Dataset) -> xr.Dataset:
+    segments = node[v.SEGMENT].values.tolist() if v.SEGMENT in node else []
+    return configuration_dataset(configurations(index)[detector], detector_type(index, detector), segments)
+
+
+def _with_gain_control(node: xr.Dataset, config: xr.Dataset) -> xr.Dataset:
+    """Let frames carry the gain control bits, where one set holds for all steps."""
+    bits = config.get(v.GAIN_CONTROL)
+    if bits is None or bits.dims != v.PIXEL_DIMS or bits.shape != tuple(node.sizes.get(d) for d in bits.dims):
+        return node
+    return node.assign_coords({v.GAIN_CONTROL: bits.variable})
 
 
 def _node(detector: str) -> str:
@@ -145,6 +156,9 @@ class Xtc2Backend(BackendEntrypoint):
         if detector is None:
             detector = _only_detector(identity)
         dataset = detector_dataset(identity, detector, lazily, fields=fields)
+        index = index_of(identity)
+        if detector in configurations(index):
+            dataset = _with_gain_control(dataset, _configuration(index, detector, dataset))
         drop = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
         return dataset.drop_vars([name for name in drop if name in dataset.variables])
 

@@ -70,7 +70,7 @@ class Unreadable(NamedTuple):
     reason: str
 
 
-@dataclass
+@dataclass(eq=False)  # hashable: what is derived from an index is remembered with it
 class Index:
     """Events and transitions of one file, in the order of the file.
 

@@ -7,6 +7,7 @@ first. Steps count the BeginStep datagrams of the file from 0.
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -62,6 +63,7 @@ def _slow_contents(index: Index) -> Iterator[tuple[int, Content]]:
                 yield transition.datagram.time, content
 
 
+@lru_cache(maxsize=8)
 def held_variables(index: Index) -> list[Held]:
     """Collect scan variables and slow-control values of a file, in the order of their first value."""
     found: dict[tuple[str, str, int], tuple[list[int], list[Value]]] = {}
@@ -81,6 +83,7 @@ def held_variables(index: Index) -> list[Held]:
     ]
 
 
+@lru_cache(maxsize=8)
 def run_infos(index: Index) -> list[RunInfo]:
     """Experiment and run number of every BeginRun."""
     result = []
@@ -104,6 +107,7 @@ def process_variables(index: Index) -> dict[str, str]:
     }
 
 
+@lru_cache(maxsize=8)
 def configurations(index: Index) -> dict[str, list[Configuration]]:
     """Configuration of every detector, one for each step of the file, or a single one where there is no step.
 

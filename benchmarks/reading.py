@@ -1,0 +1,92 @@
+"""Reading raw frames from files: XTC2, raw HDF5, raw Zarr, beside reading the same bytes with the least effort."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+import h5py
+import numpy as np
+import xarray as xr
+import zarr
+
+import xsmall as xs
+from benchmarks import Case
+from xsmall.io.raw import write_run
+from xsmall.io.xtc2.files import File, identify
+from xsmall.io.xtc2.index import build
+
+FOLDER = tempfile.TemporaryDirectory()  # lives as long as the process
+
+
+def writer() -> ModuleType:
+    """The writer of synthetic XTC2 bytes that the tests use."""
+    path = Path(__file__).parents[1] / "tests" / "io" / "xtc2_writer.py"
+    spec = importlib.util.spec_from_file_location("xtc2_writer", path)
+    assert spec is not None and spec.loader is not None  # noqa: PT018
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def xtc2_file(name: str, events: int, segments: int, rows: int, columns: int) -> tuple[Path, np.ndarray]:
+    """A run of ``events`` events whose frames repeat."""
+    w, path = writer(), Path(FOLDER.name) / name
+    tables, frames = [w.area(s) for s in range(segments)], w.frames(4, segments, rows, columns)
+    with path.open("wb") as file:
+        file.write(w.start(*tables))
+        for k in range(events):
+            file.write(w.event((2 << 32) + k, tables, frames[k % 4]))
+    return path, frames
+
+
+def by_offsets(path: Path, offsets: list[int], frames: np.ndarray) -> np.ndarray:
+    """What one writes by hand for a file whose offsets are known: map it, copy frame by frame."""
+    mapped = np.memmap(path, np.uint8, "r")
+    out = np.empty((len(offsets), *frames.shape[1:]), np.uint16)
+    for k, at in enumerate(offsets):
+        out[k] = mapped[at : at + frames[0].nbytes].view(np.uint16).reshape(frames.shape[1:])
+    return out
+
+
+def cases(scale: float) -> list[Case]:
+    """A Jungfrau of 0.5 Mpixel, and many small events for the index."""
+    n, rows = max(4, int(48 * scale)), max(16, int(512 * scale))
+    path, frames = xtc2_file("frames.xtc2", n, 1, rows, 1024)
+    offsets = [at + 80 for at in build(File(identify(path))).offset.tolist()]
+    raw = xs.open_run(path)["det/raw"].data
+    many = max(50, int(20_000 * scale))
+    small, _ = xtc2_file("small.xtc2", many, 1, 4, 4)
+    run = xr.DataTree.from_dict({"/det": xs.open_run(path)["det"].to_dataset()})
+    hdf5 = write_run(run, Path(FOLDER.name) / "run.h5", compression="none")
+    stored = write_run(run, Path(FOLDER.name) / "run.zarr", compression="none")
+    from_hdf5, from_zarr = xs.open_run(hdf5)["det/raw"].data, xs.open_run(stored)["det/raw"].data
+    compute = {"scheduler": "synchronous"}
+    size = f"{rows * 1024 / 1e6:.1g} Mpixel"
+    return [
+        Case(
+            f"XTC2 frames, {size}",
+            partial(raw.compute, **compute),
+            n,
+            {"memory map with known offsets": lambda: by_offsets(path, offsets, frames)},
+            path.read_bytes,
+        ),
+        Case("XTC2 index, an event of 124 bytes", lambda: build(File(identify(small))), many, {}, small.read_bytes),
+        Case(
+            f"raw HDF5 frames, {size}",
+            partial(from_hdf5.compute, **compute),
+            n,
+            {"h5py": lambda: h5py.File(hdf5)["det/raw"][:]},
+            hdf5.read_bytes,
+        ),
+        Case(
+            f"raw Zarr frames, {size}",
+            partial(from_zarr.compute, **compute),
+            n,
+            {"zarr": lambda: zarr.open_group(stored, mode="r")["det/raw"][:]},
+            path.read_bytes,
+        ),
+    ]
