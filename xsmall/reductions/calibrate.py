@@ -13,10 +13,11 @@ from xsmall.detector.common_mode import CommonMode
 from xsmall.detector.common_mode_table import CommonModeLike, resolve_common_mode
 from xsmall.detector.constants import data_unit, gain_units
 from xsmall.detector.trust import adc_limits, chosen_reasons, status_convention
-from xsmall.detector.types import detector_type
+from xsmall.detector.types import Decoding, DetectorType, detector_type
 from xsmall.errors import CalibrationError, ParameterError
 from xsmall.lazy.transform import transform_frames
-from xsmall.reductions.calibration_input import CalibrationInput, Pixels, prepare, sound_presence
+from xsmall.reductions.calibrate_cells import CellQuestion, calibrated_cells
+from xsmall.reductions.calibration_input import CalibrationInput, Pixels, prepare, segment_state, sound_presence
 from xsmall.reductions.calibration_transform import FLOAT, MASK, Settings, Untrusted, make_calibration
 from xsmall.reductions.frames import data_of
 from xsmall.vocabulary import (
@@ -29,6 +30,7 @@ from xsmall.vocabulary import (
     FLAG_MEANINGS,
     GAIN,
     GAIN_CONTROL,
+    GAIN_STAGE,
     KILOELECTRONVOLT,
     LONG_NAME,
     NOISE,
@@ -61,6 +63,7 @@ def calibrate(
     unit: str | None = None,
     photon_energy: float | None = None,
     gain_control: Pixels | None = None,
+    gain_stage: xr.DataArray | None = None,
     variance: bool | Literal["noise"] = False,
     status_bits: int | None = None,
     saturation: Mapping[str, int] | None = None,
@@ -95,6 +98,10 @@ def calibrate(
     gain_control
         Configuration bits of each pixel (segment, row, column) for detectors that need them (ePix10ka, ePixHR); left
         out, the coordinate ``gain_control`` of the data is taken.
+    gain_stage
+        For detectors whose gain lies beside the frames (AGIPD and JUNGFRAU of the European XFEL): uint8 gain stages of
+        the shape of ``raw``, or the analogue gain, for which the constants have a ``threshold``; left out, the
+        coordinate ``gain_stage``. Their memory cells are the coordinate ``memory_cell`` (event) of ``raw``.
     status_bits
         Bits of ``status`` that forbid trust; left out, those of the detector type: the lower 16, as psana's
         calibration has it (the upper ones describe a pixel rather than fault it).
@@ -144,6 +151,19 @@ def calibrate(
     unit, scale = _unit(unit, mine, raw, photon_energy)
     mode = _mode(common_mode, given)
     reasons = chosen_reasons(trust)
+    if entry.decoding is Decoding.GIVEN:
+        if variance or mode.steps or saturation or switching or user is not None:
+            raise ParameterError(
+                f"of {entry.name!r} only plain calibration is known",
+                expected="no variance, common_mode, saturation, switching or user",
+            )
+        if trust is None:
+            reasons |= Reason.MEMORY_CELL_STATUS
+        question = CellQuestion(
+            entry, scale, _divides(unit, mine), entry.status_bits if status_bits is None else int(status_bits), reasons
+        )
+        cells = calibrated_cells(raw, given, constants, gain_stage, question, segment_state(raw, reasons))
+        return _labelled(raw, cells, unit, _parameters(unit, constants, entry, scale, mode, reasons, mask), entry)
     settings = Settings(
         entry=entry,
         scale=scale,
@@ -164,14 +184,24 @@ def calibrate(
     transform = make_calibration(settings, arrays)
     here = sound_presence(raw, damaged=Reason.DAMAGED in reasons)
     data = transform_frames(data_of(raw), here, transform, dtype=FLOAT, label=CALIBRATED)
-    attrs = {key: value for key, value in raw.attrs.items() if key not in (UNITS, LONG_NAME)}
-    attrs |= {UNITS: unit, DETECTOR_TYPE: entry.name, PARAMETERS: _parameters(unit, constants, settings, mask)}
-    out = xr.DataArray(xr.Variable(raw.dims, data, attrs), coords=raw.coords, name=CALIBRATED)
+    said = _parameters(unit, constants, entry, scale, mode, reasons, mask)
+    out = _labelled(raw, data, unit, said, entry)
     if not variance:
         return out
     spread = transform_frames(data_of(raw), here, transform, dtype=FLOAT, label=CALIBRATED, variance=True)
     attrs = {UNITS: f"{unit}2", LONG_NAME: f"variance of {CALIBRATED}"}
     return out.to_dataset().assign({f"{CALIBRATED}{VARIANCE_SUFFIX}": (raw.dims, spread, attrs)})
+
+
+def _labelled(raw: xr.DataArray, data: Any, unit: str, parameters: str, entry: DetectorType) -> xr.DataArray:
+    attrs = {key: value for key, value in raw.attrs.items() if key not in (UNITS, LONG_NAME)}
+    attrs |= {UNITS: unit, DETECTOR_TYPE: entry.name, PARAMETERS: parameters}
+    coords = {name: coord for name, coord in raw.coords.items() if name != GAIN_STAGE}
+    return xr.DataArray(xr.Variable(raw.dims, data, attrs), coords=coords, name=CALIBRATED)
+
+
+def _divides(unit: str, constants: xr.Dataset) -> bool:
+    return unit != ADU or gain_units(constants) == DIMENSIONLESS
 
 
 def _mode(common_mode: CommonModeLike, given: CalibrationInput) -> CommonMode:
@@ -201,7 +231,7 @@ def status_flags(constants: xr.Dataset) -> tuple[tuple[int, str], ...]:
 def _arrays(given: CalibrationInput, unit: str, *, noise: bool) -> dict[str, Any]:
     """The arrays that the tables are packed from, NumPy or dask."""
     mine = given.constants
-    divide = unit != ADU or gain_units(mine) == DIMENSIONLESS
+    divide = _divides(unit, mine)
     wanted = [PEDESTAL, OFFSET, STATUS, *([GAIN] if divide else []), *([NOISE] if noise else [])]
     arrays: dict[str, Any] = {name: mine[name].data for name in wanted if name in mine}
     if given.mask is not None:
@@ -218,7 +248,7 @@ def _unit(unit: str | None, constants: xr.Dataset, raw: xr.DataArray, photon_ene
     if wanted not in (KILOELECTRONVOLT, PHOTON, ADU):
         raise ParameterError("unknown unit", found=unit, expected='"keV", "photon" or "ADU"')
     entry = detector_type(constants.attrs[DETECTOR_TYPE])
-    stages_differ = entry.n_stages > 1 and unit is None and possible == ADU
+    stages_differ = entry.n_stages > 1 and unit is None and GAIN not in constants
     if stages_differ or (wanted != ADU and possible == ADU):
         raise CalibrationError(
             f"without a gain in ADU/keV the data cannot be in {KILOELECTRONVOLT if stages_differ else wanted}",
@@ -269,17 +299,25 @@ def _photon_energy(raw: xr.DataArray, given: float | None, fix: str) -> float:
     return value
 
 
-def _parameters(unit: str, constants: xr.Dataset, settings: Settings, mask: object) -> str:
+def _parameters(
+    unit: str,
+    constants: xr.Dataset,
+    entry: DetectorType,
+    scale: float,
+    mode: CommonMode,
+    reasons: Reason,
+    mask: object,
+) -> str:
     said = {
         "function": "calibrate",
         "unit": unit,
         "constants": sorted(str(name) for name in constants.data_vars),
         "constants_source": constants.attrs.get(SOURCE),
         RUN_RANGE: [int(r) for r in constants.attrs[RUN_RANGE]] if RUN_RANGE in constants.attrs else None,
-        "gain_stages": list(settings.entry.stages),
-        "common_mode": f"{settings.mode.origin}: {settings.mode.describe()}",
-        "not_trusted": list(reason_names(settings.reasons)),
+        "gain_stages": list(entry.stages),
+        "common_mode": f"{mode.origin}: {mode.describe()}",
+        "not_trusted": list(reason_names(reasons)),
         "mask": mask is not None,
-        "photon_energy": 1000.0 / settings.scale if unit == PHOTON else None,
+        "photon_energy": 1000.0 / scale if unit == PHOTON else None,
     }
     return json.dumps({key: value for key, value in said.items() if value is not None})

@@ -25,9 +25,10 @@ from xsmall.vocabulary import (
     RUN_RANGE,
     SEGMENT,
     UNITS,
+    Reason,
 )
 
-__all__ = ["CalibrationInput", "Pixels", "aligned", "prepare", "sound_presence"]
+__all__ = ["CalibrationInput", "Pixels", "aligned", "prepare", "segment_state", "sound_presence"]
 
 Pixels: TypeAlias = xr.DataArray | npt.NDArray[Any]
 Place: TypeAlias = Mapping[str, npt.NDArray[Any]]
@@ -202,3 +203,18 @@ def sound_presence(raw: xr.DataArray, *, damaged: bool = True) -> npt.NDArray[np
     if sound.all():
         return here
     return sound if here is None else here & sound
+
+
+def segment_state(
+    raw: xr.DataArray, reasons: Reason = Reason.MISSING | Reason.DAMAGED
+) -> npt.NDArray[np.uint32] | None:
+    """Reasons of whole segments (event, segment) among ``reasons``, None where there are none."""
+    sound = sound_presence(raw, damaged=Reason.DAMAGED in reasons)
+    if sound is None:
+        return None
+    present = sound_presence(raw, damaged=False)
+    here = np.ones_like(sound) if present is None else present
+    state = np.zeros(sound.shape, dtype=np.uint32)
+    state[~here] = np.uint32(Reason.MISSING)
+    state[here & ~sound] = np.uint32(Reason.DAMAGED)
+    return state

@@ -13,17 +13,19 @@ import numpy.typing as npt
 import xarray as xr
 from dask.delayed import Delayed
 
-from xsmall.detector.trust import adc_limits, stage_reasons, static_reasons, status_convention
-from xsmall.detector.types import DetectorType
+from xsmall.detector.trust import DEFAULT_TRUST, adc_limits, stage_reasons, static_reasons, status_convention
+from xsmall.detector.types import Decoding, DetectorType
+from xsmall.errors import ParameterError
 from xsmall.kernels.stack import flat_frames
 from xsmall.kernels.trust import flags_stack
 from xsmall.lazy.transform import presence_blocks
 from xsmall.reductions.calibrate import status_flags
-from xsmall.reductions.calibration_input import Pixels, aligned, prepare, sound_presence
+from xsmall.reductions.calibrate_cells import CellQuestion, flagged_cells
+from xsmall.reductions.calibration_input import Pixels, aligned, prepare, segment_state
 from xsmall.reductions.calibration_transform import Untrusted, check_untrusted
 from xsmall.reductions.frames import data_of
 from xsmall.reductions.mask import flag_attrs
-from xsmall.vocabulary import DETECTOR_TYPE, FLAG_MASKS, GAIN_CONTROL, REASONS, SEGMENT, STATUS, Reason
+from xsmall.vocabulary import DETECTOR_TYPE, FLAG_MASKS, GAIN_CONTROL, GAIN_STAGE, REASONS, SEGMENT, STATUS, Reason
 
 __all__ = ["trust"]
 
@@ -37,6 +39,7 @@ def trust(
     *,
     mask: Pixels | None = None,
     gain_control: Pixels | None = None,
+    gain_stage: xr.DataArray | None = None,
     status_bits: int | None = None,
     saturation: Mapping[str, int] | None = None,
     switching: Mapping[str, tuple[int, int]] | None = None,
@@ -55,6 +58,9 @@ def trust(
         :func:`xsmall.mask` makes them, which are added.
     gain_control
         Configuration bits (segment, row, column) for detectors that need them; left out, the coordinate of the data.
+    gain_stage
+        For detectors whose gain lies beside the frames, as for :func:`xsmall.calibrate`; their status is that of the
+        event's own memory cell and stage, ``memory_cell_status``.
     status_bits
         Bits of ``status`` that count; left out, those of the detector type.
     saturation
@@ -95,23 +101,31 @@ def trust(
     if isinstance(mask, xr.DataArray) and FLAG_MASKS in mask.attrs:
         mask, added = None, mask
     given = prepare(raw, constants, mask, gain_control)
+    bits = given.entry.status_bits if status_bits is None else int(status_bits)
+    attrs = flag_attrs() | {DETECTOR_TYPE: given.entry.name}
+    if given.entry.decoding is Decoding.GIVEN:
+        if added is not None or saturation or switching or user is not None:
+            raise ParameterError(f"of {given.entry.name!r} only status, gain codes and a boolean mask are looked at")
+        question = CellQuestion(given.entry, 1.0, False, bits, DEFAULT_TRUST)
+        cells = flagged_cells(raw, given, constants, gain_stage, question, segment_state(raw))
+        coords = {name: coord for name, coord in raw.coords.items() if name != GAIN_STAGE}
+        return xr.DataArray(xr.Variable(raw.dims, cells, attrs), coords=coords, name=REASONS)
     arrays = {
         STATUS: given.constants[STATUS].data if STATUS in given.constants else None,
         GAIN_CONTROL: given.gain_control,
         "mask": given.mask,
         REASONS: None if added is None else aligned(added, given.place, "mask"),
     }
-    question = Question(
+    asked = Question(
         entry=given.entry,
-        bits=given.entry.status_bits if status_bits is None else int(status_bits),
+        bits=bits,
         limits=_limits(given.entry, saturation, switching),
         shape=tuple(len(labels) for labels in given.place.values()),
         segment=tuple(given.place[SEGMENT].tolist()),
         status_flags=status_flags(given.constants),
         user=user,
     )
-    data = _flags(data_of(raw), _state(raw), question, {k: v for k, v in arrays.items() if v is not None})
-    attrs = flag_attrs() | {DETECTOR_TYPE: given.entry.name}
+    data = _flags(data_of(raw), segment_state(raw), asked, {k: v for k, v in arrays.items() if v is not None})
     return xr.DataArray(xr.Variable(raw.dims, data, attrs), coords=raw.coords, name=REASONS)
 
 
@@ -196,19 +210,6 @@ def _limits(
     saturated = adc_limits(entry, Reason.SATURATED, saturation) if full else ()
     near = adc_limits(entry, Reason.NEAR_SWITCHING, None, switching) if switching is not None else ()
     return tuple((*a, *b) for a, b in zip(saturated or everything, near or everything, strict=True))
-
-
-def _state(raw: xr.DataArray) -> npt.NDArray[np.uint32] | None:
-    """Reasons of whole segments (event, segment), None where there are none."""
-    sound = sound_presence(raw)
-    if sound is None:
-        return None
-    present = sound_presence(raw, damaged=False)
-    here = np.ones_like(sound) if present is None else present
-    state = np.zeros(sound.shape, dtype=np.uint32)
-    state[~here] = np.uint32(Reason.MISSING)
-    state[here & ~sound] = np.uint32(Reason.DAMAGED)
-    return state
 
 
 def _flags(
