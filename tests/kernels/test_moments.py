@@ -108,6 +108,16 @@ def test_merging_is_associative_and_the_empty_one_changes_nothing(sizes: tuple[i
             np.testing.assert_array_equal(ours, theirs)
 
 
+def test_statistics_equal_those_of_the_books() -> None:
+    rng = np.random.default_rng(4)
+    n = rng.integers(0, 4, (2, 3, 50)).astype(np.uint32)
+    state = (n, np.where(n > 0, rng.normal(size=n.shape), 0.0), np.where(n > 1, rng.random(n.shape), 0.0))
+    out = (*(np.empty((3, 2, 50)) for _ in range(3)), np.empty((3, 2, 50), np.int32))
+    moments.statistics(*state, *out)
+    for ours, theirs in zip(out, twin.statistics(state), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-15)
+
+
 def test_the_kernel_releases_the_gil() -> None:
     frames = np.ones((8, 2_000_000), np.float32)
     order, first, bins = groups(np.zeros(8, np.int64))

@@ -8,7 +8,7 @@ scheduler, number of workers or size of tiles, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -27,11 +27,14 @@ MOST_LANES = 64
 EVENTS_PER_BIN = 16
 """Events of a lane per bin at least, so that merging accumulators stays cheap beside filling them."""
 
-BATCH_BYTES = 256 * 2**20
+BATCH_BYTES = 512 * 2**20
 """Floats of one segment in a batch at the most: a rule on the shape of a segment, never on the machine."""
 
 Piece = tuple[int, npt.NDArray[Any], npt.NDArray[np.bool_] | None]
 """First event (within the lane), raw frames (event, segment, row, column), presence (event, segment) or None."""
+
+DTYPES: Mapping[str, type] = {"mean": np.float64, "std": np.float64, "stderr": np.float64, "count": np.int32}
+"""Statistics that come out, and their types."""
 
 Index = npt.NDArray[np.int64]
 T = TypeVar("T")
@@ -192,13 +195,7 @@ def merge_tree(parts: Sequence[T], merge_two: Callable[[T, T], T]) -> T:
 
 def finish(moments: Moments, shape: tuple[int, ...], trailing: tuple[int, ...]) -> dict[str, npt.NDArray[Any]]:
     """Mean, standard deviation (n - 1), standard error and count, each (*shape of bins, *trailing)."""
-    count, mean, m2 = (np.moveaxis(m, 0, 1).reshape(*shape, *trailing) for m in moments)
-    n = count.astype(np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        std = np.sqrt(m2 / np.where(n > 1, n - 1, np.nan))
-        return {
-            "mean": np.where(n > 0, mean, np.nan),
-            "std": std,
-            "stderr": std / np.sqrt(n),
-            "count": count.astype(np.int64),
-        }
+    parts, bins, pixels = moments.n.shape
+    out: dict[str, npt.NDArray[Any]] = {name: np.empty((bins, parts, pixels), dtype) for name, dtype in DTYPES.items()}
+    kernel.statistics(*moments, *out.values())
+    return {name: values.reshape(*shape, *trailing) for name, values in out.items()}

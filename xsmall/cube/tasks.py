@@ -13,6 +13,7 @@ import numpy.typing as npt
 from dask.delayed import Delayed
 
 from xsmall.cube.moments import (
+    DTYPES,
     Index,
     Moments,
     Tile,
@@ -30,9 +31,6 @@ from xsmall.lazy.walk import Source
 
 Statistics = dict[str, Any]
 """mean, std, stderr, count: NumPy or dask arrays (*bins, ...)."""
-
-DTYPES = {"mean": np.dtype(np.float64), "std": np.dtype(np.float64), "stderr": np.dtype(np.float64),
-          "count": np.dtype(np.int64)}  # fmt: skip
 
 
 def statistics_of_values(

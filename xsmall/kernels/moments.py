@@ -207,3 +207,28 @@ def merge(
         mean[p] = mean_a[p] + d * share
         m2[p] = m2_a[p] + m2_b[p] + d * d * n_a * share
         count[p] = np.uint32(n)
+
+
+@njit(fastmath=False)
+def statistics(
+    count: npt.NDArray[np.uint32],
+    mean: npt.NDArray[np.float64],
+    m2: npt.NDArray[np.float64],
+    out_mean: npt.NDArray[np.float64],
+    out_std: npt.NDArray[np.float64],
+    out_stderr: npt.NDArray[np.float64],
+    out_count: npt.NDArray[np.int32],
+) -> None:
+    """Turn accumulators (part, bin, pixel) into statistics (bin, part, pixel).
+
+    Mean: NaN where nothing was counted. Standard deviation (n - 1) and standard error of the mean: NaN below two.
+    """
+    for part in range(count.shape[0]):
+        for b in range(count.shape[1]):
+            for p in range(count.shape[2]):
+                n = np.float64(count[part, b, p])
+                std = np.sqrt(m2[part, b, p] / (n - 1.0)) if n > 1.0 else np.nan
+                out_mean[b, part, p] = mean[part, b, p] if n > 0.0 else np.nan
+                out_std[b, part, p] = std
+                out_stderr[b, part, p] = std / np.sqrt(n) if n > 1.0 else np.nan
+                out_count[b, part, p] = np.int32(n)

@@ -29,3 +29,11 @@ def merge(a: Moments, b: Moments) -> Moments:
     d = b[1] - a[1]
     share = b[0] / np.maximum(n, 1)
     return n, a[1] + d * share, a[2] + b[2] + d * d * a[0] * share
+
+
+def statistics(moments: Moments) -> tuple[npt.NDArray[Any], ...]:
+    """Mean, standard deviation (n - 1), standard error and count of accumulators (part, bin, pixel), bins in front."""
+    n, mean, m2 = (np.swapaxes(m, 0, 1) for m in moments)
+    several = np.where(n > 1, n, np.nan)
+    std = np.sqrt(m2 / (several - 1))
+    return np.where(n > 0, mean, np.nan), std, std / np.sqrt(several), n
