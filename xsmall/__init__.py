@@ -65,6 +65,7 @@ _PUBLIC: dict[str, str] = {
     "compare_common_modes": "xsmall.reductions.common_mode_comparison",
     "common_mode_numbers": "xsmall.detector.common_mode_table",
     "dark": "xsmall.reductions.dark",
+    "derive_low_pedestals": "xsmall.reductions.dark",
     "plot_dark": "xsmall.plot_calibration",
     "plot_common_modes": "xsmall.plot_calibration",
     # records
