@@ -210,6 +210,23 @@ def test_panels_that_share_pixels_or_lie_outside_are_refused() -> None:
         Geometry.from_panels([panel, Panel(origin=(0, 0, 0.1), slow=(0, 1, 0), fast=(1, 0, 0), shape=(4, 8))])
     with pytest.raises(GeometryError, match="without panels"):
         Geometry.from_panels([])
+    with pytest.raises(GeometryError, match="impossible size"):
+        Geometry.from_panels([panel], shape=(2**20, 64, 64))
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 4), st.integers(0, 9), st.integers(1, 4)), max_size=6))
+def test_panels_are_refused_exactly_when_they_share_a_pixel(blocks: list[tuple[int, int, int, int]]) -> None:
+    blocks = [*blocks, (20, 1, 20, 1)]
+    count = np.zeros((21, 21), int)
+    for row, rows, column, columns in blocks:
+        count[row : row + rows, column : column + columns] += 1
+    at = {"origin": (0, 0, 0.1), "slow": (0, 1e-4, 0), "fast": (1e-4, 0, 0), "segment": 0}
+    panels = [Panel(**at, shape=(b[1], b[3]), row=b[0], column=b[2]) for b in blocks]  # type: ignore[arg-type]
+    if count.max() > 1:
+        with pytest.raises(GeometryError, match="share pixels"):
+            Geometry.from_panels(panels)
+    else:
+        assert np.isfinite(Geometry.from_panels(panels).positions()[0, ..., 0]).sum() == count.sum()
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,13 @@ class Beam:
         return beam_from_poni(source)
 
     @classmethod
+    def from_crystfel(cls, source: "str | Path") -> "Beam":
+        """Read a CrystFEL file's energy and distance: see :func:`xsmall.detector.crystfel.beam_from_crystfel`."""
+        from xsmall.detector.crystfel import beam_from_crystfel
+
+        return beam_from_crystfel(source)
+
+    @classmethod
     def from_smalldata(
         cls, center: tuple[float, float], dis_to_sam: float, eBeam: float, tx: float = 0.0, ty: float = 0.0
     ) -> "Beam":

@@ -25,6 +25,7 @@ __all__ = ["CornerConvention", "from_crystfel", "to_crystfel"]
 CornerConvention: TypeAlias = Literal["crystfel", "psana"]
 
 MAX_LINES = 1_000_000
+MAX_VECTOR = 500  # characters; longer sums of x, y and z are no vectors
 _UNITS: Final = {"": 1.0, "m": 1.0, "mm": 1e-3}
 _ENERGY_UNITS: Final = {"": 1.0, "ev": 1.0, "kev": 1e3, "mev": 1e6}
 _TERM = re.compile(r"\s*([+-]?)\s*\(?(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)?\)?\s*([xyz])")
@@ -63,8 +64,9 @@ class _Block:
         if key not in self.values:
             raise GeometryError(f"{source}, line {self.line}: panel {self.name!r} has no {key}")
         text, line = self.values[key]
+        text = text[:MAX_VECTOR].strip()
         out, at = np.zeros(3), 0
-        while at < len(text.rstrip()):
+        while at < len(text):
             term = _TERM.match(text, at)
             if term is None:
                 expected = "a sum like -0.003x +1.0y +0.0z"

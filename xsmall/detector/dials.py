@@ -13,7 +13,8 @@ from typing import Any, Final
 import numpy as np
 
 from xsmall.detector.beam import HC, Beam
-from xsmall.detector.geometry import MAX_PANELS, Geometry
+from xsmall.detector.geometry import Geometry
+from xsmall.detector.memory import MAX_PANELS
 from xsmall.detector.panel import Floats, Panel
 from xsmall.detector.text import read_text
 from xsmall.errors import FileFormatError, GeometryError

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xsmall.detector.memory import check_memory
 from xsmall.detector.panel import Floats, Panel, PixelAxis
 from xsmall.detector.psana_geometry import format_psana, panels_from_psana, parse_psana, psana_from_panels
 from xsmall.detector.segments import WidePixels
@@ -25,7 +26,6 @@ __all__ = ["Geometry", "Panel", "PixelAxis"]
 
 FORMAT = "xsmall geometry"
 VERSION = 1
-MAX_PANELS = 1 << 14
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,7 +62,7 @@ class Geometry:
     text: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        _check_memory(self.panels, self.shape)
+        check_memory(self.panels, self.shape)
 
     def __repr__(self) -> str:
         names = ", ".join(dict.fromkeys(panel.name for panel in self.panels if panel.name)) or "plain panels"
@@ -394,29 +394,3 @@ def _from_json(rule: str) -> Geometry:
         raise GeometryError(
             "not the JSON of a geometry", found=rule[:80], expected="text of Geometry.to_json"
         ) from None
-
-
-def _check_memory(panels: tuple[Panel, ...], shape: tuple[int, int, int]) -> None:
-    """Refuse panels that lie outside the array or share a pixel."""
-    if not 0 < len(panels) <= MAX_PANELS:
-        raise GeometryError("a geometry of an impossible number of panels", found=len(panels))
-    by_segment: dict[int, list[tuple[slice, slice]]] = {}
-    for panel in panels:
-        segment, rows, columns = panel.memory
-        if segment >= shape[0] or rows.stop > shape[1] or columns.stop > shape[2]:
-            raise GeometryError(
-                "a panel outside the detector",
-                found=f"segment {segment}, rows to {rows.stop}, columns to {columns.stop}",
-                expected=f"within {shape}",
-            )
-        by_segment.setdefault(segment, []).append((rows, columns))
-    for segment, blocks in by_segment.items():
-        for i, (rows, columns) in enumerate(blocks):
-            for other_rows, other_columns in blocks[:i]:
-                if (
-                    rows.start < other_rows.stop
-                    and other_rows.start < rows.stop
-                    and columns.start < other_columns.stop
-                    and other_columns.start < columns.stop
-                ):
-                    raise GeometryError(f"two panels share pixels of segment {segment}")

@@ -7,7 +7,8 @@ import h5py
 import numpy as np
 
 from xsmall.detector.beam import HC, Beam
-from xsmall.detector.geometry import MAX_PANELS, Geometry
+from xsmall.detector.geometry import Geometry
+from xsmall.detector.memory import MAX_PANELS
 from xsmall.detector.panel import Floats, Panel
 from xsmall.detector.psana_geometry import rotation
 from xsmall.errors import FileFormatError, GeometryError
