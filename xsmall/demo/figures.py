@@ -11,7 +11,7 @@ import xarray as xr
 
 from xsmall import vocabulary as v
 from xsmall.demo.analysis import DARK_Q, PATTERN, Findings
-from xsmall.reductions.image import image
+from xsmall.plot import plot
 from xsmall.simulation.recipe import Recipe, response_to
 
 __all__ = ["draw"]
@@ -20,7 +20,6 @@ INK: Final = "#1f2933"
 ACCENT: Final = "#c2410c"
 TRUTH: Final = "#2563eb"
 GAP: Final = "#d9dde2"
-BAD: Final = "#8f99a3"
 STYLE: Final = {
     "font.size": 9.5,
     "axes.titlesize": 10.5,
@@ -36,17 +35,17 @@ STYLE: Final = {
 }
 
 
-def draw(folder: Path, found: Findings, cube: xr.Dataset, cal: xr.DataArray, small: xr.Dataset) -> list[Path]:
+def draw(folder: Path, found: Findings, cube: xr.Dataset, small: xr.Dataset) -> list[Path]:
     """Draw all figures into ``folder`` and return their paths."""
     import matplotlib as mpl
 
     folder.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(STYLE):
         return [
-            _save(folder / "average_image.png", (7.4, 4.0), lambda f: _average(f.subplots(), cube, cal, "right", 0.78)),
+            _save(folder / "average_image.png", (7.4, 4.0), lambda f: _average(f.subplots(), cube, "right", 0.78)),
             _save(folder / "difference.png", (8.2, 4.2), lambda f: _difference(f, found, cube)),
             _save(folder / "droplets.png", (5.6, 3.8), lambda f: _droplets(f.subplots(), found, small)),
-            _save(folder / "overview.png", (12.5, 4.0), lambda f: _overview(f, found, cube, cal)),
+            _save(folder / "overview.png", (12.5, 4.0), lambda f: _overview(f, found, cube)),
         ]
 
 
@@ -59,35 +58,19 @@ def _save(path: Path, size: tuple[float, float], fill: Any) -> Path:
     return path
 
 
-def _mean_image(cube: xr.Dataset, cal: xr.DataArray) -> xr.DataArray:
-    """Mean over all events of the cube, assembled in the lab frame."""
+def _average(axes: Any, cube: xr.Dataset, bar: str, shrink: float) -> None:
+    """Mean over all events of the cube, in the lab frame."""
     number = cube["jungfrau" + v.COUNT_SUFFIX]
-    total = (cube["jungfrau"] * number).sum((v.DELAY, v.LASER_ON)) / number.sum((v.DELAY, v.LASER_ON))
-    mean: xr.DataArray = image(total.assign_coords({v.GEOMETRY: cal[v.GEOMETRY]}))
-    return mean
-
-
-def _average(axes: Any, cube: xr.Dataset, cal: xr.DataArray, bar: str, shrink: float) -> None:
-    import matplotlib as mpl
-    from matplotlib.colors import LogNorm
-
-    picture = _mean_image(cube, cal)
-    x, y = picture[v.IMAGE_X].values * 1e3, picture[v.IMAGE_Y].values * 1e3
-    half = 0.5 * abs(x[1] - x[0])
-    shown = axes.imshow(
-        np.where(np.isfinite(picture.values), np.maximum(picture.values, 1e-9), np.nan),
-        extent=(x[0] + half, x[-1] - half, y[-1] - half, y[0] + half),
-        norm=LogNorm(0.01, float(np.nanpercentile(picture.values, 99.5))),
-        cmap=mpl.colormaps["magma"].with_extremes(bad=BAD),
-        interpolation="nearest",
-    )
-    axes.plot(0, 0, "+", color="white", markersize=9, markeredgewidth=1.2)
+    bins = (v.DELAY, v.LASER_ON)
+    mean = (cube["jungfrau"] * number).sum(bins) / number.sum(bins)
+    top = float(mean.quantile(0.995))
+    plot(mean, log=True, vmin=0.01, vmax=top, cmap="magma", outlines=False, colorbar=False, ax=axes)
+    axes.set_facecolor(GAP)
     axes.set_xlabel("x [mm], looking downstream")
     axes.set_ylabel("y [mm]")
     axes.set_title("Average image (grey: gaps and bad pixels)")
-    axes.figure.colorbar(
-        shown, ax=axes, label="mean energy per pixel [keV]", shrink=shrink, extend="both", location=bar, pad=0.02
-    )
+    label = "mean energy per pixel [keV]"
+    axes.figure.colorbar(axes.images[-1], ax=axes, label=label, shrink=shrink, extend="both", location=bar, pad=0.02)
 
 
 def _difference(figure: Any, found: Findings, cube: xr.Dataset) -> None:
@@ -179,8 +162,8 @@ def _droplets(axes: Any, found: Findings, small: xr.Dataset) -> None:
     axes.legend(loc="upper right", fontsize=8.5, handlelength=1.5)
 
 
-def _overview(figure: Any, found: Findings, cube: xr.Dataset, cal: xr.DataArray) -> None:
+def _overview(figure: Any, found: Findings, cube: xr.Dataset) -> None:
     first, second, third = figure.subplots(1, 3, width_ratios=(1.5, 1.1, 1.0))
-    _average(first, cube, cal, "bottom", 0.8)
+    _average(first, cube, "bottom", 0.8)
     _difference_map(second, cube)
     _delay_curve(third, found)

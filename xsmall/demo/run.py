@@ -100,7 +100,7 @@ def run_demo(
         from xsmall.demo.figures import draw
 
         with tell.step("draw figures"):
-            draw(folder / "figures", found, cube, cal, small)
+            draw(folder / "figures", found, cube, small)
     tell.report(folder, found, small, cube, figures)
     return found
 
