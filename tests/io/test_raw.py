@@ -129,6 +129,15 @@ def test_lazy_arrays_travel_to_other_processes(tmp_path: Path, simulated: xr.Dat
 
 
 @pytest.mark.parametrize("kind", FORMATS)
+def test_two_openings_of_a_run_are_the_same_arrays(tmp_path: Path, simulated: xr.DataTree, kind: str) -> None:
+    path = write_run(simulated, tmp_path / f"run.{kind}")
+    name = xs.open_run(path)["jungfrau/raw"].data.name
+    assert xs.open_run(path)["jungfrau/raw"].data.name == name
+    write_run(xs.simulate(23, seed=4).run, path, overwrite=True)
+    assert xs.open_run(path)["jungfrau/raw"].data.name != name
+
+
+@pytest.mark.parametrize("kind", FORMATS)
 def test_xarray_alone_reads_the_file(tmp_path: Path, simulated: xr.DataTree, kind: str) -> None:
     path = write_run(simulated, tmp_path / f"run.{kind}")
     if kind == "zarr":

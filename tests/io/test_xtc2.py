@@ -285,6 +285,26 @@ def test_detectors_without_arrays_are_event_variables(tmp_path: Path, xtc2: Modu
     assert "ipm" not in run.children
 
 
+@pytest.mark.parametrize("missing", [False, True])
+def test_the_pulse_id_is_that_of_the_timing_detector(tmp_path: Path, xtc2: ModuleType, missing: bool) -> None:
+    det = xtc2.area()
+    timing = xtc2.Table(4, "timing", "raw", [("pulseId", "u8", 0), ("fixedRates", "u1", 1)], "ts")
+    frames = xtc2.frames(3, 1)
+    data = xtc2.start(det, timing)
+    for k in range(3):
+        parts = [xtc2.block(det, frames[k, 0], k, 0.0)]
+        if not (missing and k == 1):
+            parts.append(xtc2.block(timing, (1 << 60) + k, np.arange(10)))
+        data += xtc2.datagram(xtc2.L1, 10 + k, *parts)
+    run = xs.open_run(save(tmp_path, data))
+    np.testing.assert_array_equal(run["timing/fixedRates"][0, 0], np.arange(10))
+    if missing:
+        assert "pulse_id" not in run["events"]
+        assert run["timing/present"].values[:, 0].tolist() == [True, False, True]
+    else:
+        assert run["det/raw"].pulse_id.values.tolist() == [(1 << 60) + k for k in range(3)]
+
+
 def test_another_algorithm_says_where_it_is_missing(tmp_path: Path, xtc2: ModuleType) -> None:
     raw = xtc2.area()
     fex = xtc2.Table(4, "det", "fex", [("raw", "f4", 0), ("edge", "f4", 0)])

@@ -234,9 +234,12 @@ def open_zarr_run(path: Path, chunks: int | str | None) -> xr.DataTree:
         _check_layout(path, tree.attrs)
         nodes = {n.path: n.to_dataset(inherit=False) for n in tree.subtree}
 
-        def lazy(_: str, __: str, x: xr.Variable) -> Any:
+        written = (path / "zarr.json").stat().st_mtime_ns  # another run may come to lie at this path
+
+        def lazy(group: str, name: str, x: xr.Variable) -> Any:
             n = events_per_chunk(_event_bytes(x), chunks, x.encoding["chunks"][0])
-            return x.chunk({v.EVENT: n}).data
+            token = tokenize(str(path.resolve()), written, group, name, n)
+            return x.chunk({v.EVENT: n}, name=f"zarr-{name}-{token}").data
 
         return _tree(nodes, lazy)
 

@@ -21,7 +21,7 @@ from xsmall.io.xtc2.dataset import (
     step_variables,
     timestamps,
 )
-from xsmall.io.xtc2.fields import FieldArray
+from xsmall.io.xtc2.fields import EventField, FieldArray, presence
 from xsmall.io.xtc2.files import Identity, identify
 from xsmall.io.xtc2.index import Index, index_of
 from xsmall.io.xtc2.slow import configurations
@@ -62,6 +62,7 @@ def tree_of(identity: Identity, wrap: Wrap) -> dict[str, xr.Dataset]:
             nodes[_node(detector)] = detector_dataset(identity, detector, wrap)
         else:
             events |= _scalars(identity, detector)
+        events |= _pulse_id(identity, fields)
     carried = {name: x for name, x in events.items() if x.dims == (v.EVENT,)}
     for path, node in nodes.items():
         nodes[path] = node.assign_coords({name: x for name, x in carried.items() if name not in node.variables})
@@ -76,6 +77,16 @@ def tree_of(identity: Identity, wrap: Wrap) -> dict[str, xr.Dataset]:
     attrs = file_attrs(index) | ({v.LEFT_OUT: "; ".join(slow[1])} if slow[1] else {})
     events_node = xr.Dataset(events, coords, attrs).set_xindex(v.TIMESTAMP)
     return {"/": root, f"/{v.EVENTS_NODE}": events_node} | nodes
+
+
+def _pulse_id(identity: Identity, fields: Iterable[EventField]) -> dict[str, xr.Variable]:
+    """The pulse id, where a timing detector tells it for every event: an integer has no form for what is missing."""
+    for field in fields:
+        known = field.key.field == "pulseId" and field.shape == () and len(field.segments) == 1
+        known = known and detector_type(index_of(identity), field.key.detector) == "ts"
+        if known and presence(identity, field.key).all():
+            return {v.PULSE_ID: xr.Variable(v.EVENT, FieldArray(identity, field.key)[:, 0])}
+    return {}
 
 
 def _configuration(index: Index, detector: str, node: xr.Dataset) -> xr.Dataset:
