@@ -28,6 +28,7 @@ _PUBLIC: dict[str, str] = {
     "Reason": "xsmall.vocabulary",
     # masks and regions
     "mask": "xsmall.reductions.mask",
+    "inside": "xsmall.reductions.mask",
     "usable": "xsmall.reductions.mask",
     "psana_mask": "xsmall.reductions.mask_presets",
     "smalldata_masks": "xsmall.reductions.mask_presets",
@@ -50,6 +51,7 @@ _PUBLIC: dict[str, str] = {
     "locate": "xsmall.reductions.locate",
     "at": "xsmall.reductions.locate",
     "image": "xsmall.reductions.image",
+    "from_image": "xsmall.reductions.image",
     "polar": "xsmall.reductions.polar",
     "reduce": "xsmall.reductions.reduce",
     "apply": "xsmall.reductions.reduce",

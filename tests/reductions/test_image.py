@@ -200,6 +200,17 @@ def test_an_array_over_the_image_comes_back_to_the_pixels() -> None:
         from_image(drawn[[0, 1, 5]], geometry)
 
 
+def test_pixels_without_a_place_are_in_no_image_and_get_nothing_back() -> None:
+    geometry = xs.Geometry.from_panels([xs.Panel((0, 0, 0.1), (0, -1e-4, 0), (-1e-4, 0, 0), (4, 6))], shape=(1, 4, 8))
+    data = frames(geometry, 1).isel(event=0)
+    picture = image(data)
+    assert picture.shape == (4, 6)
+    back = from_image(picture, data)
+    np.testing.assert_array_equal(back[..., :6], data[..., :6])
+    assert np.isnan(back[..., 6:]).all()
+    assert not from_image(picture > 0, data)[..., 6:].any()
+
+
 def test_limits_cut_the_image_and_a_pixel_size_scales_it() -> None:
     data = frames(turned())
     whole = image(data)

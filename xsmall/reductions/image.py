@@ -128,7 +128,8 @@ def from_image(values: xr.DataArray | Array, obj: xr.DataArray | Geometry) -> xr
 
     Returns
     -------
-    DataArray (segment, row, column): for each pixel the value of the image pixel that holds its centre.
+    DataArray (segment, row, column): for each pixel the value of the image pixel that holds its centre; NaN, False or 0
+    for pixels without a place in space.
 
     Raises
     ------
@@ -154,13 +155,16 @@ def from_image(values: xr.DataArray | Array, obj: xr.DataArray | Geometry) -> xr
         if data.shape != (grid.n_y, grid.n_x):
             raise DataError("an image of another detector", found=data.shape, expected=(grid.n_y, grid.n_x))
     cell = grid.cells(x, y)
-    taken = data.reshape(-1)[np.maximum(cell, 0)]
-    asked = place.labelled(cell, None, {}).values
-    if (asked < 0).any():
-        raise DataError(
-            "the image does not reach over all pixels", found=f"{int((asked < 0).sum())} pixels lie outside of it"
-        )
+    outside = place.labelled((cell < 0) & np.isfinite(x), None, {}).values
+    if outside.any():
+        raise DataError("the image does not reach over all pixels", found=f"{int(outside.sum())} lie outside of it")
+    taken = np.where(cell >= 0, data.reshape(-1)[np.maximum(cell, 0)], _nowhere(data.dtype))
     return place.labelled(taken, None, {})
+
+
+def _nowhere(dtype: np.dtype[Any]) -> Any:
+    """What a pixel without a place gets: NaN, False or 0."""
+    return np.array(np.nan if dtype.kind == "f" else 0).astype(dtype)
 
 
 # ---- what both share ----------------------------------------------------------------------------------------------
