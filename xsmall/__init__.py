@@ -63,6 +63,8 @@ _PUBLIC: dict[str, str] = {
     "open_constants": "xsmall.io.constants",
     "calibrate": "xsmall.reductions.calibrate",
     "trust": "xsmall.reductions.trust",
+    "subtract_ghost": "xsmall.reductions.ghost",
+    "straighten": "xsmall.reductions.straighten",
     "common_mode": "xsmall.reductions.common_mode",
     "compare_common_modes": "xsmall.reductions.common_mode_comparison",
     "common_mode_numbers": "xsmall.detector.common_mode_table",

@@ -84,6 +84,8 @@ class SdDataArray(_Accessor):
 
     calibrate = _Door("xsmall.reductions.calibrate:calibrate")
     trust = _Door("xsmall.reductions.trust:trust")
+    subtract_ghost = _Door("xsmall.reductions.ghost:subtract_ghost")
+    straighten = _Door("xsmall.reductions.straighten:straighten")
     common_mode = _Door("xsmall.reductions.common_mode:common_mode")
 
     reduce = _Door("xsmall.reductions.reduce:reduce")

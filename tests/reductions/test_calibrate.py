@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import xsmall as xs
 from xsmall.detector.constants import constants
-from xsmall.errors import CalibrationError, DataError, ParameterError
+from xsmall.errors import CalibrationError, DataError, GeometryError, ParameterError
 from xsmall.reductions.calibrate import calibrate
 
 
@@ -356,3 +357,17 @@ def test_variance_needs_noise_and_photon_energy() -> None:
         calibrate(raw, noisy, variance=True)
     with pytest.raises(ParameterError, match="counting"):
         calibrate(raw, noisy, variance=True, unit="ADU")
+
+
+def test_area_makes_wide_pixels_as_bright_as_others() -> None:
+    text = "IP 0 CAMERA 0 0 0 100000 90 0 0 0 0 0\nCAMERA 0 EPIX100:V1 0 0 0 0 0 0 0 0 0 0"
+    geometry = xs.Geometry.from_psana(text)
+    wide = geometry.areas() / np.median(geometry.areas())
+    raw = frames(np.rint(400 * wide[None]).astype(np.uint16), "epix100")
+    dark = constants("epix100", np.zeros((704, 768)), gain=np.full((704, 768), 16.0))
+    out = calibrate(raw.sd.assign_geometry(geometry), dark, area=True)
+    np.testing.assert_allclose(out.values, 25.0, rtol=1e-6)
+    part = raw.sd.assign_geometry(geometry).isel(row=slice(300, 400), column=slice(380, 390))
+    np.testing.assert_allclose(calibrate(part, dark, area=True).values, 25.0, rtol=1e-6)
+    with pytest.raises(GeometryError, match="need the geometry"):
+        calibrate(raw, dark, area=True)

@@ -98,6 +98,7 @@ def pack(
     good: npt.NDArray[np.bool_] | None = None,
     gain_control: Array | None = None,
     scale: float = 1.0,
+    area: Array | None = None,
 ) -> CalibrationTables:
     """Pack constants (gain_stage, segment, row, column) for the kernels.
 
@@ -113,6 +114,8 @@ def pack(
         (segment, row, column) bits, for detectors that need them.
     scale
         What a value in the gain's unit is multiplied by, e.g. photons per keV.
+    area
+        (segment, row, column) relative areas that values are divided by.
 
     Returns
     -------
@@ -137,6 +140,8 @@ def pack(
         divisor = np.asarray(gain, dtype=np.float32)
         with np.errstate(divide="ignore", invalid="ignore"):
             factor = np.where(divisor == 0, np.nan, np.float32(scale) / divisor).astype(np.float32)
+    if area is not None:
+        factor = (factor / area).astype(np.float32)
     _check_values(entry, base, factor, usable)
     factor = np.where(usable & np.isfinite(base) & np.isfinite(factor), factor, np.float32(np.nan))
     dark = None if noise is None else np.square(np.asarray(noise, dtype=np.float32) * factor)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, cast
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from xsmall.detector.common_mode import CommonMode
@@ -14,14 +15,16 @@ from xsmall.detector.common_mode_table import CommonModeLike, resolve_common_mod
 from xsmall.detector.constants import data_unit, gain_units
 from xsmall.detector.trust import adc_limits, chosen_reasons, status_convention
 from xsmall.detector.types import Decoding, DetectorType, detector_type
-from xsmall.errors import CalibrationError, ParameterError
+from xsmall.errors import CalibrationError, GeometryError, ParameterError
 from xsmall.lazy.transform import transform_frames
 from xsmall.reductions.calibrate_cells import CellQuestion, calibrated_cells
 from xsmall.reductions.calibration_input import CalibrationInput, Pixels, prepare, segment_state, sound_presence
 from xsmall.reductions.calibration_transform import FLOAT, MASK, Settings, Untrusted, make_calibration
 from xsmall.reductions.frames import data_of
+from xsmall.reductions.pixels import geometry_of
 from xsmall.vocabulary import (
     ADU,
+    AREA,
     CALIBRATED,
     COLUMN,
     DETECTOR_TYPE,
@@ -39,6 +42,7 @@ from xsmall.vocabulary import (
     PEDESTAL,
     PHOTON,
     PHOTON_ENERGY,
+    PIXEL_DIMS,
     ROW,
     RUN_RANGE,
     SEGMENT,
@@ -65,6 +69,7 @@ def calibrate(
     gain_control: Pixels | None = None,
     gain_stage: xr.DataArray | None = None,
     variance: bool | Literal["noise"] = False,
+    area: bool = False,
     status_bits: int | None = None,
     saturation: Mapping[str, int] | None = None,
     switching: Mapping[str, tuple[int, int]] | None = None,
@@ -115,6 +120,9 @@ def calibrate(
     variance
         True: return the variance of each value too, from the ``noise`` of its gain stage and the number of photons;
         this needs the photon energy. ``"noise"``: from the noise alone.
+    area
+        Divide by the area of each pixel relative to that of a regular one, so that wide pixels are no brighter than
+        others; needs the geometry of the data. For images and profiles of intensity, not for counting photons.
 
     Returns
     -------
@@ -152,10 +160,10 @@ def calibrate(
     mode = _mode(common_mode, given)
     reasons = chosen_reasons(trust)
     if entry.decoding is Decoding.GIVEN:
-        if variance or mode.steps or saturation or switching or user is not None:
+        if variance or area or mode.steps or saturation or switching or user is not None:
             raise ParameterError(
                 f"of {entry.name!r} only plain calibration is known",
-                expected="no variance, common_mode, saturation, switching or user",
+                expected="no variance, area, common_mode, saturation, switching or user",
             )
         if trust is None:
             reasons |= Reason.MEMORY_CELL_STATUS
@@ -181,6 +189,8 @@ def calibrate(
         user=user,
     )
     arrays = _arrays(given, unit, noise=bool(variance) or mode.needs_noise)
+    if area:
+        arrays[AREA] = _relative_areas(raw, given, variance)
     transform = make_calibration(settings, arrays)
     here = sound_presence(raw, damaged=Reason.DAMAGED in reasons)
     data = transform_frames(data_of(raw), here, transform, dtype=FLOAT, label=CALIBRATED)
@@ -239,6 +249,27 @@ def _arrays(given: CalibrationInput, unit: str, *, noise: bool) -> dict[str, Any
     if given.gain_control is not None:
         arrays[GAIN_CONTROL] = given.gain_control
     return arrays
+
+
+def _relative_areas(raw: xr.DataArray, given: CalibrationInput, variance: bool | str) -> npt.NDArray[np.float64]:
+    """Areas of the pixels of the data, relative to the most common one."""
+    geometry = geometry_of(raw)
+    if geometry is None:
+        raise GeometryError(
+            "areas of pixels need the geometry",
+            found="data without geometry",
+            fix='raw.sd.assign_geometry(xs.Geometry.from_psana("geometry.data"))',
+        )
+    if variance is True:
+        raise ParameterError(
+            "counting statistics of pixels that are divided by their area are not known",
+            found="variance=True, area=True",
+            fix='divide the result by the areas yourself, or variance="noise"',
+        )
+    areas = geometry.areas()
+    place = tuple(given.place[dim] for dim in PIXEL_DIMS)
+    relative: npt.NDArray[np.float64] = areas[np.ix_(*place)] / np.median(areas)
+    return relative
 
 
 def _unit(unit: str | None, constants: xr.Dataset, raw: xr.DataArray, photon_energy: float | None) -> tuple[str, float]:

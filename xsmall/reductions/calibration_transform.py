@@ -22,7 +22,7 @@ from xsmall.errors import DataError
 from xsmall.kernels.calibrate import calibrate_plain, calibrate_stack, scale_plain, scale_stack, variance_stack
 from xsmall.kernels.stack import flat_frames, flat_target
 from xsmall.lazy.transform import FloatFrames, Transform
-from xsmall.vocabulary import GAIN, GAIN_CONTROL, NOISE, OFFSET, PEDESTAL, STATUS, Reason
+from xsmall.vocabulary import AREA, GAIN, GAIN_CONTROL, NOISE, OFFSET, PEDESTAL, STATUS, Reason
 
 __all__ = ["Calibration", "Settings", "Untrusted", "check_untrusted", "make_calibration"]
 
@@ -234,6 +234,7 @@ def _pack(settings: Settings, arrays: Mapping[str, Any]) -> tuple[CalibrationTab
         good=usable,
         gain_control=arrays.get(GAIN_CONTROL),
         scale=settings.scale,
+        area=arrays.get(AREA),
     )
     return tables, good
 
