@@ -111,6 +111,24 @@ def test_a_chunk_is_one_read_and_the_next_another(file: Callable[..., tuple[Path
     assert len(set(reads.places)) == 4
 
 
+def test_any_number_of_reductions_reads_every_frame_once(
+    file: Callable[..., tuple[Path, np.ndarray]], reads: Reads
+) -> None:
+    path, frames = file(30)
+    raw = xs.open_run(path, chunks=10)["det/raw"]
+    small = raw.sd.reduce(
+        {
+            "one": xs.roi(xs.Box(segment=1, row=(0, 9), column=(3, 70))),
+            "all": xs.projection("row"),
+            "x": xs.projection("column"),
+        }
+    )
+    reads.clear()
+    small.compute(scheduler="synchronous")
+    assert reads.vectored == len(set(reads.places)) == 3
+    assert reads.bytes < frames.nbytes * 1.02
+
+
 def test_one_segment_of_many_events_leaves_the_others_unread(
     file: Callable[..., tuple[Path, np.ndarray]], reads: Reads
 ) -> None:

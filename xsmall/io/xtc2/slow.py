@@ -19,6 +19,8 @@ from xsmall.io.xtc2.index import Content, Index
 SCAN: Final = "scan"
 EPICS: Final = "epics"
 _SLOW: Final = frozenset({SCAN, EPICS})
+_BEARERS: Final = (Service.BEGIN_RUN, Service.BEGIN_STEP, Service.ENABLE, Service.SLOW_UPDATE)
+"""Transitions that bring slow values; the end of a run can bring sums as large as the detector instead."""
 _EXACT: Final = 1 << 53
 """Integers up to here are exact as float64, which has NaN for what is missing."""
 
@@ -56,8 +58,7 @@ def step_of_event(index: Index) -> npt.NDArray[np.int64]:
 
 
 def _slow_contents(index: Index) -> Iterator[tuple[int, Content]]:
-    services = [s for s in Service if s != Service.CONFIGURE]
-    for transition in index.of_service(*services):
+    for transition in index.of_service(*_BEARERS):
         if transition.datagram.size > 24:
             for content in index.read(transition):
                 yield transition.datagram.time, content
@@ -122,7 +123,7 @@ def configurations(index: Index) -> dict[str, list[Configuration]]:
             state = {}
         if datagram.service == Service.BEGIN_STEP:
             steps.append({})
-        if datagram.size > 24:
+        if datagram.size > 24 and datagram.service in (Service.CONFIGURE, *_BEARERS):
             for content in index.read(transition):
                 if content.names.alg == "config":
                     state = _overlay(state, content)
