@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba.core.errors import TypingError
 
 from xsmall.kernels import autocorrelation, azint, droplet, projection, roi
 from xsmall.kernels.reference import autocorrelation as slow_autocorrelation
@@ -29,6 +30,11 @@ def frame(
     values[rng.random(shape) < bad] = np.nan
     values[rng.random(shape) < bad / 5] = np.inf
     return values.astype(dtype), rng.random(shape) > bad
+
+
+def test_azint_refuses_strided_frames_that_it_would_misread() -> None:
+    with pytest.raises(TypingError, match="contiguous"):
+        scatter(np.ones((1, 600), np.float32)[:, ::2], np.zeros(300, np.uint16), 1)
 
 
 shapes = st.tuples(st.integers(1, 9), st.sampled_from([1, 2, 63, 64, 65, 130]))
@@ -75,12 +81,13 @@ def scatter(values: np.ndarray, index: np.ndarray, n: int) -> tuple[np.ndarray, 
     return sums, lost, weight
 
 
-def test_sums_of_an_event_do_not_depend_on_its_company_bit_for_bit() -> None:
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sums_of_an_event_do_not_depend_on_its_company_bit_for_bit(dtype: Any) -> None:
     rng = np.random.default_rng(0)
-    values = rng.normal(3, 1, (4, 1000)).astype(np.float32)
+    values = rng.normal(3, 1, (4, 1003)).astype(dtype)
     values[2, ::77] = np.nan
     values[3, 5] = np.inf
-    index = rng.integers(0, 11, 1000).astype(np.uint16)
+    index = rng.integers(0, 11, 1003).astype(np.uint16)
     together = scatter(values, index, 10)
     for j in range(4):
         alone = scatter(values[j : j + 1], index, 10)

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from xsmall.kernels.jit import guvectorize, njit
+from xsmall.kernels.lanes import add_square
 
 __all__ = ["LANES", "azint", "scatter"]
 
 LANES = 4
+_STRIDE = 2 * LANES  # sums of a bin: even pixels, odd pixels
 _BLOCK = 256
 
 
@@ -27,17 +29,18 @@ def scatter(a: Any, b: Any, c: Any, d: Any, index: Any, weight: Any, sums: Any, 
     Parameters
     ----------
     a, b, c, d
-        (pixel,) one event each; a short group repeats its last event and ignores what comes of it, so that the sums
-        of an event do not depend on its company.
+        (pixel,) one event each, contiguous; a short group repeats its last event and ignores what comes of it, so
+        that the sums of an event do not depend on its company.
     index
         (pixel,) bin of each pixel, any unsigned or signed integer; the last bin takes what is not used.
     weight
         (pixel,) what a pixel counts for in ``lost_weight``, or empty: 1.
     sums
-        (bin + 1, 2, 4) float64, added to: even pixels, odd pixels.
+        (bin + 1, 2, 4) float64, contiguous, added to: even pixels, odd pixels.
     lost, lost_weight
         (bin + 1, 4) int64 and float64, added to: pixels that are not finite, and their weight.
     """
+    flat = sums.reshape(-1)
     for start in range(0, index.size, _BLOCK):
         stop = min(start + _BLOCK, index.size)
         pa, pb, pc, pd, bins = a[start:stop], b[start:stop], c[start:stop], d[start:stop], index[start:stop]
@@ -45,13 +48,18 @@ def scatter(a: Any, b: Any, c: Any, d: Any, index: Any, weight: Any, sums: Any, 
         for i in range(bins.size):
             together += pa[i] + pb[i] + pc[i] + pd[i]
         if abs(together) < np.inf:  # neither NaN nor infinity in any of them
-            for i in range(bins.size):
-                q = bins[i]
-                h = i & 1
-                sums[q, h, 0] += pa[i]
-                sums[q, h, 1] += pb[i]
-                sums[q, h, 2] += pc[i]
-                sums[q, h, 3] += pd[i]
+            squares = bins.size // LANES
+            for square in range(squares):
+                i = LANES * square
+                p, q = np.int64(bins[i]) * _STRIDE, np.int64(bins[i + 1]) * _STRIDE + LANES
+                r, s = np.int64(bins[i + 2]) * _STRIDE, np.int64(bins[i + 3]) * _STRIDE + LANES
+                add_square(flat, p, q, r, s, pa, pb, pc, pd, i)
+            for i in range(LANES * squares, bins.size):
+                q = np.int64(bins[i]) * _STRIDE + LANES * (i & 1)
+                flat[q] += pa[i]
+                flat[q + 1] += pb[i]
+                flat[q + 2] += pc[i]
+                flat[q + 3] += pd[i]
         else:
             _scatter_checked((pa, pb, pc, pd), bins, weight[start:stop], sums, lost, lost_weight)
 

@@ -198,10 +198,12 @@ class AzintReducer(Reducer):
     ) -> None:
         """Scatter segment ``s``."""
         events = [min(j, self._k - 1) for j in range(self._lanes)]  # a short group repeats its last event
-        lanes = [frames[j].reshape(-1) for j in events]
+        lanes = [np.ascontiguousarray(frames[j]).reshape(-1) for j in events]
         self._scatter(*lanes, self._index[s], self._weight[s], self._sums, self._lost, self._lost_weight)
         if variance is not None and self._variance is not None:
-            spread = [np.where(np.isfinite(frames[j]), variance[j], np.nan).reshape(-1) for j in events]
+            spread = [
+                np.ascontiguousarray(np.where(np.isfinite(frames[j]), variance[j], np.nan)).reshape(-1) for j in events
+            ]
             self._scatter(*spread, self._index[s], self._weight[s], self._variance, *self._unused)
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
