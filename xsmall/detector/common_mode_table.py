@@ -333,11 +333,11 @@ def _from_psana(cmpars: tuple[float, ...], detector_type: str) -> CommonMode:
     """Read psana's parameter vector: algorithm, then its parameters."""
     key = _key(detector_type)
     algorithm, *rest = cmpars or (0,)
-    # psana 2 ignores the algorithm of an ePix100 and documents (0, bits, limit, fewest)
-    psana2_epix100 = key == "epix100" and int(algorithm) == 0 and len(rest) > 1 and rest[0] > 0
+    # for the detectors of its median family psana 2 documents (0, bits, limit, fewest), too: pixels of all gains
+    every_gain = key in (*_HIGH_STAGES, "epix100") and int(algorithm) == 0 and len(rest) > 1 and rest[0] > 0
     steps: Steps = ()
-    if int(algorithm) != 0 or psana2_epix100:
-        maker = _algorithms(key).get(7 if psana2_epix100 else int(algorithm))
+    if int(algorithm) != 0 or every_gain:
+        maker = _algorithms(key).get(7 if every_gain else int(algorithm))
         if maker is None:
             raise ParameterError(
                 f"psana has no common-mode algorithm {algorithm:g} for detector type {key!r}",
