@@ -68,7 +68,7 @@ class Beam:
     tilt_x: float = 0.0
     tilt_y: float = 0.0
     tilt_z: float = 0.0
-    lost: tuple[str, ...] = ()
+    lost: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if self.photon_energy is not None:

@@ -161,8 +161,8 @@ def fit_beam(
     Notes
     -----
     The centre that makes the radial profile sharpest is refined by circles through the ring's centroids in 48 sectors
-    (Huber weights). Depth of panels is taken into account along the ray from the sample. Cost: a few seconds for 4
-    Mpixel. The image is computed.
+    (Huber weights). Depth of panels is taken into account along the ray from the sample. Cost: up to ten
+    seconds for 4 Mpixel. The image is computed.
 
     Examples
     --------
