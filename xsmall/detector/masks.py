@@ -273,7 +273,7 @@ def mask_from_array(values: npt.ArrayLike, *, convention: str | None = None) -> 
             "an array of numbers does not say whether 1 means good or bad",
             found=f"dtype {array.dtype}",
             expected="a boolean array (True = use the pixel), or the convention by name",
-            fix="convention='good=1', convention='bad=1' or convention='flags'",
+            fix="xs.mask_from_array(array, convention='good=1'), or 'bad=1', or 'flags'",
         )
     _known_convention(convention)
     if array.dtype.kind == "f" and convention != "flags" and np.isin(array, (0.0, 1.0)).all():
