@@ -129,3 +129,14 @@ def test_cameras_of_any_dtype_are_flagged() -> None:
     assert has(flags, Reason.NOT_FINITE)[0, 0].tolist() == [[False, False], [True, False]]
     assert has(flags, Reason.SATURATED)[0, 0].tolist() == [[False, False], [False, True]]
     assert not trust(frames(words[..., :1, :], "camera"), dark.isel(row=[0])).values.any()
+
+
+def test_pixels_without_usable_constants_are_flagged_in_that_stage() -> None:
+    raw, table = small_jungfrau()
+    table = table.drop_vars("status").copy(deep=True)
+    table.gain[1, 0, 1, 2], table.gain[0, 1, 0, 0], table.pedestal[2, 1, 3, 3] = 0.0, np.nan, np.nan
+    flags = trust(raw, table)
+    value = calibrate(raw, table)
+    np.testing.assert_array_equal(np.isnan(value.values), has(flags, Reason.NOT_FINITE | Reason.BAD_GAIN_CODE))
+    code = raw.values[:, 0, 1, 2] >> 14
+    np.testing.assert_array_equal(has(flags, Reason.NOT_FINITE)[:, 0, 1, 2], code == 1)

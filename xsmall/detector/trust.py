@@ -164,12 +164,12 @@ def adc_limits(
 def stage_reasons(
     entry: DetectorType,
     status: npt.NDArray[Any] | None,
+    unusable: npt.NDArray[np.bool_],
     gain_control: npt.NDArray[Any] | None,
     *,
     bits: int,
-    shape: tuple[int, ...],
 ) -> npt.NDArray[np.uint32]:
-    """Reasons that hold while a pixel is in a certain gain stage: its status there, or that there is no such stage.
+    """Reasons that hold while a pixel is in a certain gain stage: its status there, no constants, or no such stage.
 
     Parameters
     ----------
@@ -177,20 +177,20 @@ def stage_reasons(
         Type of the detector.
     status
         (gain_stage, segment, row, column) words, or None.
+    unusable
+        Where the constants make no finite value, of the same shape.
     gain_control
         (segment, row, column) bits where the type needs them.
     bits
         Bits of the status words that count.
-    shape
-        Segments, rows, columns.
 
     Returns
     -------
     uint32 (plane, segment, row, column): planes are those of :mod:`xsmall.detector.calibration_tables`.
     """
-    flags = np.zeros((entry.n_stages, *shape), dtype=np.uint32)
+    flags = np.where(unusable, np.uint32(Reason.NOT_FINITE), np.uint32(0))
     if status is not None:
-        flags[(status.astype(np.uint64) & np.uint64(bits)) != 0] = np.uint32(Reason.GAIN_STAGE_STATUS)
+        flags[(status.astype(np.uint64) & np.uint64(bits)) != 0] |= np.uint32(Reason.GAIN_STAGE_STATUS)
     if entry.decoding is not Decoding.CONTROL or gain_control is None:
         return flags
     stage = control_stages(entry, gain_control).astype(np.int64)

@@ -206,7 +206,7 @@ def calibrate(
 def _labelled(raw: xr.DataArray, data: Any, unit: str, parameters: str, entry: DetectorType) -> xr.DataArray:
     attrs = {key: value for key, value in raw.attrs.items() if key not in (UNITS, LONG_NAME)}
     attrs |= {UNITS: unit, DETECTOR_TYPE: entry.name, PARAMETERS: parameters}
-    coords = {name: coord for name, coord in raw.coords.items() if name != GAIN_STAGE}
+    coords = raw.drop_vars(GAIN_STAGE, errors="ignore").coords  # with their indexes
     return xr.DataArray(xr.Variable(raw.dims, data, attrs), coords=coords, name=CALIBRATED)
 
 

@@ -16,7 +16,7 @@ from dask.delayed import Delayed
 from xsmall.detector.trust import DEFAULT_TRUST, adc_limits, stage_reasons, static_reasons, status_convention
 from xsmall.detector.types import Decoding, DetectorType
 from xsmall.errors import ParameterError
-from xsmall.kernels.stack import flat_frames
+from xsmall.kernels.stack import flat_frames, flat_target
 from xsmall.kernels.trust import flags_stack
 from xsmall.lazy.transform import presence_blocks
 from xsmall.reductions.calibrate import status_flags
@@ -25,7 +25,18 @@ from xsmall.reductions.calibration_input import Pixels, aligned, prepare, segmen
 from xsmall.reductions.calibration_transform import Untrusted, check_untrusted
 from xsmall.reductions.frames import data_of
 from xsmall.reductions.mask import flag_attrs
-from xsmall.vocabulary import DETECTOR_TYPE, FLAG_MASKS, GAIN_CONTROL, GAIN_STAGE, REASONS, SEGMENT, STATUS, Reason
+from xsmall.vocabulary import (
+    DETECTOR_TYPE,
+    FLAG_MASKS,
+    GAIN,
+    GAIN_CONTROL,
+    GAIN_STAGE,
+    PEDESTAL,
+    REASONS,
+    SEGMENT,
+    STATUS,
+    Reason,
+)
 
 __all__ = ["trust"]
 
@@ -108,10 +119,9 @@ def trust(
             raise ParameterError(f"of {given.entry.name!r} only status, gain codes and a boolean mask are looked at")
         question = CellQuestion(given.entry, 1.0, False, bits, DEFAULT_TRUST)
         cells = flagged_cells(raw, given, constants, gain_stage, question, segment_state(raw))
-        coords = {name: coord for name, coord in raw.coords.items() if name != GAIN_STAGE}
+        coords = raw.drop_vars(GAIN_STAGE, errors="ignore").coords
         return xr.DataArray(xr.Variable(raw.dims, cells, attrs), coords=coords, name=REASONS)
-    arrays = {
-        STATUS: given.constants[STATUS].data if STATUS in given.constants else None,
+    arrays = {name: given.constants[name].data for name in (STATUS, PEDESTAL, GAIN) if name in given.constants} | {
         GAIN_CONTROL: given.gain_control,
         "mask": given.mask,
         REASONS: None if added is None else aligned(added, given.place, "mask"),
@@ -156,7 +166,10 @@ class Flagging:
             static[~arrays["mask"]] |= np.uint32(Reason.USER)
         if REASONS in arrays:
             static |= arrays[REASONS].astype(np.uint32)
-        of_stage = stage_reasons(entry, status, arrays.get(GAIN_CONTROL), bits=question.bits, shape=question.shape)
+        unusable = ~np.isfinite(arrays[PEDESTAL])
+        if GAIN in arrays:
+            unusable |= ~np.isfinite(arrays[GAIN]) | (arrays[GAIN] == 0)
+        of_stage = stage_reasons(entry, status, unusable, arrays.get(GAIN_CONTROL), bits=question.bits)
         self.question = question
         self.static = static.reshape(len(static), -1)
         self.of_stage = np.ascontiguousarray(of_stage.reshape(*of_stage.shape[:2], -1).swapaxes(0, 1))
@@ -168,23 +181,22 @@ class Flagging:
         out = np.empty(raw.shape, dtype=FLAGS)
         entry = self.question.entry
         for s in range(raw.shape[1]) if raw.size else ():
-            found = np.empty((len(raw), self.static.shape[1]), dtype=FLAGS)
-            if raw.dtype == np.uint16:
+            here = out[:, s]
+            target = flat_target(here)  # a view: frames of a fresh array are contiguous
+            if raw.dtype == np.uint16 and target is not None:
                 words, step = flat_frames(raw[:, s])
                 flags_stack(
                     words, step, len(raw), self.static[s], self.plane, self.of_stage[s], entry.code_shift,
-                    entry.n_codes - 1, entry.data_mask, self.limits, _EVENT_REASONS, found.reshape(-1),
-                    found.shape[1],
+                    entry.n_codes - 1, entry.data_mask, self.limits, _EVENT_REASONS, *target,
                 )  # fmt: skip
             else:
-                found[...] = self.static[s] | self.of_stage[s, 0] | self._of_values(raw[:, s]).reshape(found.shape)
-            here = found.reshape(raw.shape[0], *raw.shape[2:])
+                always = (self.static[s] | self.of_stage[s, 0]).reshape(here.shape[1:])
+                np.bitwise_or(self._of_values(raw[:, s]), always, out=here)
             if self.question.user is not None:
                 bad = check_untrusted(self.question.user, raw[:, s], self.question.segment[s])
                 here[bad] |= np.uint32(Reason.USER)
             if state is not None:
                 self._of_segments(here, state[:, s], s)
-            out[:, s] = here
         return out
 
     def _of_values(self, raw: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
