@@ -101,6 +101,15 @@ def test_recommended_is_written_down() -> None:
     np.testing.assert_array_equal(result["corrected"], data.where(data["present"]))
 
 
+def test_recommended_goes_by_the_whole_detector_where_data_are_a_slice_of_it() -> None:
+    words = np.full((1, 16, 352, 384), 2000, np.uint16)
+    raw = xr.DataArray(words, dims=FRAME_DIMS, coords={"segment": range(16)}, attrs={"detector_type": "epix10ka"})
+    raw = raw.assign_coords(gain_control=(PIXEL_DIMS, np.full(words.shape[1:], 28, np.uint8)))
+    known = make_constants("epix10ka", np.full((7, 16, 352, 384), 1999.0))
+    for part in (raw, raw.isel(segment=[3])):
+        assert common_mode(part, "recommended", known).attrs["common_mode"].startswith("recommended for epix10ka: 84")
+
+
 def test_what_cannot_be_corrected_is_refused() -> None:
     data = adu()
     with pytest.raises(CalibrationError, match="no constants"):
@@ -132,3 +141,12 @@ def test_calibrate_subtracts_the_same(shared: Path) -> None:
             )
             expected = file[f"calib_alg7_mode{mode}"][mask]
             np.testing.assert_allclose(calibrated.values[0][mask], expected, rtol=1e-6, atol=2e-3)
+
+
+def test_cameras_with_numbers_of_their_own_have_them_in_calibrate() -> None:
+    words = np.random.default_rng(0).normal(500, 3, (2, 1, 1024, 512)).round().astype(np.uint16)
+    raw = xr.DataArray(words, dims=FRAME_DIMS, attrs={"detector_type": "icarus"})
+    known = make_constants("icarus", np.full((1, 1, 1024, 512), 490.0))
+    corrected = calibrate(raw, known, common_mode=99).values
+    gap = np.median(words[:, 0, :, 255:257].reshape(2, -1), axis=1)[:, None, None, None]
+    np.testing.assert_allclose(corrected, words - gap, atol=1e-4)

@@ -153,6 +153,8 @@ class Prepared:
         self.known = None if constants is None else select_constants(
             check_constants(constants), {dim: labels(frames, dim) for dim in PIXEL_DIMS}
         )  # fmt: skip
+        here = frames.sizes[SEGMENT]
+        self.n_segments = here if constants is None else max(here, constants.sizes[SEGMENT])
         self.mask = mask
         given = gain_control if gain_control is not None else frames.coords.get(GAIN_CONTROL)
         self.gain_control = given if self.is_raw and self.entry.decoding is Decoding.CONTROL else None
@@ -174,8 +176,7 @@ class Prepared:
 
     def resolve(self, mode: CommonModeLike) -> CommonMode:
         """Return the record of a mode of this detector."""
-        n = None if self.known is None else max(self.known.sizes[SEGMENT], self.frames.sizes[SEGMENT])
-        chosen = resolve_common_mode(mode, self.name, n_segments=n or self.frames.sizes[SEGMENT])
+        chosen = resolve_common_mode(mode, self.name, n_segments=self.n_segments)
         if chosen.raw:
             raise ParameterError("mode -1 is raw data: there is no common mode to look at")
         return chosen
