@@ -88,6 +88,19 @@ def test_a_flat_list_of_panels_is_read_with_a_segment_each() -> None:
     np.testing.assert_allclose(geometry.positions()[1, 2, 3], [1e-3 - 3.5e-4, -2e-3 + 5e-4, 0.1], atol=1e-15)
 
 
+def test_every_panel_is_in_one_group() -> None:
+    model = json.loads(json.dumps(GOOD))
+    group = model["detector"][0]["hierarchy"]["children"][0]
+    for children, says in (
+        ([], "no group holds"),
+        ([{"panel": 0}] * 2, "held already"),
+        ([{"panel": -1}], "not there"),
+    ):
+        group["children"] = children
+        with pytest.raises(GeometryError, match=says):
+            from_dials(json.dumps(model, indent=1))
+
+
 def test_what_cannot_be_said_or_read_is_refused() -> None:
     panel = Panel(origin=(0, 0, 0.1), slow=(1e-5, 1e-4, 0), fast=(1e-4, 0, 0), shape=(4, 8))
     geometry = Geometry.from_panels([panel])

@@ -226,6 +226,8 @@ def _placed(detector: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Floats]]
         node, above, depth = todo.pop()
         if "panel" in node:
             i = int(node["panel"])
+            if i in frames or not 0 <= i < len(panels):
+                raise GeometryError("a group holds a panel that is not there, or is held already", found=i)
             frames[i] = _compose(above, _frame(panels[i]))
         elif depth < _MAX_DEPTH:
             here = _compose(above, _frame(node))

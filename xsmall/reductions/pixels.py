@@ -372,6 +372,7 @@ def _lazy_position(geometry: Geometry, name: str) -> da.Array:
 
 
 def _values_of(beam: Beam) -> dict[str, Any]:
+    beam.need_all()
     values: dict[str, Any] = {CENTER_X: beam.center[0], CENTER_Y: beam.center[1]}
     values |= {name: getattr(beam, name) for name in (PHOTON_ENERGY, DISTANCE, TILT_X, TILT_Y, TILT_Z)}
     return {name: value for name, value in values.items() if value is not None}
