@@ -225,6 +225,13 @@ def test_a_photon_energy_per_event_gives_q_per_event_lazily(
     assert beam_of(same) == beam_of(frames())
 
 
+def test_a_monitor_that_measured_nothing_stops_only_what_needs_it() -> None:
+    data = frames().drop_vars("photon_energy").assign_coords(photon_energy=("event", np.zeros(4)))
+    assert pixel(data, "two_theta").shape == (3, 6, 8)
+    with pytest.raises(ParameterError, match="photon_energy"):
+        pixel(data, "q")
+
+
 def test_photon_energies_of_other_events_or_in_kev_are_refused() -> None:
     data = frames()
     energies = xr.DataArray(

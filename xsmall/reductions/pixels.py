@@ -10,7 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 from dask import delayed
 
-from xsmall.detector.beam import Beam, check_distance, check_photon_energy, check_tilt
+from xsmall.detector.beam import PHOTON_ENERGY_RANGE, Beam, check_distance, check_photon_energy, check_tilt
 from xsmall.detector.geometry import Geometry
 from xsmall.detector.pixel import pixel_array, position_array
 from xsmall.errors import DataError, GeometryError, ParameterError
@@ -428,7 +428,10 @@ def _one_value(obj: xr.DataArray | xr.Dataset, name: str) -> float | None:
     values = np.asarray(coord.values, dtype=np.float64)
     if values.size == 0 or not np.isfinite(values).all() or (values != values.flat[0]).any():
         return None
-    return float(values.flat[0])
+    value = float(values.flat[0])
+    if coord.ndim and name == PHOTON_ENERGY and not PHOTON_ENERGY_RANGE[0] <= value <= PHOTON_ENERGY_RANGE[1]:
+        return None  # a monitor that measured nothing; it must not stop what needs no energy
+    return value
 
 
 def _q_per_event(
