@@ -328,7 +328,7 @@ def test_lanes_and_batches_are_fixed_by_the_data_alone() -> None:
         assert all(a % moments.BATCH == 0 for a, _ in borders)
         assert all(b == c for (_, b), (c, _) in itertools.pairwise(borders))
         assert len(borders) <= moments.MOST_LANES
-    assert moments.batch_events(512, 1024, 4) == 256
+    assert moments.batch_events(512, 1024, 4) == 128
     assert moments.batch_events(352, 384, 4) == 256
     assert moments.batch_events(100_000, 100_000, 8) == 16
 

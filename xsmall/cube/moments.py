@@ -24,10 +24,13 @@ BATCH = 256
 
 FEWEST_LANE = 512
 MOST_LANES = 64
-EVENTS_PER_BIN = 16
+EVENTS_PER_BIN = 8
 """Events of a lane per bin at least, so that merging accumulators stays cheap beside filling them."""
 
-BATCH_BYTES = 512 * 2**20
+READ_BYTES = 16 * 2**20
+"""Raw bytes that are read together, unless a chunk is larger: joining chunks costs a copy, each reading some work."""
+
+BATCH_BYTES = 256 * 2**20
 """Floats of one segment in a batch at the most: a rule on the shape of a segment, never on the machine."""
 
 Piece = tuple[int, npt.NDArray[Any], npt.NDArray[np.bool_] | None]

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import dask
 
-from xsmall.cube.moments import Tile, batch_events, lanes
+from xsmall.cube.moments import READ_BYTES, Tile, batch_events, lanes
 from xsmall.errors import ParameterError, PlanError
-from xsmall.lazy.block import BATCH_BYTES
 from xsmall.lazy.record import GROUP
 
 BYTES_PER_BIN_AND_PIXEL = 20  # count uint32, mean and M2 float64
@@ -49,7 +48,7 @@ class Job:
         size = batch_events(all_rows, columns, self.float_bytes)
         accumulators = MERGING * BYTES_PER_BIN_AND_PIXEL * self.n_bins * segments * rows * columns
         piece = max(segments, self.segments_read) * all_rows * columns * self.raw_bytes
-        read = min(size, self.n_events) * segments * all_rows * columns * self.raw_bytes + max(piece, BATCH_BYTES)
+        read = min(size, self.n_events) * segments * all_rows * columns * self.raw_bytes + max(piece, READ_BYTES)
         floats = size * rows * columns * self.float_bytes
         scratch = GROUP * all_rows * columns * self.float_bytes if rows < all_rows else 0
         return accumulators + read + floats + scratch

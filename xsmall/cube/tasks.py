@@ -14,6 +14,7 @@ from dask.delayed import Delayed
 
 from xsmall.cube.moments import (
     DTYPES,
+    READ_BYTES,
     Index,
     Moments,
     Tile,
@@ -158,7 +159,7 @@ def _frames_task(
 ) -> Moments:
     """One lane of one tile, from frames in memory or read here piece by piece."""
     if isinstance(block, Unopened):
-        pieces = ((start, batch.frames, batch.present) for start, batch in block.pieces(index >= 0))
+        pieces = ((start, batch.frames, batch.present) for start, batch in block.pieces(index >= 0, READ_BYTES))
         return lane_of_frames(pieces, index, n_bins, tile, shape, transform)
     return lane_of_frames([(0, block, present)], index, n_bins, tile, shape, transform)
 
