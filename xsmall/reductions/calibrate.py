@@ -157,7 +157,7 @@ def calibrate(
     given = prepare(raw, constants, mask, gain_control)
     entry, mine = given.entry, given.constants
     unit, scale = _unit(unit, mine, raw, photon_energy)
-    mode = _mode(common_mode, given)
+    mode = _mode(common_mode, given, raw.attrs.get(DETECTOR_TYPE, given.entry.name))
     reasons = chosen_reasons(trust)
     if entry.decoding is Decoding.GIVEN:
         if variance or area or mode.steps or saturation or switching or user is not None:
@@ -214,8 +214,8 @@ def _divides(unit: str, constants: xr.Dataset) -> bool:
     return unit != ADU or gain_units(constants) == DIMENSIONLESS
 
 
-def _mode(common_mode: CommonModeLike, given: CalibrationInput) -> CommonMode:
-    mode = resolve_common_mode(common_mode, given.entry.name, n_segments=given.n_segments)
+def _mode(common_mode: CommonModeLike, given: CalibrationInput, detector: str) -> CommonMode:
+    mode = resolve_common_mode(common_mode, detector, n_segments=given.n_segments)
     if mode.raw:
         raise ParameterError("common mode -1 is raw data: nothing is to be calibrated", fix="use the raw frames")
     if mode.needs_noise and NOISE not in given.constants:
