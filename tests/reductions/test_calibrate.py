@@ -215,6 +215,7 @@ def test_wrong_constants_are_refused_before_anything_is_computed(no_compute: Non
         (lazy.drop_attrs(), table, "do not say which detector"),
         (lazy.drop_vars("segment").isel(segment=[1]), table, "differ in 'segment'"),
         (lazy.assign_attrs(run=9), table.assign_attrs(run_range=[10, 20]), "not valid for this run"),
+        (lazy.assign_coords(run=("event", [11, 12, 21])), table.assign_attrs(run_range=[10, 20]), "run 21"),
     ]
     for data, given, message in wrong:
         with pytest.raises(CalibrationError, match=message):

@@ -72,12 +72,13 @@ def control_stages(entry: DetectorType, gain_control: npt.NDArray[np.integer[Any
     bits = np.asarray(gain_control).astype(np.int64)
     out = np.full((2, *bits.shape), -1, dtype=np.int8)
     if entry.name == "epixuhr":
-        fixed, auto = bits & 0o73 & 0o63, bits & 0o73
-        for value, stage in ((32, 0), (40, 1), (1, 2), (33, 3)):
-            out[:, fixed == value] = stage
+        word, low = bits & 0o73, bits & 0o63  # injection does not matter, and medium gain not where low is fixed
+        for value, stage in ((1, 2), (33, 3)):
+            out[:, low == value] = stage
+        for value, stage in ((32, 0), (40, 1)):
+            out[:, word == value] = stage
         for value, stage in ((16, 4), (48, 5), (24, 6), (56, 7)):
-            out[0, auto == value] = stage
-            out[1, auto == value] = stage + 4
+            out[0, word == value], out[1, word == value] = stage, stage + 4
         return out
     control = bits & 28
     out[:, control == 28] = 0

@@ -112,14 +112,18 @@ def _check_raw(raw: xr.DataArray, entry: DetectorType) -> None:
 
 
 def _check_run(raw: xr.DataArray, constants: xr.Dataset) -> None:
-    run, valid = raw.attrs.get(RUN), constants.attrs.get(RUN_RANGE)
-    if run is None or valid is None:
+    """Raise where the data say of which run they are and the constants are for other runs."""
+    valid = constants.attrs.get(RUN_RANGE)
+    said: Any = raw.coords[RUN].to_numpy() if RUN in raw.coords else raw.attrs.get(RUN)
+    if said is None or valid is None:
         return
     first, last = (int(r) for r in valid)
-    if not first <= int(run) <= last:
+    runs = np.unique(said)
+    outside = runs[(runs >= 0) & ((runs < first) | (runs > last))]
+    if outside.size:
         raise CalibrationError(
             "the constants are not valid for this run",
-            found=f"run {run}, constants for runs {first} to {last}",
+            found=f"run {', '.join(map(str, outside.tolist()))}, constants for runs {first} to {last}",
             expected="constants whose range holds the run",
             fix="open the constants of this run; where they are known to be good, "
             'constants.attrs.pop("run_range") says so',

@@ -1,0 +1,64 @@
+"""Kernels of calibration work without the GIL: another thread keeps running while they do."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from xsmall.kernels.calibrate import calibrate_plain, calibrate_stack, participation_stack, scale_stack, variance_stack
+from xsmall.kernels.calibrate_cells import calibrate_cells, flag_cells, stages_of_gain
+from xsmall.kernels.trust import flags_stack
+
+K, N = 8, 500_000
+PLANE = np.array([0, 1, -1, 2])
+RAW = np.full((K, N), 3000, np.uint16)
+RAW[:, ::100] |= np.uint16(1 << 14)
+TABLE = np.ones((3, N), np.float32)
+OUT, SPREAD, FLAGS = np.empty((K, N), np.float32), np.empty((K, N), np.float32), np.empty((K, N), np.uint32)
+CODES, CELL = np.zeros((K, N), np.uint8), np.zeros(K, np.int64)
+LIMITS = np.zeros((4, 4), np.int32)
+NAMES = np.array([1, 2, 4], np.uint32)
+
+CALLS: dict[str, Callable[[], object]] = {
+    "calibrate": lambda: calibrate_stack(
+        RAW.ravel(), N, K, PLANE, TABLE, TABLE, 14, 3, 0x3FFF, np.empty((0, 2), np.int32), OUT.ravel(), N
+    ),
+    "plain": lambda: calibrate_plain(RAW.ravel(), N, K, TABLE[0], TABLE[0], OUT.ravel(), N),
+    "scale": lambda: scale_stack(RAW.ravel(), N, K, PLANE, TABLE, 14, 3, OUT.ravel(), N),
+    "variance": lambda: variance_stack(
+        RAW.ravel(), N, K, PLANE, TABLE, 14, 3, 9.5, OUT.ravel(), N, SPREAD.ravel(), N
+    ),
+    "participation": lambda: participation_stack(
+        RAW.ravel(), N, K, np.ones((4, 1), np.uint8), np.ones(N, np.uint8), 14, 3, CODES
+    ),
+    "trust": lambda: flags_stack(
+        RAW.ravel(), N, K, FLAGS[0], PLANE, np.zeros((3, N), np.uint32), 14, 3, 0x3FFF, LIMITS, NAMES, FLAGS.ravel(), N
+    ),
+    "cells": lambda: calibrate_cells(RAW, CODES, CELL, PLANE, TABLE[None], TABLE[None], OUT),
+    "flag cells": lambda: flag_cells(CODES, CELL, PLANE, np.zeros((1, 3, N), np.uint32), np.uint32(1), FLAGS),
+    "stages": lambda: stages_of_gain(RAW, CELL, TABLE[None, :2], CODES),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kernel", CALLS)
+def test_the_kernel_releases_the_gil(kernel: str) -> None:
+    call = CALLS[kernel]
+    call()  # compiles
+    ticks, stop = [], threading.Event()
+
+    def tick() -> None:
+        while not stop.is_set():
+            ticks.append(time.perf_counter())
+            time.sleep(0.0005)
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    start = time.perf_counter()
+    while time.perf_counter() < start + 0.15:
+        call()
+    end = time.perf_counter()
+    stop.set()
+    thread.join()
+    assert sum(start < t < end for t in ticks) >= 15
