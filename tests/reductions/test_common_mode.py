@@ -150,3 +150,15 @@ def test_cameras_with_numbers_of_their_own_have_them_in_calibrate() -> None:
     corrected = calibrate(raw, known, common_mode=99).values
     gap = np.median(words[:, 0, :, 255:257].reshape(2, -1), axis=1)[:, None, None, None]
     np.testing.assert_allclose(corrected, words - gap, atol=1e-4)
+
+
+@pytest.mark.parametrize("chunks", [{"event": 1}, {"event": 3, "column": 8}, {"event": 5, "segment": 1}])
+def test_calibrate_with_common_mode_gives_the_same_bits_for_any_chunking(chunks: dict[str, int]) -> None:
+    data = adu()
+    raw = (data * 10 + 1000).astype("uint16").assign_attrs(units="ADU", detector_type="camera")
+    known = make_constants("camera", np.full((1, 2, 6, 16), 1000.0), segment=[3, 5])
+    whole = calibrate(raw, known, common_mode=ROWS)
+    lazy = calibrate(raw.chunk(chunks), known, common_mode=ROWS)
+    np.testing.assert_array_equal(lazy.values, whole.values)
+    looked_at = common_mode(raw, ROWS, known)["corrected"]
+    np.testing.assert_array_equal(looked_at.values, whole.values)

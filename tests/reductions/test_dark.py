@@ -189,6 +189,13 @@ def test_a_dark_run_with_common_mode_is_not_taken_for_beam() -> None:
         dark(data)
 
 
+def test_pixels_at_the_lower_end_of_the_range_are_not_taken_for_lit() -> None:
+    values = np.random.default_rng(0).exponential(1.0, (400, 1, 32, 32)).astype(np.uint16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dark(xr.DataArray(values, dims=FRAME_DIMS, attrs={"detector_type": "opal"}))
+
+
 def test_what_cannot_be_a_dark_run_is_refused() -> None:
     data = jungfrau(0)
     with pytest.raises(DataError, match="raw words"):

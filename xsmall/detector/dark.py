@@ -291,7 +291,7 @@ def _limits(
 def _asymmetry(
     mean: npt.NDArray[np.float64], noise: npt.NDArray[np.float64], least: npt.NDArray[Any], most: npt.NDArray[Any]
 ) -> float:
-    known = np.isfinite(noise) & (noise > 0)
+    known = np.isfinite(noise) & (noise > 0) & (least > 0)  # at the end of the range there is no other side
     if not known.any():
         return 1.0
     up = np.maximum(most[known] - mean[known], 1.0)
