@@ -38,7 +38,7 @@ MOTOR: Final = v.SCAN_PREFIX + "laser_delay"
 CHUNK_BYTES: Final = 32 * 2**20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Simulation:
     """A simulated run and the truth it was made from; see :func:`simulate`.
 
@@ -52,6 +52,14 @@ class Simulation:
 
     recipe: Recipe
     chunks: int
+
+    def __repr__(self) -> str:
+        recipe = self.recipe
+        pixels = " x ".join(map(str, recipe.shape))
+        return (
+            f"<Simulation: {recipe.n_events} events of {pixels} pixels, {recipe.scan} scan, seed {recipe.seed}; "
+            "has .run, .constants, .geometry, .beam, .truth>"
+        )
 
     @cached_property
     def _events(self) -> Events:
