@@ -76,8 +76,8 @@ def cube(
     -------
     Dataset over the bins: for each variable its mean under its own name, ``<name>_std`` (between events, n - 1),
     ``<name>_stderr`` (of the mean, from that spread), ``<name>_count`` where it can vary from value to value (floats:
-    NaN is skipped), and ``count``, the events of each bin; float64 and int64. ``<name>_variance`` of the small data
-    becomes the propagated variance of the mean. Of a binned variable the mean inside the bin is ``<name>_mean``. Empty
+    NaN is skipped; images), and ``count``, the events of each bin; float64 and integers. ``<name>_variance`` of the
+    small data becomes the propagated variance of the mean. Of a binned variable the mean inside the bin is ``<name>_mean``. Empty
     bins are NaN with count 0. Coordinates that do not run over events stay. The bins' coordinates say in their
     attributes how many events were below, above, between bins or without a value. Text, times, flags and lists per
     event (droplets) have no mean and are named in ``attrs["left_out"]``.
@@ -260,7 +260,7 @@ def _of_variance(name: str, array: xr.Variable, values: xr.Variable, bound: Boun
 
 
 def _labelled(
-    name: str, found: Statistics, bins: tuple[str, ...], array: xr.Variable, *, partial: bool = False
+    name: str, found: Statistics, bins: tuple[str, ...], array: xr.Variable, *, counted: bool = False
 ) -> dict[str, xr.Variable]:
     """Name the statistics of one variable; true/false has no unit but 1."""
     dims = (*bins, *array.dims[1:])
@@ -271,7 +271,7 @@ def _labelled(
         f"{name}{STD_SUFFIX}": xr.Variable(dims, found["std"], spread),
         f"{name}{STDERR_SUFFIX}": xr.Variable(dims, found["stderr"], spread),
     }
-    if array.dtype.kind == "f" or partial:
+    if array.dtype.kind == "f" or counted:
         out[f"{name}{COUNT_SUFFIX}"] = xr.Variable(dims, found[COUNT], {UNITS: DIMENSIONLESS})
     return out
 
@@ -297,23 +297,20 @@ def _image(
     missing = int((index >= 0).sum() - (own >= 0).sum())
     here: Bound = (names, sizes, own)
     if image.dims == FRAME_DIMS:
-        out = _of_image(name, image, here, memory, partial=missing > 0)
+        out = _of_image(name, image, here, memory)
     else:
         ordered = image.variable.transpose(EVENT, ...)
         found = statistics_of_values(_data(ordered), own, sizes, f"cube-{name}")
-        out = _labelled(name, found, names, ordered, partial=missing > 0)
+        out = _labelled(name, found, names, ordered, counted=True)
     out[name].attrs |= {"n_without_small_data": int((at < 0).sum()), "n_without_image": missing}
     return out, _without_events(image.coords)
 
 
-def _of_image(
-    name: str, image: xr.DataArray, bound: Bound, memory: int | None, *, partial: bool = False
-) -> dict[str, xr.Variable]:
+def _of_image(name: str, image: xr.DataArray, bound: Bound, memory: int | None) -> dict[str, xr.Variable]:
     check_frames(image)
-    present = presence(image)
-    source = Source.of(data_of(image), present, float_dtype(image.dtype))
+    source = Source.of(data_of(image), presence(image), float_dtype(image.dtype))
     found = statistics_of_frames(source, bound[2], bound[1], f"cube-{name}", memory)
-    return _labelled(name, found, bound[0], image.variable, partial=partial or present is not None)
+    return _labelled(name, found, bound[0], image.variable, counted=True)
 
 
 def _without_events(coords: Mapping[Any, xr.DataArray]) -> dict[Any, xr.DataArray]:
