@@ -46,6 +46,17 @@ def test_shapes_drawn_on_the_image_equal_psana(
     np.testing.assert_array_equal(region.inside(detector)[0], oracle[f"p2_shape_{name}"] == 1)  # type: ignore[attr-defined]
 
 
+def test_a_polygon_drawn_on_the_image_equals_psana_but_for_its_corners(
+    oracle: dict[str, np.ndarray], detector: xs.Geometry
+) -> None:
+    corners = [(5, 3), (30, 6), (20, 23), (5, 3)]
+    inside = xs.Polygon(corners, space="image").inside(detector)[0]
+    expected = oracle["p2_shape_poly"] == 1
+    for column, row in corners:  # whether a corner is inside is a matter of taste
+        inside[row, column] = expected[row, column]
+    np.testing.assert_array_equal(inside, expected)
+
+
 def test_the_same_shape_in_lab_space_holds_the_same_pixels(detector: xs.Geometry) -> None:
     grid = detector_grid(detector)
     x, y = grid.image_x[20], (grid.image_y[12] + grid.image_y[13]) / 2
