@@ -66,13 +66,20 @@ def scatter(a: Any, b: Any, c: Any, d: Any, index: Any, weight: Any, sums: Any, 
 
 @njit
 def _scatter_checked(frames: Any, bins: Any, weight: Any, sums: Any, lost: Any, lost_weight: Any) -> Any:
+    a, b, c, d = frames
     for i in range(bins.size):
-        q = bins[i]
+        q, h = bins[i], i & 1
+        if abs(a[i] + b[i] + c[i] + d[i]) < np.inf:  # most pixels, even here
+            sums[q, h, 0] += a[i]
+            sums[q, h, 1] += b[i]
+            sums[q, h, 2] += c[i]
+            sums[q, h, 3] += d[i]
+            continue
         share = np.float64(weight[i]) if weight.size else 1.0
         for lane in range(LANES):
             value = frames[lane][i]
             if abs(value) < np.inf:
-                sums[q, i & 1, lane] += value
+                sums[q, h, lane] += value
             else:
                 lost[q, lane] += 1
                 lost_weight[q, lane] += share
