@@ -157,6 +157,50 @@ def test_panels_inside_a_segment_become_segments(tmp_path: Path, xtc2: ModuleTyp
     assert det.present.shape == (3, 4)
 
 
+def test_a_run_of_panels_without_events_is_empty(tmp_path: Path, xtc2: ModuleType) -> None:
+    run = xs.open_run(save(tmp_path, xtc2.start(xtc2.area(0, rank=3), xtc2.area(1, rank=3))))
+    assert run["det/raw"].shape == (0, 2, 0, 0)
+
+
+def test_arrays_of_another_form_keep_their_own_dims(tmp_path: Path, xtc2: ModuleType) -> None:
+    fields = [("raw", "u2", 3), ("dark", "u2", 3), ("gain", "u1", 3)]
+    t = xtc2.Table(3, "det", "raw", fields)
+    raw, dark, gain = np.arange(12).reshape(1, 3, 4), np.arange(24).reshape(2, 3, 4), np.ones((1, 3, 4))
+    data = xtc2.start(t) + xtc2.datagram(xtc2.L1, 10, xtc2.block(t, raw, dark, gain))
+    det = xr.open_dataset(save(tmp_path, data), engine="xtc2")
+    np.testing.assert_array_equal(det.raw[0], raw)
+    assert det.gain.dims == det.raw.dims
+    assert det.dark.dims == ("event", "segment", "dark_0", "dark_1", "dark_2")
+    np.testing.assert_array_equal(det.dark[0, 0], dark)
+
+
+def test_an_algorithm_on_other_segments_has_its_own_dim(tmp_path: Path, xtc2: ModuleType) -> None:
+    raw = [xtc2.area(s) for s in range(3)]
+    fex = xtc2.Table(4, "det", "fex", [("edge", "f4", 0)], segment=2)
+    frames = xtc2.frames(1, 3)
+    parts = [xtc2.block(t, frames[0, s], 1, 0.0) for s, t in enumerate(raw)]
+    data = xtc2.start(*raw, fex) + xtc2.datagram(xtc2.L1, 10, *parts, xtc2.block(fex, 2.5))
+    data += xtc2.datagram(xtc2.L1, 11, *parts)
+    det = xr.open_dataset(save(tmp_path, data), engine="xtc2")
+    assert det.edge.dims == ("event", "fex_segment")
+    assert det.fex_segment.values.tolist() == [2]
+    np.testing.assert_array_equal(det.edge[:, 0], [2.5, np.nan])
+    assert det.present_fex.values.tolist() == [[True], [False]]
+
+
+def test_a_field_that_some_segments_lack_says_so(tmp_path: Path, xtc2: ModuleType) -> None:
+    full = xtc2.area(0)
+    short = xtc2.Table(0x11, "det", "raw", [("raw", "u2", 2)], segment=1)
+    frames = xtc2.frames(1, 2)
+    parts = [xtc2.block(full, frames[0, 0], 7, 0.5), xtc2.block(short, frames[0, 1])]
+    det = xr.open_dataset(save(tmp_path, xtc2.start(full, short) + xtc2.datagram(xtc2.L1, 10, *parts)), engine="xtc2")
+    np.testing.assert_array_equal(det.raw, frames)
+    assert det.present.values.tolist() == [[True, True]]
+    assert det.frame_cnt.values.tolist() == [[7, 0]]
+    assert det.present_frame_cnt.values.tolist() == [[True, False]]
+    np.testing.assert_array_equal(det.temperature, [[0.5, np.nan]])
+
+
 def test_ragged_fields_are_left_out_and_named(tmp_path: Path, xtc2: ModuleType) -> None:
     t = xtc2.Table(3, "hsd", "raw", [("wave", "u2", 1), ("image", "f4", 2), ("peak", "f8", 0)], "hsd")
     image = np.arange(6, dtype="f4").reshape(2, 3)
@@ -269,6 +313,23 @@ def test_one_configuration_for_all_is_an_attribute_with_its_label(tmp_path: Path
     assert attrs["n"] == 1 << 63
 
 
+@pytest.mark.parametrize("rows", [352, 350, None])
+def test_gain_control_goes_with_frames_of_its_shape_only(tmp_path: Path, xtc2: ModuleType, rows: int | None) -> None:
+    config = xtc2.Table(5, "det", "config", [("asicPixelConfig", "u1", 3), ("trbit", "u1", 1)], "epix10ka")
+    raw = xtc2.Table(6, "det", "raw", [("raw", "u2", 2)], "epix10ka")
+    values = xtc2.block(config, np.full((4, 178, 192), 12), [1, 1, 1, 1])
+    data = xtc2.datagram(xtc2.CONFIGURE, 1, xtc2.table(config), xtc2.table(raw), values)
+    if rows is not None:
+        data += xtc2.datagram(xtc2.L1, 10, xtc2.block(raw, np.zeros((rows, 384))))
+    path = save(tmp_path, data)
+    run = xs.open_run(path)
+    fits = rows == 352
+    assert ("gain_control" in run["det/config"]) == ("gain_control" in run["det/raw"].coords) == fits
+    assert ("gain_control" in xr.open_dataset(path, engine="xtc2")) == fits
+    if fits:
+        assert np.unique(run["det/raw"].gain_control).tolist() == [28]
+
+
 def test_detectors_without_arrays_are_event_variables(tmp_path: Path, xtc2: ModuleType) -> None:
     det = xtc2.area()
     diode = xtc2.Table(4, "ipm", "fex", [("sum", "f8", 0), ("code", "u2", 0)], "ipm")
@@ -283,6 +344,23 @@ def test_detectors_without_arrays_are_event_variables(tmp_path: Path, xtc2: Modu
     assert run["events/ipm_code"].values.tolist() == [0, 0, 2]
     np.testing.assert_array_equal(run["det/raw"].ipm_sum, [0, np.nan, 1])
     assert "ipm" not in run.children
+    assert not run["events/ipm_damage"].values.any()
+
+
+def test_numbers_beside_ragged_fields_are_event_variables_too(tmp_path: Path, xtc2: ModuleType) -> None:
+    scan = xtc2.Table(1, "scan", "raw", [("motor", "f8", 0)], "scan")
+    tables = [xtc2.Table(4 + s, "hsd", "raw", [("wave", "u2", 1), ("peak", "f8", 0)], "hsd", segment=s) for s in (0, 2)]
+    data = xtc2.start(scan, *tables) + xtc2.datagram(xtc2.BEGIN_STEP, 9, xtc2.block(scan, 1.5))
+    for k in range(3):
+        data += xtc2.datagram(xtc2.L1, 10 + k, *(xtc2.block(t, np.arange(k), k + t.segment) for t in tables))
+    events = xs.open_run(save(tmp_path, data))["events"].to_dataset()
+    assert events.hsd_peak.dims == ("event", "hsd_segment")
+    assert events.hsd_segment.values.tolist() == [0, 2]
+    assert events.hsd_peak.values.tolist() == [[0, 2], [1, 3], [2, 4]]
+    assert events.hsd_present.values.all()
+    assert "hsd.raw.wave: 3 different shapes" in events.attrs["left_out"]
+    assert "hsd_scan_motor" not in events
+    assert events.scan_motor.values.tolist() == [1.5] * 3
 
 
 @pytest.mark.parametrize("missing", [False, True])

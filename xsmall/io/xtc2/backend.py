@@ -24,7 +24,10 @@ from xsmall.io.xtc2.dataset import (
 from xsmall.io.xtc2.fields import EventField, FieldArray, presence
 from xsmall.io.xtc2.files import Identity, identify
 from xsmall.io.xtc2.index import Index, index_of
-from xsmall.io.xtc2.slow import configurations
+from xsmall.io.xtc2.slow import EPICS, configurations
+
+_OF_EVENTS = frozenset({v.SOURCE_TIMESTAMP, v.STEP, v.RUN, "step_value", "step_docstring"})
+"""Coordinates of every detector that ``events`` has under their own name."""
 
 
 class LazyField(BackendArray):
@@ -54,19 +57,21 @@ def tree_of(identity: Identity, wrap: Wrap) -> dict[str, xr.Dataset]:
     ``events`` alone, because it can be hundreds of variables.
     """
     index = index_of(identity)
-    coords, slow = timestamps(index), slow_control(index)
+    coords, (slow, left_out) = timestamps(index), slow_control(index)
     events: dict[str, xr.Variable] = step_variables(index)
     nodes: dict[str, xr.Dataset] = {}
     for detector, fields in detectors_of(identity).items():
         if any(f.rank and f.shape is not None for f in fields):
             nodes[_node(detector)] = detector_dataset(identity, detector, wrap)
         else:
-            events |= _scalars(identity, detector)
+            numbers = _scalars(identity, detector)
+            events |= {str(name): x for name, x in numbers.variables.items()}
+            left_out += [numbers.attrs[v.LEFT_OUT]] if v.LEFT_OUT in numbers.attrs else []
         events |= _pulse_id(identity, fields)
     carried = {name: x for name, x in events.items() if x.dims == (v.EVENT,)}
     for path, node in nodes.items():
         nodes[path] = node.assign_coords({name: x for name, x in carried.items() if name not in node.variables})
-    events = slow[0] | events
+    events = {f"{EPICS}_{name}" if name in events else name: x for name, x in slow.items()} | events
     for detector in configurations(index):
         node = nodes.get(_node(detector), xr.Dataset())
         config = _configuration(index, detector, node)
@@ -74,7 +79,7 @@ def tree_of(identity: Identity, wrap: Wrap) -> dict[str, xr.Dataset]:
         if v.RAW in node:
             nodes[_node(detector)] = _with_gain_control(node, config)
     root = xr.Dataset(attrs=file_attrs(index))
-    attrs = file_attrs(index) | ({v.LEFT_OUT: "; ".join(slow[1])} if slow[1] else {})
+    attrs = file_attrs(index) | ({v.LEFT_OUT: "; ".join(left_out)} if left_out else {})
     events_node = xr.Dataset(events, coords, attrs).set_xindex(v.TIMESTAMP)
     return {"/": root, f"/{v.EVENTS_NODE}": events_node} | nodes
 
@@ -91,7 +96,10 @@ def _pulse_id(identity: Identity, fields: Iterable[EventField]) -> dict[str, xr.
 
 def _configuration(index: Index, detector: str, node: xr.Dataset) -> xr.Dataset:
     segments = node[v.SEGMENT].values.tolist() if v.SEGMENT in node else []
-    return configuration_dataset(configurations(index)[detector], detector_type(index, detector), segments)
+    config = configuration_dataset(configurations(index)[detector], detector_type(index, detector), segments)
+    if any(dim in node.sizes and node.sizes[dim] != n for dim, n in config.sizes.items()):
+        return config.drop_vars(v.GAIN_CONTROL)  # frames of another shape than the configured pixels, or none at all
+    return config
 
 
 def _with_gain_control(node: xr.Dataset, config: xr.Dataset) -> xr.Dataset:
@@ -107,15 +115,20 @@ def _node(detector: str) -> str:
     return f"/{detector}_" if detector == v.EVENTS_NODE else f"/{detector}"
 
 
-def _scalars(identity: Identity, detector: str) -> dict[str, xr.Variable]:
+def _scalars(identity: Identity, detector: str) -> xr.Dataset:
     """Numbers of a detector without arrays, read at once: they are small, and everything downstream asks for them."""
-    node = detector_dataset(identity, detector, lambda array: array[()])
-    there = node[v.PRESENT].variable
-    result = {f"{detector}_{name}": x.variable for name, x in node.data_vars.items()}
-    result[f"{detector}_{v.PRESENT}"] = there
-    if there.sizes[v.SEGMENT] == 1:
-        return {name: x.isel({v.SEGMENT: 0}) for name, x in result.items()}
-    return {name: xr.Variable((v.EVENT, f"{detector}_{v.SEGMENT}"), x.values, x.attrs) for name, x in result.items()}
+    node = detector_dataset(identity, detector, lambda array: array[()]).reset_coords()
+    names = [str(n) for n in node.data_vars if n not in _OF_EVENTS and not str(n).startswith(v.SCAN_PREFIX)]
+    result = {}
+    for name in names:
+        x = node[name].variable
+        x = x.isel({dim: 0 for dim in x.dims if dim != v.EVENT and x.sizes[dim] == 1})
+        dims = [dim if dim == v.EVENT else f"{detector}_{dim}" for dim in x.dims]
+        result[f"{detector}_{name}"] = xr.Variable(dims, x.values, x.attrs)
+        for dim, own in zip(x.dims[1:], dims[1:], strict=True):
+            if dim in node.coords:
+                result[own] = xr.Variable(own, node[dim].values)
+    return xr.Dataset(result, attrs=node.attrs)
 
 
 class Xtc2Backend(BackendEntrypoint):

@@ -1,6 +1,6 @@
 """A detector of an XTC2 file as an xarray Dataset: names, dims, coordinates, attributes."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -25,10 +25,14 @@ _TAKEN: Final = frozenset(
 
 
 class Area(NamedTuple):
-    """Which field of a detector holds its frames, and how many panels one segment of the file has."""
+    """Which field of a detector says what its segments are: its frames, if it has any.
+
+    ``panels`` is how many of them one segment of the file holds, None where the field has no axis for that.
+    """
 
     field: EventField
     panels: int | None
+    frames: bool = True
 
 
 def detectors_of(identity: Identity) -> dict[str, list[EventField]]:
@@ -39,13 +43,13 @@ def detectors_of(identity: Identity) -> dict[str, list[EventField]]:
     return result
 
 
-def area_of(fields: Iterable[EventField]) -> Area | None:
+def area_of(fields: Sequence[EventField]) -> Area:
     """Find the frames among a detector's fields: ``raw`` where it has that, else its largest array of two dims."""
     found = [f for f in fields if f.shape is not None and f.rank in (2, 3)]
     if not found:
-        return None
+        return Area(fields[0], None, frames=False)
     best = max(found, key=lambda f: (f.key.field == v.RAW, int(np.prod(f.shape or ()))))
-    return Area(best, best.shape[0] if best.rank == 3 and best.shape else None)
+    return Area(best, max(1, best.shape[0]) if best.rank == 3 and best.shape else None)
 
 
 def timestamps(index: Index) -> dict[str, xr.Variable]:
@@ -127,16 +131,14 @@ def detector_dataset(
             continue
         array, dims = _array(identity, field, area, names[field.key])
         attrs = {}
-        if area and field == area.field:
-            units = (
-                {v.UNITS: v.ADU} if array.dtype.kind in "iu" else {}
-            )  # floats were worked on: nobody says their unit
-            attrs = {v.DETECTOR_TYPE: detector_type(index, detector)} | units
+        if area.frames and field == area.field:
+            attrs[v.DETECTOR_TYPE] = detector_type(index, detector)
+            if array.dtype.kind in "iu":  # floats were worked on: nobody says their unit
+                attrs[v.UNITS] = v.ADU
         variables[names[field.key]] = xr.Variable(dims, wrap(array), attrs)
     coords = timestamps(index) | step_variables(index)
-    coords |= _segment_coords(identity, detector, area or Area(all_fields[0], None), variables)
-    for alg, there in _other_presence(identity, all_fields, area).items():
-        coords[f"{v.PRESENT}_{alg}"] = there
+    coords |= _segment_coords(identity, detector, area, variables)
+    coords |= _other_presence(identity, {names[f.key]: f for f in chosen if f.shape is not None}, area)
     coords = {name: c for name, c in coords.items() if name in _TAKEN or name not in variables}
     left_out = {
         f"{'.'.join(f.key)}": "text" if f.shapes == 1 else f"{f.shapes} different shapes"
@@ -186,15 +188,19 @@ def _variable_names(fields: Sequence[EventField]) -> dict[Key, str]:
     return names
 
 
-def _array(identity: Identity, field: EventField, area: Area | None, name: str) -> tuple[FieldArray, tuple[str, ...]]:
-    """Give the lazy array of a field and its dims."""
-    shape = field.shape or ()
-    frames = area is not None and shape[-2:] == (area.field.shape or ())[-2:] and field.rank == area.field.rank
-    if frames and area is not None:
-        return FieldArray(identity, field.key, area.panels), v.FRAME_DIMS
-    segment = MODULE if area is not None and (area.panels or 1) > 1 else v.SEGMENT
+def _array(identity: Identity, field: EventField, main: Area, name: str) -> tuple[FieldArray, tuple[str, ...]]:
+    """Give the lazy array of a field and its dims; what is built like the frames has theirs."""
+    if field.shape == main.field.shape and field.segments == main.field.segments and main.frames:
+        return FieldArray(identity, field.key, main.panels), v.FRAME_DIMS
     inner = tuple(f"{name}_{k}" for k in range(field.rank))
-    return FieldArray(identity, field.key), (v.EVENT, segment, *inner)
+    return FieldArray(identity, field.key), (v.EVENT, _segment_dim(field, main), *inner)
+
+
+def _segment_dim(field: EventField, main: Area) -> str:
+    """Dim of the segments of the file: an algorithm that works on other segments than the frames has its own."""
+    if field.segments != main.field.segments:
+        return f"{field.key.alg}_{v.SEGMENT}"
+    return MODULE if (main.panels or 1) > 1 else v.SEGMENT
 
 
 def _segment_coords(
@@ -218,19 +224,22 @@ def _segment_coords(
     return result
 
 
-def _other_presence(identity: Identity, fields: Sequence[EventField], area: Area | None) -> dict[str, xr.Variable]:
-    """Presence of the algorithms that do not hold the frames, where it differs from that of the frames."""
-    main = area.field if area else fields[0]
+def _other_presence(identity: Identity, names: Mapping[str, EventField], main: Area) -> dict[str, xr.Variable]:
+    """Presence of whatever is missing elsewhere than the frames: of an algorithm, or of one of its fields."""
     result: dict[str, xr.Variable] = {}
-    there = presence(identity, main.key)
-    for field in fields:
-        alg = field.key.alg
-        if alg == main.key.alg or alg in result or field.shape is None or field.segments != main.segments:
-            continue
-        other = presence(identity, field.key)
-        if not np.array_equal(other, there):
-            panels = (area.panels or 1) if area else 1
-            result[alg] = xr.Variable((v.EVENT, MODULE if panels > 1 else v.SEGMENT), other)
+    of_alg = {main.field.key.alg: presence(identity, main.field.key)}
+    for name, field in names.items():
+        alg, there = field.key.alg, presence(identity, field.key)
+        dims = (v.EVENT, _segment_dim(field, main))
+        if alg not in of_alg:
+            of_alg[alg] = there
+            if field.segments != main.field.segments:
+                result[dims[1]] = xr.Variable(dims[1], np.array(field.segments, np.int64))
+                result[f"{v.PRESENT}_{alg}"] = xr.Variable(dims, there)
+            elif not np.array_equal(there, of_alg[main.field.key.alg]):
+                result[f"{v.PRESENT}_{alg}"] = xr.Variable(dims, there)
+        if not np.array_equal(there, of_alg[alg]):
+            result[f"{v.PRESENT}_{name}"] = xr.Variable(dims, there)
     return result
 
 
