@@ -77,10 +77,10 @@ def cube(
     Dataset over the bins: for each variable its mean under its own name, ``<name>_std`` (between events, n - 1),
     ``<name>_stderr`` (of the mean, from that spread), ``<name>_count`` where it can vary from value to value (floats:
     NaN is skipped; images), and ``count``, the events of each bin; float64 and integers. ``<name>_variance`` of the
-    small data becomes the propagated variance of the mean. Of a binned variable the mean inside the bin is ``<name>_mean``. Empty
-    bins are NaN with count 0. Coordinates that do not run over events stay. The bins' coordinates say in their
-    attributes how many events were below, above, between bins or without a value. Text, times, flags and lists per
-    event (droplets) have no mean and are named in ``attrs["left_out"]``.
+    small data becomes the propagated variance of the mean. Of a binned variable the mean inside the bin is
+    ``<name>_mean``. Empty bins are NaN with count 0. Coordinates that do not run over events stay. The bins'
+    coordinates say in their attributes how many events were below, above, between bins or without a value. Text, times,
+    flags and lists per event (droplets) have no mean and are named in ``attrs["left_out"]``.
 
     Raises
     ------

@@ -11,6 +11,7 @@ import math
 import os
 import platform
 import shutil
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -333,6 +334,11 @@ def _put(part: Path, target: Path) -> None:
 
 def _remove(path: Path) -> None:
     if path.is_dir():
+        for _ in range(5):  # after an error, writers of other threads may still finish their chunk
+            shutil.rmtree(path, ignore_errors=True)
+            if not path.exists():
+                return
+            time.sleep(0.1)
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
