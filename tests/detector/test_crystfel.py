@@ -74,8 +74,11 @@ def test_the_beam_goes_along_as_shift_and_distance() -> None:
     back = Geometry.from_crystfel(text)
     np.testing.assert_allclose(back.positions(), geometry.positions() + np.array([-1e-3, -2e-3, 0.1]), atol=1e-15)
     assert beam_from_crystfel(text) == Beam(photon_energy=9500, distance=0.2)
-    with pytest.raises(GeometryError, match="tilt"):
-        geometry.to_crystfel(Beam(tilt_x=1))
+    tilted = Beam(photon_energy=9500, distance=0.2, center=(1e-3, 2e-3), tilt_x=3, tilt_y=-2, tilt_z=1)
+    back = Geometry.from_crystfel(geometry.to_crystfel(tilted))
+    straight = Beam(photon_energy=9500, distance=back.distance)
+    for name in ("q", "radius", "azimuth", "solid_angle"):
+        np.testing.assert_allclose(back.pixel(name, straight), geometry.pixel(name, tilted), rtol=1e-9)
 
 
 @pytest.mark.parametrize(

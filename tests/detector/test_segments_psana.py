@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from xsmall.detector.geometry import Geometry
-from xsmall.detector.segments import segment_type
+from xsmall.detector.segments import WidePixels, segment_type
 
 pytestmark = pytest.mark.validation
 
@@ -23,6 +23,8 @@ FILES = (
     "cspad", "cspad2x2", "epix100a", "epix10kaquad", "epixhr2x2", "epixm320", "epixuhr", "epixuhr3x2-01",
     "epixuhr3x2-02", "jungfrau05M", "jungfrau1M", "jungfrau4M", "jungfrau16M", "pnccd",
 )  # fmt: skip
+# psana2 moves the wrong columns of EPIXUHR3X2 to true centres
+WIDE = ("cspad", "epix100a", "epix10kaquad", "epixhr2x2")
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +63,17 @@ def test_the_grid_of_each_segment_type_is_that_of_psana(psana_geometry: Path, na
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("detector", FILES)
-def test_positions_of_each_default_geometry_are_those_of_psana(psana_geometry: Path, detector: str) -> None:
+@pytest.mark.parametrize(("detector", "wide"), [(f, "nominal") for f in FILES] + [(f, "true") for f in WIDE])
+def test_positions_of_each_default_geometry_are_those_of_psana(
+    psana_geometry: Path, detector: str, wide: WidePixels
+) -> None:
     from psana.pscalib.geometry.GeometryAccess import GeometryAccess
+    from psana.pscalib.geometry.SegGeometryStore import sgs
 
+    sgs.dict_dets.clear()  # it keeps the convention of the first call
     path = psana_geometry / f"data/geometry-def-{detector}.data"
-    known = GeometryAccess(str(path)).get_pixel_coords(cframe=1)
-    ours = Geometry.from_psana(path).positions() * 1e6
+    known = GeometryAccess(str(path), use_wide_pix_center=wide == "true").get_pixel_coords(cframe=1)
+    ours = Geometry.from_psana(path, wide_pixels=wide).positions() * 1e6
     for axis in range(3):
         reference = np.asarray(known[axis])
         if detector == "cspad2x2":  # psana gives the order of the data acquisition, (185, 388, 2)

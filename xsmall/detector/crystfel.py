@@ -250,8 +250,8 @@ def to_crystfel(
     geometry
         What to write. Wide pixels at the joins are written as regular ones: CrystFEL has no others.
     beam
-        Photon energy and distance of the file, and the centre as a shift; where not given, the file has the mean z of
-        the geometry and no photon energy. Tilts are refused: put them into the geometry.
+        Photon energy and distance of the file; centre and tilts move the panels. Where not given, the file has the
+        mean z of the geometry and no photon energy.
     layout
         How the data file is laid out: "segments" (event, segment, row, column), "slab" (event, segment * row, column).
     data
@@ -266,7 +266,7 @@ def to_crystfel(
     Raises
     ------
     GeometryError
-        For hexagonal pixels, and for a tilted beam.
+        For hexagonal pixels.
 
     Examples
     --------
@@ -275,11 +275,9 @@ def to_crystfel(
     >>> xs.Geometry.from_panels([panel]).to_crystfel().splitlines()[1]
     'clen = 0.1'
     """
-    if beam is not None:
-        beam.need_all()
-    if beam is not None and beam.tilted:
-        raise GeometryError("CrystFEL has no tilt of the whole detector", found=beam, fix="tilt the geometry instead")
     clen = geometry.distance if beam is None or beam.distance is None else beam.distance
+    if beam is not None:
+        geometry = geometry.aligned_to(beam)
     lines = ["; geometry written by xsmall: corners are outer corners of pixels", f"clen = {float(clen)}"]
     if beam is not None and beam.photon_energy is not None:
         lines.append(f"photon_energy = {float(beam.photon_energy)} eV")
@@ -288,22 +286,21 @@ def to_crystfel(
     lines += [f"data = {data}", "dim0 = %"]
     if layout == "slab":
         lines += ["dim1 = ss", "dim2 = fs"]
-    shift = np.array([*(beam.center if beam is not None else (0.0, 0.0)), geometry.distance])
     counts: dict[int, int] = {}
     for asic in geometry.asics():
         if asic.column_axis.stagger:
             raise GeometryError("CrystFEL has rectangular pixels only", found="rows shifted by half a pixel")
         segment = asic.memory[0]
         number = counts[segment] = counts.get(segment, -1) + 1
-        lines += ["", *_panel_lines(f"p{segment}a{number}", asic, shift, layout, geometry.shape[1])]
+        lines += ["", *_panel_lines(f"p{segment}a{number}", asic, clen, layout, geometry.shape[1])]
     return "\n".join(lines) + "\n"
 
 
-def _panel_lines(name: str, asic: Panel, shift: Floats, layout: str, segment_rows: int) -> Iterator[str]:
+def _panel_lines(name: str, asic: Panel, clen: float, layout: str, segment_rows: int) -> Iterator[str]:
     """Lines of one panel."""
     res = 1 / asic.pitch[1]
     fast, slow = np.array(asic.fast), np.array(asic.slow)
-    x, y, z = np.array(asic.origin) - (fast + slow) / 2 - shift
+    x, y, z = np.array(asic.origin) - (fast + slow) / 2
     segment, rows, columns = asic.memory
     above = segment * segment_rows if layout == "slab" else 0
     if layout == "segments":
@@ -314,7 +311,7 @@ def _panel_lines(name: str, asic: Panel, shift: Floats, layout: str, segment_row
         f"{name}/res = {float(res)}",
         f"{name}/corner_x = {float(x * res)}",
         f"{name}/corner_y = {float(y * res)}",
-        f"{name}/coffset = {float(z)}",
+        f"{name}/coffset = {float(z) - clen}",
         f"{name}/min_fs = {columns.start}",
         f"{name}/max_fs = {columns.stop - 1}",
         f"{name}/min_ss = {above + rows.start}",

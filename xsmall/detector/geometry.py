@@ -286,6 +286,42 @@ class Geometry:
         """Polarization factor, plane in degrees from +x towards +y: float64 (segment, row, column)."""
         return self.pixel(POLARIZATION, beam, plane=plane, fraction=fraction)
 
+    def aligned_to(self, beam: "Beam") -> "Geometry":
+        """Put centre, distance and tilts of a beam into the panels.
+
+        Parameters
+        ----------
+        beam
+            As it meets this detector; without distance the mean z stays.
+
+        Returns
+        -------
+        The geometry as seen along the beam: a beam along z through the origin then gives every pixel the same angles
+        as ``beam`` gave it before. The text of psana is not kept.
+
+        Examples
+        --------
+        >>> import xsmall as xs
+        >>> panel = xs.Panel(origin=(0, 0, 0.3), slow=(0, -1e-4, 0), fast=(1e-4, 0, 0), shape=(4, 8))
+        >>> geometry = xs.Geometry.from_panels([panel])
+        >>> geometry.aligned_to(xs.Beam(distance=0.1, center=(1e-4, 0.0))).psf()[0, 0]
+        array([-0.0001,  0.    ,  0.1   ])
+        """
+        beam.need_all()
+        turn = beam.rotation()
+        pivot = np.array([*beam.center, self.distance])
+        depth = np.array([0.0, 0.0, self.distance if beam.distance is None else beam.distance])
+        placed = [
+            replace(
+                panel,
+                origin=tuple(turn @ (np.array(panel.origin) - pivot) + depth),
+                slow=tuple(turn @ np.array(panel.slow)),
+                fast=tuple(turn @ np.array(panel.fast)),
+            )
+            for panel in self.panels
+        ]
+        return Geometry(tuple(placed), self.shape)
+
     # ---- writing ----------------------------------------------------------------------------------------------
 
     def to_psana(self) -> str:
@@ -293,7 +329,8 @@ class Geometry:
 
         Returns
         -------
-        The text it was read from, to the letter; for other geometries a new one with one object per segment.
+        The text it was read from, to the letter; for other geometries a new one with one object per segment. The text
+        does not say where centres of wide pixels are: read it with the ``wide_pixels`` that this geometry has.
 
         Raises
         ------
