@@ -211,6 +211,16 @@ def test_pixels_without_a_place_are_in_no_image_and_get_nothing_back() -> None:
     assert not from_image(picture > 0, data)[..., 6:].any()
 
 
+def test_an_image_of_no_events_has_no_events() -> None:
+    data = frames(turned()).isel(event=slice(0, 0))
+    assert image(data).sizes["event"] == 0
+    assert image(data.chunk()).compute().sizes["event"] == 0
+
+
+def test_an_image_of_nothing_valid_is_nan() -> None:
+    assert image(frames(turned()) * np.nan).isnull().all()
+
+
 def test_limits_cut_the_image_and_a_pixel_size_scales_it() -> None:
     data = frames(turned())
     whole = image(data)

@@ -105,3 +105,9 @@ def test_points_that_cannot_be_meant_are_refused(frames: xr.DataArray) -> None:
         locate(frames.drop_vars("geometry"), [0.0], [0.0])
     with pytest.raises(DataError, match="lost their row"):
         at(frames.mean("row"), [0.0], [0.0])
+
+
+def test_no_points_are_found_nowhere(frames: xr.DataArray) -> None:
+    found = at(frames, [], np.empty(0))
+    assert found.shape == (5, 0)
+    assert at(frames.isel(event=slice(0, 0)), [0.0], [0.0]).shape == (0, 1)

@@ -148,6 +148,14 @@ def detector_grid(geometry: Geometry, pixel_size: float | None = None) -> Grid:
     ------
     ParameterError
         A size that cannot be meant, or so small that the grid would have more than half a billion cells.
+
+    Examples
+    --------
+    >>> from xsmall.detector.geometry import Geometry, Panel
+    >>> panel = Panel(origin=(0, 0, 0.1), slow=(0, -1e-4, 0), fast=(-1e-4, 0, 0), shape=(4, 5))
+    >>> grid = detector_grid(Geometry.from_panels([panel]))
+    >>> grid.n_y, grid.n_x
+    (4, 5)
     """
     pitch = min(min(panel.pitch) for panel in geometry.panels)
     step = float(f"{pitch:.9g}") if pixel_size is None else float(pixel_size)

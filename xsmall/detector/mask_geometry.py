@@ -47,6 +47,13 @@ def geometry_reasons(
     Returns
     -------
     uint32 (segment, row, column).
+
+    Examples
+    --------
+    >>> from xsmall.detector.geometry import Geometry, Panel
+    >>> panel = Panel(origin=(0, 0, 0.1), slow=(0, 1e-4, 0), fast=(1e-4, 0, 0), shape=(4, 5))
+    >>> int((geometry_reasons(Geometry.from_panels([panel]), edges=1) != 0).sum())
+    14
     """
     edge_rows, edge_columns = _widths(edges, "edges")
     centre_rows, centre_columns = _widths(central, "central")

@@ -154,6 +154,16 @@ class Circle(_Shape):
         In the same units.
     space
         ``"lab"``, ``"image"`` or ``"q"``.
+
+    Raises
+    ------
+    ParameterError
+        A centre that is no pair of numbers, a radius that is not above 0.
+
+    Examples
+    --------
+    >>> Circle((0, 0), 2e-3).contains(np.array([0.0, 2e-3]), np.array([0.0, 1e-3]))
+    array([ True, False])
     """
 
     center: Pair
@@ -182,6 +192,16 @@ class Ring(_Shape):
         Radii in the same units.
     space
         ``"lab"``, ``"image"`` or ``"q"``.
+
+    Raises
+    ------
+    ParameterError
+        Numbers out of order or not finite.
+
+    Examples
+    --------
+    >>> Ring((0, 0), 1.0, 1.2, space="q").contains(np.array([0.0, 1.1]), np.array([0.0, 0.0]))
+    array([False,  True])
     """
 
     center: Pair
@@ -210,6 +230,16 @@ class Rectangle(_Shape):
         (low, high) in the units of ``space`` (see :class:`Polygon`).
     space
         ``"lab"``, ``"image"`` or ``"q"``.
+
+    Raises
+    ------
+    ParameterError
+        Numbers out of order or not finite.
+
+    Examples
+    --------
+    >>> Rectangle(x=(0, 1e-3), y=(-1e-3, 1e-3)).contains(np.array([5e-4, -5e-4]), np.zeros(2))
+    array([ True, False])
     """
 
     x: Pair

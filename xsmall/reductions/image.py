@@ -79,8 +79,8 @@ def image(
     -----
     psana's ``det.raw.image`` has the same shape, rows and columns, but fills gaps with another value and takes the
     last of several pixels. All parts of a detector lie on one grid. Tables (some 8 bytes per pixel, more with
-    ``"area"``) are made once per process; a frame then costs some 5 ns per pixel. Integer frames of segments that are
-    not ``present`` are gaps.
+    ``"area"``) are made once per process; a frame then costs some 2 ns per pixel, 5 ns and more with ``"area"``.
+    Integer frames of segments that are not ``present`` are gaps.
 
     Examples
     --------
@@ -135,6 +135,15 @@ def from_image(values: xr.DataArray | Array, obj: xr.DataArray | Geometry) -> xr
     ------
     DataError
         An array of another shape, or an image that does not reach over all pixels.
+
+    Examples
+    --------
+    >>> import numpy as np, xsmall as xs
+    >>> panel = xs.Panel(origin=(0, 0, 0.1), slow=(0, -1e-4, 0), fast=(-1e-4, 0, 0), shape=(2, 3))
+    >>> drawn = np.array([[True, False, False], [False, False, True]])
+    >>> from_image(drawn, xs.Geometry.from_panels([panel])).values
+    array([[[ True, False, False],
+            [False, False,  True]]])
     """
     from xsmall.detector.imaging import detector_grid
     from xsmall.reductions.mask import Place
@@ -252,7 +261,8 @@ def gather_frames(block: Array, table: Table, dtype: np.dtype[Any]) -> tuple[Arr
     for i in range(len(stack)):  # one frame at a time: an integer stack is not held as floats
         one = slice(i, i + 1)
         gather(stack[one].astype(dtype, copy=False), table.start, table.pixel, table.weight, mean[one], total[one])
-    return mean.reshape(*block.shape[:-3], -1), total.reshape(*block.shape[:-3], -1)
+    shape = (*block.shape[:-3], table.start.size - 1)
+    return mean.reshape(shape), total.reshape(shape)
 
 
 def _means(block: Array, table: Table, dtype: np.dtype[Any]) -> Array:
@@ -266,7 +276,7 @@ def _means(block: Array, table: Table, dtype: np.dtype[Any]) -> Array:
     for i in range(len(stack)):
         frame = stack[i : i + 1].astype(dtype, copy=False)
         take(frame, table.first, table.several, table.start, table.pixel, out[i : i + 1])
-    return out.reshape(*block.shape[:-3], -1)
+    return out.reshape(*block.shape[:-3], table.first.size)
 
 
 def _flat(block: Array) -> Array:

@@ -48,7 +48,7 @@ def locate(obj: xr.DataArray | xr.Dataset | Geometry, x: Coordinates, y: Coordin
 
     Notes
     -----
-    Cost: some 60 ns per point on one core; tables of a few 100 kB are made once per geometry.
+    Cost: some 20 to 40 ns per point on one core; tables of a few 100 kB are made once per geometry.
 
     Examples
     --------

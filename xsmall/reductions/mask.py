@@ -185,6 +185,20 @@ def inside(detector: Geometry | xr.DataArray, region: Region) -> xr.DataArray:
     Returns
     -------
     Boolean DataArray (segment, row, column), True inside: as a mask it uses the inside alone.
+
+    Raises
+    ------
+    GeometryError
+        Data without a geometry.
+    ParameterError
+        A region in q space without distance or photon energy.
+
+    Examples
+    --------
+    >>> import xsmall as xs
+    >>> panel = xs.Panel(origin=(0, 0, 0.1), slow=(0, 1e-4, 0), fast=(1e-4, 0, 0), shape=(4, 5))
+    >>> int(inside(xs.Geometry.from_panels([panel]), xs.Circle((0, 0), 1.01e-4)).sum())
+    3
     """
     place = Place.of(detector)
     return place.labelled(place.inside(region), None, {})

@@ -103,6 +103,14 @@ def smalldata_masks(
     Dataset of reasons (segment, row, column): ``status_mask`` (status alone), ``mask`` (unbonded pixels and their
     neighbours, status, edges, joins) and ``cmask`` (these and psana's ``pixel_mask``). Where a variable is 0 the
     mask of that name is 1 in smalldata_tools.
+
+    Examples
+    --------
+    >>> import xsmall as xs
+    >>> text = "IP 0 CSPAD 0 0 0 100000 90 0 0 0 0 0" + chr(10) + "CSPAD 0 SENS2X1:V1 0 0 0 0 0 0 0 0 0 0"
+    >>> masks = smalldata_masks(xs.Geometry.from_psana(text))
+    >>> int((masks["mask"] == 0).sum())
+    70092
     """
     of_geometry: dict[str, Any] = {"edges": True, "central": mask_central, "unbond": True, "unbondnbrs": True}
     out = {
