@@ -1,10 +1,12 @@
 """Kernels of the reductions against their NumPy twins, scipy and each other."""
 
+import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -222,27 +224,60 @@ def calls() -> dict[str, Callable[[np.ndarray], object]]:
     }
 
 
-@pytest.mark.parametrize("name", list(calls()))
-def test_every_kernel_lets_other_threads_run(name: str) -> None:
+def ticks_during(call: Callable[[np.ndarray], object]) -> int:
+    """Call a kernel on eight events, again and again until another thread has run 20 times or ten seconds are over.
+
+    Threads do not take the GIL from each other meanwhile: the other one runs only when the kernel lets it.
+    """
     frames = np.random.default_rng(0).normal(0, 0.2, (N, ROWS, COLUMNS)).astype(np.float32)
-    call = calls()[name]
     call(frames[0])
-    longest, ticks, stop = 0.0, 0, threading.Event()
+    ticks, stop = 0, threading.Event()
 
     def tick() -> None:
-        nonlocal longest, ticks
-        last = time.perf_counter()
+        nonlocal ticks
         while not stop.is_set():
-            time.sleep(0.0002)
-            now = time.perf_counter()
-            longest, ticks, last = max(longest, now - last), ticks + 1, now
+            time.sleep(1e-4)
+            ticks += 1
 
+    interval = sys.getswitchinterval()
     thread = threading.Thread(target=tick)
-    thread.start()
-    deadline = time.perf_counter() + 10
-    while ticks < 20 and time.perf_counter() < deadline:
-        for f in frames:
-            call(f)
-    stop.set()
-    thread.join()
-    assert ticks >= 20
+    try:
+        sys.setswitchinterval(1000)
+        thread.start()
+        start, deadline = ticks, time.perf_counter() + 10
+        while ticks < start + 20 and time.perf_counter() < deadline:
+            for f in frames:
+                call(f)
+        return ticks - start
+    finally:
+        sys.setswitchinterval(interval)
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("name", list(calls()))
+def test_every_kernel_lets_other_threads_run(name: str) -> None:
+    assert ticks_during(calls()[name]) >= 20
+
+
+def test_a_kernel_that_kept_the_gil_would_be_found() -> None:
+    @numba.njit
+    def greedy(frame):  # type: ignore[no-untyped-def]
+        total = 0.0
+        for row in frame:
+            for value in row:
+                total += value**0.3
+        return total
+
+    calls_left = 40
+
+    def call(frame: np.ndarray) -> None:
+        nonlocal calls_left
+        calls_left -= 1
+        if calls_left > 0:
+            greedy(frame)
+        else:
+            time.sleep(0.01)  # lets the other thread end the test
+
+    assert ticks_during(call) >= 20
+    assert calls_left <= 0
