@@ -108,6 +108,7 @@ N_PIXELS: Final = "n_pixels"
 AUTOCORRELATION: Final = "autocorrelation"
 COUNT: Final = "count"
 COUNT_SUFFIX: Final = "_count"
+DIFFERENCE: Final = "difference"  # attribute: which bin was subtracted from which
 MEAN_SUFFIX: Final = "_mean"  # of a binned variable inside its bins
 STD_SUFFIX: Final = "_std"
 STDERR_SUFFIX: Final = "_stderr"

@@ -48,6 +48,17 @@ def test_a_difference_is_on_minus_off_with_the_errors_of_both() -> None:
     assert found["signal"].attrs["units"] == "keV"
 
 
+def test_true_minus_false_whatever_the_order_of_the_bins_and_it_says_so() -> None:
+    one = difference(cube(small(), BINS), "laser_on")
+    two = difference(cube(small(), {**BINS, "laser_on": categories([True, False])}), "laser_on")
+    np.testing.assert_array_equal(one["signal"], two["signal"])
+    assert one.attrs["difference"] == two.attrs["difference"] == "laser_on: True - False"
+    named = xr.Dataset({"laser": ("event", ["on", "off", "on"]), "s": ("event", [1.0, 2.0, 3.0])})
+    three = difference(cube(named, {"laser": categories(["on", "off"])}), "laser", relative=True)
+    assert three.attrs["difference"] == "laser: off - on, relative to on"
+    assert float(three["s"]) == 0.0
+
+
 def test_errors_of_relative_differences_are_as_large_as_the_scatter_they_describe() -> None:
     found, errors = [], []
     for seed in range(300):

@@ -10,6 +10,7 @@ from xsmall.vocabulary import (
     BOUNDS_SUFFIX,
     COUNT,
     COUNT_SUFFIX,
+    DIFFERENCE,
     DIMENSIONLESS,
     STD_SUFFIX,
     STDERR_SUFFIX,
@@ -28,7 +29,8 @@ def difference(cube: xr.Dataset, dim: str, *, relative: bool = False) -> xr.Data
     cube
         What :func:`xsmall.cube.cube.cube` returns.
     dim
-        A dim of two bins, such as ``laser_on``: the second minus the first, that is on minus off.
+        A dim of two bins: the second minus the first; of true and false, in whatever order, true minus false, that is
+        ``laser_on`` on minus off. ``attrs["difference"]`` says which it was.
     relative
         Divide by the first: (on - off) / off.
 
@@ -66,7 +68,9 @@ def difference(cube: xr.Dataset, dim: str, *, relative: bool = False) -> xr.Data
     names = [str(v) for v in cube.data_vars if f"{v}{STDERR_SUFFIX}" in cube and dim in cube[v].dims]
     if not names:
         raise DataError("nothing here has a standard error", found=sorted(map(str, cube.data_vars)), expected="a cube")
-    first, second = cube.isel({dim: 0}, drop=True), cube.isel({dim: 1}, drop=True)
+    labels = cube[dim].values.tolist()  # where there are none, 0 and 1
+    before, after = (1, 0) if labels == [True, False] else (0, 1)
+    first, second = cube.isel({dim: before}, drop=True), cube.isel({dim: after}, drop=True)
     out = cube.drop_vars([v for v in cube.data_vars if v != COUNT])
     for name in names:
         a, b = first[name], second[name]
@@ -82,6 +86,8 @@ def difference(cube: xr.Dataset, dim: str, *, relative: bool = False) -> xr.Data
             total = of_b + of_a
             out[error] = np.sqrt(total) if power == 2 else total
             out[error].attrs = {**cube[error].attrs, **({UNITS: DIMENSIONLESS} if relative else {})}
+    said = f"{dim}: {labels[after]} - {labels[before]}"
+    out.attrs[DIFFERENCE] = f"{said}, relative to {labels[before]}" if relative else said
     return out
 
 

@@ -336,7 +336,7 @@ def _with_labels(result: xr.Dataset, labels: Mapping[Any, xr.DataArray], name: s
 
 def _check_small(small: xr.Dataset) -> None:
     if not isinstance(small, xr.Dataset):
-        raise DataError("a cube is made of a Dataset", found=type(small).__name__, fix="array.to_dataset(name=...)")
+        raise DataError("a cube is made of a Dataset", found=type(small).__name__, fix=".to_dataset()")
     if EVENT not in small.sizes:
         raise DataError("a cube is made of variables per event", found=f"dims {dict(small.sizes)}", expected=EVENT)
 
