@@ -111,3 +111,11 @@ def test_no_points_are_found_nowhere(frames: xr.DataArray) -> None:
     found = at(frames, [], np.empty(0))
     assert found.shape == (5, 0)
     assert at(frames.isel(event=slice(0, 0)), [0.0], [0.0]).shape == (0, 1)
+
+
+def test_raw_values_of_a_segment_that_is_not_present_are_nan(frames: xr.DataArray) -> None:
+    present = np.ones((5, 2), dtype=bool)
+    present[3, 0] = False
+    raw = abs(frames * 10).astype(np.uint16).assign_coords(present=(("event", "segment"), present))
+    taken = at(raw, frames.x[0, 5, 5].astype(float), frames.y[0, 5, 5].astype(float))
+    assert np.isnan(taken.values).tolist() == [False, False, False, True, False]

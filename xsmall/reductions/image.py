@@ -30,7 +30,17 @@ from xsmall.vocabulary import (
     Reason,
 )
 
-__all__ = ["float_dtype", "from_image", "gather_frames", "image", "kind_of", "over_frames", "part_of", "whole_frames"]
+__all__ = [
+    "float_dtype",
+    "from_image",
+    "gather_frames",
+    "image",
+    "kind_of",
+    "only_present",
+    "over_frames",
+    "part_of",
+    "whole_frames",
+]
 
 Array: TypeAlias = npt.NDArray[Any]
 Method: TypeAlias = Literal["nearest", "area"]
@@ -210,9 +220,7 @@ def whole_frames(obj: xr.DataArray) -> xr.DataArray:
                     f"the pixels have lost their {dim}", found=f"dims {obj.dims}", fix="make the image before"
                 )
             obj = obj.expand_dims(dim)
-    present = obj.coords.get(PRESENT)
-    if present is not None and kind_of(obj) == "mean" and set(present.dims) <= {EVENT, SEGMENT}:
-        obj = obj.astype(float_dtype(obj)).where(present)
+    obj = only_present(obj)
     obj = obj.drop_vars([n for n, c in obj.coords.items() if set(c.dims) & set(PIXEL_DIMS) and n not in PIXEL_DIMS])
     if obj.chunks is None:
         return obj if isinstance(obj.variable._data, np.ndarray) else obj.chunk()
@@ -226,6 +234,16 @@ def whole_frames(obj: xr.DataArray) -> xr.DataArray:
         most = max(1, BLOCK_BYTES // frame)
         sizes[lead[0]] = min(most, max(obj.chunksizes[lead[0]]))
     return obj.chunk(sizes)
+
+
+def only_present(obj: xr.DataArray) -> xr.DataArray:
+    """Numbers of segments that are not present as NaN; nothing is done where all are."""
+    present = obj.coords.get(PRESENT)
+    if present is None or kind_of(obj) != "mean" or not set(present.dims) <= {EVENT, SEGMENT}:
+        return obj
+    if present.chunks is None and bool(present.values.all()):
+        return obj
+    return obj.astype(float_dtype(obj)).where(present)
 
 
 def part_of(obj: xr.DataArray) -> Part:

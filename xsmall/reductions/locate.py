@@ -11,6 +11,7 @@ import xarray as xr
 from xsmall.detector.geometry import Geometry
 from xsmall.detector.lookup import locate_pixels
 from xsmall.errors import DataError
+from xsmall.reductions.image import only_present
 from xsmall.reductions.pixels import need_geometry
 from xsmall.vocabulary import COLUMN, FLAG_MEANINGS, LONG_NAME, PIXEL_DIMS, POINT, ROW, SEGMENT, UNITS, UNITS_OF, X, Y
 
@@ -87,8 +88,9 @@ def at(obj: xr.DataArray, x: Coordinates, y: Coordinates) -> xr.DataArray:
 
     Returns
     -------
-    DataArray of the other dims of ``obj`` and the dims of the points; as lazy as ``obj``. NaN where no pixel is;
-    integers become floats for that, but flags stay integers (0) and masks boolean (False). The pixels are said by
+    DataArray of the other dims of ``obj`` and the dims of the points; as lazy as ``obj``. NaN where no pixel is, and
+    where the segment is not present in an event; integers become floats for that, but flags stay integers (0 where no
+    pixel is) and masks boolean (False). The pixels are said by
     the coordinates ``segment``, ``row`` and ``column`` (-1 where there is none).
 
     Raises
@@ -108,6 +110,7 @@ def at(obj: xr.DataArray, x: Coordinates, y: Coordinates) -> xr.DataArray:
     array([ 5., nan])
     """
     found = locate(obj, x, y)
+    obj = only_present(obj)
     for dim in PIXEL_DIMS:
         if dim not in obj.dims:
             obj = obj.expand_dims(dim)
