@@ -1,6 +1,8 @@
 """Constants from dark runs."""
 
+import json
 import warnings
+from pathlib import Path
 
 import dask.array as da
 import numpy as np
@@ -41,6 +43,18 @@ def test_pedestal_and_noise_are_those_of_each_gain_stage() -> None:
     assert (result["count"] == 120).all()
     assert (result["status"] == 0).mean() > 0.99
     check_constants(result)
+
+
+def test_constants_say_what_they_were_made_with_and_survive_a_file(tmp_path: Path) -> None:
+    result = dark_quietly([jungfrau(0), jungfrau(1)], limits=DarkLimits(n_sigma=8))
+    said = json.loads(result.attrs["parameters"])
+    assert said["events"] == [120, 120]
+    assert said["n_sigma"] == 8
+    result.to_zarr(tmp_path / "dark.zarr", zarr_format=3, consolidated=False)
+    back = xr.open_zarr(tmp_path / "dark.zarr", consolidated=False)
+    xr.testing.assert_equal(back, result)
+    assert back.status.attrs["flag_meanings"].split()[7] == "too_few_events"
+    check_constants(back)
 
 
 def test_runs_may_come_in_one_array_and_in_any_order() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import dask
@@ -322,6 +323,7 @@ def _dataset(
     results: Sequence[Any], arrays: Sequence[xr.DataArray], entry: DetectorType, limits: DarkLimits
 ) -> xr.Dataset:
     dims = (GAIN_STAGE, *PIXEL_DIMS)
+    said = {"function": "dark", "events": [array.sizes[EVENT] for array in arrays], **asdict(limits)}
     names = {
         PEDESTAL: "ADC value without light", NOISE: "standard deviation without light",
         STATUS: "reasons against the pixel, 0 = good", COUNT: "events in which the pixel was in this stage",
@@ -333,7 +335,7 @@ def _dataset(
             for name, data in zip(_VARIABLES, results, strict=False)
         },
         coords={GAIN_STAGE: stage_labels(entry)} | {dim: list(labels(arrays[0], dim)) for dim in PIXEL_DIMS},
-        attrs={DETECTOR_TYPE: entry.name, PARAMETERS: repr(limits)},
+        attrs={DETECTOR_TYPE: entry.name, PARAMETERS: json.dumps(said)},
     )
     out[STATUS].attrs = {
         LONG_NAME: names[STATUS],
