@@ -345,6 +345,9 @@ def test_variance_has_pulls_of_unit_width() -> None:
     pulls = (total - true) / np.sqrt(of_total)
     assert abs(pulls.std() - 1) < 4 / np.sqrt(2 * n)
     assert abs(pulls.mean()) < 5 / np.sqrt(n)
+    roi = both.sd.roi(xs.Box(segment=0, row=(0, shape[1]), column=(0, shape[2])))
+    np.testing.assert_allclose(roi["sum"].values, total, rtol=1e-6)
+    np.testing.assert_allclose(roi["sum_variance"].values, of_total, rtol=1e-5)
     dark = calibrate(raw, table, variance="noise")["calibrated_variance"].values
     np.testing.assert_allclose(dark, (9.0 / 41.0) ** 2, rtol=1e-5)
 

@@ -112,11 +112,18 @@ _EPIXHR_GAIN: Final = (41.0, 13.7, 0.512, 41.0, 13.7, 0.512, 0.512)
 
 
 def _fixed(
-    name: str, *aliases: str, segment_shape: tuple[int, int] | None = None, full_scale: int | None = None
+    name: str,
+    *aliases: str,
+    segment_shape: tuple[int, int] | None = None,
+    full_scale: int | None = None,
+    gain: float | None = None,
 ) -> DetectorType:
     """A detector of one gain whose raw word is the ADC value; ``full_scale`` where the ADC's width is known."""
     saturation = () if full_scale is None else ((0, full_scale, 1),)
-    return DetectorType(name, ("G0",), aliases=aliases, segment_shape=segment_shape, saturation=saturation)
+    nominal = () if gain is None else (gain,)
+    return DetectorType(
+        name, ("G0",), aliases=aliases, segment_shape=segment_shape, nominal_gain=nominal, saturation=saturation
+    )
 
 
 def _epix10ka(name: str, *aliases: str, shape: tuple[int, int], shift: int, gain: tuple[float, ...]) -> DetectorType:
@@ -181,11 +188,11 @@ _TABLE: Final = (
         status_stages=tuple(range(8)),
         saturation=((0, 0x7FF, 1), (1, 0x7FF, 1)),
     ),
-    _fixed("epix100", "epix", "epix100a", segment_shape=(704, 768), full_scale=0x3FFF),
+    _fixed("epix100", "epix", "epix100a", segment_shape=(704, 768), full_scale=0x3FFF, gain=1 / 0.06),
     _fixed("cspad", segment_shape=(185, 388), full_scale=0x3FFF),
     _fixed("cspad2x2", "cspad140k", segment_shape=(185, 388), full_scale=0x3FFF),
     _fixed("pnccd", segment_shape=(512, 512)),
-    _fixed("archon", "icarus_archon"),
+    _fixed("archon", gain=1000 / 3.65),
     _fixed(
         "camera", "opal", "opal1000", "opal2000", "opal4000", "zyla", "rayonix", "orca", "andor", "andor3d", "istar",
         "alvium", "princeton", "pimax", "pixis", "fccd", "fli", "tm6740", "quartz", "streak", "piranha4", "icarus",

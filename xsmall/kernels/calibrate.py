@@ -33,10 +33,10 @@ Values: TypeAlias = npt.NDArray[np.float32]
 Integers: TypeAlias = npt.NDArray[np.integer[Any]]
 Int: TypeAlias = int | np.int32
 
-BLOCK = 512
+BLOCK = 1024
 """Pixels that go through together: words, constants and results of a block stay in the first-level cache."""
 
-FEW = 32
+FEW = 8
 """Up to so many pixels of a block are done again one by one; more of them code by code, each over the whole block."""
 
 # The arithmetic here is one subtraction and one product per pixel: nothing is gained by reordering it, and without
@@ -80,8 +80,9 @@ def _few_pixels(
     code_bits: Int,
     data_mask: Int,
     out: Values,
+    few: Int,
 ) -> None:
-    """Calibrate the few pixels of other codes than 0 one by one."""
+    """Calibrate the few pixels of other codes than 0 one by one; ``few`` says how many there are."""
     for i in range(words.size):
         word = np.int32(words[i])
         if word & code_bits:
@@ -90,6 +91,9 @@ def _few_pixels(
                 out[i] = np.float32(np.nan)
             else:
                 out[i] = (np.float32(word & data_mask) - pedestal[p, start + i]) * factor[p, start + i]
+            few -= 1
+            if few == 0:
+                break
 
 
 @njit(fastmath=_EXACT, inline="always")
@@ -186,7 +190,7 @@ def _other_codes(
     """Do a block again in which some pixel has another code than 0."""
     common, union, others = _survey(words, code_bits)
     if others <= FEW:
-        _few_pixels(words, start, plane, pedestal, factor, code_shift, code_bits, data_mask, out)
+        _few_pixels(words, start, plane, pedestal, factor, code_shift, code_bits, data_mask, out, others)
         return
     common &= code_bits
     stop = start + words.size
