@@ -109,7 +109,7 @@ def test_images_are_those_of_flox(dtype: str, holes: bool) -> None:
     assert ours["camera"].attrs["units"] == "ADU"
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     event=st.integers(1, N),
     segment=st.integers(1, 2),

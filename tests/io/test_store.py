@@ -191,3 +191,17 @@ def test_what_cannot_be_saved_is_said(
     with pytest.raises(error, match=message):
         make(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_cube_of_stored_small_data_is_that_of_the_small_data(tmp_path: Path, ending: str) -> None:
+    binning = {"delay": bins(0, 0.6, n=3), "laser_on": categories()}
+    frames = xr.DataArray(
+        np.arange(6 * 2 * 3 * 4).reshape(6, 2, 3, 4).astype("f4"),
+        dims=("event", "segment", "row", "column"),
+        coords={"timestamp": ("event", TIMES), "segment": [3, 5]},
+    ).set_xindex("timestamp")
+    with opened(save(small(), tmp_path / f"small{ending}")) as read:
+        again = cube(read, binning, images={"camera": frames}).compute()
+    expected = cube(small(), binning, images={"camera": frames})
+    assert again.equals(expected)
