@@ -9,18 +9,20 @@ import sys
 import types
 from unittest.mock import MagicMock
 
-os.environ["PS_PARALLEL"] = "none"
-try:
-    from mpi4py import MPI  # noqa: F401
-except (ImportError, RuntimeError):
-    stand_in = types.ModuleType("mpi4py")
-    stand_in.MPI = MagicMock()
-    stand_in.MPI.COMM_WORLD.Get_size.return_value = 1
-    stand_in.MPI.COMM_WORLD.Get_rank.return_value = 0
-    sys.modules["mpi4py"] = stand_in
-
 import numpy as np
-from psana import dgram
+
+
+def stand_in_for_mpi():
+    """Keep psana's import alive without MPI."""
+    os.environ["PS_PARALLEL"] = "none"
+    try:
+        from mpi4py import MPI  # noqa: F401
+    except (ImportError, RuntimeError):
+        stand_in = types.ModuleType("mpi4py")
+        stand_in.MPI = MagicMock()
+        stand_in.MPI.COMM_WORLD.Get_size.return_value = 1
+        stand_in.MPI.COMM_WORLD.Get_rank.return_value = 0
+        sys.modules["mpi4py"] = stand_in
 
 
 def values_of(container, prefix=""):
@@ -48,6 +50,9 @@ def content_of(d):
 
 
 def main(path, out):
+    stand_in_for_mpi()
+    from psana import dgram
+
     config = dgram.Dgram(file_descriptor=os.open(path, os.O_RDONLY))
     datagrams, d = [], config
     while True:
