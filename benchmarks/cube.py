@@ -90,7 +90,7 @@ def _whole(name: str, frames: np.ndarray, index: np.ndarray) -> Case:
 
 def _others(image: xr.DataArray, small: xr.Dataset) -> dict[str, tuple[Call, int]]:
     """What users would otherwise take: mean and standard deviation by groupby, with and without flox."""
-    few = max(8, image.sizes["event"] // 8)
+    few = max(8, image.sizes["event"] // 16)
     part, by = image.drop_vars("timestamp")[:few], small["delay"].drop_vars("timestamp")[:few]
     edges = np.arange(N_BINS + 1.0)
 
