@@ -171,7 +171,8 @@ def calibrate_stack(
             for c in range(limits.shape[0]):
                 code = np.int32(c << code_shift)
                 low, high = limits[c, 0], limits[c, 1]
-                if not code & ~union and (low > 0 or high < in_data):
+                # the OR of the words is at least the greatest of them
+                if not code & ~union and (low > 0 or high < (union & in_data)):
                     _blank_outside(words, code, code_bits, low, high, in_data, values)
 
 
