@@ -1,13 +1,9 @@
 """Common mode: the kernel beside its twin."""
 
-import threading
-import time
-
 import numpy as np
 import pytest
 
 from xsmall.detector.common_mode import CommonMode, Exclude, Subtract
-from xsmall.detector.common_mode_table import resolve_common_mode
 from xsmall.kernels.common_mode import apply_common_mode
 from xsmall.kernels.reference.common_mode import apply_common_mode as slow_common_mode
 
@@ -126,27 +122,3 @@ def test_a_unit_with_too_few_pixels_stays_and_says_so() -> None:
     np.testing.assert_array_equal(corrected[0, :, 1], [0, 3])
     np.testing.assert_array_equal(corrections, [[3, np.nan]])
     np.testing.assert_array_equal(counts, [[8, 7]])
-
-
-def test_the_kernel_lets_other_threads_run() -> None:
-    mode = resolve_common_mode(7, "jungfrau")
-    stack = np.random.default_rng(0).normal(0, 3, (8, 512, 1024)).astype(np.float32)
-    use = np.ones(stack.shape, np.uint8)
-    plan = mode.plan(range(512), range(1024))
-    corrections, counts = np.empty((8, plan.n_units), np.float32), np.empty((8, plan.n_units), np.int32)
-    apply_common_mode(stack[:1], use[:1], plan, corrections[:1], counts[:1])
-    ticks, going = [], threading.Event()
-
-    def tick() -> None:
-        while not going.is_set():
-            ticks.append(time.perf_counter())
-            time.sleep(0.0005)
-
-    clock = threading.Thread(target=tick)
-    clock.start()
-    start = time.perf_counter()
-    apply_common_mode(stack, use, plan, corrections, counts)
-    stop = time.perf_counter()
-    going.set()
-    clock.join()
-    assert sum(start < t < stop for t in ticks) >= 3

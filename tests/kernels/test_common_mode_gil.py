@@ -1,0 +1,84 @@
+"""Kernels of common mode and darks let other threads run."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from xsmall.detector.common_mode import CommonMode, Exclude, Subtract
+from xsmall.detector.dark import DarkLimits, DarkSums
+from xsmall.detector.types import detector_type
+from xsmall.kernels import common_mode as k
+from xsmall.kernels.dark import codes_in, moments_of_sums
+from xsmall.kernels.median import column_medians, row_medians
+
+SHAPE = (185, 388)
+FRAMES = np.random.default_rng(0).normal(0, 3, (8, *SHAPE)).astype(np.float32)
+WORDS = np.full((8, *SHAPE), 3000, np.uint16)
+USE = np.ones(SHAPE, np.uint8)
+NOISE = np.full(SHAPE, 3, np.float32)
+KEEP = np.empty(SHAPE, np.uint8)
+MODE = CommonMode(
+    steps=(
+        Exclude(n_sigma=10, neighbours=True),
+        Subtract(name="row", rows=1, columns=194),
+        Subtract(name="column", rows=37, columns=1),
+        Subtract(name="mean", rows=37, columns=194, estimator="mean"),
+        Subtract(name="peak", rows=185, columns=388, estimator="peak"),
+    )
+)
+PLAN = MODE.plan(range(185), range(388), NOISE)
+VALUES, COUNTS = np.zeros(PLAN.n_units, np.float32), np.zeros(PLAN.n_units, np.int32)
+SUMS = DarkSums(detector_type("cspad"), DarkLimits(), (1, *SHAPE))
+FLAT = np.zeros(SHAPE[0] * SHAPE[1])
+
+
+def step(kernel: Callable[..., object], i: int) -> Callable[[int], object]:
+    return lambda e: kernel(FRAMES[e], USE, PLAN.steps[i], PLAN.limits[i], VALUES, COUNTS)
+
+
+CALLS: dict[str, Callable[[int], object]] = {
+    "exclude": lambda e: k._exclude(FRAMES[e], USE, PLAN.steps[0], PLAN.limits[0], NOISE, KEEP),
+    "rectangles": step(k._rectangle_estimates, 1),
+    "columns": step(k._column_estimates, 2),
+    "mean": step(k._mean_estimates, 3),
+    "section": step(k._section_estimates, 4),
+    "subtract": step(k._settle, 1),
+    "medians of rows": lambda e: row_medians(FRAMES[e], USE),
+    "medians of columns": lambda e: column_medians(FRAMES[e], USE),
+    "codes": lambda e: codes_in(WORDS[e].ravel(), FLAT.size, 1, FLAT.size, 14, 3),
+    "dark": lambda e: SUMS.add(0, WORDS[e : e + 1]),
+    "dark moments": lambda e: moments_of_sums(*(a[0, 0] for a in SUMS.arrays[:3]), FLAT, FLAT.copy()),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_kernel_lets_other_threads_run(name: str) -> None:
+    call = CALLS[name]
+    SUMS.add(0, WORDS[:1])
+    call(0)  # compiles
+    ticks, stop = 0, threading.Event()
+
+    def tick() -> None:
+        nonlocal ticks
+        while not stop.is_set():
+            time.sleep(1e-4)
+            ticks += 1
+
+    interval = sys.getswitchinterval()
+    thread = threading.Thread(target=tick)
+    try:
+        sys.setswitchinterval(1000)  # threads do not take the GIL from each other: the kernel has to let go of it
+        thread.start()
+        start, deadline = ticks, time.perf_counter() + 10
+        while ticks < start + 20 and time.perf_counter() < deadline:
+            for e in range(8):
+                call(e)
+        assert ticks >= start + 20
+    finally:
+        sys.setswitchinterval(interval)
+        stop.set()
+        thread.join()
