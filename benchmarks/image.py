@@ -7,7 +7,8 @@ import xarray as xr
 
 from benchmarks import Case, read
 from benchmarks.locate import jungfrau
-from xsmall.detector.imaging import Part, image_table, part_grid
+from xsmall.detector.grids import Part, part_grid
+from xsmall.detector.imaging import image_table
 from xsmall.reductions.image import image
 from xsmall.reductions.pixels import assign_geometry
 from xsmall.reductions.polar import polar

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import xsmall as xs
-from xsmall.detector.imaging import detector_grid
+from xsmall.detector.grids import detector_grid
 from xsmall.detector.pixel import pixel_array
 from xsmall.errors import ParameterError
 from xsmall.kernels.reference.locate import inside_polygon as slow_inside

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from xsmall.detector.geometry import Geometry, Panel
-from xsmall.detector.imaging import Part, detector_grid, image_table
+from xsmall.detector.grids import Part, detector_grid
+from xsmall.detector.imaging import image_table
 from xsmall.detector.lookup import locate_pixels
 from xsmall.kernels import image
 

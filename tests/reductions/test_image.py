@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xsmall as xs
-from xsmall.detector.imaging import detector_grid
+from xsmall.detector.grids import detector_grid
 from xsmall.errors import DataError, GeometryError, ParameterError
 from xsmall.reductions.image import from_image, image
 from xsmall.reductions.pixels import assign_geometry

@@ -309,7 +309,7 @@ def _plane(geometry: Geometry, beam: Beam | None, space: Space) -> tuple[Floats,
     x, y = pixel_array(geometry, beam, X), pixel_array(geometry, beam, Y)
     if space == "lab":
         return x, y
-    from xsmall.detector.imaging import detector_grid
+    from xsmall.detector.grids import detector_grid
 
     column, row = detector_grid(geometry).indices(x, y)
     return np.round(column, 6), np.round(row, 6)  # whole pixels are meant where only rounding says otherwise

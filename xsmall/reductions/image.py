@@ -11,7 +11,8 @@ import xarray as xr
 from dask import delayed
 
 from xsmall.detector.geometry import Geometry
-from xsmall.detector.imaging import Grid, Part, Table, image_table, part_grid
+from xsmall.detector.grids import Grid, Part, part_grid
+from xsmall.detector.imaging import Table, image_table
 from xsmall.errors import DataError, ParameterError
 from xsmall.reductions.pixels import need_geometry
 from xsmall.vocabulary import (
@@ -155,7 +156,7 @@ def from_image(values: xr.DataArray | Array, obj: xr.DataArray | Geometry) -> xr
     array([[[ True, False, False],
             [False, False,  True]]])
     """
-    from xsmall.detector.imaging import detector_grid
+    from xsmall.detector.grids import detector_grid
     from xsmall.reductions.mask import Place
 
     place = Place.of(obj)

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from xsmall.detector.geometry import Geometry
-from xsmall.detector.imaging import Part, PolarGrid, part_grid, polar_table
+from xsmall.detector.grids import Part, PolarGrid, part_grid
+from xsmall.detector.imaging import polar_table
 from xsmall.errors import DataError, ParameterError
 from xsmall.reductions.image import float_dtype, gather_frames, kind_of, over_frames, part_of, whole_frames
 from xsmall.reductions.pixels import beam_of, need_geometry
