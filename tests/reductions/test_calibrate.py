@@ -1,5 +1,6 @@
 """Calibration: the numbers of psana, NaN where a value must not be trusted, errors before anything is computed."""
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import xsmall as xs
 from xsmall.detector.constants import constants
 from xsmall.errors import CalibrationError, DataError, GeometryError, ParameterError
 from xsmall.reductions.calibrate import calibrate
+from xsmall.reductions.calibration_transform import Calibration
 
 
 def frames(words: np.ndarray, detector: str, **coords: Any) -> xr.DataArray:
@@ -385,3 +387,23 @@ def test_coordinates_and_the_index_of_events_stay() -> None:
     for out in (calibrate(raw, table), calibrate(raw.chunk(event=1), noisy, variance="noise"), xs.trust(raw, table)):
         assert set(out.indexes) == {"timestamp", "segment", "row", "column"}
         xr.testing.assert_identical(out.i0.drop_vars("timestamp"), raw.i0.drop_vars("timestamp"))
+
+
+def transforms(frames: xr.DataArray) -> list[Calibration]:
+    nodes = [getattr(node, "value", node) for node in dict(frames.data.dask).values()]
+    return [node for node in nodes if isinstance(node, Calibration)]
+
+
+def test_a_calibration_can_be_sent_to_another_process() -> None:
+    raw, table = small_jungfrau()
+    lazy = calibrate(raw.chunk(event=1), table, common_mode=None)
+    (transform,) = transforms(lazy)
+    again = pickle.loads(pickle.dumps(transform))
+    out = np.empty((3, *raw.shape[2:]), np.float32)
+    again.apply(1, raw.values[:, 1], np.ones(3, bool), out)
+    np.testing.assert_array_equal(out, lazy.values[:, 1])
+
+
+def test_the_graph_holds_the_constants_once(no_compute: None) -> None:
+    raw, table = small_jungfrau(50)
+    assert len(transforms(calibrate(raw.copy(data=raw.chunk(event=1).data), table))) == 1

@@ -238,15 +238,24 @@ def scale_stack(
     Arguments as in :func:`calibrate_stack`; ``out`` holds the values and is changed in place.
     """
     n = factor.shape[1]
+    code_bits = np.int32(code_mask << code_shift)
     for start in range(0, n, BLOCK):
         stop = min(start + BLOCK, n)
         for j in range(k):
-            for i in range(start, stop):
-                p = plane[(np.int32(raw[j * raw_step + i]) >> code_shift) & code_mask]
+            words = raw[j * raw_step + start : j * raw_step + stop]
+            values = out[j * out_step + start : j * out_step + stop]
+            _, union = _survey(words, code_bits)[:2]
+            if not union & code_bits:
+                first = factor[0, start:stop]
+                for i in range(words.size):
+                    values[i] *= first[i]
+                continue
+            for i in range(words.size):
+                p = plane[(np.int32(words[i]) & code_bits) >> code_shift]
                 if p >= 0:
-                    out[j * out_step + i] *= factor[p, i]
+                    values[i] *= factor[p, start + i]
                 else:
-                    out[j * out_step + i] = np.float32(np.nan)
+                    values[i] = np.float32(np.nan)
 
 
 @njit(fastmath=_EXACT)
