@@ -18,7 +18,7 @@ from xsmall.kernels.jit import njit
 
 _Array = npt.NDArray[Any]
 
-_PIXELS = 1024
+_PIXELS = 4096
 """Pixels that go through all frames of a bin together: few enough that the second look at them finds them in cache."""
 
 
