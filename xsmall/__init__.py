@@ -68,6 +68,7 @@ _PUBLIC: dict[str, str] = {
     "common_mode": "xsmall.reductions.common_mode",
     "compare_common_modes": "xsmall.reductions.common_mode_comparison",
     "common_mode_numbers": "xsmall.detector.common_mode_table",
+    "resolve_common_mode": "xsmall.detector.common_mode_table",
     "dark": "xsmall.reductions.dark",
     "derive_low_pedestals": "xsmall.reductions.dark",
     "plot_dark": "xsmall.plot_calibration",

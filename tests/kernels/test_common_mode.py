@@ -34,6 +34,12 @@ SMALL = {
         steps=(Exclude(within=20, mask=False), Subtract(name="bank", rows=16, columns=8, mask=False))
     ),
     "overscan": CommonMode(steps=(Subtract(name="row", rows=1, columns=16, columns_used=(12, 16), applied_to="all"),)),
+    "NaN where there is none": CommonMode(
+        steps=(
+            Subtract(name="row", rows=1, columns=8, max_correction=4, min_count=6),
+            Subtract(name="column", rows=16, columns=1, max_correction=3, applied_to="all"),
+        )
+    ).strict(),
     "recorded only": CommonMode(steps=(Subtract(name="row", rows=1, applied_to="nothing"),)),
 }
 
@@ -91,6 +97,17 @@ def test_one_event_does_not_depend_on_the_others(name: str) -> None:
         alone = both(SMALL[name], stack[e : e + 1], use[e : e + 1], noise)[0]
         for whole, one in zip(together, alone, strict=True):
             np.testing.assert_array_equal(whole[e], one[0])
+
+
+def test_strict_leaves_no_uncorrected_pixel() -> None:
+    stack, use, noise = frames((3, 32, 32))
+    loose = CommonMode(steps=(Subtract(name="row", rows=1, columns=8, max_correction=4, min_count=6),))
+    kept, corrections, _ = both(loose, stack, use, noise)[0]
+    blanked, _, _ = both(loose.strict(), stack, use, noise)[0]
+    failed = np.repeat(np.isnan(corrections).reshape(3, 32, 4), 8, axis=2) & (use == 1)
+    assert failed.any()
+    assert np.isnan(blanked[failed]).all()
+    np.testing.assert_array_equal(blanked[~failed], kept[~failed])
 
 
 def test_one_mask_stands_for_all_events() -> None:

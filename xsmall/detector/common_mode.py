@@ -8,7 +8,7 @@ that psana and smalldata_tools give to such lists are in :mod:`xsmall.detector.c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -24,6 +24,7 @@ __all__ = ["CommonMode", "Exclude", "Grid", "Subtract"]
 
 Estimator = Literal["median", "integer_median", "mean", "peak", "unbonded"]
 AppliedTo = Literal["used", "all", "nothing"]
+Failed = Literal["keep", "nan"]
 
 CSPAD_SECTION = (185, 388)
 
@@ -100,6 +101,9 @@ class Subtract:
     sigma_max, min_peak, fallback
         Of ``"peak"``: largest width of the peak (standard deviation in ADU), count that its highest bin must exceed,
         and whether the unbonded pixels are taken where there is no such peak.
+    failed
+        What becomes of the pixels of a unit that no correction could be made for: ``"keep"`` leaves them as they are,
+        which is what psana does, ``"nan"`` makes them NaN, so that no uncorrected pixel enters a result.
 
     Examples
     --------
@@ -123,6 +127,7 @@ class Subtract:
     sigma_max: float | None = None
     min_peak: int = 100
     fallback: bool = False
+    failed: Failed = "keep"
 
     def __post_init__(self) -> None:
         for name in ("rows", "columns", "pixels", "within", "max_correction", "min_count", "sigma_max", "min_peak"):
@@ -130,6 +135,7 @@ class Subtract:
         for name, value, known in (
             ("estimator", self.estimator, get_args(Estimator)),
             ("applied_to", self.applied_to, get_args(AppliedTo)),
+            ("failed", self.failed, get_args(Failed)),
         ):
             if value not in known:
                 raise ParameterError(f"{name} is not known", found=repr(value), expected="one of " + ", ".join(known))
@@ -245,6 +251,11 @@ class CommonMode:
     def needs_noise(self) -> bool:
         """Whether the dark noise of each pixel is needed."""
         return any(isinstance(step, Exclude) and step.needs_noise for step in self.steps)
+
+    def strict(self) -> CommonMode:
+        """Return the same common mode that makes pixels NaN where no correction could be made."""
+        steps = tuple(replace(step, failed="nan") if isinstance(step, Subtract) else step for step in self.steps)
+        return replace(self, steps=steps, origin=f"{self.origin}, strict")
 
     def describe(self) -> str:
         """Say in one line what is done."""
@@ -369,6 +380,7 @@ def _describe(step: Exclude | Subtract) -> str:
         ("else the mean of the unbonded pixels", step.fallback or None),
         ("up to {:g} ADU", step.max_correction),
         ("from {} pixels on", step.min_count if step.min_count > 1 else None),
+        ("NaN where there is none", True if step.failed == "nan" else None),
         ("bad pixels included", True if not step.mask and step.estimator != "unbonded" else None),
     )
     text += "".join(", " + words.format(value) for words, value in conditions if value is not None)

@@ -78,6 +78,7 @@ def _write_subtraction(step: Subtract, grid: Grid, row: npt.NDArray[np.int64], l
     row[k.IGNORE_USE] = not step.mask
     row[k.OFFSET] = grid.offset
     row[k.FALLBACK] = step.fallback
+    row[k.BLANK] = step.failed == "nan"
     if step.within is not None:
         limit[k.LOW], limit[k.HIGH] = -step.within, step.within
     if step.below is not None:

@@ -6,8 +6,8 @@ estimates one number per unit from the pixels that take part, and subtracts it. 
 plans out of records; :func:`apply_common_mode` runs them on frames in ADU with the pedestal subtracted, before the gain
 is divided out.
 
-What a step cannot estimate (too few pixels, beyond the largest correction, no peak) is NaN in the corrections and
-leaves the pixels as they are.
+What a step cannot estimate (too few pixels, beyond the largest correction, no peak) is NaN in the corrections; its
+pixels are left as they are, or become NaN where the step says so.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ MEDIAN, INTEGER_MEDIAN, MEAN, PEAK, UNBONDED, EXCLUDE = range(6)
 # what a correction is subtracted from
 NOTHING, USED, ALL = range(3)
 # columns of Plan.steps
-ESTIMATOR, ROWS, COLUMNS, FIRST, STOP, MIN_COUNT, APPLY, IGNORE_USE, OFFSET, FALLBACK, NEIGHBOURS = range(11)
-N_STEP = 11
+ESTIMATOR, ROWS, COLUMNS, FIRST, STOP, MIN_COUNT, APPLY, IGNORE_USE, OFFSET, FALLBACK, NEIGHBOURS, BLANK = range(12)
+N_STEP = 12
 # columns of Plan.limits
 MAX_CORRECTION, LOW, HIGH, SIGMA_MAX, MIN_PEAK, N_SIGMA = range(6)
 N_LIMIT = 6
@@ -45,8 +45,9 @@ class Plan(NamedTuple):
     Attributes
     ----------
     steps
-        int64 (step, 11): estimator, rows and columns of a unit, first and last column of it that take part, smallest
-        number of pixels, what to subtract from, whether the use mask is ignored, first unit, fallback, neighbours.
+        int64 (step, 12): estimator, rows and columns of a unit, first and last column of it that take part, smallest
+        number of pixels, what to subtract from, whether the use mask is ignored, first unit, fallback, neighbours,
+        whether a unit without a correction becomes NaN.
     limits
         float32 (step, 6): largest correction (inclusive), smallest and largest value that takes part, largest width and
         smallest height of a peak, how many sigmas are bright.
@@ -226,13 +227,14 @@ def _settle(image: Any, use: Any, step: Any, limit: Any, values: Any, counts: An
     if step[APPLY] == NOTHING:
         return
     everything = step[APPLY] == ALL
+    failed = np.float32(np.nan) if step[BLANK] != 0 else np.float32(0)
     per_row = image.shape[1] // columns
     take = np.zeros(image.shape[1], np.float32)
     for r in range(image.shape[0]):
         if r % rows == 0:
             for u in range(per_row):
                 v = values[r // rows * per_row + u]
-                take[u * columns : (u + 1) * columns] = v if v == v else np.float32(0)
+                take[u * columns : (u + 1) * columns] = v if v == v else failed
         pixels, used = image[r], use[r]
         if everything:
             for c in range(pixels.size):

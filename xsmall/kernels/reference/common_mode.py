@@ -54,6 +54,8 @@ def _unit(pixels: Any, who: Any, step: Any, limit: Any) -> tuple[float, int]:
     """Estimate and subtract the correction of one unit; return it and the number of pixels."""
     value, n = _estimate(pixels, who, step, limit)
     if n < step[k.MIN_COUNT] or not abs(np.float32(value)) <= limit[k.MAX_CORRECTION]:
+        if step[k.BLANK] and step[k.APPLY] != k.NOTHING:
+            pixels[who if step[k.APPLY] == k.USED else ...] = np.nan
         return np.nan, n
     if step[k.APPLY] == k.ALL:
         pixels -= np.float32(value)
