@@ -19,7 +19,7 @@ from xsmall.kernels.jit import njit
 _Array = npt.NDArray[Any]
 
 _PIXELS = 4096
-"""Pixels that go through all frames of a bin together: few enough that the second look at them finds them in cache."""
+"""Pixels that go through all frames of a bin together: their sums stay in cache, and memory is read in long strokes."""
 
 
 @njit(fastmath=False)
