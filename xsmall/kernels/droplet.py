@@ -1,12 +1,12 @@
-"""Droplets: connected pixels above two thresholds, found, joined and summed in one pass over the frame.
+"""Droplets: connected pixels above two thresholds, found, joined and summed.
 
 A pixel at or above the high threshold is a seed. Its 4-neighbours at or above the low threshold join it, one ring and
 no further, and members that touch (4-neighbours again) are one droplet. Pixels that are not finite or not used are
 neither seed nor member.
 
-Each row is turned into a bit per pixel that says whether it is a seed, 64 pixels at a time; nearly all words are zero
-and cost one vector comparison. What follows (the ring, the members, the joining) walks set bits only. A row is
-finished when the seeds of the row below it are known. Labels are joined by union-find, sums are kept per label and
+The frame is turned into a bit per pixel that says whether it is a seed, 64 pixels at a time; nearly all words are zero
+and cost a few vector comparisons. What follows (the ring, the members, the joining) walks set bits only, row by row;
+rows without seeds in reach are passed over. Labels are joined by union-find, sums are kept per label and
 added up by root at the end.
 """
 
@@ -42,7 +42,7 @@ def mask_words(use: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint64]:
 
 
 class Workspace:
-    """Buffers for frames of one shape: rows of bits and labels, and the sums of every label.
+    """Buffers for frames of one shape: a bit per pixel, labels of two rows, and the sums of every label.
 
     Cost: 20 bytes per pixel, for a frame can hold one label in two pixels.
     """
@@ -51,7 +51,9 @@ class Workspace:
         words = -(-columns // WORD)
         labels = rows * columns // 2 + 2
         self.arrays = (
-            np.zeros((5, words), np.uint64),  # seeds of three rows, members of two
+            np.zeros((rows + 2, words + 2), np.uint64),  # seeds, and a border without any
+            np.zeros(rows + 2, np.bool_),  # whether a row has seeds
+            np.zeros((2, words), np.uint64),  # members of two rows
             np.zeros((2, columns), np.int32),  # labels of two rows
             np.zeros(labels, np.int32),  # parent of each label
             np.zeros(labels, np.int32),  # pixels of each label
@@ -65,59 +67,58 @@ def _place(bit: Any) -> Any:
 
 
 @njit
-def _seed_row(line: Any, high: Any, words: Any) -> Any:
-    """Bits of a row's pixels that are at least ``high``; no branch inside, so that 64 pixels are a few vector steps."""
-    found = _ZERO
-    full = line.size // WORD
-    for w in range(full):
-        pixels = line[w * WORD : w * WORD + WORD]
+def _mark_seeds(frame: Any, high: Any, seeds: Any) -> None:
+    """Bits of the pixels that are at least ``high``; no branch inside, so that 64 pixels are a few vector steps."""
+    rows, columns = frame.shape
+    full = columns // WORD
+    for r in range(rows):
+        for w in range(full):
+            pixels = frame[r, w * WORD : w * WORD + WORD]
+            word = _ZERO
+            for i in range(WORD):
+                word |= np.uint64(pixels[i] >= high) << np.uint64(i)
+            seeds[r + 1, w + 1] = word
+    if full * WORD == columns:
+        return
+    for r in range(rows):
         word = _ZERO
-        for i in range(WORD):
-            word |= np.uint64(pixels[i] >= high) << np.uint64(i)
-        words[w] = word
-        found |= word
-    if full < words.size:
-        word = _ZERO
-        for i in range(line.size - full * WORD):
-            word |= np.uint64(line[full * WORD + i] >= high) << np.uint64(i)
-        words[full] = word
-        found |= word
-    return found != _ZERO
+        for i in range(columns - full * WORD):
+            word |= np.uint64(frame[r, full * WORD + i] >= high) << np.uint64(i)
+        seeds[r + 1, full + 1] = word
 
 
 @njit
-def _keep_fit(line: Any, top: Any, use: Any, words: Any) -> Any:
-    """Clear the bits of pixels that are not used or not finite; tell whether any is left."""
-    found = _ZERO
-    for w in range(words.size):
-        todo = words[w] & use[w]
-        words[w] = todo
-        while todo != _ZERO:
-            bit = todo & (~todo + _ONE)
-            todo ^= bit
-            if not line[w * WORD + _place(bit)] <= top:
-                words[w] ^= bit
-        found |= words[w]
-    return found != _ZERO
+def _keep_fit(frame: Any, top: Any, use: Any, seeds: Any, busy: Any) -> None:
+    """Clear the seeds that are not used or not finite; mark the rows that keep some as busy."""
+    for r in range(use.shape[0]):
+        any_bit = _ZERO
+        for w in range(use.shape[1]):
+            any_bit |= seeds[r + 1, w + 1]
+        busy[r + 1] = False
+        if any_bit == _ZERO:
+            continue
+        for w in range(use.shape[1]):
+            todo = seeds[r + 1, w + 1] & use[r, w]
+            kept = todo
+            while todo != _ZERO:
+                bit = todo & (~todo + _ONE)
+                todo ^= bit
+                if not frame[r, w * WORD + _place(bit)] <= top:
+                    kept ^= bit
+            seeds[r + 1, w + 1] = kept
+            busy[r + 1] |= kept != _ZERO
 
 
 @njit
-def _member_word(line: Any, w: Any, above: Any, row: Any, below: Any, use: Any, low: Any, top: Any) -> Any:
-    """Bits of the word's seeds and of the pixels beside them that are at least ``low``."""
-    seeds = row[w]
-    ring = (seeds << _ONE) | (seeds >> _ONE) | above[w] | below[w]
-    if w > 0:
-        ring |= row[w - 1] >> _LAST
-    if w + 1 < row.size:
-        ring |= row[w + 1] << _LAST
-    ring &= ~seeds & use[w]
+def _members(frame: Any, r: Any, w: Any, found: Any, ring: Any, low: Any, top: Any) -> Any:
+    """Bits of the word's seeds (``found``) and of the pixels in the ring that are at least ``low``."""
     while ring != _ZERO:
         bit = ring & (~ring + _ONE)
         ring ^= bit
-        value = line[w * WORD + _place(bit)]
+        value = frame[r, w * WORD + _place(bit)]
         if (value >= low) & (value <= top):
-            seeds |= bit
-    return seeds
+            found |= bit
+    return found
 
 
 @njit
@@ -139,50 +140,37 @@ def _join(parent: Any, one: Any, other: Any) -> Any:
 
 
 @njit
-def _label_row(
-    line: Any,
-    spread: Any,
-    r: Any,
-    member: Any,
-    before: Any,
-    label: Any,
-    label_before: Any,
-    parent: Any,
-    count: Any,
-    sums: Any,
-    n: Any,
+def _label_word(
+    frame: Any, variance: Any, r: Any, w: Any, todo: Any, left: Any, above: Any, label: Any, tables: Any, n: Any
 ) -> Any:
-    """Give every member of a row its label and add it to the label's sums; return the number of labels so far."""
-    carry = _ZERO
-    for w in range(member.size):
-        todo = member[w]
-        left = (todo << _ONE) | carry
-        carry = todo >> _LAST
-        while todo != _ZERO:
-            bit = todo & (~todo + _ONE)
-            todo ^= bit
-            c = w * WORD + _place(bit)
-            up = (before[w] & bit) != _ZERO
-            if (left & bit) != _ZERO:
-                here = np.int64(label[c - 1])
-                if up:
-                    here = _join(parent, here, np.int64(label_before[c]))
-            elif up:
-                here = _root(parent, np.int64(label_before[c]))
-            else:
-                here = n
-                n += 1
-                parent[here] = here
-                count[here] = 0
-                for i in range(4):
-                    sums[here, i] = 0.0
-            label[c] = here
-            value = np.float64(line[c])
-            count[here] += 1
-            sums[here, 0] += value
-            sums[here, 1] += value * r
-            sums[here, 2] += value * c
-            sums[here, 3] += spread[c]
+    """Give every member of a word its label and add it to the label's sums; return the number of labels so far."""
+    parent, count, sums = tables
+    now, last = r & 1, 1 - (r & 1)
+    while todo != _ZERO:
+        bit = todo & (~todo + _ONE)
+        todo ^= bit
+        c = w * WORD + _place(bit)
+        up = (above & bit) != _ZERO
+        if (left & bit) != _ZERO:
+            here = np.int64(label[now, c - 1])
+            if up:
+                here = _join(parent, here, np.int64(label[last, c]))
+        elif up:
+            here = _root(parent, np.int64(label[last, c]))
+        else:
+            here = n
+            n += 1
+            parent[here] = here
+            count[here] = 0
+            for i in range(4):
+                sums[here, i] = 0.0
+        label[now, c] = here
+        value = np.float64(frame[r, c])
+        count[here] += 1
+        sums[here, 0] += value
+        sums[here, 1] += value * r
+        sums[here, 2] += value * c
+        sums[here, 3] += variance[r, c]
     return n
 
 
@@ -206,58 +194,37 @@ def _merge(parent: Any, count: Any, sums: Any, n: Any) -> Any:
 
 
 @njit
-def _find(
-    frame: Any,
-    variance: Any,
-    use: Any,
-    high: Any,
-    low: Any,
-    top: Any,
-    bits: Any,
-    label: Any,
-    parent: Any,
-    count: Any,
-    sums: Any,
-) -> Any:
+def _find(frame: Any, variance: Any, use: Any, high: Any, low: Any, top: Any, work: Any) -> Any:
     """Fill ``count`` and ``sums`` (sum, times row, times column, of variance) and return the number of droplets."""
-    rows, words = frame.shape[0], use.shape[1]
-    above, row, below, before, member = bits[0], bits[1], bits[2], bits[3], bits[4]
-    now, last = label[0], label[1]
-    n = 0
-    for w in range(words):
-        above[w] = row[w] = before[w] = _ZERO
-    any_above = any_row = any_before = False
-    for r in range(rows + 1):
-        any_below = False
-        if r < rows:
-            any_below = _seed_row(frame[r], high, below) and _keep_fit(frame[r], top, use[r], below)
-        else:
-            for w in range(words):
-                below[w] = _ZERO
-        if r > 0 and (any_above or any_row or any_below):
-            line = frame[r - 1]
-            for w in range(words):
-                if above[w] | row[w] | below[w] != _ZERO or _beside(row, w):
-                    member[w] = _member_word(line, w, above, row, below, use[r - 1], low, top)
-                else:
-                    member[w] = _ZERO
-            n = _label_row(line, variance[r - 1], r - 1, member, before, now, last, parent, count, sums, n)
-            before, member = member, before
-            now, last = last, now
-            any_before = True
-        elif any_before:
-            for w in range(words):
-                before[w] = _ZERO
-            any_before = False
-        above, row, below = row, below, above
-        any_above, any_row = any_row, any_below
+    seeds, busy, member, label, parent, count, sums = work
+    _mark_seeds(frame, high, seeds)
+    _keep_fit(frame, top, use, seeds, busy)
+    rows, words = use.shape
+    n = np.int64(0)
+    clear = False  # whether the row above has no member
+    member[:] = _ZERO
+    for r in range(rows):
+        now, last = r & 1, 1 - (r & 1)
+        if not (busy[r] | busy[r + 1] | busy[r + 2]):
+            if not clear:
+                member[:] = _ZERO
+                clear = True
+            continue
+        clear = False
+        carry = _ZERO
+        for w in range(words):
+            todo = seeds[r + 1, w + 1]
+            ring = (todo << _ONE) | (todo >> _ONE) | seeds[r, w + 1] | seeds[r + 2, w + 1]
+            ring |= (seeds[r + 1, w] >> _LAST) | (seeds[r + 1, w + 2] << _LAST)
+            ring &= ~todo & use[r, w]
+            if ring != _ZERO:
+                todo = _members(frame, r, w, todo, ring, low, top)
+            member[now, w] = todo
+            if todo != _ZERO:
+                left = (todo << _ONE) | carry
+                n = _label_word(frame, variance, r, w, todo, left, member[last, w], label, (parent, count, sums), n)
+            carry = todo >> _LAST
     return _merge(parent, count, sums, n)
-
-
-@njit
-def _beside(row: Any, w: Any) -> Any:
-    """Whether a seed stands at the border of the word before or behind."""
-    return (w > 0 and row[w - 1] >> _LAST != _ZERO) or (w + 1 < row.size and row[w + 1] & _ONE != _ZERO)
 
 
 @njit
@@ -282,8 +249,8 @@ def find(frame: Any, variance: Any, use: Any, thresholds: Any, work: Any, place:
         (sum, variance of the sum, n_pixels, row, column, segment), each (k, droplet): the lists.
     """
     high, low, top = thresholds
-    bits, label, parent, count, sums = work
-    found = _find(frame, variance, use, high, low, top, bits, label, parent, count, sums)
+    found = _find(frame, variance, use, high, low, top, work)
+    count, sums = work[5], work[6]
     total, spread, size, row, column, segment = out
     first = n[j]
     for i in range(min(found, max(total.shape[1] - first, 0))):
@@ -339,10 +306,11 @@ def droplet(
     labels = rows * columns // 2 + 2
     sums = np.zeros((labels, 4))
     count = np.zeros(labels, np.int32)
-    found = _find(
-        frame, frame, _pack(use), high, low, np.finfo(frame.dtype).max, np.zeros((5, words), np.uint64),
+    work = (
+        np.zeros((rows + 2, words + 2), np.uint64), np.zeros(rows + 2, np.bool_), np.zeros((2, words), np.uint64),
         np.zeros((2, columns), np.int32), np.zeros(labels, np.int32), count, sums,
     )  # fmt: skip
+    found = _find(frame, frame, _pack(use), high, low, np.finfo(frame.dtype).max, work)
     n[0] = found
     for i in range(slots.size):
         filled = i < found
