@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import xsmall as xs
 from xsmall.detector.grids import detector_grid
-from xsmall.errors import DataError, GeometryError, ParameterError
+from xsmall.errors import DataError, GeometryError, ParameterError, PlanError
 from xsmall.reductions.image import from_image, image
 from xsmall.reductions.pixels import assign_geometry
 from xsmall.vocabulary import FRAME_DIMS, PIXEL_DIMS, Reason
@@ -219,6 +219,13 @@ def test_an_image_of_no_events_has_no_events() -> None:
 
 def test_an_image_of_nothing_valid_is_nan() -> None:
     assert image(frames(turned()) * np.nan).isnull().all()
+
+
+def test_an_area_weighted_image_that_no_memory_holds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xsmall.reductions.image.MAX_ENTRIES", 1 << 20)
+    image(frames(turned()), method="area", pixel_size=5e-5)
+    with pytest.raises(PlanError, match="larger pixel_size"):
+        image(frames(turned()), method="area", pixel_size=2e-6)
 
 
 def test_limits_cut_the_image_and_a_pixel_size_scales_it() -> None:

@@ -13,7 +13,7 @@ from dask import delayed
 from xsmall.detector.geometry import Geometry
 from xsmall.detector.grids import Grid, Part, part_grid
 from xsmall.detector.imaging import Table, image_table
-from xsmall.errors import DataError, ParameterError
+from xsmall.errors import DataError, ParameterError, PlanError
 from xsmall.reductions.pixels import need_geometry
 from xsmall.vocabulary import (
     DIMENSIONLESS,
@@ -45,6 +45,7 @@ __all__ = [
 
 Array: TypeAlias = npt.NDArray[Any]
 Method: TypeAlias = Literal["nearest", "area"]
+MAX_ENTRIES = 1 << 30  # of a table: pixels times the cells that each covers
 BLOCK_BYTES = 1 << 28  # of frames that are brought together from chunks of segments
 
 
@@ -85,6 +86,8 @@ def image(
         Data without a geometry.
     ParameterError
         An image size or a limit that cannot be meant.
+    PlanError
+        An area-weighted image of so small pixels that its table would not fit into memory.
 
     Notes
     -----
@@ -110,6 +113,8 @@ def image(
     geometry, part = need_geometry(frames), part_of(frames)
     grid = part_grid(geometry, part, pixel_size).within(x, y)
     area = method == "area"
+    if area:
+        _check_table(geometry, part, grid)
     kind = kind_of(obj)
     out = over_frames(
         frames,
@@ -180,6 +185,19 @@ def from_image(values: xr.DataArray | Array, obj: xr.DataArray | Geometry) -> xr
         raise DataError("the image does not reach over all pixels", found=f"{int(outside.sum())} lie outside of it")
     taken = np.where(cell >= 0, data.reshape(-1)[np.maximum(cell, 0)], _nowhere(data.dtype))
     return place.labelled(taken, None, {})
+
+
+def _check_table(geometry: Geometry, part: Part, grid: Grid) -> None:
+    """Refuse an area-weighted image whose table no memory would hold."""
+    pitch = max(max(panel.pitch) for panel in geometry.panels)
+    entries = part.size * (pitch / grid.step + 1) ** 2
+    if entries > MAX_ENTRIES:
+        raise PlanError(
+            "the table of an area-weighted image would be too large",
+            found=f"some {8 * entries / 2**30:.0f} GiB for pixels of {grid.step:g} m",
+            expected=f"at most {8 * MAX_ENTRIES / 2**30:.0f} GiB",
+            fix="give a larger pixel_size, or cut the detector to the part that matters",
+        )
 
 
 def _nowhere(dtype: np.dtype[Any]) -> Any:
