@@ -20,10 +20,19 @@ _PIXELS = 1024  # pixels that go through all frames of a batch together: their s
 @njit
 def codes_in(words: Any, step: Any, k: Any, n: Any, code_shift: Any, code_mask: Any) -> Any:
     """Return one bit for each gain code that occurs in ``k`` frames of ``n`` words."""
+    shift, mask = np.int32(code_shift), np.int32(code_mask)
     seen = np.int64(0)
     for j in range(k):
-        for i in range(j * step, j * step + n):
-            seen |= np.int64(1) << ((np.int64(words[i]) >> code_shift) & code_mask)
+        frame = words[j * step : j * step + n]
+        common, union = np.int32(-1), np.int32(0)
+        for i in range(n):
+            common &= np.int32(frame[i])
+            union |= np.int32(frame[i])
+        if ((common ^ union) >> shift) & mask == 0:  # all alike, as a rule
+            seen |= np.int64(1) << np.int64((union >> shift) & mask)
+        else:
+            for i in range(n):
+                seen |= np.int64(1) << np.int64((np.int32(frame[i]) >> shift) & mask)
     return seen
 
 
