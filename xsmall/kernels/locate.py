@@ -26,7 +26,7 @@ def locate(
 ) -> None:  # fmt: skip
     """Find the pixel under each point; -1 where there is none.
 
-    Indices are unsigned, so that no check for negative ones is compiled in; that halves the time.
+    Indices are unsigned, so that no check for negative ones is compiled in.
 
     Parameters
     ----------
