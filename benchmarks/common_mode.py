@@ -1,4 +1,4 @@
-"""Medians of rows and columns, and common modes, of a 0.5-Mpixel segment."""
+"""Medians of rows and columns, common modes, and dark sums, of a 0.5-Mpixel segment."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import numpy as np
 
 from benchmarks import Case, read
 from xsmall.detector.common_mode_table import resolve_common_mode
+from xsmall.detector.dark import DarkLimits, DarkSums
+from xsmall.detector.types import detector_type
 from xsmall.kernels.common_mode import apply_common_mode
 from xsmall.kernels.median import column_medians, row_medians
 from xsmall.kernels.reference.common_mode import apply_common_mode as common_mode_twin
@@ -39,6 +41,7 @@ def cases(scale: float) -> list[Case]:
                 read(image),
             )
         )
+    out.append(_dark_case(rows, columns))
     if scale == 1:
         out += [
             _mode_case("jungfrau", 7, image),
@@ -57,6 +60,21 @@ def photon_frame(rows: int, columns: int) -> np.ndarray:
     hit = rng.random(image.shape) < 0.02
     image[hit] += rng.exponential(100, hit.sum())
     return image.astype(np.float32)
+
+
+def _dark_case(rows: int, columns: int) -> Case:
+    """Sums of dark Jungfrau words of 16 events, beside NumPy's count, sum and sum of squares of one gain."""
+    words = np.random.default_rng(0).normal(2800, 4, (16, rows, columns)).round().astype(np.uint16)
+    sums = DarkSums(detector_type("jungfrau"), DarkLimits(), (1, rows, columns))
+
+    def numpy_sums() -> None:
+        value = (words & 0x3FFF).astype(np.float64)
+        of_gain = words >> 14 == 0
+        of_gain.sum(axis=0)
+        value.sum(axis=0, where=of_gain)
+        np.square(value).sum(axis=0, where=of_gain)
+
+    return Case("dark sums, 0.5 Mpixel", lambda: sums.add(0, words), 16, {"NumPy": numpy_sums}, read(words))
 
 
 def _row_call(image: np.ndarray, use: np.ndarray, width: int) -> Callable[[], object]:

@@ -116,7 +116,7 @@ def dark(
 
     Notes
     -----
-    One pass. Sums are exact 64-bit integers, so no chunking or order changes the result. About 1 ms per event of 0.5
+    One pass. Sums are exact 64-bit integers, so no chunking or order changes the result. About 0.4 ms per event of 0.5
     Mpixel and 36 bytes per pixel and stage while it runs. The noise is the standard deviation of the sample. Missing
     segments and damaged ones (coordinates ``present``, ``damage``) are left out.
 
