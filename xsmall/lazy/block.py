@@ -17,6 +17,9 @@ import numpy.typing as npt
 BATCH_BYTES = 64 * 2**20
 """Raw bytes that a task reads at once, unless one chunk alone is larger."""
 
+LARGE_CHUNK_BYTES = 16 * 2**20
+"""A chunk from this size on is read alone: joining it to its neighbours would only copy it."""
+
 MOST_EVENTS = 1024
 """Events of one task at the most: a million events are then a thousand tasks."""
 
@@ -81,11 +84,23 @@ class Unopened:
         """Read as :meth:`batches`, with the first event of each batch; what holds no ``wanted`` event is not read."""
         lazy = self._lazy()
         bytes_per_event = max(1, lazy[0].nbytes // max(1, lazy[0].shape[0]))
-        for start, stop in group_chunks(lazy[0].chunks[0], max(1, limit // bytes_per_event), wanted):
-            read = dask.compute(*(a[start:stop] for a in lazy), scheduler="synchronous")
+        most = max(1, limit // bytes_per_event)
+        if max(lazy[0].chunks[0], default=0) * bytes_per_event >= LARGE_CHUNK_BYTES:
+            most = 1
+        for start, stop in group_chunks(lazy[0].chunks[0], most, wanted):
+            read = _read([a[start:stop] for a in lazy])
             here = slice(self._start + start, self._start + stop)
             present = None if self._present is None else self._present[here]
             yield start, Batch(read[0], present, read[1] if len(read) > 1 else None)
+
+
+def _read(arrays: list[da.Array]) -> tuple[npt.NDArray[Any], ...]:
+    """Compute arrays here and now, together; single chunks are handed out as they are, where dask would copy them."""
+    parts = arrays
+    if all(a.npartitions == 1 for a in arrays):
+        parts = [a.to_delayed(optimize_graph=False).item() for a in arrays]
+    values: tuple[npt.NDArray[Any], ...] = dask.compute(*parts, scheduler="synchronous")
+    return values
 
 
 def group_chunks(
