@@ -296,6 +296,17 @@ def participation_stack(
 
 
 @njit(fastmath=_EXACT, inline="always")
+def _with_counting(value: np.float32, dark: np.float32, photon: np.float32) -> np.float32:
+    """Dark variance, and that of counting where a value is more than noise (3 sigma); NaN for NaN.
+
+    Noise without photons must not count: the positive half of it would look like photons, in every empty pixel.
+    """
+    seen = (value > np.float32(0)) & (value * value > np.float32(9) * dark)
+    total = dark + (value * photon if seen else np.float32(0))
+    return total if value == value else value
+
+
+@njit(fastmath=_EXACT, inline="always")
 def _dark_and_counting(
     words: Words, values: Values, dark: Values, photon: np.float32, code_bits: Int, out: Values
 ) -> Int:
@@ -303,9 +314,7 @@ def _dark_and_counting(
     others = np.int32(0)
     for i in range(words.size):
         others |= np.int32(words[i]) & code_bits
-        value = values[i]
-        counted = dark[i] + max(value, np.float32(0)) * photon
-        out[i] = counted if value == value else value
+        out[i] = _with_counting(values[i], dark[i], photon)
     return others
 
 
@@ -327,8 +336,8 @@ def variance_stack(
     """Variance of calibrated values: noise of the pixel's own gain stage and counting statistics.
 
     ``variance`` (plane, pixel) is the dark variance in the square of the data's unit; ``photon`` is one photon in the
-    data's unit, or 0 to leave counting statistics out: N photons have the variance N, and a value below 0 counts as
-    no photon. NaN where the value is NaN.
+    data's unit, or 0 to leave counting statistics out: N photons have the variance N, and a value below three times
+    its noise counts as no photon. NaN where the value is NaN.
     """
     n = variance.shape[1]
     of_one = np.float32(photon)
@@ -343,7 +352,7 @@ def variance_stack(
                 for i in range(words.size):
                     p = plane[(np.int32(words[i]) & code_bits) >> code_shift]
                     if p > 0:
-                        spread[i] = variance[p, start + i] + max(seen[i], np.float32(0)) * of_one
+                        spread[i] = _with_counting(seen[i], variance[p, start + i], of_one)
 
 
 @guvectorize(

@@ -119,7 +119,8 @@ def calibrate(
         their shape, True where a pixel is not to be trusted.
     variance
         True: return the variance of each value too, from the ``noise`` of its gain stage and the number of photons;
-        this needs the photon energy. ``"noise"``: from the noise alone.
+        this needs the photon energy. A value below three times its noise counts as no photon. ``"noise"``: from the
+        noise alone.
     area
         Divide by the area of each pixel relative to that of a regular one, so that wide pixels are no brighter than
         others; needs the geometry of the data. For images and profiles of intensity, not for counting photons.

@@ -43,5 +43,6 @@ def variance(
     out = np.full(raw.shape, np.nan, np.float32)
     for c, p in enumerate(plane):
         if p >= 0:
-            out = np.where(code == c, dark[p] + np.maximum(values, 0) * np.float32(photon), out)
+            counted = np.where((values > 0) & (values**2 > 9 * dark[p]), values * np.float32(photon), 0)
+            out = np.where(code == c, dark[p] + counted, out)
     return np.where(np.isnan(values), np.nan, out).astype(np.float32)
