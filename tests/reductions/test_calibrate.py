@@ -239,7 +239,7 @@ def test_wrong_data_and_arguments_are_refused(no_compute: None) -> None:
         calibrate(lazy, table, unit="eV")
     with pytest.raises(ParameterError, match="one photon energy"):
         calibrate(lazy, table, unit="photon")
-    with pytest.raises(ParameterError, match="cannot be meant"):
+    with pytest.raises(ParameterError, match="range of its unit"):
         calibrate(lazy, table, unit="photon", photon_energy=9.5)
     epix = constants("epix10ka", np.zeros((7, 2, 4, 6)), gain=np.ones((7, 2, 4, 6)))
     with pytest.raises(CalibrationError, match="gain_control"):
@@ -407,3 +407,17 @@ def test_a_calibration_can_be_sent_to_another_process() -> None:
 def test_the_graph_holds_the_constants_once(no_compute: None) -> None:
     raw, table = small_jungfrau(50)
     assert len(transforms(calibrate(raw.copy(data=raw.chunk(event=1).data), table))) == 1
+
+
+def test_flags_of_reasons_are_a_mask_of_the_chosen_ones() -> None:
+    raw, table = small_jungfrau()
+    table = table.drop_vars("status")
+    flags = xs.trust(raw, table).isel(event=0, drop=True) * 0
+    flags[0, 1, 2], flags[1, 0, 0] = int(xs.Reason.EDGE), int(xs.Reason.SHADOW)
+    flags = flags.assign_attrs(xs.trust(raw, table).attrs)
+    bare = calibrate(raw, table).values
+    edge = (flags.values & int(xs.Reason.EDGE)) != 0
+    np.testing.assert_array_equal(calibrate(raw, table, mask=flags).values, np.where(flags.values != 0, np.nan, bare))
+    np.testing.assert_array_equal(
+        calibrate(raw, table, mask=flags, trust=["edge"]).values, np.where(edge, np.nan, bare)
+    )

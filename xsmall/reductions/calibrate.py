@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from xsmall.detector.beam import check_photon_energy
 from xsmall.detector.common_mode import CommonMode
 from xsmall.detector.common_mode_table import CommonModeLike, resolve_common_mode
 from xsmall.detector.constants import data_unit, gain_units
@@ -86,7 +87,8 @@ def calibrate(
         ``pedestal`` [ADU] and, where known, ``gain`` [ADU/keV], ``offset`` [ADU], ``status`` over (gain_stage,
         segment, row, column), of the same ``attrs["detector_type"]``; in memory or lazy.
     mask
-        Boolean (segment, row, column), True = use the pixel; a DataArray is aligned by its labels.
+        Boolean (segment, row, column), True = use the pixel; or flags of reasons as :func:`xsmall.mask` makes them, of
+        which those that ``trust`` names count. A DataArray is aligned by its labels.
     common_mode
         What is subtracted between pedestal and gain: a number of smalldata_tools for this detector, psana's parameter
         tuple, ``"recommended"``, a :class:`~xsmall.detector.common_mode.CommonMode`, or None for nothing. The
@@ -155,6 +157,9 @@ def calibrate(
     >>> cal.dims, str(cal.dtype), cal.attrs["units"]
     (('event', 'segment', 'row', 'column'), 'float32', 'keV')
     """
+    reasons = chosen_reasons(trust)
+    if isinstance(mask, xr.DataArray) and FLAG_MASKS in mask.attrs:
+        mask = (mask & int(reasons)) == 0
     given = prepare(raw, constants, mask, gain_control)
     entry, mine = given.entry, given.constants
     unit, scale = _unit(unit, mine, raw, photon_energy)
@@ -323,12 +328,9 @@ def _photon_energy(raw: xr.DataArray, given: float | None, fix: str) -> float:
             "photons need one photon energy",
             found="none" if energy is None else "one per event",
             expected="a number in eV",
-            fix=fix,
+            fix=fix if energy is None else f"{fix}; or calibrate to keV and divide by photon_energy / 1000",
         )
-    value = float(cast("float", energy))
-    if not 100.0 <= value <= 200_000.0:
-        raise ParameterError("a photon energy that cannot be meant", found=value, expected="eV, 100 to 200000")
-    return value
+    return check_photon_energy(float(cast("float", energy)))
 
 
 def _parameters(
