@@ -74,9 +74,12 @@ def quadrilaterals(draw: st.DrawFn) -> np.ndarray:
 @settings(max_examples=30, deadline=None)
 @given(corners=quadrilaterals())
 def test_shared_areas_are_those_that_counting_points_gives(corners: np.ndarray) -> None:
-    work = np.empty((4, 12))
-    area = image.clip_area(corners[:, 0], corners[:, 1], 4, 0.0, 1.0, 0.0, 1.0, work)
-    assert area == pytest.approx(slow.clip_area(corners, (0.0, 1.0, 0.0, 1.0)), abs=0.02)
+    cell, weight = np.empty((1, 4), np.int32), np.zeros((1, 4), np.float32)
+    assert image.spread_area(corners[None], (2, 2), cell, weight) == 0
+    shared = np.zeros(4)
+    shared[cell[cell >= 0]] = weight[cell >= 0]
+    boxes = [(x, x + 1.0, y, y + 1.0) for y in (0.0, 1.0) for x in (0.0, 1.0)]
+    np.testing.assert_allclose(shared, [slow.shared_area(corners, box) for box in boxes], atol=0.02)
 
 
 @settings(max_examples=60, deadline=None)

@@ -115,7 +115,8 @@ def _image_table(geometry: Geometry, part: Part, grid: Grid, area: bool) -> Tabl
         for some in _blocks(rows, columns):
             corners = _corners(panel, rows[some], columns)
             x, y = grid.indices(corners[..., 0], corners[..., 1])
-            entries.append(_spread_area(np.stack([x, y], axis=-1) + 0.5, pixel[some].reshape(-1), grid))
+            placed = np.stack([x, y], axis=-1) + 0.5
+            entries.append(_spread_area(placed, pixel[some].reshape(-1), grid, _reach(panel, grid)))
     return _table(entries, grid.n_x * grid.n_y)
 
 
@@ -135,16 +136,20 @@ def _polar_table(geometry: Geometry, part: Part, grid: PolarGrid, split: int) ->
     return _table(entries, grid.n_radius * grid.n_azimuth)
 
 
-def _spread_area(corners: Floats, pixel: npt.NDArray[np.int32], grid: Grid) -> Entries:
+def _spread_area(corners: Floats, pixel: npt.NDArray[np.int32], grid: Grid, reach: int) -> Entries:
     from xsmall.kernels.image import spread_area
 
-    spans = np.ptp(corners, axis=1)
-    finite = np.isfinite(spans).all(axis=-1)
-    across, down = (int(spans[finite, k].max(initial=0.0)) + 2 for k in (0, 1))
-    shape = (corners.shape[0], across * down)
+    shape = (corners.shape[0], reach)
     cell, weight = np.empty(shape, dtype=np.int32), np.empty(shape, dtype=np.float32)
     spread_area(corners, (grid.n_x, grid.n_y), cell, weight)
     return _used(cell, pixel, weight)
+
+
+def _reach(panel: Panel, grid: Grid) -> int:
+    """Cells that the largest pixel of a panel can touch."""
+    row, column = panel.row_axis.sizes().max(), panel.column_axis.sizes().max()
+    across, down = ((row * abs(panel.slow[k]) + column * abs(panel.fast[k])) / grid.step for k in (0, 1))
+    return (int(across) + 2) * (int(down) + 2)
 
 
 def _used(cell: npt.NDArray[np.int32], pixel: npt.NDArray[np.int32], weight: npt.NDArray[np.float32]) -> Entries:

@@ -12,7 +12,7 @@ import numpy as np
 
 from xsmall.kernels.jit import njit
 
-__all__ = ["clip_area", "count_cells", "gather", "gather_flags", "polar_cells", "sort_by_cell", "spread_area", "take"]
+__all__ = ["count_cells", "gather", "gather_flags", "polar_cells", "sort_by_cell", "spread_area", "take"]
 
 
 @njit
@@ -110,50 +110,47 @@ def sort_by_cell(cell: Any, entry_pixel: Any, entry_weight: Any, start: Any, pix
 
 
 @njit
-def clip_area(px: Any, py: Any, n: Any, x_low: Any, x_high: Any, y_low: Any, y_high: Any, work: Any) -> float:
-    """Area of a convex polygon of ``n`` corners within a box; ``work`` is float64 (4, at least n + 4)."""
+def cut_polygon(along: Any, across: Any, n: int, limit: float, sign: float, out_along: Any, out_across: Any) -> Any:
+    """Keep the part of a convex polygon of ``n`` corners where ``sign * (along - limit) >= 0``; return its corners."""
+    m = 0
+    a, b = along[n - 1], across[n - 1]
+    here = sign * (a - limit)
     for k in range(n):
-        work[0, k] = px[k]
-        work[1, k] = py[k]
-    source = 0
-    for side in range(4):
-        target = 2 - source
-        axis = side // 2
-        limit = (x_low, x_high, y_low, y_high)[side]
-        sign = 1.0 if side % 2 == 0 else -1.0
-        m = 0
-        for k in range(n):
-            k2 = k + 1 if k + 1 < n else 0
-            here = sign * (work[source + axis, k] - limit)
-            there = sign * (work[source + axis, k2] - limit)
-            if here >= 0.0:
-                work[target, m] = work[source, k]
-                work[target + 1, m] = work[source + 1, k]
-                m += 1
-            if (here >= 0.0) != (there >= 0.0):
-                t = here / (here - there)
-                work[target, m] = work[source, k] + t * (work[source, k2] - work[source, k])
-                work[target + 1, m] = work[source + 1, k] + t * (work[source + 1, k2] - work[source + 1, k])
-                m += 1
-        source = target
-        n = m
-        if n < 3:
-            return 0.0
-    area = 0.0
-    for k in range(n):
-        k2 = k + 1 if k + 1 < n else 0
-        area += work[source, k] * work[source + 1, k2] - work[source, k2] * work[source + 1, k]
-    return abs(area) / 2.0
+        there = sign * (along[k] - limit)
+        if (here >= 0.0) != (there >= 0.0):
+            t = here / (here - there)
+            out_along[m] = a + t * (along[k] - a)
+            out_across[m] = b + t * (across[k] - b)
+            m += 1
+        if there >= 0.0:
+            out_along[m] = along[k]
+            out_across[m] = across[k]
+            m += 1
+        a, b, here = along[k], across[k], there
+    return m
 
 
 @njit
-def spread_area(corners: Any, grid: Any, cell: Any, weight: Any) -> int:
+def polygon_area(x: Any, y: Any, n: int) -> Any:
+    """Area of a polygon of ``n`` corners; 0 for fewer than three."""
+    if n < 3:
+        return 0.0
+    twice = x[n - 1] * y[0] - x[0] * y[n - 1]
+    for k in range(n - 1):
+        twice += x[k] * y[k + 1] - x[k + 1] * y[k]
+    return abs(twice) / 2.0
+
+
+@njit
+def spread_area(corners: Any, grid: Any, cell: Any, weight: Any) -> Any:
     """Spread quadrilaterals over the cells of a grid by the area they share.
+
+    Each is cut into the rows of the grid; the area left of each column border then grows from cell to cell.
 
     Parameters
     ----------
     corners
-        float64 (pixel, 4, 2): corners in turn, in units of cells from the corner of cell (0, 0).
+        float64 (pixel, 4, 2): corners (x, y) in turn, in units of cells from the corner of cell (0, 0).
     grid
         Numbers of cells along x and y.
     cell, weight
@@ -165,26 +162,41 @@ def spread_area(corners: Any, grid: Any, cell: Any, weight: Any) -> int:
     The number of pixels for which ``reach`` was too small.
     """
     n_x, n_y = grid
-    work = np.empty((4, 12))
+    x, y = np.empty(4), np.empty(4)
+    above_x, above_y = np.empty(12), np.empty(12)
+    row_x, row_y = np.empty(12), np.empty(12)
+    left_x, left_y = np.empty(12), np.empty(12)
     short = 0
     for p in range(corners.shape[0]):
         cell[p, :] = -1
-        x, y = corners[p, :, 0], corners[p, :, 1]
-        if not (abs(x.sum()) < np.inf and abs(y.sum()) < np.inf):
+        for k in range(4):
+            x[k], y[k] = corners[p, k, 0], corners[p, k, 1]
+        x_low, x_high = min(min(x[0], x[1]), min(x[2], x[3])), max(max(x[0], x[1]), max(x[2], x[3]))
+        y_low, y_high = min(min(y[0], y[1]), min(y[2], y[3])), max(max(y[0], y[1]), max(y[2], y[3]))
+        if not np.isfinite(x_low + x_high + y_low + y_high):
             continue
-        x_first, x_last = max(0, int(np.floor(x.min()))), min(n_x - 1, int(np.floor(x.max())))
-        y_first, y_last = max(0, int(np.floor(y.min()))), min(n_y - 1, int(np.floor(y.max())))
+        first_column, last_column = max(0, int(np.floor(x_low))), min(n_x - 1, int(np.floor(x_high)))
         m = 0
-        for j in range(y_first, y_last + 1):
-            for i in range(x_first, x_last + 1):
-                area = clip_area(x, y, 4, float(i), i + 1.0, float(j), j + 1.0, work)
-                if area > 1e-6:
+        for j in range(max(0, int(np.floor(y_low))), min(n_y - 1, int(np.floor(y_high))) + 1):
+            n = cut_polygon(y, x, 4, float(j), 1.0, above_y, above_x)
+            if n < 3:
+                continue
+            n = cut_polygon(above_y, above_x, n, j + 1.0, -1.0, row_y, row_x)
+            left = 0.0
+            if x_low < first_column:
+                left = polygon_area(
+                    left_x, left_y, cut_polygon(row_x, row_y, n, float(first_column), -1.0, left_x, left_y)
+                )
+            for i in range(first_column, last_column + 1):
+                up_to = polygon_area(left_x, left_y, cut_polygon(row_x, row_y, n, i + 1.0, -1.0, left_x, left_y))
+                if up_to - left > 1e-6:
                     if m == cell.shape[1]:
                         short += 1
                         break
                     cell[p, m] = j * n_x + i
-                    weight[p, m] = area
+                    weight[p, m] = up_to - left
                     m += 1
+                left = up_to
     return short
 
 

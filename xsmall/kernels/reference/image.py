@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["clip_area", "gather", "polar_share"]
+__all__ = ["gather", "polar_share", "shared_area"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -28,7 +28,7 @@ def gather(frames: npt.NDArray[Any], start: Any, pixel: Any, weight: Any) -> tup
     return mean, total
 
 
-def clip_area(corners: Floats, box: tuple[float, float, float, float], n: int = 400) -> float:
+def shared_area(corners: Floats, box: tuple[float, float, float, float], n: int = 400) -> float:
     """Area of a convex quadrilateral within a box, by counting points of a fine grid over the box."""
     x_low, x_high, y_low, y_high = box
     x, y = np.meshgrid(
