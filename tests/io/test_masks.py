@@ -1,11 +1,17 @@
 """Mask files of other programs, there and back."""
 
+import importlib
+import os
+import tempfile
+import warnings
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import xsmall as xs
 from xsmall.errors import DataError, FileFormatError, ParameterError
@@ -116,7 +122,13 @@ def test_text_of_psana_is_read_with_and_without_its_header(tmp_path: Path) -> No
 
 @pytest.mark.filterwarnings("default")
 def test_psana_reads_the_text_that_is_written(tmp_path: Path, flags: xr.DataArray) -> None:
-    reader = pytest.importorskip("psana.pscalib.calib.NDArrIO", exc_type=ImportError)
+    os.environ.setdefault("PS_PARALLEL", "none")  # otherwise psana starts MPI when it is imported
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            reader = importlib.import_module("psana.pscalib.calib.NDArrIO")
+        except (ImportError, RuntimeError) as error:
+            pytest.skip(f"psana is not installed: {error}")
     xs.save_mask(flags, tmp_path / "mask.data")
     np.testing.assert_array_equal(reader.load_txt(str(tmp_path / "mask.data")), (flags == 0).values)
 
@@ -160,3 +172,19 @@ def test_files_that_are_something_else_are_named(tmp_path: Path, name: str) -> N
         pass
     with pytest.raises(FileFormatError, match="which dataset"):
         xs.open_mask(tmp_path / "empty.h5")
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=st.one_of(st.binary(max_size=80), st.text("# DIM:NTYPE0123456789.-+eE\n\t", max_size=80).map(str.encode)))
+def test_no_text_does_anything_but_give_a_mask_or_an_error_that_names_the_file(text: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of NumPy, about files without data
+        path = Path(folder) / "mask.data"
+        path.write_bytes(text)
+        try:
+            assert xs.open_mask(path).dtype == np.uint32
+        except xs.XsmallError as error:
+            said = str(error)
+        else:
+            said = "mask"
+    assert "mask" in said
