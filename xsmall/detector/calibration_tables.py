@@ -169,11 +169,12 @@ def _check_values(entry: DetectorType, base: Array, factor: Array, usable: Array
     for name, table in (("pedestal", base), ("gain", factor)):
         for stage, of_stage in enumerate(table):
             of_use = usable[stage]
-            lacking = np.count_nonzero(of_use & ~np.isfinite(of_stage))
-            if lacking * 2 > np.count_nonzero(of_use):
+            n, lacking = np.count_nonzero(of_use), np.count_nonzero(of_use & ~np.isfinite(of_stage))
+            if lacking * 2 > n:
                 raise CalibrationError(
-                    f"most pixels have no usable {name} in gain stage {entry.stages[stage]}",
-                    found=f"NaN or 0 in {lacking} of {np.count_nonzero(of_use)} pixels that status calls good",
+                    f"{'no pixel has' if lacking == n else 'few pixels have'} a usable {name} in gain stage "
+                    f"{entry.stages[stage]}",
+                    found=f"NaN or 0 in {lacking} of {n} pixels that status calls good",
                     expected=f"a {name} for nearly every good pixel; the few others become NaN",
                     fix=f"fill constants[{name!r}], or mark the pixels in constants['status']",
                 )
