@@ -46,6 +46,19 @@ def test_medians_do_not_depend_on_the_stretch_before() -> None:
     np.testing.assert_array_equal(row_medians(image)[0].ravel(), alone)
 
 
+@pytest.mark.parametrize("width", [1, 2, 3, 48, 64, 96, 128, 130, 192])
+def test_stretches_of_any_length_are_exact(width: int) -> None:
+    rng = np.random.default_rng(width)
+    image = rng.normal(0, 3, (7, 11 * width)).astype(np.float32)
+    image[rng.random(image.shape) < 0.05] = np.nan
+    use = (rng.random(image.shape) < 0.8).astype(np.uint8)
+    found, counts = row_medians(image, use, width)
+    kept = np.where((use != 0) & np.isfinite(image), image, np.nan).reshape(77, width).astype(float)
+    expected = [np.median(r[np.isfinite(r)]) if np.isfinite(r).any() else np.nan for r in kept]
+    np.testing.assert_array_equal(found.ravel(), expected)
+    np.testing.assert_array_equal(counts.ravel(), np.isfinite(kept).sum(1))
+
+
 def test_columns_that_do_not_fill_a_strip_are_all_there() -> None:
     image = np.arange(3 * 21, dtype=np.float32).reshape(3, 21)
     np.testing.assert_array_equal(column_medians(image)[0][0], image[1])

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xsmall.kernels.jit import njit
-from xsmall.kernels.median import LANES, key_of, rectangle_median, strip_medians, value_of
+from xsmall.kernels.median import LANES, SHORT, key_of, rectangle_median, short_medians, strip_medians, value_of
 
 __all__ = ["Plan", "apply_common_mode"]
 
@@ -93,15 +93,21 @@ def _rectangle_estimates(image: Any, use: Any, step: Any, limit: Any, values: An
     low, high = key_of(limit[LOW]), key_of(limit[HIGH])
     truncate = step[ESTIMATOR] == INTEGER_MEDIAN
     bits = image.view(np.int32)
-    keys = np.empty(rows * width, np.int32)
-    guess, u = np.int32(0), 0
-    for r in range(0, image.shape[0], rows):
-        for c in range(first, image.shape[1], columns):
-            value, guess, counts[u] = rectangle_median(bits, use, r, c, rows, width, low, high, keys, guess)
-            if truncate and counts[u] > 0:
-                value = min(max(np.trunc(np.float64(value_of(guess))), -_INTEGER_HALF), _INTEGER_HALF - 1)
-            values[u] = value
-            u += 1
+    medians, lower = np.empty(values.size), np.empty(values.size, np.int32)
+    if rows * width <= SHORT:
+        short_medians(bits, use, rows, columns, first, width, low, high, medians, lower, counts)
+    else:
+        keys = np.empty(rows * width, np.int32)
+        guess, u = np.int32(0), 0
+        for r in range(0, image.shape[0], rows):
+            for c in range(first, image.shape[1], columns):
+                medians[u], guess, counts[u] = rectangle_median(bits, use, r, c, rows, width, low, high, keys, guess)
+                lower[u] = guess
+                u += 1
+    for u in range(values.size):
+        values[u] = medians[u]
+        if truncate and counts[u] > 0:
+            values[u] = min(max(np.trunc(np.float64(value_of(lower[u]))), -_INTEGER_HALF), _INTEGER_HALF - 1)
 
 
 @njit

@@ -5,6 +5,9 @@ pixel, which the compiler does for sixteen pixels at once, and with a good first
 before) five to eight trials single out the two middle values. The values are compared as integers that order like the
 floats they stand for, so that ties, infinities and tiny numbers need no care and the search ends after 32 halvings at
 the latest. The answer is exact and does not depend on the guess.
+
+Short stretches are sorted instead, 64 of them side by side, by a network of comparisons that is the same for all: that
+needs no guess and no branch, and the compiler does sixteen at once.
 """
 
 from __future__ import annotations
@@ -31,6 +34,11 @@ _SIGN = np.int32(31)
 _GUESSES = 20  # trials by value before the plain halving of keys, which always ends
 LANES = 16
 """Columns that are turned at a time: 16 x 512 keys are 32 kB."""
+
+SHORT = 128
+"""Stretches of at most so many pixels are sorted, many at a time, rather than searched."""
+
+_SORTED = 64  # stretches that are sorted at a time: 64 x 64 keys are 16 kB
 
 
 @njit
@@ -179,8 +187,85 @@ def strip_medians(
 
 
 @njit
+def _keys_and_count(bits: Any, use: Any, low: Any, high: Any, keys: Any) -> Any:
+    """Do what :func:`fill_keys` does without looking for the smallest and the largest key."""
+    n = np.int32(0)
+    for j in range(bits.size):
+        b = bits[j]
+        k = np.int32(b ^ ((b >> _SIGN) & _FLIP))
+        ok = (use[j] != 0) & (k >= low) & (k <= high)
+        n += np.int32(ok)
+        keys[j] = k if ok else UNUSED
+    return n
+
+
+@njit
+def _order(a: Any, b: Any) -> None:
+    """Put the smaller of each pair into ``a``."""
+    for lane in range(a.size):
+        x, y = a[lane], b[lane]
+        smaller, larger = (x if x < y else y), (y if x < y else x)
+        a[lane], b[lane] = smaller, larger
+
+
+@njit
+def _sort_lanes(keys: Any) -> None:
+    """Sort each column of keys (key, lane): merge exchange, D. E. Knuth, The Art of Computer Programming 3, 5.2.2 M."""
+    n, top = keys.shape[0], 1
+    while top * 2 < n:
+        top *= 2
+    p = top
+    while p > 0:
+        q, r, d = top, 0, p
+        while d > 0:
+            for i in range(n - d):
+                if (i & p) == r:
+                    _order(keys[i], keys[i + d])
+            d, q, r = q - p, q >> 1, p
+        p >>= 1
+
+
+@njit
+def short_medians(
+    bits: Any, use: Any, rows: Any, pitch: Any, first: Any, width: Any, low: Any, high: Any,
+    medians: Any, lower: Any, counts: Any,
+) -> None:  # fmt: skip
+    """Find the medians of all units of an image that have at most :data:`SHORT` pixels.
+
+    Units are ``rows`` x ``pitch`` pixels, of which the columns from ``first`` on, ``width`` of them, take part. Filled
+    are ``medians`` (NaN without pixels), the lower middle keys and the counts, (unit), row by row.
+    """
+    per_row, pixels = bits.shape[1] // pitch, rows * width
+    keys, one = np.full((pixels, _SORTED), UNUSED), np.empty(pixels, np.int32)
+    for start in range(0, medians.size, _SORTED):
+        stop = min(start + _SORTED, medians.size)
+        r, c = start // per_row * rows, start % per_row * pitch + first
+        for u in range(start, stop):
+            n = np.int32(0)
+            for i in range(rows):
+                part = one[i * width : (i + 1) * width]
+                n += _keys_and_count(bits[r + i, c : c + width], use[r + i, c : c + width], low, high, part)
+            for j in range(pixels):
+                keys[j, u - start] = one[j]
+            counts[u] = n
+            c += pitch
+            if c + width > bits.shape[1]:
+                r, c = r + rows, first
+        _sort_lanes(keys)
+        for u in range(start, stop):
+            n, lane = np.int64(counts[u]), u - start
+            a, b = keys[max(n - 1, 0) >> 1, lane], keys[n >> 1, lane]
+            medians[u] = (np.float64(value_of(a)) + np.float64(value_of(b))) * 0.5 if n > 0 else np.nan
+            lower[u] = a
+
+
+@njit
 def _row_medians(image: Any, use: Any, width: Any, medians: Any, counts: Any) -> None:
     bits = image.view(np.int32)
+    if width <= SHORT:
+        lower = np.empty(medians.size, np.int32)
+        short_medians(bits, use, 1, width, 0, width, LOWEST, HIGHEST, medians.reshape(-1), lower, counts.reshape(-1))
+        return
     keys = np.empty(width, np.int32)
     guess = np.int32(0)
     for r in range(image.shape[0]):
