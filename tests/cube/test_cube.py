@@ -243,7 +243,7 @@ def test_what_was_left_out_is_counted_and_named() -> None:
     assert ours.attrs["n_outside"] == N - int(ours["count"].sum())
     assert ours.attrs["n_outside"] == sum(ours["delay"].attrs[k] for k in ("n_below", "n_above", "n_missing"))
     assert set(ours.attrs["left_out"].split(", ")) == {"name", "row", "pulse_id"}
-    assert json.loads(ours.attrs["parameters"])["cube"]["bins"]["delay"].startswith("Bins(start=-2.0")
+    assert json.loads(ours.attrs["parameters"])["bins"]["delay"].startswith("Bins(start=-2.0")
 
 
 def test_bins_have_centres_and_bounds_and_a_mean_of_their_own() -> None:

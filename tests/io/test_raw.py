@@ -18,6 +18,19 @@ from xsmall.io.raw import write_run
 FORMATS = ["zarr", "h5"]
 
 
+def unsourced(run: xr.DataTree) -> xr.DataTree:
+    """The run without the path that its frames say they came from."""
+    bare = run.copy()
+    for node in bare.subtree:
+        for variable in node.data_vars:
+            node[variable].attrs.pop("source", None)
+    return bare
+
+
+def assert_same_run(found: xr.DataTree, expected: xr.DataTree) -> None:
+    xr.testing.assert_identical(unsourced(found), unsourced(expected))
+
+
 @pytest.fixture(scope="module")
 def simulated() -> xr.DataTree:
     return xs.simulate(23, seed=3).run
@@ -26,7 +39,7 @@ def simulated() -> xr.DataTree:
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_simulated_run_comes_back(tmp_path: Path, simulated: xr.DataTree, kind: str) -> None:
     run = xs.open_run(write_run(simulated, tmp_path / f"run.{kind}"))
-    xr.testing.assert_identical(run, simulated)
+    assert_same_run(run, simulated)
     for node, original in ((run[p], simulated[p]) for p in ("jungfrau", "events")):
         assert {n: x.dtype for n, x in node.variables.items()} == {n: x.dtype for n, x in original.variables.items()}
         assert "timestamp" in node.xindexes
@@ -51,7 +64,7 @@ def test_a_run_from_xtc2_comes_back(tmp_path: Path, xtc2: ModuleType, kind: str)
     source.write_bytes(data)
     original = xs.open_run(source)
     run = xs.open_run(write_run(original, tmp_path / f"run.{kind}"))
-    xr.testing.assert_identical(run, original)
+    assert_same_run(run, original)
     assert run["events/psana_timestamp"].dtype == np.uint64
     assert run["events/step_docstring"].values.tolist() == ["", "a step", "a step", "a step"]
 
@@ -63,7 +76,7 @@ def test_the_geometry_comes_back_as_its_rule(tmp_path: Path, kind: str) -> None:
     raw = raw.sd.assign_beam(photon_energy=9500, distance=0.1, center=(0.0, 0.0))
     tree = xr.DataTree.from_dict({"/jungfrau": raw.to_dataset(name="raw")})
     back = xs.open_run(write_run(tree, tmp_path / f"run.{kind}"))["jungfrau/raw"]
-    xr.testing.assert_identical(back.compute(), raw.compute())
+    xr.testing.assert_identical(back.drop_attrs(deep=False).compute(), raw.drop_attrs(deep=False).compute())
     from xsmall.reductions.pixels import beam_of, geometry_of
 
     assert geometry_of(back) == simulation.geometry
@@ -82,7 +95,7 @@ def test_chunks_on_disk_are_whole_frames_and_lazy_chunks_whole_chunks(
             assert file["jungfrau/raw"].chunks == (4, 4, 128, 256)
     assert xs.open_run(path, chunks=6)["jungfrau/raw"].chunks[0] == (8, 8, 7)
     assert xs.open_run(path, chunks="1 MB")["jungfrau/raw"].chunks[0] == (4, 4, 4, 4, 4, 3)
-    xr.testing.assert_identical(xs.open_run(path, chunks=6), simulated)
+    assert_same_run(xs.open_run(path, chunks=6), simulated)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -90,13 +103,13 @@ def test_lazy_chunks_that_do_not_fit_the_disk_are_cut_again(tmp_path: Path, simu
     odd = simulated.copy()
     odd["jungfrau"] = xr.DataTree(simulated["jungfrau"].to_dataset().chunk({"event": 5, "row": 100}))
     path = write_run(odd, tmp_path / f"run.{kind}", chunk_events=3)
-    xr.testing.assert_identical(xs.open_run(path), simulated)
+    assert_same_run(xs.open_run(path), simulated)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_run_in_memory_can_be_written(tmp_path: Path, simulated: xr.DataTree, kind: str) -> None:
     loaded = simulated.map_over_datasets(lambda node: node.compute())
-    xr.testing.assert_identical(xs.open_run(write_run(loaded, tmp_path / f"run.{kind}")), simulated)
+    assert_same_run(xs.open_run(write_run(loaded, tmp_path / f"run.{kind}")), simulated)
 
 
 @pytest.mark.parametrize("kind", FORMATS)

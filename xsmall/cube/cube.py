@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from xsmall.cube.compare import difference, merge_cubes
 from xsmall.cube.join import positions
 from xsmall.cube.tasks import Statistics, statistics_of_frames, statistics_of_values
 from xsmall.errors import DataError, ParameterError
+from xsmall.lazy.parameters import parameters_attr, parameters_of, short_repr
 from xsmall.lazy.transform import float_dtype
 from xsmall.lazy.walk import Source
 from xsmall.reductions.frames import check_frames, data_of, presence
@@ -35,7 +35,6 @@ from xsmall.vocabulary import (
     LONG_NAME,
     MEAN,
     MEAN_SUFFIX,
-    PARAMETERS,
     PULSE_ID,
     STD_SUFFIX,
     STDERR_SUFFIX,
@@ -379,14 +378,11 @@ def _attrs(
 ) -> dict[str, Any]:
     left = [str(n) for n, v in small.variables.items() if EVENT in v.dims and n != TIMESTAMP
             and n not in bins and n not in data]  # fmt: skip
-    history = {"small": small.attrs[PARAMETERS]} if PARAMETERS in small.attrs else {}
-    said = {
-        "bins": {name: repr(as_binning(given, name)) for name, given in bins.items()},
-        "images": {name: image.attrs.get(PARAMETERS, {}) for name, image in (images or {}).items()},
-    }
+    said = {name: short_repr(as_binning(given, name)) for name, given in bins.items()}
+    before = {name: parameters_of(image.attrs) for name, image in (images or {}).items()}
     return {
         **small.attrs,
-        PARAMETERS: json.dumps({**history, "cube": said}),
+        **parameters_attr("cube", {"small": parameters_of(small.attrs), "images": before or None}, bins=said),
         "n_events": int(index.size),
         "n_outside": int((index < 0).sum()),
         LEFT_OUT: ", ".join(left),

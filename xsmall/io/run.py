@@ -15,6 +15,7 @@ from xsmall.io.xtc2.backend import tree_of
 from xsmall.io.xtc2.dataset import detectors_of
 from xsmall.io.xtc2.fields import EventField, FieldArray
 from xsmall.io.xtc2.files import identify
+from xsmall.vocabulary import RAW, SOURCE
 
 __all__ = ["open_run"]
 
@@ -63,7 +64,12 @@ def open_run(source: str | os.PathLike[str], *, chunks: int | str | None = None)
     path = Path(source).expanduser()
     if not path.exists():
         raise FileFormatError(f"{path}: no such file", expected="a run", fix="check the path")
-    return _opener(path)(path, chunks)
+    tree = _opener(path)(path, chunks)
+    for node in tree.subtree:
+        if RAW in node.data_vars:  # results say what they came from
+            frames = node.to_dataset(inherit=False)
+            node.dataset = frames.assign({RAW: frames[RAW].assign_attrs({SOURCE: str(path)})})
+    return tree
 
 
 def _opener(path: Path) -> Callable[[Path, int | str | None], xr.DataTree]:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from xsmall.errors import ParameterError
+from xsmall.lazy.parameters import parameters_attr, parameters_of, short_repr
 from xsmall.lazy.record import Output, Record
 from xsmall.lazy.transform import float_dtype
 from xsmall.lazy.walk import Source, run_records
 from xsmall.reductions.frames import data_of, frames_of, presence, values_and_variance
-from xsmall.vocabulary import EVENT, PARAMETERS, PIXEL_DIMS, SOURCE
+from xsmall.vocabulary import EVENT, PIXEL_DIMS, SOURCE
 
 
 def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record]) -> xr.Dataset:
@@ -140,6 +139,7 @@ def _dataset(
 ) -> xr.Dataset:
     kept = obj.coords.to_dataset().drop_vars([c for c in obj.coords if set(obj[c].dims) & set(PIXEL_DIMS)])
     out = kept.assign_coords(labels).assign(variables)
-    history: dict[str, Any] = {name: repr(record) for name, record in records.items()}
-    out.attrs = {**{k: v for k, v in obj.attrs.items() if k == SOURCE}, PARAMETERS: json.dumps(history)}
+    said = {name: short_repr(record) for name, record in records.items()}
+    out.attrs = {k: v for k, v in obj.attrs.items() if k == SOURCE}
+    out.attrs |= parameters_attr("reduce", {"frames": parameters_of(obj.attrs)}, records=said)
     return out
