@@ -96,11 +96,11 @@ def cases(scale: float) -> list[Case]:
     for label, rows in (("0.5 Mpixel", 512), ("4.2 Mpixel", 4096)):
         n = max(int(rows * scale), 2) * 1024
         few, many, all_g1 = Jungfrau(n, 2e-4), Jungfrau(n, 0.2), Jungfrau(n, 1.0)
-        others = {"NumPy": few.by_numpy} | psana(few)
         copies = {"astype float32": lambda d=few: d.raw.astype(np.float32), "copyto float32": few.copy}
         out += [
             Case(f"calibrate {label}, 0.02 % switched", few.calibrate, K, copies, read(few.raw)),
-            Case(f"calibrate {label}, others", few.calibrate, K, others),
+            Case(f"calibrate {label}, psana", few.calibrate, K, psana(few)),
+            Case(f"calibrate {label}, NumPy", few.calibrate, K, {"NumPy": few.by_numpy}),
             Case(f"calibrate {label}, new result", few.fresh, K, copies, read(few.raw)),
             Case(f"calibrate {label}, 20 % switched", many.calibrate, K, copies, read(many.raw)),
             Case(f"calibrate {label}, all switched", all_g1.calibrate, K, copies, read(all_g1.raw)),
