@@ -92,7 +92,7 @@ def image(
     Notes
     -----
     psana's ``det.raw.image`` has the same shape, rows and columns, but fills gaps with another value and takes the
-    last of several pixels. All parts of a detector lie on one grid. Tables (some 8 bytes per pixel, more with
+    last of several pixels. All parts of a detector lie on one grid. Tables (some 12 bytes per pixel, more with
     ``"area"``) are made once per process; a frame then costs some 2 ns per pixel, 5 ns and more with ``"area"``.
     Integer frames of segments that are not ``present`` are gaps.
 
