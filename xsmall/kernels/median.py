@@ -253,9 +253,9 @@ def short_medians(
                 r, c = r + rows, first
         _sort_lanes(keys)
         for u in range(start, stop):
-            n, lane = np.int64(counts[u]), u - start
-            a, b = keys[max(n - 1, 0) >> 1, lane], keys[n >> 1, lane]
-            medians[u] = (np.float64(value_of(a)) + np.float64(value_of(b))) * 0.5 if n > 0 else np.nan
+            count, lane = int(counts[u]), u - start
+            a, b = keys[(count - 1) // 2 if count > 0 else 0, lane], keys[count // 2, lane]
+            medians[u] = (np.float64(value_of(a)) + np.float64(value_of(b))) * 0.5 if count > 0 else np.nan
             lower[u] = a
 
 
