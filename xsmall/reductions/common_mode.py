@@ -93,7 +93,7 @@ def common_mode(
 
     Notes
     -----
-    Cost: about 3 ms per 0.5 Mpixel for rows and columns. ``calibrate(..., common_mode=...)`` does the same in the pass
+    Cost: about 2 ms per 0.5 Mpixel for rows and columns. ``calibrate(..., common_mode=...)`` does the same in the pass
     of the calibration; this function is for looking at what it does.
 
     Examples
