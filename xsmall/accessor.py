@@ -81,6 +81,9 @@ class SdDataArray(_Accessor):
     image = _Door("xsmall.reductions.image:image")
     polar = _Door("xsmall.reductions.polar:polar")
     plot = _Door("xsmall.plot:plot")
+    mask = _Door("xsmall.reductions.mask:mask")
+    usable = _Door("xsmall.reductions.mask:usable")
+    inside = _Door("xsmall.reductions.mask:inside")
 
     calibrate = _Door("xsmall.reductions.calibrate:calibrate")
     trust = _Door("xsmall.reductions.trust:trust")

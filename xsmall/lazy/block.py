@@ -35,15 +35,17 @@ class Batch(NamedTuple):
     """Which segments are there (event, segment); None where all are."""
     variance: npt.NDArray[Any] | None = None
     """Variance of each value, where it is read rather than made by the transform."""
+    energy: npt.NDArray[np.float64] | None = None
+    """Photon energy of each event in eV, where it differs between them."""
 
 
 class Unopened:
-    """A slice of events of lazy frames (their presence, their variance), opaque to dask.
+    """A slice of events of lazy frames (their presence, variance and photon energy), opaque to dask.
 
     Pickling keeps only the part of the graph that the slice needs.
     """
 
-    __slots__ = ("_frames", "_present", "_start", "_stop", "_variance")
+    __slots__ = ("_energy", "_frames", "_present", "_start", "_stop", "_variance")
 
     def __init__(
         self,
@@ -52,10 +54,12 @@ class Unopened:
         variance: da.Array | None,
         start: int,
         stop: int,
+        energy: npt.NDArray[np.float64] | None = None,
     ) -> None:
         self._frames = frames
         self._present = present
         self._variance = variance
+        self._energy = energy
         self._start = start
         self._stop = stop
 
@@ -70,8 +74,9 @@ class Unopened:
 
     def __reduce__(self) -> tuple[Any, ...]:
         frames, *variance = self._lazy()
-        present = None if self._present is None else self._present[self._start : self._stop]
-        return Unopened, (frames, present, variance[0] if variance else None, 0, len(self))
+        here = slice(self._start, self._stop)
+        present, energy = _cut(self._present, here), _cut(self._energy, here)
+        return Unopened, (frames, present, variance[0] if variance else None, 0, len(self), energy)
 
     def batches(self, limit: int = BATCH_BYTES) -> Iterator[Batch]:
         """Read the events in order, whole chunks at a time, at most ``limit`` bytes unless a chunk is larger."""
@@ -90,8 +95,12 @@ class Unopened:
         for start, stop in group_chunks(lazy[0].chunks[0], most, wanted):
             read = _read([a[start:stop] for a in lazy])
             here = slice(self._start + start, self._start + stop)
-            present = None if self._present is None else self._present[here]
-            yield start, Batch(read[0], present, read[1] if len(read) > 1 else None)
+            variance = read[1] if len(read) > 1 else None
+            yield start, Batch(read[0], _cut(self._present, here), variance, _cut(self._energy, here))
+
+
+def _cut(values: npt.NDArray[Any] | None, events: slice) -> Any:
+    return None if values is None else values[events]
 
 
 def _read(arrays: list[da.Array]) -> tuple[npt.NDArray[Any], ...]:
@@ -133,13 +142,14 @@ def unopened_blocks(
     frames: da.Array,
     present: npt.NDArray[np.bool_] | None,
     variance: da.Array | None,
+    energy: npt.NDArray[np.float64] | None,
     blocks: list[tuple[int, int]],
     name: str,
 ) -> da.Array:
     """Make the 1-D dask array of :class:`Unopened` objects, one to a chunk, that tasks are mapped over."""
     cells = np.empty(len(blocks), dtype=object)
     for i, (start, stop) in enumerate(blocks):
-        cells[i] = Unopened(frames, present, variance, start, stop)
+        cells[i] = Unopened(frames, present, variance, start, stop, energy)
     return da.from_array(cells, chunks=1, name=name)
 
 

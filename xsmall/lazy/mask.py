@@ -1,4 +1,4 @@
-"""A pixel mask as a value: hashable, comparable, small in a repr, so that records can hold one."""
+"""Arrays per pixel as values: hashable, comparable, small in a repr, so that records can hold them."""
 
 from __future__ import annotations
 
@@ -14,28 +14,71 @@ from xsmall.errors import DataError, ParameterError
 from xsmall.lazy.record import Frames
 from xsmall.vocabulary import PIXEL_DIMS
 
-__all__ = ["StaticMask"]
+__all__ = ["StaticMask", "StaticNoise"]
 
 Labels = tuple[tuple[int, ...] | None, ...]
 CACHE = ArrayCache(budget=1 << 28)
 """Masks cut down to the frames they are used on, of this process."""
 
 
-class StaticMask:
-    """A boolean mask (segment, row, column), True where a pixel may be used; made by :meth:`of`.
-
-    Two masks are equal when their values and labels are.
-    """
+class _Static:
+    """Values (segment, row, column) that do not change, with the labels they had; equal when both are."""
 
     __slots__ = ("_digest", "_labels", "_values")
+    what = "array"
 
-    def __init__(self, values: npt.NDArray[np.bool_], labels: Labels) -> None:
-        self._values = np.array(values, dtype=bool, order="C")
+    def __init__(self, values: npt.NDArray[Any], labels: Labels) -> None:
+        self._values = np.array(values, order="C")
         self._values.flags.writeable = False
         self._labels = labels
-        digest = hashlib.sha256(repr((values.shape, labels)).encode())
-        digest.update(np.packbits(self._values).tobytes())
+        digest = hashlib.sha256(repr((self.what, values.shape, labels)).encode())
+        digest.update(np.packbits(self._values).tobytes() if values.dtype == np.bool_ else self._values.tobytes())
         self._digest = digest.hexdigest()
+
+    def on(self, frames: Frames) -> npt.NDArray[Any]:
+        """The values of the pixels that ``frames`` have: (segment, row, column), read-only.
+
+        A labelled array is matched by its labels, a bare one has to have the shape of the frames.
+
+        Raises
+        ------
+        DataError
+            Pixels without a value.
+        """
+        wanted = (frames.segment, frames.row, frames.column)
+        if any(known is not None and known != want for known, want in zip(self._labels, wanted, strict=True)):
+            return CACHE.get((self, wanted), lambda: self._cut(wanted))
+        if self._values.shape != frames.shape:
+            raise DataError(
+                f"{self.what} of another shape than the frames",
+                found=f"{self.what} {self._values.shape}",
+                expected=f"{frames.shape}",
+                fix=f"cut the {self.what} as the frames were cut, or give it as a DataArray labelled like them",
+            )
+        return self._values
+
+    def _cut(self, wanted: tuple[tuple[int, ...], ...]) -> npt.NDArray[Any]:
+        places = [
+            _places(known or tuple(range(n)), want, dim, self.what)
+            for known, n, want, dim in zip(self._labels, self._values.shape, wanted, PIXEL_DIMS, strict=True)
+        ]
+        return self._values[np.ix_(*places)]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Static) and self._digest == other._digest
+
+    def __hash__(self) -> int:
+        return hash(self._digest)
+
+    def __dask_tokenize__(self) -> tuple[str, str]:
+        return type(self).__name__, self._digest
+
+
+class StaticMask(_Static):
+    """A boolean mask (segment, row, column), True where a pixel may be used; made by :meth:`of`."""
+
+    __slots__ = ()
+    what = "mask"
 
     @classmethod
     def of(cls, mask: object) -> StaticMask | None:
@@ -48,14 +91,7 @@ class StaticMask:
         """
         if mask is None or isinstance(mask, cls):
             return mask
-        labels: Labels = (None, None, None)
-        if isinstance(mask, xr.DataArray):
-            if set(mask.dims) != set(PIXEL_DIMS):
-                raise ParameterError("mask of other dims", found=mask.dims, expected=PIXEL_DIMS)
-            mask = mask.transpose(*PIXEL_DIMS)
-            labels = tuple(tuple(int(v) for v in mask.indexes[d]) if d in mask.indexes else None for d in PIXEL_DIMS)
-            mask = mask.values
-        values = np.asarray(mask)
+        values, labels = _unpacked(mask, cls.what)
         if values.dtype != np.bool_:
             raise ParameterError(
                 "a mask is boolean: True where a pixel may be used",
@@ -72,44 +108,6 @@ class StaticMask:
             )
         return cls(values, labels)
 
-    def on(self, frames: Frames) -> npt.NDArray[np.bool_]:
-        """The mask of the pixels that ``frames`` have: (segment, row, column), read-only.
-
-        A labelled mask is matched by its labels, a bare array has to have the shape of the frames.
-
-        Raises
-        ------
-        DataError
-            Pixels without a mask.
-        """
-        wanted = (frames.segment, frames.row, frames.column)
-        if any(known is not None and known != want for known, want in zip(self._labels, wanted, strict=True)):
-            return CACHE.get((self, wanted), lambda: self._cut(wanted))
-        if self._values.shape != frames.shape:
-            raise DataError(
-                "mask of another shape than the frames",
-                found=f"mask {self._values.shape}",
-                expected=f"{frames.shape}",
-                fix="cut the mask as the frames were cut, or give it as a DataArray labelled like them",
-            )
-        return self._values
-
-    def _cut(self, wanted: tuple[tuple[int, ...], ...]) -> npt.NDArray[np.bool_]:
-        places = [
-            _places(known or tuple(range(n)), want, dim)
-            for known, n, want, dim in zip(self._labels, self._values.shape, wanted, PIXEL_DIMS, strict=True)
-        ]
-        return self._values[np.ix_(*places)]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, StaticMask) and self._digest == other._digest
-
-    def __hash__(self) -> int:
-        return hash(self._digest)
-
-    def __dask_tokenize__(self) -> tuple[str, str]:
-        return "StaticMask", self._digest
-
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpack, (np.packbits(self._values), self._values.shape, self._labels)
 
@@ -117,19 +115,68 @@ class StaticMask:
         return f"<mask {self._values.shape}, {int(self._values.sum())} pixels used, sha256 {self._digest[:12]}>"
 
 
+class StaticNoise(_Static):
+    """Noise of each pixel (segment, row, column), float64; made by :meth:`of`."""
+
+    __slots__ = ()
+    what = "noise"
+
+    @classmethod
+    def of(cls, noise: object) -> StaticNoise | None:
+        """Check what a user gave as ``noise``; None stays None.
+
+        Raises
+        ------
+        ParameterError
+            No numbers, negative ones, none that is positive, or not over (segment, row, column).
+        """
+        if noise is None or isinstance(noise, cls):
+            return noise
+        values, labels = _unpacked(noise, cls.what)
+        if values.dtype.kind not in "fiu" or values.ndim != len(PIXEL_DIMS):
+            raise ParameterError(
+                "noise is a number for each pixel",
+                found=f"{values.dtype} of shape {values.shape}",
+                expected=f"numbers over {PIXEL_DIMS}",
+                fix='(constants["noise"] / constants["gain"]).isel(gain_stage=0)',
+            )
+        if (values < 0).any() or not (values > 0).any():
+            raise ParameterError(
+                "noise is positive", found=f"{np.nanmin(values)} to {np.nanmax(values)}", fix="abs(...) of a gain below 0"
+            )
+        return cls(values.astype(np.float64), labels)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return StaticNoise, (self._values, self._labels)
+
+    def __repr__(self) -> str:
+        return f"<noise {self._values.shape}, median {np.nanmedian(self._values):.4g}, sha256 {self._digest[:12]}>"
+
+
+def _unpacked(given: object, what: str) -> tuple[npt.NDArray[Any], Labels]:
+    """Values and labels of what a user gave per pixel."""
+    if not isinstance(given, xr.DataArray):
+        return np.asarray(given), (None, None, None)
+    if set(given.dims) != set(PIXEL_DIMS):
+        raise ParameterError(f"{what} of other dims", found=given.dims, expected=PIXEL_DIMS)
+    ordered = given.transpose(*PIXEL_DIMS)
+    labels = tuple(tuple(int(v) for v in ordered.indexes[d]) if d in ordered.indexes else None for d in PIXEL_DIMS)
+    return ordered.values, labels
+
+
 def _unpack(bits: npt.NDArray[np.uint8], shape: tuple[int, ...], labels: Labels) -> StaticMask:
     values = np.unpackbits(bits, count=int(np.prod(shape))).astype(bool)
     return StaticMask(values.reshape(shape), labels)
 
 
-def _places(known: tuple[int, ...], wanted: tuple[int, ...], dim: str) -> list[int]:
+def _places(known: tuple[int, ...], wanted: tuple[int, ...], dim: str, what: str) -> list[int]:
     place = {label: i for i, label in enumerate(known)}
     missing = [label for label in wanted if label not in place]
     if missing:
         raise DataError(
-            f"the mask does not cover every {dim} of the frames",
-            found=f"no mask for {dim} {missing[:5]}{' ...' if len(missing) > 5 else ''}",
+            f"the {what} does not cover every {dim} of the frames",
+            found=f"no {what} for {dim} {missing[:5]}{' ...' if len(missing) > 5 else ''}",
             expected=f"labels {wanted[0]} to {wanted[-1]}",
-            fix="make the mask for the whole detector; it is cut by its labels",
+            fix=f"make the {what} for the whole detector; it is cut by its labels",
         )
     return [place[label] for label in wanted]

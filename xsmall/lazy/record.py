@@ -37,6 +37,9 @@ class Frames:
         CF unit of a pixel's value, or None where the data do not say.
     geometry, beam
         The rule of the pixels' places and the beam, or None where none was assigned.
+    energy_varies
+        Whether the photon energy differs between events; the beam then holds their mean, and reducers are told that
+        of each event.
     variance
         Whether reducers are handed the variance of each pixel too, and records return that of their values.
     """
@@ -48,6 +51,7 @@ class Frames:
     units: str | None = None
     geometry: Geometry | None = None
     beam: Beam | None = None
+    energy_varies: bool = False
     variance: bool = False
 
     @property
@@ -73,6 +77,9 @@ class Reducer(ABC):
     for the next group. One reducer is used by one thread. A group has at most :data:`GROUP` events; results must not
     depend on how events are grouped, bit for bit.
     """
+
+    energy: npt.NDArray[np.float64] | None = None
+    """Photon energies (k,) in eV of the group that begins, set by the engine where they differ between events."""
 
     @abstractmethod
     def begin(self, k: int) -> None:

@@ -172,7 +172,7 @@ def transform_frames(
     out = da.map_blocks(
         _transform_block,
         whole,
-        presence_blocks(present, whole.chunks[0], f"{name}-present")[:, None, None, None],
+        per_chunk(present, whole.chunks[0], f"{name}-present")[:, None, None, None],
         transform=delayed,
         variance=variance,
         dtype=dtype,
@@ -191,12 +191,12 @@ def as_delayed(transform: Transform | Delayed, label: str) -> Delayed:
     return dask.delayed(transform, name=f"{label}-transform-{dask.base.tokenize(transform)}", traverse=False)
 
 
-def presence_blocks(present: npt.NDArray[np.bool_] | None, chunks: tuple[int, ...], name: str) -> da.Array:
-    """Make the 1-D dask array of the presence of each chunk's events, one object to a chunk."""
+def per_chunk(values: npt.NDArray[Any] | None, chunks: tuple[int, ...], name: str) -> da.Array:
+    """Make the 1-D dask array of what each chunk's events have in ``values`` (event, ...), one object to a chunk."""
     cells = np.empty(len(chunks), dtype=object)
     stops = np.cumsum(chunks)
     for i, (size, stop) in enumerate(zip(chunks, stops, strict=True)):
-        cells[i] = None if present is None else present[stop - size : stop]
+        cells[i] = None if values is None else values[stop - size : stop]
     return da.from_array(cells, chunks=1, name=name)
 
 

@@ -27,7 +27,7 @@ from xsmall.lazy.transform import (
     all_present,
     as_delayed,
     origin_of,
-    presence_blocks,
+    per_chunk,
 )
 
 Results = dict[tuple[str, str], npt.NDArray[Any]]
@@ -59,6 +59,8 @@ class Source:
     present: npt.NDArray[np.bool_] | None
     transform: Transform | Delayed
     variance: npt.NDArray[Any] | da.Array | None = None
+    energy: npt.NDArray[np.float64] | None = None
+    """Photon energy of each event in eV, where it differs between them."""
 
     @classmethod
     def of(
@@ -67,14 +69,15 @@ class Source:
         present: npt.NDArray[np.bool_] | None,
         dtype: np.dtype[Any],
         variance: npt.NDArray[Any] | da.Array | None = None,
+        energy: npt.NDArray[np.float64] | None = None,
     ) -> Source:
         """Find what to read for ``data``: its raw origin where it is the untouched result of a transform."""
         origin = _live_origin(data)
         if origin is not None and not origin.variance:
             other = None if variance is None else _live_origin(variance)
             if variance is None or (other is not None and other.variance and other.key == origin.key):
-                return cls(origin.raw, origin.present, origin.transform)
-        return cls(data, present, Cast(dtype), variance)
+                return cls(origin.raw, origin.present, origin.transform, energy=energy)
+        return cls(data, present, Cast(dtype), variance, energy)
 
 
 def _live_origin(data: npt.NDArray[Any] | da.Array) -> Origin | None:
@@ -90,7 +93,7 @@ def float_segments(
     Yields (first event of the group, events in it, segment, frames (k, row, column), their variance or None). The
     arrays are the two buffers or views of the batch: good until the next step, not to be written to.
     """
-    raw, present, variance = batch
+    raw, present, variance, _ = batch
     ready = isinstance(transform, Cast) and raw.dtype == transform.dtype and present is None
     here = all_present(present, raw.shape[0], raw.shape[1])
     for start in range(0, raw.shape[0], GROUP):
@@ -120,9 +123,11 @@ def reduce_batches(batches: Iterable[Batch], job: Job) -> Results:
     variances = np.empty_like(values) if frames.variance else None
     last = frames.shape[0] - 1
     for batch in batches:
-        for _, k, s, stack, variance in float_segments(batch, job.transform, values, variances):
+        for start, k, s, stack, variance in float_segments(batch, job.transform, values, variances):
             for name, reducer in reducers.items():
                 if s == 0:
+                    if batch.energy is not None:
+                        reducer.energy = batch.energy[start : start + k]
                     reducer.begin(k)
                 reducer.add(s, stack, variance)
                 if s == last:
@@ -152,11 +157,10 @@ def run_records(source: Source, records: Mapping[str, Record], frames: Frames) -
     }
     if not isinstance(source.frames, da.Array):
         transform = source.transform.compute() if isinstance(source.transform, Delayed) else source.transform
-        batch = Batch(source.frames, source.present, source.variance)
+        batch = Batch(source.frames, source.present, source.variance, source.energy)
         return dict(reduce_batches([batch], Job(records, frames, transform)))
-    token = dask.base.tokenize(
-        source.frames.name, source.present, source.variance, dict(records), frames, _key(source.transform)
-    )
+    of_events = source.present, source.variance, source.energy
+    token = dask.base.tokenize(source.frames.name, of_events, dict(records), frames, _key(source.transform))
     transform = as_delayed(source.transform, "transform")
     job = dask.delayed(Job, pure=True)(
         dask.delayed(dict(records), name=f"records-{token}", traverse=False),
@@ -185,12 +189,16 @@ def _map_blocks(array: da.Array, source: Source, job: Delayed, token: str) -> tu
     if is_in_memory(array):
         whole = array.rechunk({1: -1, 2: -1, 3: -1})
         sizes = whole.chunks[0]
-        present = presence_blocks(source.present, sizes, f"present-{token}")[:, None, None, None]
+        present, energy = (
+            per_chunk(values, sizes, f"{name}-{token}")[:, None, None, None]
+            for name, values in (("present", source.present), ("energy", source.energy))
+        )
         variance = [] if source.variance is None else [da.asarray(source.variance).rechunk(whole.chunks)]
         packed = da.map_blocks(
             _run_chunk,
             whole,
             present,
+            energy,
             *variance,
             job=job,
             dtype=object,
@@ -203,7 +211,7 @@ def _map_blocks(array: da.Array, source: Source, job: Delayed, token: str) -> tu
     blocks = event_blocks(array.chunks[0]) or [(0, 0)]
     packed = da.map_blocks(
         _run_block,
-        unopened_blocks(array, source.present, source.variance, blocks, f"blocks-{token}"),
+        unopened_blocks(array, source.present, source.variance, source.energy, blocks, f"blocks-{token}"),
         job=job,
         dtype=object,
         meta=np.empty(0, dtype=object),
@@ -218,9 +226,14 @@ def _run_block(cell: npt.NDArray[np.object_], *, job: Job) -> Results:
 
 
 def _run_chunk(
-    raw: npt.NDArray[Any], present: npt.NDArray[np.object_], variance: npt.NDArray[Any] | None = None, *, job: Job
+    raw: npt.NDArray[Any],
+    present: npt.NDArray[np.object_],
+    energy: npt.NDArray[np.object_],
+    variance: npt.NDArray[Any] | None = None,
+    *,
+    job: Job,
 ) -> Results:
-    return reduce_batches([Batch(raw, present.item(), variance)], job)
+    return reduce_batches([Batch(raw, present.item(), variance, energy.item())], job)
 
 
 def _pick(packed: Results, *, key: tuple[str, str]) -> npt.NDArray[Any]:

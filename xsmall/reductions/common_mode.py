@@ -18,7 +18,7 @@ from xsmall.detector.constants import check_constants, select_constants
 from xsmall.detector.types import Decoding, DetectorType, detector_type
 from xsmall.errors import CalibrationError, DataError, ParameterError
 from xsmall.kernels.stack import flat_frames
-from xsmall.lazy.transform import presence_blocks
+from xsmall.lazy.transform import per_chunk
 from xsmall.reductions.calibrate import calibrate
 from xsmall.reductions.frames import check_frames, data_of, labels, presence
 from xsmall.vocabulary import (
@@ -198,7 +198,7 @@ class Prepared:
         whole = whole.rechunk({1: -1, 2: -1, 3: -1})
         if words is not None:
             words = words.rechunk(whole.chunks)
-        return whole, words, presence_blocks(self.present, whole.chunks[0], f"present-{whole.name}")
+        return whole, words, per_chunk(self.present, whole.chunks[0], f"present-{whole.name}")
 
     def tables(self, mode: CommonMode) -> Any:
         """Return the tables of a mode, or a Delayed of them where constants are lazy."""

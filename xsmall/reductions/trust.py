@@ -18,7 +18,7 @@ from xsmall.detector.types import Decoding, DetectorType
 from xsmall.errors import ParameterError
 from xsmall.kernels.stack import flat_frames, flat_target
 from xsmall.kernels.trust import flags_stack
-from xsmall.lazy.transform import presence_blocks
+from xsmall.lazy.transform import per_chunk
 from xsmall.reductions.calibrate import status_flags
 from xsmall.reductions.calibrate_cells import CellQuestion, flagged_cells
 from xsmall.reductions.calibration_input import Pixels, aligned, prepare, segment_state
@@ -243,7 +243,7 @@ def _flags(
     return da.map_blocks(
         _flag_block,
         whole,
-        presence_blocks(cast("Any", state), whole.chunks[0], f"state-{token}")[:, None, None, None],
+        per_chunk(cast("Any", state), whole.chunks[0], f"state-{token}")[:, None, None, None],
         tables=tables,
         dtype=FLAGS,
         chunks=whole.chunks,
