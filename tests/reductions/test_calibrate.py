@@ -421,3 +421,12 @@ def test_flags_of_reasons_are_a_mask_of_the_chosen_ones() -> None:
     np.testing.assert_array_equal(
         calibrate(raw, table, mask=flags, trust=["edge"]).values, np.where(edge, np.nan, bare)
     )
+
+
+def test_chunked_coordinates_do_not_ask_for_a_scheduler(no_compute: None) -> None:
+    bits = np.full((1, 2, 4), 8, np.uint8)
+    table = constants("epix10ka", np.zeros((7, 1, 2, 4)), gain=np.ones((7, 1, 2, 4)), noise=np.ones((7, 1, 2, 4)))
+    raw = frames(np.full((3, 1, 2, 4), 50, np.uint16), "epix10ka", gain_control=(("segment", "row", "column"), bits))
+    raw = raw.assign_coords(photon_energy=9500.0, present=(("event", "segment"), np.ones((3, 1), bool)))
+    out = calibrate(raw.chunk(event=1), table, unit="photon", variance=True)
+    assert out["calibrated"].attrs["units"] == "photon"

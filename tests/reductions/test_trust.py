@@ -92,7 +92,8 @@ def test_flags_are_lazy_and_the_same_for_any_chunking(computing_is_forbidden: Ca
     eager = trust(raw, table)
     for chunks in ({"event": 1}, {"event": (2, 3), "segment": 1, "row": 3}):
         with computing_is_forbidden():
-            lazy = trust(raw.copy(data=raw.chunk(chunks).data), table.chunk())
+            lazy = trust(raw.chunk(chunks), table.chunk())
+            calibrate(raw.chunk(chunks), table.chunk())
         assert isinstance(lazy.data, da.Array)
         xr.testing.assert_identical(lazy.compute(), eager)
     part = {"segment": [1], "row": slice(1, 3)}

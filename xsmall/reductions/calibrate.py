@@ -19,7 +19,14 @@ from xsmall.detector.types import Decoding, DetectorType, detector_type
 from xsmall.errors import CalibrationError, GeometryError, ParameterError
 from xsmall.lazy.transform import transform_frames
 from xsmall.reductions.calibrate_cells import CellQuestion, calibrated_cells
-from xsmall.reductions.calibration_input import CalibrationInput, Pixels, prepare, segment_state, sound_presence
+from xsmall.reductions.calibration_input import (
+    CalibrationInput,
+    Pixels,
+    prepare,
+    segment_state,
+    settled,
+    sound_presence,
+)
 from xsmall.reductions.calibration_transform import FLOAT, MASK, Settings, Untrusted, make_calibration
 from xsmall.reductions.frames import data_of
 from xsmall.reductions.pixels import geometry_of
@@ -160,6 +167,7 @@ def calibrate(
     reasons = chosen_reasons(trust)
     if isinstance(mask, xr.DataArray) and FLAG_MASKS in mask.attrs:
         mask = (mask & int(reasons)) == 0
+    raw = settled(raw)
     given = prepare(raw, constants, mask, gain_control)
     entry, mine = given.entry, given.constants
     unit, scale = _unit(unit, mine, raw, photon_energy)

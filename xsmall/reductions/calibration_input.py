@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,10 @@ from xsmall.vocabulary import (
     DETECTOR_TYPE,
     EVENT,
     GAIN_CONTROL,
+    MEMORY_CELL,
+    PHOTON_ENERGY,
     PIXEL_DIMS,
+    PRESENT,
     RUN,
     RUN_RANGE,
     SEGMENT,
@@ -28,10 +31,13 @@ from xsmall.vocabulary import (
     Reason,
 )
 
-__all__ = ["CalibrationInput", "Pixels", "aligned", "prepare", "segment_state", "sound_presence"]
+__all__ = ["CalibrationInput", "Pixels", "aligned", "prepare", "segment_state", "settled", "sound_presence"]
 
 Pixels: TypeAlias = xr.DataArray | npt.NDArray[Any]
 Place: TypeAlias = Mapping[str, npt.NDArray[Any]]
+
+
+_SMALL: Final = (PRESENT, DAMAGE, PHOTON_ENERGY, GAIN_CONTROL, MEMORY_CELL, RUN)
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,19 @@ def prepare(
     return CalibrationInput(entry, mine, place, known.sizes[SEGMENT], _static_mask(mask, place), control)
 
 
+def settled(raw: xr.DataArray) -> xr.DataArray:
+    """Bring the small coordinates that calibration asks into memory, where chunking the frames has made them lazy.
+
+    They are some bytes per event or pixel, and were in memory before: not worth a scheduler.
+    """
+    lazy = {
+        name: coord.copy(data=coord.data.compute(scheduler="synchronous"))
+        for name in _SMALL
+        if name in raw.coords and (coord := raw.coords[name].variable).chunks is not None
+    }
+    return raw.assign_coords(lazy) if lazy else raw
+
+
 def _same_detector(raw: xr.DataArray, constants: xr.Dataset) -> DetectorType:
     of_constants = detector_type(constants.attrs[DETECTOR_TYPE])
     said = raw.attrs.get(DETECTOR_TYPE)
@@ -108,6 +127,7 @@ def _check_raw(raw: xr.DataArray, entry: DetectorType) -> None:
             f"raw words of {entry.name!r} carry the gain code in their upper bits",
             found=f"dtype {raw.dtype}",
             expected="uint16, as the detector wrote them",
+            fix='raw.astype("uint16") where only the order of the bytes differs' if raw.dtype == ">u2" else None,
         )
 
 

@@ -21,7 +21,7 @@ from xsmall.kernels.trust import flags_stack
 from xsmall.lazy.transform import per_chunk
 from xsmall.reductions.calibrate import status_flags
 from xsmall.reductions.calibrate_cells import CellQuestion, flagged_cells
-from xsmall.reductions.calibration_input import Pixels, aligned, prepare, segment_state
+from xsmall.reductions.calibration_input import Pixels, aligned, prepare, segment_state, settled
 from xsmall.reductions.calibration_transform import Untrusted, check_untrusted
 from xsmall.reductions.frames import data_of
 from xsmall.reductions.mask import flag_attrs
@@ -111,6 +111,7 @@ def trust(
     added: xr.DataArray | None = None
     if isinstance(mask, xr.DataArray) and FLAG_MASKS in mask.attrs:
         mask, added = None, mask
+    raw = settled(raw)
     given = prepare(raw, constants, mask, gain_control)
     bits = given.entry.status_bits if status_bits is None else int(status_bits)
     attrs = flag_attrs() | {DETECTOR_TYPE: given.entry.name}
