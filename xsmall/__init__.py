@@ -77,6 +77,7 @@ _PUBLIC: dict[str, str] = {
     "roi": "xsmall.reductions.roi",
     "azint": "xsmall.reductions.azint",
     "droplet": "xsmall.reductions.droplet",
+    "sigma": "xsmall.reductions.threshold",
     "projection": "xsmall.reductions.projection",
     "autocorrelation": "xsmall.reductions.autocorrelation",
     # bins of cubes

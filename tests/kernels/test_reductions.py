@@ -206,7 +206,7 @@ def calls() -> dict[str, Callable[[np.ndarray], object]]:
     use = np.ones((ROWS, COLUMNS), bool)
     places = np.arange(float(ROWS))
     words, work = droplet.mask_words(use), droplet.Workspace(ROWS, COLUMNS).arrays
-    lists = tuple(np.zeros((1, 10), d) for d in ("f4", "f4", "i4", "f8", "f8", "i4"))
+    lists = tuple(np.zeros((1, 10), d) for d in ("f4", "i4", "f8", "f8", "i4", "f4", "f8", "f8"))
     thresholds = tuple(np.float32(v) for v in (0.4, 0.2, 3e38))
     line, out = np.empty(COLUMNS, np.float32), np.empty(6)
     totals = np.empty(ROWS), np.empty(ROWS, np.int64)
@@ -216,7 +216,7 @@ def calls() -> dict[str, Callable[[np.ndarray], object]]:
         "roi": lambda f: roi.box(f, 0, 0, use, places, places, line, out),
         "azint": lambda f: scatter(f.reshape(1, -1), index, 500),
         "droplet": lambda f: droplet.find(
-            f, f, words, thresholds, work, (0, 0.0, 0.0, 1.0, 1.0), 0, np.zeros(1, np.int64), lists
+            f, f, f, words, thresholds, work, (0, 0.0, 0.0, 1.0, 1.0), 0, np.zeros(1, np.int64), lists
         ),
         "projection": lambda f: projection.along_columns(f, 0, 0, use, *totals),
         "projection over rows": lambda f: projection.along_rows(f, 0, 0, use, *totals),

@@ -25,6 +25,7 @@ WORD = 64
 _ONE = np.uint64(1)
 _ZERO = np.uint64(0)
 _LAST = np.uint64(63)
+_SUMS, _SUMS_OF_VARIANCE = 3, 5
 _SHIFT = np.uint64(58)
 _DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)  # every window of six bits is another number: finds the place of a lone bit
 _PLACE = np.zeros(64, np.int64)
@@ -44,10 +45,10 @@ def mask_words(use: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint64]:
 class Workspace:
     """Buffers for frames of one shape: a bit per pixel, labels of two rows, and the sums of every label.
 
-    Cost: 20 bytes per pixel, for a frame can hold one label in two pixels.
+    Cost: 20 bytes per pixel, with variances 36, for a frame can hold one label in two pixels.
     """
 
-    def __init__(self, rows: int, columns: int) -> None:
+    def __init__(self, rows: int, columns: int, *, variance: bool = False) -> None:
         words = -(-columns // WORD)
         labels = rows * columns // 2 + 2
         self.arrays = (
@@ -57,7 +58,8 @@ class Workspace:
             np.zeros((2, columns), np.int32),  # labels of two rows
             np.zeros(labels, np.int32),  # parent of each label
             np.zeros(labels, np.int32),  # pixels of each label
-            np.zeros((labels, 4)),  # sum, times row, times column, of the variance
+            # sum, times row, times column; of the variance: sum, times row, row^2, column, column^2
+            np.zeros((labels, _SUMS + _SUMS_OF_VARIANCE if variance else _SUMS)),
         )
 
 
@@ -162,7 +164,7 @@ def _label_word(
             n += 1
             parent[here] = here
             count[here] = 0
-            for i in range(4):
+            for i in range(sums.shape[1]):
                 sums[here, i] = 0.0
         label[now, c] = here
         value = np.float64(frame[r, c])
@@ -170,7 +172,13 @@ def _label_word(
         sums[here, 0] += value
         sums[here, 1] += value * r
         sums[here, 2] += value * c
-        sums[here, 3] += variance[r, c]
+        if sums.shape[1] > _SUMS:
+            spread = np.float64(variance[r, c])
+            sums[here, 3] += spread
+            sums[here, 4] += spread * r
+            sums[here, 5] += spread * r * r
+            sums[here, 6] += spread * c
+            sums[here, 7] += spread * c * c
     return n
 
 
@@ -181,24 +189,24 @@ def _merge(parent: Any, count: Any, sums: Any, n: Any) -> Any:
         root = _root(parent, i)
         if root != i:
             count[root] += count[i]
-            for i_sum in range(4):
+            for i_sum in range(sums.shape[1]):
                 sums[root, i_sum] += sums[i, i_sum]
     found = 0
     for i in range(n):
         if parent[i] == i:
             count[found] = count[i]
-            for i_sum in range(4):
+            for i_sum in range(sums.shape[1]):
                 sums[found, i_sum] = sums[i, i_sum]
             found += 1
     return found
 
 
 @njit
-def _find(frame: Any, variance: Any, use: Any, high: Any, low: Any, top: Any, work: Any) -> Any:
-    """Fill ``count`` and ``sums`` (sum, times row, times column, of variance) and return the number of droplets."""
+def _find(frame: Any, level: Any, variance: Any, use: Any, high: Any, low: Any, top: Any, work: Any) -> Any:
+    """Fill ``count`` and ``sums`` and return the number of droplets."""
     seeds, busy, member, label, parent, count, sums = work
-    _mark_seeds(frame, high, seeds)
-    _keep_fit(frame, top, use, seeds, busy)
+    _mark_seeds(level, high, seeds)
+    _keep_fit(level, top, use, seeds, busy)
     rows, words = use.shape
     n = np.int64(0)
     clear = False  # whether the row above has no member
@@ -218,7 +226,7 @@ def _find(frame: Any, variance: Any, use: Any, high: Any, low: Any, top: Any, wo
             ring |= (seeds[r + 1, w] >> _LAST) | (seeds[r + 1, w + 2] << _LAST)
             ring &= ~todo & use[r, w]
             if ring != _ZERO:
-                todo = _members(frame, r, w, todo, ring, low, top)
+                todo = _members(level, r, w, todo, ring, low, top)
             member[now, w] = todo
             if todo != _ZERO:
                 left = (todo << _ONE) | carry
@@ -228,13 +236,28 @@ def _find(frame: Any, variance: Any, use: Any, high: Any, low: Any, top: Any, wo
 
 
 @njit
-def find(frame: Any, variance: Any, use: Any, thresholds: Any, work: Any, place: Any, j: Any, n: Any, out: Any) -> Any:
+def find(
+    frame: Any,
+    level: Any,
+    variance: Any,
+    use: Any,
+    thresholds: Any,
+    work: Any,
+    place: Any,
+    j: Any,
+    n: Any,
+    out: Any,
+) -> Any:
     """Append the droplets of one segment of event ``j`` to the event's list.
 
     Parameters
     ----------
-    frame, variance
-        (row, column); the frame itself in place of a variance that nobody asks for.
+    frame
+        (row, column) what is summed.
+    level
+        (row, column) what the thresholds are compared with: the frame itself, or its values in units of their noise.
+    variance
+        (row, column); anything of this shape where the workspace has no room for variances.
     use
         Mask of the segment in words, see :func:`mask_words`.
     thresholds
@@ -246,21 +269,28 @@ def find(frame: Any, variance: Any, use: Any, thresholds: Any, work: Any, place:
     n
         (k,) droplets so far, counted on even where the list is full.
     out
-        (sum, variance of the sum, n_pixels, row, column, segment), each (k, droplet): the lists.
+        (sum, n_pixels, row, column, segment, variances of sum, row and column), each (k, droplet): the lists; the
+        last three (1, 0) where nobody asks for variances.
     """
     high, low, top = thresholds
-    found = _find(frame, variance, use, high, low, top, work)
+    found = _find(frame, level, variance, use, high, low, top, work)
     count, sums = work[5], work[6]
-    total, spread, size, row, column, segment = out
+    total, size, row, column, segment, of_total, of_row, of_column = out
     first = n[j]
     for i in range(min(found, max(total.shape[1] - first, 0))):
         k = first + i
+        center_row, center_column = sums[i, 1] / sums[i, 0], sums[i, 2] / sums[i, 0]
         total[j, k] = sums[i, 0]
-        spread[j, k] = sums[i, 3]
         size[j, k] = count[i]
-        row[j, k] = place[1] + place[3] * (sums[i, 1] / sums[i, 0])
-        column[j, k] = place[2] + place[4] * (sums[i, 2] / sums[i, 0])
+        row[j, k] = place[1] + place[3] * center_row
+        column[j, k] = place[2] + place[4] * center_column
         segment[j, k] = place[0]
+        if sums.shape[1] > _SUMS:  # first order: sum(v (i - center)^2) / sum(I)^2
+            of_total[j, k] = sums[i, 3]
+            along = sums[i, 5] - 2.0 * center_row * sums[i, 4] + center_row**2 * sums[i, 3]
+            across = sums[i, 7] - 2.0 * center_column * sums[i, 6] + center_column**2 * sums[i, 3]
+            of_row[j, k] = (0.0 if along < 0.0 else along) * (place[3] / sums[i, 0]) ** 2
+            of_column[j, k] = (0.0 if across < 0.0 else across) * (place[4] / sums[i, 0]) ** 2
     n[j] += found
 
 
@@ -304,13 +334,13 @@ def droplet(
     rows, columns = frame.shape
     words = (columns + 63) // 64
     labels = rows * columns // 2 + 2
-    sums = np.zeros((labels, 4))
+    sums = np.zeros((labels, _SUMS))
     count = np.zeros(labels, np.int32)
     work = (
         np.zeros((rows + 2, words + 2), np.uint64), np.zeros(rows + 2, np.bool_), np.zeros((2, words), np.uint64),
         np.zeros((2, columns), np.int32), np.zeros(labels, np.int32), count, sums,
     )  # fmt: skip
-    found = _find(frame, frame, _pack(use), high, low, np.finfo(frame.dtype).max, work)
+    found = _find(frame, frame, frame, _pack(use), high, low, np.finfo(frame.dtype).max, work)
     n[0] = found
     for i in range(slots.size):
         filled = i < found

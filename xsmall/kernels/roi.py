@@ -62,16 +62,44 @@ def box(frame: Any, top: Any, left: Any, use: Any, row: Any, column: Any, line: 
 
 
 @njit
-def box_variance(frame: Any, variance: Any, top: Any, left: Any, use: Any) -> Any:
-    """Sum of the variances of the pixels of a box that are valid."""
-    total = 0.0
+def box_variance(
+    frame: Any, variance: Any, top: Any, left: Any, use: Any, row: Any, column: Any, found: Any, out: Any
+) -> Any:
+    """Propagate the variances of the pixels of a box, to first order in the values.
+
+    Parameters
+    ----------
+    frame, variance
+        (row, column) the pixels of a segment, and the variance of each.
+    top, left, use, row, column
+        As in :func:`box`.
+    found
+        What :func:`box` has filled for this box.
+    out
+        float64 (4,), filled: variance of the sum, of the maximum (that of the very pixel, the first one), and the sums
+        of variance times squared distance from the centre of mass, along row and column.
+    """
+    center_row, center_column = found[2] / found[0], found[3] / found[0]
+    total = of_most = along_row = along_column = 0.0
+    looking = True
     for r in range(use.shape[0]):
         values = frame[top + r, left : left + use.shape[1]]
         spread = variance[top + r, left : left + use.shape[1]]
+        row_total = row_moment = 0.0
         for c in range(use.shape[1]):
             ok = (abs(values[c]) < np.inf) & use[r, c]
-            total += np.float64(spread[c]) if ok else 0.0
-    return total
+            taken = np.float64(spread[c]) if ok else 0.0
+            row_total += taken
+            row_moment += taken * (column[c] - center_column) ** 2
+        total += row_total
+        along_row += row_total * (row[r] - center_row) ** 2
+        along_column += row_moment
+        if looking:
+            for c in range(use.shape[1]):
+                if looking and use[r, c] and values[c] == found[1]:
+                    of_most = np.float64(spread[c])
+                    looking = False
+    out[0], out[1], out[2], out[3] = total, of_most, along_row, along_column
 
 
 _SIGNATURES = [

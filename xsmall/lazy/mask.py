@@ -142,7 +142,9 @@ class StaticNoise(_Static):
             )
         if (values < 0).any() or not (values > 0).any():
             raise ParameterError(
-                "noise is positive", found=f"{np.nanmin(values)} to {np.nanmax(values)}", fix="abs(...) of a gain below 0"
+                "noise is positive",
+                found=f"{np.nanmin(values)} to {np.nanmax(values)}",
+                fix="abs(...) of a gain below 0",
             )
         return cls(values.astype(np.float64), labels)
 

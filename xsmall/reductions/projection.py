@@ -151,8 +151,7 @@ class ProjectionReducer(Reducer):
         """Start a group of ``k`` events."""
         n = self._places[0].shape[0 if self._record.onto == ROW else 1]
         self._total, self._spread = np.zeros((2, k, len(self._places), n))
-        self._n = np.zeros((k, len(self._places), n), dtype=np.int64)
-        self._unused = np.zeros(n, dtype=np.int64)
+        self._n, self._n_known = np.zeros((2, k, len(self._places), n), dtype=np.int64)
 
     def add(
         self,
@@ -169,7 +168,7 @@ class ProjectionReducer(Reducer):
                 self._kernel(frames[j], top, left, self._use[p], self._total[j, p], self._n[j, p])
                 if variance is not None:
                     spread = np.where(np.isfinite(frames[j]), variance[j], np.nan)
-                    self._kernel(spread, top, left, self._use[p], self._spread[j, p], self._unused)
+                    self._kernel(spread, top, left, self._use[p], self._spread[j, p], self._n_known[j, p])
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
         """Finish the group."""
@@ -181,7 +180,8 @@ class ProjectionReducer(Reducer):
             }
             if self._frames.variance:
                 spread = self._spread / n**2 if mean else self._spread
-                out[f"{PROJECTION}{VARIANCE_SUFFIX}"] = np.where(n > 0, spread, np.nan)
+                known = (n > 0) & (self._n_known == n)  # a valid pixel without a variance makes that of the sum unknown
+                out[f"{PROJECTION}{VARIANCE_SUFFIX}"] = np.where(known, spread, np.nan)
         if self._record.box is not None:
             return {name: value[:, 0] for name, value in out.items()}
         return out

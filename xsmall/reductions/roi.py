@@ -34,8 +34,8 @@ def roi(boxes: Box | Mapping[str, Box], *, mask: Any = None) -> Roi:
     -------
     A record. Its variables over (event, roi): ``sum`` and ``mean`` (float64), ``max`` (dtype of the frames) in the unit
     of the data, over the valid pixels; ``com_row`` and ``com_column`` (float64), the centre of mass in the labels of
-    the detector; ``n_valid`` (int32). With variances also ``sum_variance`` and ``mean_variance``. Where no pixel of a
-    box is valid everything but ``n_valid`` is NaN; where the sum is 0 the centre of mass is.
+    the detector; ``n_valid`` (int32). With variances each but ``n_valid`` also as ``<name>_variance``. Where no pixel
+    of a box is valid everything but ``n_valid`` is NaN; where the sum is 0 the centre of mass is.
 
     Raises
     ------
@@ -45,8 +45,10 @@ def roi(boxes: Box | Mapping[str, Box], *, mask: Any = None) -> Roi:
 
     Notes
     -----
-    Pixels that are NaN or masked are left out of everything: ``mean`` is sum / n_valid. Cost: one pass over the
-    pixels of the boxes.
+    Pixels that are NaN or masked are left out of everything: ``mean`` is sum / n_valid. Variances: of the sum, the
+    sum of the pixels' variances; of the centre of mass, to first order, sum(v (i - com)^2) / sum(I)^2, good where the
+    sum is well above its error; of the maximum, that of the pixel which holds it: that the largest of many values
+    tends to be a high one is not in it. Cost: one pass over the pixels of the boxes, two with variances.
 
     Examples
     --------
@@ -86,17 +88,19 @@ class Roi(Record):
         n = len(self.boxes)
         units = {} if frames.units is None else {UNITS: frames.units}
         spread = {} if frames.units is None else {UNITS: f"({frames.units})2"}
+        place = {UNITS: DIMENSIONLESS}
         double = np.dtype(np.float64)
         out = {
             SUM: Output((ROI,), (n,), double, units),
             MEAN: Output((ROI,), (n,), double, units),
             MAX: Output((ROI,), (n,), frames.dtype, units),
-            COM_ROW: Output((ROI,), (n,), double, {UNITS: DIMENSIONLESS}),
-            COM_COLUMN: Output((ROI,), (n,), double, {UNITS: DIMENSIONLESS}),
+            COM_ROW: Output((ROI,), (n,), double, place),
+            COM_COLUMN: Output((ROI,), (n,), double, place),
             N_VALID: Output((ROI,), (n,), np.dtype(np.int32), {UNITS: DIMENSIONLESS}),
         }
         if frames.variance:
-            out |= {f"{v}{VARIANCE_SUFFIX}": Output((ROI,), (n,), double, spread) for v in (SUM, MEAN)}
+            out |= {f"{v}{VARIANCE_SUFFIX}": Output((ROI,), (n,), double, spread) for v in (SUM, MEAN, MAX)}
+            out |= {f"{v}{VARIANCE_SUFFIX}": Output((ROI,), (n,), double, place) for v in (COM_ROW, COM_COLUMN)}
         return out
 
     def coords(self, frames: Frames) -> Mapping[str, xr.Variable]:
@@ -121,7 +125,7 @@ class RoiReducer(Reducer):
         mask = None if record.mask is None else record.mask.on(frames)
         self._use = [_cut(mask, p) for p in self._places]
         self._lines = [np.empty(p.shape[1], dtype=frames.dtype) for p in self._places]
-        self._sums = np.zeros((GROUP, len(self._places), 6))
+        self._sums = np.zeros((GROUP, len(self._places), 9))
         self._k = 0
 
     def begin(self, k: int) -> None:
@@ -144,11 +148,11 @@ class RoiReducer(Reducer):
                 out = self._sums[j, b]
                 self._kernel(frames[j], top, left, use, row, column, self._lines[b], out)
                 if variance is not None:
-                    out[5] = self._variance_kernel(frames[j], variance[j], top, left, use)
+                    self._variance_kernel(frames[j], variance[j], top, left, use, row, column, out, out[5:])
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
         """Finish the group."""
-        total, largest, moment_row, moment_column, n, spread = np.moveaxis(self._sums[: self._k], -1, 0)
+        total, largest, moment_row, moment_column, n, *spread = np.moveaxis(self._sums[: self._k], -1, 0)
         with np.errstate(divide="ignore", invalid="ignore"):
             some, weighted = n > 0, total != 0
             first_row = np.array([p.row_labels[0] for p in self._places])
@@ -162,8 +166,15 @@ class RoiReducer(Reducer):
                 N_VALID: n.astype(np.int32),
             }
             if self._frames.variance:
-                out[f"{SUM}{VARIANCE_SUFFIX}"] = np.where(some, spread, np.nan)
-                out[f"{MEAN}{VARIANCE_SUFFIX}"] = np.where(some, spread / n**2, np.nan)
+                of_sum, of_most, along_row, along_column = spread
+                of_each = {
+                    SUM: of_sum,
+                    MEAN: of_sum / n**2,
+                    MAX: of_most,
+                    COM_ROW: np.where(weighted, along_row / total**2, np.nan),
+                    COM_COLUMN: np.where(weighted, along_column / total**2, np.nan),
+                }
+                out |= {f"{name}{VARIANCE_SUFFIX}": np.where(some, v, np.nan) for name, v in of_each.items()}
         return out
 
 
