@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from benchmarks import Case, optional, read
@@ -35,6 +37,8 @@ def geometry_of(rows: int) -> Geometry:
 def reduce_with(record: Record, frames: Frames, stack: np.ndarray) -> object:
     """Give a callable that runs a group through the record's reducer, segment by segment as the engine does."""
     reducer = record.reducer(frames)
+    if frames.energy_varies:
+        reducer.energy = 9500 + 10.0 * np.arange(GROUP)
     segments = [np.ascontiguousarray(stack[:, s]) for s in range(stack.shape[1])]
 
     def run() -> object:
@@ -69,11 +73,13 @@ def cases(scale: float) -> list[Case]:
     floor, size = read(stack), f"{q.size / 1e6:.2g} Mpixel"
     bad = np.ones(frames.shape, bool)
     bad[:, ::50] = False
+    varying = replace(frames, energy_varies=True)
     return [
         Case(f"azint {size}, 500 bins", reduce_with(azint(500), frames, stack), GROUP, baselines, floor),
         Case(f"azint {size}, 500 bins, mask", reduce_with(azint(500, mask=bad), frames, stack), GROUP, {}, floor),
         Case(f"azint {size}, 500 bins, 0.1 % NaN", reduce_with(azint(500), frames, holes), GROUP, {}, floor),
         Case(f"azint {size}, 36 x 500 bins", reduce_with(azint(500, azimuth_bins=36), frames, stack), GROUP, {}, floor),
+        Case(f"azint {size}, 500 bins, energy per event", reduce_with(azint(500), varying, stack), GROUP, {}, floor),
     ]
 
 

@@ -76,8 +76,15 @@ class Source:
         if origin is not None and not origin.variance:
             other = None if variance is None else _live_origin(variance)
             if variance is None or (other is not None and other.variance and other.key == origin.key):
-                return cls(origin.raw, origin.present, origin.transform, energy=energy)
+                return cls(origin.raw, _both(origin.present, present), origin.transform, energy=energy)
         return cls(data, present, Cast(dtype), variance, energy)
+
+
+def _both(a: npt.NDArray[np.bool_] | None, b: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:
+    """What is there by both: calibration knows what is damaged, and the user may have ruled out more since."""
+    if a is None or b is None:
+        return b if a is None else a
+    return a & b
 
 
 def _live_origin(data: npt.NDArray[Any] | da.Array) -> Origin | None:

@@ -13,6 +13,7 @@ import xarray as xr
 from xsmall.errors import ParameterError
 from xsmall.lazy.mask import StaticMask
 from xsmall.lazy.record import Frames, Output, Record, Reducer
+from xsmall.reductions.azint_energy import EnergyAzintReducer
 from xsmall.reductions.azint_table import FULL_TURN, Table
 from xsmall.vocabulary import (
     AZIMUTH,
@@ -53,7 +54,8 @@ def azint(
     bins
         Number of bins, or their edges in the unit of ``quantity``. Bins are closed left and open right.
     quantity
-        ``"q"`` (1/angstrom), ``"two_theta"`` (degrees) or ``"radius"`` (m).
+        ``"q"`` (1/angstrom), ``"two_theta"`` (degrees) or ``"radius"`` (m). Where ``photon_energy`` is a coordinate of
+        the events, each event is binned by its own q; an event without energy (NaN) has no valid pixel.
     range
         (low, high) of the bins where ``bins`` is a number; without it what the unmasked pixels span.
     azimuth_bins
@@ -82,10 +84,11 @@ def azint(
 
     Notes
     -----
-    With corrections the mean is sum(signal) / sum(efficiency), efficiency being the product of the relative solid
-    angle and the polarization factor of each valid pixel: the maximum-likelihood mean of counts, which is also what
-    pyFAI computes. Pixels belong to one bin as a whole, none is split. Tables take 2 bytes per pixel (4 from 65536
-    bins on, 4 more with corrections), are made on first use and kept per process.
+    With corrections the mean is sum(signal) / sum(efficiency), efficiency being the product of the relative solid angle
+    and the polarization factor of each valid pixel: the maximum-likelihood mean of counts, which is also what pyFAI
+    computes; its variance is sum(variance of the signal) / sum(efficiency)^2. Pixels belong to one bin as a whole, none
+    is split. Tables take 2 bytes per pixel (4 from 65536 bins on, 4 more with corrections), are made on first use and
+    kept per process.
 
     Examples
     --------
@@ -162,6 +165,8 @@ class Azint(Record):
 
     def reducer(self, frames: Frames) -> Reducer:
         """Make the reducer, and the tables where they are not yet there."""
+        if frames.energy_varies and self.quantity == Q:
+            return EnergyAzintReducer(Table(self, frames))
         return AzintReducer(Table(self, frames))
 
 
@@ -179,14 +184,14 @@ class AzintReducer(Reducer):
         self._lost = np.zeros((n + 1, LANES), dtype=np.int64)
         self._lost_weight = np.zeros((n + 1, LANES))
         self._variance = np.zeros_like(self._sums) if table.frames.variance else None
-        self._unused = np.zeros_like(self._lost), np.zeros_like(self._lost_weight)
+        self._lost_variance, self._unused = np.zeros_like(self._lost), np.zeros_like(self._lost_weight)
         self._lanes = LANES
         self._k = 0
 
     def begin(self, k: int) -> None:
         """Start a group of ``k`` events."""
         self._k = k
-        for state in (self._sums, self._lost, self._lost_weight, self._variance):
+        for state in (self._sums, self._lost, self._lost_weight, self._variance, self._lost_variance):
             if state is not None:
                 state.fill(0)
 
@@ -204,7 +209,8 @@ class AzintReducer(Reducer):
             spread = [
                 np.ascontiguousarray(np.where(np.isfinite(frames[j]), variance[j], np.nan)).reshape(-1) for j in events
             ]
-            self._scatter(*spread, self._index[s], self._weight[s], self._variance, *self._unused)
+            lost = self._lost_variance, self._unused
+            self._scatter(*spread, self._index[s], self._weight[s], self._variance, *lost)
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
         """Divide by what the valid pixels weigh."""
@@ -219,7 +225,9 @@ class AzintReducer(Reducer):
             out = {INTENSITY: np.where(some, total / norm, np.nan), N_VALID: n_valid.astype(np.int32)}
             if self._variance is not None:
                 spread = self._by_event(self._variance[:-1].sum(axis=1))
-                out[f"{INTENSITY}{VARIANCE_SUFFIX}"] = np.where(some, spread / norm**2, np.nan)
+                # a valid pixel without a variance makes that of its bin unknown
+                known = some & self._by_event(self._lost_variance[:-1] == self._lost[:-1])
+                out[f"{INTENSITY}{VARIANCE_SUFFIX}"] = np.where(known, spread / norm**2, np.nan)
         return out
 
     def _by_event(self, state: npt.NDArray[Any]) -> npt.NDArray[Any]:

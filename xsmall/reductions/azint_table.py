@@ -71,6 +71,14 @@ class Table:
             return self.counts().astype(np.float64)
         return self._kept("norm", lambda: np.bincount(self.index().ravel(), weight.ravel(), minlength=self._n + 1))
 
+    def position(self) -> Floats:
+        """The radial quantity of each pixel, NaN where the mask leaves it out: (segment, pixel)."""
+        return self._kept("position", self._position)
+
+    def sector(self) -> npt.NDArray[np.int32]:
+        """Azimuthal bin of each pixel, -1 outside: (segment, pixel), or empty where there is one bin."""
+        return self._kept("sector", self._sector)
+
     def check(self) -> None:
         """Raise unless geometry, beam and mask are there and some pixel falls into a bin."""
         if not self.counts()[: self._n].any():
@@ -141,6 +149,19 @@ class Table:
             low, high = values.min(), values.max()
             limits = (low, np.nextafter(high, np.inf) if high > low else low + 1e-6 * max(abs(low), 1.0))
         return np.linspace(*limits, bins + 1)
+
+    def _position(self) -> Floats:
+        position = np.array(self._pixels(self.record.quantity))
+        if self.record.mask is not None:
+            position[~self.record.mask.on(self.frames)] = np.nan
+        return position.reshape(position.shape[0], -1)
+
+    def _sector(self) -> npt.NDArray[np.int32]:
+        around = self.azimuth_edges()
+        if around is None:
+            return np.empty((self.frames.shape[0], 0), dtype=np.int32)
+        azimuth = self._pixels(AZIMUTH)
+        return np.stack([_bin(_turned(a.ravel(), around[0]), around) for a in azimuth]).astype(np.int32)
 
     def _index(self) -> npt.NDArray[np.integer[Any]]:
         record, n = self.record, self._n

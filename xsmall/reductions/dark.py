@@ -254,7 +254,7 @@ def _lazily(runs: Sequence[_Run], entry: DetectorType, limits: DarkLimits, shape
         blocks = _blocks(frames, math.prod(shape))
         cells = da.map_blocks(
             _sums_of_block,
-            unopened_blocks(frames, run.present, None, blocks, f"dark-frames-{i}-{token}"),
+            unopened_blocks(frames, run.present, None, None, blocks, f"dark-frames-{i}-{token}"),
             entry=entry, limits=limits, dtype=object, meta=np.empty(0, object), name=f"dark-sums-{i}-{token}",
         )  # fmt: skip
         parts = [cells.blocks[j] for j in range(cells.numblocks[0])]

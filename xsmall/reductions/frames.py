@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from xsmall.detector.beam import Beam
 from xsmall.errors import DataError
 from xsmall.lazy.record import Frames
-from xsmall.reductions.pixels import beam_of, geometry_of
-from xsmall.vocabulary import COLUMN, EVENT, FRAME_DIMS, PIXEL_DIMS, PRESENT, ROW, SEGMENT, UNITS, VARIANCE_SUFFIX
+from xsmall.reductions.pixels import beam_of, check_pixels, geometry_of
+from xsmall.vocabulary import (
+    COLUMN,
+    DAMAGE,
+    EVENT,
+    FRAME_DIMS,
+    PHOTON_ENERGY,
+    PIXEL_DIMS,
+    PRESENT,
+    ROW,
+    SEGMENT,
+    UNITS,
+    VARIANCE_SUFFIX,
+)
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -71,7 +85,15 @@ def labels(obj: xr.DataArray, dim: str) -> tuple[int, ...]:
     """Integer labels along a pixel dim: the coordinate, or 0, 1, 2 ... where there is none."""
     if dim not in obj.coords:
         return tuple(range(obj.sizes[dim]))
-    return tuple(int(v) for v in obj.coords[dim].values)
+    values = obj.coords[dim].values
+    if values.dtype.kind not in "iu":
+        raise DataError(
+            f"labels of {dim} are not positions in the detector",
+            found=f"dtype {values.dtype}: {values[:3].tolist()} ...",
+            expected="integers",
+            fix=f"average pixels after reducing; .assign_coords({dim}=...) where the labels are just wrong",
+        )
+    return tuple(int(v) for v in values)
 
 
 def presence(obj: xr.DataArray) -> npt.NDArray[np.bool_] | None:
@@ -82,16 +104,45 @@ def presence(obj: xr.DataArray) -> npt.NDArray[np.bool_] | None:
     return None if values.all() else values
 
 
+def sound(obj: xr.DataArray) -> npt.NDArray[np.bool_] | None:
+    """Which segments may enter a result: those that are there and, of raw words, not damaged; None where all may.
+
+    Calibrated frames are NaN where their ``trust`` says so; raw words have no other way to say that they are damaged.
+    """
+    here = presence(obj)
+    if obj.dtype.kind not in "iu" or DAMAGE not in obj.coords:
+        return here
+    whole: npt.NDArray[np.bool_] = obj.coords[DAMAGE].transpose(EVENT, SEGMENT).values == 0
+    if whole.all():
+        return here
+    return whole if here is None else here & whole
+
+
+def energies(obj: xr.DataArray) -> npt.NDArray[np.float64] | None:
+    """Photon energy of each event in eV (event,); None where one holds for all, or none is known."""
+    if PHOTON_ENERGY not in obj.coords or obj.coords[PHOTON_ENERGY].dims != (EVENT,):
+        return None
+    values = obj.coords[PHOTON_ENERGY].values.astype(np.float64)
+    return values if np.unique(values).size > 1 else None
+
+
 def frames_of(obj: xr.DataArray, dtype: np.dtype[Any]) -> Frames:
     """Describe the frames of ``obj`` to the engine; reducers will be handed ``dtype``."""
+    beam, energy = beam_of(obj), energies(obj)
+    if energy is not None and np.isfinite(energy).any():
+        beam = replace(beam or Beam(), photon_energy=float(np.nanmean(energy)))
+    geometry = geometry_of(obj)
+    if geometry is not None:
+        check_pixels(obj, geometry)
     return Frames(
         segment=labels(obj, SEGMENT),
         row=labels(obj, ROW),
         column=labels(obj, COLUMN),
         dtype=dtype,
         units=obj.attrs.get(UNITS),
-        geometry=geometry_of(obj),
-        beam=beam_of(obj),
+        geometry=geometry,
+        beam=beam,
+        energy_varies=energy is not None,
     )
 
 

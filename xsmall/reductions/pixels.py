@@ -25,6 +25,7 @@ from xsmall.vocabulary import (
     PIXEL_DIMS,
     POSITION,
     RULE,
+    SEGMENT,
     TILT_X,
     TILT_Y,
     TILT_Z,
@@ -41,7 +42,7 @@ ALWAYS = (CENTER_X, CENTER_Y, TILT_X, TILT_Y, TILT_Z)
 BEAM_COORDS = (PHOTON_ENERGY, DISTANCE, *ALWAYS)
 
 
-def assign_geometry(obj: Labelled, geometry: Geometry) -> Labelled:
+def assign_geometry(obj: Labelled, geometry: Geometry, *, partial: bool = False) -> Labelled:
     """Give an array the positions of its pixels.
 
     Parameters
@@ -51,6 +52,9 @@ def assign_geometry(obj: Labelled, geometry: Geometry) -> Labelled:
         say which pixels of the detector they are; where there are none the array has to be the whole detector.
     geometry
         Of the whole detector.
+    partial
+        Rows and columns that count from 0 and stop before those of the geometry are the first ones of this very
+        detector. Unless that is said they are taken for a smaller detector, and refused.
 
     Returns
     -------
@@ -78,6 +82,8 @@ def assign_geometry(obj: Labelled, geometry: Geometry) -> Labelled:
     if not any(dim in obj.dims for dim in PIXEL_DIMS):
         raise GeometryError("data without pixels", found=f"dims {tuple(obj.dims)}", expected=f"dims {PIXEL_DIMS}")
     coords: dict[str, Any] = dict(_labels(obj, geometry))
+    if not partial:
+        _check_whole(obj, geometry)
     labelled = obj.assign_coords(coords)
     where = _where(labelled, geometry)
     token = xr.Variable((), np.int64(geometry.token), {RULE: geometry.to_json(), LONG_NAME: repr(geometry)})
@@ -266,6 +272,7 @@ def need_geometry(obj: xr.DataArray | xr.Dataset) -> Geometry:
             found="none was assigned, or two arrays of different geometries were combined, which drops it",
             fix=".sd.assign_geometry(xs.Geometry.from_psana(path))",
         )
+    check_pixels(obj, geometry)
     return geometry
 
 
@@ -296,6 +303,35 @@ def _labels(obj: xr.DataArray | xr.Dataset, geometry: Geometry) -> dict[str, npt
     return made
 
 
+def _check_whole(obj: xr.DataArray | xr.Dataset, geometry: Geometry) -> None:
+    """Refuse the geometry of a larger detector: rows 0 to n - 1 are as likely a whole smaller one as a slice."""
+    if geometry_of(obj) == geometry:
+        return
+    for dim, size in zip(PIXEL_DIMS, geometry.shape, strict=True):
+        known = obj.coords[dim].values if dim in obj.dims and dim in obj.coords and dim != SEGMENT else np.empty(0)
+        if 1 < known.size < size and np.array_equal(known, np.arange(known.size)):
+            raise GeometryError(
+                "the geometry is of a larger detector, or the data are the first part of it",
+                found=f"{dim} 0 to {known.size - 1}",
+                expected=f"{size} {dim}s, as the geometry has",
+                fix="assign the geometry before cutting, or assign_geometry(geometry, partial=True) for a part",
+            )
+
+
+def check_pixels(obj: xr.DataArray | xr.Dataset, geometry: Geometry) -> None:
+    """Raise where pixel dims have labels that are none of this geometry's, or have lost those of a part."""
+    for dim, size in zip(PIXEL_DIMS, geometry.shape, strict=True):
+        if dim in obj.coords:
+            _check_labels(dim, obj.coords[dim], size)
+        elif dim in obj.dims and obj.sizes[dim] != size:
+            raise GeometryError(
+                f"a part of a detector has lost its labels along {dim!r}",
+                found=f"{obj.sizes[dim]} of {size}, without a coordinate {dim!r}",
+                expected="integer labels that say which part it is",
+                fix=f"keep the coordinate {dim!r}: drop_vars({dim!r}) and reset_index lose it",
+            )
+
+
 def _check_labels(dim: str, labels: xr.DataArray, size: int) -> None:
     values = labels.values
     whole_numbers = np.issubdtype(values.dtype, np.integer)
@@ -304,7 +340,10 @@ def _check_labels(dim: str, labels: xr.DataArray, size: int) -> None:
         if whole_numbers and values.size:
             found = f"{values.min()} to {values.max()}"
         raise GeometryError(
-            f"labels of {dim} do not fit the geometry", found=found, expected=f"integers from 0 to {size - 1}"
+            f"labels of {dim} do not fit the geometry",
+            found=found,
+            expected=f"integers from 0 to {size - 1}",
+            fix=None if whole_numbers else "image() or a mean per bin of q instead of coarsen(): pixels have no halves",
         )
 
 

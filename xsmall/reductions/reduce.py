@@ -13,7 +13,7 @@ from xsmall.lazy.parameters import parameters_attr, parameters_of, short_repr
 from xsmall.lazy.record import Output, Record
 from xsmall.lazy.transform import float_dtype
 from xsmall.lazy.walk import Source, run_records
-from xsmall.reductions.frames import data_of, frames_of, presence, values_and_variance
+from xsmall.reductions.frames import data_of, energies, frames_of, sound, values_and_variance
 from xsmall.vocabulary import EVENT, PIXEL_DIMS, SOURCE
 
 
@@ -44,7 +44,8 @@ def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record]) -> xr.
     Notes
     -----
     Cost: raw chunks are read and calibrated once, however many records there are. Frames that are the untouched
-    result of ``calibrate`` are calibrated inside the pass, segment by segment, and never held as floats.
+    result of ``calibrate`` are calibrated inside the pass, segment by segment, and never held as floats. Missing
+    segments never count, nor do damaged ones of raw words (coordinates ``present`` and ``damage``).
 
     Examples
     --------
@@ -61,7 +62,7 @@ def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record]) -> xr.
     described = {name: record.outputs(frames) for name, record in records.items()}  # raises before anything else
     coords = {name: dict(record.coords(frames)) for name, record in records.items()}
     spread = None if variance is None else data_of(variance)
-    source = Source.of(data_of(values), presence(values), frames.dtype, spread)
+    source = Source.of(data_of(values), sound(values), frames.dtype, spread, energies(values))
     arrays = run_records(source, records, frames)
     renamed = _clashing_dims(described, coords)
     variables: dict[str, xr.Variable] = {}
