@@ -60,6 +60,23 @@ def test_without_splitting_bins_are_a_histogram_of_pixel_centres() -> None:
     np.testing.assert_allclose(rings.intensity[0], total / count, rtol=1e-12)
 
 
+def test_radius_and_azimuth_of_a_tilted_beam_are_those_of_its_pixels() -> None:
+    data = frames(detector()).sd.assign_beam(distance=0.02, center=CENTER, tilt_x=25.0, tilt_y=-15.0, tilt_z=40.0)
+    rings = polar(data, radius=(0.0, 3e-3), n_radius=6, n_azimuth=8, split=1)
+    radius, azimuth = data.sd.pixel("radius").values, data.sd.pixel("azimuth").values
+    edges = np.linspace(-180, 180, 9), np.linspace(0, 3e-3, 7)
+    count, _, _ = np.histogram2d(azimuth.ravel(), radius.ravel(), edges)
+    np.testing.assert_allclose(rings.n_valid[0], count)
+    straight = polar(data.sd.assign_beam(tilt_x=0.0, tilt_y=0.0, tilt_z=0.0), radius=(0.0, 3e-3), n_radius=6, split=1)
+    assert float(straight.n_valid[0].sum()) != count.sum()
+
+
+def test_a_centre_that_got_lost_is_missed() -> None:
+    data = frames(detector()).sd.assign_beam(distance=0.1, center=CENTER)
+    with pytest.raises(ParameterError, match="center_x"):
+        polar(data + data.sd.assign_beam(center=(0.0, 0.0)))
+
+
 def test_bins_are_named_in_metres_and_degrees() -> None:
     rings = polar(frames(detector()), radius=(0.0, 1e-3), n_radius=4, azimuth=(-90.0, 90.0), n_azimuth=2)
     np.testing.assert_allclose(rings.radius, [1.25e-4, 3.75e-4, 6.25e-4, 8.75e-4])

@@ -173,7 +173,7 @@ def spread_area(corners: Any, grid: Any, cell: Any, weight: Any) -> Any:
             x[k], y[k] = corners[p, k, 0], corners[p, k, 1]
         x_low, x_high = min(min(x[0], x[1]), min(x[2], x[3])), max(max(x[0], x[1]), max(x[2], x[3]))
         y_low, y_high = min(min(y[0], y[1]), min(y[2], y[3])), max(max(y[0], y[1]), max(y[2], y[3]))
-        if not np.isfinite(x_low + x_high + y_low + y_high):
+        if not abs(x_low + x_high + y_low + y_high) < np.inf:
             continue
         first_column, last_column = max(0, int(np.floor(x_low))), min(n_x - 1, int(np.floor(x_high)))
         m = 0
@@ -223,23 +223,36 @@ def polar_cells(
         the pixel that falls into it.
     """
     part = 1.0 / (split * split)
+    width, turn = np.radians(azimuth_start[1]), 360.0 / azimuth_start[1]
     for p in range(corners.shape[0]):
         m = 0
         cell[p, :] = -1
         if not abs(corners[p].sum()) < np.inf:
             continue
+        # the points lie within the pixel: far from the borders of an azimuth bin all of them are in that of its middle
+        middle_x, middle_y, reach = 0.0, 0.0, 0.0
+        for k in range(4):
+            middle_x += corners[p, k, 0] / 4.0
+            middle_y += corners[p, k, 1] / 4.0
+        for k in range(4):
+            reach = max(reach, (corners[p, k, 0] - middle_x) ** 2 + (corners[p, k, 1] - middle_y) ** 2)
+        away = np.sqrt(middle_x**2 + middle_y**2)
+        at = azimuth_bins(middle_x, middle_y, azimuth_start)
+        seen = 1.2 * np.sqrt(reach) / away / width if away > 0.0 else np.inf  # more than the angle for reach < away / 2
+        alone = np.sqrt(reach) < away / 2.0 and at > seen and at + seen < turn and int(at - seen) == int(at + seen)
+        if alone and at - seen >= bins[1]:
+            continue
         for i in range(split):
             u = (i + 0.5) / split
+            from_x = corners[p, 0, 0] * (1.0 - u) + corners[p, 1, 0] * u
+            from_y = corners[p, 0, 1] * (1.0 - u) + corners[p, 1, 1] * u
+            to_x = corners[p, 3, 0] * (1.0 - u) + corners[p, 2, 0] * u
+            to_y = corners[p, 3, 1] * (1.0 - u) + corners[p, 2, 1] * u
             for j in range(split):
                 v = (j + 0.5) / split
-                x, y = 0.0, 0.0
-                for k in range(4):
-                    share = (u if (k == 1 or k == 2) else 1.0 - u) * (v if k >= 2 else 1.0 - v)
-                    x += share * corners[p, k, 0]
-                    y += share * corners[p, k, 1]
-                r = (np.hypot(x, y) - radius_range[0]) / radius_range[1]
-                a = (np.degrees(np.arctan2(y, x)) - azimuth_start[0]) % 360.0
-                a = (a if a < 360.0 else 0.0) / azimuth_start[1]  # a tiny negative angle is 360 after rounding
+                x, y = from_x + v * (to_x - from_x), from_y + v * (to_y - from_y)
+                r = (np.sqrt(x * x + y * y) - radius_range[0]) / radius_range[1]
+                a = at if alone else azimuth_bins(x, y, azimuth_start)
                 if not (r >= 0.0 and r < bins[0] and a < bins[1]):
                     continue
                 found = int(a) * bins[0] + int(r)
@@ -251,3 +264,10 @@ def polar_cells(
                     weight[p, m] = 0.0
                     m += 1
                 weight[p, k] += part
+
+
+@njit
+def azimuth_bins(x: Any, y: Any, azimuth_start: Any) -> Any:
+    """Azimuth in bins from the lowest one."""
+    turned = (np.degrees(np.arctan2(y, x)) - azimuth_start[0]) % 360.0
+    return (turned if turned < 360.0 else 0.0) / azimuth_start[1]  # a tiny negative angle is 360 after rounding
