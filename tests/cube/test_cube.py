@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from xsmall.cube import moments, plan
 from xsmall.cube.bins import bins, categories, edges, quantiles, steps
-from xsmall.cube.cube import average, cube
+from xsmall.cube.cube import average, cube, difference, merge_cubes
 from xsmall.errors import DataError, ParameterError, PlanError
 from xsmall.lazy.transform import Transform, transform_frames
 
@@ -391,3 +391,95 @@ def test_mistakes_are_said_before_anything_is_read(
 ) -> None:
     with pytest.raises(error, match=message):
         make(small())
+
+
+def pixel_variances(values: np.ndarray) -> np.ndarray:
+    """A variance for each value, some of them unknown, one of a value that is not NaN."""
+    rng = np.random.default_rng(3)
+    spread = rng.uniform(0.5, 2, values.shape).astype(np.float32)
+    spread[np.isnan(values)] = np.nan
+    return spread
+
+
+@pytest.mark.parametrize("how", ["numpy", "lazy", "held", "mixed", "tiles"])
+def test_the_variance_of_the_mean_of_images_is_that_of_numpy(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, data = images("f4", holes=True), small()
+    spread = frames.copy(data=pixel_variances(frames.values))
+    unknown = np.unravel_index(np.flatnonzero(np.isfinite(frames.values))[5], frames.shape)
+    spread[unknown] = np.nan
+    data_bins = {"delay": bins(-2, 5, n=3)}
+    kinds = {"numpy": (None, None), "lazy": (150, 90), "held": (150, 90), "mixed": (150, None), "tiles": (150, 150)}
+    chunks = kinds[how]
+    both = xr.Dataset(
+        {
+            "cal": frames if chunks[0] is None else frames.chunk(event=chunks[0]),
+            "cal_variance": spread if chunks[1] is None else spread.chunk(event=chunks[1]),
+        }
+    )
+    if how == "held":
+        both = both.persist()
+    if how == "tiles":
+        parts = [moments.Tile((s, s + 1), rows) for s in range(2) for rows in ((0, 1), (1, frames.shape[2]))]
+        monkeypatch.setattr("xsmall.cube.tasks.tiles", lambda job, memory: parts)
+    ours = cube(data, data_bins, images={"camera": both}).compute()
+    plain = cube(data, data_bins, images={"camera": frames})
+    xr.testing.assert_equal(ours.drop_vars("camera_variance"), plain)
+    delay = data["delay"].values
+    for b, (low, high) in enumerate(ours["delay_bounds"].values):
+        inside = (delay >= low) & (delay < high)
+        values, variances = frames.values[inside].astype(float), spread.values[inside].astype(float)
+        n = np.isfinite(values).sum(axis=0)
+        total = np.where(np.isfinite(values), variances, 0).sum(axis=0)
+        expected = np.where(n > 0, total / np.maximum(n, 1) ** 2, np.nan)
+        np.testing.assert_allclose(ours["camera_variance"].values[b], expected, rtol=1e-12)
+    assert bool(np.isnan(ours["camera_variance"]).sum() > np.isnan(ours["camera"]).sum())  # the unknown one
+
+
+def test_merged_runs_and_differences_carry_the_variance_of_images() -> None:
+    frames, data = images("f4", holes=True), small()
+    both = xr.Dataset({"cal": frames, "cal_variance": frames.copy(data=pixel_variances(frames.values))})
+    by = {"laser_on": categories()}
+    whole = cube(data, by, images={"camera": both})
+    parts = [
+        cube(data.isel(event=cut), by, images={"camera": both.isel(event=cut)})
+        for cut in (slice(300), slice(300, None))
+    ]
+    xr.testing.assert_allclose(merge_cubes(*parts)["camera_variance"], whole["camera_variance"], rtol=1e-12)
+    change, off, on = difference(whole, "laser_on"), whole.sel(laser_on=False), whole.sel(laser_on=True)
+    np.testing.assert_allclose(change["camera_variance"], (on["camera_variance"] + off["camera_variance"]).values)
+    relative = difference(whole, "laser_on", relative=True)["camera_variance"].values
+    a, b = off["camera"].values, on["camera"].values
+    of_a, of_b = off["camera_variance"].values, on["camera_variance"].values
+    np.testing.assert_allclose(relative, of_b / a**2 + of_a * b**2 / a**4, rtol=1e-12)
+
+
+def test_averages_take_a_dataset_with_its_variance() -> None:
+    frames = images("f4", holes=True).rename("cal")
+    both = xr.Dataset({"cal": frames, "cal_variance": frames.copy(data=pixel_variances(frames.values))})
+    ours = average(both)
+    n = np.isfinite(frames.values).sum(axis=0)
+    np.testing.assert_allclose(ours["cal_variance"], np.nansum(both["cal_variance"].astype(float), axis=0) / n**2)
+    xr.testing.assert_identical(average(both.chunk(event=100)).compute(), ours)
+    xr.testing.assert_equal(ours.drop_vars("cal_variance"), average(frames))
+    spectra = small()[["spectrum", "spectrum_variance"]]
+    np.testing.assert_allclose(average(spectra)["spectrum_variance"], 4.0 / average(spectra)["spectrum_count"])
+
+
+def test_two_variables_are_not_one_image() -> None:
+    frames = images("f4")
+    with pytest.raises(DataError, match="one variable"):
+        average(xr.Dataset({"a": frames, "b": frames}))
+    with pytest.raises(DataError, match="other dims"):
+        average(xr.Dataset({"a": frames, "a_variance": frames.isel(row=0)}))
+
+
+def test_variances_that_calibration_makes_are_summed_in_the_same_pass() -> None:
+    import xsmall as xs
+
+    sim = xs.simulate(700, shape=(2, 6, 16), seed=3)
+    raw = sim.run["jungfrau"]["raw"].chunk(event=90)
+    cal = raw.sd.calibrate(sim.constants, variance=True, photon_energy=9500.0)
+    ours = average(cal).compute()
+    plain = average(cal.compute())
+    xr.testing.assert_equal(ours, plain)
+    assert ours["calibrated_variance"].attrs["units"] == "keV2"

@@ -13,13 +13,14 @@ import xarray as xr
 from xsmall.cube.binning import Assignment, Binning
 from xsmall.cube.bins import as_binning
 from xsmall.cube.compare import difference, merge_cubes
-from xsmall.cube.join import positions
+from xsmall.cube.join import pair, positions
+from xsmall.cube.moments import SPREAD
 from xsmall.cube.tasks import Statistics, statistics_of_frames, statistics_of_values
 from xsmall.errors import DataError, ParameterError
 from xsmall.lazy.parameters import parameters_attr, parameters_of, short_repr
 from xsmall.lazy.transform import float_dtype
 from xsmall.lazy.walk import Source
-from xsmall.reductions.frames import check_frames, data_of, presence
+from xsmall.reductions.frames import check_frames, data_of, sound
 from xsmall.vocabulary import (
     BIN_EDGE,
     BOUNDS_SUFFIX,
@@ -53,7 +54,7 @@ def cube(
     small: xr.Dataset,
     bins: Mapping[str, Binning | Any],
     *,
-    images: Mapping[str, xr.DataArray] | None = None,
+    images: Mapping[str, xr.DataArray | xr.Dataset] | None = None,
     memory: int | None = None,
 ) -> xr.Dataset:
     """Sort events into bins of scan variables: mean, spread and count of every variable, spectrum and image.
@@ -67,7 +68,8 @@ def cube(
         "laser_on": xs.categories()}``; a bare array means edges. Bins are closed on the left, open on the right.
     images
         Frames (event, segment, row, column), or anything else over ``event``, by the name they get in the cube. They
-        are joined to ``small`` by ``timestamp``; events that only one of the two has are left out and counted.
+        are joined to ``small`` by ``timestamp``; events that only one of the two has are left out and counted. A
+        Dataset of values and their variance, as ``calibrate(..., variance=True)`` returns, carries the variance along.
     memory
         Bytes that tasks may use together; half of this machine's where nothing is said.
 
@@ -75,11 +77,11 @@ def cube(
     -------
     Dataset over the bins: for each variable its mean under its own name, ``<name>_std`` (between events, n - 1),
     ``<name>_stderr`` (of the mean, from that spread), ``<name>_count`` where it can vary from value to value (floats:
-    NaN is skipped; images), and ``count``, the events of each bin; float64 and integers. ``<name>_variance`` of the
-    small data becomes the propagated variance of the mean. Of a binned variable the mean inside the bin is
-    ``<name>_mean``. Empty bins are NaN with count 0. Coordinates that do not run over events stay. The bins'
-    coordinates say in their attributes how many events were below, above, between bins or without a value. Text, times,
-    flags and lists per event (droplets) have no mean and are named in ``attrs["left_out"]``.
+    NaN is skipped; images), and ``count``, the events of each bin; float64 and integers. ``<name>_variance`` of small
+    data or images becomes the propagated variance of the mean, NaN where a value came without one. Of a binned variable
+    the mean inside the bin is ``<name>_mean``. Empty bins are NaN with count 0. Coordinates that do not run over events
+    stay. The bins' coordinates say in their attributes how many events were below, above, between bins or without a
+    value. Text, times, flags and lists per event (droplets) have no mean and are named in ``attrs["left_out"]``.
 
     Raises
     ------
@@ -124,20 +126,21 @@ def cube(
     return result
 
 
-def average(obj: xr.DataArray, *, memory: int | None = None) -> xr.Dataset:
+def average(obj: xr.DataArray | xr.Dataset, *, memory: int | None = None) -> xr.Dataset:
     """Average over all events: mean, standard deviation, standard error and count of each pixel.
 
     Parameters
     ----------
     obj
-        Frames (event, segment, row, column), or anything else over ``event``; NaN is skipped.
+        Frames (event, segment, row, column), or anything else over ``event``; NaN is skipped. A Dataset of values and
+        their variance (``<name>_variance``) carries the variance along.
     memory
         Bytes that tasks may use together; half of this machine's where nothing is said.
 
     Returns
     -------
-    Dataset with the mean under the name of ``obj`` (or ``mean``), and ``_std``, ``_stderr``, ``_count`` beside it, as
-    :func:`cube` of one bin; ``count`` is the number of events. Lazy where ``obj`` is.
+    Dataset with the mean under the name of ``obj`` (or ``mean``), and ``_std``, ``_stderr``, ``_count`` beside it, with
+    variances also ``_variance``, as :func:`cube` of one bin; ``count`` is the number of events. Lazy where ``obj`` is.
 
     Raises
     ------
@@ -150,11 +153,17 @@ def average(obj: xr.DataArray, *, memory: int | None = None) -> xr.Dataset:
     >>> average(xr.DataArray([[1.0, 2.0], [3.0, float("nan")]], dims=("event", "q"), name="i"))["i"].values.tolist()
     [2.0, 2.0]
     """
-    name = MEAN if obj.name is None else str(obj.name)
-    n = _events(obj, name)
+    values, variance = pair(MEAN, obj)
+    name = MEAN if values.name is None else str(values.name)
+    n = _events(values, name)
     bound: Bound = ((), (), np.zeros(n, np.int64))
-    data = _of_image(name, obj, bound, memory) if obj.dims == FRAME_DIMS else _of_values(name, obj.variable, bound)
-    out = xr.Dataset(coords=_without_events(obj.coords)).assign(data)
+    if values.dims == FRAME_DIMS:
+        data = _of_frames(name, values, variance, bound, memory)
+    else:
+        data = _of_values(name, values.variable, bound)
+        if variance is not None:
+            data |= _of_variance(f"{name}{VARIANCE_SUFFIX}", variance.variable, values.variable, bound)
+    out = xr.Dataset(coords=_without_events(values.coords)).assign(data)
     out[COUNT] = xr.Variable((), n, {UNITS: DIMENSIONLESS, LONG_NAME: "events"})
     return out
 
@@ -284,11 +293,10 @@ def _data(array: xr.Variable) -> Any:
 
 
 def _image(
-    name: str, image: xr.DataArray, small: xr.Dataset, bound: Bound, memory: int | None
+    name: str, given: xr.DataArray | xr.Dataset, small: xr.Dataset, bound: Bound, memory: int | None
 ) -> tuple[dict[str, xr.Variable], Mapping[Any, xr.DataArray]]:
     """Statistics of images joined to the small data, and the coordinates that stay with them."""
-    if not isinstance(image, xr.DataArray):
-        raise DataError(f"images {name!r} have to be a DataArray", found=type(image).__name__, fix="dataset[name]")
+    image, variance = pair(name, given)
     _events(image, name)
     at = positions(small, image, name)
     names, sizes, index = bound
@@ -296,20 +304,30 @@ def _image(
     missing = int((index >= 0).sum() - (own >= 0).sum())
     here: Bound = (names, sizes, own)
     if image.dims == FRAME_DIMS:
-        out = _of_image(name, image, here, memory)
+        out = _of_frames(name, image, variance, here, memory)
     else:
         ordered = image.variable.transpose(EVENT, ...)
         found = statistics_of_values(_data(ordered), own, sizes, f"cube-{name}")
         out = _labelled(name, found, names, ordered, counted=True)
+        if variance is not None:
+            out |= _of_variance(f"{name}{VARIANCE_SUFFIX}", variance.variable, image.variable, here)
     out[name].attrs |= {"n_without_small_data": int((at < 0).sum()), "n_without_image": missing}
     return out, _without_events(image.coords)
 
 
-def _of_image(name: str, image: xr.DataArray, bound: Bound, memory: int | None) -> dict[str, xr.Variable]:
+def _of_frames(
+    name: str, image: xr.DataArray, variance: xr.DataArray | None, bound: Bound, memory: int | None
+) -> dict[str, xr.Variable]:
     check_frames(image)
-    source = Source.of(data_of(image), presence(image), float_dtype(image.dtype))
-    found = statistics_of_frames(source, bound[2], bound[1], f"cube-{name}", memory)
-    return _labelled(name, found, bound[0], image.variable, counted=True)
+    spread = None if variance is None else data_of(variance)
+    source = Source.of(data_of(image), sound(image), float_dtype(image.dtype), spread)
+    known = variance is not None
+    found = statistics_of_frames(source, bound[2], bound[1], f"cube-{name}", memory, variance=known)
+    out = _labelled(name, found, bound[0], image.variable, counted=True)
+    if variance is not None:
+        dims = (*bound[0], *image.dims[1:])
+        out[f"{name}{VARIANCE_SUFFIX}"] = xr.Variable(dims, found[SPREAD], dict(variance.attrs))
+    return out
 
 
 def _without_events(coords: Mapping[Any, xr.DataArray]) -> dict[Any, xr.DataArray]:
@@ -372,14 +390,15 @@ def _check_names(variables: Mapping[str, xr.Variable], result: xr.Dataset) -> No
 def _attrs(
     small: xr.Dataset,
     bins: Mapping[str, Any],
-    images: Mapping[str, xr.DataArray] | None,
+    images: Mapping[str, xr.DataArray | xr.Dataset] | None,
     index: Any,
     data: Mapping[str, Any],
 ) -> dict[str, Any]:
     left = [str(n) for n, v in small.variables.items() if EVENT in v.dims and n != TIMESTAMP
             and n not in bins and n not in data]  # fmt: skip
     said = {name: short_repr(as_binning(given, name)) for name, given in bins.items()}
-    before = {name: parameters_of(image.attrs) for name, image in (images or {}).items()}
+    read = {name: pair(name, image)[0].attrs for name, image in (images or {}).items()}
+    before = {name: parameters_of(attrs) for name, attrs in read.items()}
     return {
         **small.attrs,
         **parameters_attr("cube", {"small": parameters_of(small.attrs), "images": before or None}, bins=said),

@@ -1,4 +1,4 @@
-"""Events of two arrays belong together by their timestamps, never by position."""
+"""What belongs together: events of two arrays by their timestamps, never by position; values and their variance."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from xsmall.errors import DataError
-from xsmall.vocabulary import EVENT, TIMESTAMP
+from xsmall.vocabulary import EVENT, TIMESTAMP, VARIANCE_SUFFIX
 
-__all__ = ["positions"]
+__all__ = ["pair", "positions"]
 
 
 def positions(wanted: xr.Dataset | xr.DataArray, of: xr.Dataset | xr.DataArray, name: str) -> npt.NDArray[np.int64]:
@@ -51,3 +51,27 @@ def _timestamps(obj: xr.Dataset | xr.DataArray, what: str) -> Any:
             fix=f"obj.drop_duplicates({EVENT!r}) after looking at why",
         )
     return index
+
+
+def pair(name: str, given: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray, xr.DataArray | None]:
+    """Find the values over events that are meant, and in a Dataset their variance."""
+    if isinstance(given, xr.DataArray):
+        return given, None
+    if not isinstance(given, xr.Dataset):
+        raise DataError(f"{name!r} has to be a DataArray, or a Dataset with its variance", found=type(given).__name__)
+    all_of_them = [str(v) for v in given.data_vars if EVENT in given[v].dims]
+    values = [v for v in all_of_them if v.removesuffix(VARIANCE_SUFFIX) not in set(all_of_them) - {v}]
+    if len(values) != 1:
+        raise DataError(
+            f"{name!r} has to be one variable, perhaps with its variance",
+            found=f"{len(values)} variables over events: {values[:8]}",
+            fix='dataset["name"], or dataset[["name", "name_variance"]]',
+        )
+    variance = f"{values[0]}{VARIANCE_SUFFIX}"
+    if variance not in all_of_them:
+        return given[values[0]], None
+    if given[variance].dims != given[values[0]].dims:
+        raise DataError(
+            f"{variance} has other dims than its values", found=given[variance].dims, expected=given[values[0]].dims
+        )
+    return given[values[0]], given[variance]

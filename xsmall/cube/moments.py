@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xsmall.kernels import moments as kernel
+from xsmall.lazy.block import Batch
 from xsmall.lazy.record import GROUP
 from xsmall.lazy.transform import Transform, all_present
 
@@ -33,28 +34,35 @@ READ_BYTES = 16 * 2**20
 BATCH_BYTES = 256 * 2**20
 """Floats of one segment in a batch at the most: a rule on the shape of a segment, never on the machine."""
 
-Piece = tuple[int, npt.NDArray[Any], npt.NDArray[np.bool_] | None]
-"""First event (within the lane), raw frames (event, segment, row, column), presence (event, segment) or None."""
+Piece = tuple[int, Batch]
+"""First event (within the lane), and the frames of its events that were read together."""
 
 DTYPES: Mapping[str, type] = {"mean": np.float64, "std": np.float64, "stderr": np.float64, "count": np.int32}
 """Statistics that come out, and their types."""
+
+SPREAD = "variance"
+"""One more where the variances of the values are known: the propagated variance of the mean, float64."""
 
 Index = npt.NDArray[np.int64]
 T = TypeVar("T")
 
 
 class Moments(NamedTuple):
-    """Count (n), mean and M2, each (part, bin, pixel): a part is a segment; there is one where data have none."""
+    """Count (n), mean and M2, each (part, bin, pixel): a part is a segment; there is one where data have none.
+
+    ``spread`` is the sum of the variances of the values, where they are known.
+    """
 
     n: npt.NDArray[np.uint32]
     mean: npt.NDArray[np.float64]
     m2: npt.NDArray[np.float64]
+    spread: npt.NDArray[np.float64] | None = None
 
     @classmethod
-    def empty(cls, n_parts: int, n_bins: int, n_pixels: int) -> Moments:
+    def empty(cls, n_parts: int, n_bins: int, n_pixels: int, *, variance: bool = False) -> Moments:
         """Moments of no events."""
         shape = (n_parts, n_bins, n_pixels)
-        return cls(np.zeros(shape, np.uint32), np.zeros(shape), np.zeros(shape))
+        return cls(np.zeros(shape, np.uint32), np.zeros(shape), np.zeros(shape), np.zeros(shape) if variance else None)
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,14 @@ def lane_of_values(values: npt.NDArray[Any], index: Index, n_bins: int) -> Momen
 
 
 def lane_of_frames(
-    pieces: Iterable[Piece], index: Index, n_bins: int, tile: Tile, shape: tuple[int, int], transform: Transform
+    pieces: Iterable[Piece],
+    index: Index,
+    n_bins: int,
+    tile: Tile,
+    shape: tuple[int, int],
+    transform: Transform,
+    *,
+    variance: bool = False,
 ) -> Moments:
     """Moments of one lane of frames and one tile of pixels.
 
@@ -119,15 +134,16 @@ def lane_of_frames(
         Rows and columns of a segment.
     transform
         What makes floats of raw frames.
+    variance
+        Take the variances along: those of the pieces, else those that the transform knows.
     """
     rows, columns = shape
-    taken = slice(*tile.rows)
     n_pixels = (tile.rows[1] - tile.rows[0]) * columns
-    out = Moments.empty(tile.segments[1] - tile.segments[0], n_bins, n_pixels)
+    out = Moments.empty(tile.segments[1] - tile.segments[0], n_bins, n_pixels, variance=variance)
     size = batch_events(rows, columns, transform.dtype.itemsize)
     batch = np.empty((size, n_pixels), transform.dtype)
-    whole = n_pixels == rows * columns
-    scratch = None if whole else np.empty((GROUP, rows, columns), transform.dtype)
+    spreads = np.empty_like(batch) if variance else None
+    fill = _Filler(transform, tile, shape)
     for start, stop, held in _by_batch(pieces, len(index), size):
         order, first, bins = groups(index[start:stop])
         if not bins.size:
@@ -135,18 +151,51 @@ def lane_of_frames(
         used = index[start:stop] >= 0
         for i in range(len(out.n)):
             s = tile.segments[0] + i
-            for low, raw, here in _by_group(held, start, stop):
-                k = len(raw)
-                if not used[low : low + k].any():
-                    continue
-                frames = batch[low : low + k].reshape(k, -1, columns)
-                if scratch is None:
-                    transform.apply(s, raw[:, i], here[:, i], frames)
-                else:
-                    transform.apply(s, raw[:, i], here[:, i], scratch[:k])
-                    frames[...] = scratch[:k, taken]
+            for low, group in _by_group(held, start, stop):
+                into = slice(low, low + len(group.frames))
+                if used[into].any():
+                    fill(s, i, group, batch[into], None if spreads is None else spreads[into])
             kernel.add_frames(batch, order, first, bins, out.n[i], out.mean[i], out.m2[i])
+            if spreads is not None and out.spread is not None:
+                kernel.add_variances(batch, spreads, order, first, bins, out.spread[i])
     return out
+
+
+class _Filler:
+    """Makes the floats of a tile's rows, and their variances, from a few events of raw frames."""
+
+    def __init__(self, transform: Transform, tile: Tile, shape: tuple[int, int]) -> None:
+        self._transform = transform
+        self._rows = slice(*tile.rows)
+        self._columns = shape[1]
+        whole = tile.rows == (0, shape[0])
+        self._scratch = None if whole else np.empty((2, GROUP, *shape), transform.dtype)
+
+    def __call__(
+        self, s: int, i: int, group: Batch, frames: npt.NDArray[Any], spreads: npt.NDArray[Any] | None
+    ) -> None:
+        """Fill ``frames`` and ``spreads`` (k, pixel) from segment ``s``, number ``i`` of those that were read."""
+        k = len(group.frames)
+        here = all_present(group.present, k, group.frames.shape[1])
+        values = frames.reshape(k, -1, self._columns)
+        variances = None if spreads is None else spreads.reshape(values.shape)
+        made = None if group.variance is not None else variances
+        if self._scratch is None:
+            self._apply(s, group.frames[:, i], here[:, i], values, made)
+        else:
+            both = self._scratch[:, :k]
+            self._apply(s, group.frames[:, i], here[:, i], both[0], None if made is None else both[1])
+            values[...] = both[0, :, self._rows]
+            if made is not None:
+                made[...] = both[1, :, self._rows]
+        if variances is not None and group.variance is not None:
+            variances[...] = group.variance[:, i, self._rows]
+
+    def _apply(self, s: int, raw: Any, here: Any, values: Any, variances: Any) -> None:
+        if variances is None:
+            self._transform.apply(s, raw, here, values)
+        else:
+            self._transform.apply(s, raw, here, values, variances)
 
 
 def _by_batch(pieces: Iterable[Piece], n: int, size: int) -> Iterable[tuple[int, int, list[Piece]]]:
@@ -155,34 +204,36 @@ def _by_batch(pieces: Iterable[Piece], n: int, size: int) -> Iterable[tuple[int,
     start = 0
     for piece in pieces:
         held.append(piece)
-        reached = piece[0] + len(piece[1])
+        reached = piece[0] + len(piece[1].frames)
         while start + size <= reached:
             yield start, start + size, held
             start += size
-            held = [p for p in held if p[0] + len(p[1]) > start]
+            held = [p for p in held if p[0] + len(p[1].frames) > start]
     while held and start < n:
         stop = min(start + size, n)
         yield start, stop, held
         start = stop
-        held = [p for p in held if p[0] + len(p[1]) > start]
+        held = [p for p in held if p[0] + len(p[1].frames) > start]
 
 
-def _by_group(
-    held: list[Piece], start: int, stop: int
-) -> Iterable[tuple[int, npt.NDArray[Any], npt.NDArray[np.bool_]]]:
-    """Yield (first event within the batch, raw frames, presence) a few events at a time."""
-    for first, raw, present in held:
-        here = all_present(present, raw.shape[0], raw.shape[1])
-        low, high = max(start, first), min(stop, first + len(raw))
+def _by_group(held: list[Piece], start: int, stop: int) -> Iterable[tuple[int, Batch]]:
+    """Yield (first event within the batch, frames) a few events at a time."""
+    for first, read in held:
+        low, high = max(start, first), min(stop, first + len(read.frames))
         for event in range(low, high, GROUP):
             part = slice(event - first, min(event + GROUP, high) - first)
-            yield event - start, raw[part], here[part]
+            present = None if read.present is None else read.present[part]
+            yield (
+                event - start,
+                Batch(read.frames[part], present, None if read.variance is None else read.variance[part]),
+            )
 
 
 def merge(a: Moments, b: Moments) -> Moments:
     """Merge the moments of two sets of events."""
-    out = Moments(np.empty_like(a.n), np.empty_like(a.mean), np.empty_like(a.m2))
-    flat: list[npt.NDArray[Any]] = [m.reshape(-1) for moments in (a, b, out) for m in moments]
+    spread = None if a.spread is None or b.spread is None else a.spread + b.spread
+    out = Moments(np.empty_like(a.n), np.empty_like(a.mean), np.empty_like(a.m2), spread)
+    flat: list[npt.NDArray[Any]] = [m.reshape(-1) for one in (a, b, out) for m in (one.n, one.mean, one.m2)]
     kernel.merge(*flat)
     return out
 
@@ -197,8 +248,15 @@ def merge_tree(parts: Sequence[T], merge_two: Callable[[T, T], T]) -> T:
 
 
 def finish(moments: Moments, shape: tuple[int, ...], trailing: tuple[int, ...]) -> dict[str, npt.NDArray[Any]]:
-    """Mean, standard deviation (n - 1), standard error and count, each (*shape of bins, *trailing)."""
+    """Mean, standard deviation (n - 1), standard error and count, each (*shape of bins, *trailing).
+
+    Where variances were summed also the variance of the mean, sum(variance) / n^2.
+    """
     parts, bins, pixels = moments.n.shape
     out: dict[str, npt.NDArray[Any]] = {name: np.empty((bins, parts, pixels), dtype) for name, dtype in DTYPES.items()}
-    kernel.statistics(*moments, *out.values())
+    kernel.statistics(moments.n, moments.mean, moments.m2, *out.values())
+    if moments.spread is not None:
+        n = moments.n.astype(np.float64)
+        spread = np.divide(moments.spread, n**2, out=np.full(n.shape, np.nan), where=n > 0)
+        out[SPREAD] = np.ascontiguousarray(spread.swapaxes(0, 1))
     return {name: values.reshape(*shape, *trailing) for name, values in out.items()}

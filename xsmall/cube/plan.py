@@ -33,6 +33,8 @@ class Job:
         Bytes of a pixel as it is read, and as it is accumulated.
     segments_read
         Segments that are read together: the largest chunk along ``segment``.
+    variance
+        Whether variances are read or made, and summed, beside the values.
     """
 
     n_events: int
@@ -41,17 +43,24 @@ class Job:
     raw_bytes: int
     float_bytes: int
     segments_read: int
+    variance: bool = False
 
     def task_bytes(self, segments: int, rows: int) -> int:
         """Peak memory of a task of so many segments and rows: accumulators, a batch as read, its floats."""
         _, all_rows, columns = self.shape
         size = batch_events(all_rows, columns, self.float_bytes)
-        accumulators = MERGING * BYTES_PER_BIN_AND_PIXEL * self.n_bins * segments * rows * columns
+        twice = 2 if self.variance else 1
+        accumulators = MERGING * self.accumulator_bytes * self.n_bins * segments * rows * columns
         piece = max(segments, self.segments_read) * all_rows * columns * self.raw_bytes
         read = min(size, self.n_events) * segments * all_rows * columns * self.raw_bytes + max(piece, READ_BYTES)
         floats = size * rows * columns * self.float_bytes
         scratch = GROUP * all_rows * columns * self.float_bytes if rows < all_rows else 0
-        return accumulators + read + floats + scratch
+        return accumulators + twice * (read + floats + scratch)
+
+    @property
+    def accumulator_bytes(self) -> int:
+        """Bytes per bin and pixel."""
+        return BYTES_PER_BIN_AND_PIXEL + (8 if self.variance else 0)
 
 
 def tiles(job: Job, memory: int | None = None) -> list[Tile]:
@@ -79,7 +88,7 @@ def tiles(job: Job, memory: int | None = None) -> list[Tile]:
         rows = next((r for r in _halved(n_rows) if job.task_bytes(1, r) <= share), 0)
     reads = -(-job.segments_read // segments) * (-(-n_rows // rows) if rows else MOST_READS + 1)
     if reads > MOST_READS:
-        per_bin = MERGING * BYTES_PER_BIN_AND_PIXEL * columns * max(1, n_rows // MOST_READS)
+        per_bin = MERGING * job.accumulator_bytes * columns * max(1, n_rows // MOST_READS)
         fixed = job.task_bytes(1, max(1, n_rows // MOST_READS)) - per_bin * job.n_bins
         fewer = max(0, (share - fixed) // per_bin)
         raise PlanError(

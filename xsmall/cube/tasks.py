@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import dask
@@ -15,8 +15,10 @@ from dask.delayed import Delayed
 from xsmall.cube.moments import (
     DTYPES,
     READ_BYTES,
+    SPREAD,
     Index,
     Moments,
+    Piece,
     Tile,
     finish,
     lane_of_frames,
@@ -26,12 +28,12 @@ from xsmall.cube.moments import (
     merge_tree,
 )
 from xsmall.cube.plan import Job, tiles
-from xsmall.lazy.block import Unopened, is_in_memory
+from xsmall.lazy.block import Batch, Unopened, is_in_memory
 from xsmall.lazy.transform import Transform, as_delayed
 from xsmall.lazy.walk import Source
 
 Statistics = dict[str, Any]
-"""mean, std, stderr, count: NumPy or dask arrays (*bins, ...)."""
+"""mean, std, stderr, count, and variance where it is known: NumPy or dask arrays (*bins, ...)."""
 
 
 def statistics_of_values(
@@ -66,8 +68,15 @@ def statistics_of_values(
     return _arrays(tasks, token, shape, trailing)
 
 
-def statistics_of_frames(source: Source, index: Index, shape: tuple[int, ...], label: str, memory: int | None = None
-) -> Statistics:  # fmt: skip
+def statistics_of_frames(
+    source: Source,
+    index: Index,
+    shape: tuple[int, ...],
+    label: str,
+    memory: int | None = None,
+    *,
+    variance: bool = False,
+) -> Statistics:
     """Statistics of frames (event, segment, row, column) per bin; see :func:`statistics_of_values`.
 
     Parameters
@@ -76,6 +85,8 @@ def statistics_of_frames(source: Source, index: Index, shape: tuple[int, ...], l
         Frames, presence and transform.
     memory
         Bytes that the tasks may use together, see :func:`xsmall.cube.plan.tiles`.
+    variance
+        Propagate the variances that the source has, or its transform knows, to that of the mean.
     """
     frames = source.frames
     n_bins = int(np.prod(shape, dtype=np.int64))
@@ -88,14 +99,15 @@ def statistics_of_frames(source: Source, index: Index, shape: tuple[int, ...], l
         raw_bytes=frames.dtype.itemsize,
         float_bytes=8 if isinstance(source.transform, Delayed) else source.transform.dtype.itemsize,
         segments_read=max(frames.chunks[1], default=1) if isinstance(frames, da.Array) else 1,
+        variance=variance,
     )
     plan = tiles(job, memory)
     if not lazy:
         transform = source.transform.compute() if isinstance(source.transform, Delayed) else source.transform
-        pieces = [_tile_of_numpy(source, tile, index, borders, shape, transform) for tile in plan]
+        pieces = [_tile_of_numpy(source, tile, index, borders, shape, transform, variance) for tile in plan]
     else:
-        pieces = _tiles_of_dask(source, plan, index, borders, shape, label)
-    return {name: _assemble(plan, [p[name] for p in pieces], len(shape)) for name in DTYPES}
+        pieces = _tiles_of_dask(source, plan, index, borders, shape, label, variance)
+    return {name: _assemble(plan, [p[name] for p in pieces], len(shape)) for name in pieces[0]}
 
 
 def _tile_of_numpy(
@@ -105,25 +117,35 @@ def _tile_of_numpy(
     borders: list[tuple[int, int]],
     shape: tuple[int, ...],
     transform: Transform,
+    variance: bool,
 ) -> Statistics:
     cut = slice(*tile.segments)
     rows, columns = source.frames.shape[2:]
+    n_bins = int(np.prod(shape))
     parts = []
     for a, b in borders:
-        present = None if source.present is None else source.present[a:b, cut]
-        piece = (0, source.frames[a:b, cut], present)
-        parts.append(lane_of_frames([piece], index[a:b], int(np.prod(shape)), tile, (rows, columns), transform))
+        present, spread = (None if v is None else np.asarray(v[a:b, cut]) for v in (source.present, source.variance))
+        piece = (0, Batch(source.frames[a:b, cut], present, spread))
+        lane = lane_of_frames([piece], index[a:b], n_bins, tile, (rows, columns), transform, variance=variance)
+        parts.append(lane)
     return finish(merge_tree(parts, merge), shape, _pixels(tile, columns))
 
 
 def _tiles_of_dask(
-    source: Source, plan: list[Tile], index: Index, borders: list[tuple[int, int]], shape: tuple[int, ...], label: str
+    source: Source,
+    plan: list[Tile],
+    index: Index,
+    borders: list[tuple[int, int]],
+    shape: tuple[int, ...],
+    label: str,
+    variance: bool,
 ) -> list[Statistics]:
     frames: da.Array = source.frames
     transform = as_delayed(source.transform, "transform")
     rows, columns = frames.shape[2:]
     n_bins = int(np.prod(shape, dtype=np.int64))
-    token = f"{label}-{dask.base.tokenize(frames.name, source.present, transform.key, index, shape, plan)}"
+    of_events = source.present, source.variance, variance
+    token = f"{label}-{dask.base.tokenize(frames.name, of_events, transform.key, index, shape, plan)}"
     parts = _lane_indices(index, borders, token)
     held = is_in_memory(frames)
     out = []
@@ -131,37 +153,56 @@ def _tiles_of_dask(
         cut = slice(*tile.segments)
         part = frames[:, cut]
         present = None if source.present is None else source.present[:, cut]
+        spread = None if source.variance is None else da.asarray(source.variance)[:, cut]
         if held:  # perhaps on other machines: the scheduler brings the blocks
-            sizes = tuple(b - a for a, b in borders)
-            blocks = part.rechunk({0: sizes, 1: -1, 2: -1, 3: -1}).to_delayed(optimize_graph=False).ravel()
-            sources = [(block, None if present is None else present[a:b]) for block, (a, b) in
-                       zip(blocks, borders, strict=True)]  # fmt: skip
+            sources = _held_blocks(part, present, spread, borders)
         else:
-            sources = [(Unopened(part, present, None, a, b), None) for a, b in borders]
+            sources = [(Unopened(part, present, spread, a, b), None, None) for a, b in borders]
         tasks = [
             dask.delayed(_frames_task, pure=False)(
-                block, here, lane, n_bins, tile, (rows, columns), transform, dask_key_name=f"lane-{token}-{number}-{i}"
+                *block, lane, n_bins, tile, (rows, columns), transform, variance,
+                dask_key_name=f"lane-{token}-{number}-{i}",
             )
-            for i, ((block, here), lane) in enumerate(zip(sources, parts, strict=True))
-        ]
-        out.append(_arrays(tasks, f"{token}-{number}", shape, _pixels(tile, columns)))
+            for i, (block, lane) in enumerate(zip(sources, parts, strict=True))
+        ]  # fmt: skip
+        out.append(_arrays(tasks, f"{token}-{number}", shape, _pixels(tile, columns), variance=variance))
     return out
+
+
+def _held_blocks(
+    frames: da.Array,
+    present: npt.NDArray[np.bool_] | None,
+    variance: da.Array | None,
+    borders: list[tuple[int, int]],
+) -> list[tuple[Any, Any, Any]]:
+    """Frames, presence and variance of each lane, of arrays that are in memory somewhere."""
+    sizes = {0: tuple(b - a for a, b in borders), 1: -1, 2: -1, 3: -1}
+    blocks, spreads = (
+        [None] * len(borders) if a is None else list(a.rechunk(sizes).to_delayed(optimize_graph=False).ravel())
+        for a in (frames, variance)
+    )
+    here = [None if present is None else present[a:b] for a, b in borders]
+    return list(zip(blocks, here, spreads, strict=True))
 
 
 def _frames_task(
     block: Unopened | npt.NDArray[Any],
     present: npt.NDArray[np.bool_] | None,
+    spread: npt.NDArray[Any] | None,
     index: Index,
     n_bins: int,
     tile: Tile,
     shape: tuple[int, int],
     transform: Transform,
+    variance: bool,
 ) -> Moments:
     """One lane of one tile, from frames in memory or read here piece by piece."""
-    if isinstance(block, Unopened):
-        pieces = ((start, batch.frames, batch.present) for start, batch in block.pieces(index >= 0, READ_BYTES))
-        return lane_of_frames(pieces, index, n_bins, tile, shape, transform)
-    return lane_of_frames([(0, block, present)], index, n_bins, tile, shape, transform)
+    pieces: Iterable[Piece] = (
+        [(0, Batch(block, present, spread))]
+        if isinstance(block, np.ndarray)
+        else (block.pieces(index >= 0, READ_BYTES))
+    )
+    return lane_of_frames(pieces, index, n_bins, tile, shape, transform, variance=variance)
 
 
 def _lane_indices(index: Index, borders: list[tuple[int, int]], token: str) -> list[Delayed]:
@@ -169,7 +210,9 @@ def _lane_indices(index: Index, borders: list[tuple[int, int]], token: str) -> l
     return [dask.delayed(index[a:b], name=f"index-{token}-{i}", traverse=False) for i, (a, b) in enumerate(borders)]
 
 
-def _arrays(tasks: list[Delayed], token: str, shape: tuple[int, ...], trailing: tuple[int, ...]) -> Statistics:
+def _arrays(
+    tasks: list[Delayed], token: str, shape: tuple[int, ...], trailing: tuple[int, ...], *, variance: bool = False
+) -> Statistics:
     """Merge the lanes in the fixed tree; one dask array for each statistic."""
     count = iter(range(len(tasks)))
 
@@ -183,7 +226,7 @@ def _arrays(tasks: list[Delayed], token: str, shape: tuple[int, ...], trailing: 
         name: da.from_delayed(
             pick(done, name, dask_key_name=f"{name}-{token}"), (*shape, *trailing), dtype=dtype, name=f"{name}s-{token}"
         )
-        for name, dtype in DTYPES.items()
+        for name, dtype in ({**DTYPES, SPREAD: np.float64} if variance else DTYPES).items()
     }
 
 

@@ -85,6 +85,42 @@ def add_frames(
             _close_group(shift, total, square, valid, n_so_far, mean_so_far, m2_so_far)
 
 
+@njit(fastmath=False)
+def add_variances(
+    frames: npt.NDArray[Any],
+    variances: npt.NDArray[Any],
+    order: npt.NDArray[np.int64],
+    first: npt.NDArray[np.int64],
+    bins: npt.NDArray[np.int64],
+    total: npt.NDArray[np.float64],
+) -> None:
+    """Add the variances of a batch of frames, bin by bin, as :func:`add_frames` adds the values.
+
+    Parameters
+    ----------
+    frames, variances
+        (k, pixel), float32 or float64; the variance of a value that is NaN is skipped, a NaN of a value that is not
+        makes the total NaN.
+    order, first, bins
+        As in :func:`add_frames`.
+    total
+        Sum of variances (bin, pixel), changed in place.
+    """
+    part = np.empty(_PIXELS, np.float64)
+    for g in range(bins.shape[0]):
+        group = order[first[g] : first[g + 1]]
+        for start in range(0, frames.shape[1], _PIXELS):
+            stop = min(start + _PIXELS, frames.shape[1])
+            part[:] = 0.0
+            for i in range(group.shape[0]):
+                value, variance = frames[group[i], start:stop], variances[group[i], start:stop]
+                for p in range(value.shape[0]):
+                    part[p] += np.float64(variance[p]) if value[p] == value[p] else 0.0
+            into = total[bins[g], start:stop]
+            for p in range(into.shape[0]):
+                into[p] += part[p]
+
+
 @njit(fastmath=False, inline="always")
 def _choose_shift(frames: _Array, group: _Array, count: _Array, mean: _Array, shift: _Array) -> None:
     """Set ``shift`` to the mean so far, else the first valid value, else 0."""

@@ -171,7 +171,8 @@ def _per_noise(noise: StaticNoise | None, frames: Frames) -> npt.NDArray[np.floa
     def make() -> npt.NDArray[np.floating[Any]]:
         values = frozen.on(frames)
         good = np.isfinite(values) & (values > 0)
-        return np.divide(1.0, values, out=np.full(values.shape, np.nan), where=good).astype(frames.dtype)
+        inverse: npt.NDArray[np.float64] = np.divide(1.0, values, out=np.full(values.shape, np.nan), where=good)
+        return inverse.astype(frames.dtype)
 
     found: npt.NDArray[np.floating[Any]] = CACHE.get(
         (noise, frames.segment, frames.row, frames.column, frames.dtype), make
