@@ -65,3 +65,10 @@ def test_the_repr_of_small_data_names_what_bins_may_be_made_of() -> None:
 
 def test_the_accessor_keeps_no_state() -> None:
     assert set(vars(frames().sd)) == {"_obj"}
+
+
+def test_the_repr_of_frames_with_their_variance_says_so() -> None:
+    both = xr.Dataset({"image": frames().astype("f4"), "image_variance": frames().astype("f4")})
+    text = repr(both.sd)
+    assert "6 events" in text
+    assert "variance: carried through" in text

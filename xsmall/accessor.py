@@ -14,7 +14,17 @@ from typing import Any
 
 import xarray as xr
 
-from xsmall.vocabulary import DETECTOR_TYPE, EVENT, FRAME_DIMS, GEOMETRY, PHOTON_ENERGY, PRESENT, UNITS, X
+from xsmall.vocabulary import (
+    DETECTOR_TYPE,
+    EVENT,
+    FRAME_DIMS,
+    GEOMETRY,
+    PHOTON_ENERGY,
+    PRESENT,
+    UNITS,
+    VARIANCE_SUFFIX,
+    X,
+)
 
 
 class _Door:
@@ -68,15 +78,28 @@ class _Accessor:
         return [name for base in cls.__mro__ for name, value in vars(base).items() if isinstance(value, _Door)]
 
 
+class _Shared(_Accessor):
+    """What a DataArray of frames can do, and a Dataset that holds their variance too."""
+
+    reduce = _Door("xsmall.reductions.reduce:reduce")
+    roi = _RecordDoor("xsmall.reductions.roi:roi")
+    azint = _RecordDoor("xsmall.reductions.azint:azint")
+    droplet = _RecordDoor("xsmall.reductions.droplet:droplet")
+    projection = _RecordDoor("xsmall.reductions.projection:projection")
+    autocorrelation = _RecordDoor("xsmall.reductions.autocorrelation:autocorrelation")
+    average = _Door("xsmall.cube.cube:average")
+    locate = _Door("xsmall.reductions.locate:locate")
+    save = _Door("xsmall.io.store:save")
+
+
 @xr.register_dataarray_accessor("sd")  # type: ignore[no-untyped-call]
-class SdDataArray(_Accessor):
+class SdDataArray(_Shared):
     """Detector methods of a DataArray (event, segment, row, column); its repr says what it sees and could do."""
 
     assign_geometry = _Door("xsmall.reductions.pixels:assign_geometry")
     assign_beam = _Door("xsmall.reductions.pixels:assign_beam")
     pixel = _Door("xsmall.reductions.pixels:pixel")
     fit_beam = _Door("xsmall.reductions.fit_beam:fit_beam")
-    locate = _Door("xsmall.reductions.locate:locate")
     at = _Door("xsmall.reductions.locate:at")
     image = _Door("xsmall.reductions.image:image")
     polar = _Door("xsmall.reductions.polar:polar")
@@ -91,36 +114,16 @@ class SdDataArray(_Accessor):
     straighten = _Door("xsmall.reductions.straighten:straighten")
     common_mode = _Door("xsmall.reductions.common_mode:common_mode")
 
-    reduce = _Door("xsmall.reductions.reduce:reduce")
-    roi = _RecordDoor("xsmall.reductions.roi:roi")
-    azint = _RecordDoor("xsmall.reductions.azint:azint")
-    droplet = _RecordDoor("xsmall.reductions.droplet:droplet")
-    projection = _RecordDoor("xsmall.reductions.projection:projection")
-    autocorrelation = _RecordDoor("xsmall.reductions.autocorrelation:autocorrelation")
-
-    average = _Door("xsmall.cube.cube:average")
-    save = _Door("xsmall.io.store:save")
-
     def __repr__(self) -> str:
         return describe_frames(self._obj, self._doors())
 
 
 @xr.register_dataset_accessor("sd")  # type: ignore[no-untyped-call]
-class SdDataset(_Accessor):
+class SdDataset(_Shared):
     """Methods of a Dataset: frames with their variance, small data, or a cube; its repr says what it sees."""
-
-    reduce = _Door("xsmall.reductions.reduce:reduce")
-    roi = _RecordDoor("xsmall.reductions.roi:roi")
-    azint = _RecordDoor("xsmall.reductions.azint:azint")
-    droplet = _RecordDoor("xsmall.reductions.droplet:droplet")
-    projection = _RecordDoor("xsmall.reductions.projection:projection")
-    autocorrelation = _RecordDoor("xsmall.reductions.autocorrelation:autocorrelation")
-
-    locate = _Door("xsmall.reductions.locate:locate")
 
     cube = _Door("xsmall.cube.cube:cube")
     difference = _Door("xsmall.cube.compare:difference")
-    save = _Door("xsmall.io.store:save")
 
     def __repr__(self) -> str:
         return describe_small(self._obj, self._doors())
@@ -151,6 +154,10 @@ def describe_frames(obj: xr.DataArray, methods: list[str]) -> str:
 
 def describe_small(obj: xr.Dataset, methods: list[str]) -> str:
     """Say in a few lines what ``.sd`` sees on a Dataset and what it could do; computes nothing."""
+    frames = [str(v) for v in obj.data_vars if obj[v].dims == FRAME_DIMS and not str(v).endswith(VARIANCE_SUFFIX)]
+    if len(frames) == 1:
+        known = f"{frames[0]}{VARIANCE_SUFFIX}" in obj
+        return describe_frames(obj[frames[0]], methods) + f"\n  variance: {'carried through' if known else 'none'}"
     per_event = [str(v) for v in obj.data_vars if EVENT in obj[v].dims]
     lines = ["<xsmall .sd of a Dataset>"]
     if per_event:
