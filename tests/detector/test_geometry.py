@@ -81,6 +81,59 @@ def test_wide_pixels_fill_the_join_and_sit_in_the_middle_of_their_borders() -> N
             np.testing.assert_allclose(edges.mean(axis=1), axis.centres(), atol=1e-12)
 
 
+def of_segment(name: str, **options: object) -> Geometry:
+    text = text_of(f"CAM 0 {name} 0 0 0 0 0 0 0 0 0 0", "IP 0 CAM 0 0 0 100000 0 0 0 0 0 0")
+    return Geometry.from_psana(text, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "psana", "gap", "area"),
+    [("EPIX10KA:V1", None, 350, 2.25), ("EPIX10KA:V1", 2, 350, 2.25), ("EPIX10KA:V1", 1, 400, 2.5)]
+    + [("EPIX10KA:V2", psana, 350, 2.25) for psana in (None, 1, 2)],
+)
+def test_wide_pixels_of_an_epix10ka_are_those_of_the_psana_the_file_is_for(
+    name: str, psana: int | None, gap: float, area: float
+) -> None:
+    geometry = of_segment(name, psana=psana)
+    across = -geometry.positions()[0, 0, 191:193, 1] * 1e6  # psana's x along the columns
+    np.testing.assert_allclose(np.diff(across), gap)
+    np.testing.assert_allclose(geometry.areas()[0, 0, 191] / 1e-8, area)
+    back = Geometry.from_psana(Geometry(geometry.panels, geometry.shape).to_psana(), psana=psana)  # type: ignore[arg-type]
+    np.testing.assert_allclose(back.positions(), geometry.positions(), atol=1e-12)
+
+
+def test_a_text_with_a_type_that_only_psana1_knows_is_one_of_psana1() -> None:
+    both = text_of(
+        "CAM 0 EPIX10KA:V1 0 0 0 0 0 0 0 0 0 0",
+        "CAM 0 EPIX10KA:V2 1 50000 0 0 0 0 0 0 0 0",
+        "IP 0 CAM 0 0 0 100000 0 0 0 0 0 0",
+    )
+    x = -Geometry.from_psana(both).positions()[:, 0, :, 1] * 1e6
+    np.testing.assert_allclose(np.diff(x)[:, 191], [400, 350])
+
+
+def test_a_jungfrau_of_psana1_has_nominal_centres_and_the_same_borders() -> None:
+    old, new = of_segment("JUNGFRAU:V2", psana=1), of_segment("JUNGFRAU:V2")
+    assert of_segment("JUNGFRAU:V2", psana=1, wide_pixels="true") == new
+    x = -old.positions()[0, 0, :, 1] * 1e6
+    np.testing.assert_allclose(x[[0, 255, 256, 1023]], 75 * np.array([-514.5, -259.5, -256.5, 514.5]))
+    moved = np.flatnonzero(abs(old.positions() - new.positions())[0, 0].max(axis=-1) > 30e-6)
+    assert set(moved.tolist()) == {255, 256, 511, 512, 767, 768}
+    np.testing.assert_allclose(old.corners(), new.corners(), atol=1e-12)
+
+
+def test_an_unknown_version_of_psana_is_refused() -> None:
+    with pytest.raises(GeometryError, match="version of psana"):
+        of_segment("EPIX10KA:V1", psana=3)
+
+
+def test_the_convention_of_wide_pixels_does_not_stick_to_later_geometries() -> None:
+    nominal = of_segment("EPIX100:V1").positions()
+    true = of_segment("EPIX100:V1", wide_pixels="true").positions()
+    np.testing.assert_array_equal(of_segment("EPIX100:V1").positions(), nominal)
+    np.testing.assert_allclose(abs(true - nominal).max() * 1e6, 62.5)
+
+
 def test_archon_has_no_positions_where_columns_are_no_pixels() -> None:
     text = text_of("CAM 0 ARCHON:V2 0 0 0 0 0 0 0 0 0 0", "IP 0 CAM 0 0 0 0 0 0 0 0 0 0")
     geometry = Geometry.from_psana(text, segment_shape=(3, 4800))

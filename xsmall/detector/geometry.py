@@ -13,7 +13,7 @@ import numpy as np
 from xsmall.detector.memory import check_memory
 from xsmall.detector.panel import Floats, Panel, PixelAxis
 from xsmall.detector.psana_geometry import format_psana, panels_from_psana, parse_psana, psana_from_panels
-from xsmall.detector.segments import WidePixels
+from xsmall.detector.segments import PsanaVersion, WidePixels
 from xsmall.detector.text import read_text
 from xsmall.errors import GeometryError
 from xsmall.vocabulary import AREA, AZIMUTH, POLARIZATION, RADIUS, SOLID_ANGLE, TWO_THETA, Q
@@ -112,6 +112,7 @@ class Geometry:
         *,
         wide_pixels: WidePixels = "nominal",
         segment_shape: tuple[int, int] | None = None,
+        psana: PsanaVersion | None = None,
     ) -> "Geometry":
         """Read a psana geometry file or its text.
 
@@ -123,6 +124,10 @@ class Geometry:
             Centres of wide pixels: "nominal" as psana has them unless told otherwise, or "true".
         segment_shape
             Rows and columns, for types whose shape only the data know (``MTRXANY:V1``, ``ARCHON``).
+        psana
+            1 or 2: the psana that the file was written for. It matters for ``EPIX10KA:V1`` (wide pixels of 250 um in
+            psana1, 225 um in psana2) and ``JUNGFRAU:V2`` (at true centres in psana2 only). None: 1 where the file has
+            ``EPIX10KA:V2``, which psana2 does not know, else 2.
 
         Returns
         -------
@@ -149,7 +154,7 @@ class Geometry:
         """
         text, name = read_text(source)
         objects = parse_psana(text, source=name)
-        panels = panels_from_psana(objects, wide_pixels=wide_pixels, shape=segment_shape, source=name)
+        panels = panels_from_psana(objects, wide_pixels=wide_pixels, shape=segment_shape, psana=psana, source=name)
         rows = max(panel.memory[1].stop for panel in panels)
         bank_ends = max(panel.memory[2].stop for panel in panels)
         columns = max(bank_ends, 4800) if panels[0].name.startswith("ARCHON") else bank_ends
@@ -330,7 +335,8 @@ class Geometry:
         Returns
         -------
         The text it was read from, to the letter; for other geometries a new one with one object per segment. The text
-        does not say where centres of wide pixels are: read it with the ``wide_pixels`` that this geometry has.
+        does not say where centres of wide pixels are, nor for which psana it is: read it with the ``wide_pixels`` and
+        ``psana`` that this geometry has.
 
         Raises
         ------

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from xsmall.detector.panel import Floats, Panel
-from xsmall.detector.segments import SegmentType, WidePixels, is_segment_type, segment_type
+from xsmall.detector.segments import PsanaVersion, SegmentType, WidePixels, is_segment_type, segment_type
 from xsmall.errors import GeometryError
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "panels_from_psana",
     "parse_psana",
     "psana_from_panels",
+    "psana_version",
     "rotation",
 ]
 
@@ -191,6 +192,7 @@ def panels_from_psana(
     *,
     wide_pixels: WidePixels = "nominal",
     shape: tuple[int, int] | None = None,
+    psana: PsanaVersion | None = None,
     source: str = "text",
 ) -> list[Panel]:
     """Place the segments of a tree in the lab frame.
@@ -199,8 +201,8 @@ def panels_from_psana(
     ----------
     objects
         From :func:`parse_psana`.
-    wide_pixels, shape
-        As in :func:`~xsmall.detector.segments.segment_type`.
+    wide_pixels, shape, psana
+        As in :func:`~xsmall.detector.segments.segment_type`; ``psana`` None: what :func:`psana_version` says.
     source
         What to call it in messages.
 
@@ -215,9 +217,10 @@ def panels_from_psana(
     """
     panels: list[Panel] = []
     shapes: dict[tuple[int, int], int] = {}
+    version = psana_version(objects) if psana is None else psana
     for segment, (leaf, turn, at) in enumerate(_leaves(objects, source)):
         try:
-            kind = segment_type(leaf.name, wide_pixels=wide_pixels, shape=shape)
+            kind = segment_type(leaf.name, wide_pixels=wide_pixels, shape=shape, psana=version)
         except GeometryError as error:
             raise GeometryError(f"{source}, line {leaf.line}: {error}") from None
         shapes.setdefault(kind.shape, leaf.line)
@@ -229,6 +232,18 @@ def panels_from_psana(
             )
         panels += _place(kind, segment, TO_LAB @ turn, TO_LAB @ at)
     return panels
+
+
+def psana_version(objects: Sequence[PsanaObject]) -> PsanaVersion:
+    """Which psana a text was written for, as far as it says: 1 where it has a type that only psana1 knows, else 2.
+
+    Examples
+    --------
+    >>> from xsmall.detector.psana_geometry import parse_psana, psana_version
+    >>> psana_version(parse_psana("IP 0 EPIX10KA:V2 0  0 0 100000  90 0 0  0 0 0"))
+    1
+    """
+    return 1 if any(o.name == "EPIX10KA:V2" for o in objects) else 2
 
 
 def _leaves(objects: list[PsanaObject], source: str) -> Iterator[tuple[PsanaObject, Floats, Floats]]:
@@ -353,10 +368,11 @@ def _type_of(panel: Panel) -> SegmentType:
     pitch = panel.pitch[0] * MICROMETRES, panel.pitch[1] * MICROMETRES
     if is_segment_type(panel.name):
         for wide in ("nominal", "true"):
-            kind = segment_type(panel.name, wide_pixels=wide, shape=panel.shape)
-            same = (kind.rows, kind.columns) == (panel.row_axis, panel.column_axis) and not kind.blocks
-            if same and np.allclose(kind.pitch, pitch, rtol=1e-9):
-                return kind
+            for psana in (2, 1):
+                kind = segment_type(panel.name, wide_pixels=wide, shape=panel.shape, psana=psana)
+                same = (kind.rows, kind.columns) == (panel.row_axis, panel.column_axis) and not kind.blocks
+                if same and np.allclose(kind.pitch, pitch, rtol=1e-9):
+                    return kind
     if not (panel.row_axis.plain and panel.column_axis.plain):
         raise GeometryError("psana has no segment type with the grid of this panel", found=panel.name or panel.shape)
     rows, columns = panel.shape

@@ -1,26 +1,32 @@
 """The segment types of LCLS: pixel grids, wide pixels and ASICs, as data.
 
-Where psana1 and psana2 differ the type name in the file decides; where both read one name differently psana2 is
-followed. Deliberate differences from psana2:
+Where psana1 and psana2 differ the type name in the file decides. Two names mean different things to the two, and the
+text does not say for which it was written; they are read as psana2 reads them unless ``psana=1`` is said:
+
+* ``EPIX10KA:V1``: wide pixels of 225 um (psana1: 250 um). ``EPIX10KA:V2`` has 225 um; only psana1 knows that name, so a
+  text with both names is one of psana1 and is read so (:func:`xsmall.detector.psana_geometry.psana_version`).
+* ``JUNGFRAU:V2``: wide pixels at their true centres (psana1: at the centres of regular pixels, unless told otherwise).
+
+Deliberate differences from psana2:
 
 * ``EPIXHR1X4:V1``: rows are evenly spaced; psana2 has rows 70 to 73 in wrong places. Its ASICs are 144 x 192.
 * ``EPIXUHR3X2:V1``: true centres move columns 191|192 and 383|384, symmetrically by 81.25 um.
 * ``JUNGFRAU:V2``: pixel areas are 1, 2 (wide) and 4 (wide corner) regular pixels, where psana2 counts upwards.
 * ``EPIX100:V1`` has ASICs (352 x 384), which psana leaves undefined.
-* ``EPIX10KA:V1`` has wide pixels of 225 um as in psana2, where psana1 has 250 um.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
 from xsmall.detector.panel import PixelAxis
 from xsmall.errors import GeometryError
 
-__all__ = ["SegmentType", "WidePixels", "is_segment_type", "segment_type"]
+__all__ = ["PsanaVersion", "SegmentType", "WidePixels", "is_segment_type", "segment_type"]
 
 WidePixels: TypeAlias = Literal["nominal", "true"]
+PsanaVersion: TypeAlias = Literal[1, 2]
 
 _X: Final = (1.0, 0.0)
 _Y: Final = (0.0, 1.0)
@@ -136,6 +142,12 @@ _TABLE: Final = MappingProxyType(
         "JUNGFRAU:V2": _Row((2, 256), (4, 256), 75.0, wide=150.0, slow=_Y, always_true=True),
     }
 )
+_OF_PSANA1: Final = MappingProxyType(
+    {
+        "EPIX10KA:V1": replace(_TABLE["EPIX10KA:V1"], wide=250.0),
+        "JUNGFRAU:V2": replace(_TABLE["JUNGFRAU:V2"], always_true=False),
+    }
+)
 _FIXED_MATRICES: Final = MappingProxyType(
     {"EPIXMASIC:V1": (192, 384, 50.0, 500.0), "EPIXUHRASIC:V1": (168, 192, 100.0, 500.0)}
 )
@@ -160,7 +172,11 @@ def is_segment_type(name: str) -> bool:
 
 
 def segment_type(
-    name: str, *, wide_pixels: WidePixels = "nominal", shape: tuple[int, int] | None = None
+    name: str,
+    *,
+    wide_pixels: WidePixels = "nominal",
+    shape: tuple[int, int] | None = None,
+    psana: PsanaVersion = 2,
 ) -> SegmentType:
     """Pixel grid of the segment type ``name``.
 
@@ -170,9 +186,11 @@ def segment_type(
         As in a psana geometry file, ``"EPIX10KA:V1"`` or ``"MTRX:V2:512:512:54:54"``.
     wide_pixels
         Centres of the wide pixels at the joins of ASICs: "nominal" where regular pixels would have them (psana's
-        default), "true" where they are. ``JUNGFRAU:V2`` always has true ones, as in psana2.
+        default), "true" where they are. ``JUNGFRAU:V2`` of psana2 always has true ones.
     shape
         Rows and columns, for the types whose shape only the data know (``MTRXANY:V1``, ``ARCHON``).
+    psana
+        Which psana the name is of, where the two differ: see the head of this module.
 
     Returns
     -------
@@ -197,6 +215,10 @@ def segment_type(
     """
     if wide_pixels not in ("nominal", "true"):
         raise GeometryError("unknown convention of wide pixels", found=wide_pixels, expected="'nominal' or 'true'")
+    if psana not in (1, 2):
+        raise GeometryError("unknown version of psana", found=psana, expected="1 or 2")
+    if psana == 1 and name in _OF_PSANA1:
+        return _OF_PSANA1[name].build(name, wide_pixels == "true")
     if name in _TABLE:
         return _TABLE[name].build(name, wide_pixels == "true")
     if name in _FIXED_MATRICES:

@@ -67,8 +67,8 @@ def polar(
 
     Notes
     -----
-    Radius and azimuth are those of ``.sd.pixel``: the distance from the beam in the plane across it, and the angle around
-    it, tilts included. Cost: the table of a 16-Mpixel detector takes some 4 s, once per process.
+    Radius and azimuth are those of ``.sd.pixel``: the distance from the beam in the plane across it, and the angle
+    around it, tilts included. Cost: the table of a 16-Mpixel detector takes some 4 s, once per process.
 
     Examples
     --------
