@@ -100,7 +100,7 @@ MISTAKES: dict[str, tuple[Callable[[Any, xr.DataArray, xr.DataArray], Any], type
     "thresholds out of order": (
         lambda sim, raw, cal: cal.sd.droplet(2, 4),
         ParameterError,
-        r"droplet\(threshold=4, threshold_low=2\)",
+        r"droplet\(threshold=4(\.0)?, threshold_low=2(\.0)?\)",
     ),
     "all pixels masked in an azimuthal integral": (
         lambda sim, raw, cal: cal.sd.azint(bins=9, mask=np.zeros((2, 32, 64), bool)),
