@@ -114,6 +114,7 @@ STD_SUFFIX: Final = "_std"
 STDERR_SUFFIX: Final = "_stderr"
 VARIANCE_SUFFIX: Final = "_variance"
 BOUNDS_SUFFIX: Final = "_bounds"
+BOUNDS: Final = "bounds"  # CF attribute of a coordinate: the name of the one that holds its borders
 
 # ---- the truth of a simulated run ------------------------------------------------------------------------------
 RING: Final = "ring"

@@ -97,3 +97,10 @@ def test_zero_events_give_an_empty_result() -> None:
 def test_every_error_is_an_xsmall_error_and_a_value_error() -> None:
     assert issubclass(DataError, XsmallError)
     assert issubclass(XsmallError, ValueError)
+
+
+def test_borders_follow_a_coordinate_that_is_renamed(placed: xr.DataArray) -> None:
+    small = placed.sd.reduce({"wide": xs.azint(3), "fine": xs.azint(5), "around": xs.azint(2, quantity="radius")})
+    for name in ("wide_q", "fine_q", "radius"):
+        assert small[name].attrs["bounds"] == f"{name}_bounds"
+        assert small[f"{name}_bounds"].dims == (name, "bin_edge")

@@ -23,6 +23,7 @@ from xsmall.lazy.walk import Source
 from xsmall.reductions.frames import check_frames, data_of, sound
 from xsmall.vocabulary import (
     BIN_EDGE,
+    BOUNDS,
     BOUNDS_SUFFIX,
     COUNT,
     COUNT_SUFFIX,
@@ -201,7 +202,7 @@ def _bin_coords(name: str, found: Assignment, attrs: Mapping[str, Any]) -> dict[
         return {name: xr.Variable((name,), found.labels, attributes)}
     bounds = f"{name}{BOUNDS_SUFFIX}"
     return {
-        name: xr.Variable((name,), found.labels, attributes | {"bounds": bounds}),
+        name: xr.Variable((name,), found.labels, attributes | {BOUNDS: bounds}),
         bounds: xr.Variable((name, BIN_EDGE), found.bounds),
     }
 

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Correlator", "autocorrelation", "fast_length"]
+from xsmall.kernels.jit import njit
+
+__all__ = ["Correlator", "autocorrelation", "fast_length", "spread_of_lag"]
 
 _NOISE = 64 * np.finfo(np.float64).eps
 """Sums below this part of the largest possible are rounding of the transforms: no signal, no correlation."""
@@ -63,6 +65,37 @@ class Correlator:
 
         NaN where no pair of valid pixels, or no signal, lies that far apart.
         """
+        return self._correlate(frame, use)[0]
+
+    def with_variance(
+        self, frame: npt.NDArray[Any], use: npt.NDArray[np.bool_], variance: npt.NDArray[Any]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Correlate as :meth:`__call__`, and propagate the variance of each pixel to first order.
+
+        With A, P, B and D for the four sums of C = A P / (B D), in the order above, the derivative of C(l) by the pixel
+        at p is P / (B D) (I(p+l) + I(p-l)) - C (M(p+l) / B + M(p-l) / D).
+        """
+        out, one_side, valid = self._correlate(frame, use)
+        other_side = one_side[::-1, ::-1]
+        down, right = self.max_lag
+        margin = ((down, down), (right, right))
+        values = np.pad(np.where(valid, frame, 0).astype(np.float64), margin)
+        spread = np.where(valid, variance, 0).astype(np.float64)
+        mask = np.pad(valid.astype(np.float64), margin)
+        of_each = np.full(out.shape, np.nan)
+        for i in range(down + 1):  # opposite lags are the same
+            for j in range(2 * right + 1):
+                c, b, d = out[i, j], one_side[i, j], other_side[i, j]
+                if c == c:
+                    share = self._pairs[i, j] / (b * d)
+                    of_each[i, j] = spread_of_lag(values, mask, spread, i - down, j - right, share, c / b, c / d)
+        of_each[down:] = of_each[down::-1, ::-1]
+        return out, of_each
+
+    def _correlate(
+        self, frame: npt.NDArray[Any], use: npt.NDArray[np.bool_]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+        """The correlation, the sums of I(p) M(p + l), and the pixels that are valid."""
         valid = np.isfinite(frame) & use
         if self._valid is None or not np.array_equal(valid, self._valid):
             self._mask_transform = np.fft.rfft2(valid.astype(np.float64), self._size)
@@ -77,7 +110,7 @@ class Correlator:
         signal = (np.abs(one_side) > _NOISE * most) & (np.abs(other_side) > _NOISE * most) & (self._pairs > 0)
         out = np.full(product.shape, np.nan)
         np.divide(product * self._pairs, one_side * other_side, out=out, where=signal)
-        return out
+        return out, one_side, valid
 
     def _lags(self, a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Sum of a(p) b(p + l) for the lags asked for, from the transforms."""
@@ -85,6 +118,38 @@ class Correlator:
         rows, columns = (np.arange(-lag, lag + 1) for lag in self.max_lag)
         lags: npt.NDArray[np.float64] = whole[np.ix_(rows, columns)]
         return lags
+
+
+@njit
+def spread_of_lag(
+    values: Any, mask: Any, variance: Any, down: Any, right: Any, share: Any, over_b: Any, over_d: Any
+) -> Any:
+    """Sum over all pixels of the variance times the squared derivative of the correlation at one lag.
+
+    Parameters
+    ----------
+    values, mask
+        float64 frame and its mask, 0 where not valid, with a margin of the largest lag on all sides.
+    variance
+        float64 (row, column) without margin, 0 where not valid.
+    down, right
+        The lag.
+    share, over_b, over_d
+        P / (B D), C / B and C / D.
+    """
+    rows, columns = variance.shape
+    top, left = (values.shape[0] - rows) // 2, (values.shape[1] - columns) // 2
+    total = 0.0
+    for r in range(rows):
+        on, back = r + top + down, r + top - down
+        here, there = left + right, left - right
+        line = 0.0
+        for c in range(columns):
+            slope = share * (values[on, c + here] + values[back, c + there])
+            slope -= over_b * mask[on, c + here] + over_d * mask[back, c + there]
+            line += variance[r, c] * slope * slope
+        total += line
+    return total
 
 
 def autocorrelation(

@@ -14,9 +14,14 @@ from xsmall.errors import ParameterError
 from xsmall.lazy.mask import StaticMask
 from xsmall.lazy.record import Frames, Output, Record, Reducer
 from xsmall.reductions.box import Box, Place, neighbours_are_neighbours
-from xsmall.vocabulary import AUTOCORRELATION, DIMENSIONLESS, LAG_COLUMN, LAG_ROW, UNITS
+from xsmall.vocabulary import AUTOCORRELATION, DIMENSIONLESS, LAG_COLUMN, LAG_ROW, UNITS, VARIANCE_SUFFIX
 
 __all__ = ["Autocorrelation", "autocorrelation"]
+
+MOST_PRODUCTS = 10**9
+"""Pixels times lags that the variance of one event may take, about a second."""
+
+_VARIANCE = f"{AUTOCORRELATION}{VARIANCE_SUFFIX}"
 
 
 def autocorrelation(
@@ -36,9 +41,11 @@ def autocorrelation(
 
     Returns
     -------
-    A record. Its variable ``autocorrelation`` (event, lag_row, lag_column), float64, dimensionless: 1 where pixels
-    that far apart are not correlated; NaN where no pair of valid pixels, or no signal, lies that far apart. It is the
-    same for opposite lags. Coordinates: the lags in pixels, 0 in the middle.
+    A record. Its variable ``autocorrelation`` (event, lag_row, lag_column), float64, dimensionless: 1 where pixels that
+    far apart are not correlated; NaN where no pair of valid pixels, or no signal, lies that far apart. It is the same
+    for opposite lags. With variances also ``autocorrelation_variance``, unless that would take more than 1e9 products
+    per event (pixels of the box times half of the lags): give ``max_lag``. Coordinates: the lags in pixels, 0 in the
+    middle.
 
     Raises
     ------
@@ -52,7 +59,10 @@ def autocorrelation(
     C(l) = [sum I(p) I(p+l)] [sum M(p) M(p+l)] / ([sum I(p) M(p+l)] [sum M(p) I(p+l)]) with M = 1 on valid pixels and
     0 elsewhere, I = 0 there: the mean product of pairs over the means of the same pairs, so that masks and borders do
     not bias it. Zero-padded. Cost: two Fourier transforms back and one forth per event, of the size of the box plus
-    the largest lag.
+    the largest lag; with variances one pass over the box for every lag. The variance is exact to first order in the
+    errors of the pixels. Where these are as large as the signal (much less than a photon per pixel) it comes out too
+    large, by up to a factor of two. At lag 0 the noise of a pixel is correlated with itself: that raises C(0), and is
+    not subtracted.
 
     Examples
     --------
@@ -116,7 +126,15 @@ class Autocorrelation(Record):
         if self.mask is not None:
             self.mask.on(frames)
         shape = 2 * lags[0] + 1, 2 * lags[1] + 1
-        return {AUTOCORRELATION: Output((LAG_ROW, LAG_COLUMN), shape, np.dtype(np.float64), {UNITS: DIMENSIONLESS})}
+        output = Output((LAG_ROW, LAG_COLUMN), shape, np.dtype(np.float64), {UNITS: DIMENSIONLESS})
+        names = (AUTOCORRELATION, _VARIANCE) if self.has_variance(frames) else (AUTOCORRELATION,)
+        return dict.fromkeys(names, output)
+
+    def has_variance(self, frames: Frames) -> bool:
+        """Whether the variance is asked for and can be had at a sensible cost."""
+        place, lags = self.place(frames)
+        products = place.shape[0] * place.shape[1] * (lags[0] + 1) * (2 * lags[1] + 1)
+        return frames.variance and products <= MOST_PRODUCTS
 
     def coords(self, frames: Frames) -> Mapping[str, xr.Variable]:
         """Lags in pixels."""
@@ -142,12 +160,14 @@ class AutocorrelationReducer(Reducer):
         mask = None if record.mask is None else record.mask.on(frames)
         self._use = np.ones(place.shape, bool) if mask is None else mask[place.segment, place.row, place.column]
         self._correlate = Correlator(place.shape, lags)
+        self._variance = record.has_variance(frames)
         self._results: list[npt.NDArray[np.float64]] = []
+        self._spreads: list[npt.NDArray[np.float64]] = []
 
     def begin(self, k: int) -> None:
         """Start a group."""
         del k
-        self._results = []
+        self._results, self._spreads = [], []
 
     def add(
         self,
@@ -156,10 +176,16 @@ class AutocorrelationReducer(Reducer):
         variance: npt.NDArray[np.floating[Any]] | None = None,
     ) -> None:
         """Correlate the box when its segment comes."""
-        del variance
-        if s == self._place.segment:
-            self._results = [self._correlate(f[self._place.row, self._place.column], self._use) for f in frames]
+        if s != self._place.segment:
+            return
+        box = (slice(None), self._place.row, self._place.column)
+        if variance is None or not self._variance:
+            self._results = [self._correlate(f, self._use) for f in frames[box]]
+            return
+        both = [self._correlate.with_variance(f, self._use, v) for f, v in zip(frames[box], variance[box], strict=True)]
+        self._results, self._spreads = [c for c, _ in both], [v for _, v in both]
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
         """Hand out the results."""
-        return {AUTOCORRELATION: np.stack(self._results)}
+        out = {AUTOCORRELATION: np.stack(self._results)}
+        return out | {_VARIANCE: np.stack(self._spreads)} if self._variance else out

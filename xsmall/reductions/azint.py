@@ -18,6 +18,7 @@ from xsmall.reductions.azint_table import FULL_TURN, Table
 from xsmall.vocabulary import (
     AZIMUTH,
     BIN_EDGE,
+    BOUNDS,
     BOUNDS_SUFFIX,
     DEGREE,
     DIMENSIONLESS,
@@ -263,6 +264,6 @@ def _labels(name: str, edges: npt.NDArray[np.float64], units: str) -> dict[str, 
     bounds = f"{name}{BOUNDS_SUFFIX}"
     pairs = np.stack([edges[:-1], edges[1:]], axis=1)
     return {
-        name: xr.Variable((name,), pairs.mean(axis=1), {UNITS: units, "bounds": bounds}),
+        name: xr.Variable((name,), pairs.mean(axis=1), {UNITS: units, BOUNDS: bounds}),
         bounds: xr.Variable((name, BIN_EDGE), pairs, {UNITS: units}),
     }

@@ -40,7 +40,7 @@ class EnergyAzintReducer(Reducer):
         n = self._table.shape[0] * self._table.shape[1]
         self._scale = self.energy / self._mean_energy
         self._sums, self._weights, self._variance = (np.zeros((k, n)) for _ in range(3))
-        self._counts, self._unused = (np.zeros((k, n), dtype=np.int64) for _ in range(2))
+        self._counts, self._known = (np.zeros((k, n), dtype=np.int64) for _ in range(2))
         self._unused_weights = np.zeros((k, n))
 
     def add(
@@ -57,7 +57,7 @@ class EnergyAzintReducer(Reducer):
             self._scatter(frame, *places, self._sums[j], self._counts[j], self._weights[j])
             if variance is not None:
                 spread = np.where(np.isfinite(frame), variance[j].reshape(-1), np.nan)
-                self._scatter(spread, *places, self._variance[j], self._unused[j], self._unused_weights[j])
+                self._scatter(spread, *places, self._variance[j], self._known[j], self._unused_weights[j])
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
         """Divide by what the valid pixels weigh."""
@@ -65,6 +65,8 @@ class EnergyAzintReducer(Reducer):
         with np.errstate(divide="ignore", invalid="ignore"):
             out = {INTENSITY: np.where(some, self._sums / self._weights, np.nan), N_VALID: self._counts}
             if self._table.frames.variance:
-                out[f"{INTENSITY}{VARIANCE_SUFFIX}"] = np.where(some, self._variance / self._weights**2, np.nan)
+                # a valid pixel without a variance makes that of its bin unknown
+                known = some & (self._known == self._counts)
+                out[f"{INTENSITY}{VARIANCE_SUFFIX}"] = np.where(known, self._variance / self._weights**2, np.nan)
         shape = self._table.shape if self._table.record.azimuth_bins is not None else self._table.shape[1:]
         return {name: values.reshape(len(values), *shape) for name, values in out.items()}

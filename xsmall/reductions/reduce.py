@@ -14,7 +14,7 @@ from xsmall.lazy.record import Output, Record
 from xsmall.lazy.transform import float_dtype
 from xsmall.lazy.walk import Source, run_records
 from xsmall.reductions.frames import data_of, energies, frames_of, sound, values_and_variance
-from xsmall.vocabulary import EVENT, PIXEL_DIMS, SOURCE
+from xsmall.vocabulary import BOUNDS, EVENT, PIXEL_DIMS, SOURCE
 
 
 def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record]) -> xr.Dataset:
@@ -73,7 +73,10 @@ def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record]) -> xr.
             variables[f"{name}_{variable}"] = xr.Variable(dims, arrays[name, variable], dict(output.attrs))
         for key, label in coords[name].items():
             dims = tuple(renamed.get((name, str(d)), str(d)) for d in label.dims)
-            labels[renamed.get((name, key), key)] = xr.Variable(dims, label.data, label.attrs)
+            attrs = dict(label.attrs)
+            if BOUNDS in attrs:  # names another coordinate, which may have been renamed with this one
+                attrs[BOUNDS] = renamed.get((name, attrs[BOUNDS]), attrs[BOUNDS])
+            labels[renamed.get((name, key), key)] = xr.Variable(dims, label.data, attrs)
     return _dataset(values, variables, labels, records)
 
 
