@@ -38,7 +38,9 @@ _PUBLIC: dict[str, str] = {
     "Polygon": "xsmall.detector.regions",
     "Circle": "xsmall.detector.regions",
     "Ring": "xsmall.detector.regions",
+    "Arc": "xsmall.detector.regions",
     "Rectangle": "xsmall.detector.regions",
+    "HalfPlane": "xsmall.detector.regions",
     "Band": "xsmall.detector.regions",
     # labelled functions, also methods of `.sd`
     "assign_geometry": "xsmall.reductions.pixels",

@@ -38,6 +38,8 @@ BEAM = xs.Beam(photon_energy=9500, distance=0.1)
         ("circle", xs.Circle((20, 12.5), 8, space="image")),
         ("ring", xs.Ring((20, 12.5), 4, 9, space="image")),
         ("rect", xs.Rectangle((5, 15), (7, 13), space="image")),
+        ("half", xs.HalfPlane((2, 3), (30, 20), within=(30, 0), space="image")),
+        ("arc", xs.Arc((18, 12), 4, 10, start=10, stop=70, space="image")),
     ],
 )
 def test_shapes_drawn_on_the_image_equal_psana(
@@ -55,6 +57,29 @@ def test_a_polygon_drawn_on_the_image_equals_psana_but_for_its_corners(
     for column, row in corners:  # whether a corner is inside is a matter of taste
         inside[row, column] = expected[row, column]
     np.testing.assert_array_equal(inside, expected)
+
+
+@given(
+    center=st.tuples(st.floats(-50, 50), st.floats(-50, 50)),
+    start=st.integers(-720, 720),
+    width=st.integers(1, 360),
+)
+def test_an_arc_is_the_part_of_a_ring_between_two_azimuths(center: tuple[float, float], start: int, width: int) -> None:
+    x, y = np.random.default_rng(0).uniform(-100, 100, (2, 500))
+    offset = (x - center[0]) + 1j * (y - center[1])
+    middle, half = np.exp(1j * np.radians(start + width / 2)), np.radians(width / 2)
+    seen = np.abs(np.angle(offset * np.conj(middle))) <= half
+    held = xs.Arc(center, 10, 60, start, start + width).contains(x, y)
+    np.testing.assert_array_equal(held, xs.Ring(center, 10, 60).contains(x, y) & seen)
+
+
+def test_the_sides_of_a_line_share_the_line_only() -> None:
+    x, y = (v.ravel().astype(float) for v in np.mgrid[:30, :20])
+    one, other = (xs.HalfPlane((3, 1), (9, 4), within=p).contains(x, y) for p in ((3, 2), (3, 0)))
+    assert (one | other).all()
+    np.testing.assert_array_equal(one & other, y - 1 == (x - 3) / 2)
+    upright = xs.HalfPlane((5, 0), (5, 9), within=(0, 0)).contains(x, y)
+    np.testing.assert_array_equal(upright, x <= 5)
 
 
 def test_the_same_shape_in_lab_space_holds_the_same_pixels(detector: xs.Geometry) -> None:
@@ -126,6 +151,12 @@ def test_q_needs_a_beam(detector: xs.Geometry) -> None:
         (lambda: xs.Circle(3, 1), "pair"),
         (lambda: xs.Ring((0, 0), 2, 1), "out of order"),
         (lambda: xs.Rectangle((1, 0), (0, 1)), "out of order"),
+        (lambda: xs.HalfPlane((0, 0), (0, 0), within=(1, 1)), "without sides"),
+        (lambda: xs.HalfPlane((0, 0), (1, 1), within=(2, 2)), "without sides"),
+        (lambda: xs.HalfPlane((0, 0), (1, np.nan), within=(2, 2)), "not finite"),
+        (lambda: xs.Arc((0, 0), 2, 1, 0, 90), "out of order"),
+        (lambda: xs.Arc((0, 0), 1, 2, 90, 90), "without width"),
+        (lambda: xs.Arc((0, 0), 1, 2, 0, np.inf), "not finite"),
         (lambda: xs.Band("q", 2, 1), "out of order"),
         (lambda: xs.Band("energy", 2, 1), "no band"),
     ],

@@ -1,4 +1,4 @@
-"""Shapes drawn in space that become pixels in memory: polygon, circle, ring, rectangle, band of a quantity.
+"""Shapes drawn in space that become pixels in memory: polygon, circle, ring, arc, rectangle, half-plane, band.
 
 A region is a value: small, frozen, without pixels. Regions combine with ``|``, ``&`` and ``~``. A pixel is inside when
 its centre is.
@@ -6,15 +6,27 @@ its centre is.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from xsmall.detector.pixel import pixel_array
+from xsmall.detector.region import (
+    BoolArray,
+    Floats,
+    Pair,
+    Region,
+    Shape,
+    Space,
+    finite,
+    known_space,
+    ordered,
+    pair,
+    positive,
+    turn,
+)
 from xsmall.errors import ParameterError
 from xsmall.vocabulary import AZIMUTH, RADIUS, TWO_THETA, Q, X, Y
 
@@ -22,68 +34,13 @@ if TYPE_CHECKING:
     from xsmall.detector.beam import Beam
     from xsmall.detector.geometry import Geometry
 
-__all__ = ["Band", "Circle", "Polygon", "Rectangle", "Region", "Ring", "Space"]
-
-BoolArray: TypeAlias = npt.NDArray[np.bool_]
-Floats: TypeAlias = npt.NDArray[np.float64]
-Pair: TypeAlias = tuple[float, float]
-Space: TypeAlias = Literal["lab", "image", "q"]
+__all__ = ["Arc", "Band", "Circle", "HalfPlane", "Polygon", "Rectangle", "Region", "Ring", "Space"]
 
 _BANDS: Final = (Q, TWO_THETA, RADIUS, AZIMUTH, X, Y)
 
 
-class Region(ABC):
-    """A part of space; ``region.inside(geometry, beam)`` says which pixels it holds."""
-
-    @abstractmethod
-    def inside(self, geometry: Geometry, beam: Beam | None = None) -> BoolArray:
-        """Mark the pixels whose centre is inside: boolean (segment, row, column) of the whole detector."""
-
-    def __or__(self, other: Region) -> Region:
-        return _Combined(self, other, "or")
-
-    def __and__(self, other: Region) -> Region:
-        return _Combined(self, other, "and")
-
-    def __invert__(self) -> Region:
-        return _Outside(self)
-
-
 @dataclass(frozen=True)
-class _Combined(Region):
-    left: Region
-    right: Region
-    how: Literal["or", "and"]
-
-    def inside(self, geometry: Geometry, beam: Beam | None = None) -> BoolArray:
-        combine = np.logical_or if self.how == "or" else np.logical_and
-        out: BoolArray = combine(self.left.inside(geometry, beam), self.right.inside(geometry, beam))
-        return out
-
-
-@dataclass(frozen=True)
-class _Outside(Region):
-    region: Region
-
-    def inside(self, geometry: Geometry, beam: Beam | None = None) -> BoolArray:
-        return ~self.region.inside(geometry, beam)
-
-
-class _Shape(Region):
-    """A region drawn in a plane: subclasses say what is inside it."""
-
-    space: Space
-
-    def inside(self, geometry: Geometry, beam: Beam | None = None) -> BoolArray:
-        return self.contains(*_plane(geometry, beam, self.space))
-
-    @abstractmethod
-    def contains(self, x: Floats, y: Floats) -> BoolArray:
-        """Mark the points of the plane that are inside."""
-
-
-@dataclass(frozen=True)
-class Polygon(_Shape):
+class Polygon(Shape):
     """The inside of a polygon.
 
     Parameters
@@ -128,7 +85,7 @@ class Polygon(_Shape):
                 fix="repeat the first corner at the end",
             )
         object.__setattr__(self, "points", tuple((float(a), float(b)) for a, b in corners))
-        object.__setattr__(self, "space", _check_space(space))
+        object.__setattr__(self, "space", known_space(space))
 
     def contains(self, x: Floats, y: Floats) -> BoolArray:
         """Mark the points inside."""
@@ -143,7 +100,7 @@ class Polygon(_Shape):
 
 
 @dataclass(frozen=True)
-class Circle(_Shape):
+class Circle(Shape):
     """The inside of a circle, its border included.
 
     Parameters
@@ -171,9 +128,9 @@ class Circle(_Shape):
     space: Space = "lab"
 
     def __post_init__(self) -> None:
-        _check_space(self.space)
-        _finite("center of a circle", *_pair(self.center))
-        _positive("radius of a circle", self.radius)
+        known_space(self.space)
+        finite("center of a circle", *pair(self.center))
+        positive("radius of a circle", self.radius)
 
     def contains(self, x: Floats, y: Floats) -> BoolArray:
         """Mark the points inside."""
@@ -181,7 +138,7 @@ class Circle(_Shape):
 
 
 @dataclass(frozen=True)
-class Ring(_Shape):
+class Ring(Shape):
     """What lies between two circles, their borders included.
 
     Parameters
@@ -210,9 +167,9 @@ class Ring(_Shape):
     space: Space = "lab"
 
     def __post_init__(self) -> None:
-        _check_space(self.space)
-        _finite("center of a ring", *_pair(self.center))
-        _ordered("radii of a ring", self.inner, self.outer)
+        known_space(self.space)
+        finite("center of a ring", *pair(self.center))
+        ordered("radii of a ring", self.inner, self.outer)
 
     def contains(self, x: Floats, y: Floats) -> BoolArray:
         """Mark the points inside."""
@@ -221,7 +178,7 @@ class Ring(_Shape):
 
 
 @dataclass(frozen=True)
-class Rectangle(_Shape):
+class Rectangle(Shape):
     """A rectangle along the axes, its border included.
 
     Parameters
@@ -247,13 +204,117 @@ class Rectangle(_Shape):
     space: Space = "lab"
 
     def __post_init__(self) -> None:
-        _check_space(self.space)
-        _ordered("x of a rectangle", *_pair(self.x))
-        _ordered("y of a rectangle", *_pair(self.y))
+        known_space(self.space)
+        ordered("x of a rectangle", *pair(self.x))
+        ordered("y of a rectangle", *pair(self.y))
 
     def contains(self, x: Floats, y: Floats) -> BoolArray:
         """Mark the points inside."""
         return np.asarray((x >= self.x[0]) & (x <= self.x[1]) & (y >= self.y[0]) & (y <= self.y[1]))
+
+
+@dataclass(frozen=True)
+class HalfPlane(Shape):
+    """One side of a straight line, the line included.
+
+    Parameters
+    ----------
+    first, second
+        Two points (x, y) of the line in the units of ``space`` (see :class:`Polygon`).
+    within
+        A point (x, y) of the side that is meant.
+    space
+        ``"lab"``, ``"image"`` or ``"q"``.
+
+    Raises
+    ------
+    ParameterError
+        Two points that are one, a point ``within`` that lies on the line, numbers that are not finite.
+
+    Examples
+    --------
+    >>> HalfPlane((0, 0), (1e-3, 1e-3), within=(0, 1e-3)).contains(np.array([0.0, 1e-3]), np.array([1e-3, 0.0]))
+    array([ True, False])
+    """
+
+    first: Pair
+    second: Pair
+    within: Pair
+    space: Space = "lab"
+
+    def __post_init__(self) -> None:
+        known_space(self.space)
+        finite("points of a half-plane", *pair(self.first), *pair(self.second), *pair(self.within))
+        if self._side(*self.within) == 0:
+            raise ParameterError(
+                "a half-plane without sides",
+                found=f"line through {self.first} and {self.second}, point within {self.within}",
+                expected="two different points, and a third beside the line through them",
+            )
+
+    def _side(self, x: Any, y: Any) -> Any:
+        """Positive on one side of the line, negative on the other; 0 where only rounding says otherwise."""
+        (x1, y1), (x2, y2) = self.first, self.second
+        along, across = (x2 - x1) * (y - y1), (y2 - y1) * (x - x1)
+        side = along - across
+        return np.where(np.abs(side) <= 1e-12 * (np.abs(along) + np.abs(across)), 0.0, side)
+
+    def contains(self, x: Floats, y: Floats) -> BoolArray:
+        """Mark the points on the side that is meant."""
+        return np.asarray(self._side(x, y) * np.sign(self._side(*self.within)) >= 0)
+
+
+@dataclass(frozen=True)
+class Arc(Shape):
+    """A piece of a ring, its border included.
+
+    Parameters
+    ----------
+    center
+        (x, y) in the units of ``space`` (see :class:`Polygon`).
+    inner, outer
+        Radii in the same units.
+    start, stop
+        Azimuths in degrees from +x towards +y, from the one to the other upwards: 350 to 10 are the 20 degrees around
+        +x. In the image x is the column and y the row.
+    space
+        ``"lab"``, ``"image"`` or ``"q"``.
+
+    Raises
+    ------
+    ParameterError
+        Radii out of order, equal azimuths, numbers that are not finite.
+
+    Examples
+    --------
+    >>> Arc((0, 0), 1.0, 2.0, 350, 10, space="q").contains(np.array([1.5, 0.0]), np.array([0.0, 1.5]))
+    array([ True, False])
+    """
+
+    center: Pair
+    inner: float
+    outer: float
+    start: float
+    stop: float
+    space: Space = "lab"
+
+    def __post_init__(self) -> None:
+        known_space(self.space)
+        finite("center of an arc", *pair(self.center))
+        finite("azimuths of an arc", self.start, self.stop)
+        ordered("radii of an arc", self.inner, self.outer)
+        if self.start == self.stop:
+            raise ParameterError(
+                "an arc without width", found=f"{self.start} to {self.stop} degrees", expected="two azimuths"
+            )
+
+    def contains(self, x: Floats, y: Floats) -> BoolArray:
+        """Mark the points inside."""
+        x, y = x - self.center[0], y - self.center[1]
+        radius = np.hypot(x, y)
+        azimuth = np.round((np.degrees(np.arctan2(y, x)) - self.start) % 360.0, 9) % 360.0
+        seen = azimuth <= round(turn(self.stop - self.start), 9)
+        return np.asarray((radius >= self.inner) & (radius <= self.outer) & seen)
 
 
 @dataclass(frozen=True)
@@ -283,62 +344,13 @@ class Band(Region):
                 "no band of this quantity", found=self.quantity, expected=", ".join(_BANDS), fix='Band("q", 1.0, 1.2)'
             )
         if self.quantity == AZIMUTH:
-            _finite("limits of a band", self.low, self.high)
+            finite("limits of a band", self.low, self.high)
         else:
-            _ordered(f"limits of a band of {self.quantity}", self.low, self.high)
+            ordered(f"limits of a band of {self.quantity}", self.low, self.high)
 
     def inside(self, geometry: Geometry, beam: Beam | None = None) -> BoolArray:
         """Mark the pixels inside."""
         values = pixel_array(geometry, beam, self.quantity)
         if self.quantity == AZIMUTH:
-            return np.asarray((values - self.low) % 360.0 <= _turn(self.high - self.low))
+            return np.asarray((values - self.low) % 360.0 <= turn(self.high - self.low))
         return np.asarray((values >= self.low) & (values <= self.high))
-
-
-def _turn(span: float) -> float:
-    """Angle from low to high, counted upwards: 0 to 360 degrees."""
-    return 360.0 if abs(span) >= 360.0 else span % 360.0
-
-
-def _plane(geometry: Geometry, beam: Beam | None, space: Space) -> tuple[Floats, Floats]:
-    """Coordinates of all pixel centres in the plane in which a shape was drawn."""
-    if space == "q":
-        q = pixel_array(geometry, beam, Q)
-        azimuth = np.radians(pixel_array(geometry, beam, AZIMUTH))
-        return q * np.cos(azimuth), q * np.sin(azimuth)
-    x, y = pixel_array(geometry, beam, X), pixel_array(geometry, beam, Y)
-    if space == "lab":
-        return x, y
-    from xsmall.detector.grids import detector_grid
-
-    column, row = detector_grid(geometry).indices(x, y)
-    return np.round(column, 6), np.round(row, 6)  # whole pixels are meant where only rounding says otherwise
-
-
-def _check_space(space: Space) -> Space:
-    known: tuple[object, ...] = get_args(Space)
-    if space not in known:
-        raise ParameterError("shapes are drawn in lab, image or q space", found=space, expected="'lab', 'image' or 'q'")
-    return space
-
-
-def _pair(values: Pair) -> Pair:
-    pair = tuple(values) if np.ndim(values) == 1 else ()
-    if len(pair) != 2:
-        raise ParameterError("a pair of numbers is needed", found=values, expected="(x, y) or (low, high)")
-    return float(pair[0]), float(pair[1])
-
-
-def _finite(what: str, *values: float) -> None:
-    if not np.isfinite(values).all():
-        raise ParameterError(f"{what} that is not finite", found=values)
-
-
-def _positive(what: str, value: float) -> None:
-    if not (np.isfinite(value) and value > 0):
-        raise ParameterError(f"{what} that cannot be meant", found=value, expected="a number above 0")
-
-
-def _ordered(what: str, low: float, high: float) -> None:
-    if not (np.isfinite((low, high)).all() and low < high):
-        raise ParameterError(f"{what} out of order", found=(low, high), expected="low < high, finite")
