@@ -153,11 +153,9 @@ def test_two_openings_of_a_run_are_the_same_arrays(tmp_path: Path, simulated: xr
 @pytest.mark.parametrize("kind", FORMATS)
 def test_xarray_alone_reads_the_file(tmp_path: Path, simulated: xr.DataTree, kind: str) -> None:
     path = write_run(simulated, tmp_path / f"run.{kind}")
-    if kind == "zarr":
-        plain = xr.open_zarr(path, group="jungfrau", consolidated=False)
-    else:
-        plain = xr.open_dataset(path, group="jungfrau")
-    with plain:
+    with xr.open_datatree(path) as tree:
+        assert set(tree.children) == {"events", "jungfrau"}
+    with xr.open_dataset(path, group="jungfrau") as plain:
         np.testing.assert_array_equal(plain.raw, simulated["jungfrau/raw"])
         np.testing.assert_array_equal(plain.timestamp, simulated["jungfrau/timestamp"])
 

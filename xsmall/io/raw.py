@@ -192,13 +192,15 @@ def _times(node: xr.Dataset) -> Iterator[str]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Text has no final form in the Zarr specification yet, and says so each time; we read what we wrote."""
+    """Text and consolidated metadata are no part of the Zarr specification yet; xarray reads both."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification.*")
+        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part.*")
         yield
 
 
 def _write_zarr(nodes: Mapping[str, xr.Dataset], path: Path, chunk_events: int | None, compression: str | None) -> None:
+    from zarr import consolidate_metadata
     from zarr.codecs import BloscCodec, GzipCodec
 
     codecs: tuple[Any, ...]
@@ -215,6 +217,8 @@ def _write_zarr(nodes: Mapping[str, xr.Dataset], path: Path, chunk_events: int |
             for name, shape in chunks.items():
                 encoding.setdefault(name, {}).update(chunks=shape, compressors=codecs)
             cut.to_zarr(path, group=group, mode="a", encoding=encoding, zarr_format=3, consolidated=False)
+        for group in sorted(nodes, key=len, reverse=True):  # the root last: plain xarray opens each of them in one read
+            consolidate_metadata(path, path=group.strip("/") or None, zarr_format=3)
 
 
 def _write_hdf5(nodes: Mapping[str, xr.Dataset], path: Path, chunk_events: int | None, compression: str | None) -> None:
