@@ -88,6 +88,8 @@ class _Shared(_Accessor):
     projection = _RecordDoor("xsmall.reductions.projection:projection")
     autocorrelation = _RecordDoor("xsmall.reductions.autocorrelation:autocorrelation")
     average = _Door("xsmall.cube.cube:average")
+    image = _Door("xsmall.reductions.image:image")
+    polar = _Door("xsmall.reductions.polar:polar")
     locate = _Door("xsmall.reductions.locate:locate")
     save = _Door("xsmall.io.store:save")
 
@@ -101,8 +103,6 @@ class SdDataArray(_Shared):
     pixel = _Door("xsmall.reductions.pixels:pixel")
     fit_beam = _Door("xsmall.reductions.fit_beam:fit_beam")
     at = _Door("xsmall.reductions.locate:at")
-    image = _Door("xsmall.reductions.image:image")
-    polar = _Door("xsmall.reductions.polar:polar")
     plot = _Door("xsmall.plot:plot")
     mask = _Door("xsmall.reductions.mask:mask")
     usable = _Door("xsmall.reductions.mask:usable")

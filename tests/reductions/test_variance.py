@@ -178,3 +178,46 @@ def test_noise_in_another_unit_or_of_other_pixels_is_refused(placed: xr.DataArra
         placed.sd.droplet(xs.sigma(5), noise=np.ones(SHAPE))
     with pytest.raises(DataError, match="does not cover"):
         placed.sd.droplet(xs.sigma(5), noise=noise.drop_attrs().isel(row=slice(3)))
+
+
+# ---- images ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def turned() -> xr.Dataset:
+    """One event of a turned panel, in float64 with holes, and a variance for each pixel."""
+    c, s = np.cos(0.1) * 1e-4, np.sin(0.1) * 1e-4
+    panel = xs.Panel((4e-4, 4e-4, 0.1), (s, -c, 0), (-c, -s, 0), SHAPE[1:])
+    data = both(6)
+    return data.assign({v: xs.assign_geometry(data[v], xs.Geometry.from_panels([panel])) for v in data})
+
+
+@pytest.mark.parametrize(
+    "arguments", [{}, {"method": "area"}, {"pixel_size": 2.5e-4}, {"method": "area", "pixel_size": 8e-5}]
+)
+def test_the_variance_of_an_image_is_that_of_its_derivatives(turned: xr.Dataset, arguments: dict[str, object]) -> None:
+    out = turned.sd.image(**arguments)
+    assert list(out) == ["cal", "cal_variance"]
+    xr.testing.assert_identical(out["cal"], turned["cal"].sd.image(**arguments))
+    expected = by_differences(lambda frames: frames.sd.image(**arguments).fillna(0), turned)
+    expected[np.isnan(out["cal"].values[0])] = np.nan
+    np.testing.assert_allclose(out["cal_variance"][0], expected, rtol=1e-5)
+    xr.testing.assert_identical(turned.chunk(event=1).sd.image(**arguments).compute(), out)
+
+
+def test_the_variance_of_a_polar_map_is_that_of_its_derivatives(turned: xr.Dataset) -> None:
+    shape = {"n_radius": 5, "n_azimuth": 7}
+    out = turned.sd.polar(**shape)
+    expected = by_differences(lambda frames: frames.sd.polar(**shape)["intensity"].fillna(0), turned)
+    expected[np.isnan(out["intensity"].values[0])] = np.nan
+    np.testing.assert_allclose(out["intensity_variance"][0], expected, rtol=1e-4)
+
+
+def test_an_image_pixel_of_a_value_without_a_variance_has_none(turned: xr.Dataset) -> None:
+    turned["cal_variance"].values[0, 0, 4, 5] = np.nan
+    turned["cal"].values[0, 0, 4, 5] = 7
+    for arguments in ({}, {"method": "area"}):
+        out = turned.sd.image(**arguments)
+        assert int(out["cal_variance"].isnull().sum()) > int(out["cal"].isnull().sum())
+    with pytest.raises(DataError, match="one variable and its variance"):
+        turned[["cal"]].sd.image()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, overload
 
 import dask.array as da
 import numpy as np
@@ -14,6 +14,7 @@ from xsmall.detector.geometry import Geometry
 from xsmall.detector.grids import Grid, Part, part_grid
 from xsmall.detector.imaging import Table, image_table
 from xsmall.errors import DataError, ParameterError, PlanError
+from xsmall.reductions.image_variance import spread_attrs, spread_of_cells, values_and_variance_of_pixels
 from xsmall.reductions.pixels import need_geometry
 from xsmall.vocabulary import (
     DIMENSIONLESS,
@@ -28,6 +29,7 @@ from xsmall.vocabulary import (
     SEGMENT,
     UNITS,
     UNITS_OF,
+    VARIANCE_SUFFIX,
     Reason,
 )
 
@@ -49,21 +51,39 @@ MAX_ENTRIES = 1 << 30  # of a table: pixels times the cells that each covers
 BLOCK_BYTES = 1 << 28  # of frames that are brought together from chunks of segments
 
 
+@overload
 def image(
     obj: xr.DataArray,
+    *,
+    method: Method = ...,
+    pixel_size: float | None = ...,
+    x: tuple[float, float] | None = ...,
+    y: tuple[float, float] | None = ...,
+) -> xr.DataArray: ...
+@overload
+def image(
+    obj: xr.Dataset,
+    *,
+    method: Method = ...,
+    pixel_size: float | None = ...,
+    x: tuple[float, float] | None = ...,
+    y: tuple[float, float] | None = ...,
+) -> xr.Dataset: ...
+def image(
+    obj: xr.DataArray | xr.Dataset,
     *,
     method: Method = "nearest",
     pixel_size: float | None = None,
     x: tuple[float, float] | None = None,
     y: tuple[float, float] | None = None,
-) -> xr.DataArray:
+) -> xr.DataArray | xr.Dataset:
     """Assemble pixels to a picture on a regular grid, as seen looking downstream.
 
     Parameters
     ----------
     obj
         Any array over (segment, row, column) with a geometry: data, masks, reasons, stacks with further dims; whole or
-        a slice.
+        a slice. A Dataset of values and their variance (``<name>_variance``) carries the variance along.
     method
         ``"nearest"``: each pixel goes to the image pixel that holds its centre (psana's way); ``"area"``: to all that
         it covers, weighted by the area they share, so that wide pixels fill their place.
@@ -78,7 +98,8 @@ def image(
     that are valid; NaN in gaps and where no valid pixel is. Integers become floats (float32 up to 16 bits, else
     float64); a mask stays boolean (True where all pixels are; gaps False); reasons are united (gaps ``missing``).
     ``image_x`` and ``image_y`` are centres in m and fall: row 0 is at the top and column 0 at the left, where x is
-    largest. ``n_pixels`` says how many pixels an image pixel takes from.
+    largest. ``n_pixels`` says how many pixels an image pixel takes from. Of a Dataset: a Dataset of the picture and
+    its variance, which with ``"area"`` is that of each image pixel by itself: neighbours then share pixels.
 
     Raises
     ------
@@ -109,26 +130,34 @@ def image(
     """
     if method not in ("nearest", "area"):
         raise ParameterError("unknown way to make an image", found=method, expected="'nearest' or 'area'")
-    frames = whole_frames(obj)
+    values, variance = values_and_variance_of_pixels(obj)
+    frames = whole_frames(values)
     geometry, part = need_geometry(frames), part_of(frames)
     grid = part_grid(geometry, part, pixel_size).within(x, y)
     area = method == "area"
     if area:
         _check_table(geometry, part, grid)
-    kind = kind_of(obj)
+    kind = kind_of(values)
+    sizes = {IMAGE_Y: grid.n_y, IMAGE_X: grid.n_x}
     out = over_frames(
         frames,
         _assemble,
         {"geometry": geometry, "part": part, "grid": grid, "area": area, "kind": kind},
-        {IMAGE_Y: grid.n_y, IMAGE_X: grid.n_x},
-        [float_dtype(obj)],
+        sizes,
+        [float_dtype(values)],
     )[0]
     coords: dict[str, Any] = {IMAGE_Y: (IMAGE_Y, grid.image_y), IMAGE_X: (IMAGE_X, grid.image_x)}
     names = {IMAGE_Y: "y, lab frame, upwards", IMAGE_X: "x, lab frame, to the left when looking along the beam"}
     coords = {k: (d, v, {UNITS: UNITS_OF[k], LONG_NAME: names[k]}) for k, (d, v) in coords.items()}
     counts = _counts(geometry, part, grid, area, lazy=frames.chunks is not None)
     coords[N_PIXELS] = ((IMAGE_Y, IMAGE_X), counts, {UNITS: DIMENSIONLESS, LONG_NAME: "pixels that meet here"})
-    return out.assign_coords(coords).rename(obj.name).assign_attrs(obj.attrs)
+    picture = out.assign_coords(coords).rename(values.name).assign_attrs(values.attrs)
+    if variance is None:
+        return picture
+    table = geometry, part, grid, area
+    spread = spread_of_cells(frames, whole_frames(variance), gather_frames, image_table, table, sizes)
+    named = {f"{values.name}{VARIANCE_SUFFIX}": spread.assign_attrs(spread_attrs(variance))}
+    return picture.to_dataset().assign(named)
 
 
 def from_image(values: xr.DataArray | Array, obj: xr.DataArray | Geometry) -> xr.DataArray:

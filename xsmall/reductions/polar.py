@@ -13,8 +13,9 @@ from xsmall.detector.grids import Part, PolarGrid, part_grid
 from xsmall.detector.imaging import polar_table
 from xsmall.errors import DataError, ParameterError
 from xsmall.reductions.image import float_dtype, gather_frames, kind_of, over_frames, part_of, whole_frames
+from xsmall.reductions.image_variance import spread_attrs, spread_of_cells, values_and_variance_of_pixels
 from xsmall.reductions.pixels import beam_of, need_geometry
-from xsmall.vocabulary import AZIMUTH, INTENSITY, LONG_NAME, N_VALID, RADIUS, UNITS, UNITS_OF
+from xsmall.vocabulary import AZIMUTH, INTENSITY, LONG_NAME, N_VALID, RADIUS, UNITS, UNITS_OF, VARIANCE_SUFFIX
 
 __all__ = ["polar"]
 
@@ -22,7 +23,7 @@ Array: TypeAlias = npt.NDArray[Any]
 
 
 def polar(
-    obj: xr.DataArray,
+    obj: xr.DataArray | xr.Dataset,
     *,
     radius: tuple[float, float] | None = None,
     n_radius: int | None = None,
@@ -38,8 +39,8 @@ def polar(
     Parameters
     ----------
     obj
-        Data over (segment, row, column) with a geometry; centre and tilts come from ``assign_beam``, else the beam runs
-        along z through (0, 0).
+        Data over (segment, row, column) with a geometry, or a Dataset of them and their variance; centre and tilts come
+        from ``assign_beam``, else the beam runs along z through (0, 0).
     radius
         (low, high) in m from the beam centre; None: from 0 to the farthest corner of the detector.
     n_radius
@@ -54,7 +55,8 @@ def polar(
     Returns
     -------
     Dataset (..., azimuth, radius) as lazy as ``obj``: ``intensity``, mean value per pixel, NaN in empty bins, and
-    ``n_valid``, float32, the number of valid pixels in the bin, parts included.
+    ``n_valid``, float32, the number of valid pixels in the bin, parts included. With variances also
+    ``intensity_variance``, that of each bin by itself: neighbours share pixels.
 
     Raises
     ------
@@ -81,27 +83,33 @@ def polar(
     >>> float((rings.intensity * rings.n_valid).sum())
     6.0
     """
-    if kind_of(obj) != "mean":
+    values, variance = values_and_variance_of_pixels(obj)
+    if kind_of(values) != "mean":
         raise DataError("masks and reasons have no mean", found=obj.dtype, fix="data.where(mask).sd.polar()")
-    frames = whole_frames(obj)
+    frames = whole_frames(values)
     geometry, center = _seen_along_beam(frames)
     part = part_of(frames)
     grid = _polar_grid(center, geometry, part, radius, n_radius, azimuth, n_azimuth)
     if split not in range(1, 17):
         raise ParameterError("points along each side of a pixel", found=split, expected="an integer from 1 to 16")
+    sizes = {AZIMUTH: grid.n_azimuth, RADIUS: grid.n_radius}
     intensity, n_valid = over_frames(
         frames,
         _map_polar,
         {"geometry": geometry, "part": part, "grid": grid, "split": split},
-        {AZIMUTH: grid.n_azimuth, RADIUS: grid.n_radius},
-        [float_dtype(obj), np.dtype(np.float32)],
+        sizes,
+        [float_dtype(values), np.dtype(np.float32)],
     )
     coords = {
         AZIMUTH: (AZIMUTH, grid.azimuths, {UNITS: UNITS_OF[AZIMUTH], LONG_NAME: "from +x towards +y"}),
         RADIUS: (RADIUS, grid.radii, {UNITS: UNITS_OF[RADIUS], LONG_NAME: "distance from the beam centre"}),
     }
     out = xr.Dataset({INTENSITY: intensity, N_VALID: n_valid}).assign_coords(coords)
-    out[INTENSITY].attrs = dict(obj.attrs)
+    out[INTENSITY].attrs = dict(values.attrs)
+    if variance is not None:
+        table = geometry, part, grid, split
+        spread = spread_of_cells(frames, whole_frames(variance), gather_frames, polar_table, table, sizes)
+        out[f"{INTENSITY}{VARIANCE_SUFFIX}"] = spread.assign_attrs(spread_attrs(variance))
     out[N_VALID].attrs = {UNITS: UNITS_OF[N_VALID], LONG_NAME: "valid pixels, parts included"}
     return out
 
