@@ -102,6 +102,13 @@ def test_bad_text_raises_one_error_that_names_the_line(text: str, says: str) -> 
         Geometry.from_crystfel(text)
 
 
+def test_bad_regions_and_groups_hold_no_pixels_and_any_other_name_is_a_panel() -> None:
+    extra = "rigid_group_q0 = p0\nrigid_group_collection_all = q0\nbad_beam/min_x = -5\nbadspot/panel = p0\nmask = /m\n"
+    assert Geometry.from_crystfel(ONE + extra) == Geometry.from_crystfel(ONE)
+    named = Geometry.from_crystfel(ONE.replace("p0/", "mask0/"))
+    assert [panel.name for panel in named.panels] == ["mask0"]
+
+
 def test_a_panel_across_two_segments_is_refused() -> None:
     with pytest.raises(GeometryError, match="crosses the border"):
         Geometry.from_crystfel(ONE, segment_rows=3)

@@ -29,7 +29,7 @@ MAX_VECTOR = 500  # characters; longer sums of x, y and z are no vectors
 _UNITS: Final = {"": 1.0, "m": 1.0, "mm": 1e-3}
 _ENERGY_UNITS: Final = {"": 1.0, "ev": 1.0, "kev": 1e3, "mev": 1e6}
 _TERM = re.compile(r"\s*([+-]?)\s*\(?(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)?\)?\s*([xyz])")
-_IGNORED = ("bad", "rigid_group", "group", "mask")  # regions and groups hold no pixels of their own
+_IGNORED = ("bad",)  # regions hold no pixels of their own; groups and masks are no settings of a panel
 
 
 @dataclass

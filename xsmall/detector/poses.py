@@ -207,7 +207,8 @@ def beam_from_smalldata(
     -----
     Formulas of J. Chem. Phys. 113, 9140 as in smalldata_tools: direction of the beam (A, B, -C) = (-sin ty cos tx,
     -sin tx, cos ty cos tx), foot of the normal (xc + D tan ty, yc - D tan tx), height D. Our azimuth is its phi - 180
-    degrees.
+    degrees; its ``Pplane`` of 1 is our plane 0, its 0 our 90. Panels at other depths are seen alike without tilts; with
+    tilts its formulas see them depth x tan(tilt) beside their place, up to 1 % in q near the beam.
 
     Examples
     --------
