@@ -430,3 +430,33 @@ def test_chunked_coordinates_do_not_ask_for_a_scheduler(no_compute: None) -> Non
     raw = raw.assign_coords(photon_energy=9500.0, present=(("event", "segment"), np.ones((3, 1), bool)))
     out = calibrate(raw.chunk(event=1), table, unit="photon", variance=True)
     assert out["calibrated"].attrs["units"] == "photon"
+
+
+def test_constants_of_the_configured_ranges_are_enough() -> None:
+    rng = np.random.default_rng(0)
+    bits = np.full((1, 8, 16), 16, np.uint8)  # automatic, high to low
+    bits[0, :, 12:] = 28  # fixed high
+    words = rng.normal(3000, 3, (120, 1, 8, 16)).round().astype(np.uint16)
+    raw = frames(words, "epix10ka", gain_control=(("segment", "row", "column"), bits))
+    table = xs.dark(raw)
+    assert np.isnan(table["pedestal"][1:3]).all()
+    table = table.assign(gain=(table["pedestal"].dims, np.full((7, 1, 8, 16), 16.4, np.float32)))
+    data = raw.isel(event=[0]).copy(deep=True)
+    data[0, 0, 2, 3] |= 1 << 14
+    out = calibrate(data, table)
+    expected = (words[:1] - words.mean(axis=0)) / 16.4
+    expected[0, 0, 2, 3] = np.nan  # it has switched, and nobody knows its low pedestal
+    np.testing.assert_allclose(out.values, expected, atol=1e-4)
+    with pytest.raises(CalibrationError, match="usable pedestal in gain stage AML_M"):
+        calibrate(data.assign_coords(gain_control=(("segment", "row", "column"), bits * 0)), table)
+    with pytest.raises(CalibrationError, match="no pixel of 'epix10ka' into a gain stage"):
+        calibrate(data.assign_coords(gain_control=(("segment", "row", "column"), bits * 0 + 4)), table)
+
+
+def test_frames_of_a_file_know_their_run(shared: Path) -> None:
+    raw = xs.open_run(shared / "data/xtc2/jungfrau05M_mfx101332224_run7.xtc2")["jungfrau"]["raw"]
+    shape = (3, *raw.shape[1:])
+    table = constants("jungfrau", np.zeros(shape), gain=np.ones(shape), run_range=(8, 20))
+    with pytest.raises(CalibrationError, match="not valid for this run"):
+        calibrate(raw, table)
+    assert calibrate(raw, table.assign_attrs(run_range=[7, 7])).attrs["units"] == "keV"

@@ -172,8 +172,29 @@ def test_few_events_are_warned_of_and_one_is_refused() -> None:
         dark(camera.isel(event=[0]))
 
 
-def test_a_gain_stage_without_data_is_warned_of() -> None:
+def test_pixels_that_stray_into_a_gain_stage_do_not_make_it_measured() -> None:
+    words = jungfrau(0)
+    words[:60, 0, 0, :2] |= 1 << 14
     with pytest.warns(DarkWarning, match="gain stage G1, G2"):
+        result = dark(words)
+    assert np.isfinite(result["pedestal"][1, 0, 0, :2]).all()
+    assert np.isnan(result["pedestal"][1]).sum() == result["pedestal"][1].size - 2
+    assert not (result["status"][1] & 128).any()  # nothing is held against the others: calibrate asks for the stage
+
+
+def test_pixels_of_another_configuration_are_not_blamed_for_too_few_events() -> None:
+    rng = np.random.default_rng(0)
+    bits = np.full((1, 8, 16), 16, np.uint8)
+    bits[0, :, 12:] = 28
+    words = rng.normal(3000, 3, (120, 1, 8, 16)).round().astype(np.uint16)
+    data = xr.DataArray(words, dims=FRAME_DIMS, attrs={"detector_type": "epix10ka"})
+    result = dark(data, gain_control=bits)
+    assert not (result["status"] & 128).any()
+    assert (result["count"].sum("gain_stage") == 120).all()
+
+
+def test_a_gain_stage_without_data_is_warned_of() -> None:
+    with pytest.warns(DarkWarning, match="no pixel, or few, were in gain stage G1, G2"):
         result = dark(jungfrau(0))
     assert np.isnan(result["pedestal"][1:]).all()
     assert (result["status"][1:] == 0).all()

@@ -32,8 +32,6 @@ class CalibrationTables:
         Plane of each gain code, -1 for a code without constants.
     pedestal, factor
         (segment, plane, pixel) float32; factor is NaN where a pixel must not be used.
-    good
-        (segment, pixel) uint8: 1 where nothing static is held against the pixel.
     variance
         (segment, plane, pixel) float32: dark variance in the square of the unit, or None.
     """
@@ -41,7 +39,6 @@ class CalibrationTables:
     plane: npt.NDArray[np.int64]
     pedestal: FloatArray
     factor: FloatArray
-    good: npt.NDArray[np.uint8]
     code_shift: int
     code_mask: int
     data_mask: int
@@ -51,7 +48,7 @@ class CalibrationTables:
     def nbytes(self) -> int:
         """Bytes of all tables."""
         extra = 0 if self.variance is None else self.variance.nbytes
-        return self.pedestal.nbytes + self.factor.nbytes + self.good.nbytes + extra
+        return self.pedestal.nbytes + self.factor.nbytes + extra
 
 
 def control_stages(entry: DetectorType, gain_control: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int8]:
@@ -143,20 +140,20 @@ def pack(
             factor = np.where(divisor == 0, np.nan, np.float32(scale) / divisor).astype(np.float32)
     if area is not None:
         factor = (factor / area).astype(np.float32)
-    _check_values(entry, base, factor, usable)
+    stage = _stages(entry, gain_control, shape)
+    _check_values(entry, base, factor, usable, stage)
     factor = np.where(usable & np.isfinite(base) & np.isfinite(factor), factor, np.float32(np.nan))
     dark = None if noise is None else np.square(np.asarray(noise, dtype=np.float32) * factor)
     plane = np.asarray(entry.stage_of_code or (0, 1), dtype=np.int64)
     tables = [base, factor] + ([] if dark is None else [dark])
-    if entry.decoding is Decoding.CONTROL:
-        tables = _by_control(entry, tables, gain_control)
+    if stage is not None:
+        tables = _by_control(tables, stage)
     lift = np.float32(1 << entry.data_shift)
     packed = [np.ascontiguousarray(t.reshape(*t.shape[:2], -1).swapaxes(0, 1)) for t in tables]
     return CalibrationTables(
         plane=plane,
         pedestal=packed[0] * lift if entry.data_shift else packed[0],
         factor=packed[1] * np.float32(1 / lift) if entry.data_shift else packed[1],
-        good=np.isfinite(packed[1]).all(axis=1).astype(np.uint8),
         code_shift=entry.code_shift,
         code_mask=entry.n_codes - 1,
         data_mask=entry.data_mask,
@@ -164,11 +161,39 @@ def pack(
     )
 
 
-def _check_values(entry: DetectorType, base: Array, factor: Array, usable: Array) -> None:
-    """Raise where most good pixels of a stage have no usable constants; a few of them become NaN."""
+def _stages(entry: DetectorType, gain_control: Array | None, shape: tuple[int, ...]) -> npt.NDArray[np.int64] | None:
+    """Gain stage of each pixel before and after switching, where the configuration of the pixels says it."""
+    if entry.decoding is not Decoding.CONTROL:
+        return None
+    if gain_control is None:
+        raise CalibrationError(
+            f"the gain of {entry.name!r} depends on the configuration of each pixel, which is not there",
+            found="no gain_control",
+            expected="gain_control (segment, row, column), bits 4 (g), 8 (ga), 16 (trbit)",
+            fix='calibrate(raw, constants, gain_control=run["..."]["config"]["gain_control"])',
+        )
+    stage = control_stages(entry, gain_control).astype(np.int64)
+    if not (stage[0] >= 0).any():
+        bits = np.unique(gain_control).tolist()
+        raise CalibrationError(
+            f"the configuration puts no pixel of {entry.name!r} into a gain stage",
+            found=f"gain_control {', '.join(map(str, bits[:8]))}",
+            expected="control bits of which some pixels name one of " + ", ".join(entry.stages),
+        )
+    return np.broadcast_to(stage, (2, *shape[1:]))
+
+
+def _check_values(
+    entry: DetectorType, base: Array, factor: Array, usable: Array, configured: npt.NDArray[np.int64] | None
+) -> None:
+    """Raise where most good pixels of a stage have no usable constants; a few of them become NaN.
+
+    Where the configuration says which stages pixels begin in, only those count. What they may switch to is not always
+    known: low pedestals are derived, not measured; without one a pixel is NaN once it has switched.
+    """
     for name, table in (("pedestal", base), ("gain", factor)):
         for stage, of_stage in enumerate(table):
-            of_use = usable[stage]
+            of_use = usable[stage] if configured is None else usable[stage] & (configured[0] == stage)
             n, lacking = np.count_nonzero(of_use), np.count_nonzero(of_use & ~np.isfinite(of_stage))
             if lacking * 2 > n:
                 raise CalibrationError(
@@ -180,16 +205,8 @@ def _check_values(entry: DetectorType, base: Array, factor: Array, usable: Array
                 )
 
 
-def _by_control(entry: DetectorType, tables: list[Array], gain_control: Array | None) -> list[Array]:
+def _by_control(tables: list[Array], stage: npt.NDArray[np.int64]) -> list[Array]:
     """Choose for each pixel the constants of the two stages that it can have."""
-    if gain_control is None:
-        raise CalibrationError(
-            f"the gain of {entry.name!r} depends on the configuration of each pixel, which is not there",
-            found="no gain_control",
-            expected="gain_control (segment, row, column), bits 4 (g), 8 (ga), 16 (trbit)",
-            fix='calibrate(raw, constants, gain_control=run["..."]["config"]["gain_control"])',
-        )
-    stage = control_stages(entry, gain_control).astype(np.int64)
     nowhere = stage < 0
     at = np.where(nowhere, 0, stage)
     chosen = [np.take_along_axis(table, at, axis=0) for table in tables]

@@ -42,6 +42,7 @@ STATUS_MEANINGS: Final = (
 _TO_SIGMA: Final = 2.3263478740408408  # a normal distribution has 1 % beyond so many sigma
 _BEAM_ASYMMETRY: Final = 3.0
 _BEAM_LEVEL: Final = 3.0
+_COVERED: Final = 0.5  # a stage that fewer pixels were in was not measured: some pixels have strayed into it
 _FIELDS: Final = ("count", "total", "square", "least", "most", "below", "above")
 _NO_LEAST: Final = np.iinfo(np.int32).max
 _DTYPES: Final = (np.uint32, np.int64, np.int64, np.int32, np.int32, np.uint32, np.uint32)
@@ -183,11 +184,18 @@ class DarkStage:
     """Median over pixels of how much further the values reach to one side than to the other; about 1 in the dark."""
     level: float
     """Largest spread of the mean of a frame between events, in units of the noise of a pixel by itself."""
+    covered: float
+    """Share of the pixels that can be in this stage in the dark which were there in enough events."""
 
     @property
     def seen(self) -> bool:
         """Whether any pixel was in this stage."""
         return bool(self.count.any())
+
+    @property
+    def measured(self) -> bool:
+        """Whether most pixels that can be in this stage were."""
+        return self.covered > _COVERED
 
     @property
     def looks_lit(self) -> bool:
@@ -222,9 +230,11 @@ def stage_result(
     """
     shape = runs[0][0].shape
     sums = [np.full((shape[0], shape[1] * shape[2]), e, d) for e, d in zip(_EMPTY, _DTYPES, strict=True)]
-    bad_code = np.zeros(sums[0].shape, bool)
+    bad_code, possible = np.zeros(sums[0].shape, bool), np.zeros(sums[0].shape, bool)
     level = np.zeros((shape[0], 3))
     for run, stages in runs:
+        # of a configured pixel only the stage it begins in is measured in the dark
+        possible |= ((stages[:1] if entry.decoding is Decoding.CONTROL else stages) == stage).any(axis=0)
         for slot, code in enumerate(run.codes):
             mine = np.broadcast_to(stages[code] == stage, sums[0].shape)
             bad_code |= (stages[code] < 0) & (run.arrays[0][:, slot] > 0)
@@ -233,12 +243,12 @@ def stage_result(
             for name, a, array in zip(_FIELDS, sums, run.arrays, strict=True):
                 join = {"least": np.minimum, "most": np.maximum}.get(name, np.add)
                 join(a, array[:, slot], out=a, where=mine)
-    return _judged(entry, limits, shape, sums, bad_code, level)
+    return _judged(entry, limits, shape, sums, bad_code, possible, level)
 
 
 def _judged(
     entry: DetectorType, limits: DarkLimits, shape: tuple[int, ...], sums: list[npt.NDArray[Any]],
-    bad_code: npt.NDArray[np.bool_], level: npt.NDArray[np.float64],
+    bad_code: npt.NDArray[np.bool_], possible: npt.NDArray[np.bool_], level: npt.NDArray[np.float64],
 ) -> DarkStage:  # fmt: skip
     count, total, square, least, most, below, above = sums
     mean, variance = np.empty(count.shape), np.empty(count.shape)
@@ -251,12 +261,13 @@ def _judged(
     often = (limits.fraction * count).astype(np.int64)
     conditions = (
         noise > noise_limits[1], noise < noise_limits[0], above > often, below > often,
-        mean > pedestal_limits[1], mean < pedestal_limits[0], bad_code, few,
+        mean > pedestal_limits[1], mean < pedestal_limits[0], bad_code, few & possible,
     )  # fmt: skip
     seen = bool(count.any())
+    covered = float((enough & possible).sum()) / max(float(possible.sum()), 1.0)
     status = np.zeros(count.shape, np.uint64)
     for bit, condition in enumerate(conditions):
-        judged = condition & (enough if bit < 6 else seen)
+        judged = condition & (enough if bit < 6 else seen if bit == 6 else covered > _COVERED)
         status |= judged.astype(np.uint64) << np.uint64(bit)
     mean[few] = noise[few] = np.nan
     return DarkStage(
@@ -270,6 +281,7 @@ def _judged(
         noise_limits=noise_limits,
         asymmetry=_asymmetry(mean, noise, least, most),
         level=_level(level, noise),
+        covered=covered,
     )
 
 

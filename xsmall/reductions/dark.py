@@ -297,12 +297,11 @@ def _finish(sums: list[DarkSums], runs: Sequence[_Run], entry: DetectorType, lim
 
 
 def _warn(entry: DetectorType, stages: Sequence[DarkStage]) -> None:
-    unseen = [name for name, stage in zip(entry.stages, stages, strict=True) if not stage.seen]
-    derived = {"AHL_L", "AML_L"}  # never measured in the dark
-    lacking = [name for name in unseen if entry.decoding is not Decoding.CONTROL and name not in derived]
+    control = entry.decoding is Decoding.CONTROL  # pixels stay in the stage that they are configured for
+    lacking = [name for name, stage in zip(entry.stages, stages, strict=True) if not stage.measured and not control]
     if lacking:
         warnings.warn(
-            f"no pixel was in gain stage {', '.join(lacking)}: its pedestals are NaN; "
+            f"no pixel, or few, were in gain stage {', '.join(lacking)}: pedestals are NaN where there are none; "
             "give the dark runs of all gain settings: dark([gain0, gain1, gain2])",
             DarkWarning,
             stacklevel=2,

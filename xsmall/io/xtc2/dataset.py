@@ -130,11 +130,13 @@ def detector_dataset(
         if field.shape is None:
             continue
         array, dims = _array(identity, field, area, names[field.key])
-        attrs = {}
+        attrs: dict[str, str | int] = {}
         if area.frames and field == area.field:
             attrs[v.DETECTOR_TYPE] = detector_type(index, detector)
             if array.dtype.kind in "iu":  # floats were worked on: nobody says their unit
                 attrs[v.UNITS] = v.ADU
+            if isinstance(run := file_attrs(index).get(v.RUN), int):  # constants are checked against it
+                attrs[v.RUN] = run
         variables[names[field.key]] = xr.Variable(dims, wrap(array), attrs)
     coords = timestamps(index) | step_variables(index)
     coords |= _segment_coords(identity, detector, area, variables)
