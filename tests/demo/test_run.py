@@ -73,5 +73,6 @@ def test_figures_are_drawn(found: Findings, folder: Path) -> None:
 
 
 def test_too_few_events_for_a_fit_are_an_error_and_not_a_number(tmp_path: Path) -> None:
-    with pytest.raises(DataError):
-        run_demo(tmp_path, events=20, shape=(2, 16, 32), figures=False, progress=False)
+    with pytest.raises(DataError, match="120 at least"):
+        run_demo(tmp_path / "demo", events=20, shape=(2, 16, 32), figures=False, progress=False)
+    assert not (tmp_path / "demo").exists()

@@ -13,12 +13,16 @@ import xsmall as xs
 from xsmall import vocabulary as v
 from xsmall.demo.analysis import Findings, bin_run, calibrate, find, reduce_run
 from xsmall.demo.progress import Bar
+from xsmall.errors import DataError
 from xsmall.io.raw import write_run
 
 if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = ["run_demo"]
+
+FEWEST_EVENTS = 120
+"""With fewer, bins of the delay stay empty and a fit finds too few points, or none."""
 
 
 def run_demo(
@@ -70,6 +74,13 @@ def run_demo(
     >>> abs(found.delay_curve.values["t0"] - 0.3) < 0.1
     True
     """
+    if events < FEWEST_EVENTS:
+        raise DataError(
+            "too few events for the fits of the demo",
+            found=events,
+            expected=f"{FEWEST_EVENTS} at least",
+            fix="xsmall demo --events 1500",
+        )
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     tell = _Teller(progress)
