@@ -170,3 +170,17 @@ def test_a_region_that_is_masked_whole_is_nan_with_no_valid_pixel(cal: xr.DataAr
     assert (found["n_valid"] == 0).all()
     assert np.isnan(found["sum"]).all()
     assert np.isnan(found["mean"]).all()
+
+
+def test_things_of_the_wrong_kind_are_named(cal: xr.DataArray) -> None:
+    small = cal.sd.roi(BOX).compute()
+    delay = {"delay": xs.bins(-2, 5, n=2)}
+    cube = small.sd.cube(delay)
+    with pytest.raises(ParameterError, match=r"merge_cubes\(\*cubes\)"):
+        xs.merge_cubes([cube, cube])  # type: ignore[arg-type]
+    with pytest.raises(ParameterError, match="only cubes"):
+        xs.merge_cubes(small)
+    with pytest.raises(ParameterError, match="by name"):
+        small.sd.cube(delay, images=[cal])
+    with pytest.raises(ParameterError, match="by its path"):
+        xs.open_run(5)  # type: ignore[arg-type]

@@ -119,6 +119,15 @@ def merge_cubes(first: xr.Dataset, *others: xr.Dataset) -> xr.Dataset:
     >>> merge_cubes(*parts)["s"].values.tolist()
     [1.0, 4.0]
     """
+    cubes: tuple[object, ...] = (first, *others)
+    for given in cubes:
+        if not isinstance(given, xr.Dataset) or COUNT not in given:
+            raise ParameterError(
+                "only cubes can be merged",
+                found=type(given).__name__,
+                expected=f"Datasets with {COUNT!r}",
+                fix="xs.merge_cubes(*cubes)",
+            )
     for other in others:
         first = _merge_two(first, other)
     return first
@@ -157,8 +166,6 @@ def _merge_two(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
 
 
 def _check_alike(a: xr.Dataset, b: xr.Dataset) -> None:
-    if COUNT not in a or COUNT not in b:
-        raise ParameterError("only cubes can be merged", found=sorted(map(str, a.data_vars)), expected=COUNT)
     if set(a.data_vars) != set(b.data_vars):
         raise ParameterError("these cubes hold other variables", found=sorted(map(str, set(a) ^ set(b))))
     for name in a.variables:

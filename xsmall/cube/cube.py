@@ -108,6 +108,8 @@ def cube(
     [2.0, 7.0]
     """
     _check_small(small)
+    if images is not None and not isinstance(images, Mapping):
+        raise ParameterError("images are given by name", found=type(images).__name__, fix='images={"jungfrau": cal}')
     coords, bound = _bind(small, bins)
     names, sizes, index = bound
     data = _small_variables(small, bound)

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
-from xsmall.errors import FileFormatError
+from xsmall.errors import FileFormatError, ParameterError
 from xsmall.io.chunks import events_per_chunk
 from xsmall.io.xtc2.backend import tree_of
 from xsmall.io.xtc2.dataset import detectors_of
@@ -61,6 +61,13 @@ def open_run(source: str | os.PathLike[str], *, chunks: int | str | None = None)
     >>> xs.open_run(path)["jungfrau/raw"].dims
     ('event', 'segment', 'row', 'column')
     """
+    if not isinstance(source, str | os.PathLike):
+        raise ParameterError(
+            "a run is opened by its path",
+            found=repr(source)[:80],
+            expected="text or a Path",
+            fix='xs.open_run("run.xtc2")',
+        )
     path = Path(source).expanduser()
     if not path.exists():
         raise FileFormatError(f"{path}: no such file", expected="a run", fix="check the path")
