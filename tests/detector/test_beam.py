@@ -20,6 +20,8 @@ from xsmall.errors import ParameterError
         ({"photon_energy": -9500}, "photon_energy"),
         ({"photon_energy": float("nan")}, "photon_energy"),
         ({"photon_energy": "hard"}, "not a number"),
+        ({"photon_energy": "9500"}, "not a number"),
+        ({"distance": True}, "not a number"),
         ({"distance": 92.5}, "0.0925"),
         ({"distance": 92500}, "distance"),
         ({"distance": 0}, "distance"),

@@ -4,6 +4,7 @@ import json
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,24 @@ def test_a_jungfrau_of_psana1_has_nominal_centres_and_the_same_borders() -> None
 def test_an_unknown_version_of_psana_is_refused() -> None:
     with pytest.raises(GeometryError, match="version of psana"):
         of_segment("EPIX10KA:V1", psana=3)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Geometry.from_psana(None),
+        lambda: Geometry.from_psana(b"IP"),
+        lambda: Geometry.from_panels([1, 2]),
+        lambda: Geometry.from_panels([]),
+        lambda: Panel((0, 0, 0), (0, 1, 0), (1, 0, 0), "ab"),
+        lambda: Panel((0, 0, 0), (0, 1, 0), (1, 0, 0), (2.5, 2)),
+        lambda: Panel("abc", (0, 1, 0), (1, 0, 0), (2, 2)),
+        lambda: of_segment("EPIX100:V1").to_crystfel(layout="stack"),
+    ],
+)
+def test_what_is_no_geometry_is_refused(make: Callable[[], object]) -> None:
+    with pytest.raises(XsmallError):
+        make()
 
 
 def test_the_convention_of_wide_pixels_does_not_stick_to_later_geometries() -> None:
@@ -261,7 +280,7 @@ def test_panels_that_share_pixels_or_lie_outside_are_refused() -> None:
         Geometry.from_panels([panel], shape=(1, 4, 7))
     with pytest.raises(GeometryError, match="others do not"):
         Geometry.from_panels([panel, Panel(origin=(0, 0, 0.1), slow=(0, 1, 0), fast=(1, 0, 0), shape=(4, 8))])
-    with pytest.raises(GeometryError, match="without panels"):
+    with pytest.raises(GeometryError, match="made of panels"):
         Geometry.from_panels([])
     with pytest.raises(GeometryError, match="impossible size"):
         Geometry.from_panels([panel], shape=(2**20, 64, 64))

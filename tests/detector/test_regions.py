@@ -134,6 +134,11 @@ def test_regions_combine(detector: xs.Geometry) -> None:
     assert hash(a | b) == hash(xs.Circle((0, 0), 1e-3) | b)
 
 
+def test_a_region_combines_with_regions_only() -> None:
+    with pytest.raises(TypeError, match="unsupported operand"):
+        xs.Circle((0, 0), 1) & 3  # type: ignore[operator]
+
+
 def test_q_needs_a_beam(detector: xs.Geometry) -> None:
     with pytest.raises(ParameterError, match="photon_energy"):
         xs.Band("q", 1, 2).inside(detector, xs.Beam(distance=0.1))
@@ -149,6 +154,11 @@ def test_q_needs_a_beam(detector: xs.Geometry) -> None:
         (lambda: xs.Circle((0, 0), -1), "radius"),
         (lambda: xs.Circle((0, 0), np.nan), "radius"),
         (lambda: xs.Circle(3, 1), "pair"),
+        (lambda: xs.Circle("ab", 1), "pair"),
+        (lambda: xs.Circle((0, 0), "1"), "radius"),
+        (lambda: xs.Band("q", "a", 1), "out of order"),
+        (lambda: xs.Polygon("abc"), "corners of a polygon"),
+        (lambda: xs.Polygon([(0, 0), (1,), (2, 2), (0, 0)]), "corners of a polygon"),
         (lambda: xs.Ring((0, 0), 2, 1), "out of order"),
         (lambda: xs.Rectangle((1, 0), (0, 1)), "out of order"),
         (lambda: xs.HalfPlane((0, 0), (0, 0), within=(1, 1)), "without sides"),

@@ -44,6 +44,39 @@ def test_psana_words_give_psana_pixels(oracle: dict[str, np.ndarray]) -> None:
                     np.testing.assert_array_equal(segment == 0, oracle[key] == 1, err_msg=key)
 
 
+def test_status_is_merged_over_the_gain_stages_that_psana_merges(oracle: dict[str, np.ndarray]) -> None:
+    status = oracle["status_in"]  # of seven gain stages, the last two derived
+    data = xr.DataArray(np.zeros(status.shape[1:]), dims=PIXEL_DIMS)
+    labelled = xr.DataArray(status, dims=("gain_stage", *PIXEL_DIMS))
+    for given in (status, labelled, xr.Dataset({"status": labelled}), xr.Dataset({"status": labelled[:3]})):
+        stages = "012" if isinstance(given, xr.Dataset) and given.sizes["gain_stage"] == 3 else "01234"
+        np.testing.assert_array_equal(xs.psana_mask(data, status=given) == 0, oracle[f"p2_status_merge_{stages}"] == 1)
+
+
+def test_pixel_mask_of_constants_is_calib_and_no_status() -> None:
+    status = np.zeros((3, 1, 6, 7), dtype=np.uint64)
+    status[0, 0, 1, 1], status[2, 0, 2, 2], status[:, 0, 3, 3] = 1, 1 << 15, 1 << 14  # status, status_extra, pixel_mask
+    constants = xr.Dataset({"status": (("gain_stage", *PIXEL_DIMS), status)})
+    panel = xs.Panel((0, 0, 0.1), (0, -1e-4, 0), (1e-4, 0, 0), (6, 7))
+    data = assign_geometry(xr.DataArray(np.zeros((1, 6, 7)), dims=PIXEL_DIMS), xs.Geometry.from_panels([panel]))
+
+    def bad(**words: object) -> list[list[int]]:
+        return np.argwhere(xs.psana_mask(data, **words).values[0]).tolist()  # type: ignore[arg-type]
+
+    assert bad(status=constants) == [[1, 1], [2, 2]]
+    assert bad(calib=constants) == [[3, 3]]
+    masks = xs.smalldata_masks(data, status=constants, calib=constants)
+    held = [bool(masks[name][0, 3, 3] != 0) for name in ("status_mask", "mask", "cmask")]
+    assert held == [False, False, True]
+    with pytest.raises(DataError, match="pixel_mask"):
+        xs.psana_mask(data, calib=xr.Dataset())
+
+
+def test_neighbours_need_something_whose_neighbours_they_are() -> None:
+    with pytest.raises(ParameterError, match="neighbours of which"):
+        xs.mask(cspad(1), neighbours=2)
+
+
 def test_smalldata_masks_are_unions_of_psana_words(oracle: dict[str, np.ndarray]) -> None:
     geometry = cspad(1)
     rng = np.random.default_rng(1)

@@ -1,4 +1,4 @@
-"""q, phi, polarization and geometry factor of smalldata_tools' azimuthal integration, written down from its formulas."""
+"""q, phi, polarization and geometry factor of azimuthal integration in smalldata_tools, from its formulas."""
 
 from pathlib import Path
 from typing import NamedTuple

@@ -174,6 +174,8 @@ def check_tilt(name: str, value: object) -> float:
 def _in_range(name: str, value: object, allowed: tuple[float, float], unit: str, example: str) -> float:
     """``value`` as float if it is finite and allowed; -0.0 becomes 0.0 so that equal beams hash alike."""
     try:
+        if isinstance(value, bool | str | bytes):
+            raise TypeError  # float() takes them, but nobody means them
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         raise ParameterError(f"{name} is not a number", found=value, expected=f"a number in {unit}") from None

@@ -266,7 +266,7 @@ def to_crystfel(
     Raises
     ------
     GeometryError
-        For hexagonal pixels.
+        For hexagonal pixels, or an unknown layout.
 
     Examples
     --------
@@ -275,6 +275,8 @@ def to_crystfel(
     >>> xs.Geometry.from_panels([panel]).to_crystfel().splitlines()[1]
     'clen = 0.1'
     """
+    if layout not in ("segments", "slab"):
+        raise GeometryError("unknown layout of the data file", found=layout, expected="'segments' or 'slab'")
     clen = geometry.distance if beam is None or beam.distance is None else beam.distance
     if beam is not None:
         geometry = geometry.aligned_to(beam)

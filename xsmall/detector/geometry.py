@@ -89,8 +89,9 @@ class Geometry:
             Where panels overlap in memory, do not fit ``shape``, or only some name their segment.
         """
         listed = tuple(panels)
-        if not listed:
-            raise GeometryError("a geometry without panels", expected="at least one Panel")
+        if not listed or not all(isinstance(panel, Panel) for panel in listed):
+            found = ", ".join(sorted({type(panel).__name__ for panel in listed})) or "nothing"
+            raise GeometryError("a geometry is made of panels", found=found, expected="at least one Panel")
         numbered = [panel.segment is not None for panel in listed]
         if any(numbered) and not all(numbered):
             raise GeometryError("some panels name their segment and others do not", fix="give all of them segment=")

@@ -4,6 +4,7 @@ Along rows and along columns a panel is a :class:`PixelAxis`: ASICs side by side
 Everything that varies along one axis only (centres, borders, sizes) is kept as a vector; no per-pixel array is stored.
 """
 
+import operator
 from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any, TypeAlias
@@ -188,7 +189,7 @@ class Panel:
     def __post_init__(self) -> None:
         for field in ("origin", "slow", "fast"):
             object.__setattr__(self, field, _vector(field, getattr(self, field)))
-        rows, columns = (int(n) for n in self.shape)
+        rows, columns = _shape(self.shape)
         object.__setattr__(self, "shape", (rows, columns))
         for field, size in (("rows", rows), ("columns", columns)):
             if getattr(self, field) == PixelAxis(
@@ -325,9 +326,21 @@ class Panel:
         )
 
 
+def _shape(values: object) -> tuple[int, int]:
+    """Rows and columns, or an error."""
+    try:
+        rows, columns = (operator.index(n) for n in values)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        raise GeometryError("shape of a panel", found=values, expected="(rows, columns)") from None
+    return int(rows), int(columns)
+
+
 def _vector(field: str, values: object) -> Vector:
     """Three finite floats, without negative zeros, so that equal geometries have equal tokens."""
-    array = np.asarray(values, dtype=np.float64)
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.empty(0)
     if array.shape != (3,) or not np.isfinite(array).all():
         raise GeometryError(f"{field} of a panel", found=values, expected="three finite numbers in m")
     x, y, z = (float(v) + 0.0 for v in array)

@@ -46,9 +46,13 @@ class Region(ABC):
         """Mark the pixels whose centre is inside: boolean (segment, row, column) of the whole detector."""
 
     def __or__(self, other: Region) -> Region:
+        if not isinstance(other, Region):
+            return NotImplemented
         return _Combined(self, other, "or")
 
     def __and__(self, other: Region) -> Region:
+        if not isinstance(other, Region):
+            return NotImplemented
         return _Combined(self, other, "and")
 
     def __invert__(self) -> Region:
@@ -118,25 +122,30 @@ def known_space(space: Space) -> Space:
 
 def pair(values: Pair) -> Pair:
     """Two floats, or an error."""
-    two = tuple(values) if np.ndim(values) == 1 else ()
-    if len(two) != 2:
-        raise ParameterError("a pair of numbers is needed", found=values, expected="(x, y) or (low, high)")
-    return float(two[0]), float(two[1])
+    try:
+        first, second = values
+        return float(first), float(second)
+    except (TypeError, ValueError):
+        raise ParameterError("a pair of numbers is needed", found=values, expected="(x, y) or (low, high)") from None
 
 
 def finite(what: str, *values: float) -> None:
-    """Refuse numbers that are not finite."""
-    if not np.isfinite(values).all():
+    """Refuse what is no finite number."""
+    if not all(_is_finite(value) for value in values):
         raise ParameterError(f"{what} that is not finite", found=values)
 
 
 def positive(what: str, value: float) -> None:
     """Refuse what is not above 0."""
-    if not (np.isfinite(value) and value > 0):
+    if not (_is_finite(value) and value > 0):
         raise ParameterError(f"{what} that cannot be meant", found=value, expected="a number above 0")
 
 
 def ordered(what: str, low: float, high: float) -> None:
     """Refuse limits out of order."""
-    if not (np.isfinite((low, high)).all() and low < high):
+    if not (_is_finite(low) and _is_finite(high) and low < high):
         raise ParameterError(f"{what} out of order", found=(low, high), expected="low < high, finite")
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and bool(np.isfinite(value))

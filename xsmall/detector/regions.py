@@ -69,7 +69,10 @@ class Polygon(Shape):
     space: Space = "lab"
 
     def __init__(self, points: Sequence[Sequence[float]] | Floats, space: Space = "lab") -> None:
-        corners = np.asarray(points, dtype=np.float64)
+        try:
+            corners = np.asarray(points, dtype=np.float64)
+        except (TypeError, ValueError):
+            corners = np.empty(0)
         if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < 4 or not np.isfinite(corners).all():
             raise ParameterError(
                 "the corners of a polygon cannot be meant",

@@ -12,10 +12,13 @@ import numpy.typing as npt
 from xsmall.errors import DataError, ParameterError
 from xsmall.vocabulary import Reason
 
-__all__ = ["STATUS_CONVENTIONS", "status_reasons", "status_words"]
+__all__ = ["PIXEL_MASK_BIT", "STATUS_CONVENTIONS", "status_reasons", "status_words"]
 
 FlagArray = npt.NDArray[np.uint32]
 _HOT, _DEAD, _NOISY, _OTHER = Reason.HOT, Reason.DEAD, Reason.NOISY, Reason.OTHER_STATUS
+
+PIXEL_MASK_BIT: Final = 1 << 14
+"""Bit of ``status`` under which constants read from psana hold its ``pixel_mask``; psana's own words end below it."""
 
 STATUS_CONVENTIONS: Final[Mapping[str, Mapping[int, Reason]]] = MappingProxyType(
     {

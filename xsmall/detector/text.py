@@ -13,6 +13,8 @@ def read_text(source: str | Path) -> tuple[str, str]:
     """Text and name of a small text file, or of the text itself where ``source`` has a line break."""
     if isinstance(source, str) and "\n" in source:
         return source, "text"
+    if not isinstance(source, str | Path):
+        raise FileFormatError("not a text file", found=type(source).__name__, expected="a path, or the text itself")
     path = Path(source)
     try:
         size = path.stat().st_size

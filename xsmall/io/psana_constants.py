@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from xsmall.detector.status_words import PIXEL_MASK_BIT
 from xsmall.errors import CalibrationError, FileFormatError, MissingDependency
 from xsmall.vocabulary import GAIN, NOISE, OFFSET, PEDESTAL, STATUS
 
@@ -26,7 +27,7 @@ TYPES: Final[Mapping[str, str]] = MappingProxyType(
     {"pedestals": PEDESTAL, "pixel_rms": NOISE, "pixel_gain": GAIN, "pixel_offset": OFFSET, "pixel_status": STATUS}
 )
 """psana's names of the types of constants, and ours."""
-MASKED: Final = 1 << 14  # pixel_mask of psana: 0 = bad
+MASKED: Final = PIXEL_MASK_BIT  # pixel_mask of psana: 0 = bad
 EXTRA: Final = 1 << 15  # any bit of status_extra or status_data
 
 _GROUPS: Final[Mapping[str, str]] = MappingProxyType(

@@ -115,6 +115,10 @@ def mask(
     if status is not None:
         flags |= _status(place, status, status_bits, status_convention, gain_stages)
     radius, pattern = neighbours if isinstance(neighbours, tuple) else (neighbours, "diamond")
+    if radius and status is None:
+        raise ParameterError(
+            "neighbours of which pixels?", found="no status", fix="status=constants, whose bad pixels have neighbours"
+        )
     if radius:
         bad = (flags & np.uint32(STATUS_REASONS)) != 0
         flags[neighbours_of(bad, radius, pattern) & ~bad] |= np.uint32(Reason.NEIGHBOUR_OF_BAD)

@@ -9,8 +9,10 @@ import xarray as xr
 
 from xsmall.detector.mask_geometry import psana_geometry_mask
 from xsmall.detector.masks import mask_from_array
+from xsmall.detector.status_words import PIXEL_MASK_BIT
+from xsmall.errors import DataError
 from xsmall.reductions.mask import Array, Place, mask
-from xsmall.vocabulary import Reason
+from xsmall.vocabulary import GAIN_STAGE, STATUS, Reason
 
 if TYPE_CHECKING:
     from xsmall.detector.geometry import Geometry
@@ -18,12 +20,13 @@ if TYPE_CHECKING:
 __all__ = ["psana_mask", "smalldata_masks"]
 
 PSANA_STATUS_BITS = 0xFFFF
+MERGED_STAGES = 5  # psana merges the status of the first five gain stages, of fewer where there are fewer
 
 
 def psana_mask(
     detector: Geometry | xr.DataArray,
     *,
-    calib: Array | None = None,
+    calib: xr.Dataset | Array | None = None,
     status: xr.Dataset | Array | None = None,
     edges: bool = False,
     central: bool = False,
@@ -40,10 +43,11 @@ def psana_mask(
     detector
         A geometry, or data with one.
     calib
-        psana's ``pixel_mask`` constants, 1 = good (or a boolean mask, True = use).
+        psana's ``pixel_mask`` constants, 1 = good (or a boolean mask, True = use), or constants read from psana, which
+        hold it.
     status
-        psana's ``pixel_status`` constants (gain_stage, segment, row, column) or constants with ``status``; the lowest
-        16 bits count, of the gain stages that psana merges.
+        psana's ``pixel_status`` constants (gain_stage, segment, row, column) or constants read from psana; the lowest
+        16 bits count (without ``pixel_mask``, which is ``calib``), of the first five gain stages, which psana merges.
     edges, central, unbond, unbondnbrs, unbondnbrs8
         As psana1 names them: edges of segments, joins of ASICs, unbonded pixels, these with their 4 and 8 neighbours.
     width, wcentral
@@ -68,23 +72,43 @@ def psana_mask(
     70236
     """
     place = Place.of(detector)
-    flags = mask(detector, status=status, status_bits=PSANA_STATUS_BITS, status_convention="psana1")
+    bits = PSANA_STATUS_BITS & ~PIXEL_MASK_BIT if isinstance(status, xr.Dataset) else PSANA_STATUS_BITS
+    stages = _merged_stages(status)
+    flags = mask(detector, status=status, status_bits=bits, status_convention="psana1", gain_stages=stages)
     bits = edges * 1 + central * 2 + unbond * 4 + unbondnbrs * 8 + unbondnbrs8 * 16
     whole = np.zeros(place.shape, dtype=np.uint32)
     if bits:
         geometry = place.need_geometry("edges, joins and unbonded pixels")
         whole |= psana_geometry_mask(geometry, bits, width, wcentral)
     if calib is not None:
-        good, _ = place.values_of(calib, "calib", fill=1)
+        good, _ = place.values_of(_pixel_mask(calib), "calib", fill=1)
         whole[~mask_from_array(good, convention="good=1")] |= np.uint32(Reason.USER)
     return flags.copy(data=flags.values | place.labelled(whole, None, {}).values)
+
+
+def _merged_stages(status: xr.Dataset | Array | None) -> range | None:
+    """Gain stages whose status psana merges; None where there are no stages."""
+    words: Any = status.get(STATUS) if isinstance(status, xr.Dataset) else status
+    if isinstance(words, xr.DataArray):
+        return range(min(MERGED_STAGES, words.sizes[GAIN_STAGE])) if GAIN_STAGE in words.dims else None
+    return range(min(MERGED_STAGES, len(words))) if np.ndim(words) == 4 else None
+
+
+def _pixel_mask(calib: xr.Dataset | Array) -> Array:
+    """``pixel_mask`` as it is, or out of constants read from psana."""
+    if not isinstance(calib, xr.Dataset):
+        return calib
+    if STATUS not in calib:
+        raise DataError("constants that hold no pixel_mask", found=", ".join(map(str, calib.data_vars)) or "nothing")
+    good = (calib[STATUS] & np.uint64(PIXEL_MASK_BIT)) == 0
+    return good.all(GAIN_STAGE) if GAIN_STAGE in good.dims else good
 
 
 def smalldata_masks(
     detector: Geometry | xr.DataArray,
     *,
     status: xr.Dataset | Array | None = None,
-    calib: Array | None = None,
+    calib: xr.Dataset | Array | None = None,
     mask_central: bool = True,
 ) -> xr.Dataset:
     """Make the three masks of smalldata_tools for LCLS-I, as reasons.
