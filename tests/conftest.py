@@ -9,7 +9,6 @@ import dask
 import pytest
 from hypothesis import settings
 
-
 # Compiling takes seconds: no deadlines. On a CI machine the examples are the same each time.
 settings.register_profile("xsmall", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("xsmall")
