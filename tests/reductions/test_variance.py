@@ -221,3 +221,25 @@ def test_an_image_pixel_of_a_value_without_a_variance_has_none(turned: xr.Datase
         assert int(out["cal_variance"].isnull().sum()) > int(out["cal"].isnull().sum())
     with pytest.raises(DataError, match="one variable and its variance"):
         turned[["cal"]].sd.image()
+
+
+def test_values_and_variances_may_be_lazy_or_not_each_for_itself() -> None:
+    sim = xs.simulate(20, shape=(2, 16, 32), seed=1)
+    lazy = sim.run["jungfrau"]["raw"].chunk(event=7).sd.calibrate(sim.constants, variance=True, photon_energy=9500)
+    held = lazy.compute()
+    records = {"spot": xs.roi(xs.Box(segment=0)), "photons": xs.droplet(4.0, 1.0, max_droplets=20)}
+    small, mean = held.sd.reduce(records), held.sd.average()
+    spread = "calibrated_variance"
+    for data in (
+        lazy,
+        lazy.isel(event=slice(0, 20), row=slice(0, 16)),
+        lazy * 1.0,
+        held.assign(calibrated=lazy["calibrated"]),
+        lazy.assign({spread: held[spread]}),
+        held.assign({spread: lazy[spread]}),
+        lazy.assign({spread: lazy[spread].chunk(event=11)}),
+        lazy.persist(),
+        lazy.assign(calibrated=lazy["calibrated"].persist()),
+    ):
+        xr.testing.assert_equal(data.sd.reduce(records).compute(), small)
+        xr.testing.assert_equal(data.sd.average().compute(), mean)

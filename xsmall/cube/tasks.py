@@ -124,7 +124,7 @@ def _tile_of_numpy(
     n_bins = int(np.prod(shape))
     parts = []
     for a, b in borders:
-        present, spread = (None if v is None else np.asarray(v[a:b, cut]) for v in (source.present, source.variance))
+        present, spread = (None if v is None else v[a:b, cut] for v in (source.present, source.variance))
         piece = (0, Batch(source.frames[a:b, cut], present, spread))
         lane = lane_of_frames([piece], index[a:b], n_bins, tile, (rows, columns), transform, variance=variance)
         parts.append(lane)
@@ -153,7 +153,7 @@ def _tiles_of_dask(
         cut = slice(*tile.segments)
         part = frames[:, cut]
         present = None if source.present is None else source.present[:, cut]
-        spread = None if source.variance is None else da.asarray(source.variance)[:, cut]
+        spread = None if source.variance is None else source.variance[:, cut]
         if held:  # perhaps on other machines: the scheduler brings the blocks
             sources = _held_blocks(part, present, spread, borders)
         else:

@@ -77,7 +77,18 @@ class Source:
             other = None if variance is None else _live_origin(variance)
             if variance is None or (other is not None and other.variance and other.key == origin.key):
                 return cls(origin.raw, _both(origin.present, present), origin.transform, energy=energy)
-        return cls(data, present, Cast(dtype), variance, energy)
+        return cls(data, present, Cast(dtype), _as_lazy_as(data, variance), energy)
+
+
+def _as_lazy_as(
+    data: npt.NDArray[Any] | da.Array, variance: npt.NDArray[Any] | da.Array | None
+) -> npt.NDArray[Any] | da.Array | None:
+    """The variance in memory where the values are, lazy where they are; both are read together."""
+    if variance is None or isinstance(variance, da.Array) == isinstance(data, da.Array):
+        return variance
+    if isinstance(data, da.Array):
+        return da.from_array(variance, chunks=data.chunks, asarray=False)
+    return np.asarray(variance)
 
 
 def _both(a: npt.NDArray[np.bool_] | None, b: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:
