@@ -58,7 +58,7 @@ def cases(scale: float) -> list[Case]:
 def _kernel(name: str, frames: np.ndarray, index: np.ndarray) -> Case:
     few = frames[:8]
     state = Moments.empty(1, N_BINS, frames.shape[1])
-    ours = [m[0] for m in state]
+    ours = [state.n[0], state.mean[0], state.m2[0]]
     other = [np.zeros_like(m) for m in ours]
     sums = np.zeros((N_BINS, frames.shape[1]))
     batch = groups(index)
