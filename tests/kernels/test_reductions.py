@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba.core.errors import TypingError
 
-from xsmall.kernels import autocorrelation, azint, droplet, projection, roi
+from xsmall.kernels import autocorrelation, azint, droplet, moments, projection, roi
 from xsmall.kernels.reference import autocorrelation as slow_autocorrelation
 from xsmall.kernels.reference import azint as slow_azint
 from xsmall.kernels.reference import droplet as slow_droplet
+from xsmall.kernels.reference import moments as slow_moments
 from xsmall.kernels.reference import projection as slow_projection
 from xsmall.kernels.reference import roi as slow_roi
 
@@ -208,7 +209,8 @@ def calls() -> dict[str, Callable[[np.ndarray], object]]:
     words, work = droplet.mask_words(use), droplet.Workspace(ROWS, COLUMNS).arrays
     lists = tuple(np.zeros((1, 10), d) for d in ("f4", "i4", "f8", "f8", "i4", "f4", "f8", "f8"))
     thresholds = tuple(np.float32(v) for v in (0.4, 0.2, 3e38))
-    line, out = np.empty(COLUMNS, np.float32), np.empty(6)
+    line, out, found = np.empty(COLUMNS, np.float32), np.empty(6), np.ones(5)
+    total = np.zeros((1, ROWS * COLUMNS))
     totals = np.empty(ROWS), np.empty(ROWS, np.int64)
     index = (np.hypot(*np.indices((ROWS, COLUMNS))) / 4).astype(np.uint16).ravel()
     correlate = autocorrelation.Correlator((ROWS, COLUMNS), (8, 8))
@@ -221,6 +223,13 @@ def calls() -> dict[str, Callable[[np.ndarray], object]]:
         "projection": lambda f: projection.along_columns(f, 0, 0, use, *totals),
         "projection over rows": lambda f: projection.along_rows(f, 0, 0, use, *totals),
         "autocorrelation": lambda f: correlate(f, use),
+        "variance of autocorrelation": lambda f: autocorrelation.spread_of_lag(
+            f.astype(float), f.astype(float), f[1:-1, 1:-1].astype(float), 1, 1, 1.0, 1.0, 1.0
+        ),
+        "variance of roi": lambda f: roi.box_variance(f, f, 0, 0, use, places, places, found, out),
+        "variance of a cube": lambda f: moments.add_variances(
+            f.reshape(1, -1), f.reshape(1, -1), np.zeros(1, np.int64), np.array([0, 1]), np.zeros(1, np.int64), total
+        ),
     }
 
 
@@ -281,3 +290,24 @@ def test_a_kernel_that_kept_the_gil_would_be_found() -> None:
 
     assert ticks_during(call) >= 20
     assert calls_left <= 0
+
+
+def test_variances_equal_their_twins() -> None:
+    rng = np.random.default_rng(8)
+    frame, variance = rng.normal(5, 1, (12, 17)), rng.uniform(0.1, 1, (12, 17))
+    frame[3, 4] = np.nan
+    use = rng.random(frame.shape) > 0.1
+    places, line, found, out = np.arange(17.0), np.empty(17), np.empty(5), np.empty(4)
+    roi.box(frame, 0, 0, use, places[:12], places, line, found)
+    roi.box_variance(frame, variance, 0, 0, use, places[:12], places, found, out)
+    np.testing.assert_allclose(out, slow_roi.box_variance(frame, variance, use), rtol=1e-12)
+    total = np.zeros((2, frame.size))
+    frames, variances = (
+        np.stack([frame.ravel()] * 3),
+        np.stack([variance.ravel(), variance.ravel() * 2, variance.ravel()]),
+    )
+    order, first, bins = np.array([2, 0, 1]), np.array([0, 1, 3]), np.array([1, 0])
+    moments.add_variances(frames, variances, order, first, bins, total)
+    np.testing.assert_allclose(total, slow_moments.add_variances(frames, variances, np.array([0, 0, 1]), 2), rtol=1e-15)
+    lags = autocorrelation.Correlator(frame.shape, (2, 3)).with_variance(frame, use, variance)[1]
+    np.testing.assert_allclose(lags, slow_autocorrelation.variance(frame, use, variance, (2, 3)), rtol=1e-5)

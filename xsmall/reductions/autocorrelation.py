@@ -19,7 +19,7 @@ from xsmall.vocabulary import AUTOCORRELATION, DIMENSIONLESS, LAG_COLUMN, LAG_RO
 __all__ = ["Autocorrelation", "autocorrelation"]
 
 MOST_PRODUCTS = 10**9
-"""Pixels times lags that the variance of one event may take, about a second."""
+"""Pixels times lags that the variance of one event may take: two to three seconds."""
 
 _VARIANCE = f"{AUTOCORRELATION}{VARIANCE_SUFFIX}"
 
@@ -58,11 +58,11 @@ def autocorrelation(
     -----
     C(l) = [sum I(p) I(p+l)] [sum M(p) M(p+l)] / ([sum I(p) M(p+l)] [sum M(p) I(p+l)]) with M = 1 on valid pixels and
     0 elsewhere, I = 0 there: the mean product of pairs over the means of the same pairs, so that masks and borders do
-    not bias it. Zero-padded. Cost: two Fourier transforms back and one forth per event, of the size of the box plus
-    the largest lag; with variances one pass over the box for every lag. The variance is exact to first order in the
-    errors of the pixels. Where these are as large as the signal (much less than a photon per pixel) it comes out too
-    large, by up to a factor of two. At lag 0 the noise of a pixel is correlated with itself: that raises C(0), and is
-    not subtracted.
+    not bias it. Zero-padded. Cost: two Fourier transforms back and one forth per event, of the size of the box plus the
+    largest lag; with variances one pass over the box for every lag, some 2.5 ns per pixel. The variance is exact to
+    first order in the errors of the pixels. Where these are as large as the signal (much less than a photon per pixel)
+    it comes out too large, by up to a factor of two. At lag 0 the noise of a pixel is correlated with itself: that
+    raises C(0), and is not subtracted.
 
     Examples
     --------

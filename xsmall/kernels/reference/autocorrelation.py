@@ -25,3 +25,18 @@ def autocorrelation(
                 if a.mean() != 0 and b.mean() != 0:
                     out[i, j] = (a * b).mean() / (a.mean() * b.mean())
     return out
+
+
+def variance(
+    frame: npt.NDArray[Any], use: npt.NDArray[np.bool_], spread: npt.NDArray[Any], max_lag: tuple[int, int]
+) -> npt.NDArray[np.float64]:
+    """Sum of the variances of all valid pixels times the squared derivatives, taken by differences."""
+    total = np.zeros((2 * max_lag[0] + 1, 2 * max_lag[1] + 1))
+    for place in zip(*np.nonzero(np.isfinite(frame) & use), strict=True):
+        sides = []
+        for step in (1e-4, -1e-4):
+            moved = frame.astype(np.float64)
+            moved[place] += step
+            sides.append(autocorrelation(moved, use, max_lag))
+        total += spread[place] * ((sides[0] - sides[1]) / 2e-4) ** 2
+    return total

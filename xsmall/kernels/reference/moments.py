@@ -37,3 +37,11 @@ def statistics(moments: Moments) -> tuple[npt.NDArray[Any], ...]:
     several = np.where(n > 1, n, np.nan)
     std = np.sqrt(m2 / (several - 1))
     return np.where(n > 0, mean, np.nan), std, std / np.sqrt(several), n
+
+
+def add_variances(
+    frames: npt.NDArray[Any], variances: npt.NDArray[Any], bins: npt.NDArray[np.int64], n_bins: int
+) -> npt.NDArray[np.float64]:
+    """Sum of the variances of the values (k, pixel) of each bin that are not NaN: (bin, pixel)."""
+    counted = np.where(np.isnan(frames), 0.0, variances.astype(np.float64))
+    return np.stack([counted[bins == b].sum(axis=0) for b in range(n_bins)])

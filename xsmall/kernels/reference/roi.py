@@ -25,3 +25,15 @@ def roi(frame: npt.NDArray[Any], use: npt.NDArray[np.bool_]) -> tuple[float, flo
         float((values * columns).sum() / total),
         values.size,
     )
+
+
+def box_variance(
+    frame: npt.NDArray[Any], variance: npt.NDArray[Any], use: npt.NDArray[np.bool_]
+) -> tuple[float, float, float, float]:
+    """Variance of the sum, of the maximum, and sums of variance times squared distance from the centre of mass."""
+    valid = np.isfinite(frame) & use
+    rows, columns = np.nonzero(valid)
+    values, spread = frame[valid].astype(np.float64), variance[valid].astype(np.float64)
+    row, column = (values * rows).sum() / values.sum(), (values * columns).sum() / values.sum()
+    along, across = (spread * (rows - row) ** 2).sum(), (spread * (columns - column) ** 2).sum()
+    return float(spread.sum()), float(spread[values.argmax()]), float(along), float(across)
