@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 import xsmall as xs
-from xsmall.errors import DataError, GeometryError, XsmallError
+from xsmall.errors import CalibrationError, DataError, GeometryError, XsmallError
 from xsmall.reductions.pixels import geometry_of
 
 BOX = xs.Box(segment=1, row=(0, 10), column=(0, 10))
@@ -99,3 +99,12 @@ def test_words_of_another_byte_order_are_refused_with_what_to_type(sim: Any, raw
         raw.astype(">u2").sd.calibrate(sim.constants)
     back = raw.astype(">u2").astype("uint16").sd.calibrate(sim.constants)
     np.testing.assert_array_equal(back.values, raw.sd.calibrate(sim.constants).values)
+
+
+def test_constants_of_a_larger_detector_are_refused_where_the_geometry_tells(sim: Any, raw: xr.DataArray) -> None:
+    larger = xs.simulate(1, shape=(2, 40, 48), seed=5).constants
+    placed = raw.sd.assign_geometry(sim.geometry)
+    for frames in (placed, placed.isel(row=slice(0, 20))):
+        with pytest.raises(CalibrationError, match="larger detector"):
+            frames.sd.calibrate(larger)
+        assert frames.sd.calibrate(sim.constants).shape == frames.shape

@@ -14,6 +14,7 @@ from xsmall.detector.constants import check_constants, select_constants
 from xsmall.detector.types import Decoding, DetectorType, detector_type
 from xsmall.errors import CalibrationError, DataError, ParameterError
 from xsmall.reductions.frames import check_frames, labels, presence
+from xsmall.reductions.pixels import geometry_of
 from xsmall.vocabulary import (
     ADU,
     DAMAGE,
@@ -77,6 +78,7 @@ def prepare(
     entry = _same_detector(raw, known)
     _check_raw(raw, entry)
     _check_run(raw, constants)
+    _check_shape(raw, known)
     place = {dim: _pixel_labels(raw, dim, known.sizes[dim]) for dim in PIXEL_DIMS}
     mine = select_constants(known, place)
     control = _control(raw, gain_control, place) if entry.decoding is Decoding.CONTROL else None
@@ -148,6 +150,21 @@ def _check_run(raw: xr.DataArray, constants: xr.Dataset) -> None:
             fix="open the constants of this run; where they are known to be good, "
             'constants.attrs.pop("run_range") says so',
         )
+
+
+def _check_shape(raw: xr.DataArray, constants: xr.Dataset) -> None:
+    """Refuse constants of a larger detector where the geometry of the data says how large theirs is."""
+    geometry = geometry_of(raw)
+    if geometry is None:
+        return
+    for dim, size in list(zip(PIXEL_DIMS, geometry.shape, strict=True))[1:]:
+        if constants.sizes[dim] > size:
+            raise CalibrationError(
+                "these are constants of a larger detector",
+                found=f"{constants.sizes[dim]} {dim}s in the constants",
+                expected=f"{size}, as the geometry of the data has",
+                fix="constants of this very detector, or its own geometry",
+            )
 
 
 def _pixel_labels(raw: xr.DataArray, dim: str, n_constants: int) -> npt.NDArray[np.integer[Any]]:
