@@ -74,6 +74,14 @@ def test_tilts_are_kept_and_counted_in() -> None:
     assert fit.beam.tilt_x == 8.0
 
 
+@pytest.mark.parametrize("tilts", [{"tilt_x": 8.0}, {"tilt_y": -6.0}])
+@pytest.mark.parametrize("known", [True, False])
+def test_a_tilt_that_nobody_told_gives_a_doubt(tilts: dict[str, float], known: bool) -> None:
+    data = assign_beam(image(quad(), TRUTH.replace(**tilts), RINGS), distance=0.1, photon_energy=9500)
+    fit = fit_beam(data, rings=list(RINGS) if known else None)
+    assert any("tilt" in doubt for doubt in fit.doubts), str(fit)
+
+
 def test_an_image_without_rings_gives_doubts_and_no_numbers() -> None:
     fit = fit_beam(assign_beam(image(quad(), TRUTH, np.empty(0)), distance=0.1))
     assert not fit.sure

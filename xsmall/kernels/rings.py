@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["CircleFit", "fit_circles", "profile_peaks", "radial_profile", "ring_points"]
+__all__ = ["CircleFit", "distortion", "fit_circles", "profile_peaks", "radial_profile", "ring_points"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -152,3 +152,42 @@ def fit_circles(x: Floats, y: Floats, ring: Ints, radii: Floats, *, known: bool)
     scale = float(parameters[2]) if known else float("nan")
     fitted = radii * scale if known else parameters[2 : 2 + n_rings]
     return CircleFit((float(parameters[0]), float(parameters[1])), scale, fitted, covariance, scatter, weights)
+
+
+def distortion(x: Floats, y: Floats, ring: Ints, fit: CircleFit) -> tuple[float, float]:
+    """How far points depart from concentric circles in the ways in which a tilted detector makes them.
+
+    A tilt moves the middle of a ring in proportion to the square of its radius and makes it an ellipse.
+
+    Parameters
+    ----------
+    x, y, ring
+        The points that were fitted.
+    fit
+        Circles through them.
+
+    Returns
+    -------
+    Amplitude on the largest ring of the departure that stands out most, in the unit of the points, and how many of its
+    standard errors that is; (0, 0) for points too few to say.
+    """
+    dx, dy = x - fit.center[0], y - fit.center[1]
+    r, angle = np.hypot(dx, dy), np.arctan2(dy, dx)
+    share = fit.radii[ring] / fit.radii.max()
+    ways = [share**2 * np.cos(angle), share**2 * np.sin(angle), share * np.cos(2 * angle), share * np.sin(2 * angle)]
+    own = (ring[:, None] == np.arange(fit.radii.size)).astype(np.float64)
+    columns = np.column_stack([*ways, np.cos(angle), np.sin(angle), own])
+    if fit.radii.size < 2:  # then a shift of the ring is one of the centre
+        columns = columns[:, 2:]
+    n_ways = len(ways) if fit.radii.size > 1 else len(ways) - 2
+    if x.size <= columns.shape[1] + 8 or not fit.scatter > 0:
+        return 0.0, 0.0
+    weighted = fit.weights[:, None] * columns
+    inverse = np.linalg.pinv(columns.T @ weighted)
+    amplitude = (inverse @ (weighted.T @ (r - fit.radii[ring])))[:n_ways]
+    left = r - fit.radii[ring] - columns @ (inverse @ (weighted.T @ (r - fit.radii[ring])))
+    scatter = TO_SIGMA * float(np.median(np.abs(left)))
+    error = np.sqrt(np.clip(np.diag(inverse)[:n_ways], 0, None) * x.size / (x.size - columns.shape[1])) * scatter
+    times = np.abs(amplitude) / np.maximum(error, 1e-300)
+    worst = int(np.argmax(times))
+    return float(abs(amplitude[worst])), float(times[worst])

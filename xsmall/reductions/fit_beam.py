@@ -15,7 +15,7 @@ from xsmall.detector.beam import HC, Beam
 from xsmall.detector.geometry import Geometry
 from xsmall.detector.pixel import in_beam
 from xsmall.errors import DataError, ParameterError
-from xsmall.kernels.rings import CircleFit, fit_circles, profile_peaks, radial_profile, ring_points
+from xsmall.kernels.rings import CircleFit, distortion, fit_circles, profile_peaks, radial_profile, ring_points
 from xsmall.reductions.pixels import beam_of, need_geometry
 from xsmall.vocabulary import DISTANCE, PIXEL_DIMS
 
@@ -39,6 +39,7 @@ MAX_BINS = 4096
 MAX_ROUNDS = 12
 ENOUGH_POINTS = 16
 WIDEST_GAP = 200.0  # degrees without a point
+DISTORTED = (0.3, 6.0)  # pixels, and standard errors, from which on rings are no circles
 GRID_ERROR = 0.02  # pixels by which the grid of pixels may displace a ring, whatever the counting noise
 
 
@@ -149,7 +150,8 @@ def fit_beam(
     Returns
     -------
     Centre and distance with standard errors, and doubts where there are any: few points, rings on one side only, rings
-    that do not fit the known ones, a search that ended at its border. Nothing is assigned.
+    that do not fit the known ones, rings that are no circles about one centre (a tilt that was not assigned), a search
+    that ended at its border. Nothing is assigned. A wrong photon energy cannot be seen: it gives another distance.
 
     Raises
     ------
@@ -282,7 +284,7 @@ def _refine(scene: _Scene, start: Beam, known: Floats | None, center: tuple[floa
     distance, doubts = scene.distance, []
     fit: CircleFit | None = None
     found: Floats = np.empty(0)
-    n_points, gap = 0, 360.0
+    n_points, gap, off, times = 0, 360.0, 0.0, 0.0
     if known is not None:
         distance = _comb(scene, center, known, start)
     for _ in range(MAX_ROUNDS):
@@ -295,6 +297,7 @@ def _refine(scene: _Scene, start: Beam, known: Floats | None, center: tuple[floa
         scale = radii * np.cos(angles), radii * np.sin(angles)
         nominal = _radii(q, start, distance) if known is not None else places
         fit = fit_circles(*scale, ring, nominal, known=known is not None)
+        off, times = distortion(*scale, ring, fit)
         found, n_points, gap = q, angles.size, _widest_gap(angles)
         center = (center[0] + fit.center[0], center[1] + fit.center[1])
         moved = np.hypot(*fit.center)
@@ -305,6 +308,8 @@ def _refine(scene: _Scene, start: Beam, known: Floats | None, center: tuple[floa
             break
     else:
         doubts.append(f"the centre still moved after {MAX_ROUNDS} rounds")
+    if off > DISTORTED[0] * scene.pitch and times > DISTORTED[1]:
+        doubts.append(f"the rings are no circles about one centre (off by {1e6 * off:.0f} um): a tilt not known?")
     return _report(scene, start, center, distance, fit, found, n_points, gap, search, known is not None, doubts)
 
 
