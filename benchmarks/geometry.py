@@ -16,17 +16,19 @@ DIMS = ("event", "segment", "row", "column")
 
 
 def cases(scale: float) -> list[Case]:
-    """Eight segments; the baselines carry positions as arrays, as most programs do."""
+    """Eight segments, 32 for assigning; the baselines carry positions as arrays, as most programs do."""
     rows = max(16, int(512 * scale))
     pitch = 75e-6
-    geometry = Geometry.from_panels(
+    panels = [
         Panel(origin=(0.08 * (i % 2), 0.04 * (i // 2), 0.1), slow=(0, pitch, 0), fast=(pitch, 0, 0), shape=(rows, 1024))
-        for i in range(8)
-    )
+        for i in range(32)
+    ]
+    geometry, large = Geometry.from_panels(panels[:8]), Geometry.from_panels(panels)
     beam = Beam(photon_energy=9500, distance=0.1)
     at = geometry.positions()
     shape = geometry.shape
     frames = xr.DataArray(da.zeros((1_000_000, *shape), chunks=(100, *shape), dtype="u2"), dims=DIMS)
+    large_frames = xr.DataArray(da.zeros((1_000_000, *large.shape), chunks=(100, -1, -1, -1), dtype="u2"), dims=DIMS)
     ours = assign_geometry(frames[:4], geometry)
     arrays = {name: (DIMS[1:], at[..., i]) for i, name in enumerate("xyz")}
     theirs = frames[:4].assign_coords(arrays)
@@ -53,7 +55,10 @@ def cases(scale: float) -> list[Case]:
         q_of["pyFAI"] = q_pyfai
     size = f"{np.prod(shape) / 1e6:.1f} Mpixel"
     return [
-        Case(f"assign geometry, {size} x 1e6 events", lambda: assign_geometry(frames, geometry)),
+        Case(
+            f"assign geometry, {np.prod(large.shape) / 1e6:.1f} Mpixel x 1e6 events",
+            lambda: assign_geometry(large_frames, large),
+        ),
         Case(f"add two arrays with geometry, {size}", lambda: ours + again, 1, {"arrays": lambda: theirs + copies}),
         Case(f"q, {size}", q, 1, q_of, read(at)),
     ]

@@ -72,6 +72,13 @@ def test_pixel_mask_of_constants_is_calib_and_no_status() -> None:
         xs.psana_mask(data, calib=xr.Dataset())
 
 
+def test_our_own_word_for_unbonded_pixels_takes_the_corner_that_psana_leaves() -> None:
+    psana = xs.usable(xs.psana_mask(cspad(1), unbondnbrs=True))
+    ours = xs.usable(xs.mask(cspad(1), unbonded=True, unbonded_neighbours=4))
+    assert np.argwhere((psana != ours).values).tolist() == [[0, 0, 0], [0, 0, 194]]
+    assert not ours[0, 0, 0]
+
+
 def test_neighbours_need_something_whose_neighbours_they_are() -> None:
     with pytest.raises(ParameterError, match="neighbours of which"):
         xs.mask(cspad(1), neighbours=2)
