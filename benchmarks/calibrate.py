@@ -37,16 +37,17 @@ class Jungfrau:
         self.spread = np.empty((K, n), np.float32)
         self.flags = np.empty((K, n), np.uint32)
 
-    def calibrate(self, limits: np.ndarray = NO_LIMITS) -> np.ndarray:
+    def calibrate(self, limits: np.ndarray = NO_LIMITS, out: np.ndarray | None = None) -> np.ndarray:
+        out = self.out if out is None else out
         calibrate_stack(
             self.raw.reshape(-1), self.n, K, PLANE, self.pedestal, self.factor, 14, 3, 0x3FFF, limits,
-            self.out.reshape(-1), self.n,
+            out.reshape(-1), self.n,
         )  # fmt: skip
-        return self.out
+        return out
 
     def fresh(self) -> np.ndarray:
-        self.out = np.empty_like(self.out)
-        return self.calibrate()
+        out = np.empty_like(self.out)  # freed before the next, as that of astype is
+        return self.calibrate(out=out)
 
     def trust(self) -> np.ndarray:
         flags_stack(

@@ -32,12 +32,16 @@ Words: TypeAlias = npt.NDArray[Any]
 Values: TypeAlias = npt.NDArray[np.float32]
 Integers: TypeAlias = npt.NDArray[np.integer[Any]]
 Int: TypeAlias = int | np.int32
+Word: TypeAlias = int | np.uint16
 
 BLOCK = 1024
 """Pixels that go through together: words, constants and results of a block stay in the first-level cache."""
 
-FEW = 8
-"""Up to so many pixels of a block are done again one by one; more of them code by code, each over the whole block."""
+PIECE = 32
+"""Pixels of a block that are looked through one by one if any of them has left code 0; a block has up to 63 pieces."""
+
+FEW = 4
+"""Up to so many pieces of a block are mended one by one; more of them code by code, each over the whole block."""
 
 # The arithmetic here is one subtraction and one product per pixel: nothing is gained by reordering it, and without
 # it the numbers are the same on every machine.
@@ -45,82 +49,94 @@ _EXACT = frozenset({"nsz"})
 
 
 @njit(fastmath=_EXACT, inline="always")
-def _code_zero(words: Words, pedestal: Values, factor: Values, data_mask: Int, out: Values) -> Int:
-    """Calibrate as if every pixel had code 0; return the OR of the words."""
-    union = np.int32(0)
+def _code_zero(words: Words, pedestal: Values, factor: Values, data_mask: Word, out: Values) -> Word:
+    """Calibrate as if every pixel had code 0; return the OR of the words.
+
+    Words stay 16 bits wide (the sums of mixed types would be 64): four times as many go through at once.
+    """
+    union = np.uint16(0)
     for i in range(words.size):
-        word = np.int32(words[i])
-        union |= word
-        out[i] = (np.float32(word & data_mask) - pedestal[i]) * factor[i]
+        union = np.uint16(union | words[i])
+        out[i] = (np.float32(np.int32(np.uint16(words[i] & data_mask))) - pedestal[i]) * factor[i]
     return union
 
 
 @njit(fastmath=_EXACT, inline="always")
-def _survey(words: Words, code_bits: Int) -> tuple[Int, Int, Int]:
-    """Return the AND and the OR of the words of a block, and how many carry another code than 0."""
-    common = np.int32(-1)
-    union = np.int32(0)
-    others = np.int32(0)
+def _survey(words: Words, code_bits: Word) -> tuple[Word, Word]:
+    """Return the AND and the OR of the words of a block."""
+    common, union = np.uint16(0xFFFF), np.uint16(0)
     for i in range(words.size):
-        word = np.int32(words[i])
-        common &= word
-        union |= word
-        others += np.int32((word & code_bits) != 0)
-    return common, union, others
+        common = np.uint16(common & words[i])
+        union = np.uint16(union | words[i])
+    return np.uint16(common & code_bits), union
 
 
 @njit(fastmath=_EXACT, inline="always")
-def _few_pixels(
+def _pieces(words: Words, code_bits: Word) -> tuple[int, int]:
+    """Return which pieces of a block have a pixel of another code than 0, as bits, and how many."""
+    bits, n = 0, 0
+    whole = words.size // PIECE
+    for piece in range(whole):
+        union = np.uint16(0)
+        for i in range(PIECE):
+            union = np.uint16(union | words[piece * PIECE + i])
+        if union & code_bits:
+            bits |= 1 << piece
+            n += 1
+    if whole * PIECE < words.size:
+        bits |= 1 << whole  # a rest is looked through without asking
+    return bits, n
+
+
+@njit(fastmath=_EXACT, inline="always")
+def _one_by_one(
     words: Words,
+    first: int,
     start: int,
     plane: Integers,
     pedestal: Values,
     factor: Values,
     code_shift: Int,
-    code_bits: Int,
-    data_mask: Int,
+    code_bits: Word,
+    data_mask: Word,
     out: Values,
-    few: Int,
 ) -> None:
-    """Calibrate the few pixels of other codes than 0 one by one; ``few`` says how many there are."""
-    for i in range(words.size):
-        word = np.int32(words[i])
+    """Calibrate the pixels of other codes than 0 in the piece that begins at ``first``."""
+    for i in range(first, min(first + PIECE, words.size)):
+        word = words[i]
         if word & code_bits:
             p = plane[(word & code_bits) >> code_shift]
             if p < 0:
                 out[i] = np.float32(np.nan)
             else:
                 out[i] = (np.float32(word & data_mask) - pedestal[p, start + i]) * factor[p, start + i]
-            few -= 1
-            if few == 0:
-                break
 
 
 @njit(fastmath=_EXACT, inline="always")
 def _one_code(
-    words: Words, code: Int, code_bits: Int, pedestal: Values, factor: Values, data_mask: Int, out: Values
+    words: Words, code: Word, code_bits: Word, pedestal: Values, factor: Values, data_mask: Word, out: Values
 ) -> None:
     """Calibrate the pixels of one code, shifted to its place in the word, and leave the others."""
     for i in range(words.size):
-        word = np.int32(words[i])
-        value = (np.float32(word & data_mask) - pedestal[i]) * factor[i]
-        out[i] = value if (word & code_bits) == code else out[i]
+        value = (np.float32(np.int32(np.uint16(words[i] & data_mask))) - pedestal[i]) * factor[i]
+        out[i] = value if np.uint16(words[i] & code_bits) == code else out[i]
 
 
 @njit(fastmath=_EXACT, inline="always")
-def _blank_code(words: Words, code: Int, code_bits: Int, out: Values) -> None:
+def _blank_code(words: Words, code: Word, code_bits: Word, out: Values) -> None:
     """Make the pixels of one code NaN."""
     for i in range(words.size):
-        out[i] = np.float32(np.nan) if (np.int32(words[i]) & code_bits) == code else out[i]
+        out[i] = np.float32(np.nan) if np.uint16(words[i] & code_bits) == code else out[i]
 
 
 @njit(fastmath=_EXACT, inline="always")
-def _blank_outside(words: Words, code: Int, code_bits: Int, low: Int, high: Int, data_mask: Int, out: Values) -> None:
+def _blank_outside(
+    words: Words, code: Word, code_bits: Word, low: Word, high: Word, data_mask: Word, out: Values
+) -> None:
     """Make the pixels of one code NaN whose ADC value lies outside [low, high]."""
     for i in range(words.size):
-        word = np.int32(words[i])
-        value = word & data_mask
-        outside = ((word & code_bits) == code) & ((value < low) | (value > high))
+        value = np.uint16(words[i] & data_mask)
+        outside = (np.uint16(words[i] & code_bits) == code) & ((value < low) | (value > high))
         out[i] = np.float32(np.nan) if outside else out[i]
 
 
@@ -158,8 +174,7 @@ def calibrate_stack(
         float32, flat; frame j starts at ``j * out_step``.
     """
     n = pedestal.shape[1]
-    in_data = np.int32(data_mask)
-    code_bits = np.int32(code_mask << code_shift)
+    in_data, code_bits = np.uint16(data_mask), np.uint16(code_mask << code_shift)
     for start in range(0, n, BLOCK):
         stop = min(start + BLOCK, n)
         for j in range(k):
@@ -169,8 +184,8 @@ def calibrate_stack(
             if union & code_bits:
                 _other_codes(words, start, plane, pedestal, factor, code_shift, code_bits, in_data, values)
             for c in range(limits.shape[0]):
-                code = np.int32(c << code_shift)
-                low, high = limits[c, 0], limits[c, 1]
+                code = np.uint16(c << code_shift)
+                low, high = np.uint16(limits[c, 0]), np.uint16(limits[c, 1])
                 # the OR of the words is at least the greatest of them
                 if not code & ~union and (low > 0 or high < (union & in_data)):
                     _blank_outside(words, code, code_bits, low, high, in_data, values)
@@ -184,19 +199,24 @@ def _other_codes(
     pedestal: Values,
     factor: Values,
     code_shift: Int,
-    code_bits: Int,
-    data_mask: Int,
+    code_bits: Word,
+    data_mask: Word,
     out: Values,
 ) -> None:
     """Do a block again in which some pixel has another code than 0."""
-    common, union, others = _survey(words, code_bits)
-    if others <= FEW:
-        _few_pixels(words, start, plane, pedestal, factor, code_shift, code_bits, data_mask, out, others)
+    bits, n = _pieces(words, code_bits)
+    if n <= FEW:
+        first = 0
+        while bits:
+            if bits & 1:
+                _one_by_one(words, first, start, plane, pedestal, factor, code_shift, code_bits, data_mask, out)
+            bits >>= 1
+            first += PIECE
         return
-    common &= code_bits
+    common, union = _survey(words, code_bits)
     stop = start + words.size
     for c in range(1, plane.size):
-        code = np.int32(c << code_shift)
+        code = np.uint16(c << code_shift)
         p = plane[c]
         if code & ~union or common & ~code:
             continue  # bits that no pixel has, or lacking bits that all have
@@ -244,7 +264,7 @@ def scale_stack(
         for j in range(k):
             words = raw[j * raw_step + start : j * raw_step + stop]
             values = out[j * out_step + start : j * out_step + stop]
-            _, union = _survey(words, code_bits)[:2]
+            _, union = _survey(words, np.uint16(code_bits))
             if not union & code_bits:
                 first = factor[0, start:stop]
                 for i in range(words.size):
