@@ -105,6 +105,9 @@ def test_a_poni_file_is_read_with_its_last_values() -> None:
         (PONI.replace("0.003", "nan"), "line 6"),
         (PONI.replace("Rot1: 0.01", "Rot1: 1.6"), "does not meet"),
         (PONI.replace("Distance: 0.1", "Distance: 100"), "distance"),
+        (PONI.replace("Wavelength: 1e-10", "Wavelength: 0"), "photon_energy"),
+        (PONI.replace("Wavelength: 1e-10", "Wavelength: -1e-10"), "photon_energy"),
+        (PONI.replace("Wavelength: 1e-10", "Wavelength: 1e400"), "line 11"),
     ],
 )
 def test_bad_poni_files_raise_one_error(text: str, says: str) -> None:

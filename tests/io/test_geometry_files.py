@@ -9,7 +9,7 @@ import pytest
 from xsmall.detector.beam import Beam
 from xsmall.detector.geometry import Geometry, Panel
 from xsmall.detector.pixel import pixel_array
-from xsmall.errors import FileFormatError
+from xsmall.errors import FileFormatError, ParameterError
 from xsmall.io.geometry_files import read_nexus_geometry, write_nexus_geometry
 
 BEAM = Beam(photon_energy=9500, distance=0.15, center=(2e-3, -1e-3), tilt_x=2, tilt_y=-3, tilt_z=10)
@@ -67,6 +67,16 @@ def test_bad_files_raise_one_error_that_names_them(tmp_path: Path) -> None:
         write_nexus_geometry(path, GEOMETRY)
     with pytest.raises(FileFormatError, match="no NXdetector"):
         read_nexus_geometry(path, "/entry")
+
+
+def test_a_wavelength_of_nothing_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "g.nxs"
+    write_nexus_geometry(path, GEOMETRY, Beam(photon_energy=9500, distance=0.1))
+    with h5py.File(path, "a") as file:
+        del file["entry/instrument/beam/incident_energy"]
+        file["entry/instrument/beam/incident_wavelength"][()] = 0.0
+    with pytest.raises(ParameterError, match="photon_energy"):
+        read_nexus_geometry(path)
 
 
 @pytest.mark.parametrize(

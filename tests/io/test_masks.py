@@ -174,6 +174,14 @@ def test_files_that_are_something_else_are_named(tmp_path: Path, name: str) -> N
         xs.open_mask(tmp_path / "empty.h5")
 
 
+@pytest.mark.parametrize("word", ["inf", "nan", "-inf", "1e400", "1e30", "0.5"])
+def test_numbers_that_are_no_integers_are_no_mask(tmp_path: Path, word: str) -> None:
+    path = tmp_path / "mask.data"
+    path.write_text(f"1 1 0\n1 {word} 1\n")
+    with pytest.raises(FileFormatError, match=r"mask\.data"):
+        xs.open_mask(path)
+
+
 @settings(max_examples=150, deadline=None)
 @given(text=st.one_of(st.binary(max_size=80), st.text("# DIM:NTYPE0123456789.-+eE\n\t", max_size=80).map(str.encode)))
 def test_no_text_does_anything_but_give_a_mask_or_an_error_that_names_the_file(text: bytes) -> None:

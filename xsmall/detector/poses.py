@@ -94,7 +94,10 @@ class Poni:
         """
         turn = SWAP @ self.rotation() @ SWAP
         foot = np.array([self.poni2, self.poni1])
-        return _beam(turn, foot, self.dist, None if self.wavelength is None else HC / (self.wavelength * 1e10))
+        energy = (
+            None if self.wavelength is None else HC / (max(self.wavelength, 1e-300) * 1e10)
+        )  # 0 is out of range too
+        return _beam(turn, foot, self.dist, energy)
 
 
 _KEYS: Final[Mapping[str, str]] = {

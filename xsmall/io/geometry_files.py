@@ -189,7 +189,7 @@ def _energy(instrument: Any) -> float | None:
         for name, units in (("incident_energy", {"ev": 1.0, "kev": 1e3}), ("incident_wavelength", {"angstrom": 1.0})):
             if name in item and str(item[name].attrs.get("units", "")).lower() in units:
                 value = float(item[name][()]) * units[str(item[name].attrs["units"]).lower()]
-                return value if name == "incident_energy" else HC / value
+                return value if name == "incident_energy" else HC / max(value, 1e-300)  # 0 is out of range too
     return None
 
 

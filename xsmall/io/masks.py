@@ -151,7 +151,7 @@ def _read(path: Path, dataset: str | None) -> tuple[npt.NDArray[Any], str | None
     try:
         if path.suffix in _TEXT:
             values = read_text_array(path)
-            if not np.array_equal(values, np.round(values)):
+            if not (np.array_equal(values, np.round(values)) and (np.abs(values) < 1 << 62).all()):
                 raise FileFormatError(f"{path}: these are not the integers of a mask", found=f"{values.ravel()[:4]}")
             return values.astype(np.int64), "good=1"
         if path.suffix == ".npy":
