@@ -43,9 +43,18 @@ _HIGH_STAGES: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
 """Gain stages whose pixels are estimated and corrected; in the low ones the offset is nothing beside the signal."""
 
 
+def _check_bits(bits: int, known: int, meaning: str) -> None:
+    """Refuse bits that stand for no step: psana leaves them out without a word."""
+    if bits & ~known:
+        raise ParameterError(
+            "these mode bits name steps that the algorithm does not have", found=bits, expected=f"a sum of {meaning}"
+        )
+
+
 def _medians(detector: str, mode: int, limit: float, npix_min: int = 10) -> Steps:
     """psana's median family: bit 4 banks, bit 1 rows of a bank, bit 2 half columns; strictly below the limit."""
     rows, columns = _BANKS[detector]
+    _check_bits(mode, 7, "4 (banks), 1 (rows), 2 (columns)")
     steps = []
     for bit, name, unit_rows, unit_columns, fewest in (
         (4, "bank", rows, columns, npix_min),
@@ -62,6 +71,7 @@ def _medians(detector: str, mode: int, limit: float, npix_min: int = 10) -> Step
 
 def _pnccd_medians(mode: int, limit: float, npix_min: int = 10) -> Steps:
     """Algorithm 8: rows of 128, whole rows, whole columns, banks of 512 x 128, in this order."""
+    _check_bits(mode, 15, "1 (rows of 128), 2 (whole rows), 4 (columns), 8 (banks)")
     units = ((1, "row", 1, 128), (2, "whole_row", 1, None), (4, "column", None, 1), (8, "bank", None, 128))
     return tuple(
         Subtract(name=name, rows=rows, columns=columns, max_correction=limit, limit_included=False,
@@ -73,6 +83,7 @@ def _pnccd_medians(mode: int, limit: float, npix_min: int = 10) -> Steps:
 def _region_medians(bits: int, half_range: float, limit: float) -> Steps:
     """Algorithm 4 of ePix100: bit 1 banks, bit 2 rows of a bank, bit 4 columns of a bank; taken from all pixels."""
     rows, columns = _BANKS["epix100"]
+    _check_bits(bits, 7, "1 (banks), 2 (rows), 4 (columns)")
     units = ((1, "bank", rows, columns), (2, "row", 1, columns), (4, "column", rows, 1))
     return tuple(
         Subtract(name=name, rows=r, columns=c, within=half_range, max_correction=limit or None, min_count=10,
@@ -307,12 +318,11 @@ def _numbered(number: int, detector_type: str) -> CommonMode:
     key = _key(detector_type)
     table = _NUMBERS.get(key, {})
     if number not in (-1, 0) and number not in table:
-        ghost = number > 100 and (number % 100 in table or number % 100 == 0)
         raise ParameterError(
             f"detector type {key!r} has no common mode {number}",
             found=f"common_mode={number}",
             expected="one of " + ", ".join(str(n) for n in common_mode_numbers(detector_type)),
-            fix=f"common_mode={number % 100}, and the ghost correction by its own argument" if ghost else None,
+            fix=_instead_of(number, table),
         )
     steps = table.get(number, ())
     return CommonMode(
@@ -325,6 +335,18 @@ def _numbered(number: int, detector_type: str) -> CommonMode:
     )
 
 
+def _instead_of(number: int, table: Mapping[int, Steps]) -> str | None:
+    """What to write in place of numbers of smalldata_tools that are more than a common mode."""
+    plain, ghost = number % 100, number > 100
+    if plain == 81 and 80 in table:
+        fix = "constants.assign(gain=...) with the nominal gains of the stages, and common_mode=80"
+    elif ghost and (plain in table or plain == 0):
+        fix = f"common_mode={plain}"
+    else:
+        return None
+    return f"{fix}; then .sd.subtract_ghost(p1, offset=p0)" if ghost else fix
+
+
 def _segment_shape(key: str) -> tuple[int, int] | None:
     return (1024, 512) if key in ("icarus", "uxi") else detector_type_of(key).segment_shape
 
@@ -332,7 +354,9 @@ def _segment_shape(key: str) -> tuple[int, int] | None:
 def _from_psana(cmpars: tuple[float, ...], detector_type: str) -> CommonMode:
     """Read psana's parameter vector: algorithm, then its parameters."""
     key = _key(detector_type)
-    algorithm, *rest = cmpars or (0,)
+    if not cmpars:
+        raise ParameterError("an empty parameter tuple", found="()", expected="(algorithm, ...)", fix="common_mode=0")
+    algorithm, *rest = cmpars
     # for the detectors of its median family psana 2 documents (0, bits, limit, fewest), too: pixels of all gains
     every_gain = key in (*_HIGH_STAGES, "epix100") and int(algorithm) == 0 and len(rest) > 1 and rest[0] > 0
     steps: Steps = ()
