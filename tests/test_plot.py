@@ -127,6 +127,10 @@ def test_what_cannot_be_drawn_is_refused(frames: xr.DataArray) -> None:
         plot(frames, frames=0)
     with pytest.raises(DataError, match="boolean"):
         plot(frames, mask=xr.ones_like(frames.isel(event=0)))
+    with pytest.raises(DataError, match="boolean"):
+        plot(frames, mask=np.ones(frames.shape[1:], bool))
+    with pytest.raises(ParameterError, match="above 0"):
+        plot(frames, log=True, vmin=0)
     with pytest.raises(ParameterError, match="takes no mask"):
         plot(image(frames.isel(event=0)), mask=frames.isel(event=0) > 0)
     with pytest.raises(DataError, match="above 0"):

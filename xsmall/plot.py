@@ -142,8 +142,9 @@ def _picture(obj: xr.DataArray, mask: xr.DataArray | None, frames: int) -> tuple
     if EVENT in obj.dims:
         obj, name = _mean_of_few(obj, frames, name)
     if mask is not None:
-        if mask.dtype != np.bool_:
-            raise DataError("a mask to draw is boolean", found=mask.dtype, fix="mask=xs.usable(flags)")
+        if not isinstance(mask, xr.DataArray) or mask.dtype != np.bool_:
+            found = f"{type(mask).__name__} of {getattr(mask, 'dtype', 'no dtype')}"
+            raise DataError("a mask to draw is a boolean DataArray", found=found, fix="mask=xs.usable(flags)")
         obj = (obj.astype(np.float32) if obj.dtype == np.bool_ else obj).where(mask.compute())
     if FLAG_MEANINGS in obj.attrs:
         attrs = dict(obj.attrs)
@@ -204,6 +205,8 @@ def _limits(
     if not high > low:
         low, high = float(finite.min()), float(finite.max())
     low, high = (low if vmin is None else float(vmin)), (high if vmax is None else float(vmax))
+    if log and low <= 0:
+        raise ParameterError("logarithmic colours begin above 0", found=f"vmin={vmin}", fix="vmin=0.1")
     return low, high if high > low else low + (abs(low) or 1.0)
 
 

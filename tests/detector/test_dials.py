@@ -112,6 +112,14 @@ def test_what_cannot_be_said_or_read_is_refused() -> None:
         geometry.to_dials(Beam(distance=0.1))
 
 
+def test_numbers_that_are_not_finite_are_refused() -> None:
+    panel = Panel(origin=(0, 0, 0.1), slow=(0, 1e-4, 0), fast=(1e-4, 0, 0), shape=(4, 8))
+    model = json.loads(Geometry.from_panels([panel]).to_dials(BEAM))
+    model["detector"][0]["panels"][0]["image_size"] = [float("inf"), 4]
+    with pytest.raises(XsmallError, match="OverflowError"):
+        from_dials(json.dumps(model, indent=1))
+
+
 GOOD = json.loads(
     Geometry.from_panels([Panel(origin=(0, 0, 0.1), slow=(0, 1e-4, 0), fast=(1e-4, 0, 0), shape=(4, 8))]).to_dials(BEAM)
 )

@@ -79,6 +79,13 @@ def test_our_own_word_for_unbonded_pixels_takes_the_corner_that_psana_leaves() -
     assert not ours[0, 0, 0]
 
 
+def test_gain_stages_and_regions_that_are_none_are_refused() -> None:
+    with pytest.raises(ParameterError, match="numbers"):
+        xs.mask(cspad(1), status=np.zeros((3, 1, 185, 388), int), gain_stages="a")
+    with pytest.raises(ParameterError, match="not a region"):
+        inside(cspad(1), 3)  # type: ignore[arg-type]
+
+
 def test_neighbours_need_something_whose_neighbours_they_are() -> None:
     with pytest.raises(ParameterError, match="neighbours of which"):
         xs.mask(cspad(1), neighbours=2)

@@ -180,6 +180,14 @@ def test_q_without_a_beam_says_what_to_type() -> None:
     assert pixel(bare, "radius").shape == (3, 6, 8)
 
 
+def test_a_plane_of_polarization_is_for_polarization_only() -> None:
+    panel = Panel(origin=(0, 0, 0.1), slow=(0, 1e-4, 0), fast=(1e-4, 0, 0), shape=(2, 3))
+    beam = Beam(distance=0.1)
+    for name, options in (("solid_angle", {"plane": 0}), ("x", {"fraction": 1}), ("polarization", {"plane": 0})):
+        with pytest.raises(ParameterError, match="polarization needs"):
+            Geometry.from_panels([panel]).pixel(name, beam, **options)
+
+
 def test_a_centre_or_tilt_that_got_lost_is_missed() -> None:
     data = frames()
     moved = data + assign_beam(data, center=(2e-4, 0))

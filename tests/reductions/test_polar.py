@@ -96,6 +96,7 @@ def test_maps_of_lazy_frames_are_lazy_and_equal(computing_is_forbidden) -> None:
     ("arguments", "words"),
     [
         ({"radius": (1e-3, 1e-3)}, "radius"),
+        ({"radius": "a"}, "radius"),
         ({"radius": (-1e-3, 1e-3)}, "radius"),
         ({"azimuth": (0.0, 400.0)}, "more than a turn"),
         ({"azimuth": (10.0, 0.0)}, "azimuth"),

@@ -193,7 +193,7 @@ def from_dials(source: str | Path) -> tuple[Geometry, Beam]:
         energy = HC / float(beam["wavelength"]) if beam else None
     except GeometryError as error:
         raise GeometryError(f"{name}: {error}") from None
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError, ZeroDivisionError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise FileFormatError(
             f"{name} is no DIALS experiment list",
             found=f"{type(error).__name__}: {error}"[:200],

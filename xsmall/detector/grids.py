@@ -117,7 +117,10 @@ class Grid:
 
 
 def _within(centres: Floats, limits: tuple[float, float], name: str) -> npt.NDArray[np.bool_]:
-    pair = np.asarray(limits, dtype=np.float64)
+    try:
+        pair = np.asarray(limits, dtype=np.float64)
+    except (TypeError, ValueError):
+        pair = np.empty(0)
     if pair.shape != (2,) or not pair[0] < pair[1]:
         raise ParameterError(f"{name} of an image", found=limits, expected="(low, high) in m with low < high")
     chosen = (centres >= pair[0]) & (centres <= pair[1])
@@ -155,7 +158,8 @@ def detector_grid(geometry: Geometry, pixel_size: float | None = None) -> Grid:
     (4, 5)
     """
     pitch = min(min(panel.pitch) for panel in geometry.panels)
-    step = float(f"{pitch:.9g}") if pixel_size is None else float(pixel_size)
+    number = isinstance(pixel_size, int | float | np.integer | np.floating)
+    step = float(f"{pitch:.9g}") if pixel_size is None else float(pixel_size) if number else np.nan
     if not (np.isfinite(step) and 0 < step < 1):
         raise ParameterError("size of an image pixel", found=pixel_size, expected="m, above 0", fix="pixel_size=75e-6")
     x_low, x_high, y_low, y_high = _extent(geometry, Part(*map(range, geometry.shape)))

@@ -97,7 +97,8 @@ def pixel_array(
     """
     if name not in QUANTITIES:
         raise ParameterError("unknown quantity of a pixel", found=repr(name), expected=", ".join(QUANTITIES))
-    if (name == POLARIZATION) != (plane is not None and fraction is not None):
+    given = (plane is not None, fraction is not None)
+    if not all(given) if name == POLARIZATION else any(given):
         raise ParameterError(
             "polarization needs its plane and its fraction, and nothing else takes them",
             found=f"name={name!r}, plane={plane}, fraction={fraction}",

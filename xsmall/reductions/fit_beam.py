@@ -184,8 +184,8 @@ def fit_beam(
         raise DataError("fit_beam takes one image", found=f"dims {image.dims}", expected=f"dims {PIXEL_DIMS}", fix=fix)
     geometry = need_geometry(image)
     pitch = float(np.mean([panel.pitch for panel in geometry.panels]))
-    width = 5 * pitch if ring_width is None else float(ring_width)
-    if not (search > 0 and width > 0):
+    width = 5 * pitch if ring_width is None else ring_width
+    if not all(isinstance(v, int | float | np.number) and 0 < v < np.inf for v in (search, width)):
         raise ParameterError("search and ring_width are lengths in m", found=(search, ring_width), expected="above 0")
     start = _start(image, geometry)
     known = _known_rings(rings, start)

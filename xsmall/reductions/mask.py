@@ -204,6 +204,8 @@ def inside(detector: Geometry | xr.DataArray, region: Region) -> xr.DataArray:
     >>> int(inside(xs.Geometry.from_panels([panel]), xs.Circle((0, 0), 1.01e-4)).sum())
     3
     """
+    if not isinstance(region, Region):
+        raise ParameterError("not a region", found=type(region).__name__, expected="xs.Polygon, xs.Circle, xs.Ring ...")
     place = Place.of(detector)
     return place.labelled(place.inside(region), None, {})
 
@@ -241,6 +243,8 @@ def _status(
     values, staged = place.values_of(words, "status", stage=True)
     if staged:
         stages = list(gain_stages if gain_stages is not None else kind.status_stages if kind else range(len(values)))
+        if not all(isinstance(stage, int | np.integer) for stage in stages):
+            raise ParameterError("gain stages are numbers", found=stages, expected=f"from 0 to {len(values) - 1}")
         if not stages or min(stages) < 0 or max(stages) >= len(values):
             raise ParameterError(
                 "gain stages that the status does not have", found=stages, expected=f"from 0 to {len(values) - 1}"

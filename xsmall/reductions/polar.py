@@ -158,6 +158,9 @@ def _polar_grid(
 
 
 def _ordered(name: str, limits: tuple[float, float], lowest: float, highest: float) -> None:
-    pair = np.asarray(limits, dtype=np.float64)
+    try:
+        pair = np.asarray(limits, dtype=np.float64)
+    except (TypeError, ValueError):
+        pair = np.empty(0)
     if pair.shape != (2,) or not (lowest <= pair[0] < pair[1] <= highest) or not np.isfinite(pair).all():
         raise ParameterError(f"limits of {name}", found=limits, expected="(low, high) with low < high")
