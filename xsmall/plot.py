@@ -142,7 +142,7 @@ def _picture(obj: xr.DataArray, mask: xr.DataArray | None, frames: int) -> tuple
     if EVENT in obj.dims:
         obj, name = _mean_of_few(obj, frames, name)
     if mask is not None:
-        if not isinstance(mask, xr.DataArray) or mask.dtype != np.bool_:
+        if getattr(mask, "dims", None) is None or mask.dtype != np.bool_:
             found = f"{type(mask).__name__} of {getattr(mask, 'dtype', 'no dtype')}"
             raise DataError("a mask to draw is a boolean DataArray", found=found, fix="mask=xs.usable(flags)")
         obj = (obj.astype(np.float32) if obj.dtype == np.bool_ else obj).where(mask.compute())

@@ -185,7 +185,8 @@ def fit_beam(
     geometry = need_geometry(image)
     pitch = float(np.mean([panel.pitch for panel in geometry.panels]))
     width = 5 * pitch if ring_width is None else ring_width
-    if not all(isinstance(v, int | float | np.number) and 0 < v < np.inf for v in (search, width)):
+    lengths: tuple[object, ...] = (search, width)
+    if not all(isinstance(v, int | float | np.number) and 0 < v < np.inf for v in lengths):
         raise ParameterError("search and ring_width are lengths in m", found=(search, ring_width), expected="above 0")
     start = _start(image, geometry)
     known = _known_rings(rings, start)
