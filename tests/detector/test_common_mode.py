@@ -182,6 +182,9 @@ def test_recommended_says_what_it_took(detector: str, segments: int | None, numb
         ((4, 9, 30, 10), "epix100", "mode bits"),
         ((8, 16, 500), "pnccd", "mode bits"),
         ((), "jungfrau", "empty"),
+        ((6, 50), "epix100", "no parameters"),
+        ((1, 50, 50, 100, 4, 64, 1), "princeton", "cannot be cut"),
+        ((1, 50, 50, 100, 2, 1024, 2), "princeton", "cannot be cut"),
         (180, "epix10ka", "common_mode=80; then .sd.subtract_ghost"),
         (81, "epix10ka", "nominal gains"),
         (181, "epix10ka", "nominal gains.*subtract_ghost"),
@@ -255,3 +258,17 @@ def test_records_are_values() -> None:
     assert len({resolve_common_mode(n, "jungfrau") for n in (7, 7, 71)}) == 2
     with pytest.raises(ParameterError, match="same name"):
         CommonMode(steps=(Subtract(name="row", rows=1), Subtract(name="row", rows=2)))
+
+
+def test_the_peak_of_each_part_of_a_frame() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.normal(0, 3, (64, 128)).astype(np.float32)
+    image[:32] += 7
+    image[32:] -= 5
+    parts, corrections, _ = correct((1, 50, 50, 100, 2, 4096, 1), "princeton", image, np.ones(image.shape))
+    np.testing.assert_allclose(corrections, [7, -5], atol=0.3)
+    for half in (slice(0, 32), slice(32, 64)):
+        alone, _, _ = correct((1, 50, 50, 100), "princeton", image[half], np.ones((32, 128)))
+        np.testing.assert_array_equal(parts[half], alone)
+    whole, _, _ = correct((1, 50, 50, 100, 1, 8192, 1), "princeton", image, np.ones(image.shape))
+    np.testing.assert_array_equal(whole, correct(1, "princeton", image, np.ones(image.shape))[0])

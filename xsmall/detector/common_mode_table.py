@@ -384,8 +384,21 @@ def _algorithms(key: str) -> Mapping[int, Callable[..., Steps]]:
     def medians(mode: float, limit: float = 100, npix_min: float = 10, *_: float) -> Steps:
         return _medians(key, int(mode), limit, int(npix_min))
 
-    def peak(limit: float = 25, sigma: float = 25, least: float = 100, flag: float = 0, *_: float) -> Steps:
-        return _peak(limit, sigma, least, flag, section=key.startswith("cspad"))
+    def peak(limit: float = 25, sigma: float = 25, least: float = 100, flag: float = 0, *more: float) -> Steps:
+        steps = _peak(limit, sigma, least, flag, section=key.startswith("cspad"))
+        if key.startswith("cspad"):
+            return steps
+        length, stride, *_ = (*more, 0, 0)
+        if flag <= 1 and stride <= 1:
+            return steps
+        # of other detectors the numbers after the threshold are how many segments, their length and the stride
+        if length < 100 or stride > 1:
+            raise ParameterError(
+                "segments of the frame that cannot be cut so",
+                found=f"{flag:g} of {length:g} pixels with stride {stride:g}",
+                expected="a length of at least 100 (psana takes 128 for less), stride 1",
+            )
+        return tuple(replace(step, pixels=int(length)) for step in steps if isinstance(step, Subtract))
 
     def means(threshold: float, limit: float, length: float = 128, *_: float) -> Steps:
         return _stretches("mean", threshold, limit, length)
@@ -396,7 +409,13 @@ def _algorithms(key: str) -> Mapping[int, Callable[..., Steps]]:
     def regions(bits: float, half_range: float, limit: float = 0, *_: float) -> Steps:
         return _region_medians(int(bits), half_range, limit)
 
-    def epix(*_: float) -> Steps:
+    def epix(*more: float) -> Steps:
+        if any(more):
+            raise ParameterError(
+                "psana's algorithm 6 takes no parameters from the tuple",
+                found=more,
+                fix="a CommonMode of Exclude and Subtract steps for other limits than 10 sigma and 30 ADU",
+            )
         return _epix_medians(mean_first=False, mask=False)
 
     def unbonded(limit: float = 100, *_: float) -> Steps:
