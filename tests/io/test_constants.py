@@ -221,3 +221,18 @@ def test_files_that_hold_no_constants_are_named(tmp_path: Path, content: bytes |
         open_constants(path)
     with pytest.raises(FileFormatError, match="no such file"):
         open_constants(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("text", ["", "# NDIM 2\n# DIM:1 2\n# DIM:2 3\n", "\n\n"])
+def test_a_text_file_without_numbers_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "0-end.data").write_text(text)
+    with pytest.raises(FileFormatError, match="no numbers"):
+        read_text_array(tmp_path / "0-end.data")
+
+
+def test_a_text_file_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+    write_text(tmp_path / "0-end.data", np.arange(12.0).reshape(4, 3))
+    lines = (tmp_path / "0-end.data").read_text().splitlines()
+    (tmp_path / "0-end.data").write_text("\n".join(lines[:-1]))
+    with pytest.raises(FileFormatError, match="header and numbers disagree"):
+        read_text_array(tmp_path / "0-end.data")

@@ -169,27 +169,28 @@ def read_text_array(path: Path) -> npt.NDArray[np.float64]:
     FileFormatError
         The file cannot be read, or holds another number of values than its header says.
     """
-    shape = []
+    shape, empty = [], True
     try:
         with path.open(encoding="utf-8") as file:
             for line in file:
                 if not line.startswith("#"):
                     if line.strip():
+                        empty = False
                         break
                     continue
                 words = line[1:].split()
                 if len(words) >= 2 and words[0].startswith("DIM:"):
                     shape.append(int(words[1]))
-        values = np.loadtxt(path, comments="#", ndmin=2)
+        values = np.empty((0, 0)) if empty else np.loadtxt(path, comments="#", ndmin=2)
     except (OSError, ValueError, UnicodeDecodeError) as error:
         raise FileFormatError(f"{path}: this is not an array as psana writes it", found=str(error)) from error
-    if len(shape) <= 2:
-        return values
-    if int(np.prod(shape)) != values.size:
+    if empty:
+        raise FileFormatError(f"{path}: there are no numbers in it", found="nothing but a header, if that")
+    if shape and int(np.prod(shape)) != values.size:
         raise FileFormatError(
             f"{path}: header and numbers disagree", found=f"{values.size} values", expected=f"shape {tuple(shape)}"
         )
-    return values.reshape(shape)
+    return values.reshape(shape) if len(shape) > 2 else values  # else the text shows it, as to psana
 
 
 def known_arrays(arrays: Mapping[str, npt.NDArray[Any]], kind: str) -> dict[str, npt.NDArray[Any]]:
