@@ -139,3 +139,17 @@ def test_the_kernel_releases_the_gil() -> None:
     stop.set()
     thread.join()
     assert sum(start < t < end for t in ticks) >= 20
+
+
+def test_infinite_values_are_skipped_as_in_the_reductions() -> None:
+    frames = np.arange(12, dtype="f4").reshape(6, 2)
+    holes = frames.copy()
+    holes[[1, 4], 0] = np.inf, -np.inf
+    index = np.zeros(6, dtype=np.int64)
+    order, first, bins = np.arange(6), np.array([0, 6]), np.array([0])
+    count, mean, m2 = np.zeros((1, 2), np.uint32), np.zeros((1, 2)), np.zeros((1, 2))
+    moments.add_frames(holes, order, first, bins, count, mean, m2)
+    expected = twin.moments_of(holes, index, 1)
+    assert count.tolist() == [[4, 6]]
+    np.testing.assert_allclose(mean, expected[1])
+    np.testing.assert_allclose(m2, expected[2])

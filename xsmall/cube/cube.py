@@ -259,14 +259,17 @@ def _of_values(name: str, array: xr.Variable, bound: Bound) -> dict[str, xr.Vari
 def _of_variance(name: str, array: xr.Variable, values: xr.Variable, bound: Bound) -> dict[str, xr.Variable]:
     """Propagated variance of a mean: the mean of the variances over their number.
 
-    Those of values that are NaN do not count; a value without a variance makes that of the mean unknown.
+    Those of values that are not finite do not count; a value without a variance makes that of the mean unknown.
     """
-    valid = xr.DataArray(values).notnull()
+    valid: xr.DataArray = np.isfinite(xr.DataArray(values))
     variance = xr.DataArray(array)
-    known = variance.where(valid).where(variance.notnull() | ~valid, np.inf).transpose(EVENT, ...).variable
+    known = variance.where(valid).transpose(EVENT, ...).variable
+    lacking = (valid & variance.isnull()).transpose(EVENT, ...).variable
     found = statistics_of_values(_data(known), bound[2], bound[1], f"cube-{name}")
-    mean = xr.Variable((*bound[0], *known.dims[1:]), found[MEAN] / np.maximum(found[COUNT], 1), array.attrs)
-    out = xr.DataArray(mean).where(np.isfinite)
+    lack = statistics_of_values(_data(lacking), bound[2], bound[1], f"cube-{name}-lacking")
+    dims = (*bound[0], *known.dims[1:])
+    mean = xr.DataArray(found[MEAN] / np.maximum(found[COUNT], 1), dims=dims)
+    out = mean.where(xr.DataArray(lack[MEAN], dims=dims) == 0)
     return {name: out.assign_attrs(array.attrs).variable}
 
 

@@ -95,7 +95,7 @@ def groups(index: Index) -> tuple[Index, Index, Index]:
 
 
 def lane_of_values(values: npt.NDArray[Any], index: Index, n_bins: int) -> Moments:
-    """Moments of one lane of any variable (event, ...), NaN skipped."""
+    """Moments of one lane of any variable (event, ...); what is not finite is skipped."""
     dtype = np.float32 if values.dtype == np.float32 else np.float64
     flat = values.reshape(len(values), int(np.prod(values.shape[1:], dtype=np.int64)))
     out = Moments.empty(1, n_bins, flat.shape[1])

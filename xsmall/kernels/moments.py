@@ -37,7 +37,7 @@ def add_frames(
     Parameters
     ----------
     frames
-        (k, pixel), float32 or float64; NaN is skipped.
+        (k, pixel), float32 or float64; what is not finite is skipped.
     order
         Frames in the order of their bins.
     first
@@ -99,7 +99,7 @@ def add_variances(
     Parameters
     ----------
     frames, variances
-        (k, pixel), float32 or float64; the variance of a value that is NaN is skipped, a NaN of a value that is not
+        (k, pixel), float32 or float64; the variance of a value that is not finite is skipped, a NaN of one that is
         makes the total NaN.
     order, first, bins
         As in :func:`add_frames`.
@@ -115,7 +115,7 @@ def add_variances(
             for i in range(group.shape[0]):
                 value, variance = frames[group[i], start:stop], variances[group[i], start:stop]
                 for p in range(value.shape[0]):
-                    part[p] += np.float64(variance[p]) if value[p] == value[p] else 0.0
+                    part[p] += np.float64(variance[p]) if abs(value[p]) < np.inf else 0.0
             into = total[bins[g], start:stop]
             for p in range(into.shape[0]):
                 into[p] += part[p]
@@ -138,7 +138,7 @@ def _choose_shift(frames: _Array, group: _Array, count: _Array, mean: _Array, sh
         for p in range(count.shape[0]):
             s = shift[p]
             v = np.float64(values[p])
-            s = s if s == s else v
+            s = v if s != s and abs(v) < np.inf else s
             shift[p] = s
             missing += s != s
         if missing == 0:
@@ -151,7 +151,7 @@ def _choose_shift(frames: _Array, group: _Array, count: _Array, mean: _Array, sh
 def _add_one(a: _Array, shift: _Array, total: _Array, square: _Array, valid: _Array) -> None:
     for p in range(a.shape[0]):
         x = np.float64(a[p]) - shift[p]
-        good = x == x
+        good = abs(x) < np.inf
         x = x if good else 0.0
         total[p] += x
         square[p] += x * x
@@ -164,9 +164,9 @@ def _add_two(a: _Array, b: _Array, shift: _Array, total: _Array, square: _Array,
         s = shift[p]
         x = np.float64(a[p]) - s
         y = np.float64(b[p]) - s
-        n = (1.0 if x == x else 0.0) + (1.0 if y == y else 0.0)
-        x = x if x == x else 0.0
-        y = y if y == y else 0.0
+        n = (1.0 if abs(x) < np.inf else 0.0) + (1.0 if abs(y) < np.inf else 0.0)
+        x = x if abs(x) < np.inf else 0.0
+        y = y if abs(y) < np.inf else 0.0
         total[p] += x + y
         square[p] += x * x + y * y
         valid[p] += n
@@ -182,11 +182,16 @@ def _add_four(
         x = np.float64(b[p]) - s
         y = np.float64(c[p]) - s
         z = np.float64(d[p]) - s
-        n = (1.0 if w == w else 0.0) + (1.0 if x == x else 0.0) + (1.0 if y == y else 0.0) + (1.0 if z == z else 0.0)
-        w = w if w == w else 0.0
-        x = x if x == x else 0.0
-        y = y if y == y else 0.0
-        z = z if z == z else 0.0
+        n = (
+            (1.0 if abs(w) < np.inf else 0.0)
+            + (1.0 if abs(x) < np.inf else 0.0)
+            + (1.0 if abs(y) < np.inf else 0.0)
+            + (1.0 if abs(z) < np.inf else 0.0)
+        )
+        w = w if abs(w) < np.inf else 0.0
+        x = x if abs(x) < np.inf else 0.0
+        y = y if abs(y) < np.inf else 0.0
+        z = z if abs(z) < np.inf else 0.0
         total[p] += (w + x) + (y + z)
         square[p] += (w * w + x * x) + (y * y + z * z)
         valid[p] += n

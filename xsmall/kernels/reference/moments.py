@@ -11,7 +11,7 @@ Moments = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.f
 
 
 def moments_of(frames: npt.NDArray[Any], index: npt.NDArray[np.int64], n_bins: int) -> Moments:
-    """Count, mean and M2 of frames (k, pixel) per bin, (bin, pixel); NaN and frames of bin -1 are skipped."""
+    """Count, mean and M2 of frames (k, pixel) per bin, (bin, pixel); not finite and bin -1 are skipped."""
     shape = (n_bins, frames.shape[1])
     count, mean, m2 = np.zeros(shape, np.int64), np.zeros(shape), np.zeros(shape)
     for b in range(n_bins):
@@ -42,6 +42,6 @@ def statistics(moments: Moments) -> tuple[npt.NDArray[Any], ...]:
 def add_variances(
     frames: npt.NDArray[Any], variances: npt.NDArray[Any], bins: npt.NDArray[np.int64], n_bins: int
 ) -> npt.NDArray[np.float64]:
-    """Sum of the variances of the values (k, pixel) of each bin that are not NaN: (bin, pixel)."""
-    counted = np.where(np.isnan(frames), 0.0, variances.astype(np.float64))
+    """Sum of the variances of the values (k, pixel) of each bin that are finite: (bin, pixel)."""
+    counted = np.where(np.isfinite(frames), variances.astype(np.float64), 0.0)
     return np.stack([counted[bins == b].sum(axis=0) for b in range(n_bins)])
