@@ -261,7 +261,7 @@ def _of_variance(name: str, array: xr.Variable, values: xr.Variable, bound: Boun
 
     Those of values that are not finite do not count; a value without a variance makes that of the mean unknown.
     """
-    valid: xr.DataArray = np.isfinite(xr.DataArray(values))
+    valid = xr.apply_ufunc(np.isfinite, xr.DataArray(values), dask="allowed")
     variance = xr.DataArray(array)
     known = variance.where(valid).transpose(EVENT, ...).variable
     lacking = (valid & variance.isnull()).transpose(EVENT, ...).variable
