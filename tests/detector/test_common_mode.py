@@ -189,6 +189,7 @@ def test_recommended_says_what_it_took(detector: str, segments: int | None, numb
         (81, "epix10ka", "nominal gains"),
         (181, "epix10ka", "nominal gains.*subtract_ghost"),
         ((2, 10, 10, 50), "andor", "128"),
+        ((4, 3, 30, 10), "fccd", "no common-mode algorithm 4"),
         (7, None, "detector_type"),
     ],
 )
@@ -272,3 +273,30 @@ def test_the_peak_of_each_part_of_a_frame() -> None:
         np.testing.assert_array_equal(parts[half], alone)
     whole, _, _ = correct((1, 50, 50, 100, 1, 8192, 1), "princeton", image, np.ones(image.shape))
     np.testing.assert_array_equal(whole, correct(1, "princeton", image, np.ones(image.shape))[0])
+
+
+def test_the_fccd960_whose_words_are_not_decoded_is_no_detector_type() -> None:
+    with pytest.raises(CalibrationError, match="not known"):
+        resolve_common_mode((4, 3, 30, 10), "fccd960")
+
+
+def test_supercolumns_of_an_fccd960_as_a_record_take_exact_medians() -> None:
+    rng = np.random.default_rng(0)
+    offsets = rng.normal(0, 12, (2, 1, 96, 1))
+    image = (rng.normal(0, 3, (2, 480, 96, 10)) + offsets).reshape(960, 960).astype(np.float32)
+    use = rng.random(image.shape) < 0.9
+    use[:480, :10] = False
+    use[:9, 0] = True  # one pixel too few
+    mode = CommonMode(
+        steps=(Subtract(name="supercolumn", rows=480, columns=10, max_correction=20, min_count=10, applied_to="all"),),
+        segment_shape=(960, 960),
+    )
+    out, corrections, counts = correct(mode, "camera", image, use)
+    pixels, good = (a.reshape(2, 480, 96, 10).swapaxes(1, 2).reshape(192, 4800) for a in (image, use))
+    medians = np.array([np.median(p[g].astype(float)) for p, g in zip(pixels, good, strict=True)])
+    applied = (good.sum(1) >= 10) & (np.abs(medians) <= 20)
+    assert 0 < applied.sum() < 191
+    np.testing.assert_array_equal(counts, good.sum(1))
+    np.testing.assert_allclose(corrections, np.where(applied, medians, np.nan), rtol=0, atol=1e-5)
+    expected = (pixels - np.where(applied, medians, 0)[:, None]).reshape(2, 96, 480, 10).swapaxes(1, 2)
+    np.testing.assert_allclose(out, expected.reshape(960, 960), rtol=0, atol=1e-5)

@@ -4,10 +4,14 @@ import warnings
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from xsmall.detector.common_mode import CommonMode
 from xsmall.detector.common_mode_table import resolve_common_mode
+from xsmall.detector.constants import constants as make_constants
 from xsmall.kernels.common_mode import apply_common_mode
+from xsmall.reductions.calibrate import calibrate
+from xsmall.vocabulary import FRAME_DIMS
 
 pytestmark = pytest.mark.validation
 
@@ -64,6 +68,34 @@ def test_jungfrau_medians_equal_psana(bits: int) -> None:
                 psana.common_mode_cols(expected[half], mask=mask[half], cormax=9, npix_min=10)
     found = ours(resolve_common_mode((7, bits, 9, 10), "jungfrau"), image, mask)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("bits", range(1, 8))
+def test_jungfrau_calibration_equals_psana_for_random_words_masks_and_limits(bits: int) -> None:
+    psana = pytest.importorskip("psana.detector.UtilsCommonMode")
+    rng = np.random.default_rng(100 + bits)
+    limit, fewest = float(rng.uniform(3, 15)), int(rng.integers(1, 40))
+    image, mask = frame((512, 1024), 100 + bits)
+    code = rng.choice(np.array([0, 1, 3], np.uint16), image.shape, p=[0.85, 0.1, 0.05])
+    words = (image + 2800).round().astype(np.uint16) | code << np.uint16(14)
+    adu = (words & 0x3FFF).astype(np.float32) - np.float32(2800)
+    expected, good = adu.copy(), mask * (code == 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        half_rows = (slice(0, 256), slice(256, 512))
+        for half in half_rows if bits & 4 else ():
+            psana.common_mode_2d_hsplit_nbanks(expected[half], good[half], nbanks=16, cormax=limit, npix_min=fewest)
+        if bits & 1:
+            psana.common_mode_rows_hsplit_nbanks(expected, good, nbanks=16, cormax=limit, npix_min=fewest)
+        for half in half_rows if bits & 2 else ():
+            psana.common_mode_cols(expected[half], good[half], cormax=limit, npix_min=fewest)
+    changed = (expected != adu)[good == 1]
+    assert 0.05 < changed.mean() < 1  # some units corrected, some beyond the limit or too small
+    raw = xr.DataArray(words[None, None], dims=FRAME_DIMS, attrs={"detector_type": "jungfrau"})
+    known = make_constants("jungfrau", np.full((3, 1, 512, 1024), 2800.0))
+    mode = (7, bits, limit, fewest)
+    found = calibrate(raw, known, common_mode=mode, mask=mask[None] == 1, unit="ADU").values[0, 0]
+    np.testing.assert_allclose(found[mask == 1], expected[mask == 1], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("bits", range(1, 16, 2))
