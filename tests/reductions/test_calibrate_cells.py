@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 
 import xsmall as xs
+from xsmall.detector.geometry import Panel
 from xsmall.errors import CalibrationError, ParameterError
 from xsmall.vocabulary import Reason
 
@@ -108,7 +109,16 @@ def test_what_is_missing_is_named() -> None:
     with pytest.raises(CalibrationError, match="no constants for some memory cells"):
         xs.calibrate(raw, table.isel(memory_cell=[0]), gain_stage=gain)
     with pytest.raises(ParameterError, match="plain calibration"):
-        xs.calibrate(raw, table, gain_stage=gain, variance="noise")
+        xs.calibrate(raw, table, gain_stage=gain, saturation={"HG": 9000})
+    for variance in (True, "noise"):
+        with pytest.raises(CalibrationError, match="noise of each pixel"):
+            xs.calibrate(raw, table, gain_stage=gain, variance=variance)
+    noisy = table.assign(noise=table["pedestal"] * 0 + 9)
+    with pytest.raises(ParameterError, match="in keV or photons"):
+        xs.calibrate(raw, noisy, gain_stage=gain, variance=True)
+    in_kev = noisy.assign(gain=table["gain"].assign_attrs(units="ADU/keV"))
+    with pytest.raises(ParameterError, match="one photon energy"):
+        xs.calibrate(raw, in_kev, gain_stage=gain, variance=True)
 
 
 def test_jungfrau_of_the_european_xfel_has_codes_zero_one_three() -> None:
@@ -126,6 +136,107 @@ def test_jungfrau_of_the_european_xfel_has_codes_zero_one_three() -> None:
     assert out.attrs["units"] == "keV"
     expected = np.array([100, 75, np.nan, 50, 100, 75, 50, np.nan], np.float32)
     np.testing.assert_allclose(out.values.reshape(-1), expected)
+
+
+CODES = {"agipd": np.array([0, 1, 2], np.uint8), "jungfrau_euxfel": np.array([0, 1, 3], np.uint8)}
+ENERGY = 9.5  # keV
+N_CELLS = len(CELLS)
+
+
+def drawn(
+    detector: str, photons: float, n: int, seed: int, shape: tuple[int, int, int] = (1, 6, 6)
+) -> tuple[xr.DataArray, xr.DataArray, xr.Dataset, np.ndarray]:
+    """Frames of Poisson photons and Gaussian noise of their own cell and stage; gain codes, constants, stages."""
+    rng = np.random.default_rng(seed)
+    tables = (N_CELLS, 3, *shape)
+    dims = ("memory_cell", "gain_stage", "segment", "row", "column")
+    gain = np.array([10.0, 4.0, 1.5])[:, None, None, None] * rng.uniform(0.9, 1.1, tables)  # ADU/keV
+    noise = np.array([[5.0, 12, 30], [20, 6, 14], [9, 33, 7]])[..., None, None, None] * gain  # ADU, of keV
+    pedestal = rng.normal(3000, 50, tables)
+    cell, stage = rng.integers(0, N_CELLS, n), rng.integers(0, 3, (n, *shape))
+    pick = lambda t: np.take_along_axis(t[cell], stage[:, None], axis=1)[:, 0]  # noqa: E731
+    light = rng.poisson(photons, (n, *shape)) * ENERGY
+    adc = np.rint(pick(pedestal) + light * pick(gain) + rng.normal(0, 1, stage.shape) * pick(noise))
+    assert 0 <= adc.min() <= adc.max() < 2**16
+    coords = {"memory_cell": ("event", CELLS[cell])}
+    raw = xr.DataArray(adc.astype(np.uint16), dims=DIMS, coords=coords, attrs={"detector_type": detector}, name="raw")
+    table = xr.Dataset(
+        {"pedestal": (dims, pedestal), "gain": (dims, gain, {"units": "ADU/keV"}), "noise": (dims, noise)},
+        coords={"memory_cell": CELLS},
+        attrs={"detector_type": detector},
+    )
+    return raw, raw.copy(data=CODES[detector][stage]), table, stage
+
+
+@pytest.mark.parametrize("detector", CODES)
+def test_pulls_without_light_have_unit_width_in_every_cell_and_stage(detector: str) -> None:
+    raw, codes, table, stage = drawn(detector, 0, 600, seed=1)
+    both = xs.calibrate(raw, table, gain_stage=codes, variance="noise")
+    pull = both["calibrated"].values / np.sqrt(both["calibrated_variance"].values)
+    assert both["calibrated_variance"].attrs["units"] == "keV2"
+    for cell in CELLS:
+        for s in range(3):
+            mine = pull[(raw["memory_cell"].values == cell)[:, None, None, None] & (stage == s)]
+            assert mine.size > 1500
+            assert abs(mine.mean()) < 4 / np.sqrt(mine.size)
+            assert abs(mine.std() - 1) < 4 / np.sqrt(2 * mine.size)
+
+
+@pytest.mark.parametrize("detector", CODES)
+@pytest.mark.parametrize("unit", ["keV", "photon"])
+def test_pulls_of_sums_and_profiles_with_light_have_unit_width(detector: str, unit: str) -> None:
+    photons, n = 60, 3000
+    raw, codes, table, _ = drawn(detector, photons, n, seed=2)
+    geometry = xs.Geometry.from_panels([Panel((0.0, 0.0, 0.1), (1e-4, 0.0, 0.0), (0.0, 1e-4, 0.0), (6, 6))])
+    placed = raw.chunk(event=700).sd.assign_geometry(geometry).sd.assign_beam(photon_energy=1e3 * ENERGY)
+    both = placed.sd.calibrate(table, gain_stage=codes, unit=unit, variance=True)
+    records = {"roi": xs.roi(xs.Box(segment=0)), "ring": xs.azint(np.array([0.0, 5e-4, 1e-3]), quantity="radius")}
+    found = both.sd.reduce(records).compute()
+    truth = photons * (ENERGY if unit == "keV" else 1)
+    pulls = {
+        "sum": (found["roi_sum"] - 36 * truth) / np.sqrt(found["roi_sum_variance"]),
+        "ring": (found["ring_intensity"] - truth) / np.sqrt(found["ring_intensity_variance"]),
+    }
+    for pull in pulls.values():
+        values = pull.values.ravel()
+        assert np.isfinite(values).all()
+        # the value stands in for its mean: pulls of N photons are off by up to 1 / (2 sqrt(N))
+        assert abs(values.mean()) < 4 / np.sqrt(values.size) + 0.5 / np.sqrt(10 * photons)
+        assert abs(values.std() - 1) < 4 / np.sqrt(2 * values.size)
+
+
+def test_variances_are_the_same_for_any_chunking_and_nan_where_values_are(
+    computing_is_forbidden: Callable[[], Any],
+) -> None:
+    raw, codes, table, _ = drawn("jungfrau_euxfel", 30, 7, seed=3, shape=(2, 6, 4))
+    codes.values[0, 0, 0] = 2  # no stage has this code
+    present = np.ones((7, 2), bool)
+    present[3, 1] = False
+    raw = raw.assign_coords(present=(("event", "segment"), present))
+    mask = RNG.random(raw.shape[1:]) < 0.9
+    options = {"mask": mask, "variance": True, "photon_energy": 1e3 * ENERGY}
+    eager = xs.calibrate(raw, table, gain_stage=codes, **options)
+    plain = xs.calibrate(raw, table, gain_stage=codes, mask=mask)
+    xr.testing.assert_identical(eager["calibrated"], plain)
+    np.testing.assert_array_equal(np.isnan(eager["calibrated_variance"]), np.isnan(plain))
+    assert np.isnan(plain).any()
+    for chunks in ({"event": 1}, {"event": (3, 4), "segment": 1, "row": 2}):
+        lazy_raw, lazy_codes = raw.copy(data=raw.chunk(chunks).data), codes.chunk(event=2)
+        with computing_is_forbidden():
+            lazy = xs.calibrate(lazy_raw, table.chunk(segment=1), gain_stage=lazy_codes, **options)
+        xr.testing.assert_identical(lazy.compute(), eager)
+
+
+def test_variances_of_an_analogue_gain_are_those_of_its_stages() -> None:
+    raw, gain, table = agipd()
+    table = table.assign(noise=(table["pedestal"].dims, RNG.uniform(3, 30, table["pedestal"].shape)))
+    both = xs.calibrate(raw, table, gain_stage=gain, variance="noise", trust=[])
+    for index in np.ndindex(*raw.shape):
+        cell = int(np.flatnonzero(int(raw.memory_cell[index[0]]) == CELLS)[0])
+        stage = int((gain.values[index] > table.threshold.values[(cell, slice(None), *index[1:])]).sum())
+        at = (cell, stage, *index[1:])
+        expected = (table.noise.values[at] / table.gain.values[at]) ** 2
+        np.testing.assert_allclose(both["calibrated_variance"].values[index], expected, rtol=1e-5)
 
 
 @pytest.mark.validation

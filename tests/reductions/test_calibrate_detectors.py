@@ -94,7 +94,7 @@ def test_ranges_equal_psanas_for_every_configuration() -> None:
         np.testing.assert_array_equal(found[switched], theirs)
 
 
-@pytest.mark.parametrize("arguments", [{"variance": "noise"}, {"area": True}, {"user": lambda w, s: w > 5}])
+@pytest.mark.parametrize("arguments", [{"saturation": {"HG": 9000}}, {"area": True}, {"user": lambda w, s: w > 5}])
 def test_what_is_not_known_of_agipd_is_refused_not_left_out(arguments: dict) -> None:
     full = (3, 1, 8, 16)
     known = xs.constants("agipd", np.zeros(full), gain=np.ones(full), noise=np.ones(full))

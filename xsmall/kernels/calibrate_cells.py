@@ -5,9 +5,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from xsmall.kernels.calibrate import _with_counting
 from xsmall.kernels.jit import njit
 
-__all__ = ["calibrate_cells", "flag_cells", "stages_of_gain"]
+__all__ = ["calibrate_cells", "flag_cells", "stages_of_gain", "variance_cells"]
 
 Words: TypeAlias = npt.NDArray[Any]
 Codes: TypeAlias = npt.NDArray[np.uint8]
@@ -61,6 +62,29 @@ def calibrate_cells(
                 out[j, i] = np.float32(np.nan)
             else:
                 out[j, i] = (np.float32(raw[j, i]) - pedestal[c, p, i]) * factor[c, p, i]
+
+
+@njit(fastmath=_EXACT)
+def variance_cells(
+    values: Values, code: Codes, cell: Integers, plane: Integers, dark: Values, photon: float, out: Values
+) -> None:
+    """Variance of ``k`` calibrated frames: noise of each pixel's own cell and stage, and counting statistics.
+
+    ``values`` and ``out`` (k, pixel) float32; ``dark`` (cell, stage, pixel) is the dark variance in the square of the
+    data's unit; ``photon`` is one photon in the data's unit, or 0 to leave counting out, as in
+    :func:`xsmall.kernels.calibrate.variance_stack`. The other arguments are those of :func:`calibrate_cells`. NaN
+    where the value is NaN or the code bad.
+    """
+    of_one = np.float32(photon)
+    for j in range(values.shape[0]):
+        c = cell[j]
+        for i in range(values.shape[1]):
+            g = np.int64(code[j, i])
+            p = plane[g] if g < plane.size else -1
+            if p < 0:
+                out[j, i] = np.float32(np.nan)
+            else:
+                out[j, i] = _with_counting(values[j, i], dark[c, p, i], of_one)
 
 
 @njit(fastmath=_EXACT)

@@ -18,7 +18,7 @@ from xsmall.detector.trust import adc_limits, chosen_reasons, status_convention
 from xsmall.detector.types import Decoding, DetectorType, detector_type
 from xsmall.errors import CalibrationError, GeometryError, ParameterError
 from xsmall.lazy.transform import transform_frames
-from xsmall.reductions.calibrate_cells import CellQuestion, calibrated_cells
+from xsmall.reductions.calibrate_cells import CellQuestion, calibrated_cells, variance_of_cells
 from xsmall.reductions.calibration_input import (
     CalibrationInput,
     Pixels,
@@ -127,9 +127,9 @@ def calibrate(
         A function of the raw words (k, row, column) and the label of their segment that returns a boolean array of
         their shape, True where a pixel is not to be trusted.
     variance
-        True: return the variance of each value too, from the ``noise`` of its gain stage and the number of photons;
-        this needs the photon energy. A value below three times its noise counts as no photon. ``"noise"``: from the
-        noise alone.
+        True: return the variance of each value too, from the ``noise`` of its gain stage (and memory cell) and the
+        number of photons; this needs the photon energy. A value below three times its noise counts as no photon.
+        ``"noise"``: from the noise alone.
     area
         Divide by the area of each pixel relative to that of a regular one, so that wide pixels are no brighter than
         others; needs the geometry of the data. For images and profiles of intensity, not for counting photons.
@@ -174,18 +174,22 @@ def calibrate(
     mode = _mode(common_mode, given, raw.attrs.get(DETECTOR_TYPE, given.entry.name))
     reasons = chosen_reasons(trust)
     if entry.decoding is Decoding.GIVEN:
-        if variance or area or mode.steps or saturation or switching or user is not None:
+        if area or mode.steps or saturation or switching or user is not None:
             raise ParameterError(
-                f"of {entry.name!r} only plain calibration is known",
-                expected="no variance, area, common_mode, saturation, switching or user",
+                f"of {entry.name!r} only plain calibration and its variance are known",
+                expected="no area, common_mode, saturation, switching or user",
             )
         if trust is None:
             reasons |= Reason.MEMORY_CELL_STATUS
-        question = CellQuestion(
-            entry, scale, _divides(unit, mine), entry.status_bits if status_bits is None else int(status_bits), reasons
-        )
+        bits = entry.status_bits if status_bits is None else int(status_bits)
+        photon = _counting(variance, unit, mine, raw, photon_energy)
+        question = CellQuestion(entry, scale, _divides(unit, mine), bits, reasons, photon)
         cells = calibrated_cells(raw, given, constants, gain_stage, question, segment_state(raw, reasons))
-        return _labelled(raw, cells, unit, _parameters(unit, constants, entry, scale, mode, reasons, mask), entry)
+        said = _parameters(unit, constants, entry, scale, mode, reasons, mask)
+        out = _labelled(raw, cells, unit, said, entry)
+        if not variance:
+            return out
+        return _with_variance(out, variance_of_cells(raw, cells, given, constants, gain_stage, question))
     settings = Settings(
         entry=entry,
         scale=scale,
@@ -213,8 +217,12 @@ def calibrate(
     if not variance:
         return out
     spread = transform_frames(data_of(raw), here, transform, dtype=FLOAT, label=CALIBRATED, variance=True)
-    attrs = {UNITS: f"{unit}2", LONG_NAME: f"variance of {CALIBRATED}"}
-    return out.to_dataset().assign({f"{CALIBRATED}{VARIANCE_SUFFIX}": (raw.dims, spread, attrs)})
+    return _with_variance(out, spread)
+
+
+def _with_variance(values: xr.DataArray, variance: Any) -> xr.Dataset:
+    attrs = {UNITS: f"{values.attrs[UNITS]}2", LONG_NAME: f"variance of {CALIBRATED}"}
+    return values.to_dataset().assign({f"{CALIBRATED}{VARIANCE_SUFFIX}": (values.dims, variance, attrs)})
 
 
 def _labelled(raw: xr.DataArray, data: Any, unit: str, parameters: str, entry: DetectorType) -> xr.DataArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import dask
 import dask.array as da
@@ -14,7 +14,7 @@ import xarray as xr
 
 from xsmall.detector.types import DetectorType
 from xsmall.errors import CalibrationError, DataError
-from xsmall.kernels.calibrate_cells import calibrate_cells, flag_cells, stages_of_gain
+from xsmall.kernels.calibrate_cells import calibrate_cells, flag_cells, stages_of_gain, variance_cells
 from xsmall.reductions.calibration_input import CalibrationInput
 from xsmall.reductions.frames import data_of
 from xsmall.vocabulary import (
@@ -22,6 +22,7 @@ from xsmall.vocabulary import (
     GAIN,
     GAIN_STAGE,
     MEMORY_CELL,
+    NOISE,
     OFFSET,
     PEDESTAL,
     PIXEL_DIMS,
@@ -31,21 +32,29 @@ from xsmall.vocabulary import (
     Reason,
 )
 
-__all__ = ["CellQuestion", "calibrated_cells", "flagged_cells"]
+__all__ = ["CellQuestion", "calibrated_cells", "flagged_cells", "variance_of_cells"]
 
 Frames: TypeAlias = Any  # NumPy or dask array of frames
+Wanted: TypeAlias = Literal["values", "flags", "variance"]
+_VALUES: Final = "values"
+_FLAGS: Final = "flags"
+_VARIANCE: Final = "variance"
 _BAD_CODE: Final = np.uint32(Reason.BAD_GAIN_CODE)
 
 
 @dataclass(frozen=True)
 class CellQuestion:
-    """What is asked of the frames; together with constants and frames it determines the result."""
+    """What is asked of the frames; together with constants and frames it determines the result.
+
+    ``photon`` is one photon in the unit of the data, for the variance; 0 leaves counting statistics out.
+    """
 
     entry: DetectorType
     scale: float
     divide: bool
     bits: int
     reasons: Reason
+    photon: float = 0.0
 
 
 def calibrated_cells(
@@ -57,7 +66,19 @@ def calibrated_cells(
     state: npt.NDArray[np.uint32] | None,
 ) -> Frames:
     """Calibrate frames; ``state`` are the reasons of whole segments, of which any makes NaN."""
-    return _per_segment(raw, given, constants, gain, question, state, flags=False)
+    return _per_segment(raw, given, constants, gain, question, state, _VALUES)
+
+
+def variance_of_cells(
+    raw: xr.DataArray,
+    values: Frames,
+    given: CalibrationInput,
+    constants: xr.Dataset,
+    gain: xr.DataArray | None,
+    question: CellQuestion,
+) -> Frames:
+    """Variance of the ``values`` that :func:`calibrated_cells` made of ``raw``: NaN where they are."""
+    return _per_segment(raw, given, constants, gain, question, None, _VARIANCE, values)
 
 
 def flagged_cells(
@@ -69,7 +90,7 @@ def flagged_cells(
     state: npt.NDArray[np.uint32] | None,
 ) -> Frames:
     """Flag frames: status of their own memory cell and stage, bad gain codes, and the reasons of whole segments."""
-    return _per_segment(raw, given, constants, gain, question, state, flags=True)
+    return _per_segment(raw, given, constants, gain, question, state, _FLAGS)
 
 
 def _per_segment(
@@ -79,11 +100,13 @@ def _per_segment(
     gain: xr.DataArray | None,
     question: CellQuestion,
     state: npt.NDArray[np.uint32] | None,
-    *,
-    flags: bool,
+    wanted: Wanted,
+    values: Frames | None = None,
 ) -> Frames:
+    """Work out what is ``wanted`` of the raw frames, or of the calibrated ``values`` in their place."""
     cell = _cells(raw, given.constants)
-    table = _with_cells(given.constants, constants, given)
+    names = (GAIN, NOISE) if wanted == _VARIANCE else (PEDESTAL, OFFSET, GAIN, STATUS)
+    table = _with_cells(given.constants[[name for name in names if name in given.constants]], constants, given)
     beside = _gain_frames(raw, gain)
     if beside.dtype != np.uint8 and THRESHOLD not in table:
         raise CalibrationError(
@@ -91,18 +114,18 @@ def _per_segment(
             found=f"gain of dtype {beside.dtype}, no {THRESHOLD!r} in the constants",
             expected=f"{THRESHOLD!r} (memory_cell, ..., segment, row, column), or gain stages as uint8",
         )
-    frames = data_of(raw)
+    frames = data_of(raw) if values is None else values
     lazy = any(isinstance(a, da.Array) for a in (frames, beside, *(table[name].data for name in table)))
     if not lazy:
         parts = [
             _segment(
                 frames[:, s], beside[:, s], cell, _part(table, given, s), question,
-                None if state is None else state[:, s], flags,
+                None if state is None else state[:, s], wanted,
             )
             for s in range(raw.sizes[SEGMENT])
         ]  # fmt: skip
         return np.stack(parts, axis=1)
-    dtype = np.dtype(np.uint32 if flags else np.float32)
+    dtype = np.dtype(np.uint32 if wanted == _FLAGS else np.float32)
     whole = da.asarray(frames).rechunk({1: 1, 2: -1, 3: -1})
     codes = da.asarray(beside).rechunk(whole.chunks)
     columns = []
@@ -113,7 +136,7 @@ def _per_segment(
         columns.append(
             da.map_blocks(
                 _block, *blocks, places, cell=cell, tables=tables, question=question,
-                state=None if state is None else state[:, s], flags=flags, dtype=dtype,
+                state=None if state is None else state[:, s], wanted=wanted, dtype=dtype,
                 chunks=(whole.chunks[0], (1,), *whole.chunks[2:]), meta=np.empty((0, 0, 0, 0), dtype),
             )
         )  # fmt: skip
@@ -129,11 +152,11 @@ def _block(
     tables: Mapping[str, npt.NDArray[Any]],
     question: CellQuestion,
     state: npt.NDArray[np.uint32] | None,
-    flags: bool,
+    wanted: Wanted,
 ) -> npt.NDArray[Any]:
     at = places.reshape(-1)
     of_these = None if state is None else state[at]
-    return _segment(raw[:, 0], codes[:, 0], cell[at], tables, question, of_these, flags)[:, None]
+    return _segment(raw[:, 0], codes[:, 0], cell[at], tables, question, of_these, wanted)[:, None]
 
 
 def _segment(
@@ -143,9 +166,9 @@ def _segment(
     tables: Mapping[str, npt.NDArray[Any]],
     question: CellQuestion,
     state: npt.NDArray[np.uint32] | None,
-    flags: bool,
+    wanted: Wanted,
 ) -> npt.NDArray[Any]:
-    """Calibrate or flag the frames (k, row, column) of one segment."""
+    """Calibrate or flag the frames (k, row, column) of one segment; for the variance they are calibrated already."""
     flat = np.ascontiguousarray(raw.reshape(len(raw), -1))
     codes = np.ascontiguousarray(beside.reshape(len(raw), -1))
     held = {name: np.asarray(t).reshape(*t.shape[:-2], -1) for name, t in tables.items()}
@@ -154,12 +177,17 @@ def _segment(
         stages_of_gain(codes, cell, np.ascontiguousarray(held[THRESHOLD], dtype=np.float32), found)
         codes = found
     plane = np.asarray(question.entry.stage_of_code, dtype=np.int64)
+    if wanted == _VARIANCE:
+        dark = np.square(held[NOISE].astype(np.float32) * _factor(held, question, held[NOISE].shape))
+        spread = np.empty(flat.shape, dtype=np.float32)
+        variance_cells(flat, codes, cell, plane, dark, question.photon, spread)
+        return spread.reshape(raw.shape)
     reasons = _reasons(codes, cell, plane, held, question)
     if state is not None:
         missing = (state & np.uint32(Reason.MISSING)) != 0
         reasons[missing] &= np.uint32(Reason.USER)
         reasons |= state[:, None]
-    if flags:
+    if wanted == _FLAGS:
         return reasons.reshape(raw.shape)
     pedestal, factor = _tables(held, question)
     out = np.empty(flat.shape, dtype=np.float32)
@@ -174,11 +202,18 @@ def _tables(
     pedestal = held[PEDESTAL].astype(np.float32)
     if OFFSET in held:
         pedestal = pedestal + held[OFFSET].astype(np.float32)
-    factor = np.full(pedestal.shape, question.scale, dtype=np.float32)
-    if GAIN in held and question.divide:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            factor = np.where(held[GAIN] == 0, np.nan, question.scale / held[GAIN]).astype(np.float32)
-    return pedestal, factor
+    return pedestal, _factor(held, question, pedestal.shape)
+
+
+def _factor(
+    held: Mapping[str, npt.NDArray[Any]], question: CellQuestion, shape: tuple[int, ...]
+) -> npt.NDArray[np.float32]:
+    """What differences in ADU are multiplied by; NaN where the gain is 0."""
+    if GAIN not in held or not question.divide:
+        return np.full(shape, question.scale, dtype=np.float32)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor = np.where(held[GAIN] == 0, np.nan, question.scale / held[GAIN])
+    return factor.astype(np.float32)
 
 
 def _reasons(
@@ -226,9 +261,7 @@ def _cells(raw: xr.DataArray, constants: xr.Dataset) -> npt.NDArray[np.int64]:
 
 def _with_cells(selected: xr.Dataset, constants: xr.Dataset, given: CalibrationInput) -> xr.Dataset:
     """Constants of the pixels of the data, with the thresholds of the analogue gain, all with a memory cell."""
-    out = selected[[name for name in (PEDESTAL, OFFSET, GAIN, STATUS) if name in selected]]
-    if MEMORY_CELL not in out.dims:
-        out = out.expand_dims(MEMORY_CELL)
+    out = selected if MEMORY_CELL in selected.dims else selected.expand_dims(MEMORY_CELL)
     out = out.transpose(MEMORY_CELL, GAIN_STAGE, *PIXEL_DIMS)
     if THRESHOLD not in constants:
         return out
