@@ -198,8 +198,9 @@ def test_a_centre_or_tilt_that_got_lost_is_missed() -> None:
         assert pixel(lost, "x").shape == (3, 6, 8)
         assert pixel(assign_beam(lost, center=(0, 0), tilt_x=0), "radius").shape == (3, 6, 8)
     per_event = data.assign_coords(center_x=("event", [1e-4, 2e-4, 3e-4, 4e-4]))
+    assert pixel(per_event, "radius").dims == ("event", "segment", "row", "column")
     with pytest.raises(ParameterError, match="center"):
-        pixel(per_event, "q")
+        pixel(per_event.drop_vars("center_y"), "radius")
 
 
 def test_beam_values_that_are_not_given_stay() -> None:

@@ -151,6 +151,15 @@ def missing(name: str) -> ParameterError:
     )
 
 
+def check_beam_value(name: str, value: object) -> float:
+    """Refuse a value of the beam that is outside the range of its unit; ``name`` is that of its coordinate."""
+    if name == PHOTON_ENERGY:
+        return check_photon_energy(value)
+    if name == DISTANCE:
+        return check_distance(value)
+    return check_center(name, value) if name in (CENTER_X, CENTER_Y) else check_tilt(name, value)
+
+
 def check_photon_energy(value: object) -> float:
     """Photon energy in eV, or an error that names the unit."""
     return _in_range(PHOTON_ENERGY, value, PHOTON_ENERGY_RANGE, "eV", "9.5 keV is 9500")

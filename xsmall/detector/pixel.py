@@ -113,6 +113,13 @@ def pixel_array(
     return CACHE.get(key, lambda: _make(geometry, seen_by, name, plane or 0.0, 1.0 if fraction is None else fraction))
 
 
+def pixel_array_once(
+    geometry: Geometry, beam: Beam, name: str, plane: float | None = None, fraction: float | None = None
+) -> Floats:
+    """Make what :func:`pixel_array` returns without keeping it: for beams that hold for one event."""
+    return _make(geometry, _relevant(beam, name), name, plane or 0.0, 1.0 if fraction is None else fraction)
+
+
 def position_array(geometry: Geometry, name: str) -> npt.NDArray[np.float32]:
     """x, y or z of all pixels as float32 (segment, row, column), read-only, made once per process.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import dask.array as da
 import numpy as np
@@ -10,11 +10,12 @@ import numpy.typing as npt
 import xarray as xr
 from dask import delayed
 
-from xsmall.detector.beam import PHOTON_ENERGY_RANGE, Beam, check_distance, check_photon_energy, check_tilt
+from xsmall.detector.beam import PHOTON_ENERGY_RANGE, Beam, check_beam_value
 from xsmall.detector.geometry import Geometry
-from xsmall.detector.pixel import pixel_array, position_array
+from xsmall.detector.pixel import pixel_array, pixel_array_once, position_array
 from xsmall.errors import DataError, GeometryError, ParameterError
 from xsmall.vocabulary import (
+    AREA,
     CENTER_X,
     CENTER_Y,
     DISTANCE,
@@ -38,6 +39,8 @@ from xsmall.vocabulary import (
 __all__ = ["assign_beam", "assign_geometry", "beam_of", "geometry_of", "pixel"]
 
 Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
+PerEvent: TypeAlias = float | npt.NDArray[np.floating[Any]] | xr.DataArray
+"""One number, or one per event."""
 ALWAYS = (CENTER_X, CENTER_Y, TILT_X, TILT_Y, TILT_Z)
 BEAM_COORDS = (PHOTON_ENERGY, DISTANCE, *ALWAYS)
 
@@ -98,11 +101,11 @@ def assign_beam(
     obj: Labelled,
     *,
     photon_energy: float | npt.ArrayLike | xr.DataArray | None = None,
-    distance: float | None = None,
-    center: tuple[float, float] | None = None,
-    tilt_x: float | None = None,
-    tilt_y: float | None = None,
-    tilt_z: float | None = None,
+    distance: PerEvent | None = None,
+    center: tuple[PerEvent, PerEvent] | None = None,
+    tilt_x: PerEvent | None = None,
+    tilt_y: PerEvent | None = None,
+    tilt_z: PerEvent | None = None,
     beam: Beam | None = None,
 ) -> Labelled:
     """Say what the beam is; values that are not given stay as they are.
@@ -114,7 +117,9 @@ def assign_beam(
     photon_energy
         In eV, one number, or one per event (array along ``event``).
     distance
-        In m, sample to the point where the beam hits the detector; replaces the mean z of the geometry.
+        In m, sample to the point where the beam hits the detector; replaces the mean z of the geometry. One number, or
+        one per event, as centre and tilts: :func:`pixel` then answers per event, and reductions that need one beam for
+        all events raise.
     center
         (x, y) in m where the beam hits the detector, in the frame of the geometry.
     tilt_x, tilt_y, tilt_z
@@ -143,13 +148,10 @@ def assign_beam(
     given: dict[str, Any] = _values_of(beam) if beam is not None else {}
     if photon_energy is not None:
         given[PHOTON_ENERGY] = photon_energy
-    if distance is not None:
-        given[DISTANCE] = check_distance(distance)
     if center is not None:
-        given[CENTER_X], given[CENTER_Y] = Beam(center=center).center
-    for name, tilt in ((TILT_X, tilt_x), (TILT_Y, tilt_y), (TILT_Z, tilt_z)):
-        if tilt is not None:
-            given[name] = check_tilt(name, tilt)
+        given[CENTER_X], given[CENTER_Y] = _two(center)
+    named = {DISTANCE: distance, TILT_X: tilt_x, TILT_Y: tilt_y, TILT_Z: tilt_z}
+    given |= {name: value for name, value in named.items() if value is not None}
     if not given:
         raise ParameterError("no value of the beam was given", fix="assign_beam(photon_energy=9500, distance=0.1)")
     for name in ALWAYS:
@@ -234,7 +236,8 @@ def pixel(
     Returns
     -------
     float64 DataArray over those of ``segment``, ``row``, ``column`` that ``obj`` has, in memory. Where photon energies
-    differ from event to event, ``q`` is lazy and has the dim ``event`` too.
+    differ from event to event, ``q`` is lazy and has the dim ``event`` too; where distance, centre or tilts do, so has
+    all that depends on the beam, made anew for each event (20 ns per pixel); NaN where one of them is.
 
     Raises
     ------
@@ -255,6 +258,8 @@ def pixel(
     array([[90., 45.]])
     """
     geometry = need_geometry(obj)
+    if name not in (*POSITION, AREA) and _moves(obj):
+        return _per_event(obj, geometry, name, plane, fraction)
     beam = beam_of(obj)
     energies = obj.coords[PHOTON_ENERGY] if name == Q and PHOTON_ENERGY in obj.coords else None
     if energies is not None and energies.ndim and (beam is None or beam.photon_energy is None):
@@ -417,30 +422,37 @@ def _values_of(beam: Beam) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def _two(center: Any) -> tuple[Any, Any]:
+    try:
+        x, y = center
+    except (TypeError, ValueError):
+        raise ParameterError("center of the beam", found=center, expected="(x, y) in m") from None
+    return x, y
+
+
 def _beam_coord(obj: xr.DataArray | xr.Dataset, name: str, value: Any) -> xr.Variable:
     attrs = {UNITS: UNITS_OF[name]}
-    if name != PHOTON_ENERGY or np.ndim(value) == 0:
-        number = check_photon_energy(value) if name == PHOTON_ENERGY else float(value)
-        return xr.Variable((), number, attrs)
+    if np.ndim(value) == 0:
+        return xr.Variable((), check_beam_value(name, value), attrs)
     if isinstance(value, xr.DataArray):
         if value.dims != (EVENT,):
-            raise ParameterError("photon_energy has other dims", found=value.dims, expected=(EVENT,))
+            raise ParameterError(f"{name} has other dims", found=value.dims, expected=(EVENT,))
         _same_events(obj, value)
     values = np.asarray(value, dtype=np.float64)
     if EVENT not in obj.dims or values.shape != (obj.sizes[EVENT],):
         raise ParameterError(
-            "photon_energy per event does not fit the events",
+            f"{name} per event does not fit the events",
             found=values.shape,
             expected=(obj.sizes.get(EVENT, "no events"),),
         )
-    _check_energies(values)
+    _check_range(name, values)
     return xr.Variable((EVENT,), values, attrs)
 
 
-def _check_energies(values: npt.NDArray[np.float64]) -> None:
-    """Refuse photon energies in another unit; NaN means that it is not known for an event."""
+def _check_range(name: str, values: npt.NDArray[np.float64]) -> None:
+    """Refuse values of events in another unit; NaN means that it is not known for an event."""
     for number in (np.nanmin(values), np.nanmax(values)) if not np.isnan(values).all() else ():
-        check_photon_energy(number)
+        check_beam_value(name, number)
 
 
 def _same_events(obj: xr.DataArray | xr.Dataset, value: xr.DataArray) -> None:
@@ -473,12 +485,75 @@ def _one_value(obj: xr.DataArray | xr.Dataset, name: str) -> float | None:
     return value
 
 
+def _moves(obj: xr.DataArray | xr.Dataset) -> bool:
+    """Whether distance, centre or tilts differ from event to event."""
+    return any(
+        name in obj.coords and obj.coords[name].dims == (EVENT,) and _one_value(obj, name) is None
+        for name in (DISTANCE, *ALWAYS)
+    )
+
+
+def _per_event(
+    obj: xr.DataArray | xr.Dataset,
+    geometry: Geometry,
+    name: str,
+    plane: float | None,
+    fraction: float | None,
+) -> xr.DataArray:
+    """A quantity made anew for the beam of each event; lazy, a block of events at a time."""
+    beam = beam_of(obj)
+    if beam is not None:
+        Beam(lost=tuple(n for n in beam.lost if n not in obj.coords)).need_all()
+    names = [n for n in BEAM_COORDS if n in obj.coords]
+    n_events = obj.sizes[EVENT]
+    beams = np.stack([np.broadcast_to(obj.coords[n].values.astype(np.float64), n_events) for n in names], axis=1)
+    one = _labelled(obj, geometry, np.broadcast_to(0.0, geometry.shape), name)
+    block = max(1, (1 << 26) // max(1, one.nbytes))
+    data = da.map_blocks(
+        _of_beams,
+        da.from_array(beams, chunks=(block, -1)),
+        rule=geometry.to_json(),
+        names=names,
+        quantity=(name, plane, fraction),
+        where=_where(obj, geometry),
+        dtype=np.float64,
+        drop_axis=1,
+        new_axis=list(range(1, 1 + one.ndim)),
+        chunks=((*(block,) * (n_events // block), *((n_events % block,) if n_events % block else ())), *one.shape),
+        meta=np.empty((0,) * (1 + one.ndim)),
+    )
+    coords: dict[Any, Any] = dict(one.coords)
+    if TIMESTAMP in obj.coords:
+        coords[TIMESTAMP] = obj.coords[TIMESTAMP]
+    return xr.DataArray(data, dims=(EVENT, *one.dims), coords=coords, name=name, attrs=one.attrs)
+
+
+def _of_beams(
+    beams: npt.NDArray[np.float64],
+    *,
+    rule: str,
+    names: list[str],
+    quantity: tuple[str, float | None, float | None],
+    where: Any,
+) -> npt.NDArray[np.float64]:
+    geometry = Geometry.from_json(rule)
+    pictures = []
+    for row in beams:
+        values: dict[str, Any] = {n: float(v) for n, v in zip(names, row, strict=True)}
+        if np.isnan(row).any():
+            pictures.append(np.full_like(_take(np.broadcast_to(0.0, geometry.shape), where), np.nan))
+            continue
+        center = (values.pop(CENTER_X, 0.0), values.pop(CENTER_Y, 0.0))
+        pictures.append(_take(pixel_array_once(geometry, Beam(center=center, **values), *quantity), where))
+    return np.stack(pictures)
+
+
 def _q_per_event(
     obj: xr.DataArray | xr.Dataset, geometry: Geometry, beam: Beam, energies: xr.DataArray
 ) -> xr.DataArray:
     """q of each event: q of 1 keV, made once, times the energy; lazy, a block of events at a time."""
     if energies.chunks is None:
-        _check_energies(np.asarray(energies.values, dtype=np.float64))
+        _check_range(PHOTON_ENERGY, np.asarray(energies.values, dtype=np.float64))
     at_1_kev = pixel_array(geometry, beam.replace(photon_energy=1000.0), Q)
     q = _labelled(obj, geometry, at_1_kev, Q)
     lazy = q.copy(data=da.from_array(q.values, chunks=q.shape, name=False))
