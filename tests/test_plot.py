@@ -9,8 +9,9 @@ import xarray as xr
 import xsmall as xs
 from xsmall.errors import DataError, ParameterError
 from xsmall.plot import plot
+from xsmall.reductions.beam import assign_beam
 from xsmall.reductions.image import image
-from xsmall.reductions.pixels import assign_beam, assign_geometry
+from xsmall.reductions.pixels import assign_geometry
 from xsmall.vocabulary import FRAME_DIMS
 
 mpl.use("Agg")

@@ -44,7 +44,7 @@ _PUBLIC: dict[str, str] = {
     "Band": "xsmall.detector.regions",
     # labelled functions, also methods of `.sd`
     "assign_geometry": "xsmall.reductions.pixels",
-    "assign_beam": "xsmall.reductions.pixels",
+    "assign_beam": "xsmall.reductions.beam",
     "fit_beam": "xsmall.reductions.fit_beam",
     "calibrant_q": "xsmall.reductions.fit_beam",
     "read_nexus_geometry": "xsmall.io.geometry_files",

@@ -99,7 +99,7 @@ class SdDataArray(_Shared):
     """Detector methods of a DataArray (event, segment, row, column); its repr says what it sees and could do."""
 
     assign_geometry = _Door("xsmall.reductions.pixels:assign_geometry")
-    assign_beam = _Door("xsmall.reductions.pixels:assign_beam")
+    assign_beam = _Door("xsmall.reductions.beam:assign_beam")
     pixel = _Door("xsmall.reductions.pixels:pixel")
     fit_beam = _Door("xsmall.reductions.fit_beam:fit_beam")
     at = _Door("xsmall.reductions.locate:at")

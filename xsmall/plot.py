@@ -10,8 +10,9 @@ import xarray as xr
 
 from xsmall.detector.geometry import Geometry
 from xsmall.errors import DataError, MissingDependency, ParameterError
+from xsmall.reductions.beam import beam_of
 from xsmall.reductions.image import image
-from xsmall.reductions.pixels import beam_of, geometry_of, need_geometry
+from xsmall.reductions.pixels import geometry_of, need_geometry
 from xsmall.vocabulary import (
     COLUMN,
     EVENT,

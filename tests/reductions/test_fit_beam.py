@@ -8,8 +8,9 @@ from xsmall.detector.beam import Beam
 from xsmall.detector.geometry import Geometry, Panel
 from xsmall.detector.pixel import pixel_array
 from xsmall.errors import DataError, GeometryError, ParameterError
+from xsmall.reductions.beam import assign_beam
 from xsmall.reductions.fit_beam import calibrant_q, fit_beam
-from xsmall.reductions.pixels import assign_beam, assign_geometry
+from xsmall.reductions.pixels import assign_geometry
 
 PITCH = 1e-4
 

@@ -9,8 +9,9 @@ import xarray as xr
 
 import xsmall as xs
 from xsmall.errors import DataError, GeometryError, ParameterError
+from xsmall.reductions.beam import assign_beam
 from xsmall.reductions.mask import inside
-from xsmall.reductions.pixels import assign_beam, assign_geometry
+from xsmall.reductions.pixels import assign_geometry
 from xsmall.vocabulary import PIXEL_DIMS, Reason
 
 CSPAD = "IP 0 CSPAD 0 0 0 100000 90 0 0 0 0 0\nCSPAD 0 SENS2X1:V1 {} 0 0 0 0 0 0 0 0 0"

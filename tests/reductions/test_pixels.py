@@ -12,7 +12,8 @@ import xarray as xr
 from xsmall.detector.beam import Beam
 from xsmall.detector.geometry import Geometry, Panel
 from xsmall.errors import DataError, GeometryError, ParameterError
-from xsmall.reductions.pixels import BEAM_COORDS, assign_beam, assign_geometry, beam_of, geometry_of, pixel
+from xsmall.reductions.beam import BEAM_COORDS, assign_beam, beam_of
+from xsmall.reductions.pixels import assign_geometry, geometry_of, pixel
 
 DIMS = ("event", "segment", "row", "column")
 GEOMETRY = Geometry.from_panels(

@@ -7,7 +7,8 @@ import xarray as xr
 
 import xsmall as xs
 from xsmall.errors import DataError, GeometryError, ParameterError
-from xsmall.reductions.pixels import assign_beam, assign_geometry
+from xsmall.reductions.beam import assign_beam
+from xsmall.reductions.pixels import assign_geometry
 from xsmall.reductions.polar import polar
 from xsmall.vocabulary import FRAME_DIMS
 

@@ -16,7 +16,8 @@ from xsmall.detector.geometry import Geometry
 from xsmall.detector.pixel import in_beam
 from xsmall.errors import DataError, ParameterError
 from xsmall.kernels.rings import CircleFit, distortion, fit_circles, profile_peaks, radial_profile, ring_points
-from xsmall.reductions.pixels import beam_of, need_geometry
+from xsmall.reductions.beam import beam_of
+from xsmall.reductions.pixels import need_geometry
 from xsmall.vocabulary import DISTANCE, PIXEL_DIMS
 
 __all__ = ["CALIBRANTS", "BeamFit", "calibrant_q", "fit_beam"]

@@ -12,7 +12,8 @@ import xarray as xr
 from xsmall.detector.beam import Beam
 from xsmall.errors import DataError
 from xsmall.lazy.record import Frames
-from xsmall.reductions.pixels import beam_of, check_pixels, geometry_of
+from xsmall.reductions.beam import beam_of
+from xsmall.reductions.pixels import check_pixels, geometry_of
 from xsmall.vocabulary import (
     COLUMN,
     DAMAGE,

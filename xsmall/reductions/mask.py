@@ -18,7 +18,8 @@ from xsmall.detector.regions import Region
 from xsmall.detector.status_words import status_reasons
 from xsmall.detector.types import DETECTOR_TYPES
 from xsmall.errors import DataError, GeometryError, ParameterError
-from xsmall.reductions.pixels import assign_geometry, beam_of, geometry_of
+from xsmall.reductions.beam import beam_of
+from xsmall.reductions.pixels import assign_geometry, geometry_of
 from xsmall.vocabulary import (
     DETECTOR_TYPE,
     FLAG_MASKS,

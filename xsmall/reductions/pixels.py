@@ -1,8 +1,8 @@
-"""Geometry and beam on labelled data: assigned as coordinates, asked for by name, right on slices."""
+"""Geometry on labelled data, and quantities of its pixels: assigned as coordinates, asked for by name, right on slices."""
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import dask.array as da
 import numpy as np
@@ -10,15 +10,15 @@ import numpy.typing as npt
 import xarray as xr
 from dask import delayed
 
-from xsmall.detector.beam import PHOTON_ENERGY_RANGE, Beam, check_beam_value
+from xsmall.detector.beam import Beam
 from xsmall.detector.geometry import Geometry
 from xsmall.detector.pixel import pixel_array, pixel_array_once, position_array
-from xsmall.errors import DataError, GeometryError, ParameterError
+from xsmall.errors import GeometryError
+from xsmall.reductions.beam import BEAM_COORDS, beam_moves, beam_of, check_range
 from xsmall.vocabulary import (
     AREA,
     CENTER_X,
     CENTER_Y,
-    DISTANCE,
     EVENT,
     GEOMETRY,
     LONG_NAME,
@@ -27,22 +27,15 @@ from xsmall.vocabulary import (
     POSITION,
     RULE,
     SEGMENT,
-    TILT_X,
-    TILT_Y,
-    TILT_Z,
     TIMESTAMP,
     UNITS,
     UNITS_OF,
     Q,
 )
 
-__all__ = ["assign_beam", "assign_geometry", "beam_of", "geometry_of", "pixel"]
+__all__ = ["assign_geometry", "geometry_of", "pixel"]
 
 Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
-PerEvent: TypeAlias = float | npt.NDArray[np.floating[Any]] | xr.DataArray
-"""One number, or one per event."""
-ALWAYS = (CENTER_X, CENTER_Y, TILT_X, TILT_Y, TILT_Z)
-BEAM_COORDS = (PHOTON_ENERGY, DISTANCE, *ALWAYS)
 
 
 def assign_geometry(obj: Labelled, geometry: Geometry, *, partial: bool = False) -> Labelled:
@@ -97,70 +90,6 @@ def assign_geometry(obj: Labelled, geometry: Geometry, *, partial: bool = False)
     return labelled.assign_coords({name: coords[name] for name in POSITION} | {GEOMETRY: token})
 
 
-def assign_beam(
-    obj: Labelled,
-    *,
-    photon_energy: float | npt.ArrayLike | xr.DataArray | None = None,
-    distance: PerEvent | None = None,
-    center: tuple[PerEvent, PerEvent] | None = None,
-    tilt_x: PerEvent | None = None,
-    tilt_y: PerEvent | None = None,
-    tilt_z: PerEvent | None = None,
-    beam: Beam | None = None,
-) -> Labelled:
-    """Say what the beam is; values that are not given stay as they are.
-
-    Parameters
-    ----------
-    obj
-        DataArray or Dataset.
-    photon_energy
-        In eV, one number, or one per event (array along ``event``).
-    distance
-        In m, sample to the point where the beam hits the detector; replaces the mean z of the geometry. One number, or
-        one per event, as centre and tilts: :func:`pixel` then answers per event, and reductions that need one beam for
-        all events raise.
-    center
-        (x, y) in m where the beam hits the detector, in the frame of the geometry.
-    tilt_x, tilt_y, tilt_z
-        In degrees, see :class:`~xsmall.detector.beam.Beam` for axes and order.
-    beam
-        All of them at once; single values given beside it win.
-
-    Returns
-    -------
-    The same data with scalar coordinates (``photon_energy`` along ``event`` where it is per event), units in attrs.
-    Centre and tilts are always written, as 0 where nothing else was said, so that their loss can be seen later: two
-    arrays of different centres lose them when they are added. Nothing is computed.
-
-    Raises
-    ------
-    ParameterError
-        Where a value is outside the range of its unit, or nothing is given.
-
-    Examples
-    --------
-    >>> import xarray as xr
-    >>> from xsmall.reductions.pixels import assign_beam
-    >>> assign_beam(xr.DataArray(0.0), photon_energy=9500, distance=0.1).photon_energy.attrs["units"]
-    'eV'
-    """
-    given: dict[str, Any] = _values_of(beam) if beam is not None else {}
-    if photon_energy is not None:
-        given[PHOTON_ENERGY] = photon_energy
-    if center is not None:
-        given[CENTER_X], given[CENTER_Y] = _two(center)
-    named = {DISTANCE: distance, TILT_X: tilt_x, TILT_Y: tilt_y, TILT_Z: tilt_z}
-    given |= {name: value for name, value in named.items() if value is not None}
-    if not given:
-        raise ParameterError("no value of the beam was given", fix="assign_beam(photon_energy=9500, distance=0.1)")
-    for name in ALWAYS:
-        if name not in given and name not in obj.coords:
-            given[name] = 0.0
-    coords = {name: _beam_coord(obj, name, value) for name, value in given.items()}
-    return obj.assign_coords(coords)
-
-
 def geometry_of(obj: xr.DataArray | xr.Dataset) -> Geometry | None:
     """Geometry that an array carries, of the whole detector also where the array is a slice; None where it has none.
 
@@ -192,31 +121,6 @@ def geometry_of(obj: xr.DataArray | xr.Dataset) -> Geometry | None:
     return geometry
 
 
-def beam_of(obj: xr.DataArray | xr.Dataset) -> Beam | None:
-    """Beam that an array carries, None where no value of it is known.
-
-    A photon energy per event counts where all events have the same; otherwise the beam has none. A centre or tilt that
-    was assigned and got lost, or that differs from event to event, stands in ``lost``.
-
-    Examples
-    --------
-    >>> import xarray as xr
-    >>> from xsmall.reductions.pixels import assign_beam, beam_of
-    >>> beam_of(assign_beam(xr.DataArray(0.0), distance=0.1)).distance
-    0.1
-    """
-    values = {name: _one_value(obj, name) for name in BEAM_COORDS if name in obj.coords}
-    known = {name: value for name, value in values.items() if value is not None}
-    if not values:
-        return None
-    assigned = any(name in values for name in (DISTANCE, *ALWAYS))
-    lost = tuple(name for name in ALWAYS if name not in known) if assigned else ()
-    if not known and not lost:
-        return None
-    center = (known.pop(CENTER_X, 0.0), known.pop(CENTER_Y, 0.0))
-    return Beam(center=center, lost=lost, **known)
-
-
 def pixel(
     obj: xr.DataArray | xr.Dataset, name: str, *, plane: float | None = None, fraction: float | None = None
 ) -> xr.DataArray:
@@ -226,7 +130,7 @@ def pixel(
     ----------
     obj
         Data with a geometry (:func:`assign_geometry`), whole or sliced; quantities beyond x, y, z, area, radius and
-        azimuth need a beam too (:func:`assign_beam`).
+        azimuth need a beam too (:func:`~xsmall.reductions.beam.assign_beam`).
     name
         ``x``, ``y``, ``z``, ``radius`` (m), ``azimuth``, ``two_theta`` (degrees), ``q`` (1/angstrom), ``solid_angle``
         (sr), ``polarization``, ``area`` (m2); formulas in :func:`xsmall.detector.pixel.pixel_array`.
@@ -258,7 +162,7 @@ def pixel(
     array([[90., 45.]])
     """
     geometry = need_geometry(obj)
-    if name not in (*POSITION, AREA) and _moves(obj):
+    if name not in (*POSITION, AREA) and beam_moves(obj):
         return _per_event(obj, geometry, name, plane, fraction)
     beam = beam_of(obj)
     energies = obj.coords[PHOTON_ENERGY] if name == Q and PHOTON_ENERGY in obj.coords else None
@@ -415,84 +319,6 @@ def _lazy_position(geometry: Geometry, name: str) -> da.Array:
     return da.from_delayed(task, geometry.shape, dtype=np.float32, name=key)
 
 
-def _values_of(beam: Beam) -> dict[str, Any]:
-    beam.need_all()
-    values: dict[str, Any] = {CENTER_X: beam.center[0], CENTER_Y: beam.center[1]}
-    values |= {name: getattr(beam, name) for name in (PHOTON_ENERGY, DISTANCE, TILT_X, TILT_Y, TILT_Z)}
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _two(center: Any) -> tuple[Any, Any]:
-    try:
-        x, y = center
-    except (TypeError, ValueError):
-        raise ParameterError("center of the beam", found=center, expected="(x, y) in m") from None
-    return x, y
-
-
-def _beam_coord(obj: xr.DataArray | xr.Dataset, name: str, value: Any) -> xr.Variable:
-    attrs = {UNITS: UNITS_OF[name]}
-    if np.ndim(value) == 0:
-        return xr.Variable((), check_beam_value(name, value), attrs)
-    if isinstance(value, xr.DataArray):
-        if value.dims != (EVENT,):
-            raise ParameterError(f"{name} has other dims", found=value.dims, expected=(EVENT,))
-        _same_events(obj, value)
-    values = np.asarray(value, dtype=np.float64)
-    if EVENT not in obj.dims or values.shape != (obj.sizes[EVENT],):
-        raise ParameterError(
-            f"{name} per event does not fit the events",
-            found=values.shape,
-            expected=(obj.sizes.get(EVENT, "no events"),),
-        )
-    _check_range(name, values)
-    return xr.Variable((EVENT,), values, attrs)
-
-
-def _check_range(name: str, values: npt.NDArray[np.float64]) -> None:
-    """Refuse values of events in another unit; NaN means that it is not known for an event."""
-    for number in (np.nanmin(values), np.nanmax(values)) if not np.isnan(values).all() else ():
-        check_beam_value(name, number)
-
-
-def _same_events(obj: xr.DataArray | xr.Dataset, value: xr.DataArray) -> None:
-    """Refuse values of other events: what has timestamps is joined by them, never by position."""
-    if TIMESTAMP not in obj.coords or TIMESTAMP not in value.coords:
-        return
-    ours, theirs = obj.coords[TIMESTAMP].values, value.coords[TIMESTAMP].values
-    if not np.array_equal(ours, theirs):
-        raise DataError(
-            "photon_energy belongs to other events",
-            found=f"{theirs.size} timestamps, {np.isin(theirs, ours).sum()} of them among those of the data",
-            expected="the timestamps of the data",
-            fix="photon_energy.sel(timestamp=data.timestamp)",
-        )
-
-
-def _one_value(obj: xr.DataArray | xr.Dataset, name: str) -> float | None:
-    """The value of a beam coordinate if it is one number."""
-    coord = obj.coords[name]
-    if coord.chunks is not None:
-        if coord.ndim:
-            return None  # one value per event, not known without reading them
-        coord = coord.compute(scheduler="synchronous")
-    values = np.asarray(coord.values, dtype=np.float64)
-    if values.size == 0 or not np.isfinite(values).all() or (values != values.flat[0]).any():
-        return None
-    value = float(values.flat[0])
-    if coord.ndim and name == PHOTON_ENERGY and not PHOTON_ENERGY_RANGE[0] <= value <= PHOTON_ENERGY_RANGE[1]:
-        return None  # a monitor that measured nothing; it must not stop what needs no energy
-    return value
-
-
-def _moves(obj: xr.DataArray | xr.Dataset) -> bool:
-    """Whether distance, centre or tilts differ from event to event."""
-    return any(
-        name in obj.coords and obj.coords[name].dims == (EVENT,) and _one_value(obj, name) is None
-        for name in (DISTANCE, *ALWAYS)
-    )
-
-
 def _per_event(
     obj: xr.DataArray | xr.Dataset,
     geometry: Geometry,
@@ -553,7 +379,7 @@ def _q_per_event(
 ) -> xr.DataArray:
     """q of each event: q of 1 keV, made once, times the energy; lazy, a block of events at a time."""
     if energies.chunks is None:
-        _check_range(PHOTON_ENERGY, np.asarray(energies.values, dtype=np.float64))
+        check_range(PHOTON_ENERGY, np.asarray(energies.values, dtype=np.float64))
     at_1_kev = pixel_array(geometry, beam.replace(photon_energy=1000.0), Q)
     q = _labelled(obj, geometry, at_1_kev, Q)
     lazy = q.copy(data=da.from_array(q.values, chunks=q.shape, name=False))

@@ -12,9 +12,10 @@ from xsmall.detector.geometry import Geometry
 from xsmall.detector.grids import Part, PolarGrid, part_grid
 from xsmall.detector.imaging import polar_table
 from xsmall.errors import DataError, ParameterError
+from xsmall.reductions.beam import beam_of
 from xsmall.reductions.image import float_dtype, gather_frames, kind_of, over_frames, part_of, whole_frames
 from xsmall.reductions.image_variance import spread_attrs, spread_of_cells, values_and_variance_of_pixels
-from xsmall.reductions.pixels import beam_of, need_geometry
+from xsmall.reductions.pixels import need_geometry
 from xsmall.vocabulary import AZIMUTH, INTENSITY, LONG_NAME, N_VALID, RADIUS, UNITS, UNITS_OF, VARIANCE_SUFFIX
 
 __all__ = ["polar"]
