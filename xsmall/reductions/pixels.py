@@ -1,4 +1,4 @@
-"""Geometry on labelled data, and quantities of its pixels: assigned as coordinates, asked for by name, right on slices."""
+"""Geometry on labelled data, and quantities of its pixels: assigned as coordinates, right on slices."""
 
 from __future__ import annotations
 
