@@ -42,8 +42,8 @@ def step(kernel: Callable[..., object], i: int) -> Callable[[int], object]:
 
 CALLS: dict[str, Callable[[int], object]] = {
     "exclude": lambda e: k._exclude(FRAMES[e], USE, PLAN.steps[0], PLAN.limits[0], NOISE, KEEP),
-    "rectangles": step(k._rectangle_estimates, 1),
-    "columns": step(k._column_estimates, 2),
+    "rectangles": step(k._median_estimates, 1),
+    "columns": step(k._median_estimates, 2),
     "mean": step(k._mean_estimates, 3),
     "section": step(k._section_estimates, 4),
     "subtract": step(k._settle, 1),

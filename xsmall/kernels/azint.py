@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from xsmall.kernels.jit import guvectorize, njit
-from xsmall.kernels.lanes import add_square
+from xsmall.kernels.vectors import add_square
 
 __all__ = ["LANES", "azint", "scatter"]
 

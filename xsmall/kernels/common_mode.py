@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xsmall.kernels.jit import njit
-from xsmall.kernels.median import LANES, SHORT, key_of, rectangle_median, short_medians, strip_medians, value_of
+from xsmall.kernels.median import unit_medians
 
 __all__ = ["Plan", "apply_common_mode"]
 
@@ -86,46 +86,17 @@ def _exclude(image: Any, use: Any, step: Any, limit: Any, noise: Any, keep: Any)
 
 
 @njit
-def _rectangle_estimates(image: Any, use: Any, step: Any, limit: Any, values: Any, counts: Any) -> None:
-    """Medians of units that are more than one column wide."""
-    rows, columns, first = step[ROWS], step[COLUMNS], step[FIRST]
-    width = step[STOP] - first
-    low, high = key_of(limit[LOW]), key_of(limit[HIGH])
-    truncate = step[ESTIMATOR] == INTEGER_MEDIAN
-    bits = image.view(np.int32)
-    medians, lower = np.empty(values.size), np.empty(values.size, np.int32)
-    if rows * width <= SHORT:
-        short_medians(bits, use, rows, columns, first, width, low, high, medians, lower, counts)
-    else:
-        keys = np.empty(rows * width, np.int32)
-        guess, u = np.int32(0), 0
-        for r in range(0, image.shape[0], rows):
-            for c in range(first, image.shape[1], columns):
-                medians[u], guess, counts[u] = rectangle_median(bits, use, r, c, rows, width, low, high, keys, guess)
-                lower[u] = guess
-                u += 1
+def _median_estimates(image: Any, use: Any, step: Any, limit: Any, values: Any, counts: Any) -> None:
+    """Medians of the values in the window."""
+    lower = np.empty(values.size, np.float32)
+    medians = np.empty(values.size)
+    unit_medians(
+        image, use, step[ROWS], step[COLUMNS], step[FIRST], step[STOP], limit[LOW], limit[HIGH], medians, lower, counts
+    )
     for u in range(values.size):
         values[u] = medians[u]
-        if truncate and counts[u] > 0:
-            values[u] = min(max(np.trunc(np.float64(value_of(lower[u]))), -_INTEGER_HALF), _INTEGER_HALF - 1)
-
-
-@njit
-def _column_estimates(image: Any, use: Any, step: Any, limit: Any, values: Any, counts: Any) -> None:
-    """Medians of units that are one column wide."""
-    rows, columns = step[ROWS], image.shape[1]
-    low, high = key_of(limit[LOW]), key_of(limit[HIGH])
-    bits = image.view(np.int32)
-    turned, turned_use = np.empty((LANES, rows), np.int32), np.empty((LANES, rows), np.uint8)
-    keys, lower, medians = np.empty(rows, np.int32), np.zeros(LANES, np.int32), np.empty(LANES)
-    for r in range(0, image.shape[0], rows):
-        for c in range(0, columns, LANES):
-            n, u = min(LANES, columns - c), r // rows * columns + c
-            strip_medians(
-                bits, use, r, c, rows, n, low, high, turned, turned_use, keys, medians, lower, counts[u : u + n]
-            )
-            for j in range(n):
-                values[u + j] = medians[j]
+        if step[ESTIMATOR] == INTEGER_MEDIAN and counts[u] > 0:
+            values[u] = min(max(np.trunc(np.float64(lower[u])), -_INTEGER_HALF), _INTEGER_HALF - 1)
 
 
 @njit
@@ -256,7 +227,7 @@ def _estimator(step: npt.NDArray[np.int64]) -> Any:
         return _mean_estimates
     if step[ESTIMATOR] in (PEAK, UNBONDED):
         return _section_estimates
-    return _column_estimates if step[COLUMNS] == 1 and step[ESTIMATOR] == MEDIAN else _rectangle_estimates
+    return _median_estimates
 
 
 def apply_common_mode(

@@ -1,13 +1,14 @@
-"""Exact medians of many short stretches of pixels, by bisection in the cache.
+"""Exact medians of many units of pixels, sixteen at a time.
 
-A median needs no order, only counts: how many values lie at or below a trial value. Counting is one comparison per
-pixel, which the compiler does for sixteen pixels at once, and with a good first guess (the median of the stretch
-before) five to eight trials single out the two middle values. The values are compared as integers that order like the
-floats they stand for, so that ties, infinities and tiny numbers need no care and the search ends after 32 halvings at
-the latest. The answer is exact and does not depend on the guess.
+A median needs no order, only counts: how many values of a unit lie at or below a trial value. Sixteen units stand side
+by side, one to a lane, so that a trial is one comparison per sixteen pixels, and every lane searches for itself: a
+secant step towards the wanted count from the last two trials, and, once it is near or after five of them, a look at the
+very values on both sides of the trial, which settles ties as well. Five to eight trials are enough in practice. What
+the secant does not find is found by halving the keys of the bracket (integers that order like the floats they stand
+for), which ends after 32 times at the latest. The answer is exact, and does not depend on the guess that the units
+before hand on.
 
-Short stretches are sorted instead, 64 of them side by side, by a network of comparisons that is the same for all: that
-needs no guess and no branch, and the compiler does sixteen at once.
+Units of thousands of pixels are searched one after the other, spread over the lanes.
 """
 
 from __future__ import annotations
@@ -16,276 +17,375 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numba.core import types
 
 from xsmall.kernels.jit import njit
+from xsmall.kernels.vectors import F32, I32, Emit, constant, ir, vector_code
 
-__all__ = ["column_medians", "row_medians"]
+__all__ = ["column_medians", "row_medians", "unit_medians"]
 
-UNUSED = np.int32(0x7FFFFFFF)
-"""Key of a pixel that takes no part: above every number, in the place of NaN."""
-
-HIGHEST = np.int32(0x7F7FFFFF)
-LOWEST = np.int32(-0x7F800000)
-"""Keys of the largest and the smallest finite float32."""
-
-_LEFT = np.int32(-0x80000000)
-_FLIP = np.int32(0x7FFFFFFF)
-_SIGN = np.int32(31)
-_GUESSES = 20  # trials by value before the plain halving of keys, which always ends
 LANES = 16
-"""Columns that are turned at a time: 16 x 512 keys are 32 kB."""
+LARGE = 4096
+"""Units of more pixels than this are searched one at a time: sixteen of them would leave the cache."""
 
-SHORT = 128
-"""Stretches of at most so many pixels are sorted, many at a time, rather than searched."""
-
-_SORTED = 64  # stretches that are sorted at a time: 64 x 64 keys are 16 kB
-
-
-@njit
-def key_of(value: float) -> Any:
-    """Return the int32 that orders like the float32 ``value``."""
-    bits = np.float32(value).view(np.int32)
-    return np.int32(bits ^ ((bits >> _SIGN) & _FLIP))
+_STRIPS = 4  # times LANES columns that are copied at once: whole lines of the cache, and few pages
+_TURNED = 8  # pixels of eight lines that are turned in registers
+_SECANTS = 5  # trials before the neighbours of a trial are looked at, if it is not near before
+_HALVING = 24  # trials before the plain halving of keys
+_LAST = 0x7F7FFFFF  # key of the largest float32; that of the smallest is its negative
+_INTS, _FLOATS = ir.VectorType(I32, LANES), ir.VectorType(F32, LANES)
+_FINITE = np.float32(np.finfo(np.float32).max)
 
 
-@njit
-def value_of(key: Any) -> Any:
-    """Return the float32 whose key is ``key``."""
-    bits = np.int32(key ^ ((key >> _SIGN) & _FLIP))
-    return bits.view(np.float32)
+def _key_of(emit: Emit, values: Any) -> Any:
+    """Integers that order like floats: the magnitude with its sign."""
+    build = emit.build
+    bits = build.bitcast(values, _INTS)
+    sign = build.ashr(bits, constant(_INTS, 31))
+    magnitude = build.and_(bits, constant(_INTS, 0x7FFFFFFF))
+    return build.sub(build.xor(magnitude, sign), sign)
 
 
-@njit
-def fill_keys(bits: Any, use: Any, low: Any, high: Any, keys: Any) -> Any:
-    """Write the keys of the pixels that take part, :data:`UNUSED` for the others; return count, smallest, largest.
+def _value_of(emit: Emit, keys: Any) -> Any:
+    """Floats whose keys these are."""
+    build = emit.build
+    sign = build.ashr(keys, constant(_INTS, 31))
+    magnitude = build.sub(build.xor(keys, sign), sign)
+    return build.bitcast(build.or_(magnitude, build.and_(sign, constant(_INTS, -0x80000000))), _FLOATS)
+
+
+def _count(emit: Emit, block: Any, n: Any, at: Any, together: Any) -> Any:
+    """How many values of each lane are at or below ``at``; of all lanes where they are one unit."""
+    build = emit.build
+    found = emit.variable(constant(_INTS, 0))
+    with emit.loop(n) as row:
+        below = build.fcmp_ordered("<=", emit.load(emit.at(block, _row(emit, row)), LANES), at)
+        build.store(build.sub(build.load(found), build.sext(below, _INTS)), found)
+    counts = build.load(found)
+    return build.select(together, emit.splat(emit.across("add", counts), LANES), counts)
+
+
+def _beside(emit: Emit, block: Any, n: Any, at: Any, together: Any) -> tuple[Any, Any]:
+    """Find the largest value at or below ``at`` and the smallest above it, of each lane or of all."""
+    build = emit.build
+    lowest, highest = constant(_FLOATS, float("-inf")), constant(_FLOATS, float("inf"))
+    under, over = emit.variable(lowest), emit.variable(highest)
+    with emit.loop(n) as row:
+        values = emit.load(emit.at(block, _row(emit, row)), LANES)
+        small, large = build.fcmp_ordered("<=", values, at), build.fcmp_ordered(">", values, at)
+        here, there = build.select(small, values, lowest), build.select(large, values, highest)
+        most, least = build.load(under), build.load(over)
+        build.store(build.select(build.fcmp_ordered(">", here, most), here, most), under)
+        build.store(build.select(build.fcmp_ordered("<", there, least), there, least), over)
+    lower, higher = build.load(under), build.load(over)
+    of_all = (emit.splat(emit.across(name, v), LANES) for name, v in (("fmax", lower), ("fmin", higher)))
+    one, other = of_all
+    return build.select(together, one, lower), build.select(together, other, higher)
+
+
+def _row(emit: Emit, row: Any) -> Any:
+    return emit.build.mul(row, row.type(LANES))
+
+
+@vector_code(types.void)
+def search_lanes(
+    emit: Emit, block: Any, n: Any, counts: Any, guess: Any, spacing: Any, together: Any, lower: Any, higher: Any
+) -> Any:
+    """Find the two middle values of each lane.
 
     Parameters
     ----------
-    bits, use
-        A contiguous stretch of float32 pixels seen as int32, and uint8: 0 takes no part.
+    block
+        float32 (n, lane); NaN takes no part.
+    counts
+        (lane) int32, filled: values that are not NaN.
+    guess, spacing
+        (lane) float32: first trial, and how far values lie apart near it; changed to those for the units to come.
+    together
+        Whether all lanes are one unit (bool), whose results then stand in every lane.
+    lower, higher
+        (lane) float32, filled: the middle value, or the lower one of the two of an even number, and the next, which
+        equals it where it occurs more than once. Without meaning in a lane without values.
+    """
+    build = emit.build
+    pace_of_last = emit.load(spacing, LANES)
+    valid = _count(emit, block, n, constant(_FLOATS, float("inf")), together)
+    emit.store(valid, counts)
+    one = constant(_INTS, 1)
+    goal = build.ashr(build.add(valid, one), one)
+    at, below, above = (emit.variable(v) for v in (
+        emit.load(guess, LANES), constant(_INTS, -_LAST - 1), constant(_INTS, _LAST)
+    ))  # fmt: skip
+    n_above, pace, kept = emit.variable(constant(_INTS, 0)), emit.variable(pace_of_last), emit.variable(pace_of_last)
+    last, n_last = emit.variable(constant(_FLOATS, 0.0)), emit.variable(constant(_INTS, 0))
+    trial, looked = emit.variable(I32(0)), emit.variable(I32(0))
+    again, found = build.append_basic_block("trial"), build.append_basic_block("found")
+    build.branch(again)
+
+    build.position_at_end(again)
+    here = build.load(at)
+    count = _count(emit, block, n, here, together)
+    enough = build.icmp_signed(">=", count, goal)
+    key = _key_of(emit, here)
+    build.store(build.select(enough, key, build.load(above)), above)
+    build.store(build.select(enough, count, build.load(n_above)), n_above)
+    build.store(build.select(enough, build.load(below), key), below)
+    exact = build.icmp_signed("==", count, goal)
+    closed = build.icmp_signed("==", build.add(build.load(below), one), build.load(above))
+    done = build.or_(exact, closed)
+    step = build.load(trial)
+    build.store(build.add(step, I32(1)), trial)
+    further = build.append_basic_block("further")
+    build.cbranch(emit.across("and", done), found, further)
+
+    build.position_at_end(further)
+    missing = build.sub(goal, count)
+    secant = _secant(emit, here, count, missing, step, goal, (last, n_last, pace, kept))
+    next_key = emit.variable(_key_of(emit, secant))
+    near = build.icmp_unsigned("<=", build.add(missing, one), constant(_INTS, 2))  # -1, 0, 1
+    settle = build.or_(emit.across("and", build.or_(near, done)), build.icmp_signed(">=", step, I32(_SECANTS)))
+    look = build.and_(settle, build.icmp_signed("==", build.load(looked), I32(0)))
+    build.store(build.zext(look, I32), looked)
+    with build.if_then(look):
+        under, over = (_key_of(emit, v) for v in _beside(emit, block, n, here, together))
+        build.store(build.select(enough, under, build.load(above)), above)
+        build.store(build.select(enough, build.load(below), build.sub(over, one)), below)
+        build.store(build.select(enough, build.sub(under, one), over), next_key)
+    low, high, wish = build.load(below), build.load(above), build.load(next_key)
+    inside = build.and_(build.icmp_signed(">", wish, low), build.icmp_signed("<", wish, high))
+    early = emit.splat(build.icmp_signed("<", step, I32(_HALVING)), LANES)
+    half = build.ashr(build.xor(low, high), one)
+    middle = build.add(build.and_(low, high), half)  # of two keys, which may not be added
+    chosen = build.select(build.and_(inside, early), wish, middle)
+    build.store(build.select(done, here, _value_of(emit, chosen)), at)
+    build.branch(again)
+
+    build.position_at_end(found)
+    top = _value_of(emit, build.load(above))
+    first, second = _beside(emit, block, n, top, together)
+    single = build.icmp_signed("==", build.load(n_above), goal)
+    emit.store(first, lower)
+    emit.store(build.select(single, second, first), higher)
+    emit.store(top, guess)
+    emit.store(build.load(kept), spacing)
+    return emit.nothing()
+
+
+def _secant(emit: Emit, here: Any, count: Any, missing: Any, step: Any, goal: Any, memory: tuple[Any, ...]) -> Any:
+    """Return where the wanted count would be reached, by the pace of the last two trials; remembers this one."""
+    build = emit.build
+    last, n_last, pace, kept = memory
+    moved = build.fsub(here, build.load(last))
+    passed = build.sub(count, build.load(n_last))
+    slope = build.fdiv(moved, build.sitofp(passed, _FLOATS))
+    still = build.icmp_signed("==", passed, constant(_INTS, 0))
+    wider = build.fmul(build.load(pace), constant(_FLOATS, 4.0))
+    fresh = build.select(still, wider, slope)
+    tiny = constant(_FLOATS, 1.401298464324817e-45)  # the smallest float32: a pace of 0 would stand still
+    fresh = build.select(build.fcmp_ordered(">", fresh, tiny), fresh, tiny)
+    first = emit.splat(build.icmp_signed("==", step, I32(0)), LANES)
+    fresh = build.select(first, build.load(pace), fresh)
+    for value, variable in ((here, last), (count, n_last), (fresh, pace)):
+        build.store(value, variable)
+    # A pace from many values is worth keeping for the units to come, one from a few is chance.
+    many = build.icmp_signed(">", build.mul(passed, build.mul(passed, constant(_INTS, 256))), build.mul(goal, goal))
+    known = build.and_(build.and_(many, build.not_(first)), build.fcmp_ordered("<", fresh, constant(_FLOATS, 1e30)))
+    build.store(build.select(known, fresh, build.load(kept)), kept)
+    return build.fadd(here, build.fmul(fresh, build.sitofp(missing, _FLOATS)))
+
+
+@vector_code(types.void)
+def take_lanes(
+    emit: Emit, values: Any, use: Any, pitch: Any, rows: Any, vectors: Any, low: Any, high: Any,
+    block: Any, block_pitch: Any, block_step: Any,
+) -> Any:  # fmt: skip
+    """Copy the values of a rectangle that take part, NaN in place of the others.
+
+    Parameters
+    ----------
+    values, use
+        float32 and uint8: ``rows`` times ``vectors`` times :data:`LANES` pixels, a row ``pitch`` after the other.
     low, high
-        Keys of the smallest and the largest value that take part; NaN and infinities never do if these are finite.
-    keys
-        int32, as long as ``bits``.
+        Smallest and largest value that takes part, finite float32.
+    block
+        float32, filled: a row ``block_pitch`` after the other, a vector in it ``block_step`` after the other.
     """
-    n = np.int32(0)
-    smallest, largest = UNUSED, _LEFT
-    for j in range(bits.size):
-        b = bits[j]
-        k = np.int32(b ^ ((b >> _SIGN) & _FLIP))
-        ok = (use[j] != 0) & (k >= low) & (k <= high)
-        n += np.int32(ok)
-        keys[j] = k if ok else UNUSED
-        smallest = min(smallest, k if ok else UNUSED)
-        largest = max(largest, k if ok else _LEFT)
-    return n, smallest, largest
+    build = emit.build
+    smallest, largest = emit.splat(low, LANES), emit.splat(high, LANES)
+    with emit.loop(rows) as row:
+        source, target = build.mul(row, pitch), build.mul(row, block_pitch)
+        with emit.loop(vectors) as vector:
+            at, to = _row(emit, vector), build.add(target, build.mul(vector, block_step))
+            pixels = emit.load(emit.at(emit.at(values, source), at), LANES)
+            used = emit.load(emit.at(emit.at(use, source), at), LANES)
+            taken = build.icmp_unsigned("!=", used, constant(used.type, 0))
+            taken = build.and_(taken, build.fcmp_ordered(">=", pixels, smallest))
+            taken = build.and_(taken, build.fcmp_ordered("<=", pixels, largest))
+            kept = build.select(taken, pixels, constant(_FLOATS, float("nan")))
+            emit.store(kept, emit.at(block, to))
+    return emit.nothing()
+
+
+@vector_code(types.void)
+def turn_lanes(emit: Emit, lines: Any, step: Any, block: Any, n: Any) -> Any:
+    """Turn :data:`LANES` lines of ``n`` values, ``step`` apart, into a block (n, lane); n is a multiple of 8."""
+    build = emit.build
+    eight = range(_TURNED)
+    with emit.loop(n, _TURNED) as first:
+        for lane in range(0, LANES, _TURNED):
+            rows = [emit.load(emit.at(emit.at(lines, build.mul(step, step.type(lane + i))), first), 8) for i in eight]
+            for half in (1, 2, 4):  # squares of 2, then 4, then 8 values change sides
+                keep = [i if i & half == 0 else i - half + _TURNED for i in eight]
+                swap = [i + half if i & half == 0 else i + _TURNED for i in eight]
+                rows = [emit.shuffle(rows[i & ~half], rows[i | half], swap if i & half else keep) for i in eight]
+            at = emit.at(block, build.add(_row(emit, first), first.type(lane)))
+            for i in eight:
+                emit.store(rows[i], at, i * LANES)
+    return emit.nothing()
 
 
 @njit
-def _trial(step: Any, below: Any, above: Any, n_below: Any, n_above: Any, wanted: Any) -> Any:
-    """Return the next key to count at: where the median would lie on a straight line, or halfway, in turn."""
-    half = (below + above) // 2
-    if step >= _GUESSES:
-        return half
-    a, b = value_of(np.int32(max(below, np.int64(LOWEST)))), value_of(np.int32(above))
-    part = np.float32(wanted - n_below) / np.float32(n_above - n_below) if step & 1 else np.float32(0.5)
-    k = np.int64(key_of(a * (np.float32(1.0) - part) + b * part))
-    return k if below < k < above else half
+def _take_rest(
+    image: Any, use: Any, row: Any, column: Any, rows: Any, width: Any, low: Any, high: Any, block: Any, pitch: Any
+) -> None:
+    """Do what :func:`take_lanes` does for fewer columns than lanes; the rest of a row of ``block`` is left."""
+    for r in range(rows):
+        for c in range(width):
+            v = image[row + r, column + c]
+            taken = (use[row + r, column + c] != 0) & (v >= low) & (v <= high)
+            block[r * pitch + c] = v if taken else np.float32(np.nan)
 
 
 @njit
-def _tighten(keys: Any, below: Any, above: Any) -> Any:
-    """Draw the bracket (below, above] together to the keys that lie in it: with ties it closes at once."""
-    first, last = UNUSED, _LEFT
-    under, upto = np.int32(below), np.int32(above)
-    for j in range(keys.size):
-        k = keys[j]
-        first = min(first, k if k > under else UNUSED)
-        last = max(last, k if k <= upto else _LEFT)
-    return np.int64(first) - 1, np.int64(last)
+def _take_unit(
+    image: Any, use: Any, row: Any, column: Any, rows: Any, width: Any, low: Any, high: Any, line: Any
+) -> None:
+    """Copy the pixels of a unit into ``line``, row by row."""
+    pitch, vectors = np.int64(image.shape[1]), np.int64(width // LANES)
+    start, whole = row * pitch + column, vectors * LANES
+    take_lanes(
+        image.reshape(-1)[start:],
+        use.reshape(-1)[start:],
+        pitch,
+        rows,
+        vectors,
+        low,
+        high,
+        line,
+        np.int64(width),
+        LANES,
+    )
+    if whole < width:
+        _take_rest(image, use, row, column + whole, rows, width - whole, low, high, line[whole:], width)
 
 
 @njit
-def median_of_keys(keys: Any, n: Any, smallest: Any, largest: Any, guess: Any) -> Any:
-    """Return the median of the ``n`` > 0 keys that are not :data:`UNUSED`, and the lower of the two middle keys.
+def _settle(u: Any, n: Any, lower: Any, higher: Any, medians: Any, lowers: Any, counts: Any) -> None:
+    """Write the results of unit ``u``."""
+    middle = (np.float64(lower) + np.float64(higher)) * 0.5 if n % 2 == 0 else np.float64(lower)
+    medians[u], lowers[u], counts[u] = (middle if n > 0 else np.nan), lower, n
 
-    The median of an even number is the mean of the two middle values, as float64. ``guess`` is any key.
-    """
-    wanted = np.int32((n + 1) // 2)
-    below, above = np.int64(smallest) - 1, np.int64(largest)
-    n_below, n_above = np.int32(0), np.int32(n)
-    trial = np.int64(guess) if below < guess < above else (below + above) // 2
-    step = 0
-    while above - below > 1 and n_above != wanted:
-        count, at = np.int32(0), np.int32(trial)
-        for j in range(keys.size):
-            count += np.int32(keys[j] <= at)
-        if count >= wanted:
-            above, n_above = trial, count
+
+@njit
+def _of_columns(image: Any, use: Any, rows: Any, low: Any, high: Any, medians: Any, lowers: Any, counts: Any) -> None:
+    """Medians of units that are one column wide."""
+    columns, pitch = image.shape[1], np.int64(image.shape[1])
+    values, used = image.reshape(-1), use.reshape(-1)
+    size = rows * LANES
+    block, found = np.empty(size * _STRIPS, np.float32), np.zeros(LANES, np.int32)
+    guess, spacing = np.zeros(LANES, np.float32), np.full(LANES, np.float32(1))
+    lower, higher = guess.copy(), guess.copy()
+    for r in range(0, image.shape[0], rows):
+        for c in range(0, columns, LANES * _STRIPS):
+            width = min(LANES * _STRIPS, columns - c)
+            whole = width // LANES
+            take_lanes(
+                values[r * pitch + c :], used[r * pitch + c :], pitch, rows, whole, low, high, block, LANES, size
+            )
+            if width % LANES:
+                rest = block[whole * size : (whole + 1) * size]
+                rest[:] = np.float32(np.nan)
+                _take_rest(image, use, r, c + whole * LANES, rows, width % LANES, low, high, rest, LANES)
+            for first in range(0, width, LANES):
+                search_lanes(block[first * rows :], rows, found, guess, spacing, False, lower, higher)
+                u = r // rows * columns + c + first
+                for lane in range(min(LANES, width - first)):
+                    _settle(u + lane, found[lane], lower[lane], higher[lane], medians, lowers, counts)
+
+
+@njit
+def _of_stretches(
+    image: Any, use: Any, rows: Any, pitch: Any, first: Any, width: Any, low: Any, high: Any,
+    medians: Any, lowers: Any, counts: Any,
+) -> None:  # fmt: skip
+    """Medians of units of up to :data:`LARGE` pixels, sixteen at a time: each is laid out as a line, then turned."""
+    per_row, pixels = image.shape[1] // pitch, rows * width
+    step = np.int64((pixels + _TURNED - 1) // _TURNED * _TURNED)
+    lines, block = np.full(step * LANES, np.float32(np.nan)), np.empty(step * LANES, np.float32)
+    guess, spacing = np.zeros(LANES, np.float32), np.full(LANES, np.float32(1))
+    lower, higher, found = guess.copy(), guess.copy(), np.empty(LANES, np.int32)
+    values, used = image.reshape(-1), use.reshape(-1)
+    in_a_row = rows == 1 and width == pitch and step == pixels  # units follow each other as the lines do
+    for start in range(0, medians.size, LANES):
+        lanes = min(LANES, medians.size - start)
+        if in_a_row and lanes == LANES:
+            at = start * step
+            take_lanes(values[at:], used[at:], 0, 1, step, low, high, lines, 0, LANES)
         else:
-            below, n_below = trial, count
-        step += 1
-        if step % 4 == 0:
-            below, above = _tighten(keys, below, above)
-        trial = _trial(step, below, above, n_below, n_above, wanted)
-    lower, higher, at = _LEFT, UNUSED, np.int32(above)
-    for j in range(keys.size):
-        k = keys[j]
-        lower = max(lower, k if k <= at else _LEFT)
-        higher = min(higher, k if k > at else UNUSED)
-    if n % 2 == 0 and n_above == wanted:
-        return (np.float64(value_of(lower)) + np.float64(value_of(higher))) * 0.5, lower
-    return np.float64(value_of(lower)), lower
+            lines[:] = np.float32(np.nan)
+            for lane in range(lanes):
+                r, c = (start + lane) // per_row * rows, (start + lane) % per_row * pitch + first
+                _take_unit(image, use, r, c, rows, width, low, high, lines[lane * step : (lane + 1) * step])
+        turn_lanes(lines, step, block, step)
+        search_lanes(block, step, found, guess, spacing, False, lower, higher)
+        for lane in range(lanes):
+            _settle(start + lane, found[lane], lower[lane], higher[lane], medians, lowers, counts)
 
 
 @njit
-def rectangle_median(
-    bits: Any, use: Any, row: Any, column: Any, rows: Any, columns: Any, low: Any, high: Any, keys: Any, guess: Any
-) -> Any:
-    """Return median, lower middle key and count of the rectangle of ``rows`` x ``columns`` that begins at a pixel.
-
-    ``bits`` and ``use`` are whole contiguous images (row, column), ``keys`` has room for the rectangle. Without any
-    pixel that takes part the median is NaN.
-    """
-    n = np.int32(0)
-    smallest, largest = UNUSED, _LEFT
-    for r in range(rows):
-        m, a, b = fill_keys(
-            bits[row + r, column : column + columns], use[row + r, column : column + columns], low, high,
-            keys[r * columns : (r + 1) * columns],
-        )  # fmt: skip
-        n += m
-        smallest, largest = min(smallest, a), max(largest, b)
-    if n == 0:
-        return np.nan, guess, n
-    value, key = median_of_keys(keys[: rows * columns], n, smallest, largest, guess)
-    return value, key, n
-
-
-@njit
-def strip_medians(
-    bits: Any, use: Any, row: Any, column: Any, rows: Any, columns: Any, low: Any, high: Any,
-    turned: Any, turned_use: Any, keys: Any, medians: Any, lower: Any, counts: Any,
+def _of_large_units(
+    image: Any, use: Any, rows: Any, pitch: Any, first: Any, width: Any, low: Any, high: Any,
+    medians: Any, lowers: Any, counts: Any,
 ) -> None:  # fmt: skip
-    """Find the median of each column of a strip of at most :data:`LANES` columns, turned so that columns are stretches.
-
-    ``turned`` (int32) and ``turned_use`` (uint8) are room for (LANES, rows), ``keys`` for a column. Filled are
-    ``medians``, ``counts`` and the lower middle keys ``lower``, whose first serves as the first guess.
-    """
-    for r in range(rows):
-        for c in range(columns):
-            turned[c, r] = bits[row + r, column + c]
-            turned_use[c, r] = use[row + r, column + c]
-    guess = lower[0]
-    for c in range(columns):
-        n, smallest, largest = fill_keys(turned[c], turned_use[c], low, high, keys)
-        counts[c] = n
-        medians[c] = np.nan
-        if n > 0:
-            medians[c], guess = median_of_keys(keys, n, smallest, largest, guess)
-        lower[c] = guess
+    """Medians of units of any size, one after the other, each spread over the lanes."""
+    per_row, pixels = image.shape[1] // pitch, rows * width
+    step = (pixels + LANES - 1) // LANES
+    block = np.full(step * LANES, np.float32(np.nan))
+    guess, spacing = np.zeros(LANES, np.float32), np.full(LANES, np.float32(1))
+    lower, higher, found = guess.copy(), guess.copy(), np.empty(LANES, np.int32)
+    for u in range(medians.size):
+        r, c = u // per_row * rows, u % per_row * pitch + first
+        _take_unit(image, use, r, c, rows, width, low, high, block)
+        search_lanes(block, step, found, guess, spacing, True, lower, higher)
+        _settle(u, found[0], lower[0], higher[0], medians, lowers, counts)
 
 
 @njit
-def _keys_and_count(bits: Any, use: Any, low: Any, high: Any, keys: Any) -> Any:
-    """Do what :func:`fill_keys` does without looking for the smallest and the largest key."""
-    n = np.int32(0)
-    for j in range(bits.size):
-        b = bits[j]
-        k = np.int32(b ^ ((b >> _SIGN) & _FLIP))
-        ok = (use[j] != 0) & (k >= low) & (k <= high)
-        n += np.int32(ok)
-        keys[j] = k if ok else UNUSED
-    return n
-
-
-@njit
-def _order(a: Any, b: Any) -> None:
-    """Put the smaller of each pair into ``a``."""
-    for lane in range(a.size):
-        x, y = a[lane], b[lane]
-        smaller, larger = (x if x < y else y), (y if x < y else x)
-        a[lane], b[lane] = smaller, larger
-
-
-@njit
-def _sort_lanes(keys: Any) -> None:
-    """Sort each column of keys (key, lane): merge exchange, D. E. Knuth, The Art of Computer Programming 3, 5.2.2 M."""
-    n, top = keys.shape[0], 1
-    while top * 2 < n:
-        top *= 2
-    p = top
-    while p > 0:
-        q, r, d = top, 0, p
-        while d > 0:
-            for i in range(n - d):
-                if (i & p) == r:
-                    _order(keys[i], keys[i + d])
-            d, q, r = q - p, q >> 1, p
-        p >>= 1
-
-
-@njit
-def short_medians(
-    bits: Any, use: Any, rows: Any, pitch: Any, first: Any, width: Any, low: Any, high: Any,
-    medians: Any, lower: Any, counts: Any,
+def unit_medians(
+    image: Any, use: Any, rows: Any, pitch: Any, first: Any, stop: Any, low: Any, high: Any,
+    medians: Any, lowers: Any, counts: Any,
 ) -> None:  # fmt: skip
-    """Find the medians of all units of an image that have at most :data:`SHORT` pixels.
+    """Find the medians of all units of an image.
 
-    Units are ``rows`` x ``pitch`` pixels, of which the columns from ``first`` on, ``width`` of them, take part. Filled
-    are ``medians`` (NaN without pixels), the lower middle keys and the counts, (unit), row by row.
+    Parameters
+    ----------
+    image, use
+        float32 and uint8 (row, column), contiguous; 0 in ``use`` takes no part.
+    rows, pitch, first, stop
+        A unit is ``rows`` x ``pitch`` pixels, of which the columns from ``first`` to ``stop`` take part. Rows of units
+        divide those of the image.
+    low, high
+        Smallest and largest value that takes part, finite float32: NaN and infinities never do.
+    medians, lowers, counts
+        (unit), row by row, filled: float64, NaN without pixels; the lower of the two middle values, float32; int32.
     """
-    per_row, pixels = bits.shape[1] // pitch, rows * width
-    keys, one = np.full((pixels, _SORTED), UNUSED), np.empty(pixels, np.int32)
-    for start in range(0, medians.size, _SORTED):
-        stop = min(start + _SORTED, medians.size)
-        r, c = start // per_row * rows, start % per_row * pitch + first
-        for u in range(start, stop):
-            n = np.int32(0)
-            for i in range(rows):
-                part = one[i * width : (i + 1) * width]
-                n += _keys_and_count(bits[r + i, c : c + width], use[r + i, c : c + width], low, high, part)
-            for j in range(pixels):
-                keys[j, u - start] = one[j]
-            counts[u] = n
-            c += pitch
-            if c + width > bits.shape[1]:
-                r, c = r + rows, first
-        _sort_lanes(keys)
-        for u in range(start, stop):
-            count, lane = int(counts[u]), u - start
-            a, b = keys[(count - 1) // 2 if count > 0 else 0, lane], keys[count // 2, lane]
-            medians[u] = (np.float64(value_of(a)) + np.float64(value_of(b))) * 0.5 if count > 0 else np.nan
-            lower[u] = a
-
-
-@njit
-def _row_medians(image: Any, use: Any, width: Any, medians: Any, counts: Any) -> None:
-    bits = image.view(np.int32)
-    if width <= SHORT:
-        lower = np.empty(medians.size, np.int32)
-        short_medians(bits, use, 1, width, 0, width, LOWEST, HIGHEST, medians.reshape(-1), lower, counts.reshape(-1))
-        return
-    keys = np.empty(width, np.int32)
-    guess = np.int32(0)
-    for r in range(image.shape[0]):
-        for u in range(medians.shape[1]):
-            value, guess, n = rectangle_median(bits, use, r, u * width, 1, width, LOWEST, HIGHEST, keys, guess)
-            medians[r, u], counts[r, u] = value, n
-
-
-@njit
-def _column_medians(image: Any, use: Any, height: Any, medians: Any, counts: Any) -> None:
-    bits = image.view(np.int32)
-    turned, turned_use = np.empty((LANES, height), np.int32), np.empty((LANES, height), np.uint8)
-    keys, lower = np.empty(height, np.int32), np.zeros(LANES, np.int32)
-    for u in range(medians.shape[0]):
-        for c in range(0, image.shape[1], LANES):
-            width = min(LANES, image.shape[1] - c)
-            strip_medians(
-                bits, use, u * height, c, height, width, LOWEST, HIGHEST, turned, turned_use, keys,
-                medians[u, c : c + width], lower, counts[u, c : c + width],
-            )  # fmt: skip
+    width = stop - first
+    if pitch == 1:
+        _of_columns(image, use, rows, low, high, medians, lowers, counts)
+    elif rows * width <= LARGE:
+        _of_stretches(image, use, rows, pitch, first, width, low, high, medians, lowers, counts)
+    else:
+        _of_large_units(image, use, rows, pitch, first, width, low, high, medians, lowers, counts)
 
 
 def row_medians(
@@ -313,11 +413,7 @@ def row_medians(
     >>> medians.item(), counts.item()
     (2.0, 3)
     """
-    shape = image.shape[0], image.shape[1] // (width or image.shape[1])
-    medians, counts = np.empty(shape), np.empty(shape, np.int32)
-    taking = np.ones(image.shape, np.uint8) if use is None else use
-    _row_medians(np.ascontiguousarray(image, np.float32), taking, width or image.shape[1], medians, counts)
-    return medians, counts
+    return _medians(image, use, 1, width or image.shape[1])
 
 
 def column_medians(
@@ -342,8 +438,17 @@ def column_medians(
     >>> column_medians(np.array([[1, 4], [2, 5]], np.float32))[0]
     array([[1.5, 4.5]])
     """
-    shape = image.shape[0] // (height or image.shape[0]), image.shape[1]
+    return _medians(image, use, height or image.shape[0], 1)
+
+
+def _medians(
+    image: npt.NDArray[np.float32], use: npt.NDArray[np.uint8] | None, rows: int, columns: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int32]]:
+    shape = image.shape[0] // rows, image.shape[1] // columns
     medians, counts = np.empty(shape), np.empty(shape, np.int32)
     taking = np.ones(image.shape, np.uint8) if use is None else use
-    _column_medians(np.ascontiguousarray(image, np.float32), taking, height or image.shape[0], medians, counts)
+    unit_medians(
+        np.ascontiguousarray(image, np.float32), taking, rows, columns, 0, columns, -_FINITE, _FINITE,
+        medians.reshape(-1), np.empty(medians.size, np.float32), counts.reshape(-1),
+    )  # fmt: skip
     return medians, counts

@@ -1,0 +1,166 @@
+"""Vector code that the compiler does not find by itself, written in the compiler's own language.
+
+numba leaves it to LLVM to turn a loop over pixels into vector instructions. Where that fails (sums that a table names,
+several searches side by side, more arrays than LLVM is willing to compare), the few lines of a kernel that matter are
+spelled out here as vectors. :func:`vector_code` makes such a piece callable from kernels; :class:`Emit` is what it is
+written with. Vectors of any length are translated to what the processor at hand has.
+
+Nothing is checked: the kernels that call these know that every element is inside its array.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from numba.core import cgutils, types
+from numba.core.errors import TypingError
+from numba.extending import intrinsic
+
+__all__ = ["Emit", "add_square", "vector_code"]
+
+ir = cgutils.ir  # llvmlite's, at the version that numba uses
+I1, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
+F32, F64 = ir.FloatType(), ir.DoubleType()
+
+
+class Emit:
+    """The builder of one piece of vector code, with short names for what is needed here.
+
+    Attributes
+    ----------
+    build
+        llvmlite's IRBuilder.
+    """
+
+    def __init__(self, context: Any, builder: Any) -> None:
+        self.build = builder
+        self._context = context
+
+    def argument(self, kind: types.Type, value: Any) -> Any:
+        """Return what a writer is handed: a number, or of an array the pointer to its first element."""
+        if isinstance(kind, types.Array):
+            return self._context.make_array(kind)(self._context, self.build, value).data
+        return value
+
+    def at(self, pointer: Any, offset: Any) -> Any:
+        """Move a pointer by ``offset`` elements (a number, or a value of 64 bits)."""
+        return self.build.gep(pointer, [I64(offset) if isinstance(offset, int) else offset])
+
+    def load(self, pointer: Any, lanes: int, step: int = 0) -> Any:
+        """Load a vector that begins at a pointer; the next one ``step`` elements on where there is one."""
+        element = pointer.type.pointee
+        vector = ir.VectorType(element, lanes)
+        return self.build.load(self.build.bitcast(self.at(pointer, step), vector.as_pointer()), align=_align(element))
+
+    def store(self, vector: Any, pointer: Any, step: int = 0) -> None:
+        """Store a vector at a pointer, ``step`` elements on."""
+        target = self.build.bitcast(self.at(pointer, step), vector.type.as_pointer())
+        self.build.store(vector, target, align=_align(pointer.type.pointee))
+
+    def splat(self, value: Any, lanes: int) -> Any:
+        """Make a vector whose lanes all hold one value."""
+        vector = ir.VectorType(value.type, lanes)
+        first = self.build.insert_element(ir.Constant(vector, ir.Undefined), value, I32(0))
+        return self.shuffle(first, first, [0] * lanes)
+
+    def shuffle(self, one: Any, other: Any, order: list[int] | tuple[int, ...]) -> Any:
+        """Choose lanes of two vectors, numbered through."""
+        return self.build.shuffle_vector(one, other, ir.Constant(ir.VectorType(I32, len(order)), list(order)))
+
+    def variable(self, start: Any) -> Any:
+        """Make a variable: ``build.load`` and ``build.store`` read and change it; it lives in a register."""
+        return cgutils.alloca_once_value(self.build, start)
+
+    @contextmanager
+    def loop(self, stop: Any, step: int = 1) -> Iterator[Any]:
+        """Repeat what follows for 0, step, 2 step ... below ``stop``; yields the number."""
+        with cgutils.for_range_slice(self.build, I64(0), stop, I64(step), I64) as (index, _):
+            yield index
+
+    def across(self, operation: str, vector: Any, *start: Any) -> Any:
+        """Reduce a vector to one value: ``or``, ``and``, ``add``, ``fmax``, ``fmin``."""
+        element = vector.type.element
+        suffix = f"v{vector.type.count}{'f' if element in (F32, F64) else 'i'}{_align(element) * 8}"
+        if element == I1:
+            suffix = f"v{vector.type.count}i1"
+        kind = ir.FunctionType(element, [*(s.type for s in start), vector.type])
+        name = f"llvm.vector.reduce.{operation}.{suffix}"
+        return self.build.call(cgutils.get_or_insert_function(self.build.module, kind, name), [*start, vector])
+
+    def nothing(self) -> Any:
+        """What a piece returns that returns nothing."""
+        return self._context.get_dummy_value()
+
+
+def _align(element: Any) -> int:
+    return {F32: 4, F64: 8}.get(element) or max(element.width // 8, 1)
+
+
+def constant(vector: Any, value: float) -> Any:
+    """Make a constant vector whose lanes all hold one number."""
+    return ir.Constant(vector, [value] * vector.count)
+
+
+def vector_code(result: types.Type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make a function that kernels can call of one that writes vector code.
+
+    Parameters
+    ----------
+    result
+        numba's type of what it returns; a writer for ``types.void`` returns ``emit.nothing()``.
+
+    Notes
+    -----
+    The writer is handed an :class:`Emit` and the arguments: numbers in the type in which the caller has them, of
+    arrays, which have to be contiguous, the pointer to the first element.
+    """
+
+    def of(write: Callable[..., Any]) -> Callable[..., Any]:
+        def piece(typing_context: Any, *arguments: Any) -> Any:
+            del typing_context
+            plain = tuple(types.unliteral(a) for a in arguments)
+            if any(isinstance(a, types.Array) and a.layout != "C" for a in plain):
+                raise TypingError(f"{write.__name__} walks memory itself: arrays have to be contiguous")
+
+            def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+                emit = Emit(context, builder)
+                return write(emit, *map(emit.argument, signature.args, values))
+
+            return result(*plain), generate
+
+        piece.__name__ = piece.__qualname__ = write.__name__
+        piece.__doc__, piece.__module__ = write.__doc__, write.__module__
+        piece.__signature__ = inspect.signature(write)  # type: ignore[attr-defined]  # how many arguments it takes
+        called: Callable[..., Any] = intrinsic(piece)
+        return called
+
+    return of
+
+
+_LOW, _HIGH = (0, 4, 1, 5), (2, 6, 3, 7)  # two vectors interleaved
+_FIRST, _SECOND = (0, 1, 4, 5), (2, 3, 6, 7)  # halves of two vectors joined
+
+
+@vector_code(types.void)
+def add_square(emit: Emit, sums: Any, p: Any, q: Any, r: Any, s: Any, a: Any, b: Any, c: Any, d: Any, i: Any) -> Any:
+    """Add four pixels of four frames to their sums.
+
+    Each pixel of a frame goes to a sum that a table names, so that a loop over pixels is scalar work. With four frames
+    side by side the four values of a pixel are one vector, and four pixels are a square of 4 by 4 values that is turned
+    on its side in registers: half the instructions, a quarter of the stores.
+
+    ``a[i + n], b[i + n], c[i + n], d[i + n]``, of one floating dtype, are added to ``sums`` (float64) at the n-th of
+    the places p, q, r, s (int64) and the three after it, in this order.
+    """
+    one, other, third, last = (emit.load(emit.at(frame, i), 4) for frame in (a, b, c, d))
+    order = ((p, _LOW, _FIRST), (q, _LOW, _SECOND), (r, _HIGH, _FIRST), (s, _HIGH, _SECOND))
+    for place, pair, half in order:
+        pixel = emit.shuffle(emit.shuffle(one, other, pair), emit.shuffle(third, last, pair), half)
+        if pixel.type.element != F64:
+            pixel = emit.build.fpext(pixel, ir.VectorType(F64, 4))
+        target = emit.at(sums, place)
+        emit.store(emit.build.fadd(emit.load(target, 4), pixel), target)
+    return emit.nothing()
