@@ -32,7 +32,7 @@ class Jungfrau:
         self.factor = (1 / np.array([41, -1.45, -0.11])[:, None] * np.ones(n)).astype(np.float32)
         self.factor[:, rng.random(n) < 0.01] = np.nan
         self.static = (rng.random(n) < 0.01).astype(np.uint32)
-        self.of_stage = np.zeros((3, n), np.uint32)
+        self.always = np.broadcast_to(self.static, (3, n)).copy()
         self.out = np.empty((K, n), np.float32)
         self.spread = np.empty((K, n), np.float32)
         self.flags = np.empty((K, n), np.uint32)
@@ -51,7 +51,7 @@ class Jungfrau:
 
     def trust(self) -> np.ndarray:
         flags_stack(
-            self.raw.reshape(-1), self.n, K, self.static, PLANE, self.of_stage, 14, 3, 0x3FFF, FLAG_LIMITS, NAMES,
+            self.raw.reshape(-1), self.n, K, self.static, PLANE, self.always, 14, 3, 0x3FFF, FLAG_LIMITS, NAMES,
             self.flags.reshape(-1), self.n,
         )  # fmt: skip
         return self.flags

@@ -27,6 +27,8 @@ def test_flags_equal_the_twin(seed: int, k: int, n: int, switched: float) -> Non
     limits = np.array([[0, 16000, 0, 12000], [0, 16383, 50, 16383], [0, 0, 0, 0], [1, 16383, 0, 16383]], np.int32)
     plane = np.array([0, 1, -1, 2])
     out = np.empty((k, n), np.uint32)
-    flags_stack(raw.reshape(-1), n, k, static, plane, of_stage, 14, 3, 0x3FFF, limits, NAMES, out.reshape(-1), n)
+    flags_stack(
+        raw.reshape(-1), n, k, static, plane, static | of_stage, 14, 3, 0x3FFF, limits, NAMES, out.reshape(-1), n
+    )
     expected = twin.flags(raw, static, plane, of_stage, 14, 3, 0x3FFF, limits, NAMES)
     np.testing.assert_array_equal(out, expected)

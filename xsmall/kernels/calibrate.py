@@ -5,23 +5,26 @@ said by two small tables: ``plane[code]`` is the plane of the constants (-1: no 
 value is not to be trusted), and the constants of that plane per pixel. Value = (ADC - pedestal) * factor, where the
 pedestal includes the offset and the factor is 1/gain, or NaN where the pixel must not be used.
 
-Nearly all pixels carry code 0. So the formula of code 0 runs over a block of pixels without a test; the OR of the
-block's words tells whether any pixel left code 0, and only such blocks are looked at again. Blocks are outside, frames
-inside, so that the constants of a block are read from memory once for the stack.
+Nearly all pixels carry code 0. So the formula of code 0 runs over a block of pixels of four frames without a test, with
+the constants of a pixel read once for the four; the OR of the block's words tells whether any pixel left code 0, and
+only then the pixels that did are looked for and mended.
 """
 
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from numba.core import types
 
 from xsmall.kernels.jit import guvectorize, njit
+from xsmall.kernels.vectors import F32, I1, I16, I32, I64, Emit, constant, ir, vector_code
 
 __all__ = [
     "BLOCK",
     "calibrate_frame",
     "calibrate_plain",
     "calibrate_stack",
+    "find_others",
     "participation_stack",
     "scale_plain",
     "scale_stack",
@@ -34,30 +37,108 @@ Integers: TypeAlias = npt.NDArray[np.integer[Any]]
 Int: TypeAlias = int | np.int32
 Word: TypeAlias = int | np.uint16
 
-BLOCK = 1024
-"""Pixels that go through together: words, constants and results of a block stay in the first-level cache."""
+BLOCK = 512
+"""Pixels that go through together: words and results of four frames and the constants stay in the nearest cache."""
 
-PIECE = 32
-"""Pixels of a block that are looked through one by one if any of them has left code 0; a block has up to 63 pieces."""
+GROUP = 64
+"""Pixels whose codes are compared at once: their answers fill a word."""
 
-FEW = 4
-"""Up to so many pieces of a block are mended one by one; more of them code by code, each over the whole block."""
+MANY = BLOCK // 16
+"""Up to so many pixels of a block that have left code 0 are mended one by one; more of them code by code."""
+
+FRAMES = 4
+_LANES = 16
 
 # The arithmetic here is one subtraction and one product per pixel: nothing is gained by reordering it, and without
 # it the numbers are the same on every machine.
 _EXACT = frozenset({"nsz"})
 
 
-@njit(fastmath=_EXACT, inline="always")
-def _code_zero(words: Words, pedestal: Values, factor: Values, data_mask: Word, out: Values) -> Word:
-    """Calibrate as if every pixel had code 0; return the OR of the words.
+def _code_zero_of(frames: int) -> Any:
+    """Make the piece that calibrates the pixels of so many frames as if all had code 0."""
 
-    Words stay 16 bits wide (the sums of mixed types would be 64): four times as many go through at once.
-    """
-    union = np.uint16(0)
-    for i in range(words.size):
-        union = np.uint16(union | words[i])
-        out[i] = (np.float32(np.int32(np.uint16(words[i] & data_mask))) - pedestal[i]) * factor[i]
+    @vector_code(types.uint16)
+    def code_zero(
+        emit: Emit, words: Any, words_step: Any, out: Any, out_step: Any, pedestal: Any, factor: Any, data_mask: Any,
+        n: Any,
+    ) -> Any:  # fmt: skip
+        """Calibrate ``n`` pixels (a multiple of 16) of frames that lie a step apart; return the OR of the words."""
+        build = emit.build
+        integers, floats = ir.VectorType(I32, _LANES), ir.VectorType(F32, _LANES)
+        in_data = emit.splat(data_mask, _LANES)
+        union = emit.variable(constant(ir.VectorType(I16, _LANES), 0))
+        sources = [emit.at(words, build.mul(words_step, words_step.type(j))) for j in range(frames)]
+        targets = [emit.at(out, build.mul(out_step, out_step.type(j))) for j in range(frames)]
+        with emit.loop(n, _LANES) as i:
+            zero, scale = emit.load(emit.at(pedestal, i), _LANES), emit.load(emit.at(factor, i), _LANES)
+            for source, target in zip(sources, targets, strict=True):
+                word = emit.load(emit.at(source, i), _LANES)
+                build.store(build.or_(build.load(union), word), union)
+                adc = build.sitofp(build.zext(build.and_(word, in_data), integers), floats)
+                emit.store(build.fmul(build.fsub(adc, zero), scale), emit.at(target, i))
+        return emit.across("or", build.load(union))
+
+    return code_zero
+
+
+_four_frames, _one_frame = _code_zero_of(FRAMES), _code_zero_of(1)
+
+
+@vector_code(types.uint64)
+def _others(emit: Emit, words: Any, first: Any, code_bits: Any) -> Any:
+    """Return which of the 64 pixels from ``first`` on have another code than 0, as bits."""
+    code = emit.build.and_(emit.load(emit.at(words, first), GROUP), emit.splat(code_bits, GROUP))
+    other = emit.build.icmp_unsigned("!=", code, constant(code.type, 0))
+    return emit.build.bitcast(other, I64)
+
+
+@vector_code(types.int64)
+def _lowest(emit: Emit, bits: Any) -> Any:
+    """Return the number of the lowest bit that is set."""
+    return emit.build.cttz(bits, I1(1))
+
+
+@njit(inline="always")
+def find_others(words: Words, code_bits: Word, found: Integers) -> int:
+    """Write down which pixels of a block have another code than 0; return how many."""
+    n = 0
+    whole = words.size // GROUP * GROUP
+    for start in range(0, whole, GROUP):
+        bits = _others(words, start, code_bits)
+        while bits:
+            found[n] = start + _lowest(bits)
+            bits &= bits - np.uint64(1)
+            n += 1
+    for i in range(whole, words.size):
+        if words[i] & code_bits:
+            found[n] = i
+            n += 1
+    return n
+
+
+@njit(fastmath=_EXACT, inline="always")
+def _code_zero(
+    raw: Words, at: int, raw_step: int, k: int, pedestal: Values, factor: Values, data_mask: Word, out: Values,
+    out_at: int, out_step: int,
+) -> Word:  # fmt: skip
+    """Calibrate a block of ``k`` frames as if every pixel had code 0; return the OR of the words."""
+    n, union = pedestal.size // _LANES * _LANES, np.uint16(0)
+    j = 0
+    while j < k:
+        words, values = raw[at + j * raw_step :], out[out_at + j * out_step :]
+        if k - j >= FRAMES:
+            seen = _four_frames(words, raw_step, values, out_step, pedestal, factor, data_mask, n)
+            j += FRAMES
+        else:
+            seen = _one_frame(words, raw_step, values, out_step, pedestal, factor, data_mask, n)
+            j += 1
+        union = np.uint16(union | seen)
+    if n < pedestal.size:
+        for j in range(k):
+            for i in range(n, pedestal.size):
+                word = raw[at + j * raw_step + i]
+                union = np.uint16(union | word)
+                out[out_at + j * out_step + i] = (np.float32(word & data_mask) - pedestal[i]) * factor[i]
     return union
 
 
@@ -69,47 +150,6 @@ def _survey(words: Words, code_bits: Word) -> tuple[Word, Word]:
         common = np.uint16(common & words[i])
         union = np.uint16(union | words[i])
     return np.uint16(common & code_bits), union
-
-
-@njit(fastmath=_EXACT, inline="always")
-def _pieces(words: Words, code_bits: Word) -> tuple[int, int]:
-    """Return which pieces of a block have a pixel of another code than 0, as bits, and how many."""
-    bits, n = 0, 0
-    whole = words.size // PIECE
-    for piece in range(whole):
-        union = np.uint16(0)
-        for i in range(PIECE):
-            union = np.uint16(union | words[piece * PIECE + i])
-        if union & code_bits:
-            bits |= 1 << piece
-            n += 1
-    if whole * PIECE < words.size:
-        bits |= 1 << whole  # a rest is looked through without asking
-    return bits, n
-
-
-@njit(fastmath=_EXACT, inline="always")
-def _one_by_one(
-    words: Words,
-    first: int,
-    start: int,
-    plane: Integers,
-    pedestal: Values,
-    factor: Values,
-    code_shift: Int,
-    code_bits: Word,
-    data_mask: Word,
-    out: Values,
-) -> None:
-    """Calibrate the pixels of other codes than 0 in the piece that begins at ``first``."""
-    for i in range(first, min(first + PIECE, words.size)):
-        word = words[i]
-        if word & code_bits:
-            p = plane[(word & code_bits) >> code_shift]
-            if p < 0:
-                out[i] = np.float32(np.nan)
-            else:
-                out[i] = (np.float32(word & data_mask) - pedestal[p, start + i]) * factor[p, start + i]
 
 
 @njit(fastmath=_EXACT, inline="always")
@@ -177,42 +217,71 @@ def calibrate_stack(
     in_data, code_bits = np.uint16(data_mask), np.uint16(code_mask << code_shift)
     for start in range(0, n, BLOCK):
         stop = min(start + BLOCK, n)
-        for j in range(k):
-            words = raw[j * raw_step + start : j * raw_step + stop]
-            values = out[j * out_step + start : j * out_step + stop]
-            union = _code_zero(words, pedestal[0, start:stop], factor[0, start:stop], in_data, values)
-            if union & code_bits:
-                _other_codes(words, start, plane, pedestal, factor, code_shift, code_bits, in_data, values)
-            for c in range(limits.shape[0]):
-                code = np.uint16(c << code_shift)
-                low, high = np.uint16(limits[c, 0]), np.uint16(limits[c, 1])
-                # the OR of the words is at least the greatest of them
-                if not code & ~union and (low > 0 or high < (union & in_data)):
+        zero, scale = pedestal[0, start:stop], factor[0, start:stop]
+        union = _code_zero(raw, start, raw_step, k, zero, scale, in_data, out, start, out_step)
+        if union & code_bits:
+            many = False
+            for j in range(k):
+                words = raw[j * raw_step + start : j * raw_step + stop]
+                values = out[j * out_step + start : j * out_step + stop]
+                many |= _mend(words, start, plane, pedestal, factor, code_shift, code_bits, in_data, values)
+            if many:
+                for j in range(k):
+                    words = raw[j * raw_step + start : j * raw_step + stop]
+                    values = out[j * out_step + start : j * out_step + stop]
+                    _mend_many(words, start, plane, pedestal, factor, code_shift, code_bits, in_data, values)
+        for c in range(limits.shape[0]):
+            code = np.uint16(c << code_shift)
+            low, high = np.uint16(limits[c, 0]), np.uint16(limits[c, 1])
+            # the OR of the words is at least the greatest of them
+            if not code & ~union and (low > 0 or high < (union & in_data)):
+                for j in range(k):
+                    words = raw[j * raw_step + start : j * raw_step + stop]
+                    values = out[j * out_step + start : j * out_step + stop]
                     _blank_outside(words, code, code_bits, low, high, in_data, values)
 
 
 @njit(fastmath=_EXACT, inline="always")
-def _other_codes(
-    words: Words,
-    start: int,
-    plane: Integers,
-    pedestal: Values,
-    factor: Values,
-    code_shift: Int,
-    code_bits: Word,
-    data_mask: Word,
-    out: Values,
-) -> None:
-    """Do a block again in which some pixel has another code than 0."""
-    bits, n = _pieces(words, code_bits)
-    if n <= FEW:
-        first = 0
-        while bits:
-            if bits & 1:
-                _one_by_one(words, first, start, plane, pedestal, factor, code_shift, code_bits, data_mask, out)
-            bits >>= 1
-            first += PIECE
-        return
+def _mend(
+    words: Words, start: int, plane: Integers, pedestal: Values, factor: Values, code_shift: Int, code_bits: Word,
+    data_mask: Word, out: Values,
+) -> bool:  # fmt: skip
+    """Calibrate the pixels of a block that have another code than 0; gives up where they are many, and says so."""
+    n, whole = 0, words.size // GROUP * GROUP
+    for first in range(0, whole, GROUP):
+        others = _others(words, first, code_bits)
+        while others:
+            i = first + _lowest(others)
+            others &= others - np.uint64(1)
+            _mend_one(words, i, start, plane, pedestal, factor, code_shift, code_bits, data_mask, out)
+            n += 1
+        if n > MANY:
+            return True
+    for i in range(whole, words.size):
+        if words[i] & code_bits:
+            _mend_one(words, i, start, plane, pedestal, factor, code_shift, code_bits, data_mask, out)
+    return False
+
+
+@njit(fastmath=_EXACT, inline="always")
+def _mend_one(
+    words: Words, i: int, start: int, plane: Integers, pedestal: Values, factor: Values, code_shift: Int,
+    code_bits: Word, data_mask: Word, out: Values,
+) -> None:  # fmt: skip
+    """Calibrate pixel ``i`` of a block."""
+    p = plane[(words[i] & code_bits) >> code_shift]
+    if p < 0:
+        out[i] = np.float32(np.nan)
+    else:
+        out[i] = (np.float32(words[i] & data_mask) - pedestal[p, start + i]) * factor[p, start + i]
+
+
+@njit(fastmath=_EXACT)
+def _mend_many(
+    words: Words, start: int, plane: Integers, pedestal: Values, factor: Values, code_shift: Int, code_bits: Word,
+    data_mask: Word, out: Values,
+) -> None:  # fmt: skip
+    """Calibrate the pixels of a block that have another code than 0, code by code."""
     common, union = _survey(words, code_bits)
     stop = start + words.size
     for c in range(1, plane.size):
@@ -258,24 +327,23 @@ def scale_stack(
     Arguments as in :func:`calibrate_stack`; ``out`` holds the values and is changed in place.
     """
     n = factor.shape[1]
-    code_bits = np.int32(code_mask << code_shift)
+    code_bits = np.uint16(code_mask << code_shift)
+    found, kept = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.float32)
     for start in range(0, n, BLOCK):
         stop = min(start + BLOCK, n)
+        first = factor[0, start:stop]
         for j in range(k):
             words = raw[j * raw_step + start : j * raw_step + stop]
             values = out[j * out_step + start : j * out_step + stop]
-            _, union = _survey(words, np.uint16(code_bits))
-            if not union & code_bits:
-                first = factor[0, start:stop]
-                for i in range(words.size):
-                    values[i] *= first[i]
-                continue
-            for i in range(words.size):
-                p = plane[(np.int32(words[i]) & code_bits) >> code_shift]
-                if p >= 0:
-                    values[i] *= factor[p, start + i]
-                else:
-                    values[i] = np.float32(np.nan)
+            others = find_others(words, code_bits, found) if code_bits else 0
+            for f in range(others):
+                kept[f] = values[found[f]]
+            for i in range(values.size):
+                values[i] *= first[i]
+            for f in range(others):
+                i = found[f]
+                p = plane[(words[i] & code_bits) >> code_shift]
+                values[i] = kept[f] * factor[p, start + i] if p >= 0 else np.float32(np.nan)
 
 
 @njit(fastmath=_EXACT)
@@ -309,10 +377,24 @@ def participation_stack(
         (k, pixel) uint8, filled.
     """
     per_pixel = takes_part.shape[1] > 1
+    code_bits = np.uint16(code_mask << code_shift)
+    found = np.empty(BLOCK, np.int64)
     for j in range(k):
-        for i in range(good.size):
-            code = (np.int32(raw[j * raw_step + i]) >> code_shift) & code_mask
-            use[j, i] = good[i] & takes_part[code, i if per_pixel else 0]
+        for start in range(0, good.size, BLOCK):
+            stop = min(start + BLOCK, good.size)
+            words, taking, sound = raw[j * raw_step + start : j * raw_step + stop], use[j, start:stop], good[start:stop]
+            if per_pixel:
+                of_first = takes_part[0, start:stop]
+                for i in range(taking.size):
+                    taking[i] = sound[i] & of_first[i]
+            else:
+                for i in range(taking.size):
+                    taking[i] = sound[i] & takes_part[0, 0]
+            others = find_others(words, code_bits, found) if code_bits else 0
+            for f in range(others):
+                i = found[f]
+                code = (words[i] & code_bits) >> code_shift
+                taking[i] = sound[i] & takes_part[code, start + i if per_pixel else 0]
 
 
 @njit(fastmath=_EXACT, inline="always")
@@ -324,18 +406,6 @@ def _with_counting(value: np.float32, dark: np.float32, photon: np.float32) -> n
     seen = (value > np.float32(0)) & (value * value > np.float32(9) * dark)
     total = dark + (value * photon if seen else np.float32(0))
     return total if value == value else value
-
-
-@njit(fastmath=_EXACT, inline="always")
-def _dark_and_counting(
-    words: Words, values: Values, dark: Values, photon: np.float32, code_bits: Int, out: Values
-) -> Int:
-    """Variance as if every pixel had code 0, NaN where the value is; return whether some pixel has another code."""
-    others = np.int32(0)
-    for i in range(words.size):
-        others |= np.int32(words[i]) & code_bits
-        out[i] = _with_counting(values[i], dark[i], photon)
-    return others
 
 
 @njit(fastmath=_EXACT)
@@ -360,19 +430,23 @@ def variance_stack(
     its noise counts as no photon. NaN where the value is NaN.
     """
     n = variance.shape[1]
-    of_one = np.float32(photon)
-    code_bits = np.int32(code_mask << code_shift)
+    of_one, code_bits = np.float32(photon), np.uint16(code_mask << code_shift)
+    found = np.empty(BLOCK, np.int64)
     for start in range(0, n, BLOCK):
         stop = min(start + BLOCK, n)
+        dark = variance[0, start:stop]
         for j in range(k):
             words = raw[j * raw_step + start : j * raw_step + stop]
             seen = values[j * values_step + start : j * values_step + stop]
             spread = out[j * out_step + start : j * out_step + stop]
-            if _dark_and_counting(words, seen, variance[0, start:stop], of_one, code_bits, spread):
-                for i in range(words.size):
-                    p = plane[(np.int32(words[i]) & code_bits) >> code_shift]
-                    if p > 0:
-                        spread[i] = _with_counting(seen[i], variance[p, start + i], of_one)
+            for i in range(seen.size):
+                spread[i] = _with_counting(seen[i], dark[i], of_one)
+            others = find_others(words, code_bits, found) if code_bits else 0
+            for f in range(others):
+                i = found[f]
+                p = plane[(words[i] & code_bits) >> code_shift]
+                if p > 0:
+                    spread[i] = _with_counting(seen[i], variance[p, start + i], of_one)
 
 
 @guvectorize(
@@ -389,8 +463,10 @@ def calibrate_frame(
     data_mask: Int,
     out: Values,
 ) -> None:
-    """Calibrate one flat frame of any NumPy array of them; arguments as in :func:`calibrate_stack`."""
-    calibrate_stack(
-        raw, raw.size, 1, plane, pedestal, factor, code_shift, code_mask, data_mask,
-        np.empty((0, 2), np.int32), out, out.size,
-    )  # fmt: skip
+    """Calibrate one flat frame of any NumPy array of them, pixel by pixel; arguments as in :func:`calibrate_stack`."""
+    for i in range(raw.size):
+        p = plane[(raw[i] >> code_shift) & code_mask]
+        if p < 0:
+            out[i] = np.float32(np.nan)
+        else:
+            out[i] = (np.float32(raw[i] & data_mask) - pedestal[p, i]) * factor[p, i]

@@ -1,12 +1,18 @@
-"""Reasons against the pixels of an event: static ones, and those that the raw word itself tells."""
+"""Reasons against the pixels of an event: static ones, and those that the raw word itself tells.
+
+Most blocks of pixels hold neither a gain code other than 0 nor a value out of range: their flags are the static ones,
+copied. The OR, the smallest and the greatest of a block's words say which blocks these are.
+"""
 
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from numba.core import types
 
-from xsmall.kernels.calibrate import BLOCK
+from xsmall.kernels.calibrate import BLOCK, FRAMES, find_others
 from xsmall.kernels.jit import njit
+from xsmall.kernels.vectors import I16, I64, Emit, constant, ir, vector_code
 
 __all__ = ["flags_stack"]
 
@@ -14,29 +20,89 @@ Words: TypeAlias = npt.NDArray[Any]
 Flags: TypeAlias = npt.NDArray[np.uint32]
 Integers: TypeAlias = npt.NDArray[np.integer[Any]]
 
+_LANES = 16
+
+
+def _copy_of(frames: int) -> Any:
+    """Make the piece that writes the static flags to so many frames, and surveys their words meanwhile."""
+
+    @vector_code(types.uint64)
+    def copy_and_survey(
+        emit: Emit, words: Any, words_step: Any, out: Any, out_step: Any, always: Any, data_mask: Any, n: Any
+    ) -> Any:
+        """Flag ``n`` pixels (a multiple of 16) of frames that lie a step apart; return OR, least and most as bits."""
+        build, vector = emit.build, ir.VectorType(I16, _LANES)
+        in_data = emit.splat(data_mask, _LANES)
+        union, most = (emit.variable(constant(vector, 0)) for _ in range(2))
+        least = emit.variable(constant(vector, 0xFFFF))
+        with emit.loop(n, _LANES) as i:
+            flags = emit.load(emit.at(always, i), _LANES)
+            for j in range(frames):
+                source = emit.at(words, build.mul(words_step, words_step.type(j)))
+                target = emit.at(out, build.mul(out_step, out_step.type(j)))
+                word = emit.load(emit.at(source, i), _LANES)
+                build.store(build.or_(build.load(union), word), union)
+                value = build.and_(word, in_data)
+                for order, extreme in (("<", least), (">", most)):
+                    known = build.load(extreme)
+                    build.store(build.select(build.icmp_unsigned(order, value, known), value, known), extreme)
+                emit.store(flags, emit.at(target, i))
+        parts = (("or", union, 0), ("umin", least, 16), ("umax", most, 32))
+        found = [
+            build.shl(build.zext(emit.across(name, build.load(part)), I64), I64(shift)) for name, part, shift in parts
+        ]
+        return build.or_(build.or_(found[0], found[1]), found[2])
+
+    return copy_and_survey
+
+
+_four_frames, _one_frame = _copy_of(FRAMES), _copy_of(1)
+
+
+@njit
+def _copy_static(
+    raw: Words, at: int, raw_step: int, k: int, always: Flags, data_mask: Any, out: Flags, out_at: int, out_step: int
+) -> tuple[Any, Any, Any]:
+    """Give ``k`` frames of a block the static flags; return the OR of the words, the least and the greatest value."""
+    n = always.size // _LANES * _LANES
+    union, least, most = np.uint16(0), np.uint16(0xFFFF), np.uint16(0)
+    j = 0
+    while j < k:
+        words, flags = raw[at + j * raw_step :], out[out_at + j * out_step :]
+        if k - j >= FRAMES:
+            seen = _four_frames(words, raw_step, flags, out_step, always, data_mask, n)
+            j += FRAMES
+        else:
+            seen = _one_frame(words, raw_step, flags, out_step, always, data_mask, n)
+            j += 1
+        union = np.uint16(union | np.uint16(seen & np.uint64(0xFFFF)))
+        least = min(least, np.uint16((seen >> np.uint64(16)) & np.uint64(0xFFFF)))
+        most = max(most, np.uint16(seen >> np.uint64(32)))
+    for j in range(k):
+        for i in range(n, always.size):
+            word = raw[at + j * raw_step + i]
+            value = np.uint16(word & data_mask)
+            union, least, most = np.uint16(union | word), min(least, value), max(most, value)
+            out[out_at + j * out_step + i] = always[i]
+    return union, least, most
+
 
 @njit(inline="always")
-def _flag_code_zero(
-    words: Words, static: Flags, of_stage: Flags, data_mask: np.int32, limits: Integers, flags: Flags, out: Flags
-) -> int | np.int32:
-    """Flag as if every pixel had code 0; return the OR of the words."""
-    union = np.int32(0)
-    low, high, below, above = limits[0, 0], limits[0, 1], limits[0, 2], limits[0, 3]
-    saturated, near = flags[0], flags[1]
+def _flag(words: Words, always: Flags, data_mask: np.int32, limits: Integers, flags: Flags, out: Flags) -> None:
+    """Flag as if every pixel had the code that ``limits`` belong to."""
+    low, high, below, above = limits[0], limits[1], limits[2], limits[3]
+    saturated, near, none = flags[0], flags[1], np.uint32(0)
     for i in range(words.size):
-        word = np.int32(words[i])
-        union |= word
-        value = word & data_mask
-        found = static[i] | of_stage[i]
-        found |= saturated if (value < low) | (value > high) else np.uint32(0)
-        found |= near if (value < below) | (value > above) else np.uint32(0)
+        value = np.int32(words[i]) & data_mask
+        found = always[i]
+        found |= saturated if (value < low) | (value > high) else none
+        found |= near if (value < below) | (value > above) else none
         out[i] = found
-    return union
 
 
 @njit
 def flags_stack(
-    raw: Words, raw_step: int, k: int, static: Flags, plane: Integers, of_stage: Flags, code_shift: int,
+    raw: Words, raw_step: int, k: int, static: Flags, plane: Integers, always: Flags, code_shift: int,
     code_mask: int, data_mask: int, limits: Integers, flags: Flags, out: Flags, out_step: int,
 ) -> None:  # fmt: skip
     """Flag ``k`` frames of a segment.
@@ -48,9 +114,9 @@ def flags_stack(
     static
         (pixel) uint32 reasons that hold for the whole run.
     plane
-        Plane of ``of_stage`` for each gain code, -1 for a code that belongs to no stage.
-    of_stage
-        (plane, pixel) uint32 reasons that hold while the pixel is in that stage.
+        Plane of ``always`` for each gain code, -1 for a code that belongs to no stage.
+    always
+        (plane, pixel) uint32: ``static``, and the reasons that hold while the pixel is in that stage.
     code_shift, code_mask, data_mask
         As in :func:`xsmall.kernels.calibrate.calibrate_stack`.
     limits
@@ -62,30 +128,28 @@ def flags_stack(
         uint32, flat; frame j starts at ``j * out_step``.
     """
     n = static.size
-    value_mask = np.int32(data_mask)
-    code_bits = np.int32(code_mask << code_shift)
+    value_mask, in_data = np.int32(data_mask), np.uint16(data_mask)
+    code_bits = np.uint16(code_mask << code_shift)
+    lowest, highest = max(limits[0, 0], limits[0, 2]), min(limits[0, 1], limits[0, 3])
+    others = np.empty(BLOCK, np.int64)
     for start in range(0, n, BLOCK):
         stop = min(start + BLOCK, n)
+        of_first = always[0, start:stop]
+        union, least, most = _copy_static(raw, start, raw_step, k, of_first, in_data, out, start, out_step)
+        inside = least >= lowest and most <= highest
+        if inside and not union & code_bits:
+            continue
         for j in range(k):
             words = raw[j * raw_step + start : j * raw_step + stop]
             found = out[j * out_step + start : j * out_step + stop]
-            union = _flag_code_zero(
-                words, static[start:stop], of_stage[0, start:stop], value_mask, limits, flags, found
-            )
-            if union & code_bits:
-                for i in range(words.size):
-                    word = np.int32(words[i])
-                    code = (word & code_bits) >> code_shift
-                    if code == 0:
-                        continue
-                    p = plane[code]
-                    if p < 0:
-                        found[i] = static[start + i] | flags[2]
-                        continue
-                    value = word & value_mask
-                    reasons = static[start + i] | of_stage[p, start + i]
-                    if value < limits[code, 0] or value > limits[code, 1]:
-                        reasons |= flags[0]
-                    if value < limits[code, 2] or value > limits[code, 3]:
-                        reasons |= flags[1]
-                    found[i] = reasons
+            if not inside:
+                _flag(words, of_first, value_mask, limits[0], flags, found)
+            for f in range(find_others(words, code_bits, others) if union & code_bits else 0):
+                i = others[f]
+                code = (words[i] & code_bits) >> code_shift
+                p = plane[code]
+                if p < 0:
+                    found[i] = static[start + i] | flags[2]
+                else:
+                    pixel = slice(i, i + 1)
+                    _flag(words[pixel], always[p, start:stop][pixel], value_mask, limits[code], flags, found[pixel])

@@ -81,7 +81,7 @@ class Emit:
             yield index
 
     def across(self, operation: str, vector: Any, *start: Any) -> Any:
-        """Reduce a vector to one value: ``or``, ``and``, ``add``, ``fmax``, ``fmin``."""
+        """Reduce a vector to one value: ``or``, ``and``, ``add``, ``umin``, ``fmax`` ...."""
         element = vector.type.element
         suffix = f"v{vector.type.count}{'f' if element in (F32, F64) else 'i'}{_align(element) * 8}"
         if element == I1:

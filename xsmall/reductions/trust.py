@@ -173,7 +173,8 @@ class Flagging:
         of_stage = stage_reasons(entry, status, unusable, arrays.get(GAIN_CONTROL), bits=question.bits)
         self.question = question
         self.static = static.reshape(len(static), -1)
-        self.of_stage = np.ascontiguousarray(of_stage.reshape(*of_stage.shape[:2], -1).swapaxes(0, 1))
+        by_segment = np.ascontiguousarray(of_stage.reshape(*of_stage.shape[:2], -1).swapaxes(0, 1))
+        self.always = by_segment | self.static[:, None]
         self.plane = np.asarray(entry.stage_of_code or (0, 1), dtype=np.int64)
         self.limits = np.array(question.limits, dtype=np.int32)
 
@@ -187,11 +188,11 @@ class Flagging:
             if raw.dtype == np.uint16 and target is not None:
                 words, step = flat_frames(raw[:, s])
                 flags_stack(
-                    words, step, len(raw), self.static[s], self.plane, self.of_stage[s], entry.code_shift,
+                    words, step, len(raw), self.static[s], self.plane, self.always[s], entry.code_shift,
                     entry.n_codes - 1, entry.data_mask, self.limits, _EVENT_REASONS, *target,
                 )  # fmt: skip
             else:
-                always = (self.static[s] | self.of_stage[s, 0]).reshape(here.shape[1:])
+                always = self.always[s, 0].reshape(here.shape[1:])
                 np.bitwise_or(self._of_values(raw[:, s]), always, out=here)
             if self.question.user is not None:
                 bad = check_untrusted(self.question.user, raw[:, s], self.question.segment[s])
