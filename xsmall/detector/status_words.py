@@ -84,18 +84,18 @@ def status_reasons(
         raise DataError(
             "status words are integers", found=status.dtype, expected="an integer dtype", fix="status.astype('uint64')"
         )
-    words = status.astype(np.uint64)
+    merged = status if stage_axis is None else np.bitwise_or.reduce(status, axis=stage_axis)
+    words = merged.astype(np.uint64)
     if bits is not None:
         words = words & np.uint64(bits)
-    if stage_axis is not None:
-        words = np.bitwise_or.reduce(words, axis=stage_axis)
     reasons = np.zeros(words.shape, dtype=np.uint32)
-    rest = words.copy()
+    left = int(np.bitwise_or.reduce(words, axis=None))  # bits that some pixel has: mostly few, often none
     for bit, reason in meanings.items():
-        one = np.uint64(1 << bit)
-        reasons[(words & one) != 0] |= np.uint32(reason)
-        rest &= ~one
-    reasons[rest != 0] |= np.uint32(Reason.OTHER_STATUS)
+        if left >> bit & 1:
+            reasons[(words & np.uint64(1 << bit)) != 0] |= np.uint32(reason)
+            left &= ~(1 << bit)
+    if left:
+        reasons[(words & np.uint64(left)) != 0] |= np.uint32(Reason.OTHER_STATUS)
     return reasons
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba.core import types
+from numba import types
 
 from xsmall.kernels.jit import guvectorize, njit
 from xsmall.kernels.vectors import F32, I1, I16, I32, I64, Emit, constant, ir, vector_code

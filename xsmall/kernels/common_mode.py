@@ -113,7 +113,7 @@ def _mean_estimates(image: Any, use: Any, step: Any, limit: Any, values: Any, co
                     v = image[i, j]
                     ok = (use[i, j] != 0) & (v >= low) & (v <= high)
                     total += np.float64(v) if ok else 0.0
-                    n += np.int32(ok)
+                    n = np.int32(n + np.int32(ok))  # 32 bits wide: eight at once
             values[u], counts[u] = (total / n if n > 0 else np.nan), n
             u += 1
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba.core import types
+from numba import types
 
 from xsmall.kernels.jit import njit
 from xsmall.kernels.vectors import F32, I32, Emit, constant, ir, vector_code

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba.core import types
+from numba import types
 
 from xsmall.kernels.calibrate import BLOCK, FRAMES, find_others
 from xsmall.kernels.jit import njit
