@@ -22,11 +22,11 @@ K = 4
 class Jungfrau:
     """Words and tables of a detector; a fraction of the pixels has left gain 0, one in a hundred is not trusted."""
 
-    def __init__(self, n: int, switched: float) -> None:
+    def __init__(self, n: int, switched: float, codes: tuple[int, ...] = (1, 1, 3)) -> None:
         rng = np.random.default_rng(1)
         self.n = n
         self.raw = rng.integers(2000, 6000, (K, n)).astype(np.uint16)
-        code = np.where(rng.random((K, n)) < switched, rng.choice([1, 1, 3], (K, n)), 0)
+        code = np.where(rng.random((K, n)) < switched, rng.choice(codes, (K, n)), 0)
         self.raw |= (code << 14).astype(np.uint16)
         self.pedestal = rng.normal(3000, 50, (3, n)).astype(np.float32)
         self.factor = (1 / np.array([41, -1.45, -0.11])[:, None] * np.ones(n)).astype(np.float32)
@@ -96,7 +96,8 @@ def cases(scale: float) -> list[Case]:
     out = []
     for label, rows in (("0.5 Mpixel", 512), ("4.2 Mpixel", 4096)):
         n = max(int(rows * scale), 2) * 1024
-        few, many, all_g1 = Jungfrau(n, 2e-4), Jungfrau(n, 0.2), Jungfrau(n, 1.0)
+        few, many, all_others = Jungfrau(n, 2e-4), Jungfrau(n, 0.2), Jungfrau(n, 1.0)
+        held = Jungfrau(n, 1.0, (1,))
         copies = {"astype float32": lambda d=few: d.raw.astype(np.float32), "copyto float32": few.copy}
         out += [
             Case(f"calibrate {label}, 0.02 % switched", few.calibrate, K, copies, read(few.raw)),
@@ -104,7 +105,8 @@ def cases(scale: float) -> list[Case]:
             Case(f"calibrate {label}, NumPy", few.calibrate, K, {"NumPy": few.by_numpy}),
             Case(f"calibrate {label}, new result", few.fresh, K, copies, read(few.raw)),
             Case(f"calibrate {label}, 20 % switched", many.calibrate, K, copies, read(many.raw)),
-            Case(f"calibrate {label}, all switched", all_g1.calibrate, K, copies, read(all_g1.raw)),
+            Case(f"calibrate {label}, all switched", all_others.calibrate, K, copies, read(all_others.raw)),
+            Case(f"calibrate {label}, held in gain 1", held.calibrate, K, copies, read(held.raw)),
             Case(
                 f"calibrate {label}, saturated to NaN", lambda d=few: d.calibrate(SATURATION), K,
                 {"without": few.calibrate}, read(few.raw),

@@ -11,6 +11,7 @@ from xsmall.kernels.calibrate import (
     calibrate_stack,
     participation_stack,
     scale_stack,
+    variance_plain,
     variance_stack,
 )
 from xsmall.kernels.reference import calibrate as twin
@@ -27,9 +28,9 @@ def tables(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
     return pedestal, factor
 
 
-def words(rng: np.random.Generator, k: int, n: int, switched: float) -> np.ndarray:
-    """ADC values of any size, gain codes other than 0 in a fraction of the pixels."""
-    code = np.where(rng.random((k, n)) < switched, rng.integers(1, 4, (k, n)), 0)
+def words(rng: np.random.Generator, k: int, n: int, switched: float, held: int = 0) -> np.ndarray:
+    """ADC values of any size, other gain codes than that of most in a fraction of the pixels."""
+    code = np.where(rng.random((k, n)) < switched, rng.integers(0, 4, (k, n)), held)
     return (rng.integers(0, 2**14, (k, n)) | code << 14).astype(np.uint16)
 
 
@@ -39,12 +40,15 @@ def words(rng: np.random.Generator, k: int, n: int, switched: float) -> np.ndarr
     k=st.integers(1, 5),
     n=st.sampled_from([1, 7, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5]),
     switched=st.sampled_from([0.0, 0.003, 0.3, 1.0]),
+    held=st.integers(0, 3),
     gap=st.integers(0, 3),
     checked=st.booleans(),
 )
-def test_calibration_equals_its_twin(seed: int, k: int, n: int, switched: float, gap: int, checked: bool) -> None:
+def test_calibration_equals_its_twin(
+    seed: int, k: int, n: int, switched: float, held: int, gap: int, checked: bool
+) -> None:
     rng = np.random.default_rng(seed)
-    raw = words(rng, k, n + gap, switched)[:, :n]
+    raw = words(rng, k, n + gap, switched, held)[:, :n]
     pedestal, factor = tables(rng, n)
     limits = np.array([[0, 12000], [100, 16383], [0, 16383], [1, 16383]], np.int32) if checked else NO_LIMITS
     out = np.full((k, n + gap), -1.0, np.float32)
@@ -79,11 +83,22 @@ def test_the_gufunc_of_one_frame_equals_the_twin_on_any_stack() -> None:
     np.testing.assert_array_equal(out.reshape(6, 700), expected)
 
 
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_variance_without_gain_codes_equals_its_twin(k: int) -> None:
+    rng = np.random.default_rng(k)
+    values, dark = rng.normal(0, 3, (k, 21)).astype(np.float32), rng.uniform(0, 2, (1, 21)).astype(np.float32)
+    values[0, :3] = np.nan
+    out = np.empty_like(values)
+    variance_plain(k, dark[0], 9.5, values.reshape(-1), 21, out.reshape(-1), 21)
+    np.testing.assert_allclose(out, twin.variance(np.zeros((k, 21), int), [0], dark, values, 9.5), rtol=1e-6)
+
+
+@pytest.mark.parametrize("held", range(4))
 @pytest.mark.parametrize("switched", [0.0, 0.01, 0.5])
-def test_variance_equals_its_twin(switched: float) -> None:
+def test_variance_equals_its_twin(switched: float, held: int) -> None:
     rng = np.random.default_rng(5)
     n = BLOCK + 9
-    raw = words(rng, 3, n, switched)
+    raw = words(rng, 3, n, switched, held)
     pedestal, factor = tables(rng, n)
     values = twin.calibrate(raw, JUNGFRAU, pedestal, factor, 14, 3, 0x3FFF)
     dark = rng.uniform(0, 2, (3, n)).astype(np.float32)
@@ -92,10 +107,11 @@ def test_variance_equals_its_twin(switched: float) -> None:
     np.testing.assert_allclose(out, twin.variance(raw, JUNGFRAU, dark, values, 9.5, 14, 3), rtol=1e-6)
 
 
-def test_pedestals_then_gains_equal_both_at_once() -> None:
+@pytest.mark.parametrize("held", range(4))
+def test_pedestals_then_gains_equal_both_at_once(held: int) -> None:
     rng = np.random.default_rng(6)
     n = 700
-    raw = words(rng, 3, n, 0.2)
+    raw = words(rng, 3, n, 0.2, held)
     pedestal, factor = tables(rng, n)
     step = np.empty(raw.shape, np.float32)
     calibrate_stack(
@@ -105,14 +121,19 @@ def test_pedestals_then_gains_equal_both_at_once() -> None:
     np.testing.assert_array_equal(step, twin.calibrate(raw, JUNGFRAU, pedestal, factor, 14, 3, 0x3FFF))
 
 
-def test_pixels_that_are_good_and_in_a_chosen_gain_code_take_part() -> None:
+@pytest.mark.parametrize("per_pixel", [False, True])
+def test_pixels_that_are_good_and_in_a_chosen_gain_code_take_part(per_pixel: bool) -> None:
     rng = np.random.default_rng(8)
-    raw = words(rng, 2, 50, 0.5)
-    good = (rng.random(50) < 0.8).astype(np.uint8)
-    use = np.empty((2, 50), np.uint8)
-    chosen = np.array([[1], [0], [0], [0]], np.uint8)
-    participation_stack(raw.reshape(-1), 50, 2, chosen, good, 14, 3, use)
-    np.testing.assert_array_equal(use, (raw >> 14 == 0) & (good == 1))
+    n = BLOCK + 70
+    raw = words(rng, 2, n, 0.5)
+    good = (rng.random(n) < 0.8).astype(np.uint8)
+    use = np.empty((2, n), np.uint8)
+    chosen = np.array([[1], [0], [0], [1]], np.uint8)
+    if per_pixel:
+        chosen = rng.integers(0, 2, (4, n)).astype(np.uint8)
+    participation_stack(raw.reshape(-1), n, 2, chosen, good, 14, 3, use)
+    expected = np.take_along_axis(np.broadcast_to(chosen, (4, n)), (raw >> 14).astype(np.int64), axis=0) & good
+    np.testing.assert_array_equal(use, expected)
 
 
 @pytest.mark.parametrize("view", ["plain", "strided frames", "transposed", "swapped bytes", "one frame", "reversed"])

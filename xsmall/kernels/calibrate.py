@@ -5,9 +5,10 @@ said by two small tables: ``plane[code]`` is the plane of the constants (-1: no 
 value is not to be trusted), and the constants of that plane per pixel. Value = (ADC - pedestal) * factor, where the
 pedestal includes the offset and the factor is 1/gain, or NaN where the pixel must not be used.
 
-Nearly all pixels carry code 0. So the formula of code 0 runs over a block of pixels of four frames without a test, with
-the constants of a pixel read once for the four; the OR of the block's words tells whether any pixel left code 0, and
-only then the pixels that did are looked for and mended.
+Nearly all pixels of a block carry the same code: 0, or that of a gain in which the detector is held. So the formula of
+this usual code runs over a block of pixels of four frames without a test, with the constants of a pixel read once for
+the four; the OR of the block's words, the usual code taken away, tells whether any pixel has another, and only then the
+pixels that do are looked for and mended. What a pixel becomes does not depend on which code was thought usual.
 """
 
 from typing import Any, TypeAlias
@@ -28,6 +29,8 @@ __all__ = [
     "participation_stack",
     "scale_plain",
     "scale_stack",
+    "usual_code",
+    "variance_plain",
     "variance_stack",
 ]
 
@@ -44,7 +47,7 @@ GROUP = 64
 """Pixels whose codes are compared at once: their answers fill a word."""
 
 MANY = BLOCK // 16
-"""Up to so many pixels of a block that have left code 0 are mended one by one; more of them code by code."""
+"""Up to so many pixels of a block that have another code are mended one by one; more of them code by code."""
 
 FRAMES = 4
 _LANES = 16
@@ -54,18 +57,21 @@ _LANES = 16
 _EXACT = frozenset({"nsz"})
 
 
-def _code_zero_of(frames: int) -> Any:
-    """Make the piece that calibrates the pixels of so many frames as if all had code 0."""
+def _usual_code_of(frames: int) -> Any:
+    """Make the piece that calibrates the pixels of so many frames as if all had the usual code."""
 
     @vector_code(types.uint16)
-    def code_zero(
-        emit: Emit, words: Any, words_step: Any, out: Any, out_step: Any, pedestal: Any, factor: Any, data_mask: Any,
-        n: Any,
+    def usual_code(
+        emit: Emit, words: Any, words_step: Any, out: Any, out_step: Any, pedestal: Any, factor: Any, usual: Any,
+        data_mask: Any, n: Any,
     ) -> Any:  # fmt: skip
-        """Calibrate ``n`` pixels (a multiple of 16) of frames that lie a step apart; return the OR of the words."""
+        """Calibrate ``n`` pixels (a multiple of 16) of frames that lie a step apart.
+
+        Returns the OR of the words, in which the bits of the usual code are turned over.
+        """
         build = emit.build
         integers, floats = ir.VectorType(I32, _LANES), ir.VectorType(F32, _LANES)
-        in_data = emit.splat(data_mask, _LANES)
+        in_data, turned = emit.splat(data_mask, _LANES), emit.splat(usual, _LANES)
         union = emit.variable(constant(ir.VectorType(I16, _LANES), 0))
         sources = [emit.at(words, build.mul(words_step, words_step.type(j))) for j in range(frames)]
         targets = [emit.at(out, build.mul(out_step, out_step.type(j))) for j in range(frames)]
@@ -73,22 +79,22 @@ def _code_zero_of(frames: int) -> Any:
             zero, scale = emit.load(emit.at(pedestal, i), _LANES), emit.load(emit.at(factor, i), _LANES)
             for source, target in zip(sources, targets, strict=True):
                 word = emit.load(emit.at(source, i), _LANES)
-                build.store(build.or_(build.load(union), word), union)
+                build.store(build.or_(build.load(union), build.xor(word, turned)), union)
                 adc = build.sitofp(build.zext(build.and_(word, in_data), integers), floats)
                 emit.store(build.fmul(build.fsub(adc, zero), scale), emit.at(target, i))
         return emit.across("or", build.load(union))
 
-    return code_zero
+    return usual_code
 
 
-_four_frames, _one_frame = _code_zero_of(FRAMES), _code_zero_of(1)
+_four_frames, _one_frame = _usual_code_of(FRAMES), _usual_code_of(1)
 
 
 @vector_code(types.uint64)
-def _others(emit: Emit, words: Any, first: Any, code_bits: Any) -> Any:
-    """Return which of the 64 pixels from ``first`` on have another code than 0, as bits."""
+def _others(emit: Emit, words: Any, first: Any, usual: Any, code_bits: Any) -> Any:
+    """Return which of the 64 pixels from ``first`` on have another code than the usual one, as bits."""
     code = emit.build.and_(emit.load(emit.at(words, first), GROUP), emit.splat(code_bits, GROUP))
-    other = emit.build.icmp_unsigned("!=", code, constant(code.type, 0))
+    other = emit.build.icmp_unsigned("!=", code, emit.splat(usual, GROUP))
     return emit.build.bitcast(other, I64)
 
 
@@ -99,45 +105,56 @@ def _lowest(emit: Emit, bits: Any) -> Any:
 
 
 @njit(inline="always")
-def find_others(words: Words, code_bits: Word, found: Integers) -> int:
-    """Write down which pixels of a block have another code than 0; return how many."""
+def usual_code(words: Words, plane: Integers, code_shift: Int, code_bits: Word) -> Word:
+    """Guess the code that most pixels of a block have, at its place in the word: that of two of them, or 0."""
+    code = np.uint16(words[0] & code_bits)
+    same = code == np.uint16(words[words.size // 2] & code_bits)
+    return code if same and plane[code >> code_shift] >= 0 else np.uint16(0)
+
+
+@njit(inline="always")
+def find_others(words: Words, usual: Word, code_bits: Word, found: Integers) -> int:
+    """Write down which pixels of a block have another code than the usual one; return how many."""
     n = 0
     whole = words.size // GROUP * GROUP
     for start in range(0, whole, GROUP):
-        bits = _others(words, start, code_bits)
+        bits = _others(words, start, usual, code_bits)
         while bits:
             found[n] = start + _lowest(bits)
             bits &= bits - np.uint64(1)
             n += 1
     for i in range(whole, words.size):
-        if words[i] & code_bits:
+        if np.uint16(words[i] & code_bits) != usual:
             found[n] = i
             n += 1
     return n
 
 
 @njit(fastmath=_EXACT, inline="always")
-def _code_zero(
-    raw: Words, at: int, raw_step: int, k: int, pedestal: Values, factor: Values, data_mask: Word, out: Values,
-    out_at: int, out_step: int,
+def _as_usual(
+    raw: Words, at: int, raw_step: int, k: int, pedestal: Values, factor: Values, usual: Word, data_mask: Word,
+    out: Values, out_at: int, out_step: int,
 ) -> Word:  # fmt: skip
-    """Calibrate a block of ``k`` frames as if every pixel had code 0; return the OR of the words."""
+    """Calibrate a block of ``k`` frames as if every pixel had the usual code.
+
+    Returns the OR of the words, in which the bits of the usual code are turned over.
+    """
     n, union = pedestal.size // _LANES * _LANES, np.uint16(0)
     j = 0
     while j < k:
         words, values = raw[at + j * raw_step :], out[out_at + j * out_step :]
         if k - j >= FRAMES:
-            seen = _four_frames(words, raw_step, values, out_step, pedestal, factor, data_mask, n)
+            seen = _four_frames(words, raw_step, values, out_step, pedestal, factor, usual, data_mask, n)
             j += FRAMES
         else:
-            seen = _one_frame(words, raw_step, values, out_step, pedestal, factor, data_mask, n)
+            seen = _one_frame(words, raw_step, values, out_step, pedestal, factor, usual, data_mask, n)
             j += 1
         union = np.uint16(union | seen)
     if n < pedestal.size:
         for j in range(k):
             for i in range(n, pedestal.size):
                 word = raw[at + j * raw_step + i]
-                union = np.uint16(union | word)
+                union = np.uint16(union | (word ^ usual))
                 out[out_at + j * out_step + i] = (np.float32(word & data_mask) - pedestal[i]) * factor[i]
     return union
 
@@ -217,24 +234,26 @@ def calibrate_stack(
     in_data, code_bits = np.uint16(data_mask), np.uint16(code_mask << code_shift)
     for start in range(0, n, BLOCK):
         stop = min(start + BLOCK, n)
-        zero, scale = pedestal[0, start:stop], factor[0, start:stop]
-        union = _code_zero(raw, start, raw_step, k, zero, scale, in_data, out, start, out_step)
+        usual = usual_code(raw[start:stop], plane, code_shift, code_bits)
+        p = plane[usual >> code_shift]
+        zero, scale = pedestal[p, start:stop], factor[p, start:stop]
+        union = _as_usual(raw, start, raw_step, k, zero, scale, usual, in_data, out, start, out_step)
         if union & code_bits:
             many = False
             for j in range(k):
                 words = raw[j * raw_step + start : j * raw_step + stop]
                 values = out[j * out_step + start : j * out_step + stop]
-                many |= _mend(words, start, plane, pedestal, factor, code_shift, code_bits, in_data, values)
+                many |= _mend(words, start, plane, pedestal, factor, usual, code_shift, code_bits, in_data, values)
             if many:
                 for j in range(k):
                     words = raw[j * raw_step + start : j * raw_step + stop]
                     values = out[j * out_step + start : j * out_step + stop]
-                    _mend_many(words, start, plane, pedestal, factor, code_shift, code_bits, in_data, values)
+                    _mend_many(words, start, plane, pedestal, factor, usual, code_shift, code_bits, in_data, values)
         for c in range(limits.shape[0]):
             code = np.uint16(c << code_shift)
             low, high = np.uint16(limits[c, 0]), np.uint16(limits[c, 1])
             # the OR of the words is at least the greatest of them
-            if not code & ~union and (low > 0 or high < (union & in_data)):
+            if not (code ^ usual) & ~union and (low > 0 or high < (union & in_data)):
                 for j in range(k):
                     words = raw[j * raw_step + start : j * raw_step + stop]
                     values = out[j * out_step + start : j * out_step + stop]
@@ -243,13 +262,15 @@ def calibrate_stack(
 
 @njit(fastmath=_EXACT, inline="always")
 def _mend(
-    words: Words, start: int, plane: Integers, pedestal: Values, factor: Values, code_shift: Int, code_bits: Word,
-    data_mask: Word, out: Values,
+    words: Words, start: int, plane: Integers, pedestal: Values, factor: Values, usual: Word, code_shift: Int,
+    code_bits: Word, data_mask: Word, out: Values,
 ) -> bool:  # fmt: skip
-    """Calibrate the pixels of a block that have another code than 0; gives up where they are many, and says so."""
+    """Calibrate the pixels of a block that have another code than usual; gives up where they are many, and says so."""
     n, whole = 0, words.size // GROUP * GROUP
     for first in range(0, whole, GROUP):
-        others = _others(words, first, code_bits)
+        others = _others(words, first, usual, code_bits)
+        if not ~others:
+            return True  # all of them
         while others:
             i = first + _lowest(others)
             others &= others - np.uint64(1)
@@ -258,7 +279,7 @@ def _mend(
         if n > MANY:
             return True
     for i in range(whole, words.size):
-        if words[i] & code_bits:
+        if np.uint16(words[i] & code_bits) != usual:
             _mend_one(words, i, start, plane, pedestal, factor, code_shift, code_bits, data_mask, out)
     return False
 
@@ -278,17 +299,17 @@ def _mend_one(
 
 @njit(fastmath=_EXACT)
 def _mend_many(
-    words: Words, start: int, plane: Integers, pedestal: Values, factor: Values, code_shift: Int, code_bits: Word,
-    data_mask: Word, out: Values,
+    words: Words, start: int, plane: Integers, pedestal: Values, factor: Values, usual: Word, code_shift: Int,
+    code_bits: Word, data_mask: Word, out: Values,
 ) -> None:  # fmt: skip
-    """Calibrate the pixels of a block that have another code than 0, code by code."""
+    """Calibrate the pixels of a block that have another code than the usual one, code by code."""
     common, union = _survey(words, code_bits)
     stop = start + words.size
-    for c in range(1, plane.size):
+    for c in range(plane.size):
         code = np.uint16(c << code_shift)
         p = plane[c]
-        if code & ~union or common & ~code:
-            continue  # bits that no pixel has, or lacking bits that all have
+        if code == usual or code & ~union or common & ~code:
+            continue  # done, or bits that no pixel has, or lacking bits that all have
         if p < 0:
             _blank_code(words, code, code_bits, out)
         else:
@@ -331,15 +352,16 @@ def scale_stack(
     found, kept = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.float32)
     for start in range(0, n, BLOCK):
         stop = min(start + BLOCK, n)
-        first = factor[0, start:stop]
         for j in range(k):
             words = raw[j * raw_step + start : j * raw_step + stop]
             values = out[j * out_step + start : j * out_step + stop]
-            others = find_others(words, code_bits, found) if code_bits else 0
+            usual = usual_code(words, plane, code_shift, code_bits)
+            scale = factor[plane[usual >> code_shift], start:stop]
+            others = find_others(words, usual, code_bits, found) if code_bits else 0
             for f in range(others):
                 kept[f] = values[found[f]]
             for i in range(values.size):
-                values[i] *= first[i]
+                values[i] *= scale[i]
             for f in range(others):
                 i = found[f]
                 p = plane[(words[i] & code_bits) >> code_shift]
@@ -390,7 +412,7 @@ def participation_stack(
             else:
                 for i in range(taking.size):
                     taking[i] = sound[i] & takes_part[0, 0]
-            others = find_others(words, code_bits, found) if code_bits else 0
+            others = find_others(words, np.uint16(0), code_bits, found) if code_bits else 0
             for f in range(others):
                 i = found[f]
                 code = (words[i] & code_bits) >> code_shift
@@ -406,6 +428,73 @@ def _with_counting(value: np.float32, dark: np.float32, photon: np.float32) -> n
     seen = (value > np.float32(0)) & (value * value > np.float32(9) * dark)
     total = dark + (value * photon if seen else np.float32(0))
     return total if value == value else value
+
+
+def _spread_of(frames: int) -> Any:
+    """Make the piece that finds the variance of the pixels of so many frames as if all had the usual code."""
+
+    @vector_code(types.uint16)
+    def spread(
+        emit: Emit, words: Any, words_step: Any, values: Any, values_step: Any, out: Any, out_step: Any, dark: Any,
+        photon: Any, usual: Any, n: Any,
+    ) -> Any:  # fmt: skip
+        """Do what :func:`_with_counting` does for ``n`` pixels (a multiple of 16) of frames that lie a step apart.
+
+        Returns the OR of the words, in which the bits of the usual code are turned over.
+        """
+        build = emit.build
+        floats = ir.VectorType(F32, _LANES)
+        none, nine = constant(floats, 0.0), constant(floats, 9.0)
+        turned, of_one = emit.splat(usual, _LANES), emit.splat(photon, _LANES)
+        union = emit.variable(constant(ir.VectorType(I16, _LANES), 0))
+        with emit.loop(n, _LANES) as i:
+            noise = emit.load(emit.at(dark, i), _LANES)
+            limit = build.fmul(noise, nine)
+            for j in range(frames):
+                word, value = (
+                    emit.load(emit.at(emit.at(array, build.mul(step, step.type(j))), i), _LANES)
+                    for array, step in ((words, words_step), (values, values_step))
+                )
+                build.store(build.or_(build.load(union), build.xor(word, turned)), union)
+                seen = build.fcmp_ordered(">", build.fmul(value, value), limit)
+                seen = build.and_(seen, build.fcmp_ordered(">", value, none))
+                counted = build.select(seen, build.fmul(value, of_one), none)
+                total = build.select(build.fcmp_ordered("ord", value, value), build.fadd(noise, counted), value)
+                emit.store(total, emit.at(emit.at(out, build.mul(out_step, out_step.type(j))), i))
+        return emit.across("or", build.load(union))
+
+    return spread
+
+
+PAIR = 2
+"""Frames whose variance is found at once: with values and results of four, frames of 2**n bytes would meet in the same
+few places of the cache."""
+_spread_of_two, _spread_of_one = _spread_of(PAIR), _spread_of(1)
+
+
+@njit(fastmath=_EXACT, inline="always")
+def _spread_as_usual(
+    raw: Words, raw_step: int, k: int, values: Values, values_step: int, out: Values, out_step: int, start: int,
+    dark: Values, photon: np.float32, usual: Word,
+) -> Word:  # fmt: skip
+    """Variance of a block of ``k`` frames as if every pixel had the usual code; returns the OR as the piece does."""
+    n, union = dark.size // _LANES * _LANES, np.uint16(0)
+    j = 0
+    while j < k:
+        words, seen = raw[j * raw_step + start :], values[j * values_step + start :]
+        spread = out[j * out_step + start :]
+        if k - j >= PAIR:
+            found = _spread_of_two(words, raw_step, seen, values_step, spread, out_step, dark, photon, usual, n)
+            j += PAIR
+        else:
+            found = _spread_of_one(words, raw_step, seen, values_step, spread, out_step, dark, photon, usual, n)
+            j += 1
+        union = np.uint16(union | found)
+    for j in range(k):
+        for i in range(n, dark.size):
+            union = np.uint16(union | (raw[j * raw_step + start + i] ^ usual))
+            out[j * out_step + start + i] = _with_counting(values[j * values_step + start + i], dark[i], photon)
+    return union
 
 
 @njit(fastmath=_EXACT)
@@ -434,19 +523,28 @@ def variance_stack(
     found = np.empty(BLOCK, np.int64)
     for start in range(0, n, BLOCK):
         stop = min(start + BLOCK, n)
-        dark = variance[0, start:stop]
-        for j in range(k):
+        usual = usual_code(raw[start:stop], plane, code_shift, code_bits)
+        dark = variance[plane[usual >> code_shift], start:stop]
+        union = _spread_as_usual(raw, raw_step, k, values, values_step, out, out_step, start, dark, of_one, usual)
+        for j in range(k if union & code_bits else 0):
             words = raw[j * raw_step + start : j * raw_step + stop]
             seen = values[j * values_step + start : j * values_step + stop]
             spread = out[j * out_step + start : j * out_step + stop]
-            for i in range(seen.size):
-                spread[i] = _with_counting(seen[i], dark[i], of_one)
-            others = find_others(words, code_bits, found) if code_bits else 0
-            for f in range(others):
+            for f in range(find_others(words, usual, code_bits, found)):
                 i = found[f]
                 p = plane[(words[i] & code_bits) >> code_shift]
-                if p > 0:
-                    spread[i] = _with_counting(seen[i], variance[p, start + i], of_one)
+                spread[i] = _with_counting(seen[i], variance[max(p, 0), start + i], of_one)
+
+
+@njit(fastmath=_EXACT)
+def variance_plain(
+    k: int, dark: Values, photon: float, values: Values, values_step: int, out: Values, out_step: int
+) -> None:
+    """Variance of ``k`` frames of a detector without gain codes; arguments as in :func:`variance_stack`."""
+    of_one = np.float32(photon)
+    for j in range(k):
+        for i in range(dark.size):
+            out[j * out_step + i] = _with_counting(values[j * values_step + i], dark[i], of_one)
 
 
 @guvectorize(

@@ -1,7 +1,7 @@
 """Reasons against the pixels of an event: static ones, and those that the raw word itself tells.
 
-Most blocks of pixels hold neither a gain code other than 0 nor a value out of range: their flags are the static ones,
-copied. The OR, the smallest and the greatest of a block's words say which blocks these are.
+Most blocks of pixels hold neither another gain code than the usual one nor a value out of range: their flags are the
+static ones, copied. The OR, the smallest and the greatest of a block's words say which blocks these are.
 """
 
 from typing import Any, TypeAlias
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from xsmall.kernels.calibrate import BLOCK, FRAMES, find_others
+from xsmall.kernels.calibrate import BLOCK, FRAMES, find_others, usual_code
 from xsmall.kernels.jit import njit
 from xsmall.kernels.vectors import I16, I64, Emit, constant, ir, vector_code
 
@@ -28,11 +28,22 @@ def _copy_of(frames: int) -> Any:
 
     @vector_code(types.uint64)
     def copy_and_survey(
-        emit: Emit, words: Any, words_step: Any, out: Any, out_step: Any, always: Any, data_mask: Any, n: Any
+        emit: Emit,
+        words: Any,
+        words_step: Any,
+        out: Any,
+        out_step: Any,
+        always: Any,
+        usual: Any,
+        data_mask: Any,
+        n: Any,
     ) -> Any:
-        """Flag ``n`` pixels (a multiple of 16) of frames that lie a step apart; return OR, least and most as bits."""
+        """Flag ``n`` pixels (a multiple of 16) of frames that lie a step apart; return OR, least and most as bits.
+
+        Of the OR the bits of the usual code are turned over.
+        """
         build, vector = emit.build, ir.VectorType(I16, _LANES)
-        in_data = emit.splat(data_mask, _LANES)
+        in_data, turned = emit.splat(data_mask, _LANES), emit.splat(usual, _LANES)
         union, most = (emit.variable(constant(vector, 0)) for _ in range(2))
         least = emit.variable(constant(vector, 0xFFFF))
         with emit.loop(n, _LANES) as i:
@@ -41,7 +52,7 @@ def _copy_of(frames: int) -> Any:
                 source = emit.at(words, build.mul(words_step, words_step.type(j)))
                 target = emit.at(out, build.mul(out_step, out_step.type(j)))
                 word = emit.load(emit.at(source, i), _LANES)
-                build.store(build.or_(build.load(union), word), union)
+                build.store(build.or_(build.load(union), build.xor(word, turned)), union)
                 value = build.and_(word, in_data)
                 for order, extreme in (("<", least), (">", most)):
                     known = build.load(extreme)
@@ -61,7 +72,16 @@ _four_frames, _one_frame = _copy_of(FRAMES), _copy_of(1)
 
 @njit
 def _copy_static(
-    raw: Words, at: int, raw_step: int, k: int, always: Flags, data_mask: Any, out: Flags, out_at: int, out_step: int
+    raw: Words,
+    at: int,
+    raw_step: int,
+    k: int,
+    always: Flags,
+    usual: Any,
+    data_mask: Any,
+    out: Flags,
+    out_at: int,
+    out_step: int,
 ) -> tuple[Any, Any, Any]:
     """Give ``k`` frames of a block the static flags; return the OR of the words, the least and the greatest value."""
     n = always.size // _LANES * _LANES
@@ -70,10 +90,10 @@ def _copy_static(
     while j < k:
         words, flags = raw[at + j * raw_step :], out[out_at + j * out_step :]
         if k - j >= FRAMES:
-            seen = _four_frames(words, raw_step, flags, out_step, always, data_mask, n)
+            seen = _four_frames(words, raw_step, flags, out_step, always, usual, data_mask, n)
             j += FRAMES
         else:
-            seen = _one_frame(words, raw_step, flags, out_step, always, data_mask, n)
+            seen = _one_frame(words, raw_step, flags, out_step, always, usual, data_mask, n)
             j += 1
         union = np.uint16(union | np.uint16(seen & np.uint64(0xFFFF)))
         least = min(least, np.uint16((seen >> np.uint64(16)) & np.uint64(0xFFFF)))
@@ -82,7 +102,7 @@ def _copy_static(
         for i in range(n, always.size):
             word = raw[at + j * raw_step + i]
             value = np.uint16(word & data_mask)
-            union, least, most = np.uint16(union | word), min(least, value), max(most, value)
+            union, least, most = np.uint16(union | (word ^ usual)), min(least, value), max(most, value)
             out[out_at + j * out_step + i] = always[i]
     return union, least, most
 
@@ -130,12 +150,14 @@ def flags_stack(
     n = static.size
     value_mask, in_data = np.int32(data_mask), np.uint16(data_mask)
     code_bits = np.uint16(code_mask << code_shift)
-    lowest, highest = max(limits[0, 0], limits[0, 2]), min(limits[0, 1], limits[0, 3])
     others = np.empty(BLOCK, np.int64)
     for start in range(0, n, BLOCK):
         stop = min(start + BLOCK, n)
-        of_first = always[0, start:stop]
-        union, least, most = _copy_static(raw, start, raw_step, k, of_first, in_data, out, start, out_step)
+        usual = usual_code(raw[start:stop], plane, code_shift, code_bits)
+        code = usual >> code_shift
+        as_usual = always[plane[code], start:stop]
+        union, least, most = _copy_static(raw, start, raw_step, k, as_usual, usual, in_data, out, start, out_step)
+        lowest, highest = max(limits[code, 0], limits[code, 2]), min(limits[code, 1], limits[code, 3])
         inside = least >= lowest and most <= highest
         if inside and not union & code_bits:
             continue
@@ -143,13 +165,13 @@ def flags_stack(
             words = raw[j * raw_step + start : j * raw_step + stop]
             found = out[j * out_step + start : j * out_step + stop]
             if not inside:
-                _flag(words, of_first, value_mask, limits[0], flags, found)
-            for f in range(find_others(words, code_bits, others) if union & code_bits else 0):
+                _flag(words, as_usual, value_mask, limits[code], flags, found)
+            for f in range(find_others(words, usual, code_bits, others) if union & code_bits else 0):
                 i = others[f]
-                code = (words[i] & code_bits) >> code_shift
-                p = plane[code]
+                own = (words[i] & code_bits) >> code_shift
+                p = plane[own]
                 if p < 0:
                     found[i] = static[start + i] | flags[2]
                 else:
                     pixel = slice(i, i + 1)
-                    _flag(words[pixel], always[p, start:stop][pixel], value_mask, limits[code], flags, found[pixel])
+                    _flag(words[pixel], always[p, start:stop][pixel], value_mask, limits[own], flags, found[pixel])

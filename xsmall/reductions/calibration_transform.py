@@ -19,7 +19,14 @@ from xsmall.detector.common_mode_plan import CommonModeTables
 from xsmall.detector.trust import static_reasons
 from xsmall.detector.types import DetectorType
 from xsmall.errors import DataError
-from xsmall.kernels.calibrate import calibrate_plain, calibrate_stack, scale_plain, scale_stack, variance_stack
+from xsmall.kernels.calibrate import (
+    calibrate_plain,
+    calibrate_stack,
+    scale_plain,
+    scale_stack,
+    variance_plain,
+    variance_stack,
+)
 from xsmall.kernels.stack import flat_frames, flat_target
 from xsmall.lazy.transform import FloatFrames, Transform
 from xsmall.vocabulary import AREA, GAIN, GAIN_CONTROL, NOISE, OFFSET, PEDESTAL, STATUS, Reason
@@ -125,11 +132,8 @@ class Calibration(Transform):
         bad = self._untrusted(s, raw)
         target.blank(present, bad)
         if variance is not None and self.tables.variance is not None:
-            spread, table = _Target(variance), self.tables
-            variance_stack(
-                words, step, len(raw), table.plane, self.tables.variance[s], table.code_shift, table.code_mask,
-                self.settings.photon, target.flat, target.step, spread.flat, spread.step,
-            )  # fmt: skip
+            spread = _Target(variance)
+            self._spread(words, step, len(raw), self.tables.variance[s], target, spread)
             spread.blank(present, bad)
             spread.back()
         target.back()
@@ -152,6 +156,16 @@ class Calibration(Transform):
             )
         else:
             scale_plain(k, factor[0], target.flat, target.step)
+
+    def _spread(self, words: npt.NDArray[Any], step: int, k: int, dark: Any, values: _Target, spread: _Target) -> None:
+        table, photon = self.tables, self.settings.photon
+        if words.dtype == np.uint16:
+            variance_stack(
+                words, step, k, table.plane, dark, table.code_shift, table.code_mask, photon, values.flat,
+                values.step, spread.flat, spread.step,
+            )  # fmt: skip
+        else:
+            variance_plain(k, dark[0], photon, values.flat, values.step, spread.flat, spread.step)
 
     def _correct(self, tables: CommonModeTables, s: int, words: npt.NDArray[Any], step: int, target: _Target) -> None:
         """Subtract the common mode, event by event: each frame is contiguous even where the stack is not."""
