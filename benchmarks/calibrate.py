@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks import Case, optional, read
-from xsmall.kernels.calibrate import calibrate_stack, variance_stack
+from xsmall.kernels.calibrate import calibrate_stack
+from xsmall.kernels.calibrate_variance import variance_stack
 from xsmall.kernels.reference import calibrate as twin
 from xsmall.kernels.trust import flags_stack
 

@@ -5,15 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xsmall.kernels.calibrate import (
-    BLOCK,
-    calibrate_frame,
-    calibrate_stack,
-    participation_stack,
-    scale_stack,
-    variance_plain,
-    variance_stack,
-)
+from xsmall.kernels.calibrate import calibrate_frame, calibrate_stack, scale_stack
+from xsmall.kernels.calibrate_variance import variance_plain, variance_stack
+from xsmall.kernels.gain_code import BLOCK, participation_stack
 from xsmall.kernels.reference import calibrate as twin
 from xsmall.kernels.stack import flat_frames, flat_target
 

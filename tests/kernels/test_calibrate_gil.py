@@ -7,8 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from xsmall.kernels.calibrate import calibrate_plain, calibrate_stack, participation_stack, scale_stack, variance_stack
+from xsmall.kernels.calibrate import calibrate_plain, calibrate_stack, scale_stack
 from xsmall.kernels.calibrate_cells import calibrate_cells, flag_cells, stages_of_gain
+from xsmall.kernels.calibrate_variance import variance_stack
+from xsmall.kernels.gain_code import participation_stack
 from xsmall.kernels.trust import flags_stack
 
 K, N = 8, 500_000

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xsmall.kernels.calibrate import BLOCK
+from xsmall.kernels.gain_code import BLOCK
 from xsmall.kernels.reference import trust as twin
 from xsmall.kernels.trust import flags_stack
 

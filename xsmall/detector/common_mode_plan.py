@@ -17,7 +17,7 @@ from xsmall.detector.common_mode import CommonMode, Exclude, Grid, Subtract
 from xsmall.detector.types import Decoding, DetectorType
 from xsmall.errors import CalibrationError, ParameterError
 from xsmall.kernels import common_mode as k
-from xsmall.kernels.calibrate import participation_stack
+from xsmall.kernels.gain_code import participation_stack
 
 __all__ = ["CommonModeTables", "compile_plan", "taking_part"]
 

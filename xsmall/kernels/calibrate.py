@@ -11,45 +11,33 @@ the four; the OR of the block's words, the usual code taken away, tells whether 
 pixels that do are looked for and mended. What a pixel becomes does not depend on which code was thought usual.
 """
 
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from numba import types
 
+from xsmall.kernels.gain_code import (
+    BLOCK,
+    FRAMES,
+    GROUP,
+    Int,
+    Integers,
+    Values,
+    Word,
+    Words,
+    find_others,
+    lowest,
+    others_of,
+    usual_code,
+)
 from xsmall.kernels.jit import guvectorize, njit
-from xsmall.kernels.vectors import F32, I1, I16, I32, I64, Emit, constant, ir, vector_code
+from xsmall.kernels.vectors import F32, I16, I32, Emit, constant, ir, vector_code
 
-__all__ = [
-    "BLOCK",
-    "calibrate_frame",
-    "calibrate_plain",
-    "calibrate_stack",
-    "find_others",
-    "participation_stack",
-    "scale_plain",
-    "scale_stack",
-    "usual_code",
-    "variance_plain",
-    "variance_stack",
-]
-
-Words: TypeAlias = npt.NDArray[Any]
-Values: TypeAlias = npt.NDArray[np.float32]
-Integers: TypeAlias = npt.NDArray[np.integer[Any]]
-Int: TypeAlias = int | np.int32
-Word: TypeAlias = int | np.uint16
-
-BLOCK = 512
-"""Pixels that go through together: words and results of four frames and the constants stay in the nearest cache."""
-
-GROUP = 64
-"""Pixels whose codes are compared at once: their answers fill a word."""
+__all__ = ["calibrate_frame", "calibrate_plain", "calibrate_stack", "scale_plain", "scale_stack"]
 
 MANY = BLOCK // 16
 """Up to so many pixels of a block that have another code are mended one by one; more of them code by code."""
 
-FRAMES = 4
 _LANES = 16
 
 # The arithmetic here is one subtraction and one product per pixel: nothing is gained by reordering it, and without
@@ -88,46 +76,6 @@ def _usual_code_of(frames: int) -> Any:
 
 
 _four_frames, _one_frame = _usual_code_of(FRAMES), _usual_code_of(1)
-
-
-@vector_code(types.uint64)
-def _others(emit: Emit, words: Any, first: Any, usual: Any, code_bits: Any) -> Any:
-    """Return which of the 64 pixels from ``first`` on have another code than the usual one, as bits."""
-    code = emit.build.and_(emit.load(emit.at(words, first), GROUP), emit.splat(code_bits, GROUP))
-    other = emit.build.icmp_unsigned("!=", code, emit.splat(usual, GROUP))
-    return emit.build.bitcast(other, I64)
-
-
-@vector_code(types.int64)
-def _lowest(emit: Emit, bits: Any) -> Any:
-    """Return the number of the lowest bit that is set."""
-    return emit.build.cttz(bits, I1(1))
-
-
-@njit(inline="always")
-def usual_code(words: Words, plane: Integers, code_shift: Int, code_bits: Word) -> Word:
-    """Guess the code that most pixels of a block have, at its place in the word: that of two of them, or 0."""
-    code = np.uint16(words[0] & code_bits)
-    same = code == np.uint16(words[words.size // 2] & code_bits)
-    return code if same and plane[code >> code_shift] >= 0 else np.uint16(0)
-
-
-@njit(inline="always")
-def find_others(words: Words, usual: Word, code_bits: Word, found: Integers) -> int:
-    """Write down which pixels of a block have another code than the usual one; return how many."""
-    n = 0
-    whole = words.size // GROUP * GROUP
-    for start in range(0, whole, GROUP):
-        bits = _others(words, start, usual, code_bits)
-        while bits:
-            found[n] = start + _lowest(bits)
-            bits &= bits - np.uint64(1)
-            n += 1
-    for i in range(whole, words.size):
-        if np.uint16(words[i] & code_bits) != usual:
-            found[n] = i
-            n += 1
-    return n
 
 
 @njit(fastmath=_EXACT, inline="always")
@@ -268,11 +216,11 @@ def _mend(
     """Calibrate the pixels of a block that have another code than usual; gives up where they are many, and says so."""
     n, whole = 0, words.size // GROUP * GROUP
     for first in range(0, whole, GROUP):
-        others = _others(words, first, usual, code_bits)
+        others = others_of(words, first, usual, code_bits)
         if not ~others:
             return True  # all of them
         while others:
-            i = first + _lowest(others)
+            i = first + lowest(others)
             others &= others - np.uint64(1)
             _mend_one(words, i, start, plane, pedestal, factor, code_shift, code_bits, data_mask, out)
             n += 1
@@ -374,177 +322,6 @@ def scale_plain(k: int, factor: Values, out: Values, out_step: int) -> None:
     for j in range(k):
         for i in range(factor.size):
             out[j * out_step + i] *= factor[i]
-
-
-@njit(fastmath=_EXACT)
-def participation_stack(
-    raw: Words,
-    raw_step: int,
-    k: int,
-    takes_part: Integers,
-    good: Integers,
-    code_shift: Int,
-    code_mask: Int,
-    use: Integers,
-) -> None:
-    """Say which pixels take part in the estimate of a common mode: those that are good and in a chosen gain code.
-
-    Parameters
-    ----------
-    takes_part
-        (code, pixel) uint8: 1 where a pixel of this code takes part; its second axis may have length 1.
-    good
-        (pixel) uint8.
-    use
-        (k, pixel) uint8, filled.
-    """
-    per_pixel = takes_part.shape[1] > 1
-    code_bits = np.uint16(code_mask << code_shift)
-    found = np.empty(BLOCK, np.int64)
-    for j in range(k):
-        for start in range(0, good.size, BLOCK):
-            stop = min(start + BLOCK, good.size)
-            words, taking, sound = raw[j * raw_step + start : j * raw_step + stop], use[j, start:stop], good[start:stop]
-            if per_pixel:
-                of_first = takes_part[0, start:stop]
-                for i in range(taking.size):
-                    taking[i] = sound[i] & of_first[i]
-            else:
-                for i in range(taking.size):
-                    taking[i] = sound[i] & takes_part[0, 0]
-            others = find_others(words, np.uint16(0), code_bits, found) if code_bits else 0
-            for f in range(others):
-                i = found[f]
-                code = (words[i] & code_bits) >> code_shift
-                taking[i] = sound[i] & takes_part[code, start + i if per_pixel else 0]
-
-
-@njit(fastmath=_EXACT, inline="always")
-def _with_counting(value: np.float32, dark: np.float32, photon: np.float32) -> np.float32:
-    """Dark variance, and that of counting where a value is more than noise (3 sigma); NaN for NaN.
-
-    Noise without photons must not count: the positive half of it would look like photons, in every empty pixel.
-    """
-    seen = (value > np.float32(0)) & (value * value > np.float32(9) * dark)
-    total = dark + (value * photon if seen else np.float32(0))
-    return total if value == value else value
-
-
-def _spread_of(frames: int) -> Any:
-    """Make the piece that finds the variance of the pixels of so many frames as if all had the usual code."""
-
-    @vector_code(types.uint16)
-    def spread(
-        emit: Emit, words: Any, words_step: Any, values: Any, values_step: Any, out: Any, out_step: Any, dark: Any,
-        photon: Any, usual: Any, n: Any,
-    ) -> Any:  # fmt: skip
-        """Do what :func:`_with_counting` does for ``n`` pixels (a multiple of 16) of frames that lie a step apart.
-
-        Returns the OR of the words, in which the bits of the usual code are turned over.
-        """
-        build = emit.build
-        floats = ir.VectorType(F32, _LANES)
-        none, nine = constant(floats, 0.0), constant(floats, 9.0)
-        turned, of_one = emit.splat(usual, _LANES), emit.splat(photon, _LANES)
-        union = emit.variable(constant(ir.VectorType(I16, _LANES), 0))
-        with emit.loop(n, _LANES) as i:
-            noise = emit.load(emit.at(dark, i), _LANES)
-            limit = build.fmul(noise, nine)
-            for j in range(frames):
-                word, value = (
-                    emit.load(emit.at(emit.at(array, build.mul(step, step.type(j))), i), _LANES)
-                    for array, step in ((words, words_step), (values, values_step))
-                )
-                build.store(build.or_(build.load(union), build.xor(word, turned)), union)
-                seen = build.fcmp_ordered(">", build.fmul(value, value), limit)
-                seen = build.and_(seen, build.fcmp_ordered(">", value, none))
-                counted = build.select(seen, build.fmul(value, of_one), none)
-                total = build.select(build.fcmp_ordered("ord", value, value), build.fadd(noise, counted), value)
-                emit.store(total, emit.at(emit.at(out, build.mul(out_step, out_step.type(j))), i))
-        return emit.across("or", build.load(union))
-
-    return spread
-
-
-PAIR = 2
-"""Frames whose variance is found at once: with values and results of four, frames of 2**n bytes would meet in the same
-few places of the cache."""
-_spread_of_two, _spread_of_one = _spread_of(PAIR), _spread_of(1)
-
-
-@njit(fastmath=_EXACT, inline="always")
-def _spread_as_usual(
-    raw: Words, raw_step: int, k: int, values: Values, values_step: int, out: Values, out_step: int, start: int,
-    dark: Values, photon: np.float32, usual: Word,
-) -> Word:  # fmt: skip
-    """Variance of a block of ``k`` frames as if every pixel had the usual code; returns the OR as the piece does."""
-    n, union = dark.size // _LANES * _LANES, np.uint16(0)
-    j = 0
-    while j < k:
-        words, seen = raw[j * raw_step + start :], values[j * values_step + start :]
-        spread = out[j * out_step + start :]
-        if k - j >= PAIR:
-            found = _spread_of_two(words, raw_step, seen, values_step, spread, out_step, dark, photon, usual, n)
-            j += PAIR
-        else:
-            found = _spread_of_one(words, raw_step, seen, values_step, spread, out_step, dark, photon, usual, n)
-            j += 1
-        union = np.uint16(union | found)
-    for j in range(k):
-        for i in range(n, dark.size):
-            union = np.uint16(union | (raw[j * raw_step + start + i] ^ usual))
-            out[j * out_step + start + i] = _with_counting(values[j * values_step + start + i], dark[i], photon)
-    return union
-
-
-@njit(fastmath=_EXACT)
-def variance_stack(
-    raw: Words,
-    raw_step: int,
-    k: int,
-    plane: Integers,
-    variance: Values,
-    code_shift: Int,
-    code_mask: Int,
-    photon: float,
-    values: Values,
-    values_step: int,
-    out: Values,
-    out_step: int,
-) -> None:
-    """Variance of calibrated values: noise of the pixel's own gain stage and counting statistics.
-
-    ``variance`` (plane, pixel) is the dark variance in the square of the data's unit; ``photon`` is one photon in the
-    data's unit, or 0 to leave counting statistics out: N photons have the variance N, and a value below three times
-    its noise counts as no photon. NaN where the value is NaN.
-    """
-    n = variance.shape[1]
-    of_one, code_bits = np.float32(photon), np.uint16(code_mask << code_shift)
-    found = np.empty(BLOCK, np.int64)
-    for start in range(0, n, BLOCK):
-        stop = min(start + BLOCK, n)
-        usual = usual_code(raw[start:stop], plane, code_shift, code_bits)
-        dark = variance[plane[usual >> code_shift], start:stop]
-        union = _spread_as_usual(raw, raw_step, k, values, values_step, out, out_step, start, dark, of_one, usual)
-        for j in range(k if union & code_bits else 0):
-            words = raw[j * raw_step + start : j * raw_step + stop]
-            seen = values[j * values_step + start : j * values_step + stop]
-            spread = out[j * out_step + start : j * out_step + stop]
-            for f in range(find_others(words, usual, code_bits, found)):
-                i = found[f]
-                p = plane[(words[i] & code_bits) >> code_shift]
-                spread[i] = _with_counting(seen[i], variance[max(p, 0), start + i], of_one)
-
-
-@njit(fastmath=_EXACT)
-def variance_plain(
-    k: int, dark: Values, photon: float, values: Values, values_step: int, out: Values, out_step: int
-) -> None:
-    """Variance of ``k`` frames of a detector without gain codes; arguments as in :func:`variance_stack`."""
-    of_one = np.float32(photon)
-    for j in range(k):
-        for i in range(dark.size):
-            out[j * out_step + i] = _with_counting(values[j * values_step + i], dark[i], of_one)
 
 
 @guvectorize(

@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.kernels.calibrate import _with_counting
+from xsmall.kernels.calibrate_variance import with_counting
 from xsmall.kernels.jit import njit
 
 __all__ = ["calibrate_cells", "flag_cells", "stages_of_gain", "variance_cells"]
@@ -84,7 +84,7 @@ def variance_cells(
             if p < 0:
                 out[j, i] = np.float32(np.nan)
             else:
-                out[j, i] = _with_counting(values[j, i], dark[c, p, i], of_one)
+                out[j, i] = with_counting(values[j, i], dark[c, p, i], of_one)
 
 
 @njit(fastmath=_EXACT)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from xsmall.kernels.calibrate import BLOCK, FRAMES, find_others, usual_code
+from xsmall.kernels.gain_code import BLOCK, FRAMES, find_others, usual_code
 from xsmall.kernels.jit import njit
 from xsmall.kernels.vectors import I16, I64, Emit, constant, ir, vector_code
 

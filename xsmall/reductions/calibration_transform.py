@@ -19,14 +19,8 @@ from xsmall.detector.common_mode_plan import CommonModeTables
 from xsmall.detector.trust import static_reasons
 from xsmall.detector.types import DetectorType
 from xsmall.errors import DataError
-from xsmall.kernels.calibrate import (
-    calibrate_plain,
-    calibrate_stack,
-    scale_plain,
-    scale_stack,
-    variance_plain,
-    variance_stack,
-)
+from xsmall.kernels.calibrate import calibrate_plain, calibrate_stack, scale_plain, scale_stack
+from xsmall.kernels.calibrate_variance import variance_plain, variance_stack
 from xsmall.kernels.stack import flat_frames, flat_target
 from xsmall.lazy.transform import FloatFrames, Transform
 from xsmall.vocabulary import AREA, GAIN, GAIN_CONTROL, NOISE, OFFSET, PEDESTAL, STATUS, Reason
