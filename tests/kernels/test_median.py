@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from xsmall.kernels.median import column_medians, row_medians
+from xsmall.kernels.median import column_medians, row_medians, unit_medians
 
 SHAPE = (8, 32)
 values = st.floats(width=32, allow_nan=True, allow_infinity=True, allow_subnormal=True)
@@ -62,3 +62,28 @@ def test_stretches_of_any_length_are_exact(width: int) -> None:
 def test_columns_that_do_not_fill_a_strip_are_all_there() -> None:
     image = np.arange(3 * 21, dtype=np.float32).reshape(3, 21)
     np.testing.assert_array_equal(column_medians(image)[0][0], image[1])
+
+
+@pytest.mark.parametrize(("rows", "pitch", "first", "stop"), [(5, 20, 3, 17), (64, 96, 0, 96), (2, 300, 264, 300)])
+@pytest.mark.parametrize("spread", ["normal", "every exponent", "two values", "mostly unused"])
+def test_rectangles_of_any_size_are_exact(rows: int, pitch: int, first: int, stop: int, spread: str) -> None:
+    rng = np.random.default_rng(rows)
+    shape = (3 * rows, 4 * pitch)
+    image = {
+        "normal": rng.normal(0, 3, shape),
+        "every exponent": rng.choice([-1.0, 1.0], shape) * 2.0 ** rng.integers(-149, 127, shape),
+        "two values": rng.choice([-0.0, 0.0, 7.0], shape),
+        "mostly unused": rng.normal(1e30, 1e20, shape),
+    }[spread].astype(np.float32)
+    use = (rng.random(shape) < (0.02 if spread == "mostly unused" else 0.9)).astype(np.uint8)
+    medians, lower, counts = np.empty(12), np.empty(12, np.float32), np.empty(12, np.int32)
+    limit = np.float32(2.0**100)
+    unit_medians(image, use, rows, pitch, first, stop, -limit, limit, medians, lower, counts)
+    taking = (use != 0) & (abs(image) <= limit)
+    for u in range(12):
+        unit = np.s_[u // 4 * rows : (u // 4 + 1) * rows, u % 4 * pitch + first : u % 4 * pitch + stop]
+        kept = np.sort(image[unit][taking[unit]].astype(float))
+        assert counts[u] == kept.size
+        if kept.size:
+            assert lower[u] == kept[(kept.size - 1) // 2]
+        np.testing.assert_array_equal(medians[u], np.median(kept) if kept.size else np.nan)

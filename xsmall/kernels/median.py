@@ -20,7 +20,7 @@ import numpy.typing as npt
 from numba import types
 
 from xsmall.kernels.jit import njit
-from xsmall.kernels.vectors import F32, I32, Emit, constant, ir, vector_code
+from xsmall.kernels.vectors import F32, I1, I32, Emit, constant, ir, vector_code
 
 __all__ = ["column_medians", "row_medians", "unit_medians"]
 
@@ -87,6 +87,64 @@ def _row(emit: Emit, row: Any) -> Any:
     return emit.build.mul(row, row.type(LANES))
 
 
+class _Bracket:
+    """Keys of each lane between which the wanted value lies: too few values up to ``below``, enough up to ``above``."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self.below = emit.variable(constant(_INTS, -_LAST - 1))
+        self.above = emit.variable(constant(_INTS, _LAST))
+
+    def narrow(self, enough: Any, below: Any, above: Any) -> None:
+        """Move ``above`` in the lanes that have enough, ``below`` in the others."""
+        build = self._emit.build
+        build.store(build.select(enough, above, build.load(self.above)), self.above)
+        build.store(build.select(enough, build.load(self.below), below), self.below)
+
+    def closed(self) -> Any:
+        """Lanes with no key left between."""
+        build = self._emit.build
+        return build.icmp_signed("==", build.add(build.load(self.below), constant(_INTS, 1)), build.load(self.above))
+
+    def choose(self, wish: Any, early: Any) -> Any:
+        """Return the wished-for key where it lies between and it is early, else the one halfway."""
+        build = self._emit.build
+        low, high = build.load(self.below), build.load(self.above)
+        inside = build.and_(build.icmp_signed(">", wish, low), build.icmp_signed("<", wish, high))
+        half = build.ashr(build.xor(low, high), constant(_INTS, 1))
+        middle = build.add(build.and_(low, high), half)  # of two keys, whose sum may be too large
+        return build.select(build.and_(inside, early), wish, middle)
+
+
+class _Secant:
+    """Where the wanted count would be reached by the pace of the last two trials, lane by lane."""
+
+    def __init__(self, emit: Emit, pace: Any) -> None:
+        self._emit = emit
+        self._pace, self.kept = emit.variable(pace), emit.variable(pace)
+        self._last, self._n_last = emit.variable(constant(_FLOATS, 0.0)), emit.variable(constant(_FLOATS, 0.0))
+
+    def next(self, here: Any, count: Any, goal: Any, first: Any) -> Any:
+        """Take note of a trial, and return the next one."""
+        build = self._emit.build
+        n, wanted = build.sitofp(count, _FLOATS), build.sitofp(goal, _FLOATS)
+        passed = build.fsub(n, build.load(self._n_last))
+        slope = build.fdiv(build.fsub(here, build.load(self._last)), passed)
+        still = build.fcmp_ordered("==", passed, constant(_FLOATS, 0.0))
+        fresh = build.select(still, build.fmul(build.load(self._pace), constant(_FLOATS, 4.0)), slope)
+        tiny = constant(_FLOATS, 1.401298464324817e-45)  # the smallest float32: a pace of 0 would stand still
+        fresh = build.select(build.fcmp_ordered(">", fresh, tiny), fresh, tiny)
+        fresh = build.select(first, build.load(self._pace), fresh)
+        for value, variable in ((here, self._last), (n, self._n_last), (fresh, self._pace)):
+            build.store(value, variable)
+        # A pace from many values is worth keeping for the units to come, one from a few is chance.
+        share = build.fmul(passed, constant(_FLOATS, 16.0))
+        many = build.fcmp_ordered(">", build.fmul(share, share), build.fmul(wanted, wanted))
+        known = build.and_(build.and_(many, build.not_(first)), build.fcmp_ordered("<", fresh, constant(_FLOATS, 1e30)))
+        build.store(build.select(known, fresh, build.load(self.kept)), self.kept)
+        return build.fadd(here, build.fmul(fresh, build.fsub(wanted, n)))
+
+
 @vector_code(types.void)
 def search_lanes(
     emit: Emit, block: Any, n: Any, counts: Any, guess: Any, spacing: Any, together: Any, lower: Any, higher: Any
@@ -107,91 +165,48 @@ def search_lanes(
         (lane) float32, filled: the middle value, or the lower one of the two of an even number, and the next, which
         equals it where it occurs more than once. Without meaning in a lane without values.
     """
-    build = emit.build
-    pace_of_last = emit.load(spacing, LANES)
+    build, one = emit.build, constant(_INTS, 1)
     valid = _count(emit, block, n, constant(_FLOATS, float("inf")), together)
-    emit.store(valid, counts)
-    one = constant(_INTS, 1)
     goal = build.ashr(build.add(valid, one), one)
-    at, below, above = (emit.variable(v) for v in (
-        emit.load(guess, LANES), constant(_INTS, -_LAST - 1), constant(_INTS, _LAST)
-    ))  # fmt: skip
-    n_above, pace, kept = emit.variable(constant(_INTS, 0)), emit.variable(pace_of_last), emit.variable(pace_of_last)
-    last, n_last = emit.variable(constant(_FLOATS, 0.0)), emit.variable(constant(_INTS, 0))
-    trial, looked = emit.variable(I32(0)), emit.variable(I32(0))
-    again, found = build.append_basic_block("trial"), build.append_basic_block("found")
+    bracket, secant = _Bracket(emit), _Secant(emit, emit.load(spacing, LANES))
+    at, n_above = emit.variable(emit.load(guess, LANES)), emit.variable(constant(_INTS, 0))
+    trial, looked = emit.variable(I32(0)), emit.variable(I1(0))
+    again, further, found = (build.append_basic_block(name) for name in ("trial", "further", "found"))
     build.branch(again)
 
     build.position_at_end(again)
-    here = build.load(at)
-    count = _count(emit, block, n, here, together)
+    here, step = build.load(at), build.load(trial)
+    count, key = _count(emit, block, n, here, together), _key_of(emit, here)
     enough = build.icmp_signed(">=", count, goal)
-    key = _key_of(emit, here)
-    build.store(build.select(enough, key, build.load(above)), above)
+    bracket.narrow(enough, key, key)
     build.store(build.select(enough, count, build.load(n_above)), n_above)
-    build.store(build.select(enough, build.load(below), key), below)
-    exact = build.icmp_signed("==", count, goal)
-    closed = build.icmp_signed("==", build.add(build.load(below), one), build.load(above))
-    done = build.or_(exact, closed)
-    step = build.load(trial)
+    done = build.or_(build.icmp_signed("==", count, goal), bracket.closed())
     build.store(build.add(step, I32(1)), trial)
-    further = build.append_basic_block("further")
     build.cbranch(emit.across("and", done), found, further)
 
     build.position_at_end(further)
-    missing = build.sub(goal, count)
-    secant = _secant(emit, here, count, missing, step, goal, (last, n_last, pace, kept))
-    next_key = emit.variable(_key_of(emit, secant))
-    near = build.icmp_unsigned("<=", build.add(missing, one), constant(_INTS, 2))  # -1, 0, 1
+    first, early = (emit.splat(build.icmp_signed("<", step, I32(limit)), LANES) for limit in (1, _HALVING))
+    wish = emit.variable(_key_of(emit, secant.next(here, count, goal, first)))
+    near = build.icmp_unsigned("<=", build.add(build.sub(goal, count), one), constant(_INTS, 2))  # -1, 0, 1
     settle = build.or_(emit.across("and", build.or_(near, done)), build.icmp_signed(">=", step, I32(_SECANTS)))
-    look = build.and_(settle, build.icmp_signed("==", build.load(looked), I32(0)))
-    build.store(build.zext(look, I32), looked)
+    look = build.and_(settle, build.not_(build.load(looked)))  # never twice in a row
+    build.store(look, looked)
     with build.if_then(look):
         under, over = (_key_of(emit, v) for v in _beside(emit, block, n, here, together))
-        build.store(build.select(enough, under, build.load(above)), above)
-        build.store(build.select(enough, build.load(below), build.sub(over, one)), below)
-        build.store(build.select(enough, build.sub(under, one), over), next_key)
-    low, high, wish = build.load(below), build.load(above), build.load(next_key)
-    inside = build.and_(build.icmp_signed(">", wish, low), build.icmp_signed("<", wish, high))
-    early = emit.splat(build.icmp_signed("<", step, I32(_HALVING)), LANES)
-    half = build.ashr(build.xor(low, high), one)
-    middle = build.add(build.and_(low, high), half)  # of two keys, which may not be added
-    chosen = build.select(build.and_(inside, early), wish, middle)
+        bracket.narrow(enough, build.sub(over, one), under)
+        build.store(build.select(enough, build.sub(under, one), over), wish)
+    chosen = bracket.choose(build.load(wish), early)
     build.store(build.select(done, here, _value_of(emit, chosen)), at)
     build.branch(again)
 
     build.position_at_end(found)
-    top = _value_of(emit, build.load(above))
-    first, second = _beside(emit, block, n, top, together)
+    top = _value_of(emit, build.load(bracket.above))
+    middle, after = _beside(emit, block, n, top, together)
     single = build.icmp_signed("==", build.load(n_above), goal)
-    emit.store(first, lower)
-    emit.store(build.select(single, second, first), higher)
-    emit.store(top, guess)
-    emit.store(build.load(kept), spacing)
+    results = (valid, counts), (middle, lower), (build.select(single, after, middle), higher)
+    for vector, target in (*results, (top, guess), (build.load(secant.kept), spacing)):
+        emit.store(vector, target)
     return emit.nothing()
-
-
-def _secant(emit: Emit, here: Any, count: Any, missing: Any, step: Any, goal: Any, memory: tuple[Any, ...]) -> Any:
-    """Return where the wanted count would be reached, by the pace of the last two trials; remembers this one."""
-    build = emit.build
-    last, n_last, pace, kept = memory
-    moved = build.fsub(here, build.load(last))
-    passed = build.sub(count, build.load(n_last))
-    slope = build.fdiv(moved, build.sitofp(passed, _FLOATS))
-    still = build.icmp_signed("==", passed, constant(_INTS, 0))
-    wider = build.fmul(build.load(pace), constant(_FLOATS, 4.0))
-    fresh = build.select(still, wider, slope)
-    tiny = constant(_FLOATS, 1.401298464324817e-45)  # the smallest float32: a pace of 0 would stand still
-    fresh = build.select(build.fcmp_ordered(">", fresh, tiny), fresh, tiny)
-    first = emit.splat(build.icmp_signed("==", step, I32(0)), LANES)
-    fresh = build.select(first, build.load(pace), fresh)
-    for value, variable in ((here, last), (count, n_last), (fresh, pace)):
-        build.store(value, variable)
-    # A pace from many values is worth keeping for the units to come, one from a few is chance.
-    many = build.icmp_signed(">", build.mul(passed, build.mul(passed, constant(_INTS, 256))), build.mul(goal, goal))
-    known = build.and_(build.and_(many, build.not_(first)), build.fcmp_ordered("<", fresh, constant(_FLOATS, 1e30)))
-    build.store(build.select(known, fresh, build.load(kept)), kept)
-    return build.fadd(here, build.fmul(fresh, build.sitofp(missing, _FLOATS)))
 
 
 @vector_code(types.void)
