@@ -68,21 +68,20 @@ def _exclude(image: Any, use: Any, step: Any, limit: Any, noise: Any, keep: Any)
     """Keep the pixels that go on taking part: neither bright, nor beside a bright one, nor out of the window."""
     rows, columns = image.shape
     low, high, n_sigma = limit[LOW], limit[HIGH], limit[N_SIGMA]
-    for r in range(rows):
+    bright = np.zeros((rows + 2, columns + 2), np.uint8)  # with a border, so that every pixel has four neighbours
+    for r in range(rows if n_sigma > 0 else 0):
+        values, noisy, marks = image[r], noise[r], bright[r + 1, 1 : columns + 1]
         for c in range(columns):
-            v = image[r, c]
-            keep[r, c] = np.uint8((use[r, c] != 0) & (v >= low) & (v <= high))
-    if n_sigma > 0:
-        beside = step[NEIGHBOURS] != 0
-        for r in range(rows):
-            for c in range(columns):
-                if image[r, c] >= n_sigma * noise[r, c]:
-                    keep[r, c] = 0
-                    if beside:
-                        keep[max(r - 1, 0), c] = 0
-                        keep[min(r + 1, rows - 1), c] = 0
-                        keep[r, max(c - 1, 0)] = 0
-                        keep[r, min(c + 1, columns - 1)] = 0
+            marks[c] = np.uint8(values[c] >= n_sigma * noisy[c])
+    around = np.uint8(step[NEIGHBOURS] != 0)
+    for r in range(rows):
+        values, taking, kept = image[r], use[r], keep[r]
+        here, above, below = bright[r + 1], bright[r, 1 : columns + 1], bright[r + 2, 1 : columns + 1]
+        for c in range(columns):
+            beside = here[c] | here[c + 2] | above[c] | below[c]
+            near = np.uint8(here[c + 1] | (beside & around))
+            inside = (taking[c] != 0) & (values[c] >= low) & (values[c] <= high)
+            kept[c] = np.uint8(inside & (near == 0))
 
 
 @njit
@@ -109,9 +108,11 @@ def _mean_estimates(image: Any, use: Any, step: Any, limit: Any, values: Any, co
         for c in range(0, image.shape[1], columns):
             total, n = 0.0, np.int32(0)
             for i in range(r, r + rows):
-                for j in range(c + step[FIRST], c + step[STOP]):
-                    v = image[i, j]
-                    ok = (use[i, j] != 0) & (v >= low) & (v <= high)
+                pixels = image[i, c + step[FIRST] : c + step[STOP]]
+                taking = use[i, c + step[FIRST] : c + step[STOP]]
+                for p in range(pixels.size):
+                    v = pixels[p]
+                    ok = (taking[p] != 0) & (v >= low) & (v <= high)
                     total += np.float64(v) if ok else 0.0
                     n = np.int32(n + np.int32(ok))  # 32 bits wide: eight at once
             values[u], counts[u] = (total / n if n > 0 else np.nan), n
