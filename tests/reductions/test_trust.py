@@ -132,12 +132,28 @@ def test_cameras_of_any_dtype_are_flagged() -> None:
     assert not trust(frames(words[..., :1, :], "camera"), dark.isel(row=[0])).values.any()
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "int32", "float64"])
+def test_ranges_far_from_switching_hold_for_any_dtype(dtype: str) -> None:
+    words = np.array([[[[5, 50], [500, 5000]]]], dtype)
+    raw, dark, wanted = frames(words, "camera"), constants("camera", np.zeros((2, 2))), {"G0": (10, 1000)}
+    flags = trust(raw, dark, switching=wanted)
+    assert has(flags, Reason.NEAR_SWITCHING)[0, 0].tolist() == [[True, False], [False, True]]
+    dropped = calibrate(raw, dark, trust=["near_switching"], switching=wanted)
+    np.testing.assert_array_equal(np.isnan(dropped.values), has(flags, Reason.NEAR_SWITCHING))
+
+
 def test_pixels_without_usable_constants_are_flagged_in_that_stage() -> None:
     raw, table = small_jungfrau()
     table = table.drop_vars("status").copy(deep=True)
     table.gain[1, 0, 1, 2], table.gain[0, 1, 0, 0], table.pedestal[2, 1, 3, 3] = 0.0, np.nan, np.nan
+    table.gain[0, 0, 2, 2] = np.inf  # every value would come out as 0
+    table["offset"] = xr.zeros_like(table.pedestal)
+    table.offset[0, 1, 2, 1] = np.nan
     flags = trust(raw, table)
     value = calibrate(raw, table)
     np.testing.assert_array_equal(np.isnan(value.values), has(flags, Reason.NOT_FINITE | Reason.BAD_GAIN_CODE))
     code = raw.values[:, 0, 1, 2] >> 14
     np.testing.assert_array_equal(has(flags, Reason.NOT_FINITE)[:, 0, 1, 2], code == 1)
+    for s, row, column in ((0, 2, 2), (1, 2, 1)):
+        code = raw.values[:, s, row, column] >> 14
+        np.testing.assert_array_equal(has(flags, Reason.NOT_FINITE)[:, s, row, column], code == 0)

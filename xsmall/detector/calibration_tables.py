@@ -137,7 +137,7 @@ def pack(
     if gain is not None:
         divisor = np.asarray(gain, dtype=np.float32)
         with np.errstate(divide="ignore", invalid="ignore"):
-            factor = np.where(divisor == 0, np.nan, np.float32(scale) / divisor).astype(np.float32)
+            factor = np.where(_divides(divisor), np.float32(scale) / divisor, np.nan).astype(np.float32)
     if area is not None:
         factor = (factor / area).astype(np.float32)
     stage = _stages(entry, gain_control, shape)
@@ -181,6 +181,12 @@ def _stages(entry: DetectorType, gain_control: Array | None, shape: tuple[int, .
             expected="control bits of which some pixels name one of " + ", ".join(entry.stages),
         )
     return np.broadcast_to(stage, (2, *shape[1:]))
+
+
+def _divides(gain: Array) -> npt.NDArray[np.bool_]:
+    """Where a gain can be divided by: by an infinite one every value would come out as 0."""
+    usable: npt.NDArray[np.bool_] = np.isfinite(gain) & (gain != 0)
+    return usable
 
 
 def _check_values(

@@ -31,6 +31,7 @@ from xsmall.vocabulary import (
     GAIN,
     GAIN_CONTROL,
     GAIN_STAGE,
+    OFFSET,
     PEDESTAL,
     REASONS,
     SEGMENT,
@@ -122,7 +123,9 @@ def trust(
         cells = flagged_cells(raw, given, constants, gain_stage, question, segment_state(raw))
         coords = raw.drop_vars(GAIN_STAGE, errors="ignore").coords
         return xr.DataArray(xr.Variable(raw.dims, cells, attrs), coords=coords, name=REASONS)
-    arrays = {name: given.constants[name].data for name in (STATUS, PEDESTAL, GAIN) if name in given.constants} | {
+    arrays = {
+        name: given.constants[name].data for name in (STATUS, PEDESTAL, OFFSET, GAIN) if name in given.constants
+    } | {
         GAIN_CONTROL: given.gain_control,
         "mask": given.mask,
         REASONS: None if added is None else aligned(added, given.place, "mask"),
@@ -168,6 +171,8 @@ class Flagging:
         if REASONS in arrays:
             static |= arrays[REASONS].astype(np.uint32)
         unusable = ~np.isfinite(arrays[PEDESTAL])
+        if OFFSET in arrays:
+            unusable |= ~np.isfinite(arrays[OFFSET])
         if GAIN in arrays:
             unusable |= ~np.isfinite(arrays[GAIN]) | (arrays[GAIN] == 0)
         of_stage = stage_reasons(entry, status, unusable, arrays.get(GAIN_CONTROL), bits=question.bits)
@@ -202,10 +207,11 @@ class Flagging:
         return out
 
     def _of_values(self, raw: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
-        low, high, _, _ = self.limits[0]
-        flags = np.where((raw < low) | (raw > high), np.uint32(Reason.SATURATED), np.uint32(0))
+        flags = np.zeros(raw.shape, dtype=FLAGS)
+        for (low, high), reason in zip(self.limits[0].reshape(2, 2), _EVENT_REASONS[:2], strict=True):
+            flags[(raw < low) | (raw > high)] |= reason
         if raw.dtype.kind == "f":
-            flags = np.where(np.isfinite(raw), flags, np.uint32(Reason.NOT_FINITE))
+            flags[~np.isfinite(raw)] = np.uint32(Reason.NOT_FINITE)
         return flags
 
     def _of_segments(self, here: npt.NDArray[np.uint32], state: npt.NDArray[np.uint32], s: int) -> None:
