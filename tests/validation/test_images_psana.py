@@ -26,6 +26,13 @@ def _psana() -> ModuleType:
             pytest.skip(f"psana is not installed: {error}", allow_module_level=True)
 
 
+def _psana_indexes(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    store = importlib.import_module("psana.pscalib.geometry.SegGeometryStore").sgs
+    store.dict_dets.clear()  # it keeps the place of wide pixels of whoever asked first in this process
+    rows, columns = access.GeometryAccess(str(path)).get_pixel_coord_indexes()
+    return rows, columns
+
+
 access = _psana()
 FOLDER = Path(access.__file__).parent / "data"
 FILES = sorted(FOLDER.glob("geometry-def-*.data"))
@@ -55,7 +62,7 @@ def test_rows_and_columns_of_the_image_equal_psana_but_for_centres_on_a_border(p
     for ours, fractional, theirs in zip(
         (cell // grid.n_x, cell % grid.n_x),
         grid.indices(at[..., 0], at[..., 1])[::-1],
-        access.GeometryAccess(str(path)).get_pixel_coord_indexes(),
+        _psana_indexes(path),
         strict=True,
     ):
         psana = np.asarray(theirs, dtype=np.int64)
