@@ -18,6 +18,7 @@ from xsmall.detector.types import DETECTOR_TYPES, Decoding, DetectorType, detect
 from xsmall.errors import CalibrationError
 from xsmall.vocabulary import (
     ADU,
+    DETECTOR_SHAPE,
     DETECTOR_TYPE,
     DIMENSIONLESS,
     GAIN,
@@ -125,7 +126,7 @@ def constants(
             GAIN_STAGE: stage_labels(entry),
             **{dim: (dim, v) for dim, v in zip(PIXEL_DIMS, (labels, *map(np.arange, sizes[2:])), strict=True)},
         },
-        attrs={DETECTOR_TYPE: entry.name},
+        attrs={DETECTOR_TYPE: entry.name, DETECTOR_SHAPE: [int(n) for n in (labels.max(initial=0) + 1, *sizes[2:])]},
     )
     if run_range is not None:
         dataset.attrs[RUN_RANGE] = [int(r) for r in run_range]

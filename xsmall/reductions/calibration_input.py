@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -18,8 +19,10 @@ from xsmall.reductions.pixels import geometry_of
 from xsmall.vocabulary import (
     ADU,
     DAMAGE,
+    DETECTOR_SHAPE,
     DETECTOR_TYPE,
     EVENT,
+    EXPERIMENT,
     GAIN_CONTROL,
     MEMORY_CELL,
     PHOTON_ENERGY,
@@ -28,11 +31,22 @@ from xsmall.vocabulary import (
     RUN,
     RUN_RANGE,
     SEGMENT,
+    SEGMENT_IDS,
     UNITS,
     Reason,
 )
 
-__all__ = ["CalibrationInput", "Pixels", "aligned", "prepare", "segment_state", "settled", "sound_presence"]
+__all__ = [
+    "CalibrationInput",
+    "Pixels",
+    "aligned",
+    "check_belonging",
+    "n_segments_of",
+    "prepare",
+    "segment_state",
+    "settled",
+    "sound_presence",
+]
 
 Pixels: TypeAlias = xr.DataArray | npt.NDArray[Any]
 Place: TypeAlias = Mapping[str, npt.NDArray[Any]]
@@ -77,12 +91,11 @@ def prepare(
     known = check_constants(constants)
     entry = _same_detector(raw, known)
     _check_raw(raw, entry)
-    _check_run(raw, constants)
-    _check_shape(raw, known)
     place = {dim: _pixel_labels(raw, dim, known.sizes[dim]) for dim in PIXEL_DIMS}
+    check_belonging(raw, known)
     mine = select_constants(known, place)
     control = _control(raw, gain_control, place) if entry.decoding is Decoding.CONTROL else None
-    return CalibrationInput(entry, mine, place, known.sizes[SEGMENT], _static_mask(mask, place), control)
+    return CalibrationInput(entry, mine, place, n_segments_of(raw, known), _static_mask(mask, place), control)
 
 
 def settled(raw: xr.DataArray) -> xr.DataArray:
@@ -133,12 +146,27 @@ def _check_raw(raw: xr.DataArray, entry: DetectorType) -> None:
         )
 
 
+def check_belonging(raw: xr.DataArray, constants: xr.Dataset) -> None:
+    """Raise where frames and checked constants say that they are of different runs, modules or sizes."""
+    _check_run(raw, constants)
+    _check_modules(raw, constants)
+    for axis, dim in enumerate(PIXEL_DIMS):
+        _check_size(raw, constants, dim, _whole_size(raw, dim, axis))
+
+
+def n_segments_of(raw: xr.DataArray, constants: xr.Dataset) -> int:
+    """Segments of the whole detector, as far as frames and constants know."""
+    said = (x.attrs.get(DETECTOR_SHAPE, (0,))[0] for x in (raw, constants))
+    return max(raw.sizes[SEGMENT], constants.sizes[SEGMENT], *map(int, said))
+
+
 def _check_run(raw: xr.DataArray, constants: xr.Dataset) -> None:
-    """Raise where the data say of which run they are and the constants are for other runs."""
+    """Raise where the data say of which run they are and the constants are for other runs of the experiment."""
     valid = constants.attrs.get(RUN_RANGE)
     said: Any = raw.coords[RUN].to_numpy() if RUN in raw.coords else raw.attrs.get(RUN)
-    if said is None or valid is None:
-        return
+    experiments = {x.attrs[EXPERIMENT] for x in (raw, constants) if EXPERIMENT in x.attrs}
+    if said is None or valid is None or len(experiments) > 1:
+        return  # psana takes a detector's constants of other experiments, too, where there are no own ones
     first, last = (int(r) for r in valid)
     runs = np.unique(said)
     outside = runs[(runs >= 0) & ((runs < first) | (runs > last))]
@@ -152,19 +180,54 @@ def _check_run(raw: xr.DataArray, constants: xr.Dataset) -> None:
         )
 
 
-def _check_shape(raw: xr.DataArray, constants: xr.Dataset) -> None:
-    """Refuse constants of a larger detector where the geometry of the data says how large theirs is."""
+def _check_modules(raw: xr.DataArray, constants: xr.Dataset) -> None:
+    """Raise where serial numbers say that a segment of the frames is another module than that of the constants."""
+    of_frames, of_constants = (json.loads(x.attrs.get(SEGMENT_IDS, "{}")) for x in (raw, constants))
+    for segment in map(str, labels(raw, SEGMENT)):
+        mine, known = of_frames.get(segment), of_constants.get(segment)
+        if mine is None or known is None or mine == known:
+            continue
+        place = next((label for label, name in of_constants.items() if name == mine), None)
+        raise CalibrationError(
+            "these are constants of another detector" if place is None else "the segments are in another order",
+            found=f"segment {segment} of the frames is module {mine}, of the constants {known}"
+            + ("" if place is None else f"; its constants are those of segment {place}"),
+            expected="the constants of each module under the label that its frames have",
+            fix="open the constants of this detector and run"
+            if place is None
+            else "constants.assign_coords(segment=[...]) with the labels that the frames have",
+        )
+
+
+def _whole_size(raw: xr.DataArray, dim: str, axis: int) -> int | None:
+    """Size of the whole detector along a pixel dim, as far as the frames know: by geometry, source or type."""
     geometry = geometry_of(raw)
-    if geometry is None:
+    if geometry is not None:
+        return geometry.shape[axis]
+    if DETECTOR_SHAPE in raw.attrs:
+        return max(int(raw.attrs[DETECTOR_SHAPE][axis]), max(labels(raw, dim), default=-1) + 1)
+    shape = detector_type(raw.attrs[DETECTOR_TYPE]).segment_shape if DETECTOR_TYPE in raw.attrs else None
+    return shape[axis - 1] if shape is not None and dim != SEGMENT else None
+
+
+def _check_size(raw: xr.DataArray, constants: xr.Dataset, dim: str, whole: int | None) -> None:
+    """Refuse constants of a larger detector: segments 0 to n - 1 are as likely a whole smaller one as a part."""
+    n, n_constants = raw.sizes[dim], constants.sizes[dim]
+    if n_constants <= n or (whole is not None and n_constants <= whole):
         return
-    for dim, size in list(zip(PIXEL_DIMS, geometry.shape, strict=True))[1:]:
-        if constants.sizes[dim] > size:
-            raise CalibrationError(
-                "these are constants of a larger detector",
-                found=f"{constants.sizes[dim]} {dim}s in the constants",
-                expected=f"{size}, as the geometry of the data has",
-                fix="constants of this very detector, or its own geometry",
-            )
+    inner = dim == SEGMENT and geometry_of(raw) is None and labels(raw, dim) != tuple(range(n))
+    if inner or n == 0:
+        return  # a file may hold some of the segments; these labels say that there are others
+    raise CalibrationError(
+        "these are constants of a larger detector, or the frames are its first part",
+        found=f"{n_constants} {dim}s in the constants, {dim} {_span(labels(raw, dim))} in the frames",
+        expected=f"as many {dim}s as the frames have, {n if whole is None else whole}",
+        fix=f"the constants of this very detector; constants.sel({dim}=raw.{dim}) for frames that are a part of it",
+    )
+
+
+def _span(values: tuple[int, ...]) -> str:
+    return str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"
 
 
 def _pixel_labels(raw: xr.DataArray, dim: str, n_constants: int) -> npt.NDArray[np.integer[Any]]:

@@ -20,6 +20,7 @@ from xsmall.errors import CalibrationError, DataError, ParameterError
 from xsmall.kernels.stack import flat_frames
 from xsmall.lazy.transform import per_chunk
 from xsmall.reductions.calibrate import calibrate
+from xsmall.reductions.calibration_input import check_belonging, n_segments_of
 from xsmall.reductions.frames import check_frames, data_of, labels, presence
 from xsmall.vocabulary import (
     ADU,
@@ -150,11 +151,13 @@ class Prepared:
         self.row, self.column = labels(frames, ROW), labels(frames, COLUMN)
         self.is_raw = frames.dtype.kind in "iu"
         self.present = presence(frames)
-        self.known = None if constants is None else select_constants(
-            check_constants(constants), {dim: labels(frames, dim) for dim in PIXEL_DIMS}
-        )  # fmt: skip
-        here = frames.sizes[SEGMENT]
-        self.n_segments = here if constants is None else max(here, constants.sizes[SEGMENT])
+        self.known: xr.Dataset | None = None
+        self.n_segments = frames.sizes[SEGMENT]
+        if constants is not None:
+            checked = check_constants(constants)
+            check_belonging(frames, checked)
+            self.known = select_constants(checked, {dim: labels(frames, dim) for dim in PIXEL_DIMS})
+            self.n_segments = n_segments_of(frames, checked)
         self.mask = mask
         given = gain_control if gain_control is not None else frames.coords.get(GAIN_CONTROL)
         self.gain_control = given if self.is_raw and self.entry.decoding is Decoding.CONTROL else None

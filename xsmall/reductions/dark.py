@@ -26,9 +26,11 @@ from xsmall.vocabulary import (
     BOUND,
     COUNT,
     DAMAGE,
+    DETECTOR_SHAPE,
     DETECTOR_TYPE,
     DIMENSIONLESS,
     EVENT,
+    EXPERIMENT,
     FLAG_MASKS,
     FLAG_MEANINGS,
     GAIN,
@@ -44,6 +46,7 @@ from xsmall.vocabulary import (
     PEDESTAL,
     PIXEL_DIMS,
     SEGMENT,
+    SEGMENT_IDS,
     STATUS,
     UNITS,
 )
@@ -155,6 +158,13 @@ def _check_runs(arrays: Sequence[xr.DataArray]) -> DetectorType:
                 raise DataError(
                     f"the dark runs differ in {dim!r}", fix="give all runs of the same part of the detector"
                 )
+    modules = {array.attrs[SEGMENT_IDS] for array in arrays if SEGMENT_IDS in array.attrs}
+    if len(modules) > 1:
+        raise DataError(
+            "dark runs of different detectors",
+            found="; ".join(sorted(modules)),
+            expected="the same module in each segment of all runs",
+        )
     entries = {detector_type(array.attrs.get(DETECTOR_TYPE)) for array in arrays}
     if len(entries) > 1:
         raise DataError("dark runs of different detectors", found=sorted(e.name for e in entries), expected="one")
@@ -318,6 +328,16 @@ def _warn(entry: DetectorType, stages: Sequence[DarkStage]) -> None:
             )
 
 
+def _identity(arrays: Sequence[xr.DataArray]) -> dict[str, Any]:
+    """What the runs say, all alike, of the detector and the experiment."""
+    first, *others = (array.attrs for array in arrays)
+    return {
+        name: first[name]
+        for name in (SEGMENT_IDS, DETECTOR_SHAPE, EXPERIMENT)
+        if name in first and all(np.array_equal(first[name], attrs.get(name, ())) for attrs in others)
+    }
+
+
 def _dataset(
     results: Sequence[Any], arrays: Sequence[xr.DataArray], entry: DetectorType, limits: DarkLimits
 ) -> xr.Dataset:
@@ -334,7 +354,7 @@ def _dataset(
             for name, data in zip(_VARIABLES, results, strict=False)
         },
         coords={GAIN_STAGE: stage_labels(entry)} | {dim: list(labels(arrays[0], dim)) for dim in PIXEL_DIMS},
-        attrs={DETECTOR_TYPE: entry.name, PARAMETERS: json.dumps(said)},
+        attrs=_identity(arrays) | {DETECTOR_TYPE: entry.name, PARAMETERS: json.dumps(said)},
     )
     out[STATUS].attrs = {
         LONG_NAME: names[STATUS],

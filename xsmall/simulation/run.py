@@ -226,7 +226,7 @@ class Simulation:
                 v.PRESENT: ((v.EVENT, v.SEGMENT), self._events.present),
                 **self._labels(),
             },
-            attrs={v.DETECTOR_TYPE: DETECTOR, v.UNITS: v.ADU},
+            attrs={v.DETECTOR_TYPE: DETECTOR, v.UNITS: v.ADU, v.DETECTOR_SHAPE: list(self.recipe.shape)},
         ).set_xindex(v.TIMESTAMP)
 
     def _event_dataset(self) -> xr.Dataset:

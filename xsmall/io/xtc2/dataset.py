@@ -1,5 +1,6 @@
 """A detector of an XTC2 file as an xarray Dataset: names, dims, coordinates, attributes."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -130,13 +131,12 @@ def detector_dataset(
         if field.shape is None:
             continue
         array, dims = _array(identity, field, area, names[field.key])
-        attrs: dict[str, str | int] = {}
+        attrs: dict[str, Any] = {}
         if area.frames and field == area.field:
             attrs[v.DETECTOR_TYPE] = detector_type(index, detector)
             if array.dtype.kind in "iu":  # floats were worked on: nobody says their unit
                 attrs[v.UNITS] = v.ADU
-            if isinstance(run := file_attrs(index).get(v.RUN), int):  # constants are checked against it
-                attrs[v.RUN] = run
+            attrs |= _identity_of_frames(index, detector, area)  # constants are checked against it
         variables[names[field.key]] = xr.Variable(dims, wrap(array), attrs)
     coords = timestamps(index) | step_variables(index)
     coords |= _segment_coords(identity, detector, area, variables)
@@ -250,8 +250,26 @@ def detector_type(index: Index, detector: str) -> str:
     return next((n.detector_type for t in index.tables for n in t.values() if n.detector == detector), "")
 
 
+def _segment_ids(index: Index, detector: str) -> dict[int, str]:
+    return {n.segment: n.detector_id for t in index.tables for n in t.values() if n.detector == detector}
+
+
+def _identity_of_frames(index: Index, detector: str, area: Area) -> dict[str, Any]:
+    """What tells of which run and detector frames are: run, experiment, serial numbers, size as far as it is known."""
+    of_file, field, panels = file_attrs(index), area.field, area.panels or 1
+    attrs: dict[str, Any] = {}
+    if isinstance(of_file.get(v.RUN), int):
+        attrs |= {v.RUN: of_file[v.RUN], v.EXPERIMENT: of_file[v.EXPERIMENT]}
+    ids = {s: name for s, name in sorted(_segment_ids(index, detector).items()) if name}
+    if panels == 1 and ids:  # several panels of one segment share its number
+        attrs[v.SEGMENT_IDS] = json.dumps(ids)
+    if field.shape is not None:
+        attrs[v.DETECTOR_SHAPE] = [(max(field.segments) + 1) * panels, *field.shape[-2:]]
+    return attrs
+
+
 def _detector_attrs(index: Index, detector: str) -> dict[str, Any]:
-    ids = {n.segment: n.detector_id for t in index.tables for n in t.values() if n.detector == detector}
+    ids = _segment_ids(index, detector)
     return {v.DETECTOR_TYPE: detector_type(index, detector), v.DETECTOR_IDS: ", ".join(ids[s] for s in sorted(ids))}
 
 
