@@ -168,12 +168,25 @@ def test_small_data_files_hold_the_constants_of_their_detectors(tmp_path: Path) 
         open_constants(path)
 
 
+def test_an_epixuhr_of_psana_has_eight_stages_and_those_after_switching_are_like_the_fixed_low_ones() -> None:
+    planes = np.arange(8.0, dtype="f4")[:, None, None, None] * np.ones((1, 2, 3), "f4")
+    found = open_constants({"pedestals": (planes, {"detector": "epixuhr3x2_000001"}), "pixel_gain": (planes + 1, {})})
+    assert found["pedestal"].values[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 2, 3, 2, 3]
+    assert found["gain"].values[8:, 0, 0, 0].tolist() == [3, 4, 3, 4]
+
+
 def test_a_detector_of_psana_divides_by_its_gain() -> None:
     class Detector:
         calibconst: Mapping[str, Any] = {
             "pedestals": (
                 np.full((3, 1, 4, 6), 5.0, "f4"),
-                {"run": 3, "run_end": "end", "detector": "jungfrau_000003"},
+                {
+                    "run": 3,
+                    "run_end": "end",
+                    "detector": "jungfrau_000003",
+                    "experiment": "xpp1",
+                    "longname": "jungfrau_20-1",
+                },
             ),
             "pixel_gain": (np.full((3, 1, 4, 6), 40.0, "f4"), {}),
             "pixel_status": (np.zeros((3, 1, 4, 6), "u8"), {}),
@@ -183,9 +196,13 @@ def test_a_detector_of_psana_divides_by_its_gain() -> None:
     found = open_constants(Detector())
     assert found.attrs["detector_type"] == "jungfrau"
     assert found.attrs["run_range"] == [3, 9999]
+    assert found.attrs["experiment"] == "xpp1"
+    assert found.attrs["segment_ids"] == '{"0": "20-1"}'
     assert found["gain"].attrs["units"] == "ADU/keV"
     with pytest.raises(CalibrationError, match="does not say which detector"):
         open_constants({"pedestals": (np.zeros((4, 6)), {})})
+    with pytest.raises(CalibrationError, match="no pedestals for this detector and run"):
+        open_constants({"pedestals": (None, {"detector": "jungfrau_000003"})})  # the document is there, the data not
 
 
 def test_constants_of_the_european_xfel_by_module_cell_and_stage(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ What another program means by its gain (multiply or divide, per keV or relative)
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, cast
@@ -21,10 +22,13 @@ from xsmall.io.calcat import calcat_constants, is_calcat
 from xsmall.io.psana_constants import LAST_RUN, folder_constants, known_arrays, psana_database, read_text_array
 from xsmall.vocabulary import (
     DIMENSIONLESS,
+    EXPERIMENT,
     GAIN,
     NOISE,
     OFFSET,
     PEDESTAL,
+    SEGMENT,
+    SEGMENT_IDS,
     SOURCE,
     STATUS,
     UNITS_OF,
@@ -136,15 +140,28 @@ def _from_psana(found: Mapping[str, Any], kind: str | None, gain: GainMeaning | 
     pairs = {name: value for name, value in found.items() if isinstance(value, tuple) and len(value) == 2}
     about: Mapping[str, Any] = pairs["pedestals"][1] if "pedestals" in pairs else {}
     entry = detector_type(kind or _guess(about.get("detector") or about.get("dettype")))
-    if "pedestals" not in pairs:
-        raise CalibrationError(
-            "psana has no pedestals for this detector and run", found=sorted(found) or "nothing", expected="pedestals"
-        )
     arrays = {name: value[0] for name, value in pairs.items() if isinstance(value[0], np.ndarray)}
+    if "pedestals" not in arrays:
+        raise CalibrationError(
+            "psana has no pedestals for this detector and run",
+            found=sorted(arrays) or "nothing",
+            expected="pedestals",
+            fix="the experiment and run of the frames, or xs.dark(raw) of a dark run",
+        )
     begin, end = about.get("run"), about.get("run_end")
     last = LAST_RUN if end in (None, "end") else int(str(end))
     run_range = None if not isinstance(begin, int) else (begin, last)
-    return _assemble(entry, known_arrays(arrays, entry.name), gain or "divide", source, run_range)
+    out = _assemble(entry, known_arrays(arrays, entry.name), gain or "divide", source, run_range)
+    return out.assign_attrs(_identity(about, out.sizes[SEGMENT]))
+
+
+def _identity(about: Mapping[str, Any], n_segments: int) -> dict[str, str]:
+    """What psana's metadata say of the detector: serial numbers of its segments, and the experiment."""
+    attrs = {EXPERIMENT: str(about[EXPERIMENT])} if about.get(EXPERIMENT) else {}
+    ids = str(about.get("longname") or "").split("_")[1:]  # <type>_<segment 0>_<segment 1> ...
+    if len(ids) == n_segments:
+        attrs[SEGMENT_IDS] = json.dumps(dict(enumerate(ids)))
+    return attrs
 
 
 def _from_files(files: Mapping[str, Any], kind: str | None, gain: GainMeaning | None) -> xr.Dataset:

@@ -198,7 +198,7 @@ def known_arrays(arrays: Mapping[str, npt.NDArray[Any]], kind: str) -> dict[str,
 
     Masks (0 = bad) and the further status words become bits 14 and 15 of ``status``.
     """
-    held = {name: _daq_order(np.asarray(value), kind) for name, value in arrays.items()}
+    held = {name: _all_stages(_daq_order(np.asarray(value), kind), kind) for name, value in arrays.items()}
     out = {ours: held[theirs] for theirs, ours in TYPES.items() if theirs in held}
     shape = out[PEDESTAL].shape
     status = out.pop(STATUS).astype(np.uint64) if STATUS in out else np.zeros(shape, dtype=np.uint64)
@@ -220,6 +220,13 @@ def _daq_order(array: npt.NDArray[Any], kind: str) -> npt.NDArray[Any]:
     return array
 
 
+def _all_stages(array: npt.NDArray[Any], kind: str) -> npt.NDArray[Any]:
+    """Of an ePixUHR psana measures 8 stages and lets the 4 that are reached by switching be like the fixed low ones."""
+    if kind == "epixuhr" and array.ndim == 4 and len(array) == 8:
+        return array[[*range(8), 2, 3, 2, 3]]
+    return array
+
+
 def psana_database(detector: str, experiment: str | None, run: int | None) -> Mapping[str, Any]:
     """Ask psana for all constants of a detector: {type: (array, metadata)}.
 
@@ -234,7 +241,15 @@ def psana_database(detector: str, experiment: str | None, run: int | None) -> Ma
         from psana.pscalib.calib.MDBWebUtils import calib_constants_all_types
     except ImportError as error:
         raise MissingDependency.of("psana", "psana", "reading constants from psana's database") from error
-    found: Mapping[str, Any] = calib_constants_all_types(detector, exp=experiment, run=run or LAST_RUN)
+    try:
+        found: Mapping[str, Any] = calib_constants_all_types(detector, exp=experiment, run=run or LAST_RUN)
+    except OSError as error:  # requests' errors are
+        raise CalibrationError(
+            "psana's database cannot be reached",
+            found=str(error)[:200],
+            expected="an answer of its web service",
+            fix="check the network; LCLS_CALIB_HTTP names another address of the service, before psana is imported",
+        ) from error
     if not found:
         raise CalibrationError(
             "psana's database has no constants",
