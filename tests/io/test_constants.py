@@ -226,6 +226,25 @@ def test_constants_of_the_european_xfel_by_module_cell_and_stage(tmp_path: Path)
         open_constants(path)
 
 
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (["JNGFR01", "JNGFR02", "JNGFR04"], [0, 1, 3]),
+        (["JNGFR9", "JNGFR10", "JNGFR11"], [8, 9, 10]),
+        (["Q1M2", "Q2M1", "Q4M4"], [1, 4, 15]),
+        (["left", "right"], [0, 1]),
+    ],
+)
+def test_modules_are_labelled_by_their_numbers(names: list[str], labels: list[int], tmp_path: Path) -> None:
+    path = tmp_path / "jungfrau.h5"
+    with h5py.File(path, "w") as file:
+        for name in names:
+            file[f"{name}/Offset10Hz/0/data"] = np.zeros((1024, 512, 1, 3), np.float32)
+    found = open_constants(path, detector_type="jungfrau_euxfel")
+    assert found["segment"].values.tolist() == labels
+    assert found["segment"].attrs["modules"] == " ".join(names)
+
+
 @pytest.mark.parametrize("content", [b"", b"not a file of constants", None])
 def test_files_that_hold_no_constants_are_named(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "things.h5"

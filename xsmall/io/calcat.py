@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -41,6 +41,8 @@ _NAMES: Final[Mapping[str, str]] = {
 }  # fmt: skip
 _BAD: Final = "BadPixels"
 _ENDING: Final = re.compile(r"10Hz$")
+_NUMBER: Final = re.compile(r"(\d+)")
+_QUADRANT: Final = re.compile(r"Q(\d)M(\d)$")
 Found = dict[str, dict[str, list[str]]]
 
 
@@ -60,6 +62,45 @@ def _find(file: Any) -> Found:
     return found
 
 
+def _place(name: str) -> tuple[object, ...]:
+    """What names of modules are sorted by: numbers count as such, 10 after 9."""
+    return tuple(int(part) if part.isdigit() else part for part in _NUMBER.split(name))
+
+
+def module_labels(names: Sequence[str], entry: DetectorType) -> npt.NDArray[np.int64]:
+    """Positions of modules in the whole detector, by the numbers in their names.
+
+    Parameters
+    ----------
+    names
+        Such as ``AGIPD00`` (counted from 0), ``JNGFR01`` (from 1) or ``Q1M1`` (quadrants of four modules); in order.
+    entry
+        Type of the detector.
+
+    Returns
+    -------
+    Labels; 0, 1, 2 ... where the names tell none.
+
+    Examples
+    --------
+    >>> from xsmall.detector.types import detector_type
+    >>> module_labels(["JNGFR01", "JNGFR03"], detector_type("jungfrau_euxfel")).tolist()
+    [0, 2]
+    """
+    quadrants = [_QUADRANT.search(name) for name in names]
+    last = [re.search(r"(\d+)$", name) for name in names]
+    if all(quadrants):
+        found = [4 * int(q[1]) + int(q[2]) - 5 for q in quadrants if q]
+    elif all(last):
+        first = 1 if entry.name == "jungfrau_euxfel" else 0
+        found = [int(number[1]) - first for number in last if number]
+    else:
+        found = list(range(len(names)))
+    if min(found) < 0 or len(set(found)) < len(found):
+        found = list(range(len(names)))
+    return np.array(found, dtype=np.int64)
+
+
 def is_calcat(file: Any) -> bool:
     """Whether an open HDF5 file has constants of the European XFEL's layout."""
     return PEDESTAL in _find(file)
@@ -74,7 +115,8 @@ def calcat_constants(
     ----------
     path
         HDF5 file with ``<module>/<constant>/<number>/data``; each array (fast, slow, memory cell, gain stage), or
-        (slow, fast, ...). Modules become segments in the order of their names.
+        (slow, fast, ...). Modules become segments in the order of the numbers in their names, which label them:
+        where a module is missing, its label is.
     entry
         Type of the detector.
     gain
@@ -94,7 +136,7 @@ def calcat_constants(
     """
     with h5py.File(path, "r") as file:
         found = _find(file)
-        modules = sorted(found[PEDESTAL])
+        modules = sorted(found[PEDESTAL], key=_place)
         shapes = {p: file[p].shape for by_module in found.values() for ps in by_module.values() for p in ps}
     if GAIN in found and gain is None:
         raise ParameterError(
@@ -103,12 +145,12 @@ def calcat_constants(
         )
     variables = {}
     for name, by_module in found.items():
-        if sorted(by_module) != modules:
+        if sorted(by_module, key=_place) != modules:
             lacking = ", ".join(sorted(set(modules) - set(by_module)))
             raise FileFormatError(f"{path}: {name!r} is not there for every module", found=f"none for {lacking}")
         variables[name] = _variable(path, entry, name, [by_module[m] for m in modules], shapes, gain)
     out = xr.Dataset(variables, attrs={DETECTOR_TYPE: entry.name, SOURCE: str(path)})
-    out = out.assign_coords({GAIN_STAGE: stage_labels(entry), SEGMENT: np.arange(len(modules))})
+    out = out.assign_coords({GAIN_STAGE: stage_labels(entry), SEGMENT: module_labels(modules, entry)})
     out.coords[SEGMENT].attrs["modules"] = " ".join(modules)
     thresholds = out.get(THRESHOLD)
     checked = check_constants(out)
