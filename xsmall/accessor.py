@@ -91,6 +91,8 @@ class _Shared(_Accessor):
     image = _Door("xsmall.reductions.image:image")
     polar = _Door("xsmall.reductions.polar:polar")
     locate = _Door("xsmall.reductions.locate:locate")
+    subtract_ghost = _Door("xsmall.reductions.ghost:subtract_ghost")
+    straighten = _Door("xsmall.reductions.straighten:straighten")
     save = _Door("xsmall.io.store:save")
 
 
@@ -110,8 +112,6 @@ class SdDataArray(_Shared):
 
     calibrate = _Door("xsmall.reductions.calibrate:calibrate")
     trust = _Door("xsmall.reductions.trust:trust")
-    subtract_ghost = _Door("xsmall.reductions.ghost:subtract_ghost")
-    straighten = _Door("xsmall.reductions.straighten:straighten")
     common_mode = _Door("xsmall.reductions.common_mode:common_mode")
 
     def __repr__(self) -> str:

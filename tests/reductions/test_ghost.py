@@ -44,4 +44,26 @@ def test_what_cannot_be_meant_is_refused() -> None:
     with pytest.raises(DataError, match="timestamps"):
         subtract_ghost(frames().drop_vars("timestamp"), 0.1, max_gap=np.timedelta64(15, "ms"))
     with pytest.raises(DataError, match="order"):
+        subtract_ghost(frames().isel(event=slice(None, None, -1)), 0.1)
+    with pytest.raises(DataError, match="not of raw words"):
+        subtract_ghost(frames().astype("uint16"), 0.1)  # what is below 0 would come out as 65535
+    few = xr.DataArray(np.zeros((1, 2, 4)), dims=DIMS[1:], coords={"row": [0, 1]})
+    with pytest.raises(ParameterError, match="every pixel"):
+        subtract_ghost(frames().assign_coords(row=[0, 1, 2]), few)  # a third of the pixels would be gone
+    with pytest.raises(ParameterError, match="fraction"):
+        subtract_ghost(frames(), few.isel(row=[0, 1, 1]).drop_vars("row") + 2)
+    with pytest.raises(DataError, match="order"):
         subtract_ghost(frames().isel(event=slice(None, None, -1)), 0.1, max_gap=np.timedelta64(15, "ms"))
+
+
+def test_the_variance_of_both_frames_counts() -> None:
+    rng = np.random.default_rng(1)
+    values = frames(2000).assign_coords(timestamp=("event", np.arange(2000).astype("M8[ms]")))
+    sigma = rng.uniform(1, 3, values.shape[1:]).astype("f4")
+    both = values.copy(data=rng.normal(0, sigma, values.shape).astype("f4")).to_dataset()
+    both["calibrated_variance"] = both["calibrated"] * 0 + sigma**2
+    out = both.sd.subtract_ghost(0.5)
+    pulls = (out["calibrated"] / np.sqrt(out["calibrated_variance"])).values[1:]
+    np.testing.assert_allclose(out["calibrated_variance"].values[1:], 1.25 * both["calibrated_variance"][1:], rtol=1e-5)
+    assert abs(pulls.std() - 1) < 0.02
+    assert np.isnan(out["calibrated_variance"].values[0]).all()

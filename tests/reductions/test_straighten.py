@@ -81,3 +81,17 @@ def test_what_cannot_be_meant_is_refused() -> None:
         straighten(frames.isel(row=0), [1.0])
     with pytest.raises(DataError, match="consecutive"):
         straighten(frames.assign_coords(row=np.arange(40) * 2), [1.0, 0.0])
+
+
+def test_the_variance_of_shared_pixels_has_pulls_of_unit_width() -> None:
+    rng = np.random.default_rng(2)
+    sigma = rng.uniform(1, 3, (1, 40, 30)).astype("f4")
+    values = xr.DataArray(
+        rng.normal(0, sigma, (3000, 1, 40, 30)).astype("f4"), dims=("event", "segment", "row", "column")
+    )
+    both = values.to_dataset(name="calibrated").assign(calibrated_variance=values * 0 + sigma**2)
+    out = both.sd.straighten([0.01, 0.13, 0.0])
+    inside = out.isel(row=slice(14, 38))
+    pulls = (inside["calibrated"] / np.sqrt(inside["calibrated_variance"])).std("event")
+    np.testing.assert_allclose(pulls.values, 1, atol=0.06)
+    assert out["calibrated"].dims == values.dims

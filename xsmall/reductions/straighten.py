@@ -10,20 +10,21 @@ import numpy.typing as npt
 import xarray as xr
 
 from xsmall.errors import DataError, ParameterError
+from xsmall.reductions.frames import values_and_variance
 from xsmall.vocabulary import COLUMN, GEOMETRY, POSITION, ROW
 
 __all__ = ["straighten"]
 
 
 def straighten(
-    frames: xr.DataArray, coefficients: Sequence[float], *, along: Literal["row", "column"] = "row"
-) -> xr.DataArray:
+    frames: xr.DataArray | xr.Dataset, coefficients: Sequence[float], *, along: Literal["row", "column"] = "row"
+) -> xr.DataArray | xr.Dataset:
     """Shift each column (or row) of pixels by a polynomial, so that curved lines become straight.
 
     Parameters
     ----------
     frames
-        Frames with the dims ``row`` and ``column`` and any others.
+        Frames with the dims ``row`` and ``column`` and any others; or a Dataset of them and their variance.
     coefficients
         Of the polynomial that says where the line lies, in pixels, as a function of the label of the column (or row);
         highest power first, as ``np.polyfit`` returns them.
@@ -37,7 +38,8 @@ def straighten(
     r - (p(j) - min p). A pixel that falls between two is shared by them in proportion, so that the sum over each
     column stays (flux is conserved, to rounding); the dim ``along`` is longer by the largest shift, its labels go on
     below the first one, and nothing wraps around. NaN spreads to the pixels that share it. Geometry and positions are
-    dropped: these are no longer pixels of the detector. Lazy where ``frames`` are.
+    dropped: these are no longer pixels of the detector. Lazy where ``frames`` are. Of a Dataset, a Dataset: a pixel
+    that is shared brings its variance times the square of its part.
 
     Raises
     ------
@@ -62,7 +64,22 @@ def straighten(
     if along not in (ROW, COLUMN):
         raise ParameterError("unknown dim to move along", found=along, expected=f"{ROW!r} or {COLUMN!r}")
     if ROW not in frames.dims or COLUMN not in frames.dims:
-        raise DataError("an image has rows and columns", found=frames.dims, expected=f"{ROW!r} and {COLUMN!r}")
+        raise DataError("an image has rows and columns", found=tuple(frames.dims), expected=f"{ROW!r} and {COLUMN!r}")
+    if isinstance(frames, xr.Dataset):
+        return _with_variance(frames, coefficients, along)
+    return _straight(frames, coefficients, along, power=1)
+
+
+def _with_variance(frames: xr.Dataset, coefficients: Sequence[float], along: Literal["row", "column"]) -> xr.Dataset:
+    values, variance = values_and_variance(frames)
+    out = _straight(values, coefficients, along, power=1).to_dataset()
+    if variance is None:
+        return out
+    return out.assign({str(variance.name): _straight(variance, coefficients, along, power=2)})
+
+
+def _straight(frames: xr.DataArray, coefficients: Sequence[float], along: str, power: int) -> xr.DataArray:
+    """Shifted frames, each part of a shared pixel to a power."""
     across = COLUMN if along == ROW else ROW
     shift = _shifts(frames, coefficients, along, across)
     extra = int(np.ceil(shift.max())) if shift.size else 0
@@ -74,7 +91,7 @@ def straighten(
         input_core_dims=[[along, across]],
         output_core_dims=[[along, across]],
         exclude_dims={along},
-        kwargs={"shift": shift, "extra": extra},
+        kwargs={"shift": shift, "extra": extra, "power": power},
         dask="parallelized",
         output_dtypes=[np.result_type(frames.dtype, np.float32)],
         dask_gufunc_kwargs={"output_sizes": {along: frames.sizes[along] + extra}},
@@ -108,7 +125,7 @@ def _shifts(frames: xr.DataArray, coefficients: Sequence[float], along: str, acr
     return shift
 
 
-def _shift(frames: npt.NDArray[Any], shift: npt.NDArray[np.float64], extra: int) -> npt.NDArray[Any]:
+def _shift(frames: npt.NDArray[Any], shift: npt.NDArray[np.float64], extra: int, power: int) -> npt.NDArray[Any]:
     """Move column j of (..., along, across) by -shift[j], sharing pixels that fall between two."""
     n = frames.shape[-2]
     whole = np.floor(shift).astype(np.int64)
@@ -120,5 +137,5 @@ def _shift(frames: npt.NDArray[Any], shift: npt.NDArray[np.float64], extra: int)
         inside = (at >= 0) & (at < n) & (weight > 0)[None, :]
         index = np.broadcast_to(np.clip(at, 0, n - 1), out.shape)
         taken = np.take_along_axis(frames, index, axis=-2)
-        out += np.where(inside, taken * weight, 0)
+        out += np.where(inside, taken * weight**power, 0)
     return out
