@@ -86,6 +86,12 @@ def test_single_stages_and_segments_may_leave_their_dims_out() -> None:
         constants("camera", np.zeros((4, 5)), status=np.full((4, 5), 0.5))
 
 
+@pytest.mark.parametrize("pedestal", [np.full((4, 6), 1j), np.full((4, 6), "100"), np.full((4, 6), None)])
+def test_what_is_no_number_is_no_constant(pedestal: np.ndarray) -> None:
+    with pytest.raises(CalibrationError, match="dtype that constants cannot have"):
+        constants("camera", pedestal)
+
+
 def test_constants_are_checked_without_being_computed(no_compute: None) -> None:
     table = constants("jungfrau", np.zeros((3, 2, 4, 6)), gain=np.ones((3, 2, 4, 6)), segment=[3, 5]).chunk()
     checked = check_constants(table.transpose("row", "column", "segment", "gain_stage"))

@@ -305,6 +305,20 @@ def test_reasons_choose_what_becomes_nan() -> None:
     np.testing.assert_array_equal(odd.values, np.where(words % 2 == np.arange(2)[:, None, None], np.nan, bare))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"saturation": {"G0": 16000}}, r'trust=\["default", "saturated"\]'),
+        ({"switching": {"G0": (0, 9000)}, "trust": ["default"]}, "'near_switching' is not among the reasons"),
+        ({"variance": "nois", "photon_energy": 9500}, "unknown kind of variance"),
+    ],
+)
+def test_arguments_that_would_be_left_out_in_silence_are_refused(arguments: dict, message: str) -> None:
+    raw, table = small_jungfrau()
+    with pytest.raises(ParameterError, match=message):
+        calibrate(raw, table.assign(noise=table.pedestal * 0 + 3), **arguments)
+
+
 def test_reasons_that_cannot_be_judged_are_refused(no_compute: None) -> None:
     raw, table = small_jungfrau()
     lazy = raw.chunk(event=1)

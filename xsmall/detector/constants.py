@@ -148,6 +148,10 @@ def stage_labels(entry: DetectorType) -> xr.Variable:
 def full_shape(value: npt.ArrayLike, entry: DetectorType, name: str) -> npt.NDArray[Any]:
     """Return constants as (gain_stage, segment, row, column) with the dtype of the schema."""
     array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise CalibrationError(
+            f"{name!r} has a dtype that constants cannot have", found=array.dtype, expected="numbers"
+        )
     shape = array.shape
     if array.ndim in (2, 3) and entry.n_stages == 1:
         array = array.reshape((1,) * (4 - array.ndim) + shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +64,9 @@ from xsmall.vocabulary import (
 
 __all__ = ["calibrate", "status_flags"]
 
+SATURATION: Final = "saturation"
+SWITCHING: Final = "switching"
+
 
 def calibrate(
     raw: xr.DataArray,
@@ -120,9 +123,9 @@ def calibrate(
         Bits of ``status`` that forbid trust; left out, those of the detector type: the lower 16, as psana's
         calibration has it (the upper ones describe a pixel rather than fault it).
     saturation, switching
-        For the reasons ``"saturated"`` and ``"near_switching"``: the ADC value at which a stage saturates, in place of
-        the detector type's own, ``{"G0": 16383}``; and the range of ADC values that is far from the switching point,
-        ``{"G0": (0, 12000)}``.
+        For the reasons ``"saturated"`` and ``"near_switching"``, which ``trust`` has to name: the ADC value at which a
+        stage saturates, in place of the detector type's own, ``{"G0": 16383}``; and the range of ADC values that is far
+        from the switching point, ``{"G0": (0, 12000)}``.
     user
         A function of the raw words (k, row, column) and the label of their segment that returns a boolean array of
         their shape, True where a pixel is not to be trusted.
@@ -172,7 +175,6 @@ def calibrate(
     entry, mine = given.entry, given.constants
     unit, scale = _unit(unit, mine, raw, photon_energy)
     mode = _mode(common_mode, given, raw.attrs.get(DETECTOR_TYPE, given.entry.name))
-    reasons = chosen_reasons(trust)
     if entry.decoding is Decoding.GIVEN:
         if area or mode.steps or saturation or switching or user is not None:
             raise ParameterError(
@@ -190,6 +192,7 @@ def calibrate(
         if not variance:
             return out
         return _with_variance(out, variance_of_cells(raw, cells, given, constants, gain_stage, question))
+    _check_limits(reasons, saturation, switching)
     settings = Settings(
         entry=entry,
         scale=scale,
@@ -315,11 +318,26 @@ def _unit(unit: str | None, constants: xr.Dataset, raw: xr.DataArray, photon_ene
     return wanted, 1000.0 / _photon_energy(raw, photon_energy, fix)
 
 
+def _check_limits(reasons: Reason, saturation: object, switching: object) -> None:
+    """Refuse limits that nothing would be done with."""
+    given = ((SATURATION, saturation, Reason.SATURATED), (SWITCHING, switching, Reason.NEAR_SWITCHING))
+    for name, limits, reason in given:
+        if limits is not None and reason not in reasons:
+            word = reason_names(reason)[0]
+            raise ParameterError(
+                f"{name} is given, and {word!r} is not among the reasons that make a pixel NaN",
+                found=f"{name}={limits!r}",
+                fix=f'trust=["default", "{word}"], or .sd.trust(constants, {name}=...) for flags of it',
+            )
+
+
 def _counting(
     variance: bool | str, unit: str, constants: xr.Dataset, raw: xr.DataArray, photon_energy: float | None
 ) -> float:
     """One photon in the unit of the data, 0 where counting statistics stay out."""
-    if variance is False:
+    if variance not in (True, False, "noise"):
+        raise ParameterError("unknown kind of variance", found=repr(variance), expected='True, False or "noise"')
+    if not variance:
         return 0.0
     if NOISE not in constants:
         raise CalibrationError(
