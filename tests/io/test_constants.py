@@ -56,6 +56,13 @@ def test_the_file_of_a_run_has_the_latest_first_run_and_then_the_narrowest_range
         assert found[1:] == (latest, min(e for b, e in covering if b == latest))
 
 
+def test_status_of_some_gain_stages_is_refused(tmp_path: Path) -> None:
+    about = {"detector": "epix10ka_000001"}
+    planes = {"pedestals": (np.zeros((7, 1, 4, 6)), about), "pixel_status": (np.zeros((5, 1, 4, 6), "u8"), {})}
+    with pytest.raises(CalibrationError, match="pixel_status has another shape"):
+        open_constants(planes)
+
+
 def test_a_jungfrau_folder_divides_by_its_gain(tmp_path: Path) -> None:
     shape = (3, 2, 512, 1024)
     small = {k: np.round(RNG.uniform(1, 50, (3, 1, 1, 1)) * np.ones(shape), 3) for k in ("pedestals", "pixel_gain")}

@@ -76,6 +76,7 @@ def test_run_ranges_hold_within_an_experiment() -> None:
     with pytest.raises(CalibrationError, match="not valid for this run"):
         xs.calibrate(frames(2, run=9), constants)
     assert xs.calibrate(frames(2, run=9, experiment="xpp2"), constants).sizes["event"] == 2
+    assert xs.calibrate(frames(2, run=12345), table(2, run_range=[10, 9999])).sizes["event"] == 2  # 9999 is no end
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -201,6 +201,14 @@ def known_arrays(arrays: Mapping[str, npt.NDArray[Any]], kind: str) -> dict[str,
     held = {name: _all_stages(_daq_order(np.asarray(value), kind), kind) for name, value in arrays.items()}
     out = {ours: held[theirs] for theirs, ours in TYPES.items() if theirs in held}
     shape = out[PEDESTAL].shape
+    for name in ("pixel_status", "pixel_mask", "status_extra", "status_data"):
+        if name in held and held[name].shape not in (shape, shape[1:], shape[2:]):
+            raise CalibrationError(
+                f"psana's {name} has another shape than its pedestals",
+                found=held[name].shape,
+                expected=f"{shape}, or that without gain stages",
+                fix=f"deploy {name} of every gain stage, or give the files you mean: {{'pedestal': ..., 'gain': ...}}",
+            )
     status = out.pop(STATUS).astype(np.uint64) if STATUS in out else np.zeros(shape, dtype=np.uint64)
     status = np.broadcast_to(status, shape).copy() if status.shape != shape else status
     if "pixel_mask" in held:

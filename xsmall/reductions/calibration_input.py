@@ -52,6 +52,7 @@ Pixels: TypeAlias = xr.DataArray | npt.NDArray[Any]
 Place: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 
+_OPEN_END: Final = 9999  # as psana writes that a range has no end; there are runs beyond
 _SMALL: Final = (PRESENT, DAMAGE, PHOTON_ENERGY, GAIN_CONTROL, MEMORY_CELL, RUN)
 
 
@@ -169,7 +170,7 @@ def _check_run(raw: xr.DataArray, constants: xr.Dataset) -> None:
         return  # psana takes a detector's constants of other experiments, too, where there are no own ones
     first, last = (int(r) for r in valid)
     runs = np.unique(said)
-    outside = runs[(runs >= 0) & ((runs < first) | (runs > last))]
+    outside = runs[(runs >= 0) & ((runs < first) | ((runs > last) & (last < _OPEN_END)))]
     if outside.size:
         raise CalibrationError(
             "the constants are not valid for this run",
