@@ -294,3 +294,13 @@ def test_making_frames_releases_the_gil() -> None:
     stop.set()
     thread.join()
     assert ticks - before >= 20
+
+
+def test_status_says_what_a_pixel_suffers_from() -> None:
+    sim = xs.simulate(1, shape=(2, 128, 256), seed=3)
+    flags = xs.trust(sim.run["jungfrau"]["raw"], sim.constants).values[0]
+    word = sim.constants["status"].values[0]
+    for reason in (xs.Reason.DEAD, xs.Reason.HOT):
+        assert (word & int(reason)).any()
+        np.testing.assert_array_equal((flags & int(reason)) != 0, (word & int(reason)) != 0)
+    assert not (flags & int(xs.Reason.NOISY)).any()

@@ -36,6 +36,7 @@ __all__ = ["DETECTOR", "MOTOR", "Simulation", "simulate"]
 DETECTOR: Final = "jungfrau"  # name of the node, and type of the detector
 MOTOR: Final = v.SCAN_PREFIX + "laser_delay"
 CHUNK_BYTES: Final = 32 * 2**20
+_FAULTS: Final = (v.Reason.DEAD, v.Reason.HOT, v.Reason.BAD_GAIN_CODE)  # of its pixels; words of status are reasons
 
 
 @dataclass(frozen=True, repr=False)
@@ -79,7 +80,7 @@ class Simulation:
         They are the true ones; ``status`` is set in every gain stage of a dead, hot or bad-code pixel.
         """
         table, shape = self._tables, (3, *self.recipe.shape)
-        return constants(
+        out = constants(
             DETECTOR,
             table.pedestal.reshape(shape),
             noise=table.noise.reshape(shape),
@@ -88,6 +89,11 @@ class Simulation:
             status=np.broadcast_to(table.reasons.reshape(self.recipe.shape), shape),
             source="simulation",
         )
+        out[v.STATUS].attrs |= {
+            v.FLAG_MASKS: [int(reason) for reason in _FAULTS],
+            v.FLAG_MEANINGS: " ".join(v.reason_names(sum(_FAULTS))),
+        }
+        return out
 
     @cached_property
     def geometry(self) -> Geometry:
