@@ -120,8 +120,9 @@ def calibrate(
         the shape of ``raw``, or the analogue gain, for which the constants have a ``threshold``; left out, the
         coordinate ``gain_stage``. Their memory cells are the coordinate ``memory_cell`` (event) of ``raw``.
     status_bits
-        Bits of ``status`` that forbid trust; left out, those of the detector type: the lower 16, as psana's
-        calibration has it (the upper ones describe a pixel rather than fault it).
+        Bits of ``status`` that forbid trust; left out, those of the detector type: the lower 16, as in psana's masks
+        from the status (the upper ones describe a pixel rather than fault it). ``det.raw.calib`` of psana counts all of
+        them: 2**64 - 1.
     saturation, switching
         For the reasons ``"saturated"`` and ``"near_switching"``, which ``trust`` has to name: the ADC value at which a
         stage saturates, in place of the detector type's own, ``{"G0": 16383}``; and the range of ADC values that is far
