@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xsmall.detector.gain_control import gain_control
+from xsmall.detector.gain_control import configured_control, gain_control
 from xsmall.errors import DataError
 
 
@@ -26,3 +26,20 @@ def test_another_shape_is_refused(shape: tuple[int, ...]) -> None:
 def test_trbit_of_other_asics_is_refused() -> None:
     with pytest.raises(DataError, match="trbit"):
         gain_control(np.zeros((4, 176, 192)), np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        ("epix10ka", {"asicPixelConfig": np.zeros((4, 176, 192))}),
+        ("epix10ka", {"asicPixelConfig": np.zeros((4, 170, 192)), "trbit": np.zeros(4)}),
+        ("epix10ka", {"cbitsConfig": np.zeros((352, 380))}),
+        ("epixhr2x2", {"asicPixelConfig": np.zeros((144, 768)), "trbit": np.zeros(4)}),
+        ("epixuhr", {"gainAsic": np.zeros(6), "gainCSVAsic": np.zeros((6, 32000))}),
+        ("epixuhr", {"gainAsic": np.zeros(6)}),
+        ("jungfrau", {"asicPixelConfig": np.zeros((4, 176, 192)), "trbit": np.zeros(4)}),
+        ("epix10ka", {}),
+    ],
+)
+def test_a_configuration_that_does_not_say_the_gain_gives_no_bits(kind: str, config: dict) -> None:
+    assert configured_control(kind, config) is None

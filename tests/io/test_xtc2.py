@@ -330,6 +330,26 @@ def test_gain_control_goes_with_frames_of_its_shape_only(tmp_path: Path, xtc2: M
         assert np.unique(run["det/raw"].gain_control).tolist() == [28]
 
 
+@pytest.mark.parametrize(
+    ("kind", "shape", "fields", "values"),
+    [
+        ("epixhr2x2", (288, 384), [("asicPixelConfig", "u1", 1), ("trbit", "u1", 1)], (np.full(110592, 12), [1] * 4)),
+        ("epix10ka", (352, 384), [("cbitsConfig", "u1", 2)], (np.full((352, 384), 28),)),
+        ("epixuhr3x2", (336, 576), [("gainAsic", "u1", 1), ("gainCSVAsic", "u1", 2)], ([28] * 6, np.zeros((6, 32256)))),
+    ],
+)
+def test_gain_control_of_other_firmware(
+    tmp_path: Path, xtc2: ModuleType, kind: str, shape: tuple[int, int], fields: list, values: tuple
+) -> None:
+    config = xtc2.Table(5, "det", "config", fields, kind)
+    raw = xtc2.Table(6, "det", "raw", [("raw", "u2", 2)], kind)
+    data = xtc2.datagram(xtc2.CONFIGURE, 1, xtc2.table(config), xtc2.table(raw), xtc2.block(config, *values))
+    data += xtc2.datagram(xtc2.L1, 10, xtc2.block(raw, np.zeros(shape)))
+    bits = xs.open_run(save(tmp_path, data))["det/raw"].gain_control
+    assert bits.shape == (1, *shape)
+    assert np.unique(bits).tolist() == [28]
+
+
 def test_detectors_without_arrays_are_event_variables(tmp_path: Path, xtc2: ModuleType) -> None:
     det = xtc2.area()
     diode = xtc2.Table(4, "ipm", "fex", [("sum", "f8", 0), ("code", "u2", 0)], "ipm")

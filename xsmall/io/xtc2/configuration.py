@@ -7,16 +7,13 @@ import numpy as np
 import xarray as xr
 
 from xsmall import vocabulary as v
-from xsmall.detector.gain_control import gain_control
+from xsmall.detector.gain_control import CONTROL_FIELDS, configured_control
+from xsmall.detector.types import DETECTOR_TYPES
 from xsmall.io.xtc2.format import Enumeration, Value
 from xsmall.io.xtc2.slow import Configuration, column
 
 CONFIG_SEGMENT = "config_segment"
 CONFIG_STEP = "config_step"
-_PIXEL_CONFIG = "asicPixelConfig"
-_TRBIT = "trbit"
-_ASICS = ((4, 176, 192), (4, 178, 192))
-_EPIX10KA = frozenset({"epix10ka", "epix10kaquad", "epix10ka2m"})
 
 
 def configuration_dataset(versions: Sequence[Configuration], detector_type: str, segments: Sequence[int]) -> xr.Dataset:
@@ -27,7 +24,7 @@ def configuration_dataset(versions: Sequence[Configuration], detector_type: str,
     versions
         Configuration in each step, or a single one.
     detector_type
-        The detector's type; of an ePix10ka the gain control bits are assembled.
+        The detector's type; of ePix10ka, ePixHR and ePixUHR the gain control bits are assembled.
     segments
         Labels of the segments of the detector's frames: the configuration has the dim ``segment`` where they are the
         same, and ``config_segment`` where they are not.
@@ -60,7 +57,7 @@ def configuration_dataset(versions: Sequence[Configuration], detector_type: str,
         coords[CONFIG_STEP] = np.arange(len(versions))
     if not any(dim in x.dims for x in variables.values()):
         del coords[dim]
-    bits = _gain_control(variables) if detector_type.lower() in _EPIX10KA else None
+    bits = _gain_control(variables, detector_type)
     if bits is not None:
         variables[v.GAIN_CONTROL] = bits
     if left_out:
@@ -99,14 +96,18 @@ def _variable(field: str, grid: Sequence[Sequence[Value | None]], dim: str) -> x
     return xr.Variable((CONFIG_STEP, dim, *inner), data, table.attrs)
 
 
-def _gain_control(variables: dict[str, xr.Variable]) -> xr.Variable | None:
-    """Bits per pixel, where the configuration is that of four ASICs (later firmware brings another)."""
-    config, trbit = variables.get(_PIXEL_CONFIG), variables.get(_TRBIT)
-    if config is None or trbit is None or config.shape[-3:] not in _ASICS or trbit.shape[-1:] != (4,):
+def _gain_control(variables: dict[str, xr.Variable], detector_type: str) -> xr.Variable | None:
+    """Bits per pixel, where the type has some and its configuration says them."""
+    entry = DETECTOR_TYPES.get(detector_type.lower())
+    held = {name: x for name, x in variables.items() if name in CONTROL_FIELDS}
+    if entry is None or not held:
         return None
-    if CONFIG_STEP in config.dims or CONFIG_STEP in trbit.dims:
-        n = max(x.sizes.get(CONFIG_STEP, 1) for x in (config, trbit))
-        config, trbit = (x.set_dims({CONFIG_STEP: n} | dict(x.sizes)) for x in (config, trbit))  # type: ignore[no-untyped-call]
-    bits = gain_control(config.values, trbit.values)
-    attrs = {v.LONG_NAME: "gain control bits: 4 g, 8 ga, 16 trbit"}
-    return xr.Variable((*config.dims[:-3], v.ROW, v.COLUMN), bits, attrs)
+    n = max(x.sizes.get(CONFIG_STEP, 0) for x in held.values())
+    if n:  # what does not change between steps holds in each
+        held = {name: x.set_dims({CONFIG_STEP: n} | dict(x.sizes)) for name, x in held.items()}  # type: ignore[no-untyped-call]
+    bits = configured_control(entry.name, {name: x.values for name, x in held.items()})
+    if bits is None:
+        return None
+    lead = next(iter(held.values())).dims[: bits.ndim - 2]
+    said = "control words" if entry.name == "epixuhr" else "gain control bits: 4 g, 8 ga, 16 trbit"
+    return xr.Variable((*lead, v.ROW, v.COLUMN), bits, {v.LONG_NAME: said})
