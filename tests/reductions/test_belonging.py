@@ -45,6 +45,8 @@ def test_first_rows_are_no_part_of_a_larger_detector_either(kind: str) -> None:
             xs.calibrate(frames(n_rows=4, kind=kind), table(n_rows=8, kind=kind))
     with pytest.raises(CalibrationError, match="larger detector"):
         xs.calibrate(frames(n_rows=4, kind=kind, detector_shape=[2, 4, 6]), table(n_rows=8, kind=kind))
+    inner = frames(n_rows=8, kind=kind).isel(row=slice(2, 6), column=slice(1, 4))
+    assert xs.calibrate(inner, table(n_rows=8, kind=kind)).shape == inner.shape  # row 2 is no first one
     part = frames(n_rows=8, kind=kind, detector_shape=[2, 8, 6]).isel(row=slice(0, 4))
     assert xs.calibrate(part, table(n_rows=8, kind=kind)).sizes["row"] == 4
 

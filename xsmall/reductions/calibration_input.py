@@ -216,9 +216,9 @@ def _check_size(raw: xr.DataArray, constants: xr.Dataset, dim: str, whole: int |
     n, n_constants = raw.sizes[dim], constants.sizes[dim]
     if n_constants <= n or (whole is not None and n_constants <= whole):
         return
-    inner = dim == SEGMENT and geometry_of(raw) is None and labels(raw, dim) != tuple(range(n))
-    if inner or n == 0:
-        return  # a file may hold some of the segments; these labels say that there are others
+    inner = n == 0 or labels(raw, dim) != tuple(range(n))  # these labels say themselves that there are others
+    if inner and (whole is None or (dim == SEGMENT and geometry_of(raw) is None)):  # a file may hold some segments
+        return
     raise CalibrationError(
         "these are constants of a larger detector, or the frames are its first part",
         found=f"{n_constants} {dim}s in the constants, {dim} {_span(labels(raw, dim))} in the frames",
