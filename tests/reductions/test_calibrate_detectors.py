@@ -7,7 +7,7 @@ import xarray as xr
 import xsmall as xs
 from xsmall.detector.calibration_tables import control_stages
 from xsmall.detector.types import detector_type
-from xsmall.errors import ParameterError
+from xsmall.errors import DataError, ParameterError
 from xsmall.vocabulary import FRAME_DIMS
 
 
@@ -80,6 +80,21 @@ def test_epixm320_takes_its_second_plane_where_the_upper_bit_is_set() -> None:
     ours = xs.calibrate(frames(words, "epixm320"), constants, unit="ADU")
     assert ours.attrs["units"] == "ADU"
     np.testing.assert_allclose(ours.values, expected, rtol=1e-5, atol=1e-3)
+
+
+def test_words_of_single_asics_of_an_epixuhr_are_refused_for_their_gain_bit_lies_elsewhere() -> None:
+    shape = (4, 168, 192)
+    adc = np.random.default_rng(3).integers(0, 2048, (2, *shape)).astype(np.uint16)
+    switched = adc % 2
+    plane = np.arange(12, dtype=np.float32)[:, None, None, None] * np.ones(shape, np.float32)
+    constants, control = xs.constants("epixuhr", plane, gain=plane * 0 + 1), np.full(shape, 16, np.uint8)
+    words = frames(adc | switched << 11, "epixuhr")
+    for kind in ("epixuhr", "epixuhr35khz"):
+        with pytest.raises(DataError, match="gain bit is bit 11"):
+            xs.calibrate(words.assign_attrs(detector_type=kind), constants, gain_control=control)
+    brought = ((words & 0x7FF) << 1 | (words >> 11) & 1).astype("uint16").assign_attrs(detector_type="epixuhr3x2")
+    found = xs.calibrate(brought, constants, gain_control=control)
+    np.testing.assert_array_equal(found.values, adc - np.where(switched, 8.0, 4.0))
 
 
 @pytest.mark.validation

@@ -18,6 +18,7 @@ from xsmall.reductions.frames import check_frames, labels, presence
 from xsmall.reductions.pixels import geometry_of
 from xsmall.vocabulary import (
     ADU,
+    COLUMN,
     DAMAGE,
     DETECTOR_SHAPE,
     DETECTOR_TYPE,
@@ -28,6 +29,7 @@ from xsmall.vocabulary import (
     PHOTON_ENERGY,
     PIXEL_DIMS,
     PRESENT,
+    ROW,
     RUN,
     RUN_RANGE,
     SEGMENT,
@@ -52,6 +54,7 @@ Pixels: TypeAlias = xr.DataArray | npt.NDArray[Any]
 Place: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 
+_UHR_ASIC: Final = (168, 192)
 _OPEN_END: Final = 9999  # as psana writes that a range has no end; there are runs beyond
 _SMALL: Final = (PRESENT, DAMAGE, PHOTON_ENERGY, GAIN_CONTROL, MEMORY_CELL, RUN)
 
@@ -144,6 +147,14 @@ def _check_raw(raw: xr.DataArray, entry: DetectorType) -> None:
             found=f"dtype {raw.dtype}",
             expected="uint16, as the detector wrote them",
             fix='raw.astype("uint16") where only the order of the bytes differs' if raw.dtype == ">u2" else None,
+        )
+    said = str(raw.attrs[DETECTOR_TYPE]).lower()
+    if said == "epixuhr35khz" or (said == "epixuhr" and raw.shape[-2:] == _UHR_ASIC):
+        raise DataError(
+            "psana gives the words of the ePixUHR of single ASICs in another layout: their gain bit is bit 11",
+            found=f"detector_type {said!r}, {raw.sizes[ROW]} x {raw.sizes[COLUMN]} pixels",
+            expected="words of the ePixUHR 3x2: the gain in bit 0, the ADC value in bits 1 to 11",
+            fix='((raw & 0x7FF) << 1 | (raw >> 11) & 1).astype("uint16").assign_attrs(detector_type="epixuhr3x2")',
         )
 
 
