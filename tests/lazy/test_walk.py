@@ -168,6 +168,11 @@ def test_the_result_is_the_same_on_a_cluster() -> None:
         halved = transform_frames(frames, None, Halve(), dtype=Halve.dtype, label="halve")
         lazy = client.compute(total_of(halved)["total", "sum"]).result()
         kept = total_of(client.persist(halved))["total", "sum"].compute()
+        held = client.persist(frames)[3:11]
+        part = total_of(transform_frames(held, None, Halve(), dtype=Halve.dtype, label="halve"))[
+            "total", "sum"
+        ].compute()
+    np.testing.assert_array_equal(part, lazy[3:11])
     np.testing.assert_array_equal(lazy, raw.sum(axis=(2, 3)) / 2)
     np.testing.assert_array_equal(kept, lazy)
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from xsmall.kernels import moments as kernel
 from xsmall.lazy.block import Batch
 from xsmall.lazy.record import GROUP
-from xsmall.lazy.transform import Transform, all_present
+from xsmall.lazy.transform import Transform
 
 BATCH = 256
 """Events that are taken bin by bin together, at the most; lanes are whole batches."""
@@ -176,15 +176,15 @@ class _Filler:
     ) -> None:
         """Fill ``frames`` and ``spreads`` (k, pixel) from segment ``s``, number ``i`` of those that were read."""
         k = len(group.frames)
-        here = all_present(group.present, k, group.frames.shape[1])
+        raw, here = group.segment(slice(None), i), group.here(slice(None), i)
         values = frames.reshape(k, -1, self._columns)
         variances = None if spreads is None else spreads.reshape(values.shape)
         made = None if group.variance is not None else variances
         if self._scratch is None:
-            self._apply(s, group.frames[:, i], here[:, i], values, made)
+            self._apply(s, raw, here, values, made)
         else:
             both = self._scratch[:, :k]
-            self._apply(s, group.frames[:, i], here[:, i], both[0], None if made is None else both[1])
+            self._apply(s, raw, here, both[0], None if made is None else both[1])
             values[...] = both[0, :, self._rows]
             if made is not None:
                 made[...] = both[1, :, self._rows]
@@ -222,11 +222,7 @@ def _by_group(held: list[Piece], start: int, stop: int) -> Iterable[tuple[int, B
         low, high = max(start, first), min(stop, first + len(read.frames))
         for event in range(low, high, GROUP):
             part = slice(event - first, min(event + GROUP, high) - first)
-            present = None if read.present is None else read.present[part]
-            yield (
-                event - start,
-                Batch(read.frames[part], present, None if read.variance is None else read.variance[part]),
-            )
+            yield event - start, read.cut(part)
 
 
 def merge(a: Moments, b: Moments) -> Moments:

@@ -28,7 +28,7 @@ from xsmall.cube.moments import (
     merge_tree,
 )
 from xsmall.cube.plan import Job, tiles
-from xsmall.lazy.block import Batch, Unopened, is_in_memory
+from xsmall.lazy.block import Batch, Unopened
 from xsmall.lazy.transform import Transform, as_delayed
 from xsmall.lazy.walk import Source
 
@@ -88,30 +88,29 @@ def statistics_of_frames(
     variance
         Propagate the variances that the source has, or its transform knows, to that of the mean.
     """
-    frames = source.frames
+    frames = source.batch.frames
     n_bins = int(np.prod(shape, dtype=np.int64))
     borders = lanes(len(index), n_bins)
-    lazy = isinstance(frames, da.Array)
     job = Job(
         n_events=frames.shape[0],
         n_bins=n_bins,
         shape=(frames.shape[1], frames.shape[2], frames.shape[3]),
-        raw_bytes=frames.dtype.itemsize,
+        raw_bytes=sum(a.dtype.itemsize for a in (frames, *source.batch.beside) if a.ndim == frames.ndim),
         float_bytes=8 if isinstance(source.transform, Delayed) else source.transform.dtype.itemsize,
         segments_read=max(frames.chunks[1], default=1) if isinstance(frames, da.Array) else 1,
         variance=variance,
     )
     plan = tiles(job, memory)
-    if not lazy:
-        transform = source.transform.compute() if isinstance(source.transform, Delayed) else source.transform
-        pieces = [_tile_of_numpy(source, tile, index, borders, shape, transform, variance) for tile in plan]
+    if not source.batch.lazy():
+        transform = source.ready()
+        pieces = [_tile_of_numpy(source.batch, tile, index, borders, shape, transform, variance) for tile in plan]
     else:
         pieces = _tiles_of_dask(source, plan, index, borders, shape, label, variance)
     return {name: _assemble(plan, [p[name] for p in pieces], len(shape)) for name in pieces[0]}
 
 
 def _tile_of_numpy(
-    source: Source,
+    batch: Batch,
     tile: Tile,
     index: Index,
     borders: list[tuple[int, int]],
@@ -120,12 +119,11 @@ def _tile_of_numpy(
     variance: bool,
 ) -> Statistics:
     cut = slice(*tile.segments)
-    rows, columns = source.frames.shape[2:]
+    rows, columns = batch.frames.shape[2:]
     n_bins = int(np.prod(shape))
     parts = []
     for a, b in borders:
-        present, spread = (None if v is None else v[a:b, cut] for v in (source.present, source.variance))
-        piece = (0, Batch(source.frames[a:b, cut], present, spread))
+        piece = (0, batch.cut(slice(a, b), cut))
         lane = lane_of_frames([piece], index[a:b], n_bins, tile, (rows, columns), transform, variance=variance)
         parts.append(lane)
     return finish(merge_tree(parts, merge), shape, _pixels(tile, columns))
@@ -140,27 +138,19 @@ def _tiles_of_dask(
     label: str,
     variance: bool,
 ) -> list[Statistics]:
-    frames: da.Array = source.frames
     transform = as_delayed(source.transform, "transform")
-    rows, columns = frames.shape[2:]
+    rows, columns = source.batch.frames.shape[2:]
     n_bins = int(np.prod(shape, dtype=np.int64))
-    of_events = source.present, source.variance, variance
-    token = f"{label}-{dask.base.tokenize(frames.name, of_events, transform.key, index, shape, plan)}"
+    token = f"{label}-{dask.base.tokenize(*source.batch, variance, transform.key, index, shape, plan)}"
     parts = _lane_indices(index, borders, token)
-    held = is_in_memory(frames)
+    held = source.is_held
     out = []
     for number, tile in enumerate(plan):
-        cut = slice(*tile.segments)
-        part = frames[:, cut]
-        present = None if source.present is None else source.present[:, cut]
-        spread = None if source.variance is None else source.variance[:, cut]
-        if held:  # perhaps on other machines: the scheduler brings the blocks
-            sources = _held_blocks(part, present, spread, borders)
-        else:
-            sources = [(Unopened(part, present, spread, a, b), None, None) for a, b in borders]
+        part = source.batch.cut(slice(None), slice(*tile.segments))
+        sources = _held_blocks(part, borders) if held else [Unopened(part, a, b) for a, b in borders]
         tasks = [
             dask.delayed(_frames_task, pure=False)(
-                *block, lane, n_bins, tile, (rows, columns), transform, variance,
+                block, lane, n_bins, tile, (rows, columns), transform, variance,
                 dask_key_name=f"lane-{token}-{number}-{i}",
             )
             for i, (block, lane) in enumerate(zip(sources, parts, strict=True))
@@ -169,26 +159,20 @@ def _tiles_of_dask(
     return out
 
 
-def _held_blocks(
-    frames: da.Array,
-    present: npt.NDArray[np.bool_] | None,
-    variance: da.Array | None,
-    borders: list[tuple[int, int]],
-) -> list[tuple[Any, Any, Any]]:
-    """Frames, presence and variance of each lane, of arrays that are in memory somewhere."""
+def _held_blocks(batch: Batch, borders: list[tuple[int, int]]) -> list[Batch]:
+    """The batch of each lane, of Delayed blocks where it is not in this process."""
     sizes = {0: tuple(b - a for a, b in borders), 1: -1, 2: -1, 3: -1}
-    blocks, spreads = (
-        [None] * len(borders) if a is None else list(a.rechunk(sizes).to_delayed(optimize_graph=False).ravel())
-        for a in (frames, variance)
-    )
-    here = [None if present is None else present[a:b] for a, b in borders]
-    return list(zip(blocks, here, spreads, strict=True))
+    lazy = batch.lazy()
+    blocks = {i: list(a.rechunk(sizes).to_delayed(optimize_graph=False).ravel()) for i, a in lazy.items()}
+    small = batch.put(dict.fromkeys(lazy))
+    return [
+        small.cut(slice(a, b)).put({i: of_lanes[lane] for i, of_lanes in blocks.items()})
+        for lane, (a, b) in enumerate(borders)
+    ]
 
 
 def _frames_task(
-    block: Unopened | npt.NDArray[Any],
-    present: npt.NDArray[np.bool_] | None,
-    spread: npt.NDArray[Any] | None,
+    block: Unopened | Batch,
     index: Index,
     n_bins: int,
     tile: Tile,
@@ -197,11 +181,7 @@ def _frames_task(
     variance: bool,
 ) -> Moments:
     """One lane of one tile, from frames in memory or read here piece by piece."""
-    pieces: Iterable[Piece] = (
-        [(0, Batch(block, present, spread))]
-        if isinstance(block, np.ndarray)
-        else (block.pieces(index >= 0, READ_BYTES))
-    )
+    pieces: Iterable[Piece] = [(0, block)] if isinstance(block, Batch) else block.pieces(index >= 0, READ_BYTES)
     return lane_of_frames(pieces, index, n_bins, tile, shape, transform, variance=variance)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from dask.delayed import Delayed
 
+from xsmall.lazy.block import Batch, map_chunks
 from xsmall.lazy.record import GROUP
 
 FloatFrames: TypeAlias = npt.NDArray[np.floating[Any]]
@@ -37,12 +38,15 @@ class Transform(ABC):
     def apply(
         self,
         s: int,
-        raw: npt.NDArray[Any],
+        raw: Any,
         present: npt.NDArray[np.bool_],
         out: FloatFrames,
         variance: FloatFrames | None = None,
     ) -> None:
         """Fill ``out`` (k, row, column) from segment ``s`` of ``k`` events; NaN where ``present[k]`` is False.
+
+        ``raw`` is an array (k, row, column); of a transform that needs more beside the frames a tuple: that array, and
+        of the same events what :func:`transform_frames` was given as ``beside``.
 
         Where ``variance`` is given it is filled with the variance of each value, in the square of its unit. The
         result for one event must not depend on the others, bit for bit. ``raw`` may be read-only, and must not be
@@ -76,46 +80,37 @@ def float_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float32 if narrow else np.float64)
 
 
-def all_present(present: npt.NDArray[np.bool_] | None, n: int, n_segments: int) -> npt.NDArray[np.bool_]:
-    """Spell out a ``present`` that is None where every segment is there."""
-    return np.ones((n, n_segments), dtype=bool) if present is None else present
-
-
-def transform_stack(
-    raw: npt.NDArray[Any], present: npt.NDArray[np.bool_] | None, transform: Transform, *, variance: bool = False
-) -> FloatFrames:
-    """Transform a stack of whole frames (event, segment, row, column) that are in memory.
+def transform_stack(batch: Batch, transform: Transform, first: int = 0, *, variance: bool = False) -> FloatFrames:
+    """Transform whole frames that are in memory, the first segment being number ``first``.
 
     Returns the values, or with ``variance`` the variance of each.
     """
-    here = all_present(present, raw.shape[0], raw.shape[1])
-    out = np.empty(raw.shape, dtype=transform.dtype)
-    values = np.empty((GROUP, *raw.shape[2:]), dtype=transform.dtype) if variance else out
-    for start in range(0, raw.shape[0], GROUP):
-        group = slice(start, min(start + GROUP, raw.shape[0]))
-        for s in range(raw.shape[1]):
+    shape = batch.frames.shape
+    out = np.empty(shape, dtype=transform.dtype)
+    values = np.empty((GROUP, *shape[2:]), dtype=transform.dtype)
+    for start in range(0, shape[0], GROUP):
+        group = slice(start, min(start + GROUP, shape[0]))
+        for i in range(shape[1]):
+            raw, here, into = batch.segment(group, i), batch.here(group, i), out[group, i]
             if variance:
-                k = group.stop - group.start
-                transform.apply(s, raw[group, s], here[group, s], values[:k], out[group, s])
+                transform.apply(first + i, raw, here, values[: len(into)], into)
             else:
-                transform.apply(s, raw[group, s], here[group, s], out[group, s])
+                transform.apply(first + i, raw, here, into)
     return out
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where an array came from: the raw frames, their presence and the transform (perhaps still to be built)."""
+    """Where an array came from: raw frames with what lies beside them, and the transform, perhaps still to be built.
 
-    raw: da.Array
-    present: npt.NDArray[np.bool_] | None
-    transform: Transform | Delayed
+    ``key`` is what two arrays share that came from the same frames by the same transform.
+    """
+
+    raw: Batch
+    transform: Delayed
     variance: bool
     """Whether the array is the variance of the values rather than the values."""
-
-    @property
-    def key(self) -> tuple[str, object]:
-        """What two arrays share that came from the same frames by the same transform."""
-        return self.raw.name, self.transform.key if isinstance(self.transform, Delayed) else id(self.transform)
+    key: str
 
 
 _ORIGINS: OrderedDict[str, Origin] = OrderedDict()
@@ -145,6 +140,7 @@ def transform_frames(
     dtype: np.dtype[Any],
     label: str,
     variance: bool = False,
+    beside: tuple[npt.NDArray[Any] | da.Array, ...] = (),
 ) -> FloatFrames | da.Array:
     """Apply a transform to frames (event, segment, row, column): at once to NumPy, lazily to dask.
 
@@ -162,25 +158,22 @@ def transform_frames(
         First part of the dask name of the result.
     variance
         Return the variance of the values instead of the values.
+    beside
+        What the transform needs beside the frames, see :class:`~xsmall.lazy.block.Batch`; lazy if the frames are or
+        not at all.
     """
-    if not isinstance(data, da.Array):
+    batch = Batch(data, present, beside=beside)
+    if not batch.lazy():
         ready = transform.compute() if isinstance(transform, Delayed) else transform
-        return transform_stack(data, present, ready, variance=variance)
+        return transform_stack(batch, ready, variance=variance)
     delayed = as_delayed(transform, label)
-    name = f"{label}-{dask.base.tokenize(data.name, present, delayed.key, variance)}"
-    whole = data.rechunk({1: -1, 2: -1, 3: -1})
-    out = da.map_blocks(
-        _transform_block,
-        whole,
-        per_chunk(present, whole.chunks[0], f"{name}-present")[:, None, None, None],
-        transform=delayed,
-        variance=variance,
-        dtype=dtype,
-        chunks=whole.chunks,
+    key = str(dask.base.tokenize(*batch, delayed.key))
+    name = f"{label}-{'variance-' if variance else ''}{key}"
+    out = map_chunks(
+        _transform_block, batch, name=name, transform=delayed, variance=variance, dtype=dtype,
         meta=np.empty((0, 0, 0, 0), dtype=dtype),
-        name=name,
-    )
-    _remember(name, Origin(data, present, delayed, variance))
+    )  # fmt: skip
+    _remember(name, Origin(batch, delayed, variance, key))
     return out
 
 
@@ -200,7 +193,5 @@ def per_chunk(values: npt.NDArray[Any] | None, chunks: tuple[int, ...], name: st
     return da.from_array(cells, chunks=1, name=name)
 
 
-def _transform_block(
-    raw: npt.NDArray[Any], present: npt.NDArray[np.object_], *, transform: Transform, variance: bool
-) -> FloatFrames:
-    return transform_stack(raw, present.item(), transform, variance=variance)
+def _transform_block(batch: Batch, first: int, *, transform: Transform, variance: bool) -> FloatFrames:
+    return transform_stack(batch, transform, first, variance=variance)

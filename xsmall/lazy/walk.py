@@ -17,17 +17,23 @@ import numpy as np
 import numpy.typing as npt
 from dask.delayed import Delayed
 
-from xsmall.lazy.block import Batch, Unopened, event_blocks, is_in_memory, unopened_blocks
+from xsmall.lazy.block import (
+    Batch,
+    Unopened,
+    event_blocks,
+    is_in_memory,
+    map_chunks,
+    rests_on_futures,
+    unopened_blocks,
+)
 from xsmall.lazy.record import GROUP, Frames, Output, Record
 from xsmall.lazy.transform import (
     Cast,
     FloatFrames,
     Origin,
     Transform,
-    all_present,
     as_delayed,
     origin_of,
-    per_chunk,
 )
 
 Results = dict[tuple[str, str], npt.NDArray[Any]]
@@ -50,17 +56,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Source:
-    """What a pass reads: frames, which segments are there, and the transform that makes them floats.
+    """What a pass reads, lazy or in memory, and the transform that makes floats of it.
 
     Variances come from the transform, or, where it does not know them, are read beside the frames.
     """
 
-    frames: npt.NDArray[Any] | da.Array
-    present: npt.NDArray[np.bool_] | None
+    batch: Batch
     transform: Transform | Delayed
-    variance: npt.NDArray[Any] | da.Array | None = None
-    energy: npt.NDArray[np.float64] | None = None
-    """Photon energy of each event in eV, where it differs between them."""
 
     @classmethod
     def of(
@@ -76,8 +78,18 @@ class Source:
         if origin is not None and not origin.variance:
             other = None if variance is None else _live_origin(variance)
             if variance is None or (other is not None and other.variance and other.key == origin.key):
-                return cls(origin.raw, _both(origin.present, present), origin.transform, energy=energy)
-        return cls(data, present, Cast(dtype), _as_lazy_as(data, variance), energy)
+                here = _both(origin.raw.present, present)
+                return cls(origin.raw._replace(present=here, energy=energy), origin.transform)
+        return cls(Batch(data, present, _as_lazy_as(data, variance), energy), Cast(dtype))
+
+    @property
+    def is_held(self) -> bool:
+        """Whether some of what is lazy is data already, perhaps on other machines: then the scheduler brings all."""
+        return any(is_in_memory(array) or rests_on_futures(array) for array in self.batch.lazy().values())
+
+    def ready(self) -> Transform:
+        """The transform, built here and now where it is not yet."""
+        return self.transform.compute() if isinstance(self.transform, Delayed) else self.transform
 
 
 def _as_lazy_as(
@@ -111,21 +123,22 @@ def float_segments(
     Yields (first event of the group, events in it, segment, frames (k, row, column), their variance or None). The
     arrays are the two buffers or views of the batch: good until the next step, not to be written to.
     """
-    raw, present, variance, _ = batch
-    ready = isinstance(transform, Cast) and raw.dtype == transform.dtype and present is None
-    here = all_present(present, raw.shape[0], raw.shape[1])
-    for start in range(0, raw.shape[0], GROUP):
-        group = slice(start, min(start + GROUP, raw.shape[0]))
+    frames, variance = batch.frames, batch.variance
+    ready = isinstance(transform, Cast) and frames.dtype == transform.dtype and batch.present is None
+    for start in range(0, frames.shape[0], GROUP):
+        group = slice(start, min(start + GROUP, frames.shape[0]))
         k = group.stop - group.start
-        for s in range(raw.shape[1]):
+        for s in range(frames.shape[1]):
             read = None if variance is None else variance[group, s]
             if ready:
-                yield start, k, s, raw[group, s], read
-            elif read is not None or variances is None:
-                transform.apply(s, raw[group, s], here[group, s], values[:k])
+                yield start, k, s, frames[group, s], read
+                continue
+            raw, here = batch.segment(group, s), batch.here(group, s)
+            if read is not None or variances is None:
+                transform.apply(s, raw, here, values[:k])
                 yield start, k, s, values[:k], read
             else:
-                transform.apply(s, raw[group, s], here[group, s], values[:k], variances[:k])
+                transform.apply(s, raw, here, values[:k], variances[:k])
                 yield start, k, s, values[:k], variances[:k]
 
 
@@ -173,12 +186,9 @@ def run_records(source: Source, records: Mapping[str, Record], frames: Frames) -
         for name, record in records.items()
         for variable, output in record.outputs(frames).items()
     }
-    if not isinstance(source.frames, da.Array):
-        transform = source.transform.compute() if isinstance(source.transform, Delayed) else source.transform
-        batch = Batch(source.frames, source.present, source.variance, source.energy)
-        return dict(reduce_batches([batch], Job(records, frames, transform)))
-    of_events = source.present, source.variance, source.energy
-    token = dask.base.tokenize(source.frames.name, of_events, dict(records), frames, _key(source.transform))
+    if not source.batch.lazy():
+        return dict(reduce_batches([source.batch], Job(records, frames, source.ready())))
+    token = dask.base.tokenize(*source.batch, dict(records), frames, _key(source.transform))
     transform = as_delayed(source.transform, "transform")
     job = dask.delayed(Job, pure=True)(
         dask.delayed(dict(records), name=f"records-{token}", traverse=False),
@@ -186,7 +196,7 @@ def run_records(source: Source, records: Mapping[str, Record], frames: Frames) -
         transform,
         dask_key_name=f"job-{token}",
     )
-    packed, sizes = _map_blocks(source.frames, source, job, token)
+    packed, sizes = _map_blocks(source, job, token)
     return {
         (name, variable): da.map_blocks(
             _pick,
@@ -202,39 +212,19 @@ def run_records(source: Source, records: Mapping[str, Record], frames: Frames) -
     }
 
 
-def _map_blocks(array: da.Array, source: Source, job: Delayed, token: str) -> tuple[da.Array, tuple[int, ...]]:
+def _map_blocks(source: Source, job: Delayed, token: str) -> tuple[da.Array, tuple[int, ...]]:
     """Map the pass over blocks of events; each chunk of the result is a :data:`Results`."""
-    if is_in_memory(array):
-        whole = array.rechunk({1: -1, 2: -1, 3: -1})
-        sizes = whole.chunks[0]
-        present, energy = (
-            per_chunk(values, sizes, f"{name}-{token}")[:, None, None, None]
-            for name, values in (("present", source.present), ("energy", source.energy))
-        )
-        variance = [] if source.variance is None else [da.asarray(source.variance).rechunk(whole.chunks)]
-        packed = da.map_blocks(
-            _run_chunk,
-            whole,
-            present,
-            energy,
-            *variance,
-            job=job,
-            dtype=object,
-            drop_axis=[1, 2, 3],
-            chunks=((1,) * len(sizes),),
-            meta=np.empty(0, dtype=object),
-            name=f"pass-{token}",
-        )
+    sizes: tuple[int, ...] = source.batch.frames.chunks[0]
+    as_objects: dict[str, Any] = {"job": job, "dtype": object, "meta": np.empty(0, dtype=object)}
+    if source.is_held:
+        packed = map_chunks(
+            _run_chunk, source.batch, name=f"pass-{token}", whole_events=True, drop_axis=[1, 2, 3],
+            chunks=((1,) * len(sizes),), **as_objects,
+        )  # fmt: skip
         return packed, sizes
-    blocks = event_blocks(array.chunks[0]) or [(0, 0)]
-    packed = da.map_blocks(
-        _run_block,
-        unopened_blocks(array, source.present, source.variance, source.energy, blocks, f"blocks-{token}"),
-        job=job,
-        dtype=object,
-        meta=np.empty(0, dtype=object),
-        name=f"pass-{token}",
-    )
+    blocks = event_blocks(sizes) or [(0, 0)]
+    cells = unopened_blocks(source.batch, blocks, f"blocks-{token}")
+    packed = da.map_blocks(_run_block, cells, name=f"pass-{token}", **as_objects)
     return packed, tuple(stop - start for start, stop in blocks)
 
 
@@ -243,15 +233,9 @@ def _run_block(cell: npt.NDArray[np.object_], *, job: Job) -> Results:
     return reduce_batches(block.batches(), job)
 
 
-def _run_chunk(
-    raw: npt.NDArray[Any],
-    present: npt.NDArray[np.object_],
-    energy: npt.NDArray[np.object_],
-    variance: npt.NDArray[Any] | None = None,
-    *,
-    job: Job,
-) -> Results:
-    return reduce_batches([Batch(raw, present.item(), variance, energy.item())], job)
+def _run_chunk(batch: Batch, first: int, *, job: Job) -> Results:
+    del first  # a chunk has all segments
+    return reduce_batches([batch], job)
 
 
 def _pick(packed: Results, *, key: tuple[str, str]) -> npt.NDArray[Any]:

@@ -19,7 +19,7 @@ from xsmall.detector.constants import stage_labels
 from xsmall.detector.dark import STATUS_MEANINGS, DarkLimits, DarkStage, DarkSums, stage_of_codes, stage_result
 from xsmall.detector.types import Decoding, DetectorType, detector_type
 from xsmall.errors import CalibrationError, DataError
-from xsmall.lazy.block import Unopened, group_chunks, unopened_blocks
+from xsmall.lazy.block import Batch, Unopened, group_chunks, unopened_blocks
 from xsmall.reductions.frames import check_frames, data_of, labels, presence
 from xsmall.vocabulary import (
     ADU,
@@ -264,7 +264,7 @@ def _lazily(runs: Sequence[_Run], entry: DetectorType, limits: DarkLimits, shape
         blocks = _blocks(frames, math.prod(shape))
         cells = da.map_blocks(
             _sums_of_block,
-            unopened_blocks(frames, run.present, None, None, blocks, f"dark-frames-{i}-{token}"),
+            unopened_blocks(Batch(frames, run.present), blocks, f"dark-frames-{i}-{token}"),
             entry=entry, limits=limits, dtype=object, meta=np.empty(0, object), name=f"dark-sums-{i}-{token}",
         )  # fmt: skip
         parts = [cells.blocks[j] for j in range(cells.numblocks[0])]
