@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from xsmall.kernels.calibrate import calibrate_plain, calibrate_stack, scale_stack
-from xsmall.kernels.calibrate_cells import calibrate_cells, flag_cells, stages_of_gain
+from xsmall.kernels.calibrate_cells import (
+    calibrate_cells,
+    flag_cells,
+    participation_cells,
+    scale_cells,
+    stages_of_gain,
+    subtract_cells,
+    variance_cells,
+)
 from xsmall.kernels.calibrate_variance import variance_stack
 from xsmall.kernels.gain_code import participation_stack
 from xsmall.kernels.trust import flags_stack
@@ -20,6 +28,7 @@ RAW[:, ::100] |= np.uint16(1 << 14)
 TABLE = np.ones((3, N), np.float32)
 OUT, SPREAD, FLAGS = np.empty((K, N), np.float32), np.empty((K, N), np.float32), np.empty((K, N), np.uint32)
 CODES, CELL = np.zeros((K, N), np.uint8), np.zeros(K, np.int64)
+OF_CELLS = np.zeros(K * N, np.uint8), N, CELL, np.array([0, 1, 2, -1])
 LIMITS = np.zeros((4, 4), np.int32)
 NAMES = np.array([1, 2, 4], np.uint32)
 
@@ -38,9 +47,20 @@ CALLS: dict[str, Callable[[], object]] = {
     "trust": lambda: flags_stack(
         RAW.ravel(), N, K, FLAGS[0], PLANE, np.zeros((3, N), np.uint32), 14, 3, 0x3FFF, LIMITS, NAMES, FLAGS.ravel(), N
     ),
-    "cells": lambda: calibrate_cells(RAW, CODES, CELL, PLANE, TABLE[None], TABLE[None], OUT),
-    "flag cells": lambda: flag_cells(CODES, CELL, PLANE, np.zeros((1, 3, N), np.uint32), np.uint32(1), FLAGS),
-    "stages": lambda: stages_of_gain(RAW, CELL, TABLE[None, :2], CODES),
+    "cells": lambda: calibrate_cells(
+        RAW.ravel(), N, *OF_CELLS, TABLE[None], TABLE[None], np.empty((0, 2), np.uint16), OUT.ravel(), N
+    ),
+    "subtract cells": lambda: subtract_cells(
+        RAW.ravel(), N, *OF_CELLS, TABLE[None], np.empty((0, 2), np.uint16), OUT.ravel(), N
+    ),
+    "scale cells": lambda: scale_cells(*OF_CELLS, TABLE[None], OUT.ravel(), N),
+    "variance cells": lambda: variance_cells(OUT.ravel(), N, *OF_CELLS, TABLE[None], 9.5, SPREAD.ravel(), N),
+    "participation cells": lambda: participation_cells(*OF_CELLS, np.ones(3, np.uint8), TABLE[None], CODES),
+    "flag cells": lambda: flag_cells(
+        RAW.ravel(), N, *OF_CELLS, np.zeros((1, 3, N), np.uint8), np.zeros(N, np.uint32), np.empty((0, 4), np.uint16),
+        np.ones(5, np.uint32), FLAGS.ravel(), N,
+    ),
+    "stages": lambda: stages_of_gain(RAW.ravel(), N, CELL, TABLE[None, :2], CODES),
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import xarray as xr
 
 import xsmall as xs
 from xsmall.detector.geometry import Panel
-from xsmall.errors import CalibrationError, ParameterError
+from xsmall.errors import CalibrationError, DataError, ParameterError
 from xsmall.vocabulary import Reason
 
 RNG = np.random.default_rng(4)
@@ -108,8 +108,14 @@ def test_what_is_missing_is_named() -> None:
         xs.calibrate(raw.drop_vars("memory_cell"), table, gain_stage=gain)
     with pytest.raises(CalibrationError, match="no constants for some memory cells"):
         xs.calibrate(raw, table.isel(memory_cell=[0]), gain_stage=gain)
-    with pytest.raises(ParameterError, match="plain calibration"):
-        xs.calibrate(raw, table, gain_stage=gain, saturation={"HG": 9000})
+    with pytest.raises(ParameterError, match="saturates is not known"):
+        xs.calibrate(raw, table, gain_stage=gain, trust=["saturated"])
+    with pytest.raises(ParameterError, match="memory_cell_status"):
+        xs.calibrate(raw, table, gain_stage=gain, trust=["noisy"])
+    with pytest.raises(ParameterError, match="has no common mode 7"):
+        xs.calibrate(raw, table, gain_stage=gain, common_mode=7)
+    with pytest.raises(DataError, match="differ in shape"):
+        xs.calibrate(raw, table, gain_stage=gain.isel(segment=[0]))
     for variance in (True, "noise"):
         with pytest.raises(CalibrationError, match="noise of each pixel"):
             xs.calibrate(raw, table, gain_stage=gain, variance=variance)

@@ -7,7 +7,7 @@ import xarray as xr
 import xsmall as xs
 from xsmall.detector.calibration_tables import control_stages
 from xsmall.detector.types import detector_type
-from xsmall.errors import DataError, ParameterError
+from xsmall.errors import DataError
 from xsmall.vocabulary import FRAME_DIMS
 
 
@@ -107,12 +107,3 @@ def test_ranges_equal_psanas_for_every_configuration() -> None:
         for k, of_range in enumerate(psana.gain_maps_epix10ka_any_alg(bits | switched << 5)):
             theirs[of_range] = k
         np.testing.assert_array_equal(found[switched], theirs)
-
-
-@pytest.mark.parametrize("arguments", [{"saturation": {"HG": 9000}}, {"area": True}, {"user": lambda w, s: w > 5}])
-def test_what_is_not_known_of_agipd_is_refused_not_left_out(arguments: dict) -> None:
-    full = (3, 1, 8, 16)
-    known = xs.constants("agipd", np.zeros(full), gain=np.ones(full), noise=np.ones(full))
-    words = frames(np.zeros((2, *full[1:]), np.uint16), "agipd")
-    with pytest.raises(ParameterError, match="only plain calibration"):
-        xs.calibrate(words, known, gain_stage=words.astype(np.uint8), **arguments)

@@ -148,6 +148,12 @@ class Prepared:
             constants.attrs.get(DETECTOR_TYPE) if constants is not None else None
         )
         self.entry = detector_type(self.name or "camera")
+        if self.entry.decoding is Decoding.GIVEN:
+            raise ParameterError(
+                f"the common mode of {self.entry.name!r} is not looked at apart from its calibration",
+                found="a gain that lies beside the frames",
+                fix="calibrate(raw, constants, gain_stage=..., common_mode=...)",
+            )
         self.row, self.column = labels(frames, ROW), labels(frames, COLUMN)
         self.is_raw = frames.dtype.kind in "iu"
         self.present = presence(frames)

@@ -13,18 +13,17 @@ import numpy.typing as npt
 import xarray as xr
 from dask.delayed import Delayed
 
-from xsmall.detector.trust import DEFAULT_TRUST, adc_limits, stage_reasons, static_reasons, status_convention
+from xsmall.detector.trust import adc_limits, stage_reasons, static_reasons, status_convention
 from xsmall.detector.types import Decoding, DetectorType
-from xsmall.errors import ParameterError
 from xsmall.kernels.stack import flat_frames, flat_target
 from xsmall.kernels.trust import flags_stack
 from xsmall.lazy.transform import per_chunk
 from xsmall.reductions.calibrate import status_flags
-from xsmall.reductions.calibrate_cells import CellQuestion, flagged_cells
 from xsmall.reductions.calibration_input import Pixels, aligned, prepare, segment_state, settled
 from xsmall.reductions.calibration_transform import Untrusted, check_untrusted
 from xsmall.reductions.frames import data_of
 from xsmall.reductions.mask import flag_attrs
+from xsmall.reductions.trust_cells import flags_of_cells
 from xsmall.vocabulary import (
     DETECTOR_TYPE,
     FLAG_MASKS,
@@ -42,6 +41,7 @@ from xsmall.vocabulary import (
 __all__ = ["trust"]
 
 FLAGS: Final = np.dtype(np.uint32)
+_CONSTANTS: Final = (STATUS, PEDESTAL, OFFSET, GAIN)
 _EVENT_REASONS: Final = np.array([Reason.SATURATED, Reason.NEAR_SWITCHING, Reason.BAD_GAIN_CODE], dtype=np.uint32)
 
 
@@ -116,16 +116,7 @@ def trust(
     given = prepare(raw, constants, mask, gain_control)
     bits = given.entry.status_bits if status_bits is None else int(status_bits)
     attrs = flag_attrs() | {DETECTOR_TYPE: given.entry.name}
-    if given.entry.decoding is Decoding.GIVEN:
-        if added is not None or saturation or switching or user is not None:
-            raise ParameterError(f"of {given.entry.name!r} only status, gain codes and a boolean mask are looked at")
-        question = CellQuestion(given.entry, 1.0, False, bits, DEFAULT_TRUST)
-        cells = flagged_cells(raw, given, constants, gain_stage, question, segment_state(raw))
-        coords = raw.drop_vars(GAIN_STAGE, errors="ignore").coords
-        return xr.DataArray(xr.Variable(raw.dims, cells, attrs), coords=coords, name=REASONS)
-    arrays = {
-        name: given.constants[name].data for name in (STATUS, PEDESTAL, OFFSET, GAIN) if name in given.constants
-    } | {
+    arrays = {name: given.constants[name].data for name in _CONSTANTS if name in given.constants} | {
         GAIN_CONTROL: given.gain_control,
         "mask": given.mask,
         REASONS: None if added is None else aligned(added, given.place, "mask"),
@@ -139,8 +130,13 @@ def trust(
         status_flags=status_flags(given.constants),
         user=user,
     )
-    data = _flags(data_of(raw), segment_state(raw), asked, {k: v for k, v in arrays.items() if v is not None})
-    return xr.DataArray(xr.Variable(raw.dims, data, attrs), coords=raw.coords, name=REASONS)
+    known = {name: array for name, array in arrays.items() if array is not None}
+    if given.entry.decoding is Decoding.GIVEN:
+        data = flags_of_cells(raw, given, constants, gain_stage, asked, known)
+    else:
+        data = _flags(data_of(raw), segment_state(raw), asked, known)
+    coords = raw.drop_vars(GAIN_STAGE, errors="ignore").coords
+    return xr.DataArray(xr.Variable(raw.dims, data, attrs), coords=coords, name=REASONS)
 
 
 @dataclass(frozen=True)
