@@ -8,8 +8,10 @@ import numpy as np
 
 from benchmarks import Case, optional, read
 from xsmall.kernels.calibrate import calibrate_stack
+from xsmall.kernels.calibrate_cells import calibrate_cells, flag_cells, stages_of_gain, variance_cells
 from xsmall.kernels.calibrate_variance import variance_stack
 from xsmall.kernels.reference import calibrate as twin
+from xsmall.kernels.reference import calibrate_cells as twin_of_cells
 from xsmall.kernels.trust import flags_stack
 
 PLANE = np.array([0, 1, -1, 2])
@@ -73,6 +75,71 @@ class Jungfrau:
         return twin.calibrate(self.raw, PLANE, self.pedestal, self.factor, 14, 3, 0x3FFF)
 
 
+class Agipd:
+    """A module in 64 frames of 8 memory cells, its gain beside them; one constant in a hundred is not usable."""
+
+    n_frames, n_cells = 64, 8
+    plane = np.array([0, 1, 2, -1])
+
+    def __init__(self, n: int, switched: float) -> None:
+        rng = np.random.default_rng(2)
+        self.n = n
+        frames, tables = (self.n_frames, n), (self.n_cells, 3, n)
+        self.raw = rng.integers(4000, 9000, frames).astype(np.uint16)
+        self.code = np.where(rng.random(frames) < switched, rng.choice([1, 1, 2], frames), 0).astype(np.uint8)
+        self.gain = rng.integers(5000, 9000, frames).astype(np.uint16)
+        self.cell = np.arange(self.n_frames) % self.n_cells
+        self.pedestal = rng.normal(4500, 50, tables).astype(np.float32)
+        self.factor = rng.uniform(0.05, 0.2, tables).astype(np.float32)
+        self.factor[rng.random(tables) < 0.01] = np.nan
+        self.threshold = np.sort(rng.uniform(5500, 8500, (self.n_cells, 2, n)), axis=1).astype(np.float32)
+        self.status, self.static = np.isnan(self.factor).astype(np.uint8), np.zeros(n, np.uint32)
+        self.out, self.spread = np.empty(frames, np.float32), np.empty(frames, np.float32)
+        self.flags, self.found = np.empty(frames, np.uint32), np.empty(frames, np.uint8)
+        self.beside = self.code.reshape(-1), n, self.cell, self.plane
+
+    def calibrate(self) -> np.ndarray:
+        calibrate_cells(
+            self.raw.reshape(-1), self.n, *self.beside, self.pedestal, self.factor, NO_LIMITS.astype(np.uint16),
+            self.out.reshape(-1), self.n,
+        )  # fmt: skip
+        return self.out
+
+    def stages(self) -> np.ndarray:
+        stages_of_gain(self.gain.reshape(-1), self.n, self.cell, self.threshold, self.found)
+        return self.found
+
+    def variance(self) -> np.ndarray:
+        self.calibrate()
+        variance_cells(
+            self.out.reshape(-1), self.n, *self.beside, self.factor, 9.5, self.spread.reshape(-1), self.n
+        )  # fmt: skip
+        return self.spread
+
+    def trust(self) -> np.ndarray:
+        flag_cells(
+            self.raw.reshape(-1), self.n, *self.beside, self.status, self.static, np.empty((0, 4), np.uint16),
+            np.arange(5).astype(np.uint32), self.flags.reshape(-1), self.n,
+        )  # fmt: skip
+        return self.flags
+
+    def by_numpy(self) -> np.ndarray:
+        return twin_of_cells.calibrate_cells(
+            self.raw, self.code, self.cell, self.plane, self.pedestal, self.factor
+        )  # fmt: skip
+
+    def cases(self, label: str) -> list[Case]:
+        """Calibration beside astype and NumPy, and the rest beside calibration."""
+        k, floor = self.n_frames, read(self.raw, self.code)
+        astype = {"astype float32": lambda: self.raw.astype(np.float32)}
+        by_numpy = {"NumPy": self.by_numpy}
+        return [
+            Case(f"calibrate by cell, {label}", self.calibrate, k, astype | by_numpy, floor),
+            Case(f"calibrate and variance by cell, {label}", self.variance, k, {"calibrate": self.calibrate}, floor),
+            Case(f"trust flags by cell, {label}", self.trust, k, {"calibrate": self.calibrate}, floor),
+        ]
+
+
 def psana(data: Jungfrau) -> dict[str, Callable[[], object]]:
     """psana's compiled calibration, frame by frame, with its constants in its own layout; nothing where it is not."""
     compiled = optional("psana.pycalgos.utilsdetector")
@@ -93,8 +160,12 @@ def psana(data: Jungfrau) -> dict[str, Callable[[], object]]:
 
 
 def cases(scale: float) -> list[Case]:
-    """Segments of 0.5 Mpixel and frames of 4.2 Mpixel, in stacks of four."""
+    """Segments of 0.5 Mpixel and frames of 4.2 Mpixel, in stacks of four; modules whose constants go by memory cell."""
     out = []
+    for switched in (0.0, 0.01, 0.2):
+        module = Agipd(max(int(512 * scale), 2) * 128, switched)
+        out += module.cases(f"{switched:.0%} switched")
+    out.append(Case("stages of an analogue gain", module.stages, module.n_frames, floor=read(module.gain)))
     for label, rows in (("0.5 Mpixel", 512), ("4.2 Mpixel", 4096)):
         n = max(int(rows * scale), 2) * 1024
         few, many, all_others = Jungfrau(n, 2e-4), Jungfrau(n, 0.2), Jungfrau(n, 1.0)
