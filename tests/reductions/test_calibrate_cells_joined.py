@@ -1,6 +1,8 @@
 """Calibration by memory cell joins the pass of reductions and cubes: read once, the same bits, tables where needed."""
 
+import gc
 import pickle
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -203,6 +205,22 @@ def test_the_graph_and_its_tasks_carry_rules_not_tables() -> None:
     small.compute()
     assert len(pickle.dumps(held)) < 20_000  # also when its tables are made
     assert pickle.loads(pickle.dumps(held)) is held
+
+
+def test_tables_do_not_live_as_long_as_the_graph() -> None:
+    raw, gain, table = detector()
+    lazy = raw.copy(data=raw.chunk(event=5).data)
+    cal = xs.calibrate(lazy, table, gain_stage=gain.chunk(event=5))
+    before = cal.compute()
+    origin = origin_of(cal.data)
+    assert origin is not None
+    tables = weakref.ref(origin.transform.compute())
+    assert tables() is not None  # what was used last stays
+    for unit in ("ADU", "photon"):
+        xs.calibrate(raw, table, gain_stage=gain, unit=unit, photon_energy=9500)
+    gc.collect()
+    assert tables() is None
+    xr.testing.assert_identical(cal.compute(), before)
 
 
 def test_the_result_is_the_same_on_a_cluster() -> None:

@@ -227,7 +227,9 @@ def _prepared(
     if given.entry.decoding is not Decoding.GIVEN:
         return data_of(raw), (), make_calibration(settings, arrays)
     known = cell_input(raw, given, constants, gain_stage, arrays)
-    return known.frames, (known.cell, known.gain), make_tables(CellCalibration, known.arrays, settings, known.cells)
+    lazy = not isinstance(known.frames, np.ndarray)
+    transform = make_tables(CellCalibration, known.arrays, settings, known.cells, lazy=lazy)
+    return known.frames, (known.cell, known.gain), transform
 
 
 def _with_variance(values: xr.DataArray, variance: Any) -> xr.Dataset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Mapping
 from threading import Lock
 from typing import Any, Generic, TypeVar, cast
@@ -61,7 +62,21 @@ class SegmentTables(ABC, Generic[T]):
         return self.token
 
 
+class _Rule:
+    """What tables are made by; opaque to dask, which would read the constants."""
+
+    __slots__ = ("arguments",)
+
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments = arguments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Rule, self.arguments
+
+
 _READY: WeakValueDictionary[str, Any] = WeakValueDictionary()
+_LATEST: deque[Any] = deque(maxlen=2)
+"""What was asked for last (values and flags of a run, say) stays, so that looking again does not read again."""
 _READY_LOCK = Lock()
 
 
@@ -70,18 +85,31 @@ def _build(kind: type[Any], token: str, arrays: Mapping[str, Any], *options: Any
         ready = _READY.get(token)
         if ready is None:
             ready = _READY[token] = kind(token, arrays, *options)
+        if not any(kept is ready for kept in _LATEST):
+            _LATEST.append(ready)
         return ready
+
+
+def _open(rule: _Rule) -> Any:
+    return _build(*rule.arguments)
 
 
 K = TypeVar("K", bound=SegmentTables[Any])
 
 
-def make_tables(kind: type[K], arrays: Mapping[str, Any], *options: Any) -> K | Delayed:
-    """Make tables of a kind, or a Delayed of them where the constants are held by a cluster."""
+def make_tables(kind: type[K], arrays: Mapping[str, Any], *options: Any, lazy: bool) -> K | Delayed:
+    """Make tables of a kind; with ``lazy`` say how: then they live as long as they are used, not as the graph does.
+
+    The graph holds the rule alone. Constants that a cluster holds are brought by its scheduler.
+    """
     names = {name: array.name if isinstance(array, da.Array) else array for name, array in arrays.items()}
     token = str(dask.base.tokenize(kind.__name__, names, options))
-    if not any(map(rests_on_futures, arrays.values())):
+    key = f"{kind.__name__}-{token}"
+    if any(map(rests_on_futures, arrays.values())):
+        build = dask.delayed(_build, name=False, pure=False, traverse=False)
+        constants = dask.delayed(dict(arrays), name=f"constants-{token}")
+        return cast("Delayed", build(kind, token, constants, *options, dask_key_name=key))
+    if not lazy:
         return cast("K", _build(kind, token, arrays, *options))
-    build = dask.delayed(_build, name=False, pure=False, traverse=False)
-    lazy = dask.delayed(dict(arrays), name=f"constants-{token}")
-    return cast("Delayed", build(kind, token, lazy, *options, dask_key_name=f"{kind.__name__}-{token}"))
+    rule = dask.delayed(_Rule(kind, token, dict(arrays), *options), name=f"rule-{token}", traverse=False)
+    return cast("Delayed", dask.delayed(_open, name=False, pure=False)(rule, dask_key_name=key))

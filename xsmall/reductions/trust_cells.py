@@ -136,14 +136,11 @@ def flags_of_cells(
     if state is None:
         state = np.zeros((raw.sizes[EVENT], raw.sizes[SEGMENT]), dtype=np.uint32)
     batch = Batch(known.frames, beside=(known.cell, known.gain, state))
-    tables = make_tables(CellFlags, known.arrays, question, known.cells)
+    tables = make_tables(CellFlags, known.arrays, question, known.cells, lazy=bool(batch.lazy()))
     if not batch.lazy():
         ready: CellFlags = tables if isinstance(tables, CellFlags) else tables.compute()
         return ready.flags(batch)
-    key = tables.token if isinstance(tables, CellFlags) else tables.key
-    token = dask.base.tokenize(*batch, key)
-    if isinstance(tables, CellFlags):
-        tables = dask.delayed(tables, name=f"flagging-{token}", traverse=False)
+    token = dask.base.tokenize(*batch, tables)
     meta = np.empty((0, 0, 0, 0), dtype=np.uint32)
     return map_chunks(_flag_chunk, batch, name=f"trust-{token}", tables=tables, dtype=np.uint32, meta=meta)
 
