@@ -4,8 +4,8 @@ Constants are (cell, stage, pixel): each frame takes those of its own cell, each
 code names. A factor of NaN makes a pixel NaN, so that the status of a cell and stage costs nothing.
 
 Nearly all pixels have code 0. So a block of pixels is calibrated as if all had, without a test; where the codes of the
-block say otherwise, pieces of it are mended pixel by pixel, or the whole block code by code. See
-:mod:`xsmall.kernels.calibrate`, which does the same with codes inside the words.
+block say otherwise, pieces of it are mended pixel by pixel, or the whole block code by code. Where codes are inside the
+words: :mod:`xsmall.kernels.calibrate`.
 
 All kernels work on ``k`` frames of one segment. ``raw``, ``code`` and ``out`` are flat, frame j of each begins at j
 times its step; ``cell`` (k) int64 are positions in the constants; ``plane`` (code) int64 is the stage of each gain
@@ -257,8 +257,8 @@ def variance_cells(
 
     ``values`` are the calibrated frames; ``dark`` (cell, stage, pixel) is the dark variance in the square of the data's
     unit; ``photon`` is one photon in the data's unit, or 0 to leave counting out, as in
-    :func:`xsmall.kernels.calibrate_variance.variance_stack`. NaN where the value is NaN or the code bad. Other arguments as of
-    :func:`calibrate_cells`.
+    :func:`xsmall.kernels.calibrate_variance.variance_stack`. NaN where the value is NaN or the code bad. Other
+    arguments as of :func:`calibrate_cells`.
     """
     n = dark.shape[2]
     of_one = np.float32(photon)
