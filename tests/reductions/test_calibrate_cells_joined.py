@@ -256,11 +256,13 @@ def test_flags_are_held_against_exactly_what_is_nan(analogue: bool) -> None:
     raw, gain, table = detector(analogue=analogue)
     table["pedestal"][1, :, 0, 0] = np.nan
     table["gain"][2, 0, 1, 3] = 0
+    table["gain"][:, 0, 0, 5] = np.inf
     mask = np.random.default_rng(0).random(SHAPE) < 0.9
     cal = xs.calibrate(raw, table, gain_stage=gain, mask=mask)
     flags = xs.trust(raw, table, gain_stage=gain, mask=mask)
     np.testing.assert_array_equal(flags.values != 0, np.isnan(cal.values))
     assert ((flags.values & int(Reason.NOT_FINITE)) != 0).any()
+    assert not (cal.values == 0).any()
     chunked = xs.trust(
         raw.copy(data=raw.chunk(event=3, segment=2, row=5).data), table.chunk(segment=1),
         gain_stage=gain.chunk(event=4), mask=mask,

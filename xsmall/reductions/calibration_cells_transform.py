@@ -175,7 +175,8 @@ class CellCalibration(SegmentTables[CellTables], Transform):
         factor = np.full(of_cell[PEDESTAL].shape, settings.scale, np.float32)
         if GAIN in of_cell:
             with np.errstate(divide="ignore", invalid="ignore"):
-                factor = np.where(of_cell[GAIN] == 0, np.nan, settings.scale / of_cell[GAIN]).astype(np.float32)
+                factor = (settings.scale / of_cell[GAIN]).astype(np.float32)
+            factor[np.isinf(of_cell[GAIN]) | (of_cell[GAIN] == 0)] = np.nan  # an infinite gain would make zeros
         if AREA in held:
             factor = (factor / held[AREA].reshape(-1)).astype(np.float32)
         if MASK in held:
