@@ -274,3 +274,20 @@ def test_status_and_moments_equal_those_of_psana() -> None:
     np.testing.assert_allclose(found["pedestal"][0, 0], process.arr_av1, rtol=1e-6)
     np.testing.assert_allclose(found["noise"][0, 0] * np.sqrt(299 / 300), process.arr_rms, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(found["status"][0, 0], process.arr_status())
+
+
+@pytest.mark.parametrize(("dtype", "level"), [("int16", -5), ("int16", 400), ("int32", -70000), ("uint32", 100000)])
+def test_numbers_of_wider_and_signed_cameras_are_taken_as_they_are(dtype: str, level: int) -> None:
+    values = np.random.default_rng(7).normal(level, 3, (200, 1, 12, 20)).round().astype(dtype)
+    frames = xr.DataArray(values, dims=FRAME_DIMS, attrs={"detector_type": "opal"})
+    found = dark(frames)  # and no warning of beam
+    np.testing.assert_allclose(found["pedestal"][0], values.mean(axis=0, dtype=float), atol=1e-2)
+    np.testing.assert_allclose(found["noise"][0], values.std(axis=0, ddof=1, dtype=float), rtol=1e-4)
+    np.testing.assert_array_equal(found["maximum"][0], values.max(axis=0))
+    assert not found["status"].values.any()
+    xr.testing.assert_equal(dark(frames.chunk(event=30)).compute(), found)
+    lit = frames.copy(data=np.where(np.arange(200)[:, None, None, None] % 2, values + 300, values).astype(dtype))
+    with pytest.warns(DarkWarning, match="do not look dark"):
+        dark(lit)
+    with pytest.raises(DataError, match="at most 32 bits"):
+        dark(frames.astype("int64"))

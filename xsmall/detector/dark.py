@@ -19,7 +19,8 @@ bit    value  the pixel, in this gain stage
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -31,7 +32,15 @@ from xsmall.errors import ParameterError
 from xsmall.kernels.dark import add_dark_words, codes_in, moments_of_sums
 from xsmall.kernels.stack import flat_frames
 
-__all__ = ["STATUS_MEANINGS", "DarkLimits", "DarkStage", "DarkSums", "stage_of_codes", "stage_result"]
+__all__ = [
+    "STATUS_MEANINGS",
+    "DarkLimits",
+    "DarkStage",
+    "DarkSums",
+    "limits_of_type",
+    "stage_of_codes",
+    "stage_result",
+]
 
 STATUS_MEANINGS: Final = (
     "noise_above_limit", "noise_below_limit", "often_above_range", "often_below_range",
@@ -46,7 +55,10 @@ _COVERED: Final = 0.5  # a stage that fewer pixels were in was not measured: som
 _FIELDS: Final = ("count", "total", "square", "least", "most", "below", "above")
 _NO_LEAST: Final = np.iinfo(np.int32).max
 _DTYPES: Final = (np.uint32, np.int64, np.int64, np.int32, np.int32, np.uint32, np.uint32)
-_EMPTY: Final = (0, 0, 0, _NO_LEAST, -1, 0, 0)
+_NO_MOST: Final = np.iinfo(np.int32).min
+_EMPTY: Final = (0, 0, 0, _NO_LEAST, _NO_MOST, 0, 0)
+_WORDS: Final = (np.dtype(np.uint8), np.dtype(np.uint16))
+_ALL_BITS: Final = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +157,7 @@ class DarkSums:
         level = np.empty(len(frames), np.int64)
         low, high = self._limits.values_of(entry)
         add_dark_words(
-            words, step, len(frames), shift, mask, entry.data_shift, entry.adc_max, low, high, slot,
+            words, step, len(frames), shift, mask, entry.data_shift, _data_mask(entry, frames.dtype), low, high, slot,
             *(a[s] for a in self.arrays), level,
         )  # fmt: skip
         if seen & (seen - 1) == 0:  # the mean of a frame says something where all its pixels share a gain
@@ -166,6 +178,30 @@ class DarkSums:
                 join(a[:, ours], b[:, theirs], out=a[:, ours])
         self.level += other.level
         return self
+
+
+def _data_mask(entry: DetectorType, dtype: np.dtype[Any]) -> int:
+    """Bits of a word that hold the value: numbers of a camera in a wider or signed type are values as they are."""
+    return entry.adc_max if entry.decoding is not Decoding.FIXED or dtype in _WORDS else _ALL_BITS
+
+
+def limits_of_type(limits: DarkLimits, entry: DetectorType, dtypes: Iterable[np.dtype[Any]]) -> DarkLimits:
+    """Limits for frames of these types: those of wider or signed numbers, where none are given, are the type's ends.
+
+    Parameters
+    ----------
+    limits
+        As given.
+    entry
+        Type of the detector.
+    dtypes
+        Integer types of the frames, of at most 32 bits.
+    """
+    wide = [np.iinfo(dtype) for dtype in dtypes if _data_mask(entry, dtype) == _ALL_BITS]
+    if not wide:
+        return limits
+    low, high = max(min(t.min for t in wide), _NO_MOST) + 1, min(max(t.max for t in wide), _NO_LEAST) - 1
+    return replace(limits, value=limits.value or (low, high), noise=limits.noise or (0.001, float(high)))
 
 
 @dataclass
@@ -276,10 +312,10 @@ def _judged(
         status=status.reshape(shape),
         count=count.reshape(shape),
         least=least.reshape(shape),
-        most=most.reshape(shape),
+        most=np.where(count > 0, most, -1).astype(most.dtype).reshape(shape),
         pedestal_limits=pedestal_limits,
         noise_limits=noise_limits,
-        asymmetry=_asymmetry(mean, noise, least, most),
+        asymmetry=_asymmetry(mean, noise, least, most, min(limits.values_of(entry)[0] - 1, 0)),
         level=_level(level, noise),
         covered=covered,
     )
@@ -301,9 +337,10 @@ def _limits(
 
 
 def _asymmetry(
-    mean: npt.NDArray[np.float64], noise: npt.NDArray[np.float64], least: npt.NDArray[Any], most: npt.NDArray[Any]
-) -> float:
-    known = np.isfinite(noise) & (noise > 0) & (least > 0)  # at the end of the range there is no other side
+    mean: npt.NDArray[np.float64], noise: npt.NDArray[np.float64], least: npt.NDArray[Any], most: npt.NDArray[Any],
+    end: int,
+) -> float:  # fmt: skip
+    known = np.isfinite(noise) & (noise > 0) & (least > end)  # at the end of the range there is no other side
     if not known.any():
         return 1.0
     up = np.maximum(most[known] - mean[known], 1.0)

@@ -16,7 +16,15 @@ import numpy.typing as npt
 import xarray as xr
 
 from xsmall.detector.constants import stage_labels
-from xsmall.detector.dark import STATUS_MEANINGS, DarkLimits, DarkStage, DarkSums, stage_of_codes, stage_result
+from xsmall.detector.dark import (
+    STATUS_MEANINGS,
+    DarkLimits,
+    DarkStage,
+    DarkSums,
+    limits_of_type,
+    stage_of_codes,
+    stage_result,
+)
 from xsmall.detector.types import Decoding, DetectorType, detector_type
 from xsmall.errors import CalibrationError, DataError
 from xsmall.lazy.block import Batch, Unopened, group_chunks, unopened_blocks
@@ -135,6 +143,7 @@ def dark(
     arrays = [raw] if isinstance(raw, xr.DataArray) else list(raw)
     chosen = DarkLimits() if limits is None else limits
     entry = _check_runs(arrays)
+    chosen = limits_of_type(chosen, entry, {array.dtype for array in arrays})
     runs = [_Run(data_of(a), _trusted(a), _control(a, entry, gain_control)) for a in arrays]
     shape = tuple(arrays[0].sizes[dim] for dim in PIXEL_DIMS)
     if any(isinstance(run.frames, da.Array) for run in runs):
@@ -152,6 +161,12 @@ def _check_runs(arrays: Sequence[xr.DataArray]) -> DetectorType:
         if array.dtype.kind not in "iu":
             raise DataError(
                 "dark processing takes raw words, gain bits included", found=f"dtype {array.dtype}", expected="integers"
+            )
+        if array.dtype.itemsize > 4:
+            raise DataError(
+                "dark processing takes words of at most 32 bits",
+                found=f"dtype {array.dtype}",
+                fix='raw.astype("int32")',
             )
         for dim in PIXEL_DIMS:
             if labels(array, dim) != labels(arrays[0], dim):
