@@ -132,6 +132,16 @@ def test_cameras_of_any_dtype_are_flagged() -> None:
     assert not trust(frames(words[..., :1, :], "camera"), dark.isel(row=[0])).values.any()
 
 
+@pytest.mark.parametrize("dtype", ["int32", "float32", "int64"])
+def test_only_what_is_too_high_is_saturated(dtype: str) -> None:
+    words = np.array([[[[-50, 99999], [100000, 300000]]]], dtype)
+    raw, dark, limit = frames(words, "camera"), constants("camera", np.zeros((2, 2))), {"G0": 100000}
+    flags = trust(raw, dark, saturation=limit)
+    assert has(flags, Reason.SATURATED)[0, 0].tolist() == [[False, False], [True, True]]
+    kept = calibrate(raw, dark, trust=["saturated"], saturation=limit)
+    np.testing.assert_array_equal(kept.values[0, 0], [[-50, 99999], [np.nan, np.nan]])
+
+
 @pytest.mark.parametrize("dtype", ["uint16", "int32", "float64"])
 def test_ranges_far_from_switching_hold_for_any_dtype(dtype: str) -> None:
     words = np.array([[[[5, 50], [500, 5000]]]], dtype)

@@ -123,6 +123,8 @@ def adc_limits(
     reasons: Reason,
     saturation: Mapping[str, int] | None = None,
     switching: Mapping[str, tuple[int, int]] | None = None,
+    *,
+    dtype: npt.DTypeLike = np.uint16,
 ) -> tuple[tuple[int, int], ...]:
     """Lowest and highest ADC value to be trusted for each gain code.
 
@@ -136,6 +138,8 @@ def adc_limits(
         ADC value at which a stage saturates, by the name of the stage, in place of those of the type.
     switching
         Lowest and highest ADC value that is far from the switching point, by the name of the stage.
+    dtype
+        Of the frames: other numbers than uint16 words, of cameras, may be negative and larger.
 
     Returns
     -------
@@ -146,7 +150,8 @@ def adc_limits(
     ParameterError
         The saturation or the switching zone of the detector is not known and not given.
     """
-    out = [[0, entry.adc_max] for _ in range(max(entry.n_codes, 1))]
+    ends = [0, entry.adc_max] if np.dtype(dtype) == np.uint16 else [-(2**31), 2**31 - 1]
+    out = [list(ends) for _ in range(max(entry.n_codes, 1))]
     if Reason.SATURATED in reasons:
         for code, value, sign in _saturation(entry, saturation):
             if sign > 0:
@@ -154,9 +159,9 @@ def adc_limits(
             else:
                 out[code][0] = max(out[code][0], value + 1)
     if Reason.NEAR_SWITCHING in reasons:
-        for code, (low, high) in _switching(entry, switching).items():
+        for code, (low, high) in _switching(entry, switching, ends).items():
             out[code] = [max(out[code][0], low), min(out[code][1], high)]
-    if all(pair == [0, entry.adc_max] for pair in out):
+    if all(pair == ends for pair in out):
         return ()
     return tuple((low << entry.data_shift, high << entry.data_shift) for low, high in out)
 
@@ -225,7 +230,9 @@ def _saturation(entry: DetectorType, given: Mapping[str, int] | None) -> tuple[t
     return entry.saturation
 
 
-def _switching(entry: DetectorType, given: Mapping[str, tuple[int, int]] | None) -> Mapping[int, tuple[int, int]]:
+def _switching(
+    entry: DetectorType, given: Mapping[str, tuple[int, int]] | None, ends: list[int]
+) -> Mapping[int, tuple[int, int]]:
     if not given:
         raise ParameterError(
             f"where {entry.name!r} switches its gain depends on its settings and is not known",
@@ -234,11 +241,11 @@ def _switching(entry: DetectorType, given: Mapping[str, tuple[int, int]] | None)
         )
     out: dict[int, tuple[int, int]] = {}
     for stage, (low, high) in given.items():
-        if not 0 <= low <= high <= entry.adc_max:
+        if not ends[0] <= low <= high <= ends[1]:
             raise ParameterError(
                 "a range of ADC values that cannot be",
                 found=(low, high),
-                expected=f"0 <= low <= high <= {entry.adc_max}",
+                expected=f"{ends[0]} <= low <= high <= {ends[1]}",
             )
         out |= {code: (int(low), int(high)) for code in _codes(entry, stage)}
     return out

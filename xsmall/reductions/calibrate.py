@@ -192,7 +192,7 @@ def calibrate(
         photon=_counting(variance, unit, mine, raw, photon_energy),
         bits=entry.status_bits if status_bits is None else int(status_bits),
         reasons=reasons,
-        limits=adc_limits(entry, reasons, saturation, switching),
+        limits=adc_limits(entry, reasons, saturation, switching, dtype=raw.dtype),
         mode=mode,
         segment=tuple(given.place[SEGMENT].tolist()),
         row=tuple(given.place[ROW].tolist()),

@@ -124,7 +124,7 @@ def trust(
     asked = Question(
         entry=given.entry,
         bits=bits,
-        limits=_limits(given.entry, saturation, switching),
+        limits=_limits(given.entry, saturation, switching, raw.dtype),
         shape=tuple(len(labels) for labels in given.place.values()),
         segment=tuple(given.place[SEGMENT].tolist()),
         status_flags=status_flags(given.constants),
@@ -218,13 +218,16 @@ class Flagging:
 
 
 def _limits(
-    entry: DetectorType, saturation: Mapping[str, int] | None, switching: Mapping[str, tuple[int, int]] | None
+    entry: DetectorType,
+    saturation: Mapping[str, int] | None,
+    switching: Mapping[str, tuple[int, int]] | None,
+    dtype: np.dtype[Any],
 ) -> tuple[tuple[int, int, int, int], ...]:
     """Ranges of each gain code outside which a value is saturated, and outside which it is near switching."""
     everything = tuple((-(2**31), 2**31 - 1) for _ in range(entry.n_codes))
     full = entry.saturation or saturation is not None
-    saturated = adc_limits(entry, Reason.SATURATED, saturation) if full else ()
-    near = adc_limits(entry, Reason.NEAR_SWITCHING, None, switching) if switching is not None else ()
+    saturated = adc_limits(entry, Reason.SATURATED, saturation, dtype=dtype) if full else ()
+    near = adc_limits(entry, Reason.NEAR_SWITCHING, None, switching, dtype=dtype) if switching is not None else ()
     return tuple((*a, *b) for a, b in zip(saturated or everything, near or everything, strict=True))
 
 
