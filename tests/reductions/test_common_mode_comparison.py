@@ -64,3 +64,11 @@ def test_any_chunking_gives_the_same_bits_lazily(n: int) -> None:
 def test_nothing_to_compare_is_refused() -> None:
     with pytest.raises(ParameterError, match="no common mode to compare"):
         compare_common_modes(frames("epixm320", (1, 192, 384)))
+
+
+def test_of_a_camera_the_numbers_that_fit_its_rows_are_compared() -> None:
+    values = np.random.default_rng(4).normal(0, 3, (3, 1, 20, 30)).astype("f4")
+    frames = xr.DataArray(values, dims=("event", "segment", "row", "column"), attrs={"units": "ADU"})
+    assert compare_common_modes(frames.assign_attrs(detector_type="opal")).mode.values.tolist() == ["none", "1", "2"]
+    with pytest.raises(ParameterError, match="end within a row"):
+        compare_common_modes(frames.assign_attrs(detector_type="opal"), modes=[3])

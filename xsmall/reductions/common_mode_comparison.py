@@ -58,8 +58,8 @@ def compare_common_modes(
         As in :func:`~xsmall.reductions.common_mode.common_mode`. A few hundred events are plenty:
         ``raw.isel(event=slice(0, 200))``.
     modes
-        Numbers, parameter tuples or records; None: every number of the detector that the constants allow. "No common
-        mode" is always the first.
+        Numbers, parameter tuples or records; None: every number of the detector that the constants and the length of
+        its rows allow. "No common mode" is always the first.
 
     Returns
     -------
@@ -123,7 +123,7 @@ def _modes(prepared: Prepared, modes: Sequence[CommonModeLike] | None) -> list[C
         numbers = [] if prepared.name is None else common_mode_numbers(prepared.name)
         every = [prepared.resolve(n) for n in numbers if n not in _NOT_COMPARED]
         has_noise = prepared.known is not None and NOISE in prepared.known
-        found = [mode for mode in every if has_noise or not mode.needs_noise]
+        found = [mode for mode in every if (has_noise or not mode.needs_noise) and _fits(mode, prepared)]
     out = [prepared.resolve(None)]
     for mode in found:
         if mode.steps and mode.steps not in [other.steps for other in out]:
@@ -137,6 +137,17 @@ def _modes(prepared: Prepared, modes: Sequence[CommonModeLike] | None) -> list[C
     stages = gain_stages_of(prepared.entry.name)
     out[0] = replace(out[0], gain_stages=stages, segment_shape=None)  # noise of the same pixels in all modes
     return out
+
+
+def _fits(mode: CommonMode, prepared: Prepared) -> bool:
+    """Whether units of so many consecutive pixels go into rows of this length: cameras have any."""
+    shape = mode.segment_shape or (prepared.row[-1] + 1, prepared.column[-1] + 1)
+    try:
+        for step in mode.subtractions:
+            step.unit(shape)
+    except ParameterError:
+        return False
+    return True
 
 
 def _label(mode: CommonMode) -> str:
