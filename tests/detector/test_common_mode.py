@@ -300,3 +300,9 @@ def test_supercolumns_of_an_fccd960_as_a_record_take_exact_medians() -> None:
     np.testing.assert_allclose(corrections, np.where(applied, medians, np.nan), rtol=0, atol=1e-5)
     expected = (pixels - np.where(applied, medians, 0)[:, None]).reshape(2, 96, 480, 10).swapaxes(1, 2)
     np.testing.assert_allclose(out, expected.reshape(960, 960), rtol=0, atol=1e-5)
+
+
+def test_a_number_may_be_one_of_numpy() -> None:
+    assert resolve_common_mode(np.int64(71), "jungfrau") == resolve_common_mode(71, "jungfrau")
+    with pytest.raises(ParameterError, match="not a common mode"):
+        resolve_common_mode(True, "jungfrau")

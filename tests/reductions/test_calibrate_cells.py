@@ -276,3 +276,17 @@ def test_mock_agipd_files_of_extra_data(tmp_path: Path) -> None:
     np.testing.assert_allclose(out.values, np.where(bad, np.nan, expected), rtol=1e-4, atol=1e-2)
     flags = xs.trust(raw, table, gain_stage=raw.copy(data=gain))
     np.testing.assert_array_equal(flags.values, np.where(bad, np.uint32(Reason.MEMORY_CELL_STATUS), 0))
+
+
+@pytest.mark.parametrize(("name", "value"), [("gain", 0.0), ("gain", np.nan), ("pedestal", np.nan)])
+def test_constants_that_make_no_value_of_a_cell_and_stage_are_refused(name: str, value: float) -> None:
+    raw, gain, table = agipd()
+    table[name] = table[name].where((table.memory_cell != 4) | (table.gain_stage != 1), value)
+    cells = np.array([4, 0, 4, 8, 0])
+    raw, gain = (a.assign_coords(memory_cell=("event", cells)) for a in (raw, gain))
+    with pytest.raises(CalibrationError, match=rf"usable {name} in gain stage MG of the memory cell at position 1"):
+        xs.calibrate(raw, table, gain_stage=gain)
+    others = {"event": np.flatnonzero(cells != 4)}
+    assert np.isfinite(
+        xs.calibrate(raw.isel(others), table, gain_stage=gain.isel(others))
+    ).any()  # other cells are well

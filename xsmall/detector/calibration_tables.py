@@ -16,7 +16,7 @@ import numpy.typing as npt
 from xsmall.detector.types import Decoding, DetectorType
 from xsmall.errors import CalibrationError
 
-__all__ = ["CalibrationTables", "control_stages", "pack"]
+__all__ = ["CalibrationTables", "check_usable", "control_stages", "pack"]
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
@@ -200,15 +200,19 @@ def _check_values(
     for name, table in (("pedestal", base), ("gain", factor)):
         for stage, of_stage in enumerate(table):
             of_use = usable[stage] if configured is None else usable[stage] & (configured[0] == stage)
-            n, lacking = np.count_nonzero(of_use), np.count_nonzero(of_use & ~np.isfinite(of_stage))
-            if lacking * 2 > n:
-                raise CalibrationError(
-                    f"{'no pixel has' if lacking == n else 'few pixels have'} a usable {name} in gain stage "
-                    f"{entry.stages[stage]}",
-                    found=f"NaN or 0 in {lacking} of {n} pixels that status calls good",
-                    expected=f"a {name} for nearly every good pixel; the few others become NaN",
-                    fix=f"fill constants[{name!r}], or mark the pixels in constants['status']",
-                )
+            check_usable(name, entry.stages[stage], of_use, np.isfinite(of_stage))
+
+
+def check_usable(name: str, stage: str, good: npt.NDArray[np.bool_], usable: npt.NDArray[np.bool_]) -> None:
+    """Raise where most of the good pixels of a gain stage have no usable constant of a name."""
+    n, lacking = np.count_nonzero(good), np.count_nonzero(good & ~usable)
+    if lacking * 2 > n:
+        raise CalibrationError(
+            f"{'no pixel has' if lacking == n else 'few pixels have'} a usable {name} in gain stage {stage}",
+            found=f"NaN or 0 in {lacking} of {n} pixels that status calls good",
+            expected=f"a {name} for nearly every good pixel; the few others become NaN",
+            fix=f"fill constants[{name!r}], or mark the pixels in constants['status']",
+        )
 
 
 def _by_control(tables: list[Array], stage: npt.NDArray[np.int64]) -> list[Array]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from operator import index
 from types import MappingProxyType
 from typing import Final
 
@@ -305,8 +306,8 @@ def resolve_common_mode(
         number = 84 if key == "epix10ka" and n_segments == _EPIX10KA_2M else RECOMMENDED.get(key, 0)
         found = _numbered(number, detector_type)
         return replace(found, origin=f"recommended for {key}: {number or 'none'}")
-    if isinstance(spec, int) and not isinstance(spec, bool):
-        return _numbered(spec, detector_type)
+    if hasattr(spec, "__index__") and not isinstance(spec, bool):  # NumPy's integers too
+        return _numbered(index(spec), detector_type)
     raise ParameterError(
         "this is not a common mode",
         found=f"common_mode={spec!r}",

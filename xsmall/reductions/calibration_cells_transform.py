@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from xsmall.detector.calibration_tables import check_usable
 from xsmall.kernels.calibrate_cells import (
     calibrate_cells,
     participation_cells,
@@ -156,8 +157,11 @@ class CellCalibration(SegmentTables[CellTables], Transform):
             pedestal[at] = of_cell[PEDESTAL]
             if OFFSET in of_cell:
                 pedestal[at] += of_cell[OFFSET].astype(np.float32)
-            factor[at] = self._factor(of_cell, held)
-            factor[at][~(np.isfinite(pedestal[at]) & np.isfinite(factor[at]))] = np.nan
+            factor[at], good = self._factor(of_cell, held), self._good(of_cell, held)
+            for name, usable in ((PEDESTAL, np.isfinite(pedestal[at])), (GAIN, np.isfinite(factor[at]))):
+                for stage, label in enumerate(settings.entry.stages):
+                    check_usable(name, f"{label} of the memory cell at position {c}", good[stage], usable[stage])
+            factor[at][~(good & np.isfinite(pedestal[at]) & np.isfinite(factor[at]))] = np.nan
             if dark is not None:
                 dark[at] = np.square(of_cell[NOISE].astype(np.float32) * factor[at])
         threshold = noise = None
@@ -170,7 +174,7 @@ class CellCalibration(SegmentTables[CellTables], Transform):
         return CellTables(pedestal, factor, dark, threshold, noise)
 
     def _factor(self, of_cell: Mapping[str, Any], held: Mapping[str, Any]) -> Table:
-        """What differences in ADU are multiplied by, (stage, pixel); NaN where a pixel must not be used."""
+        """What differences in ADU are multiplied by, (stage, pixel); NaN where the gain cannot be divided by."""
         settings = self.settings
         factor = np.full(of_cell[PEDESTAL].shape, settings.scale, np.float32)
         if GAIN in of_cell:
@@ -179,9 +183,14 @@ class CellCalibration(SegmentTables[CellTables], Transform):
             factor[np.isinf(of_cell[GAIN]) | (of_cell[GAIN] == 0)] = np.nan  # an infinite gain would make zeros
         if AREA in held:
             factor = (factor / held[AREA].reshape(-1)).astype(np.float32)
-        if MASK in held:
-            factor[:, ~held[MASK].reshape(-1)] = np.nan
-        if STATUS in of_cell and Reason.MEMORY_CELL_STATUS in settings.reasons:
-            words = of_cell[STATUS]
-            factor[(words & np.asarray(settings.bits).astype(words.dtype)) != 0] = np.nan
         return factor
+
+    def _good(self, of_cell: Mapping[str, Any], held: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
+        """Where mask and, if it counts, the status of cell and stage let a pixel be used, (stage, pixel)."""
+        good = np.ones(of_cell[PEDESTAL].shape, bool)
+        if MASK in held:
+            good &= held[MASK].reshape(-1)
+        if STATUS in of_cell and Reason.MEMORY_CELL_STATUS in self.settings.reasons:
+            words = of_cell[STATUS]
+            good &= (words & np.asarray(self.settings.bits).astype(words.dtype)) == 0
+        return good
