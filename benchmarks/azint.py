@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks import Case, optional, read
-from xsmall.detector.beam import Beam
-from xsmall.detector.geometry import Geometry, Panel
-from xsmall.detector.pixel import pixel_array
+from xsmall.detector.geometry.beam import Beam
+from xsmall.detector.geometry.geometry import Geometry, Panel
+from xsmall.detector.geometry.pixel import pixel_array
 from xsmall.kernels.reference.azint import azint as twin
 from xsmall.lazy.record import GROUP, Frames, Record
 from xsmall.reductions.azint import azint

@@ -7,11 +7,11 @@ import xarray as xr
 
 from benchmarks import Case, read
 from benchmarks.locate import jungfrau
-from xsmall.detector.grids import Part, part_grid
-from xsmall.detector.imaging import image_table
-from xsmall.reductions.image import image
-from xsmall.reductions.pixels import assign_geometry
-from xsmall.reductions.polar import polar
+from xsmall.detector.geometry.grids import Part, part_grid
+from xsmall.detector.geometry.imaging import image_table
+from xsmall.reductions.space.image import image
+from xsmall.reductions.space.pixels import assign_geometry
+from xsmall.reductions.space.polar import polar
 from xsmall.vocabulary import FRAME_DIMS
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks import Call, Case, optional, read
-from xsmall.detector.geometry import Geometry
-from xsmall.detector.lookup import locate_pixels
+from xsmall.detector.geometry.geometry import Geometry
+from xsmall.detector.geometry.lookup import locate_pixels
 
 
 def jungfrau(segments: int = 8) -> Geometry:

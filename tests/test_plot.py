@@ -9,9 +9,9 @@ import xarray as xr
 import xsmall as xs
 from xsmall.errors import DataError, ParameterError
 from xsmall.plot import plot
-from xsmall.reductions.beam import assign_beam
-from xsmall.reductions.image import image
-from xsmall.reductions.pixels import assign_geometry
+from xsmall.reductions.space.beam import assign_beam
+from xsmall.reductions.space.image import image
+from xsmall.reductions.space.pixels import assign_geometry
 from xsmall.vocabulary import FRAME_DIMS
 
 mpl.use("Agg")

@@ -7,7 +7,7 @@ import xarray as xr
 
 from xsmall.errors import DataError
 from xsmall.plot_calibration import plot_common_modes, plot_dark
-from xsmall.reductions.dark import dark
+from xsmall.reductions.calibration.dark import dark
 
 mpl.use("Agg")
 

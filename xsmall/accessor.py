@@ -88,11 +88,11 @@ class _Shared(_Accessor):
     projection = _RecordDoor("xsmall.reductions.projection:projection")
     autocorrelation = _RecordDoor("xsmall.reductions.autocorrelation:autocorrelation")
     average = _Door("xsmall.cube.cube:average")
-    image = _Door("xsmall.reductions.image:image")
-    polar = _Door("xsmall.reductions.polar:polar")
-    locate = _Door("xsmall.reductions.locate:locate")
-    subtract_ghost = _Door("xsmall.reductions.ghost:subtract_ghost")
-    straighten = _Door("xsmall.reductions.straighten:straighten")
+    image = _Door("xsmall.reductions.space.image:image")
+    polar = _Door("xsmall.reductions.space.polar:polar")
+    locate = _Door("xsmall.reductions.space.locate:locate")
+    subtract_ghost = _Door("xsmall.reductions.calibration.ghost:subtract_ghost")
+    straighten = _Door("xsmall.reductions.space.straighten:straighten")
     save = _Door("xsmall.io.store:save")
 
 
@@ -100,19 +100,19 @@ class _Shared(_Accessor):
 class SdDataArray(_Shared):
     """Detector methods of a DataArray (event, segment, row, column); its repr says what it sees and could do."""
 
-    assign_geometry = _Door("xsmall.reductions.pixels:assign_geometry")
-    assign_beam = _Door("xsmall.reductions.beam:assign_beam")
-    pixel = _Door("xsmall.reductions.pixels:pixel")
-    fit_beam = _Door("xsmall.reductions.fit_beam:fit_beam")
-    at = _Door("xsmall.reductions.locate:at")
+    assign_geometry = _Door("xsmall.reductions.space.pixels:assign_geometry")
+    assign_beam = _Door("xsmall.reductions.space.beam:assign_beam")
+    pixel = _Door("xsmall.reductions.space.pixels:pixel")
+    fit_beam = _Door("xsmall.reductions.space.fit_beam:fit_beam")
+    at = _Door("xsmall.reductions.space.locate:at")
     plot = _Door("xsmall.plot:plot")
-    mask = _Door("xsmall.reductions.mask:mask")
-    usable = _Door("xsmall.reductions.mask:usable")
-    inside = _Door("xsmall.reductions.mask:inside")
+    mask = _Door("xsmall.reductions.space.mask:mask")
+    usable = _Door("xsmall.reductions.space.mask:usable")
+    inside = _Door("xsmall.reductions.space.mask:inside")
 
-    calibrate = _Door("xsmall.reductions.calibrate:calibrate")
-    trust = _Door("xsmall.reductions.trust:trust")
-    common_mode = _Door("xsmall.reductions.common_mode:common_mode")
+    calibrate = _Door("xsmall.reductions.calibration.calibrate:calibrate")
+    trust = _Door("xsmall.reductions.calibration.trust:trust")
+    common_mode = _Door("xsmall.reductions.calibration.common_mode:common_mode")
 
     def __repr__(self) -> str:
         return describe_frames(self._obj, self._doors())

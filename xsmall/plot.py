@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from xsmall.detector.geometry import Geometry
+from xsmall.detector.geometry.geometry import Geometry
 from xsmall.errors import DataError, MissingDependency, ParameterError
-from xsmall.reductions.beam import beam_of
-from xsmall.reductions.image import image
-from xsmall.reductions.pixels import geometry_of, need_geometry
+from xsmall.reductions.space.beam import beam_of
+from xsmall.reductions.space.image import image
+from xsmall.reductions.space.pixels import geometry_of, need_geometry
 from xsmall.vocabulary import (
     COLUMN,
     EVENT,
@@ -61,7 +61,7 @@ def plot(
     ----------
     obj
         Data, mask or reasons over (segment, row, column) with a geometry, whole or a slice; or an image from
-        :func:`xsmall.reductions.image.image`. Of a run the mean of a few frames is drawn.
+        :func:`xsmall.reductions.space.image.image`. Of a run the mean of a few frames is drawn.
     mask
         Boolean, True = use the pixel; others are grey, as are pixels without a valid value. Gaps stay white.
     frames
@@ -178,7 +178,7 @@ def _mean_of_few(obj: xr.DataArray, frames: int, name: str) -> tuple[xr.DataArra
 
 def _pixel_size(obj: xr.DataArray) -> float | None:
     """Pixels of the picture: those of the detector, or larger ones where a figure could not show them."""
-    from xsmall.detector.grids import Part, part_grid
+    from xsmall.detector.geometry.grids import Part, part_grid
 
     geometry = need_geometry(obj)
     labels = [np.atleast_1d(obj.coords[d].values) for d in (SEGMENT, ROW, COLUMN) if d in obj.coords]

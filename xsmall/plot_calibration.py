@@ -59,7 +59,7 @@ def plot_dark(constants: xr.Dataset, *, segment: int | None = None) -> Figure:
     Examples
     --------
     >>> import numpy as np, xarray as xr
-    >>> from xsmall.reductions.dark import dark
+    >>> from xsmall.reductions.calibration.dark import dark
     >>> words = np.random.default_rng(0).normal(100, 3, (200, 1, 8, 16)).round().astype("uint16")
     >>> frames = xr.DataArray(words, dims=("event", "segment", "row", "column"), attrs={"detector_type": "opal"})
     >>> len(plot_dark(dark(frames)).axes)
@@ -140,7 +140,7 @@ def plot_common_modes(comparison: xr.Dataset, *, ax: Axes | None = None) -> Axes
     Examples
     --------
     >>> import numpy as np, xarray as xr
-    >>> from xsmall.reductions.common_mode_comparison import compare_common_modes
+    >>> from xsmall.reductions.calibration.common_mode_comparison import compare_common_modes
     >>> values = np.random.default_rng(0).normal(0, 2, (9, 1, 512, 512)).astype("f4")
     >>> data = xr.DataArray(values, dims=("event", "segment", "row", "column"))
     >>> comparison = compare_common_modes(data.assign_attrs(units="ADU", detector_type="pnccd"))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import xsmall as xs
-from xsmall.detector.constants import constants
+from xsmall.detector.calibration.constants import constants
 from xsmall.errors import CalibrationError, FileFormatError, ParameterError, XsmallError
 from xsmall.io.constants import open_constants
 from xsmall.io.psana_constants import read_text_array, run_file

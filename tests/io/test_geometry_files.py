@@ -6,9 +6,9 @@ import h5py
 import numpy as np
 import pytest
 
-from xsmall.detector.beam import Beam
-from xsmall.detector.geometry import Geometry, Panel
-from xsmall.detector.pixel import pixel_array
+from xsmall.detector.geometry.beam import Beam
+from xsmall.detector.geometry.geometry import Geometry, Panel
+from xsmall.detector.geometry.pixel import pixel_array
 from xsmall.errors import FileFormatError, ParameterError
 from xsmall.io.geometry_files import read_nexus_geometry, write_nexus_geometry
 

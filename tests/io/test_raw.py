@@ -77,8 +77,8 @@ def test_the_geometry_comes_back_as_its_rule(tmp_path: Path, kind: str) -> None:
     tree = xr.DataTree.from_dict({"/jungfrau": raw.to_dataset(name="raw")})
     back = xs.open_run(write_run(tree, tmp_path / f"run.{kind}"))["jungfrau/raw"]
     xr.testing.assert_identical(back.drop_attrs(deep=False).compute(), raw.drop_attrs(deep=False).compute())
-    from xsmall.reductions.beam import beam_of
-    from xsmall.reductions.pixels import geometry_of
+    from xsmall.reductions.space.beam import beam_of
+    from xsmall.reductions.space.pixels import geometry_of
 
     assert geometry_of(back) == simulation.geometry
     assert beam_of(back) == beam_of(raw)

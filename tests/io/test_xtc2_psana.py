@@ -14,7 +14,7 @@ import pytest
 import xarray as xr
 
 import xsmall as xs
-from xsmall.detector.gain_control import gain_control
+from xsmall.detector.calibration.gain_control import gain_control
 from xsmall.io.xtc2.files import identify
 from xsmall.io.xtc2.format import Enumeration, Service
 from xsmall.io.xtc2.index import _Held, contents, index_of

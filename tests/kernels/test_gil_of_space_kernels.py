@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from xsmall.detector.geometry import Geometry, Panel
-from xsmall.detector.grids import Part, detector_grid
-from xsmall.detector.imaging import image_table
-from xsmall.detector.lookup import locate_pixels
+from xsmall.detector.geometry.geometry import Geometry, Panel
+from xsmall.detector.geometry.grids import Part, detector_grid
+from xsmall.detector.geometry.imaging import image_table
+from xsmall.detector.geometry.lookup import locate_pixels
 from xsmall.kernels import image
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xsmall.detector.imaging import Table
+from xsmall.detector.geometry.imaging import Table
 from xsmall.kernels import image
 from xsmall.kernels.reference import image as slow
 

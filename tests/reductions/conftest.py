@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 import xsmall as xs
-from xsmall.detector.geometry import Panel
+from xsmall.detector.geometry.geometry import Panel
 
 PIXEL = 75e-6
 SHAPE = (2, 40, 70)

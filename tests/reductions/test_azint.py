@@ -144,7 +144,7 @@ def test_integrals_equal_those_of_pyfai_where_both_count_the_same_pixels(
     from pyFAI.detectors import Detector
     from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
-    from xsmall.detector.geometry import Panel
+    from xsmall.detector.geometry.geometry import Panel
 
     rows, columns, energy = 300, 400, 9500.0
     geometry = xs.Geometry.from_panels(

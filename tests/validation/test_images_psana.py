@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import xsmall as xs
-from xsmall.detector.grids import detector_grid
-from xsmall.detector.lookup import locate_pixels
+from xsmall.detector.geometry.grids import detector_grid
+from xsmall.detector.geometry.lookup import locate_pixels
 
 pytestmark = [pytest.mark.validation, pytest.mark.filterwarnings("default")]
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import xsmall as xs
-from xsmall.detector.constants import constants
-from xsmall.reductions.calibrate import calibrate
+from xsmall.detector.calibration.constants import constants
+from xsmall.reductions.calibration.calibrate import calibrate
 
 pytestmark = pytest.mark.validation
 SCRIPT = Path(__file__).with_name("psana_calib.py")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.detector.panel import Panel
+from xsmall.detector.geometry.panel import Panel
 from xsmall.errors import GeometryError
 
 __all__ = ["MAX_PANELS", "check_memory"]

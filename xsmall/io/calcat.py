@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from xsmall.detector.constants import check_constants, stage_labels
-from xsmall.detector.types import DetectorType
+from xsmall.detector.calibration.constants import check_constants, stage_labels
+from xsmall.detector.calibration.types import DetectorType
 from xsmall.errors import FileFormatError, ParameterError
 from xsmall.vocabulary import (
     DETECTOR_TYPE,
@@ -83,7 +83,7 @@ def module_labels(names: Sequence[str], entry: DetectorType) -> npt.NDArray[np.i
 
     Examples
     --------
-    >>> from xsmall.detector.types import detector_type
+    >>> from xsmall.detector.calibration.types import detector_type
     >>> module_labels(["JNGFR01", "JNGFR03"], detector_type("jungfrau_euxfel")).tolist()
     [0, 2]
     """

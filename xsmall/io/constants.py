@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from xsmall.detector.constants import check_constants, constants, full_shape
-from xsmall.detector.types import DETECTOR_TYPES, DetectorType, detector_type
+from xsmall.detector.calibration.constants import check_constants, constants, full_shape
+from xsmall.detector.calibration.types import DETECTOR_TYPES, DetectorType, detector_type
 from xsmall.errors import CalibrationError, FileFormatError, ParameterError
 from xsmall.io.calcat import calcat_constants, is_calcat
 from xsmall.io.psana_constants import LAST_RUN, folder_constants, known_arrays, psana_database, read_text_array

@@ -6,11 +6,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from xsmall.detector.beam import HC, Beam
-from xsmall.detector.geometry import Geometry
+from xsmall.detector.geometry.beam import HC, Beam
+from xsmall.detector.geometry.geometry import Geometry
+from xsmall.detector.geometry.panel import Floats, Panel
+from xsmall.detector.geometry.psana import rotation
 from xsmall.detector.memory import MAX_PANELS
-from xsmall.detector.panel import Floats, Panel
-from xsmall.detector.psana_geometry import rotation
 from xsmall.errors import FileFormatError, GeometryError
 
 __all__ = ["read_nexus_geometry", "write_nexus_geometry"]

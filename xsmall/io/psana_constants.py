@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.detector.status_words import PIXEL_MASK_BIT
+from xsmall.detector.calibration.status_words import PIXEL_MASK_BIT
 from xsmall.errors import CalibrationError, FileFormatError, MissingDependency
 from xsmall.vocabulary import GAIN, NOISE, OFFSET, PEDESTAL, STATUS
 

@@ -309,7 +309,7 @@ def _with_positions(dataset: xr.Dataset) -> xr.Dataset:
     """Give frames that carry the rule of a geometry their x, y, z back."""
     if v.GEOMETRY not in dataset.coords:
         return dataset
-    from xsmall.reductions.pixels import assign_geometry, geometry_of
+    from xsmall.reductions.space.pixels import assign_geometry, geometry_of
 
     for name, x in dataset.data_vars.items():
         geometry = geometry_of(x) if set(v.PIXEL_DIMS) <= set(x.dims) else None

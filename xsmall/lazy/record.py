@@ -18,8 +18,8 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import xarray as xr
 
-    from xsmall.detector.beam import Beam
-    from xsmall.detector.geometry import Geometry
+    from xsmall.detector.geometry.beam import Beam
+    from xsmall.detector.geometry.geometry import Geometry
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xsmall.detector.cache import ArrayCache
-from xsmall.detector.pixel import pixel_array
+from xsmall.detector.geometry.pixel import pixel_array
 from xsmall.errors import GeometryError, ParameterError
 from xsmall.lazy.record import Frames
 from xsmall.vocabulary import AREA, AZIMUTH, POLARIZATION, SOLID_ANGLE

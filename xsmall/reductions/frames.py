@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from xsmall.detector.beam import Beam
+from xsmall.detector.geometry.beam import Beam
 from xsmall.errors import DataError
 from xsmall.lazy.record import Frames
-from xsmall.reductions.beam import beam_of
-from xsmall.reductions.pixels import check_pixels, geometry_of
+from xsmall.reductions.space.beam import beam_of
+from xsmall.reductions.space.pixels import check_pixels, geometry_of
 from xsmall.vocabulary import (
     COLUMN,
     DAMAGE,

@@ -14,7 +14,7 @@ from xsmall.simulation.recipe import Recipe, normal, profile, uniform
 from xsmall.vocabulary import Reason
 
 if TYPE_CHECKING:
-    from xsmall.detector.geometry import Geometry
+    from xsmall.detector.geometry.geometry import Geometry
 
 __all__ = ["Tables", "geometry_of", "layout", "tables"]
 
@@ -68,8 +68,8 @@ def layout(recipe: Recipe) -> Layout:
 
 
 def geometry_of(recipe: Recipe) -> Geometry:
-    """Return the layout as a :class:`~xsmall.detector.geometry.Geometry`."""
-    from xsmall.detector.geometry import Geometry, Panel
+    """Return the layout as a :class:`~xsmall.detector.geometry.geometry.Geometry`."""
+    from xsmall.detector.geometry.geometry import Geometry, Panel
 
     where = layout(recipe)
     return Geometry.from_panels(

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from xsmall import vocabulary as v
-from xsmall.detector.constants import constants
+from xsmall.detector.calibration.constants import constants
 from xsmall.errors import ParameterError
 from xsmall.simulation.detector import Tables, geometry_of, layout, tables
 from xsmall.simulation.frames import Frames, counts_of_photons, photons_of
@@ -28,8 +28,8 @@ from xsmall.simulation.recipe import (
 )
 
 if TYPE_CHECKING:
-    from xsmall.detector.beam import Beam
-    from xsmall.detector.geometry import Geometry
+    from xsmall.detector.geometry.beam import Beam
+    from xsmall.detector.geometry.geometry import Geometry
 
 __all__ = ["DETECTOR", "MOTOR", "Simulation", "simulate"]
 
@@ -103,7 +103,7 @@ class Simulation:
     @cached_property
     def beam(self) -> Beam:
         """Photon energy, distance and centre of the beam."""
-        from xsmall.detector.beam import Beam
+        from xsmall.detector.geometry.beam import Beam
 
         return Beam(photon_energy=self.recipe.photon_energy, distance=layout(self.recipe).distance, center=(0.0, 0.0))
 

@@ -7,8 +7,8 @@ import numpy as np
 import xarray as xr
 
 from xsmall import vocabulary as v
-from xsmall.detector.gain_control import CONTROL_FIELDS, configured_control
-from xsmall.detector.types import DETECTOR_TYPES
+from xsmall.detector.calibration.gain_control import CONTROL_FIELDS, configured_control
+from xsmall.detector.calibration.types import DETECTOR_TYPES
 from xsmall.io.xtc2.format import Enumeration, Value
 from xsmall.io.xtc2.slow import Configuration, column
 

@@ -1,0 +1,1 @@
+"""Which pixels to use: reasons from the layout of a detector, and regions drawn in space."""

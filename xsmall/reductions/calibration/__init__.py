@@ -1,0 +1,1 @@
+"""From raw frames to calibrated ones: calibrate, trust, darks, common modes."""

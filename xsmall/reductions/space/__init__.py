@@ -1,0 +1,1 @@
+"""Pixels and images in space: beam, masks, positions, assembled and remapped images."""
