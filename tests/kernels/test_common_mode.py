@@ -40,6 +40,19 @@ SMALL = {
             Subtract(name="column", rows=16, columns=1, max_correction=3, applied_to="all"),
         )
     ).strict(),
+    "interleaved": CommonMode(
+        steps=(
+            Subtract(name="row", rows=1, columns=16, interleave=2, max_correction=8, min_count=4, applied_to="all"),
+            Subtract(name="bank", rows=16, columns=16, interleave=4, estimator="mean"),
+        )
+    ),
+    "histogram median": CommonMode(
+        steps=(
+            Exclude(within=40),
+            Subtract(name="row", rows=1, columns=32, interleave=2, estimator="histogram_median", half_range=10),
+            Subtract(name="column", rows=32, columns=4, estimator="histogram_median", max_correction=3, min_count=90),
+        )
+    ),
     "recorded only": CommonMode(steps=(Subtract(name="row", rows=1, applied_to="nothing"),)),
 }
 

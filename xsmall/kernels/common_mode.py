@@ -24,17 +24,20 @@ __all__ = ["Plan", "apply_common_mode"]
 
 
 # estimators
-MEDIAN, INTEGER_MEDIAN, MEAN, PEAK, UNBONDED, EXCLUDE = range(6)
+MEDIAN, INTEGER_MEDIAN, MEAN, PEAK, UNBONDED, EXCLUDE, HISTOGRAM_MEDIAN = range(7)
 # what a correction is subtracted from
 NOTHING, USED, ALL = range(3)
 # columns of Plan.steps
 ESTIMATOR, ROWS, COLUMNS, FIRST, STOP, MIN_COUNT, APPLY, IGNORE_USE, OFFSET, FALLBACK, NEIGHBOURS, BLANK = range(12)
-N_STEP = 12
+INTERLEAVE = 12
+N_STEP = 13
 # columns of Plan.limits
 MAX_CORRECTION, LOW, HIGH, SIGMA_MAX, MIN_PEAK, N_SIGMA = range(6)
 N_LIMIT = 6
 
 _PEAK_LOW, _PEAK_BINS = -1000, 3000  # histogram of the peak fit, 1 ADU per bin
+_MOST_BINS, _BIN_SHIFT = 10000, 0.8  # of the histogram median: where it gives up, and what it adds to the bin's value
+_FAR = 1e6  # beyond every bin of it
 _INTEGER_HALF = 16384  # the integer median ends at -16384 and 16383
 _UNBONDED_PITCH = 10  # pixels (10, 10), (20, 20) ... (180, 180) of each ASIC of a CSPAD section see no charge
 
@@ -45,12 +48,13 @@ class Plan(NamedTuple):
     Attributes
     ----------
     steps
-        int64 (step, 12): estimator, rows and columns of a unit, first and last column of it that take part, smallest
+        int64 (step, 13): estimator, rows and columns of a unit, first and last column of it that take part, smallest
         number of pixels, what to subtract from, whether the use mask is ignored, first unit, fallback, neighbours,
-        whether a unit without a correction becomes NaN.
+        whether a unit without a correction becomes NaN, how many units lie interleaved along columns.
     limits
-        float32 (step, 6): largest correction (inclusive), smallest and largest value that takes part, largest width and
-        smallest height of a peak, how many sigmas are bright.
+        float32 (step, 6): largest correction (inclusive), smallest and largest value that takes part (of a histogram
+        median: the first and the last bin to begin with), largest width and smallest height of a peak, how many sigmas
+        are bright.
     noise
         float32 (row, column) in ADU; (0, 0) where no step asks for it.
     n_units
@@ -196,6 +200,51 @@ def _section_estimates(image: Any, use: Any, step: Any, limit: Any, values: Any,
 
 
 @njit
+def _histogram_median(whole: Any, half_range: Any, histogram: Any) -> Any:
+    """Return psana's median of whole numbers, NaN where there are none or a histogram would need too many bins.
+
+    The end bins hold what lies beyond. As long as one of them holds more than half, the histogram grows by a quarter
+    on that side; then the median is found within its bin by how many pixels of the bin lie below.
+    """
+    n, low, high = whole.size, -half_range, half_range
+    while n > 0 and high - low < _MOST_BINS:
+        bins = high - low + 1
+        histogram[:bins] = 0
+        for v in whole:
+            histogram[min(max(v - low, 0), bins - 1)] += 1
+        if histogram[0] > n // 2:
+            low -= bins // 4
+        elif histogram[bins - 1] > n // 2:
+            high += bins // 4
+        else:
+            at, left = 0, (n + 1) // 2 - histogram[0]
+            while left > 0:
+                at += 1
+                left -= histogram[at]
+            within = np.float32(left) / np.float32(histogram[at])  # single precision, as there
+            return np.float32(np.float64(np.float32(low + at) + within) + _BIN_SHIFT)
+    return np.float32(np.nan)
+
+
+@njit
+def _histogram_estimates(image: Any, use: Any, step: Any, limit: Any, values: Any, counts: Any) -> None:
+    """Medians of histograms of values cut to whole ADU."""
+    rows, columns, u = step[ROWS], step[COLUMNS], 0
+    whole, histogram = np.empty(rows * columns, np.int64), np.empty(_MOST_BINS, np.int64)
+    for r in range(0, image.shape[0], rows):
+        for c in range(0, image.shape[1], columns):
+            n = 0
+            for i in range(r, r + rows):
+                for j in range(c, c + columns):
+                    v = np.float64(image[i, j])
+                    if use[i, j] != 0 and abs(v) < np.inf:
+                        whole[n] = int(min(max(v, -_FAR), _FAR))
+                        n += 1
+            values[u], counts[u] = _histogram_median(whole[:n], int(limit[HIGH]), histogram), n
+            u += 1
+
+
+@njit
 def _settle(image: Any, use: Any, step: Any, limit: Any, values: Any, counts: Any) -> None:
     """Make the estimates NaN that must not be applied, and subtract the others from their pixels."""
     rows, columns = step[ROWS], step[COLUMNS]
@@ -228,7 +277,21 @@ def _estimator(step: npt.NDArray[np.int64]) -> Any:
         return _mean_estimates
     if step[ESTIMATOR] in (PEAK, UNBONDED):
         return _section_estimates
+    if step[ESTIMATOR] == HISTOGRAM_MEDIAN:
+        return _histogram_estimates
     return _median_estimates
+
+
+def _apart(image: npt.NDArray[Any], step: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """Return a copy in which each interleaved unit of a step is a block of its own."""
+    n = step[INTERLEAVE]
+    return image.reshape(len(image), -1, step[COLUMNS], n).swapaxes(2, 3).reshape(image.shape)
+
+
+def _back(blocks: npt.NDArray[Any], step: npt.NDArray[np.int64], image: npt.NDArray[Any]) -> None:
+    """Put the blocks of :func:`_apart` where they came from."""
+    n, columns = step[INTERLEAVE], step[COLUMNS]
+    image.reshape(len(image), -1, columns, n)[...] = blocks.reshape(len(image), -1, n, columns).swapaxes(2, 3)
 
 
 def apply_common_mode(
@@ -270,5 +333,10 @@ def apply_common_mode(
             who = everybody if step[IGNORE_USE] else taking
             units = image.shape[0] // step[ROWS] * (image.shape[1] // step[COLUMNS])
             part = slice(step[OFFSET], step[OFFSET] + units)
-            _estimator(step)(image, who, step, limit, corrections[e, part], counts[e, part])
-            _settle(image, who, step, limit, corrections[e, part], counts[e, part])
+            pixels = image
+            if step[INTERLEAVE] > 1:
+                pixels, who = _apart(image, step), _apart(who, step)
+            _estimator(step)(pixels, who, step, limit, corrections[e, part], counts[e, part])
+            _settle(pixels, who, step, limit, corrections[e, part], counts[e, part])
+            if pixels is not image:
+                _back(pixels, step, image)

@@ -12,7 +12,17 @@ from numba import types
 from xsmall.kernels.jit import njit
 from xsmall.kernels.vectors import I1, I64, Emit, vector_code
 
-__all__ = ["BLOCK", "FRAMES", "GROUP", "find_others", "lowest", "others_of", "participation_stack", "usual_code"]
+__all__ = [
+    "BLOCK",
+    "FRAMES",
+    "GROUP",
+    "find_others",
+    "lowest",
+    "others_of",
+    "participation_stack",
+    "scale_codes",
+    "usual_code",
+]
 
 Words: TypeAlias = npt.NDArray[Any]
 Values: TypeAlias = npt.NDArray[np.float32]
@@ -111,3 +121,14 @@ def participation_stack(
                 i = found[f]
                 code = (words[i] & code_bits) >> code_shift
                 taking[i] = sound[i] & takes_part[code, start + i if per_pixel else 0]
+
+
+@njit
+def scale_codes(
+    raw: Words, raw_step: int, k: int, factor: Values, code_shift: Int, code_mask: Int, out: Values, out_step: int
+) -> None:
+    """Multiply ``k`` frames by a factor of each pixel's gain code, in place; ``factor`` is (code) float32."""
+    n = out.size // k if k > 0 else 0
+    for j in range(k):
+        for i in range(n):
+            out[j * out_step + i] *= factor[(np.int32(raw[j * raw_step + i]) >> code_shift) & code_mask]

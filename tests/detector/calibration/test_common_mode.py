@@ -145,6 +145,7 @@ def test_pnccd_8_takes_rows_then_columns() -> None:
         ("uxi", {-1, 0, 80, 81, 98, 99}),
         ("opal", {-1, 0, 30}),
         ("andor", {-1, 0, 2, 30}),
+        ("fccd960", {-1, 0, 4, 30}),
     ],
 )
 def test_each_detector_has_the_numbers_it_has_in_smalldata_tools(detector: str, numbers: set[int]) -> None:
@@ -159,7 +160,7 @@ def test_each_detector_has_the_numbers_it_has_in_smalldata_tools(detector: str, 
     ("detector", "segments", "number"),
     [
         ("jungfrau", 8, 7), ("epix100", 1, 46), ("epix10ka", 16, 84), ("epix10ka", 1, 80), ("epix10ka", None, 80),
-        ("cspad", 32, 1), ("opal", 1, 0), ("rayonix", 1, 0),
+        ("cspad", 32, 1), ("opal", 1, 0), ("rayonix", 1, 0), ("fccd960", 1, 0),
     ],
 )  # fmt: skip
 def test_recommended_says_what_it_took(detector: str, segments: int | None, number: int) -> None:
@@ -190,6 +191,11 @@ def test_recommended_says_what_it_took(detector: str, segments: int | None, numb
         (181, "epix10ka", "nominal gains.*subtract_ghost"),
         ((2, 10, 10, 50), "andor", "128"),
         ((4, 3, 30, 10), "fccd", "no common-mode algorithm 4"),
+        ((4, 4, 30, 10), "fccd960", "mode bits"),
+        ((4, 1, 5), "fccd960", "from 10 to 4999"),
+        ((4, 1, 20.5), "fccd960", "whole number"),
+        ((4, 1, 20, 0.5), "fccd960", "whole ADU"),
+        ((4, 1), "fccd960", "other parameters"),
         (7, None, "detector_type"),
     ],
 )
@@ -234,7 +240,10 @@ def test_noise_that_is_needed_and_missing_is_asked_for() -> None:
     "arguments",
     [
         {"rows": 0}, {"estimator": "mode"}, {"applied_to": "some"}, {"max_correction": -1}, {"pixels": 4, "rows": 1},
-        {"columns_used": (3, 3)}, {"min_count": 0},
+        {"columns_used": (3, 3)}, {"min_count": 0}, {"interleave": 0}, {"interleave": 1.5}, {"half_range": 9},
+        {"half_range": 5000}, {"half_range": float("nan")}, {"estimator": "histogram_median", "within": 10},
+        {"estimator": "histogram_median", "below": 10}, {"interleave": 2, "columns_used": (0, 4)},
+        {"interleave": 2, "rows": 185, "columns": 388, "estimator": "unbonded"},
     ],
 )  # fmt: skip
 def test_steps_that_cannot_be_meant_are_refused(arguments: dict) -> None:
@@ -247,7 +256,9 @@ def test_an_exclusion_that_excludes_nothing_is_refused() -> None:
         Exclude()
 
 
-@pytest.mark.parametrize("detector", ["jungfrau", "epix10ka", "epix100", "cspad", "pnccd", "icarus", "andor", "archon"])
+@pytest.mark.parametrize(
+    "detector", ["jungfrau", "epix10ka", "epix100", "cspad", "pnccd", "icarus", "andor", "archon", "fccd960"]
+)
 def test_what_differs_is_described_differently(detector: str) -> None:
     modes = [resolve_common_mode(number, detector) for number in common_mode_numbers(detector)]
     texts = {mode.steps: mode.describe() for mode in modes if not mode.raw}
@@ -273,33 +284,6 @@ def test_the_peak_of_each_part_of_a_frame() -> None:
         np.testing.assert_array_equal(parts[half], alone)
     whole, _, _ = correct((1, 50, 50, 100, 1, 8192, 1), "princeton", image, np.ones(image.shape))
     np.testing.assert_array_equal(whole, correct(1, "princeton", image, np.ones(image.shape))[0])
-
-
-def test_the_fccd960_whose_words_are_not_decoded_is_no_detector_type() -> None:
-    with pytest.raises(CalibrationError, match="not known"):
-        resolve_common_mode((4, 3, 30, 10), "fccd960")
-
-
-def test_supercolumns_of_an_fccd960_as_a_record_take_exact_medians() -> None:
-    rng = np.random.default_rng(0)
-    offsets = rng.normal(0, 12, (2, 1, 96, 1))
-    image = (rng.normal(0, 3, (2, 480, 96, 10)) + offsets).reshape(960, 960).astype(np.float32)
-    use = rng.random(image.shape) < 0.9
-    use[:480, :10] = False
-    use[:9, 0] = True  # one pixel too few
-    mode = CommonMode(
-        steps=(Subtract(name="supercolumn", rows=480, columns=10, max_correction=20, min_count=10, applied_to="all"),),
-        segment_shape=(960, 960),
-    )
-    out, corrections, counts = correct(mode, "camera", image, use)
-    pixels, good = (a.reshape(2, 480, 96, 10).swapaxes(1, 2).reshape(192, 4800) for a in (image, use))
-    medians = np.array([np.median(p[g].astype(float)) for p, g in zip(pixels, good, strict=True)])
-    applied = (good.sum(1) >= 10) & (np.abs(medians) <= 20)
-    assert 0 < applied.sum() < 191
-    np.testing.assert_array_equal(counts, good.sum(1))
-    np.testing.assert_allclose(corrections, np.where(applied, medians, np.nan), rtol=0, atol=1e-5)
-    expected = (pixels - np.where(applied, medians, 0)[:, None]).reshape(2, 96, 480, 10).swapaxes(1, 2)
-    np.testing.assert_allclose(out, expected.reshape(960, 960), rtol=0, atol=1e-5)
 
 
 def test_a_number_may_be_one_of_numpy() -> None:

@@ -17,13 +17,14 @@ from xsmall.detector.calibration.tables import control_stages
 from xsmall.detector.calibration.types import Decoding, DetectorType
 from xsmall.errors import CalibrationError, ParameterError
 from xsmall.kernels import common_mode as k
-from xsmall.kernels.gain_code import participation_stack
+from xsmall.kernels.gain_code import participation_stack, scale_codes
 
 __all__ = ["CommonModeTables", "compile_plan", "taking_part"]
 
 _ESTIMATORS = {
     "median": k.MEDIAN,
     "integer_median": k.INTEGER_MEDIAN,
+    "histogram_median": k.HISTOGRAM_MEDIAN,
     "mean": k.MEAN,
     "peak": k.PEAK,
     "unbonded": k.UNBONDED,
@@ -71,8 +72,9 @@ def _write_exclusion(step: Exclude, row: npt.NDArray[np.int64], limit: npt.NDArr
 
 def _write_subtraction(step: Subtract, grid: Grid, row: npt.NDArray[np.int64], limit: npt.NDArray[np.float32]) -> None:
     row[k.ESTIMATOR] = _ESTIMATORS[step.estimator]
-    row[k.ROWS], row[k.COLUMNS] = grid.rows, grid.columns
-    row[k.FIRST], row[k.STOP] = step.columns_used or (0, grid.columns)
+    row[k.ROWS], row[k.COLUMNS] = grid.rows, grid.columns // grid.interleave
+    row[k.INTERLEAVE] = grid.interleave
+    row[k.FIRST], row[k.STOP] = step.columns_used or (0, row[k.COLUMNS])
     row[k.MIN_COUNT] = step.min_count
     row[k.APPLY] = _APPLY[step.applied_to]
     row[k.IGNORE_USE] = not step.mask
@@ -81,6 +83,8 @@ def _write_subtraction(step: Subtract, grid: Grid, row: npt.NDArray[np.int64], l
     row[k.BLANK] = step.failed == "nan"
     if step.within is not None:
         limit[k.LOW], limit[k.HIGH] = -step.within, step.within
+    if step.estimator == "histogram_median":
+        limit[k.LOW], limit[k.HIGH] = -step.half_range, step.half_range
     if step.below is not None:
         limit[k.HIGH] = min(limit[k.HIGH], np.nextafter(np.float32(step.below), np.float32(-np.inf)))
     if step.max_correction is not None:
@@ -173,6 +177,7 @@ class CommonModeTables:
             for s in range(len(good) if dark is not None else 1)
         ]
         self._plans = plans
+        self._scale = _scale_of_codes(entry)
         self.n_units = plans[0].n_units
 
     def correct(
@@ -206,7 +211,22 @@ class CommonModeTables:
         use = self.use(s, words, step, n)
         taken = np.empty((n, plan.n_units), np.float32) if corrections is None else corrections
         pixels = np.empty((n, plan.n_units), np.int32) if counts is None else counts
+        self._rescale(words, step, stack, self._scale)
         k.apply_common_mode(stack, use, plan, taken, pixels)
+        self._rescale(words, step, stack, None if self._scale is None else np.float32(1) / self._scale)
+
+    def _rescale(
+        self,
+        words: npt.NDArray[Any] | None,
+        step: int,
+        stack: npt.NDArray[np.float32],
+        factor: npt.NDArray[np.float32] | None,
+    ) -> None:
+        """Multiply each pixel by the factor of its gain code, in place."""
+        if words is not None and factor is not None:
+            n, entry = len(stack), self._entry
+            flat = stack.reshape(-1)  # a view: the stack is contiguous
+            scale_codes(words, step, n, factor, entry.code_shift, entry.n_codes - 1, flat, flat.size // max(n, 1))
 
     def use(self, s: int, words: npt.NDArray[Any] | None, step: int, n: int) -> npt.NDArray[np.uint8]:
         """Return which pixels of segment ``s`` take part, uint8 (event, row, column); one event stands for all."""
@@ -219,6 +239,14 @@ class CommonModeTables:
         participation_stack(words, step, n, takes, self._good[s], entry.code_shift, entry.n_codes - 1, use)
         shaped: npt.NDArray[np.uint8] = use.reshape(n, *self._shape)
         return shaped
+
+
+def _scale_of_codes(entry: DetectorType) -> npt.NDArray[np.float32] | None:
+    """Return the factor of each gain code that brings stages to ADU of the first, None where there are none."""
+    if not entry.common_mode_scale:
+        return None
+    stage = np.asarray(entry.stage_of_code)
+    return np.where(stage < 0, 1, np.asarray(entry.common_mode_scale)[stage]).astype(np.float32)
 
 
 def _noise_of(

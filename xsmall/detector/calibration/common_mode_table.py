@@ -93,6 +93,27 @@ def _region_medians(bits: int, half_range: float, limit: float) -> Steps:
     )  # fmt: skip
 
 
+def _fccd_medians(bits: int, half_range: float, limit: float = 0) -> Steps:
+    """Algorithm 4 of the FCCD960: bit 1 the even and the odd pixels of 160 in a row, bit 2 columns of 480 x 10.
+
+    psana 1: ImgAlgos/include/CommonModeCorrection.h (units), CommonMode.h (medianInRegion), src/CommonMode.cpp
+    (median_for_hist).
+    """
+    _check_bits(bits, 3, "1 (rows), 2 (supercolumns)")
+    if limit < 0 or limit != int(limit):
+        raise ParameterError(
+            "psana cuts the largest correction of this detector to whole ADU",
+            found=f"{limit:g}",
+            expected="a whole number, or 0 for no limit",
+        )
+    units = ((1, "row", 1, 160, 2), (2, "supercolumn", 480, 10, 1))
+    return tuple(
+        Subtract(name=name, rows=r, columns=c, interleave=n, estimator="histogram_median", half_range=half_range,
+                 max_correction=limit or None, min_count=10, applied_to="all")
+        for bit, name, r, c, n in units if bits & bit
+    )  # fmt: skip
+
+
 def _epix_medians(*, mean_first: bool, mask: bool, banks_first: bool = False) -> Steps:
     """Algorithm 6: half columns, then rows of a bank, from pixels away from photons; at least a quarter of a unit."""
     banks = Subtract(name="bank", rows=352, columns=96, mask=False, applied_to="all")
@@ -108,7 +129,7 @@ def _peak(limit: float, sigma_max: float, min_peak: float, fallback: float = 0, 
     rows, columns = (185, 388) if section else (None, None)
     return (
         Subtract(name="segment", rows=rows, columns=columns, estimator="peak", max_correction=limit,
-                 sigma_max=sigma_max, min_peak=int(min_peak) if min_peak > 0 else 100, applied_to="all",
+                 sigma_max=sigma_max, min_peak=int(min_peak) if min_peak >= 1 else 100, applied_to="all",
                  fallback=section and fallback > _NEXT_TO_NOTHING),
     )  # fmt: skip
 
@@ -166,6 +187,13 @@ _GAP: Final = Subtract(
     name="segment", columns_used=(255, 257), mask=False, applied_to="all"
 )  # the two middle columns of an Icarus frame see no light
 
+_CAMERA: Final[dict[int, Steps]] = {
+    1: _peak(50, 50, 100, section=False),
+    2: _stretches("mean", 10, 10, 0),
+    3: _stretches("median", 350, 350, 128),
+    30: (),
+}
+
 _NUMBERS: Final[Mapping[str, Mapping[int, Steps]]] = MappingProxyType(
     {
         "jungfrau": {
@@ -213,12 +241,8 @@ _NUMBERS: Final[Mapping[str, Mapping[int, Steps]]] = MappingProxyType(
         },
         "princeton": {1: _peak(50, 50, 100, section=False), 30: _peak(50, 50, 100, section=False)},
         "andor": {2: _stretches("mean", 10, 10, 0), 30: _stretches("mean", 10, 10, 0)},
-        "camera": {
-            1: _peak(50, 50, 100, section=False),
-            2: _stretches("mean", 10, 10, 0),
-            3: _stretches("median", 350, 350, 128),
-            30: (),
-        },
+        "fccd960": {n: _CAMERA[n] for n in (1, 2, 30)} | {4: _fccd_medians(1, 20)},  # 128 pixels (3) cross its rows
+        "camera": _CAMERA,
     }
 )
 """Steps of each number by detector; 0 (none) and -1 (raw words) hold for all."""
@@ -410,6 +434,9 @@ def _algorithms(key: str) -> Mapping[int, Callable[..., Steps]]:
     def regions(bits: float, half_range: float, limit: float = 0, *_: float) -> Steps:
         return _region_medians(int(bits), half_range, limit)
 
+    def fccd(bits: float, half_range: float, limit: float = 0, *_: float) -> Steps:
+        return _fccd_medians(int(bits), half_range, limit)
+
     def epix(*more: float) -> Steps:
         if any(more):
             raise ParameterError(
@@ -430,6 +457,8 @@ def _algorithms(key: str) -> Mapping[int, Callable[..., Steps]]:
     out: dict[int, Callable[..., Steps]] = {1: peak, 2: means, 3: integer_medians}
     if key == "epix100":
         out |= {4: regions, 6: epix, 7: medians}
+    if key == "fccd960":
+        out |= {4: fccd}
     if key.startswith("cspad"):
         out |= {5: unbonded}
     if key == "pnccd":

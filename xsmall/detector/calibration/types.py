@@ -60,6 +60,9 @@ class DetectorType:
     saturation
         (gain code, ADC value, sign): the value at which a pixel of this code is saturated, and +1 where signal raises
         the value, -1 where it lowers it. Empty where it is not known.
+    common_mode_scale
+        What ADU of each stage are multiplied by while a common mode is estimated and subtracted, so that all stages are
+        in ADU of the first; powers of two, which round nothing. Empty: stages are not compared.
     memory_cell
         The constants have the dim ``memory_cell`` and frames say which one they used.
     """
@@ -78,6 +81,7 @@ class DetectorType:
     status_bits: int = 0xFFFF
     nominal_gain: tuple[float, ...] = ()
     saturation: tuple[tuple[int, int, int], ...] = ()
+    common_mode_scale: tuple[float, ...] = ()
     memory_cell: bool = False
 
     @property
@@ -192,6 +196,21 @@ _TABLE: Final = (
     _fixed("cspad", segment_shape=(185, 388), full_scale=0x3FFF),
     _fixed("cspad2x2", "cspad140k", segment_shape=(185, 388), full_scale=0x3FFF),
     _fixed("pnccd", segment_shape=(512, 512)),
+    # The upper two bits of a word are the gain, the lower 13 the ADC value; value times 1, 4, 8 is on one scale: psana
+    # (Detector/include/NDArrProducerCamera.h). Code 2 has no meaning there (and counts as 1); bit 13 is not read.
+    DetectorType(
+        "fccd960",
+        ("G8", "G2", "G1"),
+        Decoding.CODE,
+        code_shift=14,
+        code_bits=2,
+        stage_of_code=(0, 1, -1, 2),
+        data_bits=13,
+        segment_shape=(960, 960),
+        status_stages=(0, 1, 2),
+        saturation=((0, 0x1FFF, 1), (1, 0x1FFF, 1), (3, 0x1FFF, 1)),
+        common_mode_scale=(1, 4, 8),
+    ),
     _fixed("archon", gain=1000 / 3.65),
     _fixed(
         "camera", "opal", "opal1000", "opal2000", "opal4000", "zyla", "rayonix", "orca", "andor", "andor3d", "istar",

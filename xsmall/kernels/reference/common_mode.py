@@ -29,10 +29,11 @@ def apply_common_mode(
                 taking = start & ~_excluded(image, step, limit, plan.noise)
                 continue
             who = everybody if step[k.IGNORE_USE] else taking
-            u = step[k.OFFSET]
+            u, apart = step[k.OFFSET], max(step[k.INTERLEAVE], 1)
+            reach = step[k.COLUMNS] * apart
             for r in range(0, image.shape[0], step[k.ROWS]):
-                for c in range(0, image.shape[1], step[k.COLUMNS]):
-                    unit = slice(r, r + step[k.ROWS]), slice(c, c + step[k.COLUMNS])
+                for c in (start + i for start in range(0, image.shape[1], reach) for i in range(apart)):
+                    unit = slice(r, r + step[k.ROWS]), slice(c, c // reach * reach + reach, apart)
                     corrections[e, u], counts[e, u] = _unit(image[unit], who[unit], step, limit)
                     u += 1
 
@@ -73,6 +74,8 @@ def _estimate(pixels: Any, who: Any, step: Any, limit: Any) -> tuple[float, int]
     if kind == k.PEAK:
         value, n = _peak(v, limit)
         return _unbonded(pixels) if step[k.FALLBACK] and not abs(value) <= limit[k.MAX_CORRECTION] else (value, n)
+    if kind == k.HISTOGRAM_MEDIAN:
+        return _histogram_median(np.clip(np.trunc(v), -1e6, 1e6).astype(int), int(limit[k.HIGH])), v.size
     v = v[(v >= limit[k.LOW]) & (v <= limit[k.HIGH])]
     if v.size == 0:
         return np.nan, 0
@@ -89,6 +92,24 @@ def _unbonded(pixels: Any) -> tuple[float, int]:
     v = np.concatenate([pixels[p, p], pixels[p, p + 194]]).astype(float)
     v = v[np.isfinite(v)]
     return (v.mean() if v.size else np.nan), v.size
+
+
+def _histogram_median(whole: Any, half_range: int) -> float:
+    low, high = -half_range, half_range
+    while whole.size and high - low + 1 <= 10000:
+        bins = high - low + 1
+        h = np.bincount(np.clip(whole - low, 0, bins - 1), minlength=bins)
+        if h[0] > whole.size // 2:
+            low -= bins // 4
+        elif h[-1] > whole.size // 2:
+            high += bins // 4
+        else:
+            up_to = np.cumsum(h)
+            rank = int(np.ceil(whole.size / 2))
+            at = int(np.argmax(up_to >= rank))
+            within = np.float32(rank - up_to[at]) / np.float32(h[at])
+            return float(np.float32(np.float64(np.float32(low + at) + within) + 0.8))
+    return np.nan
 
 
 def _peak(v: Any, limit: Any) -> tuple[float, int]:
