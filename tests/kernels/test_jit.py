@@ -43,6 +43,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "probe.py").write_text(MODULE.format(factor=2))
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.delenv("XSMALL_NUMBA_CACHE", raising=False)
+    # Python tells its own cached bytecode by size and whole seconds: a module changed within one would stay as it was
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     yield tmp_path
     sys.modules.pop("probe", None)
     jit.cache_folder.cache_clear()
