@@ -168,7 +168,7 @@ def cases(scale: float) -> list[Case]:
     out.append(Case("stages of an analogue gain", module.stages, module.n_frames, floor=read(module.gain)))
     for label, rows in (("0.5 Mpixel", 512), ("4.2 Mpixel", 4096)):
         n = max(int(rows * scale), 2) * 1024
-        few, many, all_others = Jungfrau(n, 2e-4), Jungfrau(n, 0.2), Jungfrau(n, 1.0)
+        few, some, many, all_others = (Jungfrau(n, share) for share in (2e-4, 0.02, 0.2, 1.0))
         held = Jungfrau(n, 1.0, (1,))
         copies = {"astype float32": lambda d=few: d.raw.astype(np.float32), "copyto float32": few.copy}
         out += [
@@ -176,6 +176,7 @@ def cases(scale: float) -> list[Case]:
             Case(f"calibrate {label}, psana", few.calibrate, K, psana(few)),
             Case(f"calibrate {label}, NumPy", few.calibrate, K, {"NumPy": few.by_numpy}),
             Case(f"calibrate {label}, new result", few.fresh, K, copies, read(few.raw)),
+            Case(f"calibrate {label}, 2 % switched", some.calibrate, K, copies, read(some.raw)),
             Case(f"calibrate {label}, 20 % switched", many.calibrate, K, copies, read(many.raw)),
             Case(f"calibrate {label}, all switched", all_others.calibrate, K, copies, read(all_others.raw)),
             Case(f"calibrate {label}, held in gain 1", held.calibrate, K, copies, read(held.raw)),
