@@ -125,10 +125,12 @@ def participation_stack(
 
 @njit
 def scale_codes(
-    raw: Words, raw_step: int, k: int, factor: Values, code_shift: Int, code_mask: Int, out: Values, out_step: int
+    raw: Words, raw_step: int, k: int, factor: Values, code_shift: Int, code_mask: Int, out: Values, n: int
 ) -> None:
-    """Multiply ``k`` frames by a factor of each pixel's gain code, in place; ``factor`` is (code) float32."""
-    n = out.size // k if k > 0 else 0
+    """Multiply ``k`` frames of ``n`` pixels, one behind the other in ``out``, by a factor of each pixel's gain code.
+
+    ``factor`` is (code) float32; ``out`` is changed in place.
+    """
     for j in range(k):
         for i in range(n):
-            out[j * out_step + i] *= factor[(np.int32(raw[j * raw_step + i]) >> code_shift) & code_mask]
+            out[j * n + i] *= factor[(np.int32(raw[j * raw_step + i]) >> code_shift) & code_mask]
