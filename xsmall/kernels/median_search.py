@@ -1,0 +1,250 @@
+"""The search for the middle values of sixteen units side by side, and how pixels come into its lanes.
+
+Every lane searches for itself by counting how many of its values are at or below a trial: a secant step towards the
+wanted count from the last two trials, and, once it is near or after five of them, a look at the very values on both
+sides of the trial, which settles ties as well. Five to eight trials are enough in practice. What the secant does not
+find is found by halving the keys of the bracket (integers that order like the floats they stand for), which ends after
+32 times at the latest.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import types
+
+from xsmall.kernels.vectors import F32, I1, I32, Emit, constant, ir, vector_code
+
+__all__ = ["LANES", "TURNED", "search_lanes", "take_lanes", "turn_lanes"]
+
+LANES = 16
+
+TURNED = 8
+"""Pixels of eight lines that are turned in registers."""
+
+_SECANTS = 5  # trials before the neighbours of a trial are looked at, if it is not near before
+_HALVING = 24  # trials before the plain halving of keys
+_LAST = 0x7F7FFFFF  # key of the largest float32; that of the smallest is its negative
+_INTS, _FLOATS = ir.VectorType(I32, LANES), ir.VectorType(F32, LANES)
+
+
+def _key_of(emit: Emit, values: Any) -> Any:
+    """Integers that order like floats: the magnitude with its sign."""
+    build = emit.build
+    bits = build.bitcast(values, _INTS)
+    sign = build.ashr(bits, constant(_INTS, 31))
+    magnitude = build.and_(bits, constant(_INTS, 0x7FFFFFFF))
+    return build.sub(build.xor(magnitude, sign), sign)
+
+
+def _value_of(emit: Emit, keys: Any) -> Any:
+    """Floats whose keys these are."""
+    build = emit.build
+    sign = build.ashr(keys, constant(_INTS, 31))
+    magnitude = build.sub(build.xor(keys, sign), sign)
+    return build.bitcast(build.or_(magnitude, build.and_(sign, constant(_INTS, -0x80000000))), _FLOATS)
+
+
+def _count(emit: Emit, block: Any, n: Any, at: Any, together: Any) -> Any:
+    """How many values of each lane are at or below ``at``; of all lanes where they are one unit."""
+    build = emit.build
+    found = emit.variable(constant(_INTS, 0))
+    with emit.loop(n) as row:
+        below = build.fcmp_ordered("<=", emit.load(emit.at(block, _row(emit, row)), LANES), at)
+        build.store(build.sub(build.load(found), build.sext(below, _INTS)), found)
+    counts = build.load(found)
+    return build.select(together, emit.splat(emit.across("add", counts), LANES), counts)
+
+
+def _beside(emit: Emit, block: Any, n: Any, at: Any, together: Any) -> tuple[Any, Any]:
+    """Find the largest value at or below ``at`` and the smallest above it, of each lane or of all."""
+    build = emit.build
+    lowest, highest = constant(_FLOATS, float("-inf")), constant(_FLOATS, float("inf"))
+    under, over = emit.variable(lowest), emit.variable(highest)
+    with emit.loop(n) as row:
+        values = emit.load(emit.at(block, _row(emit, row)), LANES)
+        small, large = build.fcmp_ordered("<=", values, at), build.fcmp_ordered(">", values, at)
+        here, there = build.select(small, values, lowest), build.select(large, values, highest)
+        most, least = build.load(under), build.load(over)
+        build.store(build.select(build.fcmp_ordered(">", here, most), here, most), under)
+        build.store(build.select(build.fcmp_ordered("<", there, least), there, least), over)
+    lower, higher = build.load(under), build.load(over)
+    of_all = (emit.splat(emit.across(name, v), LANES) for name, v in (("fmax", lower), ("fmin", higher)))
+    one, other = of_all
+    return build.select(together, one, lower), build.select(together, other, higher)
+
+
+def _row(emit: Emit, row: Any) -> Any:
+    return emit.build.mul(row, row.type(LANES))
+
+
+class _Bracket:
+    """Keys of each lane between which the wanted value lies: too few values up to ``below``, enough up to ``above``."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self.below = emit.variable(constant(_INTS, -_LAST - 1))
+        self.above = emit.variable(constant(_INTS, _LAST))
+
+    def narrow(self, enough: Any, below: Any, above: Any) -> None:
+        """Move ``above`` in the lanes that have enough, ``below`` in the others."""
+        build = self._emit.build
+        build.store(build.select(enough, above, build.load(self.above)), self.above)
+        build.store(build.select(enough, build.load(self.below), below), self.below)
+
+    def closed(self) -> Any:
+        """Lanes with no key left between."""
+        build = self._emit.build
+        return build.icmp_signed("==", build.add(build.load(self.below), constant(_INTS, 1)), build.load(self.above))
+
+    def choose(self, wish: Any, early: Any) -> Any:
+        """Return the wished-for key where it lies between and it is early, else the one halfway."""
+        build = self._emit.build
+        low, high = build.load(self.below), build.load(self.above)
+        inside = build.and_(build.icmp_signed(">", wish, low), build.icmp_signed("<", wish, high))
+        half = build.ashr(build.xor(low, high), constant(_INTS, 1))
+        middle = build.add(build.and_(low, high), half)  # of two keys, whose sum may be too large
+        return build.select(build.and_(inside, early), wish, middle)
+
+
+class _Secant:
+    """Where the wanted count would be reached by the pace of the last two trials, lane by lane."""
+
+    def __init__(self, emit: Emit, pace: Any) -> None:
+        self._emit = emit
+        self._pace, self.kept = emit.variable(pace), emit.variable(pace)
+        self._last, self._n_last = emit.variable(constant(_FLOATS, 0.0)), emit.variable(constant(_FLOATS, 0.0))
+
+    def next(self, here: Any, count: Any, goal: Any, first: Any) -> Any:
+        """Take note of a trial, and return the next one."""
+        build = self._emit.build
+        n, wanted = build.sitofp(count, _FLOATS), build.sitofp(goal, _FLOATS)
+        passed = build.fsub(n, build.load(self._n_last))
+        slope = build.fdiv(build.fsub(here, build.load(self._last)), passed)
+        still = build.fcmp_ordered("==", passed, constant(_FLOATS, 0.0))
+        fresh = build.select(still, build.fmul(build.load(self._pace), constant(_FLOATS, 4.0)), slope)
+        tiny = constant(_FLOATS, 1.401298464324817e-45)  # the smallest float32: a pace of 0 would stand still
+        fresh = build.select(build.fcmp_ordered(">", fresh, tiny), fresh, tiny)
+        fresh = build.select(first, build.load(self._pace), fresh)
+        for value, variable in ((here, self._last), (n, self._n_last), (fresh, self._pace)):
+            build.store(value, variable)
+        # A pace from many values is worth keeping for the units to come, one from a few is chance.
+        share = build.fmul(passed, constant(_FLOATS, 16.0))
+        many = build.fcmp_ordered(">", build.fmul(share, share), build.fmul(wanted, wanted))
+        known = build.and_(build.and_(many, build.not_(first)), build.fcmp_ordered("<", fresh, constant(_FLOATS, 1e30)))
+        build.store(build.select(known, fresh, build.load(self.kept)), self.kept)
+        return build.fadd(here, build.fmul(fresh, build.fsub(wanted, n)))
+
+
+@vector_code(types.void)
+def search_lanes(
+    emit: Emit, block: Any, n: Any, counts: Any, guess: Any, spacing: Any, together: Any, lower: Any, higher: Any
+) -> Any:
+    """Find the two middle values of each lane.
+
+    Parameters
+    ----------
+    block
+        float32 (n, lane); NaN takes no part.
+    counts
+        (lane) int32, filled: values that are not NaN.
+    guess, spacing
+        (lane) float32: first trial, and how far values lie apart near it; changed to those for the units to come.
+    together
+        Whether all lanes are one unit (bool), whose results then stand in every lane.
+    lower, higher
+        (lane) float32, filled: the middle value, or the lower one of the two of an even number, and the next, which
+        equals it where it occurs more than once. Without meaning in a lane without values.
+    """
+    build, one = emit.build, constant(_INTS, 1)
+    valid = _count(emit, block, n, constant(_FLOATS, float("inf")), together)
+    goal = build.ashr(build.add(valid, one), one)
+    bracket, secant = _Bracket(emit), _Secant(emit, emit.load(spacing, LANES))
+    at, n_above = emit.variable(emit.load(guess, LANES)), emit.variable(constant(_INTS, 0))
+    trial, looked = emit.variable(I32(0)), emit.variable(I1(0))
+    again, further, found = (build.append_basic_block(name) for name in ("trial", "further", "found"))
+    build.branch(again)
+
+    build.position_at_end(again)
+    here, step = build.load(at), build.load(trial)
+    count, key = _count(emit, block, n, here, together), _key_of(emit, here)
+    enough = build.icmp_signed(">=", count, goal)
+    bracket.narrow(enough, key, key)
+    build.store(build.select(enough, count, build.load(n_above)), n_above)
+    done = build.or_(build.icmp_signed("==", count, goal), bracket.closed())
+    build.store(build.add(step, I32(1)), trial)
+    build.cbranch(emit.across("and", done), found, further)
+
+    build.position_at_end(further)
+    first, early = (emit.splat(build.icmp_signed("<", step, I32(limit)), LANES) for limit in (1, _HALVING))
+    wish = emit.variable(_key_of(emit, secant.next(here, count, goal, first)))
+    near = build.icmp_unsigned("<=", build.add(build.sub(goal, count), one), constant(_INTS, 2))  # -1, 0, 1
+    settle = build.or_(emit.across("and", build.or_(near, done)), build.icmp_signed(">=", step, I32(_SECANTS)))
+    look = build.and_(settle, build.not_(build.load(looked)))  # never twice in a row
+    build.store(look, looked)
+    with build.if_then(look):
+        under, over = (_key_of(emit, v) for v in _beside(emit, block, n, here, together))
+        bracket.narrow(enough, build.sub(over, one), under)
+        build.store(build.select(enough, build.sub(under, one), over), wish)
+    chosen = bracket.choose(build.load(wish), early)
+    build.store(build.select(done, here, _value_of(emit, chosen)), at)
+    build.branch(again)
+
+    build.position_at_end(found)
+    top = _value_of(emit, build.load(bracket.above))
+    middle, after = _beside(emit, block, n, top, together)
+    single = build.icmp_signed("==", build.load(n_above), goal)
+    results = (valid, counts), (middle, lower), (build.select(single, after, middle), higher)
+    for vector, target in (*results, (top, guess), (build.load(secant.kept), spacing)):
+        emit.store(vector, target)
+    return emit.nothing()
+
+
+@vector_code(types.void)
+def take_lanes(
+    emit: Emit, values: Any, use: Any, pitch: Any, rows: Any, vectors: Any, low: Any, high: Any,
+    block: Any, block_pitch: Any, block_step: Any,
+) -> Any:  # fmt: skip
+    """Copy the values of a rectangle that take part, NaN in place of the others.
+
+    Parameters
+    ----------
+    values, use
+        float32 and uint8: ``rows`` times ``vectors`` times :data:`LANES` pixels, a row ``pitch`` after the other.
+    low, high
+        Smallest and largest value that takes part, finite float32.
+    block
+        float32, filled: a row ``block_pitch`` after the other, a vector in it ``block_step`` after the other.
+    """
+    build = emit.build
+    smallest, largest = emit.splat(low, LANES), emit.splat(high, LANES)
+    with emit.loop(rows) as row:
+        source, target = build.mul(row, pitch), build.mul(row, block_pitch)
+        with emit.loop(vectors) as vector:
+            at, to = _row(emit, vector), build.add(target, build.mul(vector, block_step))
+            pixels = emit.load(emit.at(emit.at(values, source), at), LANES)
+            used = emit.load(emit.at(emit.at(use, source), at), LANES)
+            taken = build.icmp_unsigned("!=", used, constant(used.type, 0))
+            taken = build.and_(taken, build.fcmp_ordered(">=", pixels, smallest))
+            taken = build.and_(taken, build.fcmp_ordered("<=", pixels, largest))
+            kept = build.select(taken, pixels, constant(_FLOATS, float("nan")))
+            emit.store(kept, emit.at(block, to))
+    return emit.nothing()
+
+
+@vector_code(types.void)
+def turn_lanes(emit: Emit, lines: Any, step: Any, block: Any, n: Any) -> Any:
+    """Turn :data:`LANES` lines of ``n`` values, ``step`` apart, into a block (n, lane); n is a multiple of 8."""
+    build = emit.build
+    eight = range(TURNED)
+    with emit.loop(n, TURNED) as first:
+        for lane in range(0, LANES, TURNED):
+            rows = [emit.load(emit.at(emit.at(lines, build.mul(step, step.type(lane + i))), first), 8) for i in eight]
+            for half in (1, 2, 4):  # squares of 2, then 4, then 8 values change sides
+                keep = [i if i & half == 0 else i - half + TURNED for i in eight]
+                swap = [i + half if i & half == 0 else i + TURNED for i in eight]
+                rows = [emit.shuffle(rows[i & ~half], rows[i | half], swap if i & half else keep) for i in eight]
+            at = emit.at(block, build.add(_row(emit, first), first.type(lane)))
+            for i in eight:
+                emit.store(rows[i], at, i * LANES)
+    return emit.nothing()
