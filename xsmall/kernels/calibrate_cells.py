@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xsmall.kernels.calibrate_variance import with_counting
+from xsmall.kernels.gain_code import Integers, Values, Words
 from xsmall.kernels.jit import njit
 
 __all__ = [
@@ -30,11 +31,8 @@ __all__ = [
     "variance_cells",
 ]
 
-Words: TypeAlias = npt.NDArray[Any]
 Codes: TypeAlias = npt.NDArray[np.uint8]
-Values: TypeAlias = npt.NDArray[np.float32]
 Flags: TypeAlias = npt.NDArray[np.uint32]
-Integers: TypeAlias = npt.NDArray[np.integer[Any]]
 Code: TypeAlias = int | np.uint8
 
 BLOCK = 1024

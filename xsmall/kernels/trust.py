@@ -10,15 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from xsmall.kernels.gain_code import BLOCK, FRAMES, find_others, usual_code
+from xsmall.kernels.gain_code import BLOCK, FRAMES, Integers, Words, find_others, usual_code
 from xsmall.kernels.jit import njit
 from xsmall.kernels.vectors import I16, I64, Emit, constant, ir, vector_code
 
 __all__ = ["flags_stack"]
 
-Words: TypeAlias = npt.NDArray[Any]
 Flags: TypeAlias = npt.NDArray[np.uint32]
-Integers: TypeAlias = npt.NDArray[np.integer[Any]]
 
 _LANES = 16
 
