@@ -10,8 +10,8 @@ from benchmarks import Case, optional, read
 from xsmall.detector.geometry.beam import Beam
 from xsmall.detector.geometry.geometry import Geometry, Panel
 from xsmall.detector.geometry.pixel import pixel_array
+from xsmall.engine.record import GROUP, Frames, Record
 from xsmall.kernels.reference.azint import azint as twin
-from xsmall.lazy.record import GROUP, Frames, Record
 from xsmall.reductions.azint import azint
 
 PIXEL = 75e-6

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks import Case, read
-from xsmall.detector.calibration.common_mode_table import resolve_common_mode
-from xsmall.detector.calibration.dark import DarkLimits, DarkSums
-from xsmall.detector.calibration.types import detector_type
+from xsmall.calibration.common_mode.numbers import resolve_common_mode
+from xsmall.calibration.dark.sums import DarkLimits, DarkSums
+from xsmall.detector.types import detector_type
 from xsmall.kernels.common_mode import apply_common_mode
 from xsmall.kernels.median import column_medians, row_medians
 from xsmall.kernels.reference.common_mode import apply_common_mode as common_mode_twin

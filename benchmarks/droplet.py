@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks import Case, optional, read
+from xsmall.engine.record import GROUP, Frames
 from xsmall.kernels.reference.droplet import droplet as twin
-from xsmall.lazy.record import GROUP, Frames
 from xsmall.reductions.droplet import droplet
 
 HIGH, LOW = 0.5, 0.25

@@ -10,7 +10,7 @@ from benchmarks import Call, Case, optional, read
 from xsmall.detector.geometry.beam import Beam
 from xsmall.detector.geometry.geometry import Geometry, Panel
 from xsmall.detector.geometry.pixel import CACHE, pixel_array
-from xsmall.reductions.space.pixels import assign_geometry
+from xsmall.frames.pixels import assign_geometry
 
 DIMS = ("event", "segment", "row", "column")
 

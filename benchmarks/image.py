@@ -9,9 +9,9 @@ from benchmarks import Case, read
 from benchmarks.locate import jungfrau
 from xsmall.detector.geometry.grids import Part, part_grid
 from xsmall.detector.geometry.imaging import image_table
-from xsmall.reductions.space.image import image
-from xsmall.reductions.space.pixels import assign_geometry
-from xsmall.reductions.space.polar import polar
+from xsmall.frames.image import image
+from xsmall.frames.pixels import assign_geometry
+from xsmall.frames.polar import polar
 from xsmall.vocabulary import FRAME_DIMS
 
 

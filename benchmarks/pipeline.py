@@ -7,7 +7,7 @@ import xarray as xr
 
 import xsmall as xs
 from benchmarks import Case, read
-from xsmall.lazy.record import Record
+from xsmall.engine.record import Record
 
 ENERGY = 9.5
 

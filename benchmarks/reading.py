@@ -15,9 +15,9 @@ import zarr
 
 import xsmall as xs
 from benchmarks import Case
-from xsmall.io.raw import write_run
-from xsmall.io.xtc2.files import File, identify
-from xsmall.io.xtc2.index import build
+from xsmall.io.files import File, identify
+from xsmall.io.sources.stored import write_run
+from xsmall.io.sources.xtc2.index import build
 
 FOLDER = tempfile.TemporaryDirectory()  # lives as long as the process
 

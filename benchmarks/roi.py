@@ -6,10 +6,10 @@ import numpy as np
 
 from benchmarks import Case, read
 from benchmarks.azint import reduce_with
+from xsmall.engine.record import GROUP, Frames
 from xsmall.kernels.reference.autocorrelation import autocorrelation as autocorrelation_twin
 from xsmall.kernels.reference.projection import projection as projection_twin
 from xsmall.kernels.reference.roi import roi as roi_twin
-from xsmall.lazy.record import GROUP, Frames
 from xsmall.reductions.autocorrelation import autocorrelation
 from xsmall.reductions.projection import projection
 from xsmall.reductions.roi import Box, roi

@@ -6,8 +6,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import dask
+import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import settings
+
+import xsmall as xs
+from xsmall.detector.geometry.geometry import Panel
+
+PIXEL = 75e-6
+SHAPE = (2, 40, 70)
 
 # Compiling takes seconds: no deadlines. On a CI machine the examples are the same each time.
 settings.register_profile("xsmall", deadline=None, derandomize="CI" in os.environ)
@@ -52,3 +60,37 @@ def forbid_compute() -> Iterator[None]:
 def computing_is_forbidden() -> Callable[[], object]:
     """Give the context manager :func:`forbid_compute` to a test that computes elsewhere."""
     return forbid_compute
+
+
+@pytest.fixture(scope="session")
+def geometry() -> xs.Geometry:
+    """Two segments above each other, 0.1 m from the sample, the beam on neither."""
+    return xs.Geometry.from_panels(
+        [
+            Panel(origin=(-3e-3, -5e-3 + 4e-3 * s, 0.1), slow=(0, PIXEL, 0), fast=(PIXEL, 0, 0), shape=SHAPE[1:])
+            for s in range(SHAPE[0])
+        ]
+    )
+
+
+@pytest.fixture
+def frames() -> xr.DataArray:
+    """Seven events with photons, NaN pixels, an infinite one, and a missing segment; labels do not begin at 0."""
+    rng = np.random.default_rng(7)
+    values = rng.normal(0.5, 0.1, (7, *SHAPE)) + 9 * (rng.random((7, *SHAPE)) < 0.02)
+    values[rng.random(values.shape) < 0.01] = np.nan
+    values[2, 1] = np.nan
+    values[3, 0, 5, 5] = np.inf
+    return xr.DataArray(
+        values.astype(np.float32),
+        dims=("event", "segment", "row", "column"),
+        coords={"timestamp": ("event", np.arange(7).astype("M8[s]").astype("M8[ns]"))},
+        name="calibrated",
+        attrs={"units": "keV"},
+    ).set_xindex("timestamp")
+
+
+@pytest.fixture
+def placed(frames: xr.DataArray, geometry: xs.Geometry) -> xr.DataArray:
+    """The frames with geometry and beam."""
+    return frames.sd.assign_geometry(geometry).sd.assign_beam(photon_energy=9500, distance=0.1)

@@ -10,11 +10,12 @@ PACKAGE = Path(__file__).parents[1] / "xsmall"
 LAYERS = {
     "vocabulary": 0, "errors": 0,
     "kernels": 1, "detector": 1,
-    "lazy": 2,
-    "reductions": 3, "cube": 3,
-    "io": 4,
-    "run": 5,
-    "accessor": 6, "plot": 6, "plot_calibration": 6, "simulation": 6, "demo": 6, "cli": 6, "testing": 6,
+    "events": 2, "engine": 2,
+    "frames": 3,
+    "calibration": 4, "reductions": 4, "cube": 4,
+    "io": 5,
+    "run": 6,
+    "accessor": 7, "plot": 7, "simulation": 7, "demo": 7, "cli": 7,
 }  # fmt: skip
 # package -> folders it may be imported in
 ONLY_IN = {
@@ -23,7 +24,7 @@ ONLY_IN = {
     "zarr": {"io"},
     "netCDF4": {"io"},
 }
-NOT_BELOW = {"xarray": "detector", "dask": "lazy", "distributed": "lazy"}
+NOT_BELOW = {"xarray": "events", "dask": "engine", "distributed": "engine"}
 OPTIONAL = {"psana", "pyFAI", "extra_geom", "extra_data", "dxtbx", "scipy", "flox", "hdf5plugin", "matplotlib"}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -88,31 +88,31 @@ class _Shared(_Accessor):
     projection = _RecordDoor("xsmall.reductions.projection:projection")
     autocorrelation = _RecordDoor("xsmall.reductions.autocorrelation:autocorrelation")
     average = _Door("xsmall.cube.cube:average")
-    image = _Door("xsmall.reductions.space.image:image")
-    polar = _Door("xsmall.reductions.space.polar:polar")
-    locate = _Door("xsmall.reductions.space.locate:locate")
-    subtract_ghost = _Door("xsmall.reductions.calibration.ghost:subtract_ghost")
-    straighten = _Door("xsmall.reductions.space.straighten:straighten")
-    save = _Door("xsmall.io.store:save")
+    image = _Door("xsmall.frames.image:image")
+    polar = _Door("xsmall.frames.polar:polar")
+    locate = _Door("xsmall.frames.locate:locate")
+    subtract_ghost = _Door("xsmall.calibration.ghost:subtract_ghost")
+    straighten = _Door("xsmall.frames.straighten:straighten")
+    save = _Door("xsmall.io.stores.results:save")
 
 
 @xr.register_dataarray_accessor("sd")  # type: ignore[no-untyped-call]
 class SdDataArray(_Shared):
     """Detector methods of a DataArray (event, segment, row, column); its repr says what it sees and could do."""
 
-    assign_geometry = _Door("xsmall.reductions.space.pixels:assign_geometry")
-    assign_beam = _Door("xsmall.reductions.space.beam:assign_beam")
-    pixel = _Door("xsmall.reductions.space.pixels:pixel")
-    fit_beam = _Door("xsmall.reductions.space.fit_beam:fit_beam")
-    at = _Door("xsmall.reductions.space.locate:at")
-    plot = _Door("xsmall.plot:plot")
-    mask = _Door("xsmall.reductions.space.mask:mask")
-    usable = _Door("xsmall.reductions.space.mask:usable")
-    inside = _Door("xsmall.reductions.space.mask:inside")
+    assign_geometry = _Door("xsmall.frames.pixels:assign_geometry")
+    assign_beam = _Door("xsmall.frames.beam:assign_beam")
+    pixel = _Door("xsmall.frames.pixels:pixel")
+    fit_beam = _Door("xsmall.frames.fit_beam:fit_beam")
+    at = _Door("xsmall.frames.locate:at")
+    plot = _Door("xsmall.plot.detector:plot")
+    mask = _Door("xsmall.frames.mask:mask")
+    usable = _Door("xsmall.frames.mask:usable")
+    inside = _Door("xsmall.frames.mask:inside")
 
-    calibrate = _Door("xsmall.reductions.calibration.calibrate:calibrate")
-    trust = _Door("xsmall.reductions.calibration.trust:trust")
-    common_mode = _Door("xsmall.reductions.calibration.common_mode:common_mode")
+    calibrate = _Door("xsmall.calibration.calibrate:calibrate")
+    trust = _Door("xsmall.calibration.trust:trust")
+    common_mode = _Door("xsmall.calibration.corrections:common_mode")
 
     def __repr__(self) -> str:
         return describe_frames(self._obj, self._doors())

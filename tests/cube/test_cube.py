@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from xsmall.cube import moments, plan
 from xsmall.cube.bins import bins, categories, edges, quantiles, steps
 from xsmall.cube.cube import average, cube, difference, merge_cubes
+from xsmall.engine.transform import Transform, transform_frames
 from xsmall.errors import DataError, ParameterError, PlanError
-from xsmall.lazy.transform import Transform, transform_frames
 
 N = 1100
 BINS = {"delay": bins(-2, 4, n=6), "laser_on": categories()}

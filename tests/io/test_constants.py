@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import xsmall as xs
-from xsmall.detector.calibration.constants import constants
+from xsmall.calibration.constants import constants
 from xsmall.errors import CalibrationError, FileFormatError, ParameterError, XsmallError
-from xsmall.io.constants import open_constants
-from xsmall.io.psana_constants import read_text_array, run_file
+from xsmall.io.constants.open import open_constants
+from xsmall.io.constants.psana import read_text_array, run_file
 
 RNG = np.random.default_rng(3)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import xsmall as xs
 from xsmall.errors import DataError, FileFormatError, ParameterError
-from xsmall.reductions.space.pixels import assign_geometry
+from xsmall.frames.pixels import assign_geometry
 from xsmall.vocabulary import PIXEL_DIMS, Reason
 
 SHAPE = (2, 5, 6)

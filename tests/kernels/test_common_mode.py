@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xsmall.detector.calibration.common_mode import CommonMode, Exclude, Subtract
+from xsmall.calibration.common_mode.mode import CommonMode, Exclude, Subtract
 from xsmall.kernels.common_mode import apply_common_mode
 from xsmall.kernels.reference.common_mode import apply_common_mode as slow_common_mode
 

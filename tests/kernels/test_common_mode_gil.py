@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from xsmall.detector.calibration.common_mode import CommonMode, Exclude, Subtract
-from xsmall.detector.calibration.dark import DarkLimits, DarkSums
-from xsmall.detector.calibration.types import detector_type
+from xsmall.calibration.common_mode.mode import CommonMode, Exclude, Subtract
+from xsmall.calibration.dark.sums import DarkLimits, DarkSums
+from xsmall.detector.types import detector_type
 from xsmall.kernels import common_mode as k
 from xsmall.kernels.dark import codes_in, moments_of_sums
 from xsmall.kernels.median import column_medians, row_medians

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from xsmall.detector.calibration.dark import DarkLimits, DarkSums
-from xsmall.detector.calibration.types import detector_type
+from xsmall.calibration.dark.sums import DarkLimits, DarkSums
+from xsmall.detector.types import detector_type
 from xsmall.kernels.dark import moments_of_sums
 from xsmall.kernels.reference.dark import dark_moments
 

@@ -12,7 +12,7 @@ import xarray as xr
 
 import xsmall as xs
 from xsmall.errors import ParameterError
-from xsmall.reductions.space.pixels import assign_geometry
+from xsmall.frames.pixels import assign_geometry
 from xsmall.simulation.frames import Frames
 from xsmall.vocabulary import Reason
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from xsmall.detector.calibration.common_mode import CommonMode
-from xsmall.detector.calibration.common_mode_table import resolve_common_mode
-from xsmall.detector.calibration.constants import constants as make_constants
+from xsmall.calibration.calibrate import calibrate
+from xsmall.calibration.common_mode.mode import CommonMode
+from xsmall.calibration.common_mode.numbers import resolve_common_mode
+from xsmall.calibration.constants import constants as make_constants
 from xsmall.kernels.common_mode import apply_common_mode
-from xsmall.reductions.calibration.calibrate import calibrate
 from xsmall.vocabulary import FRAME_DIMS
 
 pytestmark = pytest.mark.validation

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from xsmall.detector.calibration.gain_control import assemble_uhr, configured_control
+from xsmall.detector.gain_control import assemble_uhr, configured_control
 
 pytestmark = pytest.mark.validation
 RNG = np.random.default_rng(4)

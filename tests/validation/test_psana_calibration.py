@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import xsmall as xs
-from xsmall.detector.calibration.constants import constants
-from xsmall.reductions.calibration.calibrate import calibrate
+from xsmall.calibration.calibrate import calibrate
+from xsmall.calibration.constants import constants
 
 pytestmark = pytest.mark.validation
 SCRIPT = Path(__file__).with_name("psana_calib.py")

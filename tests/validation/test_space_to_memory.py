@@ -6,8 +6,8 @@ import xarray as xr
 
 import xsmall as xs
 from xsmall.detector.geometry.lookup import locate_pixels
-from xsmall.reductions.space.image import image
-from xsmall.reductions.space.pixels import assign_geometry
+from xsmall.frames.image import image
+from xsmall.frames.pixels import assign_geometry
 from xsmall.vocabulary import PIXEL_DIMS, Reason
 
 pytestmark = [pytest.mark.validation, pytest.mark.filterwarnings("default")]

@@ -13,14 +13,14 @@ import xarray as xr
 from xsmall.cube.binning import Assignment, Binning
 from xsmall.cube.bins import as_binning
 from xsmall.cube.compare import difference, merge_cubes
-from xsmall.cube.join import pair, positions
 from xsmall.cube.moments import SPREAD
 from xsmall.cube.tasks import Statistics, statistics_of_frames, statistics_of_values
+from xsmall.engine.one_pass import Source
+from xsmall.engine.parameters import parameters_attr, parameters_of, short_repr
+from xsmall.engine.transform import float_dtype
 from xsmall.errors import DataError, ParameterError
-from xsmall.lazy.parameters import parameters_attr, parameters_of, short_repr
-from xsmall.lazy.transform import float_dtype
-from xsmall.lazy.walk import Source
-from xsmall.reductions.frames import check_frames, data_of, sound
+from xsmall.events.join import pair, positions
+from xsmall.frames.checks import check_frames, data_of, sound
 from xsmall.vocabulary import (
     BIN_EDGE,
     BOUNDS,

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from xsmall.engine.blocks import Batch
+from xsmall.engine.record import GROUP
+from xsmall.engine.transform import Transform
 from xsmall.kernels import moments as kernel
-from xsmall.lazy.block import Batch
-from xsmall.lazy.record import GROUP
-from xsmall.lazy.transform import Transform
 
 BATCH = 256
 """Events that are taken bin by bin together, at the most; lanes are whole batches."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import dask
 
 from xsmall.cube.moments import READ_BYTES, Tile, batch_events, lanes
+from xsmall.engine.record import GROUP
 from xsmall.errors import ParameterError, PlanError
-from xsmall.lazy.record import GROUP
 
 BYTES_PER_BIN_AND_PIXEL = 20  # count uint32, mean and M2 float64
 

@@ -28,9 +28,9 @@ from xsmall.cube.moments import (
     merge_tree,
 )
 from xsmall.cube.plan import Job, tiles
-from xsmall.lazy.block import Batch, Unopened
-from xsmall.lazy.transform import Transform, as_delayed
-from xsmall.lazy.walk import Source
+from xsmall.engine.blocks import Batch, Unopened
+from xsmall.engine.one_pass import Source
+from xsmall.engine.transform import Transform, as_delayed
 
 Statistics = dict[str, Any]
 """mean, std, stderr, count, and variance where it is known: NumPy or dask arrays (*bins, ...)."""

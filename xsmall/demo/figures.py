@@ -11,7 +11,7 @@ import xarray as xr
 
 from xsmall import vocabulary as v
 from xsmall.demo.analysis import DARK_Q, PATTERN, Findings
-from xsmall.plot import plot
+from xsmall.plot.detector import plot
 from xsmall.simulation.recipe import Recipe, response_to
 
 __all__ = ["draw"]

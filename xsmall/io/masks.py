@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from xsmall.detector.calibration.status_words import STATUS_CONVENTIONS, status_reasons, status_words
 from xsmall.detector.geometry.geometry import Geometry
-from xsmall.detector.masks.masks import CONVENTIONS, mask_from_array
+from xsmall.detector.masks.patterns import CONVENTIONS, mask_from_array
+from xsmall.detector.status_words import STATUS_CONVENTIONS, status_reasons, status_words
 from xsmall.errors import DataError, FileFormatError, ParameterError
-from xsmall.io.psana_constants import read_text_array
-from xsmall.reductions.space.mask import Place, flag_attrs
+from xsmall.frames.mask import Place, flag_attrs
+from xsmall.io.constants.psana import read_text_array
 from xsmall.vocabulary import COLUMN, PIXEL_DIMS, REASONS, ROW, SEGMENT, Reason
 
 __all__ = ["open_mask", "save_mask"]

@@ -10,11 +10,11 @@ import xarray as xr
 from dask.base import tokenize
 
 from xsmall.errors import FileFormatError, ParameterError
-from xsmall.io.chunks import events_per_chunk
-from xsmall.io.xtc2.backend import tree_of
-from xsmall.io.xtc2.dataset import detectors_of
-from xsmall.io.xtc2.fields import EventField, FieldArray
-from xsmall.io.xtc2.files import identify
+from xsmall.io.files import identify
+from xsmall.io.sources.chunks import events_per_chunk
+from xsmall.io.sources.xtc2.backend import tree_of
+from xsmall.io.sources.xtc2.dataset import detectors_of
+from xsmall.io.sources.xtc2.fields import EventField, FieldArray
 from xsmall.vocabulary import RAW, SOURCE
 
 __all__ = ["open_run"]
@@ -26,7 +26,7 @@ def open_run(source: str | os.PathLike[str], *, chunks: int | str | None = None)
     Parameters
     ----------
     source
-        Path of a run: an LCLS-II file (``.xtc2``, one stream), or what :func:`xsmall.io.raw.write_run` wrote
+        Path of a run: an LCLS-II file (``.xtc2``, one stream), or what :func:`xsmall.io.sources.stored.write_run` wrote
         (``.zarr``, ``.h5``).
     chunks
         Events of one chunk, or its bytes as text (``"100 MB"``). Default: whole frames of consecutive events, about
@@ -56,7 +56,7 @@ def open_run(source: str | os.PathLike[str], *, chunks: int | str | None = None)
     Examples
     --------
     >>> import tempfile, pathlib, xsmall as xs
-    >>> from xsmall.io.raw import write_run
+    >>> from xsmall.io.sources.stored import write_run
     >>> path = write_run(xs.simulate(20).run, pathlib.Path(tempfile.mkdtemp()) / "run.zarr")
     >>> xs.open_run(path)["jungfrau/raw"].dims
     ('event', 'segment', 'row', 'column')
@@ -80,7 +80,7 @@ def open_run(source: str | os.PathLike[str], *, chunks: int | str | None = None)
 
 
 def _opener(path: Path) -> Callable[[Path, int | str | None], xr.DataTree]:
-    from xsmall.io.raw import open_hdf5_run, open_zarr_run
+    from xsmall.io.sources.stored import open_hdf5_run, open_zarr_run
 
     if path.is_dir():
         if (path / "zarr.json").exists():

@@ -3,7 +3,7 @@
 A :class:`Plan` is the compiled form of a common mode for one segment: a table of steps, done in order, each on the
 result of the one before. A step cuts the segment into equal units (banks, stretches of rows or columns, everything),
 estimates one number per unit from the pixels that take part, and subtracts it.
-``xsmall.detector.calibration.common_mode`` makes plans out of records; :func:`apply_common_mode` runs them on frames in
+``xsmall.calibration.common_mode.mode`` makes plans out of records; :func:`apply_common_mode` runs them on frames in
 ADU with the pedestal subtracted, before the gain is divided out.
 
 What a step cannot estimate (too few pixels, beyond the largest correction, no peak) is NaN in the corrections; its

@@ -255,5 +255,5 @@ def _sources(path: Path) -> str:
             waiting += [module.with_suffix(".py"), *module.glob("*.py")]
     digest = hashlib.sha256()
     for file in sorted(seen):
-        digest.update(str(file).encode() + b"\0" + seen[file])
+        digest.update(os.path.relpath(file, package).encode() + b"\0" + seen[file])
     return digest.hexdigest()

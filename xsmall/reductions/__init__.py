@@ -1,1 +1,1 @@
-"""Labelled functions and records, one file each: the public API on arrays."""
+"""The reductions: records, one file each."""

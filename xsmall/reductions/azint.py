@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from xsmall.engine.per_pixel import StaticMask
+from xsmall.engine.record import Frames, Output, Record, Reducer
 from xsmall.errors import ParameterError
-from xsmall.lazy.mask import StaticMask
-from xsmall.lazy.record import Frames, Output, Record, Reducer
 from xsmall.reductions.azint_energy import EnergyAzintReducer
 from xsmall.reductions.azint_table import FULL_TURN, Table
 from xsmall.vocabulary import (

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from xsmall.engine.record import Reducer
 from xsmall.errors import DataError
-from xsmall.lazy.record import Reducer
 from xsmall.reductions.azint_table import Table
 from xsmall.vocabulary import INTENSITY, N_VALID, VARIANCE_SUFFIX
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from xsmall.detector.cache import ArrayCache
 from xsmall.detector.geometry.pixel import pixel_array
+from xsmall.engine.record import Frames
 from xsmall.errors import GeometryError, ParameterError
-from xsmall.lazy.record import Frames
 from xsmall.vocabulary import AREA, AZIMUTH, POLARIZATION, SOLID_ANGLE
 
 if TYPE_CHECKING:

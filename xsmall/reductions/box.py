@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from xsmall.engine.record import Frames
 from xsmall.errors import DataError, ParameterError
-from xsmall.lazy.record import Frames
 from xsmall.vocabulary import COLUMN, ROW, SEGMENT
 
 __all__ = ["Box", "Place", "neighbours_are_neighbours"]

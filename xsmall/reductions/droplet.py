@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from xsmall.detector.cache import ArrayCache
+from xsmall.engine.per_pixel import StaticMask, StaticNoise
+from xsmall.engine.record import Frames, Output, Record, Reducer
 from xsmall.errors import ParameterError
-from xsmall.lazy.mask import StaticMask, StaticNoise
-from xsmall.lazy.record import Frames, Output, Record, Reducer
 from xsmall.reductions.box import neighbours_are_neighbours
 from xsmall.reductions.threshold import Sigma, Threshold, check_noise, check_unit, number, thresholds_of
 from xsmall.vocabulary import (

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
+from xsmall.engine.one_pass import Source, run_records
+from xsmall.engine.parameters import parameters_attr, parameters_of, short_repr
+from xsmall.engine.record import Output, Record
+from xsmall.engine.transform import float_dtype
 from xsmall.errors import ParameterError
-from xsmall.lazy.parameters import parameters_attr, parameters_of, short_repr
-from xsmall.lazy.record import Output, Record
-from xsmall.lazy.transform import float_dtype
-from xsmall.lazy.walk import Source, run_records
-from xsmall.reductions.frames import data_of, energies, frames_of, sound, values_and_variance
+from xsmall.frames.checks import data_of, energies, frames_of, sound, values_and_variance
 from xsmall.vocabulary import BOUNDS, EVENT, PIXEL_DIMS, SOURCE
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from xsmall.engine.per_pixel import StaticMask
+from xsmall.engine.record import GROUP, Frames, Output, Record, Reducer
 from xsmall.errors import ParameterError
-from xsmall.lazy.mask import StaticMask
-from xsmall.lazy.record import GROUP, Frames, Output, Record, Reducer
 from xsmall.reductions.box import Box, Place
 from xsmall.vocabulary import COM_COLUMN, COM_ROW, DIMENSIONLESS, MAX, MEAN, N_VALID, ROI, SUM, UNITS, VARIANCE_SUFFIX
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from xsmall import vocabulary as v
-from xsmall.detector.calibration.constants import constants
+from xsmall.calibration.constants import constants
 from xsmall.errors import ParameterError
 from xsmall.simulation.detector import Tables, geometry_of, layout, tables
 from xsmall.simulation.frames import Frames, counts_of_photons, photons_of

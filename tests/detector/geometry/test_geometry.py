@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xsmall.detector.geometry.formats.psana import format_psana, parse_psana, rotation
 from xsmall.detector.geometry.geometry import Geometry, Panel, PixelAxis
-from xsmall.detector.geometry.psana import format_psana, parse_psana, rotation
 from xsmall.detector.geometry.segments import segment_type
 from xsmall.errors import FileFormatError, GeometryError, XsmallError
 

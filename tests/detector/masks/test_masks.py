@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from xsmall.detector.calibration.status_words import STATUS_CONVENTIONS, status_reasons
-from xsmall.detector.masks import masks
+from xsmall.detector.masks import patterns
+from xsmall.detector.status_words import STATUS_CONVENTIONS, status_reasons
 from xsmall.errors import DataError, ParameterError
 from xsmall.vocabulary import Reason
 
@@ -30,10 +30,10 @@ def psana_geometry_mask(name: str, bits: int, width: int, unused_columns: int) -
     segment, shape, asic = SEGMENTS[name]
     bad = np.zeros(shape, dtype=bool)
     if bits & 1:
-        bad |= masks.edge_pixels(shape, width, width)
+        bad |= patterns.edge_pixels(shape, width, width)
     if bits & 2:
-        bad |= masks.central_pixels(shape, asic, unused_columns, unused_columns)
-    return bad | masks.psana_unbonded(segment, shape, bits)
+        bad |= patterns.central_pixels(shape, asic, unused_columns, unused_columns)
+    return bad | patterns.psana_unbonded(segment, shape, bits)
 
 
 def test_pixels_equal_psana1_for_every_width_and_bit(oracle: dict[str, np.ndarray]) -> None:
@@ -50,11 +50,11 @@ def test_pixels_equal_psana1_for_every_width_and_bit(oracle: dict[str, np.ndarra
 def test_edges_and_centres_with_other_numbers_of_rows_than_columns_equal_psana2(oracle: dict[str, np.ndarray]) -> None:
     for name in ("SENS2X1_V1", "EPIX100_V1"):
         segment, shape, asic = SEGMENTS[name]
-        edges = masks.edge_pixels(shape, 3, 2) | masks.psana_unbonded(segment, shape, 4)
+        edges = patterns.edge_pixels(shape, 3, 2) | patterns.psana_unbonded(segment, shape, 4)
         np.testing.assert_array_equal(edges, oracle[f"p2_{name}_edges_r3c2"] == 0)
-        edges = masks.edge_pixels(shape) | masks.psana_unbonded(segment, shape, 4)
+        edges = patterns.edge_pixels(shape) | patterns.psana_unbonded(segment, shape, 4)
         np.testing.assert_array_equal(edges, oracle[f"p2_{name}_edges1"] == 0)
-        centre = masks.central_pixels(shape, asic, 2, 1) | masks.psana_unbonded(segment, shape, 4)
+        centre = patterns.central_pixels(shape, asic, 2, 1) | patterns.psana_unbonded(segment, shape, 4)
         np.testing.assert_array_equal(centre, oracle[f"p2_{name}_center_r2c1"] == 0)
 
 
@@ -63,9 +63,9 @@ def test_neighbours_equal_psana(oracle: dict[str, np.ndarray]) -> None:
     for radius in (1, 2, 5):
         for letter, pattern in {"r": "diamond", "c": "disk", "s": "square"}.items():
             expected = oracle[f"p2_neighbors_rad{radius}_{letter}"] == 0
-            np.testing.assert_array_equal(masks.neighbours_of(bad, radius, pattern), expected)
-    np.testing.assert_array_equal(masks.neighbours_of(bad, 1, "diamond"), oracle["p1_neighbors_all0"] == 0)
-    np.testing.assert_array_equal(masks.neighbours_of(bad, 1, "square"), oracle["p1_neighbors_all1"] == 0)
+            np.testing.assert_array_equal(patterns.neighbours_of(bad, radius, pattern), expected)
+    np.testing.assert_array_equal(patterns.neighbours_of(bad, 1, "diamond"), oracle["p1_neighbors_all0"] == 0)
+    np.testing.assert_array_equal(patterns.neighbours_of(bad, 1, "square"), oracle["p1_neighbors_all1"] == 0)
 
 
 def test_status_bits_and_merges_over_stages_equal_psana(oracle: dict[str, np.ndarray]) -> None:
@@ -94,7 +94,7 @@ def test_neighbours_are_the_pixels_whose_distance_to_a_bad_one_is_within_the_rad
     expected = np.zeros_like(bad)
     for segment, r, c in np.argwhere(bad):
         expected[segment] |= distance(row - r, column - c)
-    np.testing.assert_array_equal(masks.neighbours_of(bad, radius, pattern), expected)
+    np.testing.assert_array_equal(patterns.neighbours_of(bad, radius, pattern), expected)
 
 
 def test_every_status_bit_gives_some_reason_except_those_that_are_no_faults() -> None:
@@ -112,35 +112,35 @@ def test_status_names_its_reasons() -> None:
 
 def test_an_integer_array_is_refused_until_its_convention_is_named() -> None:
     with pytest.raises(ParameterError, match="convention='good=1'"):
-        masks.mask_from_array(np.array([0, 1]))
+        patterns.mask_from_array(np.array([0, 1]))
     with pytest.raises(ParameterError, match="unknown convention"):
-        masks.mask_from_array(np.array([0, 1]), convention="ones")
+        patterns.mask_from_array(np.array([0, 1]), convention="ones")
     with pytest.raises(DataError, match="0 to 3"):
-        masks.mask_from_array(np.array([0, 3]), convention="bad=1")
+        patterns.mask_from_array(np.array([0, 3]), convention="bad=1")
     with pytest.raises(DataError, match="integers or booleans"):
-        masks.mask_from_array(np.array([0.5, 1]), convention="bad=1")
-    assert masks.mask_from_array(np.array([0, 1]), convention="good=1").tolist() == [False, True]
-    assert masks.mask_from_array(np.array([0, 1]), convention="bad=1").tolist() == [True, False]
-    assert masks.mask_from_array(np.array([0, 8]), convention="flags").tolist() == [True, False]
-    assert masks.mask_from_array(np.array([False, True])).tolist() == [False, True]
-    assert masks.mask_from_array(np.array([False, True]), convention="bad=1").tolist() == [True, False]
+        patterns.mask_from_array(np.array([0.5, 1]), convention="bad=1")
+    assert patterns.mask_from_array(np.array([0, 1]), convention="good=1").tolist() == [False, True]
+    assert patterns.mask_from_array(np.array([0, 1]), convention="bad=1").tolist() == [True, False]
+    assert patterns.mask_from_array(np.array([0, 8]), convention="flags").tolist() == [True, False]
+    assert patterns.mask_from_array(np.array([False, True])).tolist() == [False, True]
+    assert patterns.mask_from_array(np.array([False, True]), convention="bad=1").tolist() == [True, False]
 
 
 @pytest.mark.parametrize("width", [-1, 300, 1.5, True])
 def test_a_width_that_cannot_be_meant_is_refused(width: object) -> None:
     with pytest.raises(ParameterError, match="width"):
-        masks.edge_pixels((512, 1024), width, 0)  # type: ignore[arg-type]
+        patterns.edge_pixels((512, 1024), width, 0)  # type: ignore[arg-type]
     with pytest.raises(ParameterError, match="width"):
-        masks.central_pixels((512, 1024), (256, 256), width, 0)  # type: ignore[arg-type]
+        patterns.central_pixels((512, 1024), (256, 256), width, 0)  # type: ignore[arg-type]
 
 
 def test_wrong_numbers_of_neighbours_patterns_and_dtypes_are_refused() -> None:
     with pytest.raises(ParameterError, match="4 or 8"):
-        masks.unbonded_neighbours("SENS2X1:V1", (185, 388), 6)
+        patterns.unbonded_neighbours("SENS2X1:V1", (185, 388), 6)
     with pytest.raises(ParameterError, match="pattern"):
-        masks.neighbours_of(np.zeros((2, 2), bool), 1, "star")  # type: ignore[arg-type]
+        patterns.neighbours_of(np.zeros((2, 2), bool), 1, "star")  # type: ignore[arg-type]
     with pytest.raises(DataError, match="True = bad"):
-        masks.neighbours_of(np.zeros((2, 2), np.uint8), 1)
+        patterns.neighbours_of(np.zeros((2, 2), np.uint8), 1)
     with pytest.raises(DataError, match="integers"):
         status_reasons(np.zeros(2), convention="psana2")
     with pytest.raises(ParameterError, match="'psana1'"):

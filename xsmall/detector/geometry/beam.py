@@ -4,8 +4,8 @@ from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import TYPE_CHECKING, Final
 
+from xsmall.detector.geometry.formats.psana import rotation
 from xsmall.detector.geometry.panel import Floats
-from xsmall.detector.geometry.psana import rotation
 from xsmall.errors import ParameterError
 from xsmall.vocabulary import CENTER_X, CENTER_Y, DISTANCE, PHOTON_ENERGY, TILT_X, TILT_Y, TILT_Z, UNITS_OF
 
@@ -86,14 +86,14 @@ class Beam:
     @classmethod
     def from_poni(cls, source: "str | Path") -> "Beam":
         """Read a .poni file refined with our pyFAI detector: see ``geometry.poses.beam_from_poni``."""
-        from xsmall.detector.geometry.poses import beam_from_poni
+        from xsmall.detector.geometry.formats.poses import beam_from_poni
 
         return beam_from_poni(source)
 
     @classmethod
     def from_crystfel(cls, source: "str | Path") -> "Beam":
         """Read a CrystFEL file's energy and distance: see ``geometry.crystfel.beam_from_crystfel``."""
-        from xsmall.detector.geometry.crystfel import beam_from_crystfel
+        from xsmall.detector.geometry.formats.crystfel import beam_from_crystfel
 
         return beam_from_crystfel(source)
 
@@ -101,8 +101,8 @@ class Beam:
     def from_smalldata(
         cls, center: tuple[float, float], dis_to_sam: float, eBeam: float, tx: float = 0.0, ty: float = 0.0
     ) -> "Beam":
-        """Take smalldata_tools' parameters: see :func:`xsmall.detector.geometry.poses.beam_from_smalldata`."""
-        from xsmall.detector.geometry.poses import beam_from_smalldata
+        """Take smalldata_tools' parameters: see :func:`xsmall.detector.geometry.formats.poses.beam_from_smalldata`."""
+        from xsmall.detector.geometry.formats.poses import beam_from_smalldata
 
         return beam_from_smalldata(center, dis_to_sam, eBeam, tx, ty)
 

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xsmall.detector.geometry.formats.psana import format_psana, panels_from_psana, parse_psana, psana_from_panels
+from xsmall.detector.geometry.formats.text import read_text
+from xsmall.detector.geometry.overlap import check_memory
 from xsmall.detector.geometry.panel import Floats, Panel, PixelAxis
-from xsmall.detector.geometry.psana import format_psana, panels_from_psana, parse_psana, psana_from_panels
 from xsmall.detector.geometry.segments import PsanaVersion, WidePixels
-from xsmall.detector.geometry.text import read_text
-from xsmall.detector.memory import check_memory
 from xsmall.errors import GeometryError
 from xsmall.vocabulary import AREA, AZIMUTH, POLARIZATION, RADIUS, SOLID_ANGLE, TWO_THETA, Q
 
 if TYPE_CHECKING:
     from xsmall.detector.geometry.beam import Beam
-    from xsmall.detector.geometry.crystfel import CornerConvention
+    from xsmall.detector.geometry.formats.crystfel import CornerConvention
 
 __all__ = ["Geometry", "Panel", "PixelAxis"]
 
@@ -170,29 +170,29 @@ class Geometry:
         segment_rows: int | None = None,
         camera_length: float | None = None,
     ) -> "Geometry":
-        """Read a CrystFEL geometry: see :func:`xsmall.detector.geometry.crystfel.from_crystfel`."""
-        from xsmall.detector.geometry.crystfel import from_crystfel
+        """Read a CrystFEL geometry: see :func:`xsmall.detector.geometry.formats.crystfel.from_crystfel`."""
+        from xsmall.detector.geometry.formats.crystfel import from_crystfel
 
         return from_crystfel(source, corner=corner, segment_rows=segment_rows, camera_length=camera_length)
 
     @classmethod
     def from_extra_geom(cls, detector: Any, *, distance: float = 0.0) -> "Geometry":
-        """Take over an object of EXtra-geom: see :func:`xsmall.detector.geometry.extra_geom.from_extra_geom`."""
-        from xsmall.detector.geometry.extra_geom import from_extra_geom
+        """Take over an object of EXtra-geom: see :func:`.formats.extra_geom.from_extra_geom`."""
+        from xsmall.detector.geometry.formats.extra_geom import from_extra_geom
 
         return from_extra_geom(detector, distance=distance)
 
     @classmethod
     def from_dials(cls, source: str | Path) -> "tuple[Geometry, Beam]":
-        """Read a DIALS experiment list: see :func:`xsmall.detector.geometry.dials.from_dials`."""
-        from xsmall.detector.geometry.dials import from_dials
+        """Read a DIALS experiment list: see :func:`xsmall.detector.geometry.formats.dials.from_dials`."""
+        from xsmall.detector.geometry.formats.dials import from_dials
 
         return from_dials(source)
 
     @classmethod
     def from_poni(cls, source: str | Path) -> "tuple[Geometry, Beam]":
-        """Read a .poni file with a detector of pyFAI: see :func:`xsmall.detector.geometry.pyfai.from_poni`."""
-        from xsmall.detector.geometry.pyfai import from_poni
+        """Read a .poni file with a detector of pyFAI: see :func:`xsmall.detector.geometry.formats.pyfai.from_poni`."""
+        from xsmall.detector.geometry.formats.pyfai import from_poni
 
         return from_poni(source)
 
@@ -355,26 +355,26 @@ class Geometry:
         return format_psana(psana_from_panels(self.panels)) if self.text is None else self.text
 
     def to_crystfel(self, beam: "Beam | None" = None, **options: Any) -> str:
-        """Write as a CrystFEL geometry: see :func:`xsmall.detector.geometry.crystfel.to_crystfel`."""
-        from xsmall.detector.geometry.crystfel import to_crystfel
+        """Write as a CrystFEL geometry: see :func:`xsmall.detector.geometry.formats.crystfel.to_crystfel`."""
+        from xsmall.detector.geometry.formats.crystfel import to_crystfel
 
         return to_crystfel(self, beam, **options)
 
     def to_pyfai(self, beam: "Beam") -> Any:
-        """Build a pyFAI ``AzimuthalIntegrator``: see :func:`xsmall.detector.geometry.pyfai.to_pyfai`."""
-        from xsmall.detector.geometry.pyfai import to_pyfai
+        """Build a pyFAI ``AzimuthalIntegrator``: see :func:`xsmall.detector.geometry.formats.pyfai.to_pyfai`."""
+        from xsmall.detector.geometry.formats.pyfai import to_pyfai
 
         return to_pyfai(self, beam)
 
     def to_extra_geom(self, kind: type | None = None) -> Any:
-        """Build an object of EXtra-geom: see :func:`xsmall.detector.geometry.extra_geom.to_extra_geom`."""
-        from xsmall.detector.geometry.extra_geom import to_extra_geom
+        """Build an object of EXtra-geom: see :func:`xsmall.detector.geometry.formats.extra_geom.to_extra_geom`."""
+        from xsmall.detector.geometry.formats.extra_geom import to_extra_geom
 
         return to_extra_geom(self, kind)
 
     def to_dials(self, beam: "Beam", **options: Any) -> str:
-        """Write a DIALS experiment list: see :func:`xsmall.detector.geometry.dials.to_dials`."""
-        from xsmall.detector.geometry.dials import to_dials
+        """Write a DIALS experiment list: see :func:`xsmall.detector.geometry.formats.dials.to_dials`."""
+        from xsmall.detector.geometry.formats.dials import to_dials
 
         return to_dials(self, beam, **options)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from xsmall.detector.geometry.pixel import pixel_array
-from xsmall.detector.masks.region import (
+from xsmall.detector.masks.region_base import (
     BoolArray,
     Floats,
     Pair,
@@ -50,7 +50,7 @@ class Polygon(Shape):
         far away by an odd number of sides.
     space
         ``"lab"``: x and y in m, lab frame (x to the left when looking along the beam, y up). ``"image"``: column and
-        row of the picture that :func:`xsmall.reductions.space.image.image` makes of the whole detector, centre of the
+        row of the picture that :func:`xsmall.frames.image.image` makes of the whole detector, centre of the
         upper left pixel at (0, 0), as in psana's image. ``"q"``: components q cos(azimuth) and q sin(azimuth) in
         1/angstrom, which needs a beam.
 

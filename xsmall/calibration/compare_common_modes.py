@@ -1,0 +1,185 @@
+"""Which common mode is best for these data: the noise that each of them leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from xsmall.calibration.common_mode.mode import CommonMode
+from xsmall.calibration.common_mode.numbers import CommonModeLike, common_mode_numbers, gain_stages_of
+from xsmall.calibration.common_mode.plan import CommonModeTables
+from xsmall.calibration.corrections import Prepared
+from xsmall.errors import ParameterError
+from xsmall.kernels.median import row_medians
+from xsmall.kernels.stack import flat_frames
+from xsmall.vocabulary import (
+    ADU,
+    COMMON_MODE,
+    DIMENSIONLESS,
+    EVENT,
+    FRACTION_CORRECTED,
+    LONG_NAME,
+    MODE,
+    NOISE,
+    SEGMENT,
+    UNITS,
+)
+
+__all__ = ["compare_common_modes"]
+
+_TO_SIGMA = 1.4826022185056018  # of a normal distribution: sigma over the median of the absolute value
+_NOT_COMPARED = (-1, 30, 98)  # raw words, whatever psana's constants say, and a mode that corrects nothing
+
+
+def compare_common_modes(
+    frames: xr.DataArray,
+    constants: xr.Dataset | None = None,
+    *,
+    modes: Sequence[CommonModeLike] | None = None,
+    mask: xr.DataArray | npt.NDArray[np.bool_] | None = None,
+    gain_control: xr.DataArray | npt.NDArray[np.integer[Any]] | None = None,
+) -> xr.Dataset:
+    """Measure, event by event, the noise that common modes leave in dark or weakly lit frames.
+
+    The noise is that of an image about zero: 1.48 times the median distance of the good pixels from their pedestal,
+    which photons in a few percent of the pixels do not move. It holds the noise of the pixels and what is left of
+    offsets of rows, columns and banks; an error of the pedestals adds the same to all modes.
+
+    Parameters
+    ----------
+    frames, constants, mask, gain_control
+        As in :func:`~xsmall.calibration.corrections.common_mode`. A few hundred events are plenty:
+        ``raw.isel(event=slice(0, 200))``.
+    modes
+        Numbers, parameter tuples or records; None: every number of the detector that the constants and the length of
+        its rows allow. "No common mode" is always the first.
+
+    Returns
+    -------
+    Dataset over (mode, event, segment), lazy where ``frames`` is: ``noise`` [ADU], float32, NaN where a segment is
+    missing, and ``fraction_corrected``, the share of the units that a correction could be made for (NaN without any).
+    ``common_mode`` (mode) says what each does. ``result["noise"].mean("event")`` ranks them;
+    :func:`xsmall.plot_common_modes` draws them.
+
+    Raises
+    ------
+    ParameterError, CalibrationError, DataError
+        As in :func:`~xsmall.calibration.corrections.common_mode`.
+
+    Notes
+    -----
+    Cost: per mode that of the correction and of one median of the whole image, about 4 ms per 0.5 Mpixel.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from xsmall.calibration.common_mode.mode import CommonMode, Subtract
+    >>> rows = CommonMode(steps=(Subtract(name="row", rows=1),), origin="rows")
+    >>> rng = np.random.default_rng(0)
+    >>> values = rng.normal(0, 2, (9, 1, 32, 64)) + rng.normal(0, 5, (9, 1, 32, 1))
+    >>> data = xr.DataArray(values.astype("f4"), dims=("event", "segment", "row", "column"))
+    >>> result = compare_common_modes(data.assign_attrs(units="ADU", detector_type="camera"), modes=[rows])
+    >>> bool(result["noise"].sel(mode="rows").mean() < 2.1 < result["noise"].sel(mode="none").mean())
+    True
+    """
+    prepared = Prepared(frames, constants, mask, gain_control)
+    chosen = _modes(prepared, modes)
+    tables = [prepared.tables(mode) for mode in chosen]
+    whole, words, presence = prepared.arrays()
+    if not isinstance(whole, da.Array):
+        result: Any = _measure(whole, words, prepared.present, tables)
+    else:
+        token = dask.base.tokenize(whole.name, None if words is None else words.name, prepared.token, chosen)
+        result = da.map_blocks(
+            _block, whole, words, presence[:, None, None, None], tables=tables, dtype=np.float32,
+            chunks=(whole.chunks[0], (len(chosen),), (whole.shape[1],), (2,)),
+            meta=np.empty((0, 0, 0, 0), np.float32), name=f"compare-common-modes-{token}",
+        )  # fmt: skip
+    dims = (MODE, EVENT, SEGMENT)
+    noise, fraction = (np.moveaxis(result[..., i], 1, 0) for i in range(2))
+    coords = {n: c for n, c in frames.coords.items() if set(c.dims) <= {EVENT, SEGMENT} and n not in (MODE,)}
+    return xr.Dataset(
+        {
+            NOISE: (dims, noise, {UNITS: ADU, LONG_NAME: "spread of the good pixels about their pedestal"}),
+            FRACTION_CORRECTED: (dims, fraction, {UNITS: DIMENSIONLESS}),
+        },
+    ).assign_coords(coords).assign_coords(
+        {MODE: [_label(mode) for mode in chosen], COMMON_MODE: (MODE, [mode.describe() for mode in chosen])}
+    )  # fmt: skip
+
+
+def _modes(prepared: Prepared, modes: Sequence[CommonModeLike] | None) -> list[CommonMode]:
+    """No common mode first, then those asked for, or all numbers that can be done with these constants."""
+    if modes is not None:
+        found = [prepared.resolve(mode) for mode in modes]
+    else:
+        numbers = [] if prepared.name is None else common_mode_numbers(prepared.name)
+        every = [prepared.resolve(n) for n in numbers if n not in _NOT_COMPARED]
+        has_noise = prepared.known is not None and NOISE in prepared.known
+        found = [mode for mode in every if (has_noise or not mode.needs_noise) and _fits(mode, prepared)]
+    out = [prepared.resolve(None)]
+    for mode in found:
+        if mode.steps and mode.steps not in [other.steps for other in out]:
+            out.append(mode)
+    if len(out) == 1:
+        raise ParameterError(
+            "there is no common mode to compare with",
+            found=f"detector_type {prepared.name!r}, modes={modes!r}",
+            fix="modes=[CommonMode(steps=(Subtract(name='row', rows=1),))]",
+        )
+    stages = gain_stages_of(prepared.entry.name)
+    out[0] = replace(out[0], gain_stages=stages, segment_shape=None)  # noise of the same pixels in all modes
+    return out
+
+
+def _fits(mode: CommonMode, prepared: Prepared) -> bool:
+    """Whether units of so many consecutive pixels go into rows of this length: cameras have any."""
+    shape = mode.segment_shape or (prepared.row[-1] + 1, prepared.column[-1] + 1)
+    try:
+        for step in mode.subtractions:
+            step.unit(shape)
+    except ParameterError:
+        return False
+    return True
+
+
+def _label(mode: CommonMode) -> str:
+    if not mode.steps:
+        return "none"
+    return mode.origin if mode.number is None else str(mode.number)
+
+
+def _block(adu: Any, words: Any, present: npt.NDArray[np.object_], *, tables: list[CommonModeTables]) -> Any:
+    return _measure(adu, words, present.item(), tables)
+
+
+def _measure(
+    adu: npt.NDArray[Any],
+    words: npt.NDArray[Any] | None,
+    present: npt.NDArray[np.bool_] | None,
+    tables: list[CommonModeTables],
+) -> npt.NDArray[np.float32]:
+    """Noise and share of units corrected, (event, mode, segment, 2)."""
+    out = np.full((adu.shape[0], len(tables), adu.shape[1], 2), np.nan, np.float32)
+    image = np.empty((1, *adu.shape[2:]), np.float32)
+    for e in range(adu.shape[0]):
+        for s in range(adu.shape[1]):
+            if present is not None and not present[e, s]:
+                continue
+            flat, step = (None, 0) if words is None else flat_frames(words[e : e + 1, s])
+            use = tables[0].use(s, flat, step, 1)
+            for m, table in enumerate(tables):
+                np.copyto(image, adu[e : e + 1, s], casting="same_kind")
+                corrections = np.empty((1, table.n_units), np.float32)
+                table.correct(s, flat, step, image, corrections)
+                median, _ = row_medians(np.abs(image).reshape(1, -1), use.reshape(1, -1))
+                out[e, m, s, 0] = _TO_SIGMA * median.item()
+                out[e, m, s, 1] = np.isfinite(corrections).mean() if table.n_units else np.nan
+    return out

@@ -1,0 +1,251 @@
+"""Reasons against pixels: from status words to flags, names to bits, and the ADC values that are to be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from xsmall.calibration.tables import control_stages
+from xsmall.detector.status_words import status_reasons
+from xsmall.detector.types import Decoding, DetectorType
+from xsmall.errors import ParameterError
+from xsmall.vocabulary import Reason, reason_names
+
+__all__ = [
+    "ALWAYS",
+    "CONSTANT",
+    "DEFAULT_TRUST",
+    "adc_limits",
+    "chosen_reasons",
+    "stage_reasons",
+    "static_reasons",
+    "status_convention",
+]
+
+CONSTANT: Final = Reason(0xFFFF)
+"""All reasons that hold for the whole run."""
+ALWAYS: Final = Reason.BAD_GAIN_CODE | Reason.MISSING | Reason.NOT_FINITE | Reason.USER
+"""Reasons that leave no value: these pixels are NaN whatever is asked for."""
+DEFAULT_TRUST: Final = CONSTANT | ALWAYS | Reason.DAMAGED
+"""What makes a calibrated pixel NaN unless something else is asked for."""
+
+_GROUPS: Final[Mapping[str, Reason]] = {"constant": CONSTANT, "default": DEFAULT_TRUST}
+
+
+def chosen_reasons(names: Iterable[str | Reason] | str | None) -> Reason:
+    """Turn names of reasons into their bits.
+
+    Parameters
+    ----------
+    names
+        Names in lower case, such as ``"saturated"``; ``"constant"`` is all that hold for the whole run, ``"default"``
+        is :data:`DEFAULT_TRUST`; None is the default.
+
+    Raises
+    ------
+    ParameterError
+        A reason that does not exist.
+
+    Examples
+    --------
+    >>> from xsmall.vocabulary import Reason
+    >>> chosen_reasons(["default", "saturated"]) == DEFAULT_TRUST | Reason.SATURATED
+    True
+    """
+    if names is None:
+        return DEFAULT_TRUST
+    bits = ALWAYS
+    for name in [names] if isinstance(names, str | Reason) else names:
+        if isinstance(name, Reason):
+            bits |= name
+        elif name in _GROUPS:
+            bits |= _GROUPS[name]
+        elif name in reason_names(~0):
+            bits |= Reason[name.upper()]
+        else:
+            raise ParameterError("unknown reason", found=repr(name), expected=", ".join((*_GROUPS, *reason_names(~0))))
+    return bits
+
+
+def status_convention(entry: DetectorType) -> str:
+    """Who writes the status words of a detector type: a key of ``STATUS_CONVENTIONS``."""
+    return "euxfel" if entry.memory_cell else "psana2"
+
+
+def static_reasons(
+    entry: DetectorType,
+    status: npt.NDArray[Any],
+    *,
+    convention: str,
+    bits: int,
+    named: tuple[tuple[int, str], ...] = (),
+    stages: Iterable[int] | None = None,
+) -> npt.NDArray[np.uint32]:
+    """Reasons that hold for the whole run, from status words of every gain stage.
+
+    Parameters
+    ----------
+    entry
+        Type of the detector: says which stages count.
+    status
+        (gain_stage, ...) words.
+    convention
+        Who wrote them.
+    bits
+        Bits that count.
+    named
+        Bits and the names of their reasons, where the words carry them.
+    stages
+        Stages that count, in place of those of the type.
+
+    Returns
+    -------
+    uint32 (...) reasons.
+    """
+    chosen = list(entry.status_stages if stages is None else stages)
+    if not named:
+        return status_reasons(status[chosen], convention=convention, bits=bits, stage_axis=0)
+    known = {str(r.name).lower(): r for r in Reason}
+    word = np.bitwise_or.reduce(status[chosen], axis=0).astype(np.uint64) & np.uint64(bits)
+    out = np.zeros(word.shape, dtype=np.uint32)
+    for bit, name in named:
+        out[(word & np.uint64(bit)) != 0] |= np.uint32(known.get(name, Reason.OTHER_STATUS))
+        word = word & ~np.uint64(bit)
+    out[word != 0] |= np.uint32(Reason.OTHER_STATUS)
+    return out
+
+
+def adc_limits(
+    entry: DetectorType,
+    reasons: Reason,
+    saturation: Mapping[str, int] | None = None,
+    switching: Mapping[str, tuple[int, int]] | None = None,
+    *,
+    dtype: npt.DTypeLike = np.uint16,
+) -> tuple[tuple[int, int], ...]:
+    """Lowest and highest ADC value to be trusted for each gain code.
+
+    Parameters
+    ----------
+    entry
+        Type of the detector.
+    reasons
+        `Reason.SATURATED` and `Reason.NEAR_SWITCHING` are looked at; others are none of this function's business.
+    saturation
+        ADC value at which a stage saturates, by the name of the stage, in place of those of the type.
+    switching
+        Lowest and highest ADC value that is far from the switching point, by the name of the stage.
+    dtype
+        Of the frames: other numbers than uint16 words, of cameras, may be negative and larger.
+
+    Returns
+    -------
+    One pair for each gain code, or nothing where no value is untrusted.
+
+    Raises
+    ------
+    ParameterError
+        The saturation or the switching zone of the detector is not known and not given.
+    """
+    ends = [0, entry.adc_max] if np.dtype(dtype) == np.uint16 else [-(2**31), 2**31 - 1]
+    out = [list(ends) for _ in range(max(entry.n_codes, 1))]
+    if Reason.SATURATED in reasons:
+        for code, value, sign in _saturation(entry, saturation):
+            if sign > 0:
+                out[code][1] = min(out[code][1], value - 1)
+            else:
+                out[code][0] = max(out[code][0], value + 1)
+    if Reason.NEAR_SWITCHING in reasons:
+        for code, (low, high) in _switching(entry, switching, ends).items():
+            out[code] = [max(out[code][0], low), min(out[code][1], high)]
+    if all(pair == ends for pair in out):
+        return ()
+    return tuple((low << entry.data_shift, high << entry.data_shift) for low, high in out)
+
+
+def stage_reasons(
+    entry: DetectorType,
+    status: npt.NDArray[Any] | None,
+    unusable: npt.NDArray[np.bool_],
+    gain_control: npt.NDArray[Any] | None,
+    *,
+    bits: int,
+) -> npt.NDArray[np.uint32]:
+    """Reasons that hold while a pixel is in a certain gain stage: its status there, no constants, or no such stage.
+
+    Parameters
+    ----------
+    entry
+        Type of the detector.
+    status
+        (gain_stage, segment, row, column) words, or None.
+    unusable
+        Where the constants make no finite value, of the same shape.
+    gain_control
+        (segment, row, column) bits where the type needs them.
+    bits
+        Bits of the status words that count.
+
+    Returns
+    -------
+    uint32 (plane, segment, row, column): planes are those of :mod:`xsmall.calibration.tables`.
+    """
+    flags = np.where(unusable, np.uint32(Reason.NOT_FINITE), np.uint32(0))
+    if status is not None:
+        flags[(status.astype(np.uint64) & np.uint64(bits)) != 0] |= np.uint32(Reason.GAIN_STAGE_STATUS)
+    if entry.decoding is not Decoding.CONTROL or gain_control is None:
+        return flags
+    stage = control_stages(entry, gain_control).astype(np.int64)
+    nowhere = stage < 0
+    chosen: npt.NDArray[np.uint32] = np.take_along_axis(flags, np.where(nowhere, 0, stage), axis=0)
+    return np.where(nowhere, np.uint32(Reason.BAD_GAIN_CODE), chosen)
+
+
+def _codes(entry: DetectorType, stage: object) -> list[int]:
+    """Gain codes of a stage that is named."""
+    if stage not in entry.stages:
+        raise ParameterError(f"{entry.name!r} has no such gain stage", found=stage, expected=", ".join(entry.stages))
+    if entry.decoding is Decoding.CONTROL:
+        raise ParameterError(
+            f"the stages of {entry.name!r} share gain codes, so that limits cannot be given by stage", found=stage
+        )
+    position = entry.stages.index(str(stage))
+    return [code for code, of_code in enumerate(entry.stage_of_code) if of_code == position]
+
+
+def _saturation(entry: DetectorType, given: Mapping[str, int] | None) -> tuple[tuple[int, int, int], ...]:
+    if given is not None:
+        signs = {code: sign for code, _, sign in entry.saturation}
+        return tuple(
+            (code, int(value), signs.get(code, 1)) for stage, value in given.items() for code in _codes(entry, stage)
+        )
+    if not entry.saturation:
+        raise ParameterError(
+            f"the ADC value at which {entry.name!r} saturates is not known",
+            fix=f'saturation={{"{entry.stages[0]}": 4095}}  # of a 12-bit camera',
+        )
+    return entry.saturation
+
+
+def _switching(
+    entry: DetectorType, given: Mapping[str, tuple[int, int]] | None, ends: list[int]
+) -> Mapping[int, tuple[int, int]]:
+    if not given:
+        raise ParameterError(
+            f"where {entry.name!r} switches its gain depends on its settings and is not known",
+            expected="ADC values of each stage that are far from the switching point",
+            fix=f'switching={{"{entry.stages[0]}": (0, 12000)}}',
+        )
+    out: dict[int, tuple[int, int]] = {}
+    for stage, (low, high) in given.items():
+        if not ends[0] <= low <= high <= ends[1]:
+            raise ParameterError(
+                "a range of ADC values that cannot be",
+                found=(low, high),
+                expected=f"{ends[0]} <= low <= high <= {ends[1]}",
+            )
+        out |= {code: (int(low), int(high)) for code in _codes(entry, stage)}
+    return out

@@ -1,0 +1,115 @@
+"""Tables that are too large for one object: made of the constants segment by segment, where a segment is walked."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Mapping
+from threading import Lock
+from typing import Any, Generic, TypeVar, cast
+from weakref import WeakValueDictionary
+
+import dask
+import dask.array as da
+from dask.delayed import Delayed
+
+from xsmall.engine.blocks import rests_on_futures
+
+__all__ = ["SegmentTables", "make_tables"]
+
+T = TypeVar("T")
+
+
+class SegmentTables(ABC, Generic[T]):
+    """A rule that makes the tables of a segment when they are first asked for, and keeps them as long as it lives.
+
+    Pickled it is the rule alone, and there is one of a kind in a process: so a graph carries constants that are lazy as
+    what reads them, and a process reads each segment once.
+
+    Parameters
+    ----------
+    token
+        What stands for all arguments.
+    arrays
+        Constants (..., segment, row, column), NumPy or dask.
+    *options
+        What subclasses need more.
+    """
+
+    def __init__(self, token: str, arrays: Mapping[str, Any], *options: Any) -> None:
+        self.token = token
+        self._arrays = dict(arrays)
+        self._options = options
+        self._made: dict[int, T] = {}
+        self._locks: dict[int, Lock] = {}
+
+    @abstractmethod
+    def pack(self, held: Mapping[str, Any]) -> T:
+        """Make the tables of a segment of its constants (..., row, column), which are in memory."""
+
+    def of_segment(self, s: int) -> T:
+        """Tables of segment ``s``; threads that ask at the same time wait for one of them to make these."""
+        with self._locks.setdefault(s, Lock()):
+            if s not in self._made:
+                part = {name: array[..., s, :, :] for name, array in self._arrays.items()}
+                self._made[s] = self.pack(dask.compute(part, scheduler="synchronous")[0])
+            return self._made[s]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _build, (type(self), self.token, self._arrays, *self._options)
+
+    def __dask_tokenize__(self) -> str:
+        return self.token
+
+
+class _Rule:
+    """What tables are made by; opaque to dask, which would read the constants."""
+
+    __slots__ = ("arguments",)
+
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments = arguments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Rule, self.arguments
+
+
+_READY: WeakValueDictionary[str, Any] = WeakValueDictionary()
+_LATEST: deque[Any] = deque(maxlen=2)
+"""What was asked for last (values and flags of a run, say) stays, so that looking again does not read again."""
+_READY_LOCK = Lock()
+
+
+def _build(kind: type[Any], token: str, arrays: Mapping[str, Any], *options: Any) -> Any:
+    with _READY_LOCK:
+        ready = _READY.get(token)
+        if ready is None:
+            ready = _READY[token] = kind(token, arrays, *options)
+        if not any(kept is ready for kept in _LATEST):
+            _LATEST.append(ready)
+        return ready
+
+
+def _open(rule: _Rule) -> Any:
+    return _build(*rule.arguments)
+
+
+K = TypeVar("K", bound=SegmentTables[Any])
+
+
+def make_tables(kind: type[K], arrays: Mapping[str, Any], *options: Any, lazy: bool) -> K | Delayed:
+    """Make tables of a kind; with ``lazy`` say how: then they live as long as they are used, not as the graph does.
+
+    The graph holds the rule alone. Constants that a cluster holds are brought by its scheduler.
+    """
+    names = {name: array.name if isinstance(array, da.Array) else array for name, array in arrays.items()}
+    token = str(dask.base.tokenize(kind.__name__, names, options))
+    key = f"{kind.__name__}-{token}"
+    if any(map(rests_on_futures, arrays.values())):
+        build = dask.delayed(_build, name=False, pure=False, traverse=False)
+        constants = dask.delayed(dict(arrays), name=f"constants-{token}")
+        return cast("Delayed", build(kind, token, constants, *options, dask_key_name=key))
+    if not lazy:
+        return cast("K", _build(kind, token, arrays, *options))
+    rule = dask.delayed(_Rule(kind, token, dict(arrays), *options), name=f"rule-{token}", traverse=False)
+    return cast("Delayed", dask.delayed(_open, name=False, pure=False)(rule, dask_key_name=key))

@@ -1,0 +1,1 @@
+"""Geometries as other programs write them."""

@@ -1,0 +1,246 @@
+"""The engine: one pass over blocks of events for any number of records.
+
+A block of events is read in batches of whole chunks; a batch goes through the transform and all reducers four events
+and one segment at a time, which is what stays in the cache. Raw frames are read and calibrated once, however many
+records share them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+from dask.delayed import Delayed
+
+from xsmall.engine.blocks import (
+    Batch,
+    Unopened,
+    event_blocks,
+    is_in_memory,
+    map_chunks,
+    rests_on_futures,
+    unopened_blocks,
+)
+from xsmall.engine.record import GROUP, Frames, Output, Record
+from xsmall.engine.transform import (
+    Cast,
+    FloatFrames,
+    Origin,
+    Transform,
+    as_delayed,
+    origin_of,
+)
+
+Results = dict[tuple[str, str], npt.NDArray[Any]]
+"""Arrays (event, ...) by the name of the record and of its variable."""
+
+
+class Job:
+    """Records, frames and transform of one pass. Opaque to dask, which would take a dataclass apart."""
+
+    __slots__ = ("frames", "records", "transform")
+
+    def __init__(self, records: Mapping[str, Record], frames: Frames, transform: Transform) -> None:
+        self.records = dict(records)
+        self.frames = frames
+        self.transform = transform
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Job, (self.records, self.frames, self.transform)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a pass reads, lazy or in memory, and the transform that makes floats of it.
+
+    Variances come from the transform, or, where it does not know them, are read beside the frames.
+    """
+
+    batch: Batch
+    transform: Transform | Delayed
+
+    @classmethod
+    def of(
+        cls,
+        data: npt.NDArray[Any] | da.Array,
+        present: npt.NDArray[np.bool_] | None,
+        dtype: np.dtype[Any],
+        variance: npt.NDArray[Any] | da.Array | None = None,
+        energy: npt.NDArray[np.float64] | None = None,
+    ) -> Source:
+        """Find what to read for ``data``: its raw origin where it is the untouched result of a transform."""
+        origin = _live_origin(data)
+        if origin is not None and not origin.variance:
+            other = None if variance is None else _live_origin(variance)
+            if variance is None or (other is not None and other.variance and other.key == origin.key):
+                here = _both(origin.raw.present, present)
+                return cls(origin.raw._replace(present=here, energy=energy), origin.transform)
+        return cls(Batch(data, present, _as_lazy_as(data, variance), energy), Cast(dtype))
+
+    @property
+    def is_held(self) -> bool:
+        """Whether some of what is lazy is data already, perhaps on other machines: then the scheduler brings all."""
+        return any(is_in_memory(array) or rests_on_futures(array) for array in self.batch.lazy().values())
+
+    def ready(self) -> Transform:
+        """The transform, built here and now where it is not yet."""
+        return self.transform.compute() if isinstance(self.transform, Delayed) else self.transform
+
+
+def _as_lazy_as(
+    data: npt.NDArray[Any] | da.Array, variance: npt.NDArray[Any] | da.Array | None
+) -> npt.NDArray[Any] | da.Array | None:
+    """The variance in memory where the values are, lazy where they are; both are read together."""
+    if variance is None or isinstance(variance, da.Array) == isinstance(data, da.Array):
+        return variance
+    if isinstance(data, da.Array):
+        return da.from_array(variance, chunks=data.chunks, asarray=False)
+    return np.asarray(variance)
+
+
+def _both(a: npt.NDArray[np.bool_] | None, b: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:
+    """What is there by both: calibration knows what is damaged, and the user may have ruled out more since."""
+    if a is None or b is None:
+        return b if a is None else a
+    return a & b
+
+
+def _live_origin(data: npt.NDArray[Any] | da.Array) -> Origin | None:
+    """Origin of an array that is still to be computed; persisted data are taken as they are."""
+    return None if isinstance(data, da.Array) and is_in_memory(data) else origin_of(data)
+
+
+def float_segments(
+    batch: Batch, transform: Transform, values: FloatFrames, variances: FloatFrames | None = None
+) -> Iterator[tuple[int, int, int, FloatFrames, FloatFrames | None]]:
+    """Walk a batch by groups of events and by segments.
+
+    Yields (first event of the group, events in it, segment, frames (k, row, column), their variance or None). The
+    arrays are the two buffers or views of the batch: good until the next step, not to be written to.
+    """
+    frames, variance = batch.frames, batch.variance
+    ready = isinstance(transform, Cast) and frames.dtype == transform.dtype and batch.present is None
+    for start in range(0, frames.shape[0], GROUP):
+        group = slice(start, min(start + GROUP, frames.shape[0]))
+        k = group.stop - group.start
+        for s in range(frames.shape[1]):
+            read = None if variance is None else variance[group, s]
+            if ready:
+                yield start, k, s, frames[group, s], read
+                continue
+            raw, here = batch.segment(group, s), batch.here(group, s)
+            if read is not None or variances is None:
+                transform.apply(s, raw, here, values[:k])
+                yield start, k, s, values[:k], read
+            else:
+                transform.apply(s, raw, here, values[:k], variances[:k])
+                yield start, k, s, values[:k], variances[:k]
+
+
+def reduce_batches(batches: Iterable[Batch], job: Job) -> Results:
+    """Reduce the frames of some batches, in order, with every record of the job."""
+    frames = job.frames
+    reducers = {name: record.reducer(frames) for name, record in job.records.items()}
+    outputs = {name: record.outputs(frames) for name, record in job.records.items()}
+    pieces: dict[tuple[str, str], list[npt.NDArray[Any]]] = {
+        (name, variable): [] for name, variables in outputs.items() for variable in variables
+    }
+    values = np.empty((GROUP, *frames.shape[1:]), dtype=job.transform.dtype)
+    variances = np.empty_like(values) if frames.variance else None
+    last = frames.shape[0] - 1
+    for batch in batches:
+        for start, k, s, stack, variance in float_segments(batch, job.transform, values, variances):
+            for name, reducer in reducers.items():
+                if s == 0:
+                    if batch.energy is not None:
+                        reducer.energy = batch.energy[start : start + k]
+                    reducer.begin(k)
+                reducer.add(s, stack, variance)
+                if s == last:
+                    for variable, result in reducer.end().items():
+                        pieces[name, variable].append(result)
+    return {
+        (name, variable): _join(pieces[name, variable], output)
+        for name, variables in outputs.items()
+        for variable, output in variables.items()
+    }
+
+
+def _join(pieces: list[npt.NDArray[Any]], output: Output) -> npt.NDArray[Any]:
+    empty = np.empty((0, *output.shape), dtype=output.dtype)
+    return np.concatenate([empty, *pieces]).astype(output.dtype, copy=False)
+
+
+def run_records(source: Source, records: Mapping[str, Record], frames: Frames) -> dict[tuple[str, str], Any]:
+    """Run records over a source in one pass: at once for NumPy frames, lazily for dask.
+
+    Returns the arrays (event, ...) of each (record, variable), NumPy or dask.
+    """
+    outputs = {
+        (name, variable): output
+        for name, record in records.items()
+        for variable, output in record.outputs(frames).items()
+    }
+    if not source.batch.lazy():
+        return dict(reduce_batches([source.batch], Job(records, frames, source.ready())))
+    token = dask.base.tokenize(*source.batch, dict(records), frames, _key(source.transform))
+    transform = as_delayed(source.transform, "transform")
+    job = dask.delayed(Job, pure=True)(
+        dask.delayed(dict(records), name=f"records-{token}", traverse=False),
+        dask.delayed(frames, name=f"frames-{token}", traverse=False),
+        transform,
+        dask_key_name=f"job-{token}",
+    )
+    packed, sizes = _map_blocks(source, job, token)
+    return {
+        (name, variable): da.map_blocks(
+            _pick,
+            packed,
+            key=(name, variable),
+            dtype=output.dtype,
+            chunks=(sizes, *((n,) for n in output.shape)),
+            new_axis=list(range(1, 1 + len(output.shape))),
+            meta=np.empty((0,) * (1 + len(output.shape)), dtype=output.dtype),
+            name=f"{name}-{variable}-{token}",
+        )
+        for (name, variable), output in outputs.items()
+    }
+
+
+def _map_blocks(source: Source, job: Delayed, token: str) -> tuple[da.Array, tuple[int, ...]]:
+    """Map the pass over blocks of events; each chunk of the result is a :data:`Results`."""
+    sizes: tuple[int, ...] = source.batch.frames.chunks[0]
+    as_objects: dict[str, Any] = {"job": job, "dtype": object, "meta": np.empty(0, dtype=object)}
+    if source.is_held:
+        packed = map_chunks(
+            _run_chunk, source.batch, name=f"pass-{token}", whole_events=True, drop_axis=[1, 2, 3],
+            chunks=((1,) * len(sizes),), **as_objects,
+        )  # fmt: skip
+        return packed, sizes
+    blocks = event_blocks(sizes) or [(0, 0)]
+    cells = unopened_blocks(source.batch, blocks, f"blocks-{token}")
+    packed = da.map_blocks(_run_block, cells, name=f"pass-{token}", **as_objects)
+    return packed, tuple(stop - start for start, stop in blocks)
+
+
+def _run_block(cell: npt.NDArray[np.object_], *, job: Job) -> Results:
+    block: Unopened = cell.item()
+    return reduce_batches(block.batches(), job)
+
+
+def _run_chunk(batch: Batch, first: int, *, job: Job) -> Results:
+    del first  # a chunk has all segments
+    return reduce_batches([batch], job)
+
+
+def _pick(packed: Results, *, key: tuple[str, str]) -> npt.NDArray[Any]:
+    return packed[key]
+
+
+def _key(transform: Transform | Delayed) -> object:
+    return transform.key if isinstance(transform, Delayed) else transform

@@ -1,0 +1,126 @@
+"""What a reduction is: a record that says what it returns and makes the reducer that computes it.
+
+A record is a frozen dataclass, small and picklable; it holds rules and arguments, never tables. The engine
+(:mod:`xsmall.engine.one_pass`) asks it three things: what comes back (:meth:`Record.outputs`), which coordinates label
+that (:meth:`Record.coords`), and, where the frames are, for a :class:`Reducer` that does the work.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from xsmall.detector.geometry.beam import Beam
+    from xsmall.detector.geometry.geometry import Geometry
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What the engine knows of the frames before it reads one: the input of every record.
+
+    Attributes
+    ----------
+    segment, row, column
+        The integer labels that the frames carry along each pixel dim: positions in the whole detector, so that a
+        slice of it still knows where it is.
+    dtype
+        What reducers are handed: float32 or float64.
+    units
+        CF unit of a pixel's value, or None where the data do not say.
+    geometry, beam
+        The rule of the pixels' places and the beam, or None where none was assigned.
+    energy_varies
+        Whether the photon energy differs between events; the beam then holds their mean, and reducers are told that
+        of each event.
+    variance
+        Whether reducers are handed the variance of each pixel too, and records return that of their values.
+    """
+
+    segment: tuple[int, ...]
+    row: tuple[int, ...]
+    column: tuple[int, ...]
+    dtype: np.dtype[Any]
+    units: str | None = None
+    geometry: Geometry | None = None
+    beam: Beam | None = None
+    energy_varies: bool = False
+    variance: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of segments, rows and columns."""
+        return len(self.segment), len(self.row), len(self.column)
+
+
+@dataclass(frozen=True)
+class Output:
+    """One variable of a record's result, for one event (the dim ``event`` is put in front by the engine)."""
+
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Reducer(ABC):
+    """Computes the variables of one record for one group of events after the other.
+
+    The engine calls ``begin(k)``, then ``add(s, frames)`` once for each segment in order, then ``end()``; and so on
+    for the next group. One reducer is used by one thread. A group has at most :data:`GROUP` events; results must not
+    depend on how events are grouped, bit for bit.
+    """
+
+    energy: npt.NDArray[np.float64] | None = None
+    """Photon energies (k,) in eV of the group that begins, set by the engine where they differ between events."""
+
+    @abstractmethod
+    def begin(self, k: int) -> None:
+        """Start a group of ``k`` events."""
+
+    @abstractmethod
+    def add(
+        self,
+        s: int,
+        frames: npt.NDArray[np.floating[Any]],
+        variance: npt.NDArray[np.floating[Any]] | None = None,
+    ) -> None:
+        """Take segment ``s`` (a position, not a label) of the group: (k, row, column), NaN where not valid.
+
+        ``variance`` is that of each value, of the same shape, and comes when ``Frames.variance`` is set. The arrays
+        are the engine's buffers: they must neither be kept nor written to.
+        """
+
+    @abstractmethod
+    def end(self) -> Mapping[str, npt.NDArray[Any]]:
+        """Return the variables of the group, each (k, *shape), as arrays of their own."""
+
+
+GROUP = 4
+"""Events that go through the reducers together: four hide the latency of scattered sums and still fit the cache."""
+
+
+class Record(ABC):
+    """A reduction as a value: subclasses are frozen dataclasses whose fields are its arguments."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def outputs(self, frames: Frames) -> Mapping[str, Output]:
+        """Say what comes back for ``frames``; wrong arguments raise here, before anything is read."""
+
+    @abstractmethod
+    def reducer(self, frames: Frames) -> Reducer:
+        """Make the reducer, where the frames are; big tables are built here and cached per process."""
+
+    def coords(self, frames: Frames) -> Mapping[str, xr.Variable]:
+        """Coordinates of the dims that the record adds (bin centres, labels), if any."""
+        del frames
+        return {}

@@ -1,0 +1,1 @@
+"""What is about shots and needs no frame: joining by the labels of events."""

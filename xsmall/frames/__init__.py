@@ -1,0 +1,1 @@
+"""Labelled frames in space: pixels, beam, masks, images, and the way back from points in space."""

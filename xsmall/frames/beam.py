@@ -1,0 +1,200 @@
+"""The beam on labelled data: coordinates, scalar or per event."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from xsmall.detector.geometry.beam import PHOTON_ENERGY_RANGE, Beam, check_beam_value
+from xsmall.errors import DataError, ParameterError
+from xsmall.vocabulary import (
+    CENTER_X,
+    CENTER_Y,
+    DISTANCE,
+    EVENT,
+    PHOTON_ENERGY,
+    TILT_X,
+    TILT_Y,
+    TILT_Z,
+    TIMESTAMP,
+    UNITS,
+    UNITS_OF,
+)
+
+__all__ = ["ALWAYS", "BEAM_COORDS", "assign_beam", "beam_moves", "beam_of", "check_range", "one_value"]
+
+Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
+PerEvent: TypeAlias = float | npt.NDArray[np.floating[Any]] | xr.DataArray
+"""One number, or one per event."""
+ALWAYS = (CENTER_X, CENTER_Y, TILT_X, TILT_Y, TILT_Z)
+BEAM_COORDS = (PHOTON_ENERGY, DISTANCE, *ALWAYS)
+
+
+def assign_beam(
+    obj: Labelled,
+    *,
+    photon_energy: float | npt.ArrayLike | xr.DataArray | None = None,
+    distance: PerEvent | None = None,
+    center: tuple[PerEvent, PerEvent] | None = None,
+    tilt_x: PerEvent | None = None,
+    tilt_y: PerEvent | None = None,
+    tilt_z: PerEvent | None = None,
+    beam: Beam | None = None,
+) -> Labelled:
+    """Say what the beam is; values that are not given stay as they are.
+
+    Parameters
+    ----------
+    obj
+        DataArray or Dataset.
+    photon_energy
+        In eV, one number, or one per event (array along ``event``).
+    distance
+        In m, sample to the point where the beam hits the detector; replaces the mean z of the geometry. One number, or
+        one per event, as centre and tilts: :func:`pixel` then answers per event, and reductions that need one beam for
+        all events raise.
+    center
+        (x, y) in m where the beam hits the detector, in the frame of the geometry.
+    tilt_x, tilt_y, tilt_z
+        In degrees, see :class:`~xsmall.detector.geometry.beam.Beam` for axes and order.
+    beam
+        All of them at once; single values given beside it win.
+
+    Returns
+    -------
+    The same data with scalar coordinates (``photon_energy`` along ``event`` where it is per event), units in attrs.
+    Centre and tilts are always written, as 0 where nothing else was said, so that their loss can be seen later: two
+    arrays of different centres lose them when they are added. Nothing is computed.
+
+    Raises
+    ------
+    ParameterError
+        Where a value is outside the range of its unit, or nothing is given.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from xsmall.frames.beam import assign_beam
+    >>> assign_beam(xr.DataArray(0.0), photon_energy=9500, distance=0.1).photon_energy.attrs["units"]
+    'eV'
+    """
+    given: dict[str, Any] = _values_of(beam) if beam is not None else {}
+    if photon_energy is not None:
+        given[PHOTON_ENERGY] = photon_energy
+    if center is not None:
+        given[CENTER_X], given[CENTER_Y] = _two(center)
+    named = {DISTANCE: distance, TILT_X: tilt_x, TILT_Y: tilt_y, TILT_Z: tilt_z}
+    given |= {name: value for name, value in named.items() if value is not None}
+    if not given:
+        raise ParameterError("no value of the beam was given", fix="assign_beam(photon_energy=9500, distance=0.1)")
+    for name in ALWAYS:
+        if name not in given and name not in obj.coords:
+            given[name] = 0.0
+    coords = {name: _beam_coord(obj, name, value) for name, value in given.items()}
+    return obj.assign_coords(coords)
+
+
+def beam_of(obj: xr.DataArray | xr.Dataset) -> Beam | None:
+    """Beam that an array carries, None where no value of it is known.
+
+    A photon energy per event counts where all events have the same; otherwise the beam has none. A centre or tilt that
+    was assigned and got lost, or that differs from event to event, stands in ``lost``.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from xsmall.frames.beam import assign_beam, beam_of
+    >>> beam_of(assign_beam(xr.DataArray(0.0), distance=0.1)).distance
+    0.1
+    """
+    values = {name: one_value(obj, name) for name in BEAM_COORDS if name in obj.coords}
+    known = {name: value for name, value in values.items() if value is not None}
+    if not values:
+        return None
+    assigned = any(name in values for name in (DISTANCE, *ALWAYS))
+    lost = tuple(name for name in ALWAYS if name not in known) if assigned else ()
+    if not known and not lost:
+        return None
+    center = (known.pop(CENTER_X, 0.0), known.pop(CENTER_Y, 0.0))
+    return Beam(center=center, lost=lost, **known)
+
+
+def _values_of(beam: Beam) -> dict[str, Any]:
+    beam.need_all()
+    values: dict[str, Any] = {CENTER_X: beam.center[0], CENTER_Y: beam.center[1]}
+    values |= {name: getattr(beam, name) for name in (PHOTON_ENERGY, DISTANCE, TILT_X, TILT_Y, TILT_Z)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _two(center: Any) -> tuple[Any, Any]:
+    try:
+        x, y = center
+    except (TypeError, ValueError):
+        raise ParameterError("center of the beam", found=center, expected="(x, y) in m") from None
+    return x, y
+
+
+def _beam_coord(obj: xr.DataArray | xr.Dataset, name: str, value: Any) -> xr.Variable:
+    attrs = {UNITS: UNITS_OF[name]}
+    if np.ndim(value) == 0:
+        return xr.Variable((), check_beam_value(name, value), attrs)
+    if isinstance(value, xr.DataArray):
+        if value.dims != (EVENT,):
+            raise ParameterError(f"{name} has other dims", found=value.dims, expected=(EVENT,))
+        _same_events(obj, value)
+    values = np.asarray(value, dtype=np.float64)
+    if EVENT not in obj.dims or values.shape != (obj.sizes[EVENT],):
+        raise ParameterError(
+            f"{name} per event does not fit the events",
+            found=values.shape,
+            expected=(obj.sizes.get(EVENT, "no events"),),
+        )
+    check_range(name, values)
+    return xr.Variable((EVENT,), values, attrs)
+
+
+def check_range(name: str, values: npt.NDArray[np.float64]) -> None:
+    """Refuse values of events in another unit; NaN means that it is not known for an event."""
+    for number in (np.nanmin(values), np.nanmax(values)) if not np.isnan(values).all() else ():
+        check_beam_value(name, number)
+
+
+def _same_events(obj: xr.DataArray | xr.Dataset, value: xr.DataArray) -> None:
+    """Refuse values of other events: what has timestamps is joined by them, never by position."""
+    if TIMESTAMP not in obj.coords or TIMESTAMP not in value.coords:
+        return
+    ours, theirs = obj.coords[TIMESTAMP].values, value.coords[TIMESTAMP].values
+    if not np.array_equal(ours, theirs):
+        raise DataError(
+            "photon_energy belongs to other events",
+            found=f"{theirs.size} timestamps, {np.isin(theirs, ours).sum()} of them among those of the data",
+            expected="the timestamps of the data",
+            fix="photon_energy.sel(timestamp=data.timestamp)",
+        )
+
+
+def one_value(obj: xr.DataArray | xr.Dataset, name: str) -> float | None:
+    """The value of a beam coordinate if it is one number."""
+    coord = obj.coords[name]
+    if coord.chunks is not None:
+        if coord.ndim:
+            return None  # one value per event, not known without reading them
+        coord = coord.compute(scheduler="synchronous")
+    values = np.asarray(coord.values, dtype=np.float64)
+    if values.size == 0 or not np.isfinite(values).all() or (values != values.flat[0]).any():
+        return None
+    value = float(values.flat[0])
+    if coord.ndim and name == PHOTON_ENERGY and not PHOTON_ENERGY_RANGE[0] <= value <= PHOTON_ENERGY_RANGE[1]:
+        return None  # a monitor that measured nothing; it must not stop what needs no energy
+    return value
+
+
+def beam_moves(obj: xr.DataArray | xr.Dataset) -> bool:
+    """Whether distance, centre or tilts differ from event to event."""
+    return any(
+        name in obj.coords and obj.coords[name].dims == (EVENT,) and one_value(obj, name) is None
+        for name in (DISTANCE, *ALWAYS)
+    )

@@ -1,0 +1,366 @@
+"""Masks that say why: reasons as flags per pixel, and the choice of those that count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from xsmall.detector.geometry.beam import Beam
+from xsmall.detector.geometry.geometry import Geometry
+from xsmall.detector.masks.edges import Width, geometry_reasons
+from xsmall.detector.masks.patterns import Pattern, mask_from_array, neighbours_of
+from xsmall.detector.masks.regions import Region
+from xsmall.detector.status_words import status_reasons
+from xsmall.detector.types import DETECTOR_TYPES
+from xsmall.errors import DataError, GeometryError, ParameterError
+from xsmall.frames.beam import beam_of
+from xsmall.frames.pixels import assign_geometry, geometry_of
+from xsmall.vocabulary import (
+    DETECTOR_TYPE,
+    FLAG_MASKS,
+    FLAG_MEANINGS,
+    GAIN_STAGE,
+    LONG_NAME,
+    PIXEL_DIMS,
+    REASONS,
+    STATUS,
+    Reason,
+)
+
+__all__ = ["flag_attrs", "inside", "mask", "usable"]
+
+Array: TypeAlias = npt.NDArray[Any] | xr.DataArray
+STATUS_REASONS = Reason.DEAD | Reason.HOT | Reason.NOISY | Reason.OTHER_STATUS
+"""What status words give; neighbours of these pixels may be taken away too."""
+
+
+def mask(
+    detector: Geometry | xr.DataArray,
+    *,
+    edges: Width = 0,
+    central: Width = 0,
+    unbonded: bool = False,
+    unbonded_neighbours: int | None = None,
+    status: xr.Dataset | Array | None = None,
+    status_bits: int | None = None,
+    status_convention: str = "any",
+    gain_stages: Iterable[int] | None = None,
+    neighbours: int | tuple[int, Pattern] = 0,
+    user: Array | Region | None = None,
+    shadow: Array | Region | None = None,
+) -> xr.DataArray:
+    """Say for each pixel what speaks against it.
+
+    Parameters
+    ----------
+    detector
+        A geometry, or data (event, segment, row, column): the whole detector or a slice of it. Edges, joins, unbonded
+        pixels and regions need a geometry.
+    edges
+        Width in pixels of the edge of each segment; or (rows, columns).
+    central
+        Width on both sides of each join of two ASICs; or (rows, columns).
+    unbonded
+        Flag the pixels that are not bonded (CSPAD).
+    unbonded_neighbours
+        4 or 8: flag the pixels next to these.
+    status
+        Constants with ``status``, or the status words (gain_stage, segment, row, column), 0 = nothing against it.
+    status_bits
+        Bits of the status words that count; None: all.
+    status_convention
+        Who wrote the status words, which says which bit is which reason: ``"psana2"``, ``"psana1"``, ``"euxfel"``, or
+        ``"any"``, which calls every bit ``other_status``. Words with CF ``flag_meanings`` say it themselves.
+    gain_stages
+        Gain stages whose status counts; a pixel bad in one of them is bad. None: the measured stages of the detector
+        type where the constants name it, else all.
+    neighbours
+        Radius, or (radius, ``"diamond"``, ``"disk"`` or ``"square"``): flag what is that near to a pixel with a bad
+        status, within its segment.
+    user, shadow
+        Boolean mask, True = use the pixel, of the shape of the data or of the whole detector, or with labels; or a
+        region, whose inside is flagged. Make a mask of integers with :func:`xsmall.mask_from_array`.
+
+    Returns
+    -------
+    uint32 DataArray (segment, row, column) of :class:`~xsmall.vocabulary.Reason` bits with CF ``flag_masks`` and
+    ``flag_meanings``, 0 where nothing is held against the pixel; labels and geometry of ``detector``. Status given
+    lazily is read. :func:`usable` makes a boolean mask of it.
+
+    Raises
+    ------
+    GeometryError
+        Something that needs a geometry where there is none.
+    DataError, ParameterError
+        Arrays of another shape, masks of integers, widths that cannot be meant.
+
+    Notes
+    -----
+    The pixels are those of psana's masks; :func:`xsmall.psana_mask` has psana's own words and exceptions.
+
+    Examples
+    --------
+    >>> import xsmall as xs
+    >>> text = "IP 0 CAMERA 0 0 0 100000 90 0 0 0 0 0" + chr(10) + "CAMERA 0 EPIX100:V1 0 0 0 0 0 0 0 0 0 0"
+    >>> flags = xs.mask(xs.Geometry.from_psana(text), edges=1, central=1)
+    >>> int((flags != 0).sum())
+    5872
+    """
+    place = Place.of(detector)
+    flags = np.zeros(place.shape, dtype=np.uint32)
+    if status is not None:
+        flags |= _status(place, status, status_bits, status_convention, gain_stages)
+    radius, pattern = neighbours if isinstance(neighbours, tuple) else (neighbours, "diamond")
+    if radius and status is None:
+        raise ParameterError(
+            "neighbours of which pixels?", found="no status", fix="status=constants, whose bad pixels have neighbours"
+        )
+    if radius:
+        bad = (flags & np.uint32(STATUS_REASONS)) != 0
+        flags[neighbours_of(bad, radius, pattern) & ~bad] |= np.uint32(Reason.NEIGHBOUR_OF_BAD)
+    if edges or central or unbonded or unbonded_neighbours is not None:
+        flags |= geometry_reasons(
+            place.need_geometry("edges, joins and unbonded pixels"),
+            edges=edges,
+            central=central,
+            unbonded=unbonded,
+            unbonded_neighbours=unbonded_neighbours,
+        )
+    for given, reason in ((user, Reason.USER), (shadow, Reason.SHADOW)):
+        if given is not None:
+            flags[place.masked_by(given, str(reason.name).lower())] |= np.uint32(reason)
+    return place.labelled(flags, REASONS, flag_attrs())
+
+
+def usable(
+    flags: xr.DataArray, reasons: Iterable[str | Reason] | None = None, *, ignore: Iterable[str | Reason] = ()
+) -> xr.DataArray:
+    """Choose which reasons count, and make a mask of it.
+
+    Parameters
+    ----------
+    flags
+        Reasons as :func:`mask` gives them, or per event; NumPy or dask.
+    reasons
+        Names of the reasons that count, such as ``["dead", "edge"]``; None: all of them.
+    ignore
+        Names of reasons that do not.
+
+    Returns
+    -------
+    Boolean DataArray of the same dims, True = use the pixel; as lazy as ``flags``.
+
+    Raises
+    ------
+    DataError
+        ``flags`` that are not integers.
+    ParameterError
+        A reason that does not exist.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> flags = xr.DataArray(np.array([0, 1, 16], dtype=np.uint32))
+    >>> usable(flags, ignore=["edge"]).values
+    array([ True, False,  True])
+    """
+    if flags.dtype.kind not in "ui":
+        raise DataError("reasons are integer flags", found=flags.dtype, expected="uint32", fix="xs.mask(...)")
+    bits = np.iinfo(np.uint32).max if reasons is None else _bits(reasons)
+    chosen = np.array(bits & ~_bits(ignore)).astype(flags.dtype)
+    good = (flags & chosen) == 0
+    return good.rename(None).drop_attrs(deep=False)
+
+
+def inside(detector: Geometry | xr.DataArray, region: Region) -> xr.DataArray:
+    """Mark the pixels inside a region.
+
+    Parameters
+    ----------
+    detector
+        A geometry, or data with one; regions in q space need data with a beam.
+    region
+        Polygon, circle, ring, rectangle, band or a combination.
+
+    Returns
+    -------
+    Boolean DataArray (segment, row, column), True inside: as a mask it uses the inside alone.
+
+    Raises
+    ------
+    GeometryError
+        Data without a geometry.
+    ParameterError
+        A region in q space without distance or photon energy.
+
+    Examples
+    --------
+    >>> import xsmall as xs
+    >>> panel = xs.Panel(origin=(0, 0, 0.1), slow=(0, 1e-4, 0), fast=(1e-4, 0, 0), shape=(4, 5))
+    >>> int(inside(xs.Geometry.from_panels([panel]), xs.Circle((0, 0), 1.01e-4)).sum())
+    3
+    """
+    if not isinstance(region, Region):
+        raise ParameterError("not a region", found=type(region).__name__, expected="xs.Polygon, xs.Circle, xs.Ring ...")
+    place = Place.of(detector)
+    return place.labelled(place.inside(region), None, {})
+
+
+def flag_attrs() -> dict[str, Any]:
+    """CF attributes of a variable of reasons."""
+    return {
+        LONG_NAME: "reasons against a pixel",
+        FLAG_MASKS: np.array([int(r) for r in Reason], dtype=np.uint32),
+        FLAG_MEANINGS: " ".join(str(r.name).lower() for r in Reason),
+    }
+
+
+def _bits(reasons: Iterable[str | Reason]) -> int:
+    bits = 0
+    for name in [reasons] if isinstance(reasons, str | Reason) else reasons:
+        try:
+            bits |= int(name if isinstance(name, Reason) else Reason[str(name).upper()])
+        except KeyError:
+            known = ", ".join(str(r.name).lower() for r in Reason)
+            raise ParameterError("unknown reason", found=name, expected=known) from None
+    return bits
+
+
+def _status(
+    place: Place, status: xr.Dataset | Array, bits: int | None, convention: str, gain_stages: Iterable[int] | None
+) -> npt.NDArray[np.uint32]:
+    """Reasons from status words, of all stages that count."""
+    words: Any = status
+    kind = DETECTOR_TYPES.get(str(status.attrs.get(DETECTOR_TYPE)).lower()) if hasattr(status, "attrs") else None
+    if isinstance(status, xr.Dataset):
+        if STATUS not in status:
+            raise DataError(f"constants without {STATUS!r}", found=", ".join(map(str, status.data_vars)) or "nothing")
+        words = status[STATUS]
+    values, staged = place.values_of(words, "status", stage=True)
+    if staged:
+        stages = list(gain_stages if gain_stages is not None else kind.status_stages if kind else range(len(values)))
+        if not all(isinstance(stage, int | np.integer) for stage in stages):
+            raise ParameterError("gain stages are numbers", found=stages, expected=f"from 0 to {len(values) - 1}")
+        if not stages or min(stages) < 0 or max(stages) >= len(values):
+            raise ParameterError(
+                "gain stages that the status does not have", found=stages, expected=f"from 0 to {len(values) - 1}"
+            )
+        values = values[stages]
+    if isinstance(words, xr.DataArray) and FLAG_MEANINGS in words.attrs and FLAG_MASKS in words.attrs:
+        return _named_status(np.bitwise_or.reduce(values, axis=0) if staged else values, words.attrs, bits)
+    return status_reasons(values, convention=convention, bits=bits, stage_axis=0 if staged else None)
+
+
+def _named_status(words: npt.NDArray[Any], attrs: Mapping[Any, Any], bits: int | None) -> npt.NDArray[np.uint32]:
+    """Reasons from words that carry the names of their bits."""
+    known = {str(r.name).lower(): r for r in Reason}
+    counted = words.astype(np.uint64) if bits is None else words.astype(np.uint64) & np.uint64(bits)
+    rest = counted.copy()
+    flags = np.zeros(words.shape, dtype=np.uint32)
+    for bit, name in zip(np.atleast_1d(attrs[FLAG_MASKS]), str(attrs[FLAG_MEANINGS]).split(), strict=True):
+        flags[(counted & np.uint64(bit)) != 0] |= np.uint32(known.get(name, Reason.OTHER_STATUS))
+        rest &= ~np.uint64(bit)
+    flags[rest != 0] |= np.uint32(Reason.OTHER_STATUS)
+    return flags
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a mask is made: the whole detector where its geometry is known, and the part of it that is asked for."""
+
+    whole: tuple[npt.NDArray[np.int64], ...]
+    part: tuple[npt.NDArray[np.int64], ...]
+    template: xr.DataArray
+    geometry: Geometry | None
+    beam: Beam | None
+
+    @classmethod
+    def of(cls, detector: Geometry | xr.DataArray) -> Place:
+        if isinstance(detector, Geometry):
+            zeros = np.broadcast_to(np.zeros((), dtype=bool), detector.shape)
+            template = assign_geometry(xr.DataArray(zeros, dims=PIXEL_DIMS), detector)
+            whole = tuple(np.arange(n) for n in detector.shape)
+            return cls(whole, whole, template, detector, None)
+        if not set(PIXEL_DIMS) <= set(getattr(detector, "dims", ())):
+            raise DataError(
+                "a mask is made for a geometry or for frames",
+                found=f"dims {getattr(detector, 'dims', type(detector).__name__)}",
+                expected=f"a Geometry, or dims {PIXEL_DIMS} among others",
+            )
+        part = tuple(
+            detector.coords[d].values if d in detector.coords else np.arange(detector.sizes[d]) for d in PIXEL_DIMS
+        )
+        geometry = geometry_of(detector)
+        whole = part if geometry is None else tuple(np.arange(n) for n in geometry.shape)
+        keep = {k: c for k, c in detector.coords.items() if set(c.dims) <= set(PIXEL_DIMS)}
+        shape = tuple(len(p) for p in part)
+        template = xr.DataArray(np.broadcast_to(False, shape), dims=PIXEL_DIMS, coords=keep)
+        return cls(whole, part, template, geometry, beam_of(detector))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(len(labels) for labels in self.whole)
+
+    def need_geometry(self, what: str) -> Geometry:
+        if self.geometry is None:
+            raise GeometryError(
+                f"{what} need a geometry", found="data without one", fix=".sd.assign_geometry(geometry)"
+            )
+        return self.geometry
+
+    def inside(self, region: Region) -> npt.NDArray[np.bool_]:
+        return region.inside(self.need_geometry("regions"), self.beam)
+
+    def masked_by(self, given: Array | Region, what: str) -> npt.NDArray[np.bool_]:
+        """Pixels that a mask or a region takes away, on the whole detector."""
+        if isinstance(given, Region):
+            return self.inside(given)
+        values, _ = self.values_of(given, what, fill=True)
+        return ~mask_from_array(values)
+
+    def values_of(
+        self, given: Array, what: str, *, stage: bool = False, fill: Any = 0
+    ) -> tuple[npt.NDArray[Any], bool]:
+        """Bring an array to the whole detector by its labels or its shape; say whether it has gain stages in front."""
+        if isinstance(given, xr.DataArray):
+            lead = [d for d in given.dims if d not in PIXEL_DIMS]
+            if set(PIXEL_DIMS) - set(given.dims) or (lead and not (stage and lead == [GAIN_STAGE])):
+                raise DataError(f"{what} of other dims", found=given.dims, expected=PIXEL_DIMS)
+            values = given.transpose(*lead, *PIXEL_DIMS).values
+            have = tuple(given.coords[d].values if d in given.coords else np.arange(given.sizes[d]) for d in PIXEL_DIMS)
+        else:
+            values = np.asarray(given)
+            have = next((p for p in (self.part, self.whole) if values.shape[-3:] == tuple(map(len, p))), ())
+        if not have or values.ndim not in ((3, 4) if stage else (3,)):
+            sizes = tuple(map(len, self.part))
+            expected = f"{sizes}" + (f", or the whole detector {self.shape}" if sizes != self.shape else "")
+            raise DataError(f"{what} of another shape", found=values.shape, expected=expected)
+        if all(np.array_equal(a, b) for a, b in zip(have, self.whole, strict=True)):
+            return values, values.ndim == 4
+        out = np.full((*values.shape[:-3], *self.shape), fill, dtype=values.dtype)
+        at: list[npt.NDArray[np.intp]] = []
+        for dim, labels, whole, part in zip(PIXEL_DIMS, have, self.whole, self.part, strict=True):
+            if not np.isin(part, labels).all() or not np.isin(labels, whole).all():
+                raise DataError(
+                    f"{what} is of other pixels",
+                    found=f"{dim} {labels.min()} to {labels.max()}",
+                    expected=f"labels that hold {dim} {part.min()} to {part.max()}",
+                )
+            order = np.argsort(whole)
+            at.append(order[np.searchsorted(whole, labels, sorter=order)])
+        index: tuple[Any, ...] = (..., *np.ix_(*at))
+        out[index] = values
+        return out, values.ndim == 4
+
+    def labelled(self, values: npt.NDArray[Any], name: str | None, attrs: dict[str, Any]) -> xr.DataArray:
+        """The part that was asked for, with its labels."""
+        if self.whole is not self.part:
+            values = values[np.ix_(*self.part)] if self.geometry is not None else values
+        out = self.template.copy(data=values).rename(name)
+        out.attrs = attrs
+        return out

@@ -1,0 +1,141 @@
+"""Straight lines of curved ones: spectrometer images, shifted column by column without losing flux."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from xsmall.errors import DataError, ParameterError
+from xsmall.frames.checks import values_and_variance
+from xsmall.vocabulary import COLUMN, GEOMETRY, POSITION, ROW
+
+__all__ = ["straighten"]
+
+
+def straighten(
+    frames: xr.DataArray | xr.Dataset, coefficients: Sequence[float], *, along: Literal["row", "column"] = "row"
+) -> xr.DataArray | xr.Dataset:
+    """Shift each column (or row) of pixels by a polynomial, so that curved lines become straight.
+
+    Parameters
+    ----------
+    frames
+        Frames with the dims ``row`` and ``column`` and any others; or a Dataset of them and their variance.
+    coefficients
+        Of the polynomial that says where the line lies, in pixels, as a function of the label of the column (or row);
+        highest power first, as ``np.polyfit`` returns them.
+    along
+        The dim along which pixels move: ``"row"`` where the line is a function of the column, ``"column"`` where it is
+        one of the row.
+
+    Returns
+    -------
+    Frames whose line lies straight where the polynomial has its minimum: pixel r of column j goes to
+    r - (p(j) - min p). A pixel that falls between two is shared by them in proportion, so that the sum over each
+    column stays (flux is conserved, to rounding); the dim ``along`` is longer by the largest shift, its labels go on
+    below the first one, and nothing wraps around. NaN spreads to the pixels that share it. Geometry and positions are
+    dropped: these are no longer pixels of the detector. Lazy where ``frames`` are. Of a Dataset, a Dataset: a pixel
+    that is shared brings its variance times the square of its part.
+
+    Raises
+    ------
+    DataError
+        Frames without rows and columns, or with labels that are not consecutive.
+    ParameterError
+        No coefficients, or shifts larger than the image.
+
+    Notes
+    -----
+    Cost: two passes over the frames. Two neighbouring pixels of the result share noise where the shift is not whole.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> image = xr.DataArray(
+    ...     [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], dims=("row", "column")
+    ... )  # a line that falls by a pixel
+    >>> straighten(image, [1.0, 1.0]).transpose("row", "column").values.tolist()
+    [[0.0, 0.0], [0.0, 0.0], [1.0, 1.0], [0.0, 0.0]]
+    """
+    if along not in (ROW, COLUMN):
+        raise ParameterError("unknown dim to move along", found=along, expected=f"{ROW!r} or {COLUMN!r}")
+    if ROW not in frames.dims or COLUMN not in frames.dims:
+        raise DataError("an image has rows and columns", found=tuple(frames.dims), expected=f"{ROW!r} and {COLUMN!r}")
+    if isinstance(frames, xr.Dataset):
+        return _with_variance(frames, coefficients, along)
+    return _straight(frames, coefficients, along, power=1)
+
+
+def _with_variance(frames: xr.Dataset, coefficients: Sequence[float], along: Literal["row", "column"]) -> xr.Dataset:
+    values, variance = values_and_variance(frames)
+    out = _straight(values, coefficients, along, power=1).to_dataset()
+    if variance is None:
+        return out
+    return out.assign({str(variance.name): _straight(variance, coefficients, along, power=2)})
+
+
+def _straight(frames: xr.DataArray, coefficients: Sequence[float], along: str, power: int) -> xr.DataArray:
+    """Shifted frames, each part of a shared pixel to a power."""
+    across = COLUMN if along == ROW else ROW
+    shift = _shifts(frames, coefficients, along, across)
+    extra = int(np.ceil(shift.max())) if shift.size else 0
+    core = frames.drop_vars([n for n, c in frames.coords.items() if n in (GEOMETRY, *POSITION) or along in c.dims])
+    first = _labels(frames, along)[0] if frames.sizes[along] else 0
+    out: xr.DataArray = xr.apply_ufunc(
+        _shift,
+        core.chunk({along: -1, across: -1}) if core.chunks else core,
+        input_core_dims=[[along, across]],
+        output_core_dims=[[along, across]],
+        exclude_dims={along},
+        kwargs={"shift": shift, "extra": extra, "power": power},
+        dask="parallelized",
+        output_dtypes=[np.result_type(frames.dtype, np.float32)],
+        dask_gufunc_kwargs={"output_sizes": {along: frames.sizes[along] + extra}},
+        keep_attrs=True,
+    )
+    out = out.assign_coords({along: np.arange(first - extra, first + frames.sizes[along])})
+    straight: xr.DataArray = out.transpose(*frames.dims)
+    return straight
+
+
+def _labels(frames: xr.DataArray, dim: str) -> npt.NDArray[np.int64]:
+    labels = frames.coords[dim].to_numpy() if dim in frames.coords else np.arange(frames.sizes[dim])
+    if len(labels) > 1 and (np.diff(labels) != 1).any():
+        raise DataError(f"labels of {dim!r} are not consecutive", found=labels[:5].tolist(), expected="0, 1, 2 ...")
+    return np.asarray(labels, dtype=np.int64)
+
+
+def _shifts(frames: xr.DataArray, coefficients: Sequence[float], along: str, across: str) -> npt.NDArray[np.float64]:
+    numbers = np.asarray(coefficients, dtype=np.float64)
+    if numbers.ndim != 1 or numbers.size == 0 or not np.isfinite(numbers).all():
+        raise ParameterError("these are not coefficients of a polynomial", found=coefficients, expected="numbers")
+    line = np.asarray(np.polyval(numbers, _labels(frames, across)), dtype=np.float64)
+    shift: npt.NDArray[np.float64] = line - line.min() if line.size else line
+    if shift.size and shift.max() > frames.sizes[along]:
+        raise ParameterError(
+            "the line would be moved by more than the image is long",
+            found=f"{shift.max():.1f} pixels",
+            expected=f"at most {frames.sizes[along]}",
+            fix="coefficients highest power first, labels of the detector as argument",
+        )
+    return shift
+
+
+def _shift(frames: npt.NDArray[Any], shift: npt.NDArray[np.float64], extra: int, power: int) -> npt.NDArray[Any]:
+    """Move column j of (..., along, across) by -shift[j], sharing pixels that fall between two."""
+    n = frames.shape[-2]
+    whole = np.floor(shift).astype(np.int64)
+    part = (shift - whole).astype(np.result_type(frames.dtype, np.float32))
+    place = np.arange(-extra, n)[:, None] + whole[None, :]
+    out = np.zeros((*frames.shape[:-2], n + extra, frames.shape[-1]), dtype=part.dtype)
+    for step, weight in ((0, 1 - part), (1, part)):
+        at = place + step
+        inside = (at >= 0) & (at < n) & (weight > 0)[None, :]
+        index = np.broadcast_to(np.clip(at, 0, n - 1), out.shape)
+        taken = np.take_along_axis(frames, index, axis=-2)
+        out += np.where(inside, taken * weight**power, 0)
+    return out

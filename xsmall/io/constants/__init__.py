@@ -1,0 +1,1 @@
+"""Constants from files, folders and databases."""

@@ -1,0 +1,303 @@
+"""Constants from files and databases of others, brought to the one schema on reading.
+
+What another program means by its gain (multiply or divide, per keV or relative) is settled here and never later.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, cast
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from xsmall.calibration.constants import check_constants, constants, full_shape
+from xsmall.detector.types import DETECTOR_TYPES, DetectorType, detector_type
+from xsmall.errors import CalibrationError, FileFormatError, ParameterError
+from xsmall.io.constants.calcat import calcat_constants, is_calcat
+from xsmall.io.constants.psana import LAST_RUN, folder_constants, known_arrays, psana_database, read_text_array
+from xsmall.vocabulary import (
+    DIMENSIONLESS,
+    EXPERIMENT,
+    GAIN,
+    NOISE,
+    OFFSET,
+    PEDESTAL,
+    SEGMENT,
+    SEGMENT_IDS,
+    SOURCE,
+    STATUS,
+    UNITS_OF,
+)
+
+__all__ = ["open_constants"]
+
+GainMeaning = Literal["divide", "multiply", "divide_relative", "nominal"]
+_SMALL_DATA: Final = {"ped": "pedestals", "rms": "pixel_rms", "gain": "pixel_gain", "statusMask": "pixel_mask"}
+_USER_DATA: Final = "UserDataCfg"
+_OURS: Final = (PEDESTAL, NOISE, GAIN, OFFSET, STATUS)
+
+
+def open_constants(
+    source: Any,
+    *,
+    detector: str | None = None,
+    run: int | None = None,
+    detector_type: str | None = None,
+    gain: GainMeaning | None = None,
+    experiment: str | None = None,
+) -> xr.Dataset:
+    """Open constants of a detector, wherever they come from.
+
+    Parameters
+    ----------
+    source
+        One of
+
+        - a calibration folder of psana (``.../calib``), with ``detector`` (its source) and ``run``;
+        - a psana detector object (``run.Detector("jungfrau")``) or its ``calibconst``; or ``"psana"``, which asks
+          psana's database, with ``detector`` (the long unique id), ``experiment`` and ``run``;
+        - ``{"pedestal": "ped.npy", "gain": "gain.txt", ...}``: arrays, or files (.npy, text) with one array each;
+        - an HDF5 file: small data of smalldata_tools (constants in ``UserDataCfg``), constants of the European XFEL
+          (``<module>/<constant>/0/data``), or one with datasets of our names;
+        - constants saved by :func:`xsmall.save` (Zarr, netCDF), which stay lazy.
+    detector
+        Name of the detector in the source, where there are several.
+    run
+        Number of the run, where constants depend on it.
+    detector_type
+        Such as ``"jungfrau"``, where the source does not say.
+    gain
+        What the gain of the source means: ``"divide"`` (ADU/keV), ``"multiply"`` (a relative factor that data are
+        multiplied by), ``"divide_relative"``, or ``"nominal"`` (take the maker's values in place of any). Left out
+        where the source settles it: psana divides data of Jungfrau and ePix10ka by ADU/keV, psana1 multiplies those
+        of all other detectors, psana2 divides.
+    experiment
+        For psana's database.
+
+    Returns
+    -------
+    Dataset of constants, ``attrs["source"]`` and, where known, ``attrs["run_range"]``.
+
+    Raises
+    ------
+    FileFormatError
+        A file that is not what it should be; the message names it.
+    CalibrationError, ParameterError
+        The source does not say which detector it is, or what its gain means.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> dark = open_constants({"pedestal": np.full((4, 6), 100.0)}, detector_type="camera")
+    >>> dark["pedestal"].dims
+    ('gain_stage', 'segment', 'row', 'column')
+    """
+    if hasattr(source, "calibconst"):
+        return _from_psana(source.calibconst, detector_type or _dettype(source), gain, "psana")
+    if isinstance(source, str) and source == "psana":
+        found = psana_database(_needed(detector, "detector"), experiment, run)
+        return _from_psana(found, detector_type or _guess(detector), gain, "psana database")
+    if isinstance(source, Mapping):
+        if any(isinstance(value, tuple) for value in source.values()):
+            return _from_psana(source, detector_type, gain, "psana")
+        return _from_files(source, detector_type, gain)
+    path = Path(source)
+    if not path.exists():
+        raise FileFormatError(f"{path}: there is no such file or folder")
+    if path.is_dir() and not ((path / "zarr.json").exists() or (path / ".zgroup").exists()):
+        return _from_folder(path, detector, run, gain)
+    if not path.is_dir() and h5py.is_hdf5(path):
+        return _from_hdf5(path, detector, detector_type, gain)
+    return _ours(path)
+
+
+def _ours(path: Path) -> xr.Dataset:
+    """Constants that :func:`xsmall.save` wrote, lazily."""
+    try:
+        engine = "zarr" if path.is_dir() else None
+        found = xr.open_dataset(path, engine=engine, chunks={})
+    except (OSError, ValueError) as error:
+        raise FileFormatError(f"{path}: these are not constants", found=str(error).splitlines()[0]) from error
+    checked = check_constants(found)
+    return checked.assign_attrs({SOURCE: str(path), **found.attrs})
+
+
+def _from_folder(path: Path, detector: str | None, run: int | None, gain: GainMeaning | None) -> xr.Dataset:
+    found = folder_constants(path, detector, run)
+    entry = detector_type(found.detector_type)
+    meaning = gain or ("divide" if entry.name in ("jungfrau", "epix10ka") else "multiply")
+    arrays = known_arrays(found.arrays, entry.name)
+    return _assemble(entry, arrays, meaning, found.source, found.run_range)
+
+
+def _from_psana(found: Mapping[str, Any], kind: str | None, gain: GainMeaning | None, source: str) -> xr.Dataset:
+    """Constants of psana2, {type: (array, metadata)}: the gain divides."""
+    pairs = {name: value for name, value in found.items() if isinstance(value, tuple) and len(value) == 2}
+    about: Mapping[str, Any] = pairs["pedestals"][1] if "pedestals" in pairs else {}
+    entry = detector_type(kind or _guess(about.get("detector") or about.get("dettype")))
+    arrays = {name: value[0] for name, value in pairs.items() if isinstance(value[0], np.ndarray)}
+    if "pedestals" not in arrays:
+        raise CalibrationError(
+            "psana has no pedestals for this detector and run",
+            found=sorted(arrays) or "nothing",
+            expected="pedestals",
+            fix="the experiment and run of the frames, or xs.dark(raw) of a dark run",
+        )
+    begin, end = about.get("run"), about.get("run_end")
+    last = LAST_RUN if end in (None, "end") else int(str(end))
+    run_range = None if not isinstance(begin, int) else (begin, last)
+    out = _assemble(entry, known_arrays(arrays, entry.name), gain or "divide", source, run_range)
+    return out.assign_attrs(_identity(about, out.sizes[SEGMENT]))
+
+
+def _identity(about: Mapping[str, Any], n_segments: int) -> dict[str, str]:
+    """What psana's metadata say of the detector: serial numbers of its segments, and the experiment."""
+    attrs = {EXPERIMENT: str(about[EXPERIMENT])} if about.get(EXPERIMENT) else {}
+    ids = str(about.get("longname") or "").split("_")[1:]  # <type>_<segment 0>_<segment 1> ...
+    if len(ids) == n_segments:
+        attrs[SEGMENT_IDS] = json.dumps(dict(enumerate(ids)))
+    return attrs
+
+
+def _from_files(files: Mapping[str, Any], kind: str | None, gain: GainMeaning | None) -> xr.Dataset:
+    unknown = sorted(set(files) - set(_OURS))
+    if unknown or PEDESTAL not in files:
+        raise ParameterError(
+            "these are not names of constants",
+            found=sorted(files),
+            expected="pedestal, and some of " + ", ".join(_OURS),
+        )
+    entry = detector_type(_needed(kind, "detector_type"))
+    arrays = {name: _array(value) for name, value in files.items()}
+    named = ", ".join(str(v) for v in files.values() if isinstance(v, str | Path))
+    return _assemble(entry, arrays, _meaning(gain, arrays), named or "arrays", None)
+
+
+def _array(value: Any) -> npt.NDArray[Any]:
+    if not isinstance(value, str | Path):
+        return np.asarray(value)
+    path = Path(value)
+    if path.suffix != ".npy":
+        return read_text_array(path)
+    try:
+        loaded: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise FileFormatError(f"{path}: not an array", found=str(error)) from error
+    return loaded
+
+
+def _from_hdf5(path: Path, detector: str | None, kind: str | None, gain: GainMeaning | None) -> xr.Dataset:
+    with h5py.File(path, "r") as file:
+        if _USER_DATA in file:
+            return _from_small_data(file[_USER_DATA], path, detector, kind, gain)
+        calcat = is_calcat(file)
+        plain = {name: file[name][...] for name in _OURS if isinstance(file.get(name), h5py.Dataset)}
+        saved = "xsmall_layout" in file.attrs or "xsmall_provenance" in file.attrs or PEDESTAL in file
+    if calcat:
+        return calcat_constants(path, detector_type(_needed(kind, "detector_type")), cast("Any", gain))
+    if kind is None and saved:
+        return _ours(path)
+    if not plain:
+        raise FileFormatError(
+            f"{path}: no constants in this file",
+            expected=f"datasets {', '.join(_OURS)}, a group {_USER_DATA}, or <module>/<constant>/0/data",
+        )
+    return _from_files(plain, kind, gain).assign_attrs({SOURCE: str(path)})
+
+
+def _from_small_data(
+    group: Any, path: Path, detector: str | None, kind: str | None, gain: GainMeaning | None
+) -> xr.Dataset:
+    """Constants that smalldata_tools wrote beside its results."""
+    names = [name for name in group if isinstance(group[name], h5py.Group) and "ped" in group[name]]
+    if detector is None and len(names) == 1:
+        detector = names[0]
+    if detector not in names:
+        raise FileFormatError(
+            f"{path}: which detector is meant?",
+            found=f"detector={detector!r}",
+            expected="one of " + ", ".join(names) if names else f"{_USER_DATA}/<detector>/ped",
+        )
+    entry = detector_type(kind or _guess(detector))
+    held = {theirs: group[detector][ours][...] for ours, theirs in _SMALL_DATA.items() if ours in group[detector]}
+    if "pixel_mask" not in held and "mask" in group[detector]:
+        held["pixel_mask"] = group[detector]["mask"][...]
+    arrays = known_arrays(held, entry.name)
+    if gain is None and entry.name in ("jungfrau", "epix10ka"):
+        gain = "divide"
+    return _assemble(entry, arrays, _meaning(gain, arrays), f"{path}:/{_USER_DATA}/{detector}", None)
+
+
+def _meaning(gain: GainMeaning | None, arrays: Mapping[str, npt.NDArray[Any]]) -> GainMeaning:
+    """What a gain means that its source does not explain; all ones mean nothing at all."""
+    if gain is not None:
+        return gain
+    if GAIN not in arrays or (np.asarray(arrays[GAIN]) == 1).all():
+        return "divide_relative"
+    raise ParameterError(
+        "programs differ in what their gain means: data are multiplied by it, or divided",
+        found="a gain that the source does not explain",
+        expected='gain="divide" (ADU/keV), "multiply" or "divide_relative" (no unit)',
+        fix='xs.open_constants(..., gain="divide")',
+    )
+
+
+def _assemble(
+    entry: DetectorType,
+    arrays: Mapping[str, npt.NDArray[Any]],
+    meaning: GainMeaning,
+    source: str,
+    run_range: tuple[int, int] | None,
+) -> xr.Dataset:
+    """Make the Dataset, the gain as what data are divided by."""
+    held = dict(arrays)
+    unit = UNITS_OF[GAIN] if meaning in ("divide", "nominal") else DIMENSIONLESS
+    if meaning == "nominal":
+        if not entry.nominal_gain:
+            raise ParameterError(f"no nominal gain is known for {entry.name!r}", fix='gain="divide", and your own gain')
+        nominal = np.asarray(entry.nominal_gain, dtype=np.float32).reshape(-1, 1, 1, 1)
+        shape = full_shape(held[PEDESTAL], entry, PEDESTAL).shape
+        held[GAIN] = np.broadcast_to(nominal, shape)
+    elif meaning == "multiply" and GAIN in held:
+        with np.errstate(divide="ignore"):
+            held[GAIN] = np.where(held[GAIN] == 0, np.nan, 1.0 / np.asarray(held[GAIN], dtype=np.float64))
+    elif meaning not in ("divide", "multiply", "divide_relative"):
+        raise ParameterError("unknown meaning of the gain", found=meaning, expected='"divide", "multiply" ...')
+    return constants(
+        entry.name,
+        held[PEDESTAL],
+        **{name: held[name] for name in (NOISE, GAIN, OFFSET, STATUS) if name in held},
+        gain_unit=unit,
+        run_range=run_range,
+        source=source,
+    )
+
+
+def _dettype(detector: Any) -> str | None:
+    kind = getattr(detector, "_dettype", None) or getattr(getattr(detector, "raw", None), "_dettype", None)
+    return None if kind is None else str(kind)
+
+
+def _guess(name: object) -> str:
+    """Detector type from a name that begins with it, such as jungfrau1M or epix10ka_000001."""
+    word = str(name or "").lower()
+    fits = sorted((kind for kind in DETECTOR_TYPES if word.startswith(kind)), key=len)
+    if not fits:
+        raise CalibrationError(
+            "the source does not say which detector this is",
+            found=f"the name {name!r}",
+            expected="a name that begins with a known type",
+            fix='xs.open_constants(..., detector_type="jungfrau")',
+        )
+    return fits[-1]
+
+
+def _needed(value: str | None, name: str) -> str:
+    if value is None:
+        raise ParameterError(f"this source needs {name}", fix=f'xs.open_constants(..., {name}="...")')
+    return value

@@ -1,0 +1,1 @@
+"""What runs are read from, one format each."""

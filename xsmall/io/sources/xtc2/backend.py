@@ -1,0 +1,224 @@
+"""The xarray backend ``engine="xtc2"``."""
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+import xarray as xr
+from xarray.backends import BackendArray, BackendEntrypoint
+from xarray.core import indexing
+
+from xsmall import vocabulary as v
+from xsmall.errors import DataError, ParameterError
+from xsmall.io.files import Identity, identify
+from xsmall.io.sources.xtc2.configuration import configuration_dataset
+from xsmall.io.sources.xtc2.dataset import (
+    Wrap,
+    detector_dataset,
+    detector_type,
+    detectors_of,
+    file_attrs,
+    slow_control,
+    step_variables,
+    timestamps,
+)
+from xsmall.io.sources.xtc2.fields import EventField, FieldArray, presence
+from xsmall.io.sources.xtc2.index import Index, index_of
+from xsmall.io.sources.xtc2.slow import EPICS, configurations
+
+_OF_EVENTS = frozenset({v.SOURCE_TIMESTAMP, v.STEP, v.RUN, "step_value", "step_docstring"})
+"""Coordinates of every detector that ``events`` has under their own name."""
+
+
+class LazyField(BackendArray):
+    """A field as xarray's backends hold it: it reads when it is indexed."""
+
+    def __init__(self, array: FieldArray) -> None:
+        self.array = array
+        self.shape = array.shape
+        self.dtype = array.dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(
+            key, self.shape, indexing.IndexingSupport.OUTER, self.array.__getitem__
+        )
+
+
+def lazily(array: FieldArray) -> Any:
+    """Wrap a field so that xarray reads it on indexing only."""
+    return indexing.LazilyIndexedArray(LazyField(array))
+
+
+def tree_of(identity: Identity, wrap: Wrap) -> dict[str, xr.Dataset]:
+    """Make all nodes of a file by path: the root, ``events``, a node per detector, and its ``config``.
+
+    Detectors without any array have no node of their own: their numbers are event variables ``<detector>_<field>``,
+    beside ``<detector>_present``. Event variables of one dim are coordinates of every detector too; slow control is in
+    ``events`` alone, because it can be hundreds of variables.
+    """
+    index = index_of(identity)
+    coords, (slow, left_out) = timestamps(index), slow_control(index)
+    events: dict[str, xr.Variable] = step_variables(index)
+    nodes: dict[str, xr.Dataset] = {}
+    for detector, fields in detectors_of(identity).items():
+        if any(f.rank and f.shape is not None for f in fields):
+            nodes[_node(detector)] = detector_dataset(identity, detector, wrap)
+        else:
+            numbers = _scalars(identity, detector)
+            events |= {str(name): x for name, x in numbers.variables.items()}
+            left_out += [numbers.attrs[v.LEFT_OUT]] if v.LEFT_OUT in numbers.attrs else []
+        events |= _pulse_id(identity, fields)
+    carried = {name: x for name, x in events.items() if x.dims == (v.EVENT,)}
+    for path, node in nodes.items():
+        nodes[path] = node.assign_coords({name: x for name, x in carried.items() if name not in node.variables})
+    events = {f"{EPICS}_{name}" if name in events else name: x for name, x in slow.items()} | events
+    for detector in configurations(index):
+        node = nodes.get(_node(detector), xr.Dataset())
+        config = _configuration(index, detector, node)
+        nodes[f"{_node(detector)}/{v.CONFIG_NODE}"] = config
+        if v.RAW in node:
+            nodes[_node(detector)] = _with_gain_control(node, config)
+    root = xr.Dataset(attrs=file_attrs(index))
+    attrs = file_attrs(index) | ({v.LEFT_OUT: "; ".join(left_out)} if left_out else {})
+    events_node = xr.Dataset(events, coords, attrs).set_xindex(v.TIMESTAMP)
+    return {"/": root, f"/{v.EVENTS_NODE}": events_node} | nodes
+
+
+def _pulse_id(identity: Identity, fields: Iterable[EventField]) -> dict[str, xr.Variable]:
+    """The pulse id, where a timing detector tells it for every event: an integer has no form for what is missing."""
+    for field in fields:
+        known = field.key.field == "pulseId" and field.shape == () and len(field.segments) == 1
+        known = known and detector_type(index_of(identity), field.key.detector) == "ts"
+        if known and presence(identity, field.key).all():
+            return {v.PULSE_ID: xr.Variable(v.EVENT, FieldArray(identity, field.key)[:, 0])}
+    return {}
+
+
+def _configuration(index: Index, detector: str, node: xr.Dataset) -> xr.Dataset:
+    segments = node[v.SEGMENT].values.tolist() if v.SEGMENT in node else []
+    config = configuration_dataset(configurations(index)[detector], detector_type(index, detector), segments)
+    if any(dim in node.sizes and node.sizes[dim] != n for dim, n in config.sizes.items()):
+        return config.drop_vars(v.GAIN_CONTROL)  # frames of another shape than the configured pixels, or none at all
+    return config
+
+
+def _with_gain_control(node: xr.Dataset, config: xr.Dataset) -> xr.Dataset:
+    """Let frames carry the gain control bits, where one set holds for all steps."""
+    bits = config.get(v.GAIN_CONTROL)
+    if bits is None or bits.dims != v.PIXEL_DIMS or bits.shape != tuple(node.sizes.get(d) for d in bits.dims):
+        return node
+    return node.assign_coords({v.GAIN_CONTROL: bits.variable})
+
+
+def _node(detector: str) -> str:
+    """Path of a detector's node: its name, which must not be that of the event variables."""
+    return f"/{detector}_" if detector == v.EVENTS_NODE else f"/{detector}"
+
+
+def _scalars(identity: Identity, detector: str) -> xr.Dataset:
+    """Numbers of a detector without arrays, read at once: they are small, and everything downstream asks for them."""
+    node = detector_dataset(identity, detector, lambda array: array[()]).reset_coords()
+    names = [str(n) for n in node.data_vars if n not in _OF_EVENTS and not str(n).startswith(v.SCAN_PREFIX)]
+    result = {}
+    for name in names:
+        x = node[name].variable
+        x = x.isel({dim: 0 for dim in x.dims if dim != v.EVENT and x.sizes[dim] == 1})
+        dims = [dim if dim == v.EVENT else f"{detector}_{dim}" for dim in x.dims]
+        result[f"{detector}_{name}"] = xr.Variable(dims, x.values, x.attrs)
+        for dim, own in zip(x.dims[1:], dims[1:], strict=True):
+            if dim in node.coords:
+                result[own] = xr.Variable(own, node[dim].values)
+    return xr.Dataset(result, attrs=node.attrs)
+
+
+class Xtc2Backend(BackendEntrypoint):
+    """Reads one LCLS-II XTC2 file; see :meth:`open_dataset`."""
+
+    description: ClassVar[str] = "LCLS-II raw files (XTC2), one file at a time"
+    url: ClassVar[str] = "https://xsmall.readthedocs.io"
+    open_dataset_parameters: ClassVar[tuple[str, ...]] = ("filename_or_obj", "drop_variables", "detector", "fields")
+    supports_groups: ClassVar[bool] = True
+
+    def open_dataset(  # type: ignore[override]
+        self,
+        filename_or_obj: str | os.PathLike[str],
+        *,
+        drop_variables: str | Iterable[str] | None = None,
+        detector: str | None = None,
+        fields: Sequence[str] | None = None,
+    ) -> xr.Dataset:
+        """Open one detector of an XTC2 file; headers and transitions are read, frames when they are asked for.
+
+        Parameters
+        ----------
+        filename_or_obj
+            Path of the file.
+        drop_variables
+            Variables to leave out.
+        detector
+            Name of the detector, as in the file; may be left out where there is one only.
+        fields
+            Names of the fields to open, ``field`` or ``alg.field``; default: all of fixed shape. The others are listed
+            in ``attrs["left_out"]``.
+
+        Returns
+        -------
+        Dataset over (event, segment, ...), in the types of the file; the index of ``event`` is ``timestamp``.
+        ``present`` says which segments are there, ``damage`` is the damage of datagram, block, shapes and data
+        together. What is missing is 0 in integers, NaN in floats.
+
+        Raises
+        ------
+        FileFormatError
+            The file is no XTC2, or its frame is broken; with path and byte.
+        ParameterError
+            No or several detectors of that name, or no such field.
+        DataError
+            A field that was asked for has no fixed shape.
+        """
+        identity = identify(filename_or_obj)
+        if detector is None:
+            detector = _only_detector(identity)
+        dataset = detector_dataset(identity, detector, lazily, fields=fields)
+        index = index_of(identity)
+        if detector in configurations(index):
+            dataset = _with_gain_control(dataset, _configuration(index, detector, dataset))
+        drop = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
+        return dataset.drop_vars([name for name in drop if name in dataset.variables])
+
+    def open_groups_as_dict(  # type: ignore[override]
+        self,
+        filename_or_obj: str | os.PathLike[str],
+        *,
+        drop_variables: str | Iterable[str] | None = None,
+    ) -> dict[str, xr.Dataset]:
+        """Open the whole file as the nodes of a tree; see :func:`tree_of`."""
+        drop = {drop_variables} if isinstance(drop_variables, str) else set(drop_variables or ())
+        nodes = tree_of(identify(filename_or_obj), lazily)
+        return {path: node.drop_vars([n for n in drop if n in node.variables]) for path, node in nodes.items()}
+
+    def open_datatree(  # type: ignore[override]
+        self,
+        filename_or_obj: str | os.PathLike[str],
+        *,
+        drop_variables: str | Iterable[str] | None = None,
+    ) -> xr.DataTree:
+        """Open the whole file as a tree; see :func:`tree_of`."""
+        return xr.DataTree.from_dict(self.open_groups_as_dict(filename_or_obj, drop_variables=drop_variables))
+
+    def guess_can_open(self, filename_or_obj: Any) -> bool:
+        """Say whether the name ends in ``.xtc2``; nothing is opened."""
+        return isinstance(filename_or_obj, str | os.PathLike) and str(filename_or_obj).endswith(".xtc2")
+
+
+def _only_detector(identity: Identity) -> str:
+    names = list(detectors_of(identity))
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise DataError(f"{identity.path}: no event of this file carries data of a detector")
+    raise ParameterError(
+        f"{identity.path}: there are several detectors, one has to be named",
+        found=", ".join(map(repr, names)),
+        fix=f"xr.open_dataset(path, engine='xtc2', detector={names[0]!r}), or xs.open_run(path) for all",
+    )

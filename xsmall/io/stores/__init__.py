@@ -1,0 +1,1 @@
+"""What results and runs are written to."""

@@ -1,0 +1,1 @@
+"""Figures of frames and of calibrations."""

@@ -1,1 +1,0 @@
-"""From raw frames to calibrated ones: calibrate, trust, darks, common modes."""

@@ -1,1 +1,0 @@
-"""Pixels and images in space: beam, masks, positions, assembled and remapped images."""
