@@ -1,92 +1,187 @@
-"""The layers: imports point down only, and third parties stay where they belong."""
+"""The layers: imports point down only and never in a circle, and third parties stay where they belong.
+
+Every import counts: those inside functions, and those under ``TYPE_CHECKING``, for a reader has to follow them too.
+"""
 
 import ast
+import functools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "xsmall"
-LAYERS = {
-    "vocabulary": 0, "errors": 0,
-    "kernels": 1, "detector": 1,
-    "events": 2, "engine": 2,
-    "frames": 3,
-    "calibration": 4, "reductions": 4, "cube": 4,
-    "io": 5,
-    "run": 6,
-    "accessor": 7, "plot": 7, "simulation": 7, "demo": 7, "cli": 7,
+
+# A row for each folder and each file at the top. An import goes to a lower level, or stays in the same top folder at
+# the same level. Folders of one level that do not belong together know nothing of each other.
+LEVELS = {
+    "vocabulary": 0, "errors": 0, "_version": 0,
+    "kernels": 1, "kernels/reference": 2,
+    "detector": 3, "detector/geometry": 4, "detector/geometry/formats": 5, "detector/masks": 5,
+    "events": 6,
+    "engine": 7,
+    "frames": 8,
+    "calibration": 9, "calibration/common_mode": 9, "calibration/dark": 9,
+    "reductions": 9,
+    "cube": 9,
+    "io": 10, "io/constants": 10, "io/sources": 10, "io/sources/xtc2": 10, "io/stores": 10,
+    "run": 11,
+    "plot": 12, "notebook": 12, "simulation": 12,
+    "accessor": 13,
+    "__init__": 14,
+    "demo": 15,
+    "cli": 16,
 }  # fmt: skip
-# package -> folders it may be imported in
+
+# Arrows that point up or close a circle. The list only gets shorter: an entry that is not needed any more fails too.
+NOT_YET_OPEN = {
+    ("xsmall.calibration.common_mode.mode", "xsmall.calibration.common_mode.plan"),
+    ("xsmall.calibration.cells_trust", "xsmall.calibration.trust"),
+    ("xsmall.reductions.azint_table", "xsmall.reductions.azint"),
+    ("xsmall.detector.geometry.geometry", "xsmall.detector.geometry.formats.crystfel"),
+    ("xsmall.detector.geometry.geometry", "xsmall.detector.geometry.formats.dials"),
+    ("xsmall.detector.geometry.geometry", "xsmall.detector.geometry.formats.extra_geom"),
+    ("xsmall.detector.geometry.geometry", "xsmall.detector.geometry.formats.psana"),
+    ("xsmall.detector.geometry.geometry", "xsmall.detector.geometry.formats.pyfai"),
+    ("xsmall.detector.geometry.geometry", "xsmall.detector.geometry.formats.text"),
+    ("xsmall.detector.geometry.geometry", "xsmall.detector.geometry.beam"),
+    ("xsmall.detector.geometry.beam", "xsmall.detector.geometry.formats.crystfel"),
+    ("xsmall.detector.geometry.geometry", "xsmall.detector.geometry.pixel"),
+    ("xsmall.detector.geometry.beam", "xsmall.detector.geometry.formats.poses"),
+    ("xsmall.detector.geometry.beam", "xsmall.detector.geometry.formats.psana"),
+}
+
+# package -> top folders it may be imported in
 ONLY_IN = {
     "numba": {"kernels"},
+    "llvmlite": {"kernels"},
     "h5py": {"io"},
     "zarr": {"io"},
     "netCDF4": {"io"},
+    "matplotlib": {"plot", "demo"},
+    "mpl_toolkits": {"plot"},
 }
-NOT_BELOW = {"xarray": "events", "dask": "engine", "distributed": "engine"}
+NOT_BELOW = {"xarray": "events", "pandas": "events", "dask": "engine", "distributed": "engine"}
 OPTIONAL = {"psana", "pyFAI", "extra_geom", "extra_data", "dxtbx", "scipy", "flox", "hdf5plugin", "matplotlib"}
 
-MODULES = sorted(PACKAGE.rglob("*.py"))
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def place(path: Path) -> str:
-    relative = path.relative_to(PACKAGE)
-    return relative.parts[0].removesuffix(".py")
+MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def folder_of(module: str) -> str:
+    """Name the row of a module in the table of levels."""
+    relative = MODULES[module].relative_to(PACKAGE)
+    return relative.parent.as_posix() if len(relative.parts) > 1 else relative.stem
 
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """Yield (module, whether at module level) of every import that runs; type-checking imports do not."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    """Yield what each import names, ``module`` or ``module.name``, and whether it runs when the module is imported."""
 
     def walk(node: ast.AST, top: bool) -> Iterator[tuple[str, bool]]:
         for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
-                continue
             if isinstance(child, ast.Import):
                 yield from ((alias.name, top) for alias in child.names)
             elif isinstance(child, ast.ImportFrom):
                 assert child.level == 0, f"{path}: relative import"
-                yield child.module or "", top
-            yield from walk(child, top and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef))
+                yield from ((f"{child.module}.{alias.name}", top) for alias in child.names)
+            inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+            yield from walk(child, top and not inside and not _is_for_types(child))
 
-    yield from walk(tree, True)
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_point_down_only(path: Path) -> None:
-    here = place(path)
-    if here == "__init__":
-        return
-    assert here in LAYERS, f"{here} has no layer: add it to the table of layers"
-    for module, _ in imports(path):
-        if not module.startswith("xsmall.") and module != "xsmall":
-            continue
-        parts = module.split(".")
-        if len(parts) == 1:  # the version, from anywhere
-            continue
-        assert LAYERS[parts[1]] <= LAYERS[here], f"{path.name} (layer {LAYERS[here]}) imports {module}"
+    yield from walk(ast.parse(path.read_text(encoding="utf-8")), True)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_third_parties_stay_in_their_layer(path: Path) -> None:
-    here = place(path)
-    for module, top in imports(path):
-        root = module.split(".")[0]
+def _is_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+
+
+@functools.cache
+def arrows() -> dict[str, frozenset[str]]:
+    """Map each module of the package to the modules of the package that it imports, wherever in the file."""
+    found = {}
+    for module, path in MODULES.items():
+        named = (name for name, _ in imports(path) if name.split(".")[0] == "xsmall")
+        whole = {name if name in MODULES else name.rpartition(".")[0] for name in named}
+        found[module] = frozenset(whole - {module})
+        assert found[module] <= MODULES.keys(), f"{module} imports what is not there: {found[module] - MODULES.keys()}"
+    return found
+
+
+def reachable(graph: dict[str, frozenset[str]], start: str) -> set[str]:
+    """Name all modules that ``start`` needs, by one arrow or many."""
+    seen, waiting = set[str](), [start]
+    while waiting:
+        for module in graph[waiting.pop()] - seen:
+            seen.add(module)
+            waiting.append(module)
+    return seen
+
+
+def circles(graph: dict[str, frozenset[str]]) -> list[list[str]]:
+    """List the groups of modules that need each other."""
+    needs = {module: reachable(graph, module) for module in graph}
+    groups = {frozenset({m} | {n for n in needs[m] if m in needs[n]}) for m in graph if m in needs[m]}
+    return sorted(sorted(group) for group in groups)
+
+
+def points_down(module: str, other: str) -> bool:
+    here, there = folder_of(module), folder_of(other)
+    same_top = there.split("/")[0] == here.split("/")[0]
+    return LEVELS[there] < LEVELS[here] or (LEVELS[there] == LEVELS[here] and same_top)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down_only(module: str) -> None:
+    here = folder_of(module)
+    assert here in LEVELS, f"{here} has no level: add it to the table"
+    wrong = {n for n in arrows()[module] if not points_down(module, n) and (module, n) not in NOT_YET_OPEN}
+    assert not wrong, f"{module}, of level {LEVELS[here]}, may not import {sorted(wrong)}"
+
+
+def test_every_row_of_the_table_is_a_folder_or_is_planned() -> None:
+    planned = {"run", "notebook"}
+    assert LEVELS.keys() - {folder_of(module) for module in MODULES} <= planned
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {m: frozenset(n for n in found if (m, n) not in NOT_YET_OPEN) for m, found in arrows().items()}
+    assert circles(graph) == []
+
+
+@pytest.mark.parametrize("arrow", sorted(NOT_YET_OPEN), ids=" to ".join)
+def test_what_is_listed_as_not_open_yet_is_still_needed(arrow: tuple[str, str]) -> None:
+    one, other = arrow
+    there = one in MODULES and other in arrows()[one]
+    wrong = there and (not points_down(one, other) or one in reachable(arrows(), other))
+    assert wrong, f"the arrow from {one} to {other} is gone or right now: take the entry out of NOT_YET_OPEN"
+
+
+def test_a_circle_would_be_found() -> None:
+    graph = {"a": frozenset("b"), "b": frozenset("c"), "c": frozenset("a"), "d": frozenset("a"), "e": frozenset("e")}
+    assert circles(graph) == [["a", "b", "c"], ["e"]]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_third_parties_stay_in_their_layer(module: str) -> None:
+    path, here = MODULES[module], folder_of(module)
+    for name, top in imports(path):
+        root = name.split(".")[0]
         if root in ONLY_IN:
-            assert here in ONLY_IN[root], f"{path.name} imports {root}"
-        if root in NOT_BELOW and here != "__init__":
-            assert LAYERS[here] >= LAYERS[NOT_BELOW[root]], f"{path.name} imports {root}"
-            assert here != "kernels", f"{path.name} imports {root}"
+            assert here.split("/")[0] in ONLY_IN[root], f"{path.name} imports {root}"
+        if root in NOT_BELOW:
+            assert LEVELS[here] >= LEVELS[NOT_BELOW[root]], f"{path.name} imports {root}"
         if root in OPTIONAL:
             assert not top, f"{path.name} imports the optional {root} at module level"
 
 
 def test_the_package_imports_only_what_it_declares() -> None:
     free = {"numpy", "xarray", "dask", "distributed", "zarr", "numba", "netCDF4", "h5py", "xsmall"} | OPTIONAL
-    import sys
-
-    for path in MODULES:
-        for module, _ in imports(path):
-            root = module.split(".")[0]
+    for path in MODULES.values():
+        for name, _ in imports(path):
+            root = name.split(".")[0]
             assert root in free or root in sys.stdlib_module_names, f"{path.name} imports {root}"

@@ -6,9 +6,8 @@ The public names are imported on first use, so that ``import xsmall`` costs no m
 import importlib
 from typing import Any
 
+from xsmall._version import __version__
 from xsmall.accessor import SdDataArray, SdDataset
-
-__version__ = "0.1.0"
 
 _PUBLIC: dict[str, str] = {
     # entry points

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from xsmall import __version__
+from xsmall._version import __version__
 from xsmall.errors import XsmallError
 
 __all__ = ["main"]

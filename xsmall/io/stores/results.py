@@ -24,7 +24,7 @@ from uuid import uuid4
 import numpy as np
 import xarray as xr
 
-import xsmall
+from xsmall._version import __version__
 from xsmall.errors import DataError, ParameterError
 from xsmall.io.sources.stored import write_run
 from xsmall.vocabulary import EVENT, LAYOUT, PARAMETERS, PROVENANCE, RAW, SOURCE
@@ -199,7 +199,7 @@ def _is_flat(values: Any) -> bool:
 def _origin(obj: xr.Dataset | xr.DataArray | xr.DataTree) -> dict[str, Any]:
     """What is known about where ``obj`` came from, and with what it is written."""
     told: dict[str, Any] = {
-        "xsmall": xsmall.__version__,
+        "xsmall": __version__,
         "packages": {p: _version(p) for p in _PACKAGES},
         "python": platform.python_version(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
