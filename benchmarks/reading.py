@@ -16,8 +16,8 @@ import zarr
 import xsmall as xs
 from benchmarks import Case
 from xsmall.io.files import File, identify
-from xsmall.io.sources.stored import write_run
 from xsmall.io.sources.xtc2.index import build
+from xsmall.io.stores.runs import write_run
 
 FOLDER = tempfile.TemporaryDirectory()  # lives as long as the process
 

@@ -73,7 +73,7 @@ def test_what_the_demo_is_told_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_info_says_what_is_in_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    from xsmall.io.sources.stored import write_run
+    from xsmall.io.stores.runs import write_run
 
     path = write_run(xs.simulate(5, shape=(1, 8, 8)).run, tmp_path / "run.zarr")
     assert cli.main(["info", str(path)]) == 0

@@ -13,7 +13,7 @@ _PUBLIC: dict[str, str] = {
     # entry points
     "open_run": "xsmall.io.run",
     "save": "xsmall.io.stores.results",
-    "provenance": "xsmall.io.stores.results",
+    "provenance": "xsmall.io.stores.provenance",
     "simulate": "xsmall.simulation",
     # value types
     "Geometry": "xsmall.detector.geometry.geometry",

@@ -11,7 +11,7 @@ import xarray as xr
 import xsmall as xs
 from xsmall.errors import FileFormatError
 from xsmall.io.info import describe
-from xsmall.io.sources.stored import write_run
+from xsmall.io.stores.runs import write_run
 
 
 @pytest.mark.parametrize("kind", ["zarr", "h5"])

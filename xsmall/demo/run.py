@@ -14,7 +14,7 @@ from xsmall import vocabulary as v
 from xsmall.demo.analysis import Findings, bin_run, calibrate, find, reduce_run
 from xsmall.demo.progress import Bar
 from xsmall.errors import DataError
-from xsmall.io.sources.stored import write_run
+from xsmall.io.stores.runs import write_run
 
 if TYPE_CHECKING:
     import xarray as xr

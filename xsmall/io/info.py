@@ -12,8 +12,8 @@ import xarray as xr
 
 from xsmall import vocabulary as v
 from xsmall.errors import FileFormatError
+from xsmall.io.layout import RUN_LAYOUT
 from xsmall.io.run import open_run
-from xsmall.io.sources.stored import LAYOUT_NAME as RUN_LAYOUT
 
 __all__ = ["describe"]
 
@@ -52,7 +52,7 @@ def describe(path: str | os.PathLike[str]) -> str:
     Examples
     --------
     >>> import pathlib, tempfile, xsmall as xs
-    >>> from xsmall.io.sources.stored import write_run
+    >>> from xsmall.io.stores.runs import write_run
     >>> print(describe(write_run(xs.simulate(20).run, pathlib.Path(tempfile.mkdtemp()) / "run.h5")).split(",")[0])
     run.h5: raw run
     """

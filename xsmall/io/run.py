@@ -26,7 +26,7 @@ def open_run(source: str | os.PathLike[str], *, chunks: int | str | None = None)
     Parameters
     ----------
     source
-        Path of a run: an LCLS-II file (``.xtc2``, one stream), or what :func:`xsmall.io.sources.stored.write_run` wrote
+        Path of a run: an LCLS-II file (``.xtc2``, one stream), or what :func:`xsmall.io.stores.runs.write_run` wrote
         (``.zarr``, ``.h5``).
     chunks
         Events of one chunk, or its bytes as text (``"100 MB"``). Default: whole frames of consecutive events, about
@@ -56,7 +56,7 @@ def open_run(source: str | os.PathLike[str], *, chunks: int | str | None = None)
     Examples
     --------
     >>> import tempfile, pathlib, xsmall as xs
-    >>> from xsmall.io.sources.stored import write_run
+    >>> from xsmall.io.stores.runs import write_run
     >>> path = write_run(xs.simulate(20).run, pathlib.Path(tempfile.mkdtemp()) / "run.zarr")
     >>> xs.open_run(path)["jungfrau/raw"].dims
     ('event', 'segment', 'row', 'column')

@@ -14,7 +14,8 @@ import xsmall
 from xsmall.cube.bins import bins, categories
 from xsmall.cube.cube import cube
 from xsmall.errors import DataError, ParameterError
-from xsmall.io.stores.results import provenance, save
+from xsmall.io.stores.provenance import provenance
+from xsmall.io.stores.results import save
 from xsmall.vocabulary import PARAMETERS, SOURCE
 
 TIMES = np.datetime64("2026-01-01T00:00:00.123456789", "ns") + np.arange(6) * np.timedelta64(8333333, "ns")

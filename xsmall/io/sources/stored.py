@@ -1,16 +1,8 @@
-"""Runs in files of our own: raw frames with everything that labels them, in Zarr or HDF5.
+"""Reading runs in files of our own: raw Zarr and raw HDF5, as :func:`~xsmall.io.stores.runs.write_run` writes them."""
 
-Both hold the tree of :func:`~xsmall.io.run.open_run` group by group and can be read by xarray alone. Frames lie in
-chunks of whole events, because detectors are read event by event.
-"""
-
-import os
-import shutil
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -18,230 +10,25 @@ import xarray as xr
 from dask.base import tokenize
 
 from xsmall import vocabulary as v
-from xsmall.errors import DataError, FileFormatError, ParameterError
+from xsmall.errors import FileFormatError
 from xsmall.io.files import identify
+from xsmall.io.layout import RUN_LAYOUT, RUN_NUMBER, event_bytes, is_frames, quiet
 from xsmall.io.sources.chunks import events_per_chunk
 from xsmall.io.sources.hdf5_array import Hdf5Array
 
-__all__ = ["open_hdf5_run", "open_zarr_run", "write_run"]
-
-LAYOUT_NAME: Final = "xsmall-run"
-LAYOUT_NUMBER: Final = 1
-_STORED_CHUNK: Final = 8 * 2**20
-"""Bytes of a chunk on disk: a few frames, so that single ones can be looked at and a disk is read in long strokes."""
-_TIME: Final = {"units": "nanoseconds since 1970-01-01", "dtype": "int64", "calendar": "proleptic_gregorian"}
-_COMPRESSIONS: Final = ("zstd", "lz4", "zlib", "none")
-
-
-def write_run(
-    tree: xr.DataTree,
-    path: str | os.PathLike[str],
-    *,
-    chunk_events: int | None = None,
-    compression: str | None = None,
-    overwrite: bool = False,
-) -> Path:
-    """Write a run to raw Zarr (``.zarr``) or raw HDF5 (``.h5``), chunk by chunk.
-
-    Parameters
-    ----------
-    tree
-        The run: nodes with ``raw`` (event, segment, row, column) and whatever else it has.
-    path
-        Where to: the ending says which format.
-    chunk_events
-        Events in one chunk of the file. Default: about 8 MiB of whole frames.
-    compression
-        ``"zstd"`` or ``"lz4"`` (Zarr only, with bitshuffle), ``"zlib"``, or ``"none"``. Default: zstd in Zarr, zlib
-        in HDF5, which every HDF5 reads.
-    overwrite
-        Replace what is there.
-
-    Returns
-    -------
-    Path of the run. It appears when it is complete: until then it is called ``<name>.part``.
-
-    Raises
-    ------
-    ParameterError
-        An unknown ending or compression, or something is there and is not to be replaced.
-    DataError
-        A node without frames, or frames without ``timestamp``.
-
-    Notes
-    -----
-    Holds a few chunks per thread in memory, whatever the length of the run. ``x``, ``y``, ``z`` are not stored where
-    a geometry is: they follow from its rule.
-
-    Examples
-    --------
-    >>> import tempfile, pathlib, xsmall as xs
-    >>> path = write_run(xs.simulate(20).run, pathlib.Path(tempfile.mkdtemp()) / "run.h5", chunk_events=4)
-    >>> xs.open_run(path)["jungfrau/raw"].shape
-    (20, 4, 128, 256)
-    """
-    target = Path(path).expanduser()
-    write = _writer(target, compression)
-    if chunk_events is not None and chunk_events < 1:
-        raise ParameterError("a chunk holds at least one event", found=chunk_events, expected="chunk_events=1 or more")
-    if not target.parent.is_dir():
-        raise ParameterError(f"{target.parent}: no such folder", fix="make it, or check the path")
-    if target.exists() and not overwrite:
-        raise ParameterError(f"{target}: is there already", fix="overwrite=True, or another path")
-    nodes = {node.path: _storable(node.path, node.to_dataset(inherit=False)) for node in tree.subtree}
-    nodes["/"] = nodes["/"].assign_attrs({v.LAYOUT: f"{LAYOUT_NAME} {LAYOUT_NUMBER}"})
-    part = target.with_name(target.name + ".part")
-    _remove(part)
-    try:
-        write(nodes, part, chunk_events, compression)
-        _remove(target)
-        part.rename(target)
-    finally:
-        _remove(part)
-    return target
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-_Write = Callable[[Mapping[str, xr.Dataset], Path, int | None, str | None], None]
-
-
-def _writer(path: Path, compression: str | None) -> _Write:
-    if compression not in (None, *_COMPRESSIONS):
-        raise ParameterError("unknown compression", found=repr(compression), expected=", ".join(_COMPRESSIONS))
-    if path.suffix == ".zarr":
-        return _write_zarr
-    if path.suffix in (".h5", ".hdf5"):
-        if compression in ("zstd", "lz4"):
-            raise ParameterError(
-                "this compression is for Zarr: plain HDF5 cannot read it",
-                found=repr(compression),
-                expected="'zlib' or 'none'",
-            )
-        return _write_hdf5
-    raise ParameterError("the ending of the path says the format", found=path.name, expected="name.zarr or name.h5")
-
-
-def _storable(path: str, node: xr.Dataset) -> xr.Dataset:
-    """Leave out what is made again on opening, and what no file can hold."""
-    if v.GEOMETRY in node.coords:
-        node = node.drop_vars([name for name in v.POSITION if name in node.coords])
-    if any(_is_frames(x) for x in node.data_vars.values()) and v.TIMESTAMP not in node.coords:
-        raise DataError(f"{path}: frames without the coordinate {v.TIMESTAMP!r}", found=list(node.coords))
-    node = node.copy()
-    for variable in node.variables.values():
-        variable.encoding = {}
-        variable.attrs = _storable_attrs(variable.attrs)
-    node.attrs = _storable_attrs(node.attrs)
-    return node
-
-
-def _storable_attrs(attrs: Mapping[Any, Any]) -> dict[str, Any]:
-    """Attributes as both formats hold them: no empty lists, no None; truth as 0 and 1."""
-    result = {}
-    for name, value in attrs.items():
-        if value is None or (isinstance(value, list | tuple) and not value):
-            continue
-        result[str(name)] = int(value) if isinstance(value, bool | np.bool_) else value
-    return result
-
-
-def _is_frames(variable: xr.DataArray | xr.Variable) -> bool:
-    """Whether a variable is too large to be held: everything per event with two more dims."""
-    return v.EVENT in variable.dims and variable.ndim >= 3
-
-
-def _event_bytes(x: xr.Variable) -> int:
-    return int(x.dtype.itemsize * np.prod(x.shape[1:], dtype=np.int64))
-
-
-def _plan(x: xr.Variable, chunk_events: int | None) -> tuple[int, int]:
-    """Events of a chunk on disk, and events to be written at once, which are whole chunks."""
-    n = max(1, x.sizes[v.EVENT])
-    event_bytes = _event_bytes(x)
-    held = x.chunks[x.dims.index(v.EVENT)][0] if x.chunks else n
-    if chunk_events is None:
-        most = min(n, max(1, _STORED_CHUNK // max(1, event_bytes)))
-        # a divisor of the lazy chunks, if there is one of reasonable size, saves a second cutting
-        chunk_events = next((k for k in range(most, most // 2, -1) if held % k == 0), most)
-    chunk_events = min(chunk_events, n)
-    return chunk_events, events_per_chunk(event_bytes, held, chunk_events)
-
-
-def _cut(node: xr.Dataset, chunk_events: int | None) -> tuple[xr.Dataset, dict[str, tuple[int, ...]]]:
-    """Cut lazy frames into whole chunks of the file, and say how those are."""
-    chunks: dict[str, tuple[int, ...]] = {}
-    for name, x in node.variables.items():
-        if _is_frames(x) and x.size:
-            stored, written = _plan(x, chunk_events)
-            chunks[str(name)] = (stored, *x.shape[1:])
-            if x.chunks:
-                cut = x.chunk({dim: written if dim == v.EVENT else -1 for dim in x.dims})
-                node = node.assign({name: cut}) if name in node.data_vars else node.assign_coords({name: cut})
-    return node, chunks
-
-
-def _times(node: xr.Dataset) -> Iterator[str]:
-    return (str(name) for name, x in node.variables.items() if x.dtype.kind == "M")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Text and consolidated metadata are no part of the Zarr specification yet; xarray reads both."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification.*")
-        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part.*")
-        yield
-
-
-def _write_zarr(nodes: Mapping[str, xr.Dataset], path: Path, chunk_events: int | None, compression: str | None) -> None:
-    from zarr import consolidate_metadata
-    from zarr.codecs import BloscCodec, GzipCodec
-
-    codecs: tuple[Any, ...]
-    if compression == "none":
-        codecs = ()
-    elif compression == "zlib":
-        codecs = (GzipCodec(level=1),)
-    else:
-        codecs = (BloscCodec(cname=compression or "zstd", clevel=1, shuffle="bitshuffle"),)
-    with _quiet():
-        for group, node in nodes.items():
-            cut, chunks = _cut(node, chunk_events)
-            encoding: dict[str, dict[str, Any]] = {name: dict(_TIME) for name in _times(cut)}
-            for name, shape in chunks.items():
-                encoding.setdefault(name, {}).update(chunks=shape, compressors=codecs)
-            cut.to_zarr(path, group=group, mode="a", encoding=encoding, zarr_format=3, consolidated=False)
-        for group in sorted(nodes, key=len, reverse=True):  # the root last: plain xarray opens each of them in one read
-            consolidate_metadata(path, path=group.strip("/") or None, zarr_format=3)
-
-
-def _write_hdf5(nodes: Mapping[str, xr.Dataset], path: Path, chunk_events: int | None, compression: str | None) -> None:
-    packing: dict[str, Any] = {} if compression == "none" else {"zlib": True, "complevel": 1, "shuffle": True}
-    for number, (group, node) in enumerate(nodes.items()):
-        cut, chunks = _cut(node, chunk_events)
-        encoding: dict[str, dict[str, Any]] = {name: dict(_TIME) for name in _times(cut)}
-        for name, shape in chunks.items():
-            encoding.setdefault(name, {}).update(chunksizes=shape, **packing)
-        mode: Any = "a" if number else "w"
-        cut.to_netcdf(path, group=group, mode=mode, engine="netcdf4", format="NETCDF4", encoding=encoding)
+__all__ = ["open_hdf5_run", "open_zarr_run"]
 
 
 def open_zarr_run(path: Path, chunks: int | str | None) -> xr.DataTree:
     """Open a run in raw Zarr; see :func:`~xsmall.io.run.open_run`."""
-    with _quiet(), xr.open_datatree(path, engine="zarr", consolidated=False, chunks=None) as tree:
+    with quiet(), xr.open_datatree(path, engine="zarr", consolidated=False, chunks=None) as tree:
         _check_layout(path, tree.attrs)
         nodes = {n.path: n.to_dataset(inherit=False) for n in tree.subtree}
 
         written = (path / "zarr.json").stat().st_mtime_ns  # another run may come to lie at this path
 
         def lazy(group: str, name: str, x: xr.Variable) -> Any:
-            n = events_per_chunk(_event_bytes(x), chunks, x.encoding["chunks"][0])
+            n = events_per_chunk(event_bytes(x), chunks, x.encoding["chunks"][0])
             token = tokenize(str(path.resolve()), written, group, name, n)
             return x.chunk({v.EVENT: n}, name=f"zarr-{name}-{token}").data
 
@@ -255,7 +42,7 @@ def open_hdf5_run(path: Path, chunks: int | str | None) -> xr.DataTree:
     def lazy(group: str, name: str, x: xr.Variable) -> da.Array:
         stored = (x.encoding.get("chunksizes") or (1,))[0]
         array = Hdf5Array(identity, f"{group.rstrip('/')}/{name}", x.shape, x.dtype)
-        n = events_per_chunk(_event_bytes(x), chunks, stored)
+        n = events_per_chunk(event_bytes(x), chunks, stored)
         meta = np.empty((0,) * x.ndim, x.dtype)
         return da.from_array(array, (n, *x.shape[1:]), name=f"hdf5-{name}-{tokenize(array, n)}", meta=meta)
 
@@ -270,15 +57,15 @@ def open_hdf5_run(path: Path, chunks: int | str | None) -> xr.DataTree:
 
 def _check_layout(path: Path, attrs: Mapping[Any, Any]) -> None:
     name, _, number = str(attrs.get(v.LAYOUT, "")).rpartition(" ")
-    expected = f"{LAYOUT_NAME} 1 to {LAYOUT_NUMBER}"
-    if name != LAYOUT_NAME or not number.isdigit():
+    expected = f"{RUN_LAYOUT} 1 to {RUN_NUMBER}"
+    if name != RUN_LAYOUT or not number.isdigit():
         raise FileFormatError(
             f"{path}: not a raw run",
             found=attrs.get(v.LAYOUT) or "no attribute " + v.LAYOUT,
             expected=expected,
             fix="open small data and cubes with xr.open_zarr or xr.open_dataset; `xsmall info FILE` says what it is",
         )
-    if int(number) > LAYOUT_NUMBER:
+    if int(number) > RUN_NUMBER:
         raise FileFormatError(
             f"{path}: written by a newer xsmall", found=attrs[v.LAYOUT], expected=expected, fix="upgrade xsmall"
         )
@@ -290,7 +77,7 @@ def _tree(nodes: Mapping[str, xr.Dataset], lazy: Callable[[str, str, xr.Variable
     for group, node in nodes.items():
         parts: dict[str, xr.Variable] = {}
         for name, x in node.variables.items():
-            if _is_frames(x) and x.size:
+            if is_frames(x) and x.size:
                 parts[str(name)] = xr.Variable(x.dims, lazy(group, str(name), x), x.attrs)
             else:
                 held = x.load()

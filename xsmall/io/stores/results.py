@@ -9,14 +9,9 @@ from __future__ import annotations
 import json
 import math
 import os
-import platform
 import shutil
 import time
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -24,19 +19,16 @@ from uuid import uuid4
 import numpy as np
 import xarray as xr
 
-from xsmall._version import __version__
 from xsmall.errors import DataError, ParameterError
-from xsmall.io.sources.stored import write_run
-from xsmall.vocabulary import EVENT, LAYOUT, PARAMETERS, PROVENANCE, RAW, SOURCE
+from xsmall.io.layout import RESULT_LAYOUT, RESULT_NUMBER, TIME, quiet
+from xsmall.io.stores.provenance import origin
+from xsmall.io.stores.runs import write_run
+from xsmall.vocabulary import EVENT, LAYOUT, PROVENANCE, RAW
 
-__all__ = ["provenance", "save"]
+__all__ = ["save"]
 
-LAYOUT_NAME: Final = "xsmall-result"
-LAYOUT_NUMBER: Final = 1
 _CHUNK_BYTES: Final = 8 * 2**20
 _ENDINGS: Final = {".zarr": "zarr", ".h5": "netcdf4", ".hdf5": "netcdf4", ".nc": "netcdf4"}
-_TIME: Final = {"units": "nanoseconds since 1970-01-01", "dtype": "int64", "calendar": "proleptic_gregorian"}
-_PACKAGES: Final = ("numpy", "xarray", "dask", "distributed", "numba", "zarr", "netcdf4", "h5py")
 
 
 def save(
@@ -73,8 +65,8 @@ def save(
     Notes
     -----
     Plain ``xr.open_zarr`` and ``xr.open_dataset`` read the values back equal; the index ``timestamp`` is set again
-    with ``.set_xindex("timestamp")``. :func:`provenance` tells versions, parameters, input and time. A run with raw
-    frames is written by :func:`xsmall.io.sources.stored.write_run`.
+    with ``.set_xindex("timestamp")``. :func:`xsmall.provenance` tells versions, parameters, input and time. A run with
+    raw frames is written by :func:`xsmall.io.stores.runs.write_run`.
 
     Examples
     --------
@@ -88,49 +80,15 @@ def save(
     if isinstance(obj, xr.DataTree) and any(RAW in node.data_vars for node in obj.subtree):
         return write_run(obj, target, overwrite=overwrite)
     nodes = {where: _storable(node) for where, node in _nodes(obj).items()}
-    nodes["/"].attrs |= {LAYOUT: f"{LAYOUT_NAME} {LAYOUT_NUMBER}", PROVENANCE: json.dumps(_origin(obj))}
+    nodes["/"].attrs |= {LAYOUT: f"{RESULT_LAYOUT} {RESULT_NUMBER}", PROVENANCE: json.dumps(origin(obj))}
     part = target.with_name(f"{target.name}.{uuid4().hex[:8]}.part")
     try:
-        with _quiet():
+        with quiet():
             (_write_zarr if engine == "zarr" else _write_hdf5)(nodes, part, compress)
         _put(part, target)
     finally:
         _remove(part)
     return target
-
-
-def provenance(obj: xr.Dataset | xr.DataArray | xr.DataTree) -> dict[str, Any]:
-    """Tell what a result was made with: versions, parameters, input, time.
-
-    Parameters
-    ----------
-    obj
-        What was opened from a file that :func:`save` wrote.
-
-    Returns
-    -------
-    A dict with ``xsmall``, ``packages``, ``python``, ``time`` (UTC), ``parameters``, ``input`` and, where the result
-    was saved before, ``history``, oldest first.
-
-    Raises
-    ------
-    DataError
-        Nothing was written about it.
-
-    Examples
-    --------
-    >>> import pathlib, tempfile, xarray as xr
-    >>> path = save(xr.Dataset({"i0": ("event", [1.0, 2.0])}), pathlib.Path(tempfile.mkdtemp()) / "small.h5")
-    >>> provenance(xr.open_dataset(path))["xsmall"] == xsmall.__version__
-    True
-    """
-    text = obj.attrs.get(PROVENANCE)
-    if text is None:
-        raise DataError(
-            "nothing is said about where this came from", found=f"no attribute {PROVENANCE}", fix="xs.save writes it"
-        )
-    told: dict[str, Any] = json.loads(text)
-    return told
 
 
 # ---- what is written ----------------------------------------------------------------------------------------------
@@ -196,41 +154,6 @@ def _is_flat(values: Any) -> bool:
     return len({type(v) for v in values}) == 1 and isinstance(values[0], str | int | float) and values[0] is not True
 
 
-def _origin(obj: xr.Dataset | xr.DataArray | xr.DataTree) -> dict[str, Any]:
-    """What is known about where ``obj`` came from, and with what it is written."""
-    told: dict[str, Any] = {
-        "xsmall": __version__,
-        "packages": {p: _version(p) for p in _PACKAGES},
-        "python": platform.python_version(),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "parameters": _decoded(obj.attrs.get(PARAMETERS)),
-        "input": obj.attrs.get(SOURCE),
-    }
-    if PROVENANCE in obj.attrs:
-        before = json.loads(obj.attrs[PROVENANCE])
-        told["history"] = [*before.pop("history", []), before]
-    return told
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _decoded(value: Any) -> Any:
-    """Parameters as they were, where they are JSON, in all depths."""
-    if isinstance(value, str) and value[:1] in "{[":
-        try:
-            return _decoded(json.loads(value))
-        except ValueError:
-            return value
-    if isinstance(value, dict):
-        return {k: _decoded(v) for k, v in value.items()}
-    return value
-
-
 # ---- how it is written --------------------------------------------------------------------------------------------
 
 
@@ -265,7 +188,7 @@ def _written(variable: xr.Variable) -> tuple[int, ...]:
 def _encoding(node: xr.Dataset, chunks: str, packing: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     encoding: dict[str, dict[str, Any]] = {}
     for name, variable in node.variables.items():
-        one: dict[str, Any] = dict(_TIME) if variable.dtype.kind == "M" else {}
+        one: dict[str, Any] = dict(TIME) if variable.dtype.kind == "M" else {}
         if variable.dtype.kind in "biufM" and variable.ndim and variable.size:
             one |= {chunks: tuple(map(min, _stored(variable), variable.shape)), **packing}
         encoding[str(name)] = one
@@ -292,15 +215,6 @@ def _write_hdf5(nodes: Mapping[str, xr.Dataset], path: Path, compress: bool) -> 
     else:
         tree = xr.DataTree.from_dict(dict(nodes))
         tree.to_netcdf(path, mode="w", engine="netcdf4", format="NETCDF4", encoding=encoding)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Text and consolidated metadata are no part of the Zarr specification yet; xarray reads both."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification.*")
-        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part.*")
-        yield
 
 
 # ---- where it is written ------------------------------------------------------------------------------------------

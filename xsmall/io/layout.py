@@ -1,0 +1,39 @@
+"""The layouts of files of our own: what those who write them and those who read them agree on."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import numpy as np
+import xarray as xr
+
+from xsmall.vocabulary import EVENT
+
+__all__ = ["RESULT_LAYOUT", "RESULT_NUMBER", "RUN_LAYOUT", "RUN_NUMBER", "TIME", "event_bytes", "is_frames", "quiet"]
+
+RUN_LAYOUT: Final = "xsmall-run"
+RUN_NUMBER: Final = 1
+RESULT_LAYOUT: Final = "xsmall-result"
+RESULT_NUMBER: Final = 1
+TIME: Final = {"units": "nanoseconds since 1970-01-01", "dtype": "int64", "calendar": "proleptic_gregorian"}
+"""How times are stored, everywhere."""
+
+
+def is_frames(variable: xr.DataArray | xr.Variable) -> bool:
+    """Whether a variable has frames per event, which are too large to be held."""
+    return EVENT in variable.dims and variable.ndim >= 3
+
+
+def event_bytes(x: xr.Variable) -> int:
+    """Bytes of one event of a variable whose first dim is ``event``."""
+    return int(x.dtype.itemsize * np.prod(x.shape[1:], dtype=np.int64))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Text and consolidated metadata are no part of the Zarr specification yet; xarray reads both."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification.*")
+        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part.*")
+        yield

@@ -1,0 +1,86 @@
+"""Where a result came from: versions, parameters, input and time, kept in one attribute of every file."""
+
+import json
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+
+import xarray as xr
+
+from xsmall._version import __version__
+from xsmall.errors import DataError
+from xsmall.vocabulary import PARAMETERS, PROVENANCE, SOURCE
+
+__all__ = ["origin", "provenance"]
+
+_PACKAGES: Final = ("numpy", "xarray", "dask", "distributed", "numba", "zarr", "netcdf4", "h5py")
+
+
+def provenance(obj: xr.Dataset | xr.DataArray | xr.DataTree) -> dict[str, Any]:
+    """Tell what a result was made with: versions, parameters, input, time.
+
+    Parameters
+    ----------
+    obj
+        What was opened from a file that :func:`xsmall.save` wrote.
+
+    Returns
+    -------
+    A dict with ``xsmall``, ``packages``, ``python``, ``time`` (UTC), ``parameters``, ``input`` and, where the result
+    was saved before, ``history``, oldest first.
+
+    Raises
+    ------
+    DataError
+        Nothing was written about it.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, xarray as xr, xsmall as xs
+    >>> path = xs.save(xr.Dataset({"i0": ("event", [1.0, 2.0])}), pathlib.Path(tempfile.mkdtemp()) / "small.h5")
+    >>> provenance(xr.open_dataset(path))["xsmall"] == xs.__version__
+    True
+    """
+    text = obj.attrs.get(PROVENANCE)
+    if text is None:
+        raise DataError(
+            "nothing is said about where this came from", found=f"no attribute {PROVENANCE}", fix="xs.save writes it"
+        )
+    told: dict[str, Any] = json.loads(text)
+    return told
+
+
+def origin(obj: xr.Dataset | xr.DataArray | xr.DataTree) -> dict[str, Any]:
+    """What is known about where ``obj`` came from, and with what it is written."""
+    told: dict[str, Any] = {
+        "xsmall": __version__,
+        "packages": {p: _version(p) for p in _PACKAGES},
+        "python": platform.python_version(),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "parameters": _decoded(obj.attrs.get(PARAMETERS)),
+        "input": obj.attrs.get(SOURCE),
+    }
+    if PROVENANCE in obj.attrs:
+        before = json.loads(obj.attrs[PROVENANCE])
+        told["history"] = [*before.pop("history", []), before]
+    return told
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _decoded(value: Any) -> Any:
+    """Parameters as they were, where they are JSON, in all depths."""
+    if isinstance(value, str) and value[:1] in "{[":
+        try:
+            return _decoded(json.loads(value))
+        except ValueError:
+            return value
+    if isinstance(value, dict):
+        return {k: _decoded(v) for k, v in value.items()}
+    return value
