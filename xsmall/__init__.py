@@ -12,6 +12,9 @@ from xsmall.accessor import SdDataArray, SdDataset
 _PUBLIC: dict[str, str] = {
     # entry points
     "open_run": "xsmall.io.run",
+    "RunSource": "xsmall.io.sources.source",
+    "RunSpec": "xsmall.io.sources.source",
+    "register_source": "xsmall.io.sources.source",
     "save": "xsmall.io.stores.results",
     "provenance": "xsmall.io.stores.provenance",
     "simulate": "xsmall.simulation",

@@ -12,13 +12,12 @@ import xarray as xr
 
 from xsmall import vocabulary as v
 from xsmall.errors import FileFormatError
-from xsmall.io.layout import RUN_LAYOUT
-from xsmall.io.run import open_run
+from xsmall.io.run import open_with
+from xsmall.io.sources.source import HDF5_SIGNATURE, RunSpec, find_source, source_of
 
 __all__ = ["describe"]
 
 _PACKAGES: Final = "packages"  # versions: one line
-_HDF5: Final = b"\x89HDF\r\n\x1a\n"
 _OPTIONS: Final[Mapping[str, dict[str, Any]]] = {"zarr": {"consolidated": False}, "netcdf4": {}}
 _SHOWN: Final = 24
 """Variables of a node that are listed; the rest is counted."""
@@ -56,36 +55,36 @@ def describe(path: str | os.PathLike[str]) -> str:
     >>> print(describe(write_run(xs.simulate(20).run, pathlib.Path(tempfile.mkdtemp()) / "run.h5")).split(",")[0])
     run.h5: raw run
     """
-    file = Path(path).expanduser()
-    if not file.exists():
-        raise FileFormatError(f"{file}: no such file", fix="check the path")
-    engine = _engine(file)
-    if engine is None:
-        return "\n".join(_run(file, open_run(file), "LCLS-II raw data (XTC2)"))
+    spec = RunSpec.of(path)
+    engine = _engine(spec)
+    source = find_source(spec)
+    if source is not None or engine is None or spec.path is None:
+        source = source or source_of(spec)  # which says what can be opened
+        return "\n".join(_run(spec, open_with(source, spec), source.heading(spec)))
     try:
-        tree = xr.open_datatree(file, engine=engine, chunks=None, backend_kwargs=_OPTIONS[engine])
-    except (OSError, ValueError, KeyError) as error:
-        raise FileFormatError(f"{file}: cannot be read", found=error, expected="a file written by xarray") from error
+        tree = xr.open_datatree(spec.path, engine=engine, chunks=None, backend_kwargs=_OPTIONS[engine])
+    except Exception as error:  # of whatever library stumbles over it
+        raise FileFormatError(
+            f"{spec.path}: cannot be read", found=error, expected="a file written by xarray"
+        ) from error
     with tree:
-        layout = str(tree.attrs.get(v.LAYOUT, ""))
-        if layout.startswith(RUN_LAYOUT):
-            return "\n".join(_run(file, open_run(file), f"raw run, layout {layout}"))
-        return "\n".join(_result(file, tree, layout))
+        return "\n".join(_result(spec.path, tree, str(tree.attrs.get(v.LAYOUT, ""))))
 
 
-def _engine(path: Path) -> str | None:
-    """How xarray opens it; None for what only :func:`open_run` can, or refuses with its reason."""
-    if path.is_dir():
-        return "zarr" if (path / "zarr.json").exists() or (path / ".zgroup").exists() else None
-    with path.open("rb") as file:
-        return "netcdf4" if file.read(8) == _HDF5 else None
+def _engine(spec: RunSpec) -> str | None:
+    """How xarray opens a result; None for what cannot be one."""
+    path = spec.path
+    if path is not None and ((path / "zarr.json").exists() or (path / ".zgroup").exists()):
+        return "zarr"
+    return "netcdf4" if spec.head == HDF5_SIGNATURE else None
 
 
 # ---- runs -----------------------------------------------------------------------------------------------------------
 
 
-def _run(path: Path, run: xr.DataTree, kind: str) -> Iterator[str]:
-    yield f"{path.name}: {kind}, {_bytes(_size(path))}"
+def _run(spec: RunSpec, run: xr.DataTree, kind: str) -> Iterator[str]:
+    name = spec.path.name if spec.path else spec.given
+    yield f"{name}: {kind}, {_bytes(sum(map(_size, spec.paths)))}"
     where = [f"{name} {run.attrs[name]}" for name in (v.EXPERIMENT, v.RUN) if name in run.attrs]
     if where:
         yield "  " + ", ".join(where)

@@ -156,7 +156,7 @@ def test_other_files_are_named_for_what_they_are_not(tmp_path: Path) -> None:
     xr.Dataset({"a": 1}).to_zarr(tmp_path / "small.zarr", consolidated=False)
     xr.Dataset({"a": 1}).to_netcdf(tmp_path / "small.h5")
     for name in ("small.zarr", "small.h5"):
-        with pytest.raises(FileFormatError, match="not a raw run"):
+        with pytest.raises(FileFormatError, match=r"not a run that xsmall can open"):
             xs.open_run(tmp_path / name)
     xr.Dataset(attrs={"xsmall_layout": "xsmall-run 99"}).to_netcdf(tmp_path / "new.h5")
     with pytest.raises(FileFormatError, match=r"(?s)newer xsmall.*99"):

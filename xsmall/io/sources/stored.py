@@ -1,77 +1,44 @@
-"""Reading runs in files of our own: raw Zarr and raw HDF5, as :func:`~xsmall.io.stores.runs.write_run` writes them."""
+"""What raw runs in Zarr and in HDF5 share: the check of their layout, and the tree that is made of their groups."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 
 from xsmall import vocabulary as v
 from xsmall.errors import FileFormatError
-from xsmall.io.files import identify
-from xsmall.io.layout import RUN_LAYOUT, RUN_NUMBER, event_bytes, is_frames, quiet
-from xsmall.io.sources.chunks import events_per_chunk
-from xsmall.io.sources.hdf5_array import Hdf5Array
+from xsmall.io.layout import RUN_LAYOUT, RUN_NUMBER, is_frames
 
-__all__ = ["open_hdf5_run", "open_zarr_run"]
+__all__ = ["RUN_IN_WORDS", "check_layout", "is_run", "stored_tree"]
 
-
-def open_zarr_run(path: Path, chunks: int | str | None) -> xr.DataTree:
-    """Open a run in raw Zarr; see :func:`~xsmall.io.run.open_run`."""
-    with quiet(), xr.open_datatree(path, engine="zarr", consolidated=False, chunks=None) as tree:
-        _check_layout(path, tree.attrs)
-        nodes = {n.path: n.to_dataset(inherit=False) for n in tree.subtree}
-
-        written = (path / "zarr.json").stat().st_mtime_ns  # another run may come to lie at this path
-
-        def lazy(group: str, name: str, x: xr.Variable) -> Any:
-            n = events_per_chunk(event_bytes(x), chunks, x.encoding["chunks"][0])
-            token = tokenize(str(path.resolve()), written, group, name, n)
-            return x.chunk({v.EVENT: n}, name=f"zarr-{name}-{token}").data
-
-        return _tree(nodes, lazy)
+RUN_IN_WORDS: Final = "raw run"
 
 
-def open_hdf5_run(path: Path, chunks: int | str | None) -> xr.DataTree:
-    """Open a run in raw HDF5; see :func:`~xsmall.io.run.open_run`."""
-    identity = identify(path)
-
-    def lazy(group: str, name: str, x: xr.Variable) -> da.Array:
-        stored = (x.encoding.get("chunksizes") or (1,))[0]
-        array = Hdf5Array(identity, f"{group.rstrip('/')}/{name}", x.shape, x.dtype)
-        n = events_per_chunk(event_bytes(x), chunks, stored)
-        meta = np.empty((0,) * x.ndim, x.dtype)
-        return da.from_array(array, (n, *x.shape[1:]), name=f"hdf5-{name}-{tokenize(array, n)}", meta=meta)
-
-    try:
-        tree = xr.open_datatree(path, engine="netcdf4", chunks=None)
-    except OSError as error:
-        raise FileFormatError(f"{path}: this HDF5 file cannot be read as a run", found=error) from error
-    with tree:
-        _check_layout(path, tree.attrs)
-        return _tree({n.path: n.to_dataset(inherit=False) for n in tree.subtree}, lazy)
+def is_run(layout: object) -> bool:
+    """Whether the attribute that names a layout names that of runs, of whatever number."""
+    return str(layout).rpartition(" ")[0] == RUN_LAYOUT
 
 
-def _check_layout(path: Path, attrs: Mapping[Any, Any]) -> None:
-    name, _, number = str(attrs.get(v.LAYOUT, "")).rpartition(" ")
+def check_layout(path: Path, layout: object) -> None:
+    """Refuse what is no run, or a run that this version cannot know."""
+    name, _, number = str(layout or "").rpartition(" ")
     expected = f"{RUN_LAYOUT} 1 to {RUN_NUMBER}"
-    if name != RUN_LAYOUT or not number.isdigit():
+    if name != RUN_LAYOUT or not number.isdigit() or int(number) < 1:
         raise FileFormatError(
             f"{path}: not a raw run",
-            found=attrs.get(v.LAYOUT) or "no attribute " + v.LAYOUT,
+            found=layout or f"no attribute {v.LAYOUT}",
             expected=expected,
-            fix="open small data and cubes with xr.open_zarr or xr.open_dataset; `xsmall info FILE` says what it is",
+            fix=f"`xsmall info {path.name}` says what it is",
         )
     if int(number) > RUN_NUMBER:
         raise FileFormatError(
-            f"{path}: written by a newer xsmall", found=attrs[v.LAYOUT], expected=expected, fix="upgrade xsmall"
+            f"{path}: written by a newer xsmall", found=layout, expected=expected, fix="upgrade xsmall"
         )
 
 
-def _tree(nodes: Mapping[str, xr.Dataset], lazy: Callable[[str, str, xr.Variable], Any]) -> xr.DataTree:
+def stored_tree(nodes: Mapping[str, xr.Dataset], lazy: Callable[[str, str, xr.Variable], Any]) -> xr.DataTree:
     """Hold what is small, keep frames lazy, and set the index of time again, which no file keeps."""
     result = {}
     for group, node in nodes.items():

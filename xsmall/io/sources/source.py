@@ -1,0 +1,329 @@
+"""What runs are opened from: the contract that every source keeps, and the register of sources.
+
+A source is one format: it recognises what a user named, opens it lazily as a tree, and knows which bytes it opened.
+:func:`~xsmall.io.run.open_run` and ``xsmall info`` ask the register and know no format themselves. Sources of other
+packages register by the entry point group ``xsmall.sources``, or for one session with :func:`register_source`.
+"""
+
+import glob
+import inspect
+import os
+import re
+import stat
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar, Final
+
+import xarray as xr
+
+from xsmall.errors import FileFormatError, ParameterError
+from xsmall.io.files import Identity, identify
+
+__all__ = ["RunSource", "RunSpec", "register_source", "source_of"]
+
+ENTRY_POINTS: Final = "xsmall.sources"
+_BUILT_IN: Final = (
+    "xsmall.io.sources.zarr_run:ZarrRun",
+    "xsmall.io.sources.hdf5_run:Hdf5Run",
+    "xsmall.io.sources.xtc2.source:Xtc2Run",
+)
+HDF5_SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
+_HEAD: Final = len(HDF5_SIGNATURE)
+"""Bytes at the beginning of a file that tell formats apart."""
+_QUERY: Final = re.compile(r"\s*\w+\s*=[^,=/]+(,\s*\w+\s*=[^,=/]+)*")
+_KINDS: Final = (
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What a user named as a run: a path, several files, or an experiment with the number of its run.
+
+    Parameters
+    ----------
+    given
+        The text that errors show.
+    paths
+        Files and folders that are there, absolute, patterns replaced by what they match.
+    query
+        ``{"exp": "mfx101332224", "run": "7"}`` where that was named in place of paths.
+    """
+
+    given: str
+    paths: tuple[Path, ...] = ()
+    query: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    @classmethod
+    def of(cls, given: object) -> "RunSpec":
+        """Make it of text, a path or a list of paths.
+
+        Raises
+        ------
+        ParameterError
+            Neither text nor paths.
+        FileFormatError
+            No such file, no permission, or a pipe or device, which might be waited for without end.
+        """
+        if isinstance(given, RunSpec):
+            return given
+        if isinstance(given, str) and _QUERY.fullmatch(given) and not os.path.lexists(given):
+            return cls(given, query=MappingProxyType(dict(_pairs(given))))
+        if isinstance(given, str | os.PathLike):
+            return cls(str(given), tuple(_found(os.fspath(given))))
+        if isinstance(given, Sequence) and given and all(isinstance(one, str | os.PathLike) for one in given):
+            return cls(f"{len(given)} paths", tuple(path for one in given for path in _found(os.fspath(one))))
+        raise ParameterError(
+            "a run is opened by its path",
+            found=repr(given)[:80],
+            expected="text, a Path, or a list of them",
+            fix='xs.open_run("run.xtc2")',
+        )
+
+    @property
+    def path(self) -> Path | None:
+        """The path, where there is exactly one."""
+        return self.paths[0] if len(self.paths) == 1 else None
+
+    @cached_property
+    def head(self) -> bytes:
+        """First bytes of the file, where there is exactly one."""
+        path = self.path
+        if path is None or path.is_dir():
+            return b""
+        try:
+            with path.open("rb") as file:
+                return file.read(_HEAD)
+        except OSError as error:
+            raise FileFormatError(f"{path}: cannot be read", found=error.strerror, fix="check the path") from error
+
+    @property
+    def kind(self) -> str:
+        """What it is, in words, for errors."""
+        if self.query:
+            return "an experiment: " + ", ".join(f"{k}={x}" for k, x in self.query.items())
+        if self.path is None:
+            return f"{len(self.paths)} files"
+        return "a folder" if self.path.is_dir() else f"a file named {self.path.name}"
+
+
+def _pairs(text: str) -> Iterator[tuple[str, str]]:
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        yield name.strip(), value.strip()
+
+
+def _found(name: str | bytes) -> Iterator[Path]:
+    """Yield the paths that a name or pattern stands for; what cannot be opened without harm is refused."""
+    text = os.path.expanduser(os.fsdecode(name))
+    if "\0" in text:
+        raise FileFormatError(f"{text!r}: no such file", expected="a run", fix="check the path")
+    names = [text]
+    if not os.path.lexists(text) and glob.has_magic(text):
+        names = sorted(glob.glob(text))
+        if not names:
+            raise FileFormatError(f"{text}: no file matches", expected="a run", fix="check the pattern")
+    for one in names:
+        path = Path(one).absolute()
+        try:
+            mode = os.stat(path).st_mode
+        except FileNotFoundError:
+            raise FileFormatError(f"{path}: no such file", expected="a run", fix="check the path") from None
+        except OSError as error:
+            raise FileFormatError(f"{path}: cannot be opened", found=error.strerror, fix="check the path") from error
+        special = next((word for test, word in _KINDS if test(mode)), None)
+        if special:
+            raise FileFormatError(f"{path}: not a run", found=special, expected="a file or a folder")
+        yield path
+
+
+class RunSource(ABC):
+    """A format of runs. Subclass it, and name the class in the entry point group ``xsmall.sources``.
+
+    Attributes
+    ----------
+    name
+        One word that chooses it: ``open_run(path, format=name)``.
+    title
+        What such a run is called, by errors and by ``xsmall info``.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+
+    @abstractmethod
+    def recognises(self, spec: RunSpec) -> bool:
+        """Say whether this is such a run, by names and first bytes: quickly, and without an error."""
+
+    @abstractmethod
+    def open(self, spec: RunSpec, *, chunks: int | str | None) -> xr.DataTree:
+        """Open it lazily.
+
+        Further keyword-only parameters are the options that ``open_run`` passes on; it refuses all others.
+
+        Returns a tree with the node ``events`` and a node for each detector, as :func:`~xsmall.io.run.open_run`
+        describes it. What was lost is told there: ``present`` and ``damage`` (event, segment), and counts in the
+        attributes of the root. A block of frames that turns out unreadable later raises
+        :class:`~xsmall.errors.DamagedDataError` where it is read: reductions flag its events and go on.
+        """
+
+    def heading(self, spec: RunSpec) -> str:
+        """Say what this run is, as ``xsmall info`` begins."""
+        del spec
+        return self.title
+
+    def identity(self, spec: RunSpec) -> tuple[Identity, ...]:
+        """Say which bytes are opened: path, size and time of change of each file."""
+        return tuple(identify(path) for path in spec.paths if path.is_file())
+
+    def options(self) -> tuple[str, ...]:
+        """Names of the options that :meth:`open` takes beside ``chunks``."""
+        parameters = inspect.signature(self.open).parameters.values()
+        return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "chunks")
+
+    def check_options(self, options: Iterable[str]) -> None:
+        """Refuse an option that would be ignored.
+
+        Raises
+        ------
+        ParameterError
+            One that this source does not have.
+        """
+        known = self.options()
+        for name in options:
+            if name not in known:
+                raise ParameterError(
+                    f"{self.title} cannot be opened with {name}=",
+                    found=name,
+                    expected=", ".join(("chunks", "format", *known)),
+                    fix=f"leave {name}= out",
+                )
+
+
+_registered: dict[str, RunSource] = {}
+
+
+def register_source(source: RunSource) -> None:
+    """Add a source for this process; one of the same name is replaced.
+
+    Parameters
+    ----------
+    source
+        What opens another format. Packages rather name the class in the entry point group ``xsmall.sources``, which
+        works on every worker too.
+
+    Raises
+    ------
+    ParameterError
+        Not a :class:`RunSource`.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> import xsmall as xs
+    >>> class Empty(xs.RunSource):
+    ...     name, title = "empty", "nothing at all"
+    ...
+    ...     def recognises(self, spec):
+    ...         return spec.path is not None and spec.path.suffix == ".nothing"
+    ...
+    ...     def open(self, spec, *, chunks):
+    ...         return xr.DataTree()
+    >>> xs.register_source(Empty())
+    """
+    if not isinstance(source, RunSource):
+        raise ParameterError(
+            "this is no source of runs", found=type(source).__name__, expected="an object of a subclass of xs.RunSource"
+        )
+    _registered[source.name] = source
+
+
+def _load(place: str) -> RunSource:
+    module, _, name = place.partition(":")
+    source: RunSource = getattr(import_module(module), name)()
+    return source
+
+
+class _Sources:
+    """All sources in the order they are asked: our own, those of this process, those of other packages."""
+
+    def __init__(self) -> None:
+        self.failed: dict[str, str] = {}
+
+    def __iter__(self) -> Iterator[RunSource]:
+        yield from map(_load, _BUILT_IN)
+        yield from _registered.values()
+        for entry in entry_points(group=ENTRY_POINTS):
+            try:
+                source = entry.load()()
+            except Exception as error:  # somebody else's package: told where no other source opens the run
+                self.failed[entry.name] = f"{type(error).__name__}: {error}"
+                continue
+            if isinstance(source, RunSource):
+                yield source
+            else:
+                self.failed[entry.name] = f"{entry.value} is no RunSource"
+
+
+def find_source(spec: RunSpec) -> RunSource | None:
+    """Find the source that recognises what was named, if there is one."""
+    return next((source for source in _Sources() if source.recognises(spec)), None)
+
+
+def source_of(spec: RunSpec, format: str | None = None) -> RunSource:  # noqa: A002 # the word that users know
+    """Find the source of what was named.
+
+    Parameters
+    ----------
+    spec
+        What was named.
+    format
+        Name of the source, where several might open it.
+
+    Raises
+    ------
+    ParameterError
+        No source of that name.
+    FileFormatError
+        No source recognises it.
+    """
+    sources, known = _Sources(), []
+    for source in sources:
+        known.append(source)
+        if source.name == format or (format is None and source.recognises(spec)):
+            return source
+    failed = [f"the source {name!r} could not be loaded: {why}" for name, why in sources.failed.items()]
+    if format is not None:
+        raise ParameterError(
+            "unknown format of a run",
+            found=repr(format),
+            expected=", ".join(repr(s.name) for s in known),
+            fix="; ".join(failed) or "leave format= out: the file says what it is",
+        )
+    raise FileFormatError(
+        f"{spec.path or spec.given}: not a run that xsmall can open",
+        found="; ".join([spec.kind, *failed]),
+        expected="; ".join(s.title for s in known),
+        fix=_advice(spec),
+    )
+
+
+def _advice(spec: RunSpec) -> str | None:
+    """Give the call that opens a file which is no run."""
+    path = spec.path
+    if path is None:
+        return None
+    if spec.head == HDF5_SIGNATURE:
+        return f"xr.open_datatree({str(path)!r}) for small data, cubes and other HDF5 files; `xsmall info {path.name}`"
+    if (path / "zarr.json").exists() or (path / ".zgroup").exists():
+        return f"xr.open_zarr({str(path)!r}) for small data and cubes; `xsmall info {path.name}` says what it is"
+    return None
