@@ -63,7 +63,18 @@ ONLY_IN = {
     "mpl_toolkits": {"plot"},
 }
 NOT_BELOW = {"xarray": "events", "pandas": "events", "dask": "engine", "distributed": "engine"}
-OPTIONAL = {"psana", "pyFAI", "extra_geom", "extra_data", "dxtbx", "scipy", "flox", "hdf5plugin", "matplotlib"}
+OPTIONAL = {
+    "psana",
+    "pyFAI",
+    "extra_geom",
+    "extra_data",
+    "dxtbx",
+    "scipy",
+    "flox",
+    "hdf5plugin",
+    "matplotlib",
+    "awkward",
+}
 
 
 def name_of(path: Path) -> str:

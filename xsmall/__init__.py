@@ -84,6 +84,11 @@ _PUBLIC: dict[str, str] = {
     "sigma": "xsmall.reductions.threshold",
     "projection": "xsmall.reductions.projection",
     "autocorrelation": "xsmall.reductions.autocorrelation",
+    # lists per event
+    "flatten": "xsmall.events.ragged",
+    "lists": "xsmall.events.ragged",
+    "to_awkward": "xsmall.events.ragged",
+    "to_pandas": "xsmall.events.ragged",
     # bins of cubes
     "bins": "xsmall.cube.bins",
     "edges": "xsmall.cube.bins",

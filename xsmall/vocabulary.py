@@ -116,6 +116,10 @@ STD_SUFFIX: Final = "_std"
 STDERR_SUFFIX: Final = "_stderr"
 VARIANCE_SUFFIX: Final = "_variance"
 BOUNDS_SUFFIX: Final = "_bounds"
+N_PREFIX: Final = "n_"  # of counts: n_droplets
+RAGGED_DIM: Final = "ragged_dim"  # attribute of a variable of lists: the dim that its values get in a file
+RAGGED_DTYPE: Final = "ragged_dtype"  # and their dtype
+SAMPLE_DIMENSION: Final = "sample_dimension"  # CF attribute of a count: the dim whose entries it counts
 BOUNDS: Final = "bounds"  # CF attribute of a coordinate: the name of the one that holds its borders
 
 # ---- the truth of a simulated run ------------------------------------------------------------------------------

@@ -172,8 +172,8 @@ def reduce_batches(batches: Iterable[Batch], job: Job) -> Results:
 
 
 def _join(pieces: list[npt.NDArray[Any]], output: Output) -> npt.NDArray[Any]:
-    empty = np.empty((0, *output.shape), dtype=output.dtype)
-    return np.concatenate([empty, *pieces]).astype(output.dtype, copy=False)
+    empty = np.empty((0, *output.array_shape), dtype=output.array_dtype)
+    return np.concatenate([empty, *pieces]).astype(output.array_dtype, copy=False)
 
 
 def run_records(source: Source, records: Mapping[str, Record], frames: Frames) -> dict[tuple[str, str], Any]:
@@ -202,10 +202,10 @@ def run_records(source: Source, records: Mapping[str, Record], frames: Frames) -
             _pick,
             packed,
             key=(name, variable),
-            dtype=output.dtype,
-            chunks=(sizes, *((n,) for n in output.shape)),
-            new_axis=list(range(1, 1 + len(output.shape))),
-            meta=np.empty((0,) * (1 + len(output.shape)), dtype=output.dtype),
+            dtype=output.array_dtype,
+            chunks=(sizes, *((n,) for n in output.array_shape)),
+            new_axis=list(range(1, 1 + len(output.array_shape))),
+            meta=np.empty((0,) * (1 + len(output.array_shape)), dtype=output.array_dtype),
             name=f"{name}-{variable}-{token}",
         )
         for (name, variable), output in outputs.items()

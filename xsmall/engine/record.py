@@ -62,12 +62,31 @@ class Frames:
 
 @dataclass(frozen=True)
 class Output:
-    """One variable of a record's result, for one event (the dim ``event`` is put in front by the engine)."""
+    """One variable of a record's result, for one event (the dim ``event`` is put in front by the engine).
+
+    A list whose length differs between events has the shape ``(None,)``: its reducer returns an array of objects (k,),
+    each a 1-D array of ``dtype``; see :mod:`xsmall.events.ragged`.
+    """
 
     dims: tuple[str, ...]
-    shape: tuple[int, ...]
+    shape: tuple[int | None, ...]
     dtype: np.dtype[Any]
     attrs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_ragged(self) -> bool:
+        """Whether the variable is a list of its own length in each event."""
+        return self.shape == (None,)
+
+    @property
+    def array_shape(self) -> tuple[int, ...]:
+        """Shape of what the reducer returns for one event."""
+        return () if self.is_ragged else tuple(n for n in self.shape if n is not None)
+
+    @property
+    def array_dtype(self) -> np.dtype[Any]:
+        """Dtype of what the reducer returns."""
+        return np.dtype(object) if self.is_ragged else self.dtype
 
 
 class Reducer(ABC):

@@ -13,8 +13,9 @@ from xsmall.engine.parameters import parameters_attr, parameters_of, short_repr
 from xsmall.engine.record import Output, Record
 from xsmall.engine.transform import float_dtype
 from xsmall.errors import ParameterError
+from xsmall.events.ragged import ragged_attrs
 from xsmall.frames.checks import data_of, energies, frames_of, sound, values_and_variance
-from xsmall.vocabulary import BOUNDS, EVENT, PIXEL_DIMS, SOURCE
+from xsmall.vocabulary import BOUNDS, EVENT, PIXEL_DIMS, SAMPLE_DIMENSION, SOURCE
 
 
 def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record]) -> xr.Dataset:
@@ -69,8 +70,13 @@ def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record]) -> xr.
     labels: dict[str, xr.Variable] = {}
     for name, outputs in described.items():
         for variable, output in outputs.items():
-            dims = (EVENT, *(renamed.get((name, d), d) for d in output.dims))
-            variables[f"{name}_{variable}"] = xr.Variable(dims, arrays[name, variable], dict(output.attrs))
+            dims = tuple(renamed.get((name, d), d) for d in output.dims)
+            attrs = dict(output.attrs)
+            if SAMPLE_DIMENSION in attrs:
+                attrs[SAMPLE_DIMENSION] = renamed.get((name, attrs[SAMPLE_DIMENSION]), attrs[SAMPLE_DIMENSION])
+            if output.is_ragged:
+                attrs, dims = attrs | ragged_attrs(dims[0], output.dtype), ()
+            variables[f"{name}_{variable}"] = xr.Variable((EVENT, *dims), arrays[name, variable], attrs)
         for key, label in coords[name].items():
             dims = tuple(renamed.get((name, str(d)), str(d)) for d in label.dims)
             attrs = dict(label.attrs)
@@ -117,7 +123,7 @@ def _clashing_dims(
     described: Mapping[str, Mapping[str, Output]], coords: Mapping[str, Mapping[str, xr.Variable]]
 ) -> dict[tuple[str, str], str]:
     """New names of the dims that two records size or label differently."""
-    seen: dict[str, list[tuple[str, int, xr.Variable | None]]] = {}
+    seen: dict[str, list[tuple[str, int | None, xr.Variable | None]]] = {}
     for name, outputs in described.items():
         sizes = {d: n for o in outputs.values() for d, n in zip(o.dims, o.shape, strict=True)}
         for dim, size in sizes.items():
@@ -125,7 +131,7 @@ def _clashing_dims(
     renamed = {}
     for dim, uses in seen.items():
         _, size, label = uses[0]
-        if any(n != size or not _same_label(label, other) for _, n, other in uses[1:]):
+        if any(n is None or n != size or not _same_label(label, other) for _, n, other in uses[1:]):
             for name, _, _ in uses:
                 renamed[name, dim] = f"{name}_{dim}"
                 renamed.update({(name, k): f"{name}_{k}" for k, v in coords[name].items() if dim in v.dims})
