@@ -82,8 +82,8 @@ def _whole(name: str, frames: np.ndarray, index: np.ndarray) -> Case:
     lazy = da.concatenate([chunks] * 4)
     delay = np.sort(np.tile(index, 4)) if np.all(np.diff(index) >= 0) else np.tile(index, 4)
     times = np.datetime64("2026-01-01", "ns") + np.arange(n)
-    image = xr.DataArray(lazy, dims=("event", "segment", "row", "column"), coords={"timestamp": ("event", times)})
-    small = xr.Dataset({"delay": ("event", delay + 0.5)}, coords={"timestamp": ("event", times)})
+    image = xr.DataArray(lazy, dims=("event", "segment", "row", "column"), coords={"event": times})
+    small = xr.Dataset({"delay": ("event", delay + 0.5)}, coords={"event": times})
     made = cube(small, {"delay": bins(0, N_BINS, n=N_BINS)}, images={"image": image})
     return Case(name, lambda: made.compute(), n, _others(image, small), read(*[frames] * 4))
 
@@ -91,7 +91,7 @@ def _whole(name: str, frames: np.ndarray, index: np.ndarray) -> Case:
 def _others(image: xr.DataArray, small: xr.Dataset) -> dict[str, tuple[Call, int]]:
     """What users would otherwise take: mean and standard deviation by groupby, with and without flox."""
     few = max(8, image.sizes["event"] // 16)
-    part, by = image.drop_vars("timestamp")[:few], small["delay"].drop_vars("timestamp")[:few]
+    part, by = image.drop_vars("event")[:few], small["delay"].drop_vars("event")[:few]
     edges = np.arange(N_BINS + 1.0)
 
     def groupby(use_flox: bool) -> Any:

@@ -18,7 +18,7 @@ small["pattern"] = small.waxs_intensity / small.i0  # per pulse energy
 # delay is what the time tool says; shots where it did not fit are NaN, and counted as outside the bins
 cube = small.sd.cube(
     {"delay": xs.bins(-2, 5, width=0.25), "laser_on": xs.categories()},
-    images={"jungfrau": cal},  # joined by timestamp
+    images={"jungfrau": cal},  # joined by the label of events
 ).compute()
 print(cube["count"].to_series().unstack())
 

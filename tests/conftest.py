@@ -84,10 +84,10 @@ def frames() -> xr.DataArray:
     return xr.DataArray(
         values.astype(np.float32),
         dims=("event", "segment", "row", "column"),
-        coords={"timestamp": ("event", np.arange(7).astype("M8[s]").astype("M8[ns]"))},
+        coords={"event": np.arange(7).astype("M8[s]").astype("M8[ns]")},
         name="calibrated",
         attrs={"units": "keV"},
-    ).set_xindex("timestamp")
+    )
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ def test_small_data_and_cubes_read_back_equal_with_plain_xarray(cal: xr.DataArra
         xs.save(result, path)
         read = xr.open_zarr(path) if suffix == ".zarr" else xr.open_dataset(path)
         with read:
-            xr.testing.assert_equal(read.compute(), result.reset_index("timestamp") if name == "small" else result)
+            xr.testing.assert_equal(read.compute(), result)
             assert "xsmall_provenance" in read.attrs
 
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Final
 
 # ---- dims -----------------------------------------------------------------------------------------------------
-EVENT: Final = "event"
+EVENT: Final = "event"  # and its coordinate, the label of each event: its time, datetime64[ns] in UTC
 SEGMENT: Final = "segment"
 ROW: Final = "row"
 COLUMN: Final = "column"
@@ -32,7 +32,6 @@ POINT: Final = "point"  # of points in space that are looked up
 BIN_EDGE: Final = "bin_edge"  # the two borders of a bin, in CF bounds
 
 # ---- coordinates of events ----------------------------------------------------------------------------------
-TIMESTAMP: Final = "timestamp"  # the index of `event`
 PRESENT: Final = "present"  # (event, segment), bool
 PULSE_ID: Final = "pulse_id"
 FIDUCIAL: Final = "fiducial"

@@ -78,7 +78,7 @@ def detector(
     assert not present.all()
     assert damage.any()
     coords = {
-        "timestamp": ("event", TIMES[:n]),
+        "event": TIMES[:n],
         "memory_cell": ("event", rng.choice(CELLS[1:], n)),
         "present": (DIMS[:2], present),
         "damage": (DIMS[:2], damage),
@@ -126,7 +126,7 @@ def test_reductions_read_words_and_gain_once_and_get_the_same_bits(
 def test_cubes_read_once_and_get_the_same_bits(variance: bool, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     raw, gain, table = detector()
     options = {"variance": variance, "photon_energy": 9500.0}
-    small = xr.Dataset({"delay": ("event", np.arange(N) % 3)}, {"timestamp": ("event", TIMES)})
+    small = xr.Dataset({"delay": ("event", np.arange(N) % 3)}, {"event": TIMES})
     bins = {"delay": xs.categories([0, 1, 2])}
     flat = as_floats(xs.calibrate(raw, table, gain_stage=gain, **options))
     expected = small.sd.cube(bins, images={"agipd": flat})
@@ -151,7 +151,7 @@ def test_what_is_persisted_or_partly_in_memory_gives_the_same_bits() -> None:
     cal = xs.calibrate(raw, table, gain_stage=gain, variance="noise")
     expected = xs.reduce(as_floats(cal), RECORDS)
     lazy, beside = raw.copy(data=raw.chunk(event=5).data), gain.chunk(event=3)
-    small = xr.Dataset({"delay": ("event", np.arange(N) % 3)}, {"timestamp": ("event", TIMES)})
+    small = xr.Dataset({"delay": ("event", np.arange(N) % 3)}, {"event": TIMES})
     cubes = [
         small.sd.cube({"delay": xs.categories([0, 1, 2])}, images={"a": images}).compute()
         for images in (

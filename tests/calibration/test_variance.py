@@ -87,7 +87,7 @@ def test_the_variance_of_a_ring_is_that_of_its_derivatives(
     part = placed.isel(event=[0], row=slice(0, 40, 4), column=slice(0, 70, 7)).astype(float)
     if per_event:
         two = xr.concat([part, part], "event").assign_coords(photon_energy=("event", [9000.0, 9600.0]))
-        part = two.assign_coords(timestamp=("event", placed["timestamp"].values[:2])).set_xindex("timestamp")
+        part = two.assign_coords(event=placed["event"].values[:2])
     rng = np.random.default_rng(4)
     data = xr.Dataset({"cal": part, "cal_variance": part.copy(data=rng.uniform(0.1, 0.5, part.shape))})
     integrate = xs.azint(4, azimuth_bins=3, range=(0.1, 4), **corrections)  # type: ignore[arg-type]
@@ -171,7 +171,7 @@ def test_a_sigma_is_a_positive_number(number: object) -> None:
 
 
 def test_noise_in_another_unit_or_of_other_pixels_is_refused(placed: xr.DataArray) -> None:
-    noise = xr.ones_like(placed[0].drop_vars("timestamp")).assign_attrs(units="ADU")
+    noise = xr.ones_like(placed[0].drop_vars("event")).assign_attrs(units="ADU")
     with pytest.raises(ParameterError, match="another unit"):
         placed.sd.droplet(xs.sigma(5), noise=noise)
     with pytest.raises(DataError, match="another shape"):

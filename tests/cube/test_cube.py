@@ -41,8 +41,8 @@ def small() -> xr.Dataset:
             "row": (("event", "droplet"), np.zeros((N, 2))),
             "gain": ("q", np.arange(5.0)),
         },
-        coords={"timestamp": ("event", TIMES), "q": np.arange(5.0), "pulse_id": ("event", np.arange(N))},
-    ).set_xindex("timestamp")
+        coords={"event": TIMES, "q": np.arange(5.0), "pulse_id": ("event", np.arange(N))},
+    )
 
 
 def images(dtype: str = "u2", holes: bool = False) -> xr.DataArray:
@@ -53,9 +53,9 @@ def images(dtype: str = "u2", holes: bool = False) -> xr.DataArray:
     return xr.DataArray(
         data,
         dims=("event", "segment", "row", "column"),
-        coords={"timestamp": ("event", TIMES), "segment": [3, 5], "i0": ("event", np.ones(N))},
+        coords={"event": TIMES, "segment": [3, 5], "i0": ("event", np.ones(N))},
         attrs={"units": "ADU"},
-    ).set_xindex("timestamp")
+    )
 
 
 def grouped(data: xr.DataArray, by: xr.Dataset, how: str) -> npt.NDArray[np.float64]:
@@ -64,9 +64,9 @@ def grouped(data: xr.DataArray, by: xr.Dataset, how: str) -> npt.NDArray[np.floa
     from flox.xarray import xarray_reduce
 
     reduced = xarray_reduce(
-        data.drop_vars("timestamp").astype(float),
-        by["delay"].drop_vars("timestamp"),
-        by["laser_on"].drop_vars("timestamp"),
+        data.drop_vars("event").astype(float),
+        by["delay"].drop_vars("event"),
+        by["laser_on"].drop_vars("event"),
         func=how,
         expected_groups=(np.linspace(-2, 4, 7), np.array([False, True])),
         isbin=(True, False),
@@ -221,12 +221,12 @@ def test_nothing_computes_but_the_variables_of_the_bins(computing_is_forbidden: 
     assert all(made[v].chunks is not None for v in ("i0", "spectrum", "camera", "camera_std"))
 
 
-def test_images_join_by_timestamp_and_never_by_position() -> None:
+def test_images_join_by_label_and_never_by_position() -> None:
     data, frames = small(), images("f4")
     shuffled = frames.isel(event=np.random.default_rng(5).permutation(N)[: N - 100])
     ours = cube(data, BINS, images={"camera": shuffled})
-    wanted = data.isel(event=np.sort([int(np.flatnonzero(t == TIMES)[0]) for t in shuffled.timestamp.values]))
-    expected = cube(wanted, BINS, images={"camera": frames.sel(timestamp=wanted.timestamp.values)})
+    wanted = data.isel(event=np.sort([int(np.flatnonzero(t == TIMES)[0]) for t in shuffled.event.values]))
+    expected = cube(wanted, BINS, images={"camera": frames.sel(event=wanted.event.values)})
     np.testing.assert_allclose(ours["camera"].values, expected["camera"].values, rtol=1e-12)
     np.testing.assert_array_equal(ours["camera_count"].values, expected["camera_count"].values)
     assert ours["camera"].attrs["n_without_image"] == int(ours["count"].sum() - expected["count"].sum())
@@ -364,7 +364,7 @@ def test_a_plan_that_cannot_fit_is_refused_with_the_smaller_one() -> None:
     ("make", "error", "message"),
     [
         (lambda s: cube(s["i0"], BINS), DataError, "made of a Dataset"),
-        (lambda s: cube(s[["gain"]].drop_vars("timestamp", errors="ignore"), BINS), DataError, "per event"),
+        (lambda s: cube(s[["gain"]].drop_vars("event", errors="ignore"), BINS), DataError, "per event"),
         (lambda s: cube(s, {}), ParameterError, "needs bins"),
         (lambda s: cube(s, {"dleay": bins(0, 1, n=2)}), ParameterError, "no variable to bin by"),
         (lambda s: cube(s, {"spectrum": bins(0, 1, n=2)}), ParameterError, "no variable to bin by"),
@@ -374,10 +374,10 @@ def test_a_plan_that_cannot_fit_is_refused_with_the_smaller_one() -> None:
         (lambda s: cube(s.rename(i0="count"), BINS), ParameterError, "'count'"),
         (lambda s: cube(s.rename(hits="i0_std"), BINS), ParameterError, "'i0_std'"),
         (lambda s: cube(s, BINS, images={"i0": images()}), ParameterError, "'i0'"),
-        (lambda s: cube(s, BINS, images={"c": images().drop_vars("timestamp")}), DataError, "no timestamps"),
-        (lambda s: cube(s.drop_vars("timestamp"), BINS, images={"c": images()}), DataError, "no timestamps"),
+        (lambda s: cube(s, BINS, images={"c": images().drop_vars("event")}), DataError, "no labels"),
+        (lambda s: cube(s.drop_vars("event"), BINS, images={"c": images()}), DataError, "no labels"),
         (lambda s: cube(s, BINS, images={"c": images().isel(event=[0, 0])}), DataError, "twice"),
-        (lambda s: cube(s, BINS, images={"c": images().assign_coords(timestamp=("event", TIMES + 1))}), DataError,
+        (lambda s: cube(s, BINS, images={"c": images().assign_coords(event=TIMES + 1)}), DataError,
          "no event in common"),
         (lambda s: cube(s, BINS, images={"c": images(), "d": images().isel(row=slice(3))}), ParameterError,
          "a cube for"),

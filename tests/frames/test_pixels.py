@@ -29,7 +29,7 @@ def frames(events: int = 4, *, lazy: bool = True) -> xr.DataArray:
     values = np.arange(events * 3 * 6 * 8, dtype=np.float32).reshape(events, 3, 6, 8)
     data = da.from_array(values, chunks=(2, 3, 6, 8)) if lazy else values
     stamps = np.datetime64("2024-01-01", "ns") + np.arange(events)
-    raw = xr.DataArray(data, dims=DIMS, coords={"timestamp": ("event", stamps)}, name="raw").set_xindex("timestamp")
+    raw = xr.DataArray(data, dims=DIMS, coords={"event": stamps}, name="raw")
     return assign_beam(assign_geometry(raw, GEOMETRY), photon_energy=9500, distance=0.1, center=(1e-4, 0))
 
 
@@ -244,13 +244,11 @@ def test_a_monitor_that_measured_nothing_stops_only_what_needs_it() -> None:
 
 def test_photon_energies_of_other_events_or_in_kev_are_refused() -> None:
     data = frames()
-    energies = xr.DataArray(
-        np.full(4, 9500.0), dims="event", coords={"timestamp": ("event", data.timestamp.values + 1)}
-    )
+    energies = xr.DataArray(np.full(4, 9500.0), dims="event", coords={"event": data.event.values + 1})
     with pytest.raises(DataError, match="other events"):
         assign_beam(data, photon_energy=energies)
     with pytest.raises(ParameterError, match="does not fit"):
         assign_beam(data, photon_energy=np.full(3, 9500.0))
     with pytest.raises(ParameterError, match="eV"):
         assign_beam(data, photon_energy=np.full(4, 9.5))
-    assert beam_of(assign_beam(data, photon_energy=energies.drop_vars("timestamp"))) == beam_of(data)
+    assert beam_of(assign_beam(data, photon_energy=energies.drop_vars("event"))) == beam_of(data)

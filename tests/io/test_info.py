@@ -21,7 +21,7 @@ def test_a_raw_run_is_described_without_computing(
     path = write_run(xs.simulate(30).run, tmp_path / f"run.{kind}")
     with computing_is_forbidden():  # type: ignore[attr-defined]
         text = describe(path)
-    assert text.startswith(f"run.{kind}: raw run, layout xsmall-run 1, ")
+    assert text.startswith(f"run.{kind}: raw run, layout xsmall-run 2, ")
     assert "30 events from 2026-03-01T08:00:00.000 to 2026-03-01T08:00:00.241 UTC, 120 per second" in text
     assert "scan_laser_delay: -2 to 5 ps, 15 values" in text
     assert "detector jungfrau" in text
@@ -58,13 +58,13 @@ def test_small_data_are_described_with_their_provenance(tmp_path: Path, kind: st
             "waxs_intensity": (("event", "q"), np.zeros((3, 5)), {"units": "keV"}),
         },
         {
-            "timestamp": ("event", np.array([0, 1, 2], "M8[s]").astype("M8[ns]")),
+            "event": np.array([0, 1, 2], "M8[s]").astype("M8[ns]"),
             "q": ("q", np.linspace(0.5, 2.5, 5), {"units": "angstrom-1"}),
             "laser_on": ("laser_on", [False, True]),
         },
     )
     text = describe(xs.save(small, tmp_path / f"small.{kind}"))
-    assert f"small.{kind}: result, layout xsmall-result 1" in text
+    assert f"small.{kind}: result, layout xsmall-result 2" in text
     assert "3 events from 1970-01-01T00:00:00.000 to 1970-01-01T00:00:02.000 UTC, 1 per second" in text
     assert "q: 5, 0.5 to 2.5 angstrom-1" in text
     assert "laser_on: 2, False, True" in text

@@ -46,14 +46,12 @@ def test_the_run_has_the_nodes_and_labels_of_a_run(simulation) -> None:
     assert raw.dims == ("event", "segment", "row", "column")
     assert raw.dtype == np.uint16
     assert raw.attrs["detector_type"] == "jungfrau"
-    assert "timestamp" in raw.xindexes
+    assert "event" in raw.xindexes
     assert raw["present"].dims == ("event", "segment")
-    assert np.all(np.diff(raw["timestamp"].values) > np.timedelta64(0, "ns"))
+    assert np.all(np.diff(raw["event"].values) > np.timedelta64(0, "ns"))
     events = run["events"].to_dataset()
     assert {"i0", "laser_on", "xray_on", "delay", "tt_position", "tt_amplitude", "tt_fwhm", "step"} <= set(events)
-    xr.testing.assert_equal(
-        events["delay"].drop_vars("timestamp"), raw["delay"].reset_coords(drop=True).drop_vars("timestamp")
-    )
+    xr.testing.assert_equal(events["delay"].drop_vars("event"), raw["delay"].reset_coords(drop=True).drop_vars("event"))
 
 
 def test_nothing_is_computed_before_it_is_asked_for(no_compute) -> None:

@@ -11,7 +11,7 @@ import xarray as xr
 from xsmall.calibration.inputs import aligned
 from xsmall.errors import DataError, ParameterError
 from xsmall.frames.checks import labels, values_and_variance
-from xsmall.vocabulary import EVENT, PIXEL_DIMS, TIMESTAMP
+from xsmall.vocabulary import EVENT, PIXEL_DIMS
 
 __all__ = ["subtract_ghost"]
 
@@ -28,7 +28,7 @@ def subtract_ghost(
     Parameters
     ----------
     frames
-        Calibrated frames (event, segment, row, column) in the order of their timestamps; or a Dataset of them and
+        Calibrated frames (event, segment, row, column) in the order of their times; or a Dataset of them and
         their variance.
     fraction
         Part of the previous frame that is still there: one number, or one for each pixel (segment, row, column).
@@ -48,7 +48,7 @@ def subtract_ghost(
     Raises
     ------
     DataError
-        Raw words, frames out of the order of their timestamps, or without any where ``max_gap`` needs them.
+        Raw words, frames out of the order of their times, or without times where ``max_gap`` needs them.
     ParameterError
         A fraction that is not between -1 and 1, or values of pixels that do not cover those of the frames.
 
@@ -96,15 +96,19 @@ def _per_pixel(given: xr.DataArray | float, frames: xr.DataArray, name: str) -> 
 
 def _follows(frames: xr.DataArray, max_gap: Any) -> npt.NDArray[np.bool_] | None:
     """Which frames the one before them belongs to; None: all but the first."""
-    if TIMESTAMP not in frames.coords:
-        if max_gap is None:
-            return None
-        raise DataError("gaps in time need timestamps", found=list(frames.coords), expected=f"{TIMESTAMP} (event)")
-    steps = np.diff(frames.coords[TIMESTAMP].to_numpy())
-    if (steps < np.timedelta64(0)).any():
-        raise DataError("the frames are not in the order of their timestamps", fix=f".sortby({TIMESTAMP!r})")
+    times = frames.coords[EVENT].to_numpy() if EVENT in frames.coords else None
+    if times is not None and (times[1:] < times[:-1]).any():
+        raise DataError("the frames are not in the order of their times", fix=f".sortby({EVENT!r})")
     if max_gap is None:
         return None
+    if times is None or times.dtype.kind != "M":
+        raise DataError(
+            "gaps in time need the time of each event",
+            found=list(frames.coords) if times is None else f"{EVENT!r} of {times.dtype}",
+            expected=f"{EVENT!r} of datetime64[ns]",
+            fix=f"frames.assign_coords({EVENT}=times)",
+        )
+    steps = np.diff(times)
     known: npt.NDArray[np.bool_] = np.concatenate([[False], steps <= np.timedelta64(max_gap)])
     return known[: frames.sizes[EVENT]]
 

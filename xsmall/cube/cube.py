@@ -40,7 +40,6 @@ from xsmall.vocabulary import (
     PULSE_ID,
     STD_SUFFIX,
     STDERR_SUFFIX,
-    TIMESTAMP,
     UNITS,
     VARIANCE_SUFFIX,
 )
@@ -69,7 +68,7 @@ def cube(
         "laser_on": xs.categories()}``; a bare array means edges. Bins are closed on the left, open on the right.
     images
         Frames (event, segment, row, column), or anything else over ``event``, by the name they get in the cube. They
-        are joined to ``small`` by ``timestamp``; events that only one of the two has are left out and counted. A
+        are joined to ``small`` by the label ``event``; events that only one of the two has are left out and counted. A
         Dataset of values and their variance, as ``calibrate(..., variance=True)`` returns, carries the variance along.
     memory
         Bytes that tasks may use together; half of this machine's where nothing is said.
@@ -87,7 +86,7 @@ def cube(
     Raises
     ------
     DataError
-        No events dim, no timestamps to join by, a variable that cannot be binned.
+        No events dim, no labels to join by, a variable that cannot be binned.
     ParameterError
         Unknown variables, bins that cover no event, names that clash.
     PlanError
@@ -400,7 +399,7 @@ def _attrs(
     index: Any,
     data: Mapping[str, Any],
 ) -> dict[str, Any]:
-    left = [str(n) for n, v in small.variables.items() if EVENT in v.dims and n != TIMESTAMP
+    left = [str(n) for n, v in small.variables.items() if EVENT in v.dims and n != EVENT
             and n not in bins and n not in data]  # fmt: skip
     said = {name: short_repr(as_binning(given, name)) for name, given in bins.items()}
     read = {name: pair(name, image)[0].attrs for name, image in (images or {}).items()}

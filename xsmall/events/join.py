@@ -1,56 +1,78 @@
-"""What belongs together: events of two arrays by their timestamps, never by position; values and their variance."""
+"""What belongs together: events of two arrays by their labels, never by position; values and their variance."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import xarray as xr
 
 from xsmall.errors import DataError
-from xsmall.vocabulary import EVENT, TIMESTAMP, VARIANCE_SUFFIX
+from xsmall.events.labels import is_labelled, labels_of
+from xsmall.vocabulary import EVENT, VARIANCE_SUFFIX
 
-__all__ = ["pair", "positions"]
+__all__ = ["of_the_events", "pair", "positions"]
 
 
 def positions(wanted: xr.Dataset | xr.DataArray, of: xr.Dataset | xr.DataArray, name: str) -> npt.NDArray[np.int64]:
-    """Find, for each event of ``of``, the event of ``wanted`` with the same timestamp; -1 where there is none.
+    """Find, for each event of ``of``, the event of ``wanted`` with the same label; -1 where there is none.
+
+    An event without a label (NaT) is none of the others.
 
     Raises
     ------
     DataError
-        No timestamps, a timestamp twice, or not a single one in common.
+        No labels, labels of another kind, a label twice, or not a single one in common.
     """
-    left = _timestamps(wanted, "the small data")
-    right = _timestamps(of, f"the images {name!r}")
-    found = left.get_indexer(right)
+    left = labels_of(wanted, "the small data")
+    right = labels_of(of, f"the images {name!r}")
+    if len(left) and len(right) and _kind(left) != _kind(right):
+        raise DataError(
+            f"the images {name!r} and the small data have labels of other kinds",
+            found=f"{right.dtype} and {left.dtype}",
+            expected="the same kind of label, such as the time of each event",
+        )
+    found = _find(right, left)
     if len(left) and len(right) and not (found >= 0).any():
         raise DataError(
             f"the images {name!r} and the small data have no event in common",
-            found=f"timestamps {left[0]} to {left[-1]} and {right[0]} to {right[-1]}",
+            found=f"events {left[0]} to {left[-1]} and {right[0]} to {right[-1]}",
             fix="images and small data of the same run",
         )
-    return np.asarray(found, np.int64)
+    return found
 
 
-def _timestamps(obj: xr.Dataset | xr.DataArray, what: str) -> Any:
-    if TIMESTAMP not in obj.coords or obj.coords[TIMESTAMP].dims != (EVENT,):
+def of_the_events(values: xr.DataArray, obj: xr.Dataset | xr.DataArray, name: str) -> xr.DataArray:
+    """Give ``values`` (event, ...) in the order of the events of ``obj``, by labels; as they come where one has none.
+
+    Raises
+    ------
+    DataError
+        An event of ``obj`` that has no value; a label twice.
+    """
+    if not (is_labelled(values) and is_labelled(obj)) or values[EVENT].variable.equals(obj[EVENT].variable):  # type: ignore[no-untyped-call]
+        return values
+    ours, theirs = labels_of(obj, "the data"), labels_of(values, name)
+    at = _find(ours, theirs)
+    if (at < 0).any():
         raise DataError(
-            f"{what} cannot be joined: events have no timestamps",
-            found=f"coordinates {sorted(map(str, obj.coords))}",
-            expected=f"{TIMESTAMP!r} over {EVENT!r}",
-            fix=f"obj.assign_coords({TIMESTAMP}=({EVENT!r}, times)).set_xindex({TIMESTAMP!r})",
+            f"{name} belongs to other events",
+            found=f"{theirs.size} events, {int((at >= 0).sum())} of the {ours.size} events of the data among them",
+            expected="a value for each event of the data",
+            fix=f"data.sel({EVENT}=data.{EVENT}.isin({name}.{EVENT})), or {name} of the same events",
         )
-    index = obj.coords[TIMESTAMP].variable.to_base_variable().to_index()
-    if not index.is_unique:
-        twice = index[index.duplicated()][0]
-        raise DataError(
-            f"{what} cannot be joined: a timestamp is there twice",
-            found=f"{twice} {int((index == twice).sum())} times",
-            fix=f"obj.drop_duplicates({EVENT!r}) after looking at why",
-        )
-    return index
+    return values.isel({EVENT: at})
+
+
+def _find(these: pd.Index, among: pd.Index) -> npt.NDArray[np.int64]:
+    """Place of each of ``these`` labels among others, -1 where it is none of them; what is no label is none."""
+    known = np.flatnonzero(among.notna())
+    at = np.where(these.isna(), -1, among[known].get_indexer(these))
+    return np.where(at < 0, -1, np.append(known, -1)[at]).astype(np.int64)
+
+
+def _kind(index: pd.Index) -> str:
+    return "number" if index.dtype.kind in "iuf" else str(index.dtype.kind)
 
 
 def pair(name: str, given: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray, xr.DataArray | None]:

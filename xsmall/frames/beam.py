@@ -9,7 +9,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from xsmall.detector.geometry.beam import PHOTON_ENERGY_RANGE, Beam, check_beam_value
-from xsmall.errors import DataError, ParameterError
+from xsmall.errors import ParameterError
+from xsmall.events.join import of_the_events
 from xsmall.vocabulary import (
     CENTER_X,
     CENTER_Y,
@@ -19,7 +20,6 @@ from xsmall.vocabulary import (
     TILT_X,
     TILT_Y,
     TILT_Z,
-    TIMESTAMP,
     UNITS,
     UNITS_OF,
 )
@@ -73,6 +73,8 @@ def assign_beam(
     ------
     ParameterError
         Where a value is outside the range of its unit, or nothing is given.
+    DataError
+        Where labelled values per event do not have all events of ``obj``; their order does not matter.
 
     Examples
     --------
@@ -144,7 +146,7 @@ def _beam_coord(obj: xr.DataArray | xr.Dataset, name: str, value: Any) -> xr.Var
     if isinstance(value, xr.DataArray):
         if value.dims != (EVENT,):
             raise ParameterError(f"{name} has other dims", found=value.dims, expected=(EVENT,))
-        _same_events(obj, value)
+        value = of_the_events(value, obj, name)
     values = np.asarray(value, dtype=np.float64)
     if EVENT not in obj.dims or values.shape != (obj.sizes[EVENT],):
         raise ParameterError(
@@ -160,20 +162,6 @@ def check_range(name: str, values: npt.NDArray[np.float64]) -> None:
     """Refuse values of events in another unit; NaN means that it is not known for an event."""
     for number in (np.nanmin(values), np.nanmax(values)) if not np.isnan(values).all() else ():
         check_beam_value(name, number)
-
-
-def _same_events(obj: xr.DataArray | xr.Dataset, value: xr.DataArray) -> None:
-    """Refuse values of other events: what has timestamps is joined by them, never by position."""
-    if TIMESTAMP not in obj.coords or TIMESTAMP not in value.coords:
-        return
-    ours, theirs = obj.coords[TIMESTAMP].values, value.coords[TIMESTAMP].values
-    if not np.array_equal(ours, theirs):
-        raise DataError(
-            "photon_energy belongs to other events",
-            found=f"{theirs.size} timestamps, {np.isin(theirs, ours).sum()} of them among those of the data",
-            expected="the timestamps of the data",
-            fix="photon_energy.sel(timestamp=data.timestamp)",
-        )
 
 
 def one_value(obj: xr.DataArray | xr.Dataset, name: str) -> float | None:

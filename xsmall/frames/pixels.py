@@ -27,7 +27,6 @@ from xsmall.vocabulary import (
     POSITION,
     RULE,
     SEGMENT,
-    TIMESTAMP,
     UNITS,
     UNITS_OF,
     Q,
@@ -349,8 +348,8 @@ def _per_event(
         meta=np.empty((0,) * (1 + one.ndim)),
     )
     coords: dict[Any, Any] = dict(one.coords)
-    if TIMESTAMP in obj.coords:
-        coords[TIMESTAMP] = obj.coords[TIMESTAMP]
+    if EVENT in obj.coords:
+        coords[EVENT] = obj.coords[EVENT]
     return xr.DataArray(data, dims=(EVENT, *one.dims), coords=coords, name=name, attrs=one.attrs)
 
 

@@ -114,9 +114,9 @@ def _troubles(attrs: Mapping[Any, Any]) -> Iterator[str]:
 def _time(events: xr.Dataset) -> str:
     n = events.sizes[v.EVENT]
     count = f"{n} {_plural(n, 'event')}"
-    if not n or v.TIMESTAMP not in events.variables:
+    if not n or v.EVENT not in events.coords:
         return count
-    times = events[v.TIMESTAMP].values
+    times = events[v.EVENT].values
     first, last = times.min(), times.max()
     seconds = float((last - first) / np.timedelta64(1, "s"))
     rate = f", {(n - 1) / seconds:.4g} per second" if seconds > 0 else ""

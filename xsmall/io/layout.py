@@ -13,9 +13,9 @@ from xsmall.vocabulary import EVENT
 __all__ = ["RESULT_LAYOUT", "RESULT_NUMBER", "RUN_LAYOUT", "RUN_NUMBER", "TIME", "event_bytes", "is_frames", "quiet"]
 
 RUN_LAYOUT: Final = "xsmall-run"
-RUN_NUMBER: Final = 1
+RUN_NUMBER: Final = 2
 RESULT_LAYOUT: Final = "xsmall-result"
-RESULT_NUMBER: Final = 1
+RESULT_NUMBER: Final = 2
 TIME: Final = {"units": "nanoseconds since 1970-01-01", "dtype": "int64", "calendar": "proleptic_gregorian"}
 """How times are stored, everywhere."""
 

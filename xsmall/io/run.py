@@ -38,7 +38,7 @@ def open_run(
     -------
     DataTree with a node ``events`` for the event variables (float64, int64, bool, text over event) and a node for each
     detector with arrays, which holds its frames, mostly ``raw`` (event, segment, row, column) in the type of the file,
-    as dask arrays. ``timestamp`` (datetime64[ns], UTC) is the index of ``event``. Coordinates ``present`` and
+    as dask arrays. The label ``event`` is the time of each event (datetime64[ns], UTC). Coordinates ``present`` and
     ``damage`` (event, segment) say what is missing or damaged; the child ``config`` holds the configuration.
     Attributes of the root: ``source``, ``experiment``, ``run``, ``truncated_bytes``, ``unreadable_events``.
 

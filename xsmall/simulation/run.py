@@ -127,7 +127,7 @@ class Simulation:
                 (v.RING_SHIFT, "shift"),
             )
         }
-        out = xr.Dataset(
+        return xr.Dataset(
             {
                 **rings,
                 v.DELAY: (v.EVENT, events.true_delay, {v.UNITS: v.PICOSECOND}),
@@ -137,10 +137,9 @@ class Simulation:
                 v.N_PHOTONS: ((v.EVENT, v.SEGMENT), counts_of_photons(recipe, 0, events.pulse)),
                 v.REASONS: (v.PIXEL_DIMS, self._tables.reasons.reshape(recipe.shape)),
             },
-            coords={v.TIMESTAMP: (v.EVENT, self._timestamps()), **self._labels()},
+            coords={v.EVENT: self._times(), **self._labels()},
             attrs={name: value for name, value in vars(recipe).items() if name not in ("rings", "spots")},
         )
-        return out.set_xindex(v.TIMESTAMP)
 
     def profile(self, q: npt.ArrayLike, response: float = 0.0) -> npt.NDArray[np.float64]:
         """Return the true mean of a pixel at ``q`` in keV, for a pulse energy of 1.
@@ -211,7 +210,7 @@ class Simulation:
     def _labels(self) -> dict[str, npt.NDArray[np.int64]]:
         return {dim: np.arange(n) for dim, n in zip(v.PIXEL_DIMS, self.recipe.shape, strict=True)}
 
-    def _timestamps(self) -> npt.NDArray[np.datetime64]:
+    def _times(self) -> npt.NDArray[np.datetime64]:
         period = round(1e9 / REPETITION_RATE)
         return EPOCH + (self._events.number * period).astype("timedelta64[ns]")
 
@@ -228,12 +227,12 @@ class Simulation:
             lazy,
             dims=v.FRAME_DIMS,
             coords={
-                v.TIMESTAMP: (v.EVENT, self._timestamps()),
+                v.EVENT: self._times(),
                 v.PRESENT: ((v.EVENT, v.SEGMENT), self._events.present),
                 **self._labels(),
             },
             attrs={v.DETECTOR_TYPE: DETECTOR, v.UNITS: v.ADU, v.DETECTOR_SHAPE: list(self.recipe.shape)},
-        ).set_xindex(v.TIMESTAMP)
+        )
 
     def _event_dataset(self) -> xr.Dataset:
         events = self._events
@@ -250,8 +249,7 @@ class Simulation:
         }
         units = {**v.UNITS_OF, MOTOR: v.PICOSECOND, v.I0: v.DIMENSIONLESS}
         data = {n: (v.EVENT, x, {v.UNITS: units[n]} if n in units else {}) for n, x in values.items()}
-        coords = {v.TIMESTAMP: (v.EVENT, self._timestamps())}
-        return xr.Dataset(data, coords=coords).set_xindex(v.TIMESTAMP)
+        return xr.Dataset(data, coords={v.EVENT: self._times()})
 
 
 def simulate(

@@ -34,8 +34,8 @@ class TextRun(xs.RunSource):
         words = np.array([[int(word) for word in line.split()] for line in lines], np.uint16)[:, None, None]
         times = np.arange(len(lines)).astype("M8[s]").astype("M8[ns]")
         raw = xr.DataArray(words, dims=("event", "segment", "row", "column")).chunk(event=1)
-        events = xr.Dataset(coords={"timestamp": ("event", times)}).set_xindex("timestamp")
-        camera = xr.Dataset({"raw": raw}, {"timestamp": ("event", times)}).set_xindex("timestamp")
+        events = xr.Dataset(coords={"event": times})
+        camera = xr.Dataset({"raw": raw}, {"event": times})
         return xr.DataTree.from_dict({"/": xr.Dataset(), "/events": events, "/camera": camera})
 
 

@@ -40,7 +40,7 @@ def test_a_simulated_run_comes_back(tmp_path: Path, simulated: xr.DataTree, kind
     assert_same_run(run, simulated)
     for node, original in ((run[p], simulated[p]) for p in ("jungfrau", "events")):
         assert {n: x.dtype for n, x in node.variables.items()} == {n: x.dtype for n, x in original.variables.items()}
-        assert "timestamp" in node.xindexes
+        assert "event" in node.xindexes
     raw = run["jungfrau/raw"]
     assert raw.chunks is not None
     assert isinstance(raw.present.variable._data, np.ndarray)
@@ -127,7 +127,7 @@ def test_xarray_alone_reads_the_file(tmp_path: Path, simulated: xr.DataTree, kin
         assert set(tree.children) == {"events", "jungfrau"}
     with xr.open_dataset(path, group="jungfrau") as plain:
         np.testing.assert_array_equal(plain.raw, simulated["jungfrau/raw"])
-        np.testing.assert_array_equal(plain.timestamp, simulated["jungfrau/timestamp"])
+        np.testing.assert_array_equal(plain.event, simulated["jungfrau/event"])
 
 
 @pytest.mark.parametrize(

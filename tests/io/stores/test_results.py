@@ -35,14 +35,14 @@ def small() -> xr.Dataset:
             "note": ((), "text"),
         },
         coords={
-            "timestamp": ("event", TIMES),
+            "event": TIMES,
             "q": ("q", np.linspace(0, 1, 5), {"units": "angstrom-1"}),
             "geometry": ((), np.int64(2**61 + 12345), {"rule": '{"panels": []}'}),
             "segment": ("segment", [3, 5]),
             "x": (("segment", "row"), np.ones((2, 3), "f4")),
         },
         attrs={SOURCE: "run42.xtc2", PARAMETERS: json.dumps({"waxs": "AzInt(bins=500)"}), "nested": {"a": [1, "b"]}},
-    ).set_xindex("timestamp")
+    )
 
 
 def opened(path: Path) -> xr.Dataset:
@@ -61,7 +61,7 @@ def test_plain_xarray_reads_it_back_equal(tmp_path: Path, ending: str, chunks: d
         }
         assert read["geometry"].attrs["rule"] == '{"panels": []}'
         assert read["i0"].attrs == {"units": "keV", "good": 1}
-        assert read.set_xindex("timestamp").sel(timestamp=TIMES[2])["n"] == 2
+        assert read.sel(event=TIMES[2])["n"] == 2
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -70,8 +70,8 @@ def test_a_cube_is_read_back_equal_with_its_bounds(tmp_path: Path, ending: str) 
     frames = xr.DataArray(
         da.arange(6 * 2 * 3 * 4, chunks=48).reshape(6, 2, 3, 4).astype("f4"),
         dims=("event", "segment", "row", "column"),
-        coords={"timestamp": ("event", TIMES), "segment": [3, 5]},
-    ).set_xindex("timestamp")
+        coords={"event": TIMES, "segment": [3, 5]},
+    )
     result = cube(data, {"delay": bins(0, 0.6, n=3), "laser_on": categories()}, images={"camera": frames})
     with opened(save(result, tmp_path / f"cube{ending}")) as read:
         assert read.equals(result.compute())
@@ -200,8 +200,8 @@ def test_a_cube_of_stored_small_data_is_that_of_the_small_data(tmp_path: Path, e
     frames = xr.DataArray(
         np.arange(6 * 2 * 3 * 4).reshape(6, 2, 3, 4).astype("f4"),
         dims=("event", "segment", "row", "column"),
-        coords={"timestamp": ("event", TIMES), "segment": [3, 5]},
-    ).set_xindex("timestamp")
+        coords={"event": TIMES, "segment": [3, 5]},
+    )
     with opened(save(small(), tmp_path / f"small{ending}")) as read:
         again = cube(read, binning, images={"camera": frames}).compute()
     expected = cube(small(), binning, images={"camera": frames})

@@ -86,8 +86,8 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path, simulated: xr.DataTree)
         write_run(simulated, tmp_path / "run.h5", compression="zstd")
     with pytest.raises(ParameterError, match="at least one event"):
         write_run(simulated, tmp_path / "run.h5", chunk_events=0)
-    with pytest.raises(DataError, match="timestamp"):
-        write_run(simulated.map_over_datasets(lambda n: n.drop_vars("timestamp", errors="ignore")), tmp_path / "a.zarr")
+    with pytest.raises(DataError, match="events have no labels"):
+        write_run(simulated.map_over_datasets(lambda n: n.drop_vars("event", errors="ignore")), tmp_path / "a.zarr")
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -97,7 +97,7 @@ def test_writing_holds_a_few_chunks_whatever_the_length(tmp_path: Path, kind: st
 
     frames = da.random.default_rng(1).integers(0, 1 << 14, (200, 1, 256, 512), np.uint16, chunks=(4, 1, 256, 512))
     times = np.arange(200).astype("M8[ns]")
-    raw = xr.DataArray(frames, dims=("event", "segment", "row", "column"), coords={"timestamp": ("event", times)})
+    raw = xr.DataArray(frames, dims=("event", "segment", "row", "column"), coords={"event": times})
     tree = xr.DataTree.from_dict({"/det": raw.to_dataset(name="raw")})
     write_run(tree.isel(event=slice(0, 4)), tmp_path / f"warm.{kind}", chunk_events=4)  # what imports hold is no matter
     tracemalloc.start()

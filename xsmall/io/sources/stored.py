@@ -24,7 +24,7 @@ def is_run(layout: object) -> bool:
 def check_layout(path: Path, layout: object) -> None:
     """Refuse what is no run, or a run that this version cannot know."""
     name, _, number = str(layout or "").rpartition(" ")
-    expected = f"{RUN_LAYOUT} 1 to {RUN_NUMBER}"
+    expected = f"{RUN_LAYOUT} {RUN_NUMBER}"
     if name != RUN_LAYOUT or not number.isdigit() or int(number) < 1:
         raise FileFormatError(
             f"{path}: not a raw run",
@@ -32,14 +32,18 @@ def check_layout(path: Path, layout: object) -> None:
             expected=expected,
             fix=f"`xsmall info {path.name}` says what it is",
         )
-    if int(number) > RUN_NUMBER:
+    if int(number) != RUN_NUMBER:
+        newer = int(number) > RUN_NUMBER
         raise FileFormatError(
-            f"{path}: written by a newer xsmall", found=layout, expected=expected, fix="upgrade xsmall"
+            f"{path}: written by {'a newer' if newer else 'an older'} xsmall",
+            found=layout,
+            expected=expected,
+            fix="upgrade xsmall" if newer else "write the run again from its source",
         )
 
 
 def stored_tree(nodes: Mapping[str, xr.Dataset], lazy: Callable[[str, str, xr.Variable], Any]) -> xr.DataTree:
-    """Hold what is small, keep frames lazy, and set the index of time again, which no file keeps."""
+    """Hold what is small and keep frames lazy."""
     result = {}
     for group, node in nodes.items():
         parts: dict[str, xr.Variable] = {}
@@ -52,10 +56,7 @@ def stored_tree(nodes: Mapping[str, xr.Dataset], lazy: Callable[[str, str, xr.Va
                 parts[str(name)] = xr.Variable(x.dims, data, x.attrs)
         attrs = {k: a for k, a in node.attrs.items() if k != v.LAYOUT}
         coords = {str(name): parts.pop(str(name)) for name in node.coords}
-        dataset = xr.Dataset(parts, coords, attrs)
-        if v.TIMESTAMP in coords and coords[v.TIMESTAMP].dims == (v.EVENT,):
-            dataset = dataset.set_xindex(v.TIMESTAMP)
-        result[group] = _with_positions(dataset)
+        result[group] = _with_positions(xr.Dataset(parts, coords, attrs))
     return xr.DataTree.from_dict(result)
 
 

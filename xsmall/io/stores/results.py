@@ -20,6 +20,7 @@ import numpy as np
 import xarray as xr
 
 from xsmall.errors import DataError, ParameterError
+from xsmall.events.labels import check_labels, in_utc
 from xsmall.io.layout import RESULT_LAYOUT, RESULT_NUMBER, TIME, quiet
 from xsmall.io.stores.provenance import origin
 from xsmall.io.stores.runs import write_run
@@ -60,13 +61,13 @@ def save(
     ParameterError
         An unknown ending, something is there and is not to be replaced, or no such folder.
     DataError
-        Something that no file can hold.
+        Something that no file can hold; an event without a label among labelled ones; times that have no nanosecond.
 
     Notes
     -----
-    Plain ``xr.open_zarr`` and ``xr.open_dataset`` read the values back equal; the index ``timestamp`` is set again
-    with ``.set_xindex("timestamp")``. :func:`xsmall.provenance` tells versions, parameters, input and time. A run with
-    raw frames is written by :func:`xsmall.io.stores.runs.write_run`.
+    Plain ``xr.open_zarr`` and ``xr.open_dataset`` read the values back equal, with the label ``event`` as index. Times
+    of any resolution and zone are written in UTC to the nanosecond. :func:`xsmall.provenance` tells versions,
+    parameters, input and time. A run with raw frames is written by :func:`xsmall.io.stores.runs.write_run`.
 
     Examples
     --------
@@ -108,7 +109,8 @@ def _nodes(obj: object) -> dict[str, xr.Dataset]:
 
 def _storable(node: xr.Dataset) -> xr.Dataset:
     """Copy with attributes that both formats hold, no left-over encoding, chunks of the file."""
-    out = node.copy()
+    check_labels(node, "this Dataset")
+    out = in_utc(node).copy()
     for name, variable in out.variables.items():
         if variable.dtype.kind in "cmV" or (variable.dtype.kind == "O" and not _is_text(variable)):
             raise DataError(f"{name!r} cannot be saved", found=variable.dtype, fix=f".drop_vars({name!r}) or numbers")

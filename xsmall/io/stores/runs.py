@@ -15,6 +15,7 @@ import xarray as xr
 
 from xsmall import vocabulary as v
 from xsmall.errors import DataError, ParameterError
+from xsmall.events.labels import check_labels, in_utc, is_labelled
 from xsmall.io.layout import RUN_LAYOUT, RUN_NUMBER, TIME, event_bytes, is_frames, quiet
 from xsmall.io.sources.chunks import events_per_chunk
 
@@ -58,7 +59,7 @@ def write_run(
     ParameterError
         An unknown ending or compression, or something is there and is not to be replaced.
     DataError
-        A node without frames, or frames without ``timestamp``.
+        A node without frames, or frames whose events have no labels, or not all of them.
 
     Notes
     -----
@@ -123,9 +124,15 @@ def _storable(path: str, node: xr.Dataset) -> xr.Dataset:
     """Leave out what is made again on opening, and what no file can hold."""
     if v.GEOMETRY in node.coords:
         node = node.drop_vars([name for name in v.POSITION if name in node.coords])
-    if any(is_frames(x) for x in node.data_vars.values()) and v.TIMESTAMP not in node.coords:
-        raise DataError(f"{path}: frames without the coordinate {v.TIMESTAMP!r}", found=list(node.coords))
-    node = node.copy()
+    if any(is_frames(x) for x in node.data_vars.values()) and not is_labelled(node):
+        raise DataError(
+            f"{path}: frames whose events have no labels",
+            found=f"coordinates {list(node.coords)}",
+            expected=f"the coordinate {v.EVENT!r}, such as the time of each event in UTC",
+            fix=f"frames.assign_coords({v.EVENT}=times)",
+        )
+    check_labels(node, path)
+    node = in_utc(node).copy()
     for variable in node.variables.values():
         variable.encoding = {}
         variable.attrs = _storable_attrs(variable.attrs)

@@ -88,12 +88,11 @@ def test_the_labelled_run_holds_the_values_of_psana(name: str, psana: Callable[.
     l1 = [(time, values) for service, time, values in datagrams if service == Service.L1_ACCEPT]
     events = run["events"].to_dataset()
     np.testing.assert_array_equal(events.psana_timestamp, [time for time, _ in l1])
-    names = {"timestamp": "raw_timestamp"}  # a field that is called like the coordinate
     for k, (_, values) in enumerate(l1):
         for (detector, segment, _, field), value in values.items():
             if detector in run.children:
                 node = run[detector].to_dataset()
-                found = node[names.get(field, field)].isel(event=k).sel(segment=segment).values
+                found = node[field].isel(event=k).sel(segment=segment).values
                 np.testing.assert_array_equal(found, np.squeeze(value))
                 assert bool(node.present.isel(event=k).sel(segment=segment))
             else:
@@ -135,7 +134,7 @@ def test_the_configuration_holds_the_values_of_psana(name: str, psana: Callable[
 def test_the_time_of_an_event_is_that_of_psana(shared: Path) -> None:
     det = xr.open_dataset(shared / "data" / "xtc2" / FILES[0], engine="xtc2")
     assert det.psana_timestamp.values[0] == 4776162079372773723
-    assert det.timestamp.values[0] == np.datetime64("2025-03-28T19:08:11.582256987")
+    assert det.event.values[0] == np.datetime64("2025-03-28T19:08:11.582256987")
 
 
 def test_gain_control_bits_equal_those_of_psana(shared: Path, tmp_path: Path) -> None:

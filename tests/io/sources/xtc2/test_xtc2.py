@@ -29,7 +29,7 @@ def test_frames_and_numbers_come_back(tmp_path: Path, xtc2: ModuleType, segments
     np.testing.assert_array_equal(det.psana_timestamp, times)
     np.testing.assert_array_equal(det.frame_cnt, np.repeat(times[:, None], segments, 1))
     np.testing.assert_array_equal(det.temperature, np.repeat(np.arange(5)[:, None], segments, 1) / 8)
-    assert det.timestamp.values[1] == np.datetime64("1990-01-01T00:00:02.000000001", "ns")
+    assert det.event.values[1] == np.datetime64("1990-01-01T00:00:02.000000001", "ns")
     assert det.present.values.all()
     assert not det.damage.values.any()
     assert det.attrs["experiment"] == "exp123"

@@ -20,7 +20,7 @@ from xsmall.io.sources.xtc2.dataset import (
     file_attrs,
     slow_control,
     step_variables,
-    timestamps,
+    times,
 )
 from xsmall.io.sources.xtc2.fields import EventField, FieldArray, presence
 from xsmall.io.sources.xtc2.index import Index, index_of
@@ -57,7 +57,7 @@ def tree_of(identity: Identity, wrap: Wrap) -> dict[str, xr.Dataset]:
     ``events`` alone, because it can be hundreds of variables.
     """
     index = index_of(identity)
-    coords, (slow, left_out) = timestamps(index), slow_control(index)
+    coords, (slow, left_out) = times(index), slow_control(index)
     events: dict[str, xr.Variable] = step_variables(index)
     nodes: dict[str, xr.Dataset] = {}
     for detector, fields in detectors_of(identity).items():
@@ -80,7 +80,7 @@ def tree_of(identity: Identity, wrap: Wrap) -> dict[str, xr.Dataset]:
             nodes[_node(detector)] = _with_gain_control(node, config)
     root = xr.Dataset(attrs=file_attrs(index))
     attrs = file_attrs(index) | ({v.LEFT_OUT: "; ".join(left_out)} if left_out else {})
-    events_node = xr.Dataset(events, coords, attrs).set_xindex(v.TIMESTAMP)
+    events_node = xr.Dataset(events, coords, attrs)
     return {"/": root, f"/{v.EVENTS_NODE}": events_node} | nodes
 
 
@@ -163,7 +163,7 @@ class Xtc2Backend(BackendEntrypoint):
 
         Returns
         -------
-        Dataset over (event, segment, ...), in the types of the file; the index of ``event`` is ``timestamp``.
+        Dataset over (event, segment, ...), in the types of the file; ``event`` is labelled by its time in UTC.
         ``present`` says which segments are there, ``damage`` is the damage of datagram, block, shapes and data
         together. What is missing is 0 in integers, NaN in floats.
 

@@ -28,9 +28,7 @@ Wrap = Callable[[FieldArray], Any]
 
 MODULE: Final = "module"  # what the file calls a segment, where each holds several panels
 _STEP_NAMES: Final = frozenset({"step_value", "step_docstring"})  # they describe the step; the motors are the others
-_TAKEN: Final = frozenset(
-    {v.EVENT, *v.PIXEL_DIMS, v.TIMESTAMP, v.SOURCE_TIMESTAMP, v.PRESENT, v.DAMAGE, v.STEP, v.RUN, MODULE}
-)
+_TAKEN: Final = frozenset({v.EVENT, *v.PIXEL_DIMS, v.SOURCE_TIMESTAMP, v.PRESENT, v.DAMAGE, v.STEP, v.RUN, MODULE})
 
 
 class Area(NamedTuple):
@@ -61,10 +59,10 @@ def area_of(fields: Sequence[EventField]) -> Area:
     return Area(best, max(1, best.shape[0]) if best.rank == 3 and best.shape else None)
 
 
-def timestamps(index: Index) -> dict[str, xr.Variable]:
-    """Coordinates of time of every event: ``timestamp`` in UTC, and the source's own."""
+def times(index: Index) -> dict[str, xr.Variable]:
+    """Coordinates of time of every event: its label, which is its time in UTC, and the source's own time."""
     return {
-        v.TIMESTAMP: xr.Variable(v.EVENT, datetimes(index.time)),
+        v.EVENT: xr.Variable(v.EVENT, datetimes(index.time)),
         v.SOURCE_TIMESTAMP: xr.Variable(
             v.EVENT, index.time, {v.LONG_NAME: "time of the source: seconds since 1990 << 32 | nanoseconds"}
         ),
@@ -146,7 +144,7 @@ def detector_dataset(
                 attrs[v.UNITS] = v.ADU
             attrs |= _identity_of_frames(index, detector, area)  # constants are checked against it
         variables[names[field.key]] = xr.Variable(dims, wrap(array), attrs)
-    coords = timestamps(index) | step_variables(index)
+    coords = times(index) | step_variables(index)
     coords |= _segment_coords(identity, detector, area, variables)
     coords |= _other_presence(identity, {names[f.key]: f for f in chosen if f.shape is not None}, area)
     coords = {name: c for name, c in coords.items() if name in _TAKEN or name not in variables}
@@ -158,7 +156,7 @@ def detector_dataset(
     attrs = file_attrs(index) | _detector_attrs(index, detector)
     if left_out:
         attrs[v.LEFT_OUT] = "; ".join(f"{name}: {why}" for name, why in left_out.items())
-    return xr.Dataset(variables, coords, attrs).set_xindex(v.TIMESTAMP)
+    return xr.Dataset(variables, coords, attrs)
 
 
 def _choose(
