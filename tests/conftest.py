@@ -1,6 +1,9 @@
 """Fixtures that several test modules share."""
 
 import os
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,6 +63,43 @@ def forbid_compute() -> Iterator[None]:
 def computing_is_forbidden() -> Callable[[], object]:
     """Give the context manager :func:`forbid_compute` to a test that computes elsewhere."""
     return forbid_compute
+
+
+def others_run_during(call: Callable[[], object], *, times: int = 5, calls: int | None = None) -> bool:
+    """Say whether a call lets go of the GIL: call it until another thread has run ``times`` times.
+
+    Threads do not take the GIL from each other meanwhile, so that the other thread, which only sleeps and counts, runs
+    when the call lets go of the GIL and never else. No clock decides: a slow machine needs more calls, not a longer
+    one. A minute without success ends the test, which then fails.
+    """
+    count, stop = 0, threading.Event()
+
+    def run() -> None:
+        nonlocal count
+        while not stop.is_set():
+            time.sleep(1e-4)
+            count += 1
+
+    call()  # compiles
+    interval, thread = sys.getswitchinterval(), threading.Thread(target=run)
+    sys.setswitchinterval(1000)
+    try:
+        thread.start()
+        before, made, give_up = count, 0, time.monotonic() + 60
+        while count < before + times and made != calls and time.monotonic() < give_up:
+            call()
+            made += 1
+        return count >= before + times
+    finally:
+        sys.setswitchinterval(interval)
+        stop.set()
+        thread.join()
+
+
+@pytest.fixture
+def lets_others_run() -> Callable[..., bool]:
+    """Give the function :func:`others_run_during` to tests of kernels."""
+    return others_run_during
 
 
 @pytest.fixture(scope="session")

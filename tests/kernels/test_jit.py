@@ -146,3 +146,11 @@ def test_a_fresh_process_finds_the_code_of_another(folder: Path) -> None:
     program += "print(double(np.arange(4.0)), sum(double.stats.cache_hits.values()))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["12.0", "1"]
+
+
+def test_every_kernel_is_compiled_to_work_without_the_gil() -> None:
+    folder = Path(jit.__file__).parent
+    modules = [importlib.import_module(f"xsmall.kernels.{path.stem}") for path in sorted(folder.glob("[a-z]*.py"))]
+    kernels = {f"{m.__name__}.{name}": f for m in modules for name, f in vars(m).items() if hasattr(f, "targetoptions")}
+    assert len(kernels) > 50
+    assert [name for name, kernel in kernels.items() if not kernel.targetoptions.get("nogil")] == []

@@ -1,8 +1,7 @@
 """The simulated run: deterministic, lazy, and what its truth says."""
 
 import pickle
-import threading
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import dask
@@ -272,26 +271,9 @@ def test_importing_the_package_does_not_load_the_simulation(tmp_path: Path) -> N
     assert found.stdout.strip() == "[]"
 
 
-def test_making_frames_releases_the_gil() -> None:
+def test_making_frames_releases_the_gil(lets_others_run: Callable[..., bool]) -> None:
     frames = Frames(xs.simulate(8, shape=(1, 512, 1024)).recipe)
-    frames[0]  # compiles, makes the tables
-    ticks, stop = 0, threading.Event()
-
-    def tick() -> None:
-        nonlocal ticks
-        while not stop.is_set():
-            time.sleep(0.0005)
-            ticks += 1
-
-    thread = threading.Thread(target=tick)
-    thread.start()
-    deadline = time.perf_counter() + 20
-    before = ticks
-    while ticks - before < 20 and time.perf_counter() < deadline:
-        frames[:]
-    stop.set()
-    thread.join()
-    assert ticks - before >= 20
+    assert lets_others_run(lambda: frames[:])
 
 
 def test_status_says_what_a_pixel_suffers_from() -> None:
