@@ -213,6 +213,13 @@ class Reason(IntFlag):
     """Why a pixel is not to be trusted, one bit each; 0 means nothing is held against it.
 
     Bits 0 to 15 hold for the whole run, bits from 16 for one event.
+
+    Examples
+    --------
+    >>> import xsmall as xs
+    >>> flags = int(xs.Reason.HOT | xs.Reason.EDGE)
+    >>> flags, bool(flags & xs.Reason.DEAD)
+    (18, False)
     """
 
     DEAD = 1 << 0

@@ -102,6 +102,18 @@ def test_the_peak_fit_equals_its_twin(shift: float, photons: float) -> None:
     np.testing.assert_allclose(a, b, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("estimator", ["peak", "unbonded"])
+def test_sections_without_a_pixel_in_use_equal_their_twin(estimator: str) -> None:
+    stack = np.random.default_rng(1).normal(3, 4, (1, 185, 388)).astype(np.float32)
+    mode = CommonMode(steps=(Subtract(name="segment", rows=185, columns=388, estimator=estimator),))
+    none = np.zeros(stack.shape, np.uint8)
+    (a, a_corrections, a_counts), (b, b_corrections, b_counts) = both(mode, stack, none, np.empty((0, 0)))
+    np.testing.assert_array_equal(a_counts, b_counts)
+    np.testing.assert_allclose(a_corrections, b_corrections, rtol=1e-6)
+    np.testing.assert_array_equal(a, b)
+    assert np.isnan(a_corrections).all() == (estimator == "peak")
+
+
 @pytest.mark.parametrize("name", ["banks, rows, columns", "exclusion and mean"])
 def test_one_event_does_not_depend_on_the_others(name: str) -> None:
     stack, use, noise = frames((4, 32, 32))

@@ -124,6 +124,16 @@ def test_the_kernel_releases_the_gil(lets_others_run: Callable[..., bool]) -> No
     assert lets_others_run(lambda: moments.add_frames(frames, order, first, bins, *state))
 
 
+def test_a_bin_without_frames_stays_empty() -> None:
+    frames, index = np.ones((3, 4), np.float32), np.zeros(3, np.int64)
+    order, first, bins = groups(index)
+    state = accumulator(2, 4)
+    moments.add_frames(frames, order, first, bins, *state)
+    for ours, theirs in zip(state, twin.moments_of(frames, index, 2), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert state[0][:, 0].tolist() == [3, 0]
+
+
 def test_infinite_values_are_skipped_as_in_the_reductions() -> None:
     frames = np.arange(12, dtype="f4").reshape(6, 2)
     holes = frames.copy()

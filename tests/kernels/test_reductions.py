@@ -53,6 +53,13 @@ def test_roi_without_a_valid_pixel_is_nan_and_counts_none() -> None:
     np.testing.assert_array_equal(roi.roi(np.ones((3, 4), np.float32), ~use), (np.nan, np.nan, np.nan, np.nan, 0))
 
 
+def test_roi_whose_pixels_cancel_has_no_centre() -> None:
+    frame, use = np.array([[1.0, -1.0], [2.0, -2.0]]), np.ones((2, 2), bool)
+    found = roi.roi(frame, use)
+    np.testing.assert_array_equal([float(v) for v in found], [float(v) for v in slow_roi.roi(frame, use)])
+    assert np.isnan([found[2], found[3]]).all()
+
+
 def test_roi_of_negative_pixels_has_a_negative_maximum() -> None:
     values = np.full((3, 70), -2.0, np.float32)
     values[1, 5] = np.nan
@@ -192,8 +199,9 @@ def test_autocorrelation_does_not_wrap_and_has_its_peak_at_lag_zero() -> None:
 
 
 def test_autocorrelation_without_signal_is_nan() -> None:
-    assert np.isnan(autocorrelation.autocorrelation(np.zeros((4, 4)))).all()
-    assert np.isnan(autocorrelation.autocorrelation(np.full((4, 4), np.nan))).all()
+    for nothing in (np.zeros((4, 4)), np.full((4, 4), np.nan)):
+        assert np.isnan(autocorrelation.autocorrelation(nothing)).all()
+        assert np.isnan(slow_autocorrelation.autocorrelation(nothing, np.ones((4, 4), bool), (3, 3))).all()
 
 
 N, ROWS, COLUMNS = 8, 1024, 1024

@@ -1,0 +1,45 @@
+"""The examples in docstrings run, and what is public has one."""
+
+import doctest
+import importlib
+import inspect
+import io
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+
+import xsmall as xs
+
+PACKAGE = Path(xs.__file__).parent
+FINDER = doctest.DocTestFinder(exclude_empty=True)
+
+
+def modules_with_examples() -> list[str]:
+    files = (path for path in sorted(PACKAGE.rglob("*.py")) if ">>> " in path.read_text(encoding="utf-8"))
+    return [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__") for path in files]
+
+
+@pytest.mark.parametrize("name", modules_with_examples())
+def test_the_examples_of_a_module_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # an example that leaves a file behind leaves it there
+    mpl.use("Agg")
+    runner, said = doctest.DocTestRunner(verbose=False), io.StringIO()
+    examples = FINDER.find(importlib.import_module(name), name)
+    for example in examples:
+        runner.run(example, out=said.write)
+    assert runner.summarize(verbose=False).failed == 0, said.getvalue()
+    assert any(example.examples for example in examples)
+
+
+NO_EXAMPLE_YET = {"RunSource", "RunSpec", "derive_low_pedestals", "read_nexus_geometry"}
+"""The list only gets shorter: a name that has its example fails here too."""
+
+
+@pytest.mark.parametrize("name", sorted(xs._PUBLIC.keys() - {"XsmallError"}))
+def test_a_public_name_has_an_example(name: str) -> None:
+    shown = ">>> " in (inspect.getdoc(getattr(xs, name)) or "")
+    if name in NO_EXAMPLE_YET:
+        assert not shown, f"take {name} out of NO_EXAMPLE_YET"
+    else:
+        assert shown, f"xs.{name} shows no example"
