@@ -17,7 +17,8 @@ FINDER = doctest.DocTestFinder(exclude_empty=True)
 
 def modules_with_examples() -> list[str]:
     files = (path for path in sorted(PACKAGE.rglob("*.py")) if ">>> " in path.read_text(encoding="utf-8"))
-    return [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__") for path in files]
+    names = (".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in files)
+    return [name.removesuffix(".__init__") for name in names]
 
 
 @pytest.mark.parametrize("name", modules_with_examples())
