@@ -115,6 +115,7 @@ STD_SUFFIX: Final = "_std"
 STDERR_SUFFIX: Final = "_stderr"
 VARIANCE_SUFFIX: Final = "_variance"
 BOUNDS_SUFFIX: Final = "_bounds"
+TOLERANCE: Final = "tolerance"  # attribute of bins that are steps
 N_PREFIX: Final = "n_"  # of counts: n_droplets
 RAGGED_DIM: Final = "ragged_dim"  # attribute of a variable of lists: the dim that its values get in a file
 RAGGED_DTYPE: Final = "ragged_dtype"  # and their dtype

@@ -1,5 +1,8 @@
 """Bins: which event is in which, and what is said of the others."""
 
+from decimal import Decimal
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -37,6 +40,84 @@ def test_an_event_on_a_border_as_one_writes_it_is_in_the_bin_to_the_right(
     assert bins(start, stop, width=width).assign(written).index.tolist() == list(range(n))
     narrow = written.astype(np.float32)
     assert bins(start, stop, width=width).assign(narrow).index.tolist() == list(range(n))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("scale", ["1", "e-3", "e-12", "e-15", "e6"])
+@pytest.mark.parametrize(("start", "stop", "width"), [("-2", "5", "0.1"), ("-50", "100", "25"), ("0.1", "0.7", "0.05")])
+def test_borders_are_exact_in_any_unit_and_float_width(
+    start: str, stop: str, width: str, scale: str, dtype: type[np.floating[Any]]
+) -> None:
+    unit = scale if scale != "1" else ""
+    first, last, step = (Decimal(x + unit) for x in (start, stop, width))
+    n = int((last - first) / step)
+    exact = [first + k * step for k in range(n)]
+    binning = bins(float(first), float(last), width=float(step))
+    assert binning == bins(float(first), float(last), n=n)
+    np.testing.assert_array_equal(binning.edges(), [float(x) for x in [*exact, last]])
+    written = np.array([float(x) for x in exact])
+    computed = float(first) + np.arange(n) * float(step)  # rounded twice
+    for readings in (written, computed):
+        assert binning.assign(readings.astype(dtype)).index.tolist() == list(range(n))
+        assert binning.assign(readings.astype(dtype).astype(np.float64)).index.tolist() == list(range(n))
+
+
+def test_a_reading_that_is_below_a_border_is_below_it() -> None:
+    found = bins(0, 1, n=10).assign([0.3 - 1e-12, 0.3, 0.1 * 3, 1 - 0.9, -5e-17, 1 - 1e-12])
+    assert found.index.tolist() == [2, 3, 3, 1, 0, 9]
+    assert edges([0, 0.3, 1]).assign([np.nextafter(0.3, 0), 0.3]).index.tolist() == [0, 1]
+
+
+def test_readings_that_went_through_float32_are_on_the_edges_that_one_writes() -> None:
+    wide = np.array([0.6, 0.7, 0.8], np.float32).astype(np.float64)
+    assert edges([0.6, 0.7, 0.8, 1]).assign(wide).index.tolist() == [0, 1, 2]
+    assert edges([0, np.nextafter(1, 2), 2]).assign([1.0, 1.5]).index.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("scale", [1.0, 1e-12, 1e3])
+@pytest.mark.parametrize(
+    ("at", "tolerance", "readings"),
+    [(0.4, 0.1, (0.3, 0.35, 0.5)), (0.7, 0.1, (0.6, 0.7, 0.8)), (1.1, 0.3, (0.8, 1.4)), (-0.3, 0.2, (-0.5, -0.1))],
+)
+def test_both_ends_of_a_tolerance_are_in_the_step(
+    at: float, tolerance: float, readings: tuple[float, ...], scale: float, dtype: type[np.floating[Any]]
+) -> None:
+    step = steps(tolerance=tolerance * scale, at=[at * scale])
+    data = (np.array(readings) * scale).astype(dtype)
+    assert step.assign(data).index.tolist() == [0] * len(readings)
+    assert step.assign(data.astype(np.float64)).index.tolist() == [0] * len(readings)
+    beyond = np.array([at - tolerance * 1.001, at + tolerance * 1.001, at]) * scale
+    assert step.assign(beyond.astype(dtype)).index.tolist() == [-1, -1, 0]
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 1e-9])
+def test_float32_readings_meet_steps_without_tolerance(tolerance: float) -> None:
+    places = [0.1, 0.2, 0.25, 0.3, 0.5]
+    readings = np.repeat(np.array(places, np.float32), 3)
+    for data in (readings, readings.astype(np.float64)):
+        given = steps(tolerance=tolerance, at=places).assign(data)
+        np.testing.assert_array_equal(given.index, np.repeat(np.arange(5), 3))
+    found = steps(tolerance=tolerance).assign(readings)
+    np.testing.assert_array_equal(found.index, np.repeat(np.arange(5), 3))
+    assert found.labels.tolist() == places
+
+
+def test_values_one_tolerance_apart_are_one_step_as_one_reads_them() -> None:
+    assert steps(tolerance=0.1).assign([1.0, 1.1, 1.0]).index.tolist() == [0, 0, 0]
+    with pytest.raises(ParameterError, match="two tolerances apart"):
+        steps(tolerance=0.1, at=[0.9, 1.1])
+    assert steps(tolerance=0.1, at=[0.9, 1.11]).assign([1.0, 1.01]).index.tolist() == [0, 1]
+
+
+def test_logarithmic_bins_have_equal_ratios_and_powers_of_ten_are_exact() -> None:
+    binning = bins(1e-3, 1e3, n=12, log=True)
+    borders = binning.edges()
+    assert borders[::2].tolist() == [1e-3, 1e-2, 0.1, 1, 10, 100, 1000]
+    np.testing.assert_allclose(borders[1:] / borders[:-1], 10**0.5, rtol=1e-13)
+    found = binning.assign([1e-3, 0.1, 0.0999, 999.0, 1000.0, 0.0])
+    assert found.index.tolist() == [0, 4, 3, 11, -1, -1]
+    np.testing.assert_allclose(found.labels, np.sqrt(borders[1:] * borders[:-1]))
 
 
 def test_width_and_number_say_the_same_and_bounds_touch() -> None:
@@ -154,6 +235,9 @@ def test_no_values_at_all_make_empty_bins_where_bins_are_given() -> None:
         lambda: bins(0, 1, n=True),
         lambda: bins(0, float("nan"), n=2),
         lambda: bins(0, 1, width=1e-9),
+        lambda: bins(0, 1, n=3, log=True),
+        lambda: bins(-1, 1, n=3, log=True),
+        lambda: bins(1, 10, width=1, log=True),
         lambda: edges([1]),
         lambda: edges([0, 1, 1, 2]),
         lambda: edges([0, 2, 1]),

@@ -221,6 +221,17 @@ def test_nothing_computes_but_the_variables_of_the_bins(computing_is_forbidden: 
     assert all(made[v].chunks is not None for v in ("i0", "spectrum", "camera", "camera_std"))
 
 
+def test_a_variable_of_a_single_region_can_be_binned_by() -> None:
+    data = small()
+    one = data.assign(spot=data["i0"].expand_dims(roi=1, axis=1), several=data["i0"].expand_dims(roi=2, axis=1))
+    ours, theirs = cube(one, {"spot": quantiles(4)}), cube(data.rename(i0="spot"), {"spot": quantiles(4)})
+    np.testing.assert_array_equal(ours["count"], theirs["count"])
+    np.testing.assert_array_equal(ours["spot_mean"].isel(roi=0), theirs["spot_mean"])
+    with pytest.raises(ParameterError, match="several values per event"):
+        cube(one, {"several": quantiles(4)})
+    assert cube(one.assign(one=one["several"].isel(roi=0)), {"one": quantiles(4)})["count"].sum() == N
+
+
 def test_images_join_by_label_and_never_by_position() -> None:
     data, frames = small(), images("f4")
     shuffled = frames.isel(event=np.random.default_rng(5).permutation(N)[: N - 100])

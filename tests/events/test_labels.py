@@ -12,7 +12,7 @@ import xarray as xr
 
 import xsmall as xs
 from xsmall.errors import DataError
-from xsmall.events.join import of_the_events, positions
+from xsmall.events.join import JoinWarning, of_the_events, positions
 from xsmall.events.labels import in_utc, labels_of, times_in_utc
 from xsmall.io.stores.runs import write_run
 
@@ -216,6 +216,17 @@ def test_an_event_without_a_label_joins_nothing() -> None:
 def test_what_cannot_be_joined_raises(change: Callable[[xr.Dataset], xr.Dataset], message: str) -> None:
     with pytest.raises(DataError, match=message):
         positions(numbers(), change(numbers()), "image")
+
+
+def test_images_whose_times_were_rounded_warn() -> None:
+    rounded = TIMES.astype("M8[ms]").astype("M8[ns]")
+    rounded[0] = TIMES[0]
+    with pytest.warns(JoinWarning, match=r"only 1 of 60 .*differ by 0\.\d+ ms: was one of them rounded"):
+        found = positions(numbers(), numbers().assign_coords(event=rounded), "image")
+    np.testing.assert_array_equal(found, np.where(np.arange(N) == 0, 0, -1))
+    with pytest.raises(DataError, match="was one of them rounded"):
+        positions(numbers(), numbers(without(0)).assign_coords(event=rounded[1:]), "image")
+    assert (positions(numbers(), numbers(np.arange(0, N, 6)), "slow camera") >= 0).all()
 
 
 def test_other_unique_labels_join_too() -> None:

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from math import ceil, log10
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from xsmall.cube.borders import around, as_read, logarithmic, regular, slack
 from xsmall.errors import DataError, ParameterError
 
 __all__ = ["Assignment", "Binning", "Bins", "Categories", "Edges", "Quantiles", "Steps"]
-_DIGITS = 14  # decimal digits to which the inner edges of regular bins are the numbers that a user would write
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +35,8 @@ class Assignment:
     n_below, n_above, n_between, n_missing
         Events in no bin: below the first, above the last, between bins (or of a category that was not listed),
         and without a finite value.
+    tolerance
+        How far from its label a value of a step may be; None for other bins.
     """
 
     index: npt.NDArray[np.int64]
@@ -45,6 +46,7 @@ class Assignment:
     n_above: int = 0
     n_between: int = 0
     n_missing: int = 0
+    tolerance: float | None = None
 
     @property
     def n_outside(self) -> int:
@@ -81,26 +83,19 @@ class Binning(ABC):
 
 @dataclass(frozen=True)
 class Bins(Binning):
-    """Regular bins from ``start`` to ``stop``; made by :func:`bins`."""
+    """Bins of equal width, or of equal ratio, from ``start`` to ``stop``; made by :func:`bins`."""
 
     start: float
     stop: float
     n: int
+    log: bool = False
 
     def edges(self) -> npt.NDArray[np.float64]:
-        """Borders of the bins, (n + 1,), float64: the inner ones are the decimal numbers a user would write."""
-        grid = np.linspace(self.start, self.stop, self.n + 1)
-        scale = max(abs(self.start), abs(self.stop))
-        decimals = _DIGITS - max(0, ceil(log10(scale)))
-        width = (self.stop - self.start) / self.n
-        if decimals > 0 and _is_decimal(self.start, decimals, scale) and _is_decimal(width, decimals, scale):
-            inner = np.round(grid[1:-1], decimals)
-            if np.abs(inner - grid[1:-1]).max(initial=0.0) < 1e-6 * width:
-                grid[1:-1] = inner
-        return grid
+        """Borders of the bins, (n + 1,), float64: the decimal numbers a user would write."""
+        return (logarithmic if self.log else regular)(self.start, self.stop, self.n)
 
     def assign(self, values: npt.ArrayLike, name: str = "variable") -> Assignment:
-        return _by_edges(np.asarray(values), self.edges(), name)
+        return _by_edges(np.asarray(values), self.edges(), name, regular=True, log=self.log)
 
 
 @dataclass(frozen=True)
@@ -121,19 +116,23 @@ class Steps(Binning):
     at: tuple[float, ...] | None = None
 
     def assign(self, values: npt.ArrayLike, name: str = "variable") -> Assignment:
-        data = _numbers(np.asarray(values), name, "steps")
+        data = as_read(_numbers(np.asarray(values), name, "steps", keep=True))
         finite = np.isfinite(data)
         if self.at is None:
             labels, low, high = self._found(data[finite], name)
+            first, last = low, high
         else:
             labels = np.asarray(self.at)
-            low, high = labels - self.tolerance, labels + self.tolerance
-        rank = np.argsort(low)
-        place = np.searchsorted(low[rank], data, side="right") - 1
+            low, high = around(self.at, self.tolerance)
+            first, last = (x.astype(data.dtype).astype(np.float64) for x in (low, high))
+            reach = slack(np.sort(labels), data.dtype).max()
+            first, last = first - reach, last + reach
+        rank = np.argsort(first)
+        place = np.searchsorted(first[rank], data, side="right") - 1
         index = np.where(finite & (place >= 0), rank[np.clip(place, 0, None)], -1)
-        beyond = finite & (index >= 0) & (data > high[index])
+        beyond = finite & (index >= 0) & (data > last[index])
         index[beyond] = -1
-        below, above = finite & (data < low.min()), finite & (data > high.max())
+        below, above = finite & (data < first.min()), finite & (data > last.max())
         _refuse_empty(index, data[finite], low.min(), high.max(), name)
         return Assignment(
             index.astype(np.int64),
@@ -143,19 +142,22 @@ class Steps(Binning):
             n_above=int(above.sum()),
             n_between=int((finite & (index < 0) & ~below & ~above).sum()),
             n_missing=int((~finite).sum()),
+            tolerance=self.tolerance,
         )
 
     def _found(
-        self, data: npt.NDArray[np.float64], name: str
+        self, data: npt.NDArray[Any], name: str
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Labels, lowest and highest value of the groups that ``data`` fall into."""
         if not data.size:
             raise _nothing_to_find(name, "xs.steps(tolerance=..., at=[...])")
+        last_place = 4 * float(np.spacing(np.abs(data).max()))  # 1.1 - 1.0 is 0.1 to whoever wrote them
+        gap = self.tolerance + (last_place if self.tolerance else 0.0)
         ordered = np.sort(data)
-        first = np.flatnonzero(np.r_[True, np.diff(ordered) > self.tolerance])
+        first = np.flatnonzero(np.r_[True, np.diff(ordered.astype(np.float64)) > gap])
         last = np.r_[first[1:], ordered.size] - 1
         low, high = ordered[first], ordered[last]
-        if np.any(high - low > 2 * self.tolerance):
+        if np.any(high - low > 2 * self.tolerance + last_place):
             widest = int(np.argmax(high - low))
             raise ParameterError(
                 f"{name} does not stand in steps of tolerance {self.tolerance:g}",
@@ -163,7 +165,8 @@ class Steps(Binning):
                 expected="groups at most two tolerances wide, more than one tolerance apart",
                 fix="xs.bins(start, stop, width=...) for a fly scan, or another tolerance",
             )
-        return ordered[(first + last) // 2], low, high
+        labels = np.array([float(str(x)) for x in ordered[(first + last) // 2]])  # 0.7, not what float32 makes of it
+        return labels, low.astype(np.float64), high.astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,7 @@ class Quantiles(Binning):
                 found=f"{np.unique(finite).size} different values in {finite.size} events",
                 fix="fewer quantiles, or xs.steps(tolerance=...) or xs.edges([...])",
             )
-        return _by_edges(data, borders, name)
+        return _by_edges(data, borders, name, read=False)
 
 
 @dataclass(frozen=True)
@@ -220,21 +223,35 @@ class Categories(Binning):
 # ---- helpers ----------------------------------------------------------------------------------------------------
 
 
-def _by_edges(values: npt.NDArray[Any], borders: npt.NDArray[Any], name: str) -> Assignment:
-    """Sort ``values`` into bins between ``borders``, closed on the left."""
+def _by_edges(
+    values: npt.NDArray[Any],
+    borders: npt.NDArray[Any],
+    name: str,
+    *,
+    regular: bool = False,
+    log: bool = False,
+    read: bool = True,
+) -> Assignment:
+    """Sort ``values`` into bins between ``borders``, closed on the left.
+
+    ``regular``: a value within the last places of a border is on it. ``read``: in the precision of the values.
+    """
     if borders.dtype.kind == "M":
         if values.dtype.kind != "M":
             raise DataError(f"the edges of {name} are times, its values are not", found=values.dtype)
         data, there, compared = values.astype(borders.dtype), ~np.isnat(values), borders
         centres = borders[:-1] + (borders[1:] - borders[:-1]) // 2
     else:
-        data = _numbers(values, name, "bins with borders", keep=True)
-        there, compared = ~np.isnan(data), borders
-        if data.dtype.itemsize < 8:  # 0.7 in float32 is below 0.7 in float64: compare in the precision of the data
-            compared = borders.astype(data.dtype)
-            if np.any(np.diff(compared) <= 0):
-                raise ParameterError(f"the bins of {name} are narrower than its precision", found=data.dtype)
-        centres = 0.5 * (borders[:-1] + borders[1:])
+        numbers = _numbers(values, name, "bins with borders", keep=True)
+        data = as_read(numbers) if read else numbers
+        if data.dtype != numbers.dtype and np.any(np.diff(borders.astype(data.dtype)) <= 0):
+            data = numbers
+        there, compared = ~np.isnan(data), borders.astype(data.dtype)
+        if np.any(np.diff(compared) <= 0):
+            raise ParameterError(f"the bins of {name} are narrower than its precision", found=data.dtype)
+        if regular:
+            compared = compared.astype(np.float64) - slack(borders, data.dtype)
+        centres = np.sqrt(borders[:-1] * borders[1:]) if log else 0.5 * (borders[:-1] + borders[1:])
     n = borders.size - 1
     place = np.searchsorted(compared, data, side="right") - 1
     below, above = there & (place < 0), there & (place >= n)
@@ -310,10 +327,6 @@ def _labels_like(labels: tuple[Any, ...], data: npt.NDArray[Any], name: str) -> 
         found=f"categories {list(labels)[:8]}, values of {data.dtype}",
         fix="xs.categories() takes the values that are there",
     )
-
-
-def _is_decimal(value: float, decimals: int, scale: float) -> bool:
-    return bool(abs(value - round(value, decimals)) <= 4 * np.spacing(scale))
 
 
 def _nothing_to_find(name: str, fix: str) -> DataError:

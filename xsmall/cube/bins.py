@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xsmall.cube.binning import Binning, Bins, Categories, Edges, Quantiles, Steps
+from xsmall.cube.borders import closest, exact
 from xsmall.errors import ParameterError
 
 __all__ = ["as_binning", "bins", "categories", "edges", "quantiles", "steps"]
@@ -22,8 +23,8 @@ MOST_BINS = 1_000_000
 """More bins than this along one variable are a slip of the unit, not a wish."""
 
 
-def bins(start: float, stop: float, *, width: float | None = None, n: int | None = None) -> Bins:
-    """Make regular bins from ``start`` to ``stop``, closed on the left and open on the right.
+def bins(start: float, stop: float, *, width: float | None = None, n: int | None = None, log: bool = False) -> Bins:
+    """Make bins from ``start`` to ``stop`` of equal width, or of equal ratio; closed on the left, open on the right.
 
     Parameters
     ----------
@@ -33,19 +34,22 @@ def bins(start: float, stop: float, *, width: float | None = None, n: int | None
         Width of a bin, in the unit of the variable; ``stop - start`` has to be a whole number of widths.
     n
         Number of bins; give either this or ``width``.
+    log
+        Each bin has the same ratio of its borders, not the same width; ``start`` is above 0, and ``n`` is given.
+        The labels are geometric means.
 
     Returns
     -------
     Bins
-        A value object for :func:`xsmall.cube.cube.cube`. An event exactly on a border is in the bin to the right of
-        it: borders are the decimal numbers that one writes (0.3, not 0.30000000000000004), compared in the data's
-        own precision.
+        A value object for :func:`xsmall.cube.cube.cube`. An event on a border is in the bin to the right of it:
+        borders are the decimal numbers that one writes (0.3, not 0.30000000000000004), in any unit; a reading that
+        went through float32, or misses a border by its last places only, is on it.
 
     Raises
     ------
     ParameterError
         Borders not finite or in the wrong order; neither or both of ``width`` and ``n``; widths that do not fill the
-        range.
+        range; logarithmic bins with a width or from 0.
 
     Examples
     --------
@@ -53,17 +57,25 @@ def bins(start: float, stop: float, *, width: float | None = None, n: int | None
     70
     >>> bins(0, 1, n=10).assign([0.3, 0.29, 1.0]).index.tolist()
     [3, 2, -1]
+    >>> bins(0.001, 1000, n=6, log=True).edges().tolist()
+    [0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0]
     """
     start, stop = _finite(start, "start"), _finite(stop, "stop")
     if not start < stop:
         raise ParameterError("bins need start below stop", found=f"start={start:g}, stop={stop:g}", fix="swap them")
     if (width is None) == (n is None):
         raise ParameterError("bins need a width or a number, one of them", fix="xs.bins(-2, 5, width=0.1)")
+    if log and (width is not None or start <= 0):
+        raise ParameterError(
+            "logarithmic bins have a number and start above 0",
+            found=f"start={start:g}" if width is None else f"width={width!r}",
+            fix="xs.bins(0.001, 1000, n=60, log=True)",
+        )
     if width is not None:
         width = _finite(width, "width")
         if width <= 0:
             raise ParameterError("the width of a bin has to be positive", found=width)
-        ratio = (stop - start) / width
+        ratio = float((exact(stop) - exact(start)) / exact(width))
         n = round(ratio)
         if n < 1 or abs(ratio - n) > 1e-6:
             n = max(1, n)
@@ -73,7 +85,7 @@ def bins(start: float, stop: float, *, width: float | None = None, n: int | None
                 expected="a whole number of widths",
                 fix=f"xs.bins({start:g}, {start + n * width:g}, width={width:g}) or xs.bins(..., n={n})",
             )
-    return Bins(start, stop, _number_of_bins(n))
+    return Bins(start, stop, _number_of_bins(n), bool(log))
 
 
 def edges(borders: Sequence[Any] | npt.NDArray[Any]) -> Edges:
@@ -156,14 +168,16 @@ def steps(*, tolerance: float, at: Sequence[float] | npt.NDArray[Any] | None = N
         raise ParameterError("the tolerance of steps must not be negative", found=tolerance)
     if at is None:
         return Steps(tolerance)
-    positions = np.asarray(at, dtype=np.float64)
+    given = np.asarray(at)
+    positions = np.array([float(str(x)) for x in given.ravel()]).reshape(given.shape) if given.dtype == "f4" else given
+    positions = positions.astype(np.float64)
     if positions.ndim != 1 or not positions.size or not np.isfinite(positions).all():
         raise ParameterError("positions of steps are finite numbers, one at least", found=at)
-    gaps = np.diff(np.sort(positions))
-    if np.any(gaps <= 2 * tolerance):
+    gap = closest(positions.tolist())
+    if gap <= 2 * exact(tolerance):
         raise ParameterError(
             "positions of steps have to be more than two tolerances apart",
-            found=f"{gaps.min():g} apart with tolerance {tolerance:g}",
+            found=f"{float(gap):g} apart with tolerance {tolerance:g}",
         )
     return Steps(tolerance, tuple(positions.tolist()))
 
@@ -252,9 +266,9 @@ def as_binning(given: object, name: str) -> Binning:
     )
 
 
-def _finite(value: float, name: str) -> float:
+def _finite(value: Any, name: str) -> float:
     try:
-        number = float(value)
+        number = float(str(value)) if isinstance(value, np.floating) else float(value)
     except (TypeError, ValueError):
         number = float("nan")
     if not isfinite(number):

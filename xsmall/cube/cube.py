@@ -40,6 +40,7 @@ from xsmall.vocabulary import (
     PULSE_ID,
     STD_SUFFIX,
     STDERR_SUFFIX,
+    TOLERANCE,
     UNITS,
     VARIANCE_SUFFIX,
 )
@@ -177,14 +178,9 @@ def _bind(small: xr.Dataset, bins: Mapping[str, Any]) -> tuple[dict[str, xr.Vari
     """Give each event its bin in all dims; the bins' coordinates say how many events were left out, and why."""
     if not isinstance(bins, Mapping) or not bins:  # type: ignore[redundant-expr] # users are not typed
         raise ParameterError("a cube needs bins by variable", found=repr(bins), fix='{"delay": xs.bins(-2, 5, n=70)}')
-    per_event = [str(v) for v in small.variables if small[v].dims == (EVENT,)]
-    for name in bins:
-        if name not in per_event:
-            raise ParameterError(
-                f"{name!r} is no variable to bin by", found=name, expected=f"one of {sorted(per_event)}"
-            )
     kinds = {name: as_binning(given, name) for name, given in bins.items()}
-    values = dict(zip(kinds, dask.compute(*(small[name].variable.data for name in kinds)), strict=True))
+    lazy = (_one_per_event(small, name).data for name in kinds)
+    values = dict(zip(kinds, dask.compute(*lazy), strict=True))
     coords: dict[str, xr.Variable] = {}
     index = np.zeros(small.sizes[EVENT], np.int64)
     sizes = []
@@ -197,8 +193,27 @@ def _bind(small: xr.Dataset, bins: Mapping[str, Any]) -> tuple[dict[str, xr.Vari
     return coords, (tuple(kinds), tuple(sizes), index)
 
 
+def _one_per_event(small: xr.Dataset, name: str) -> xr.Variable:
+    """The variable to bin by; dims of length 1, such as that of a single region, do not matter."""
+    if name in small.variables and EVENT in small[name].dims:
+        variable = small[name].variable
+        others = [d for d in variable.dims if d != EVENT]
+        if all(variable.sizes[d] == 1 for d in others):
+            return variable.isel(dict.fromkeys(others, 0))
+        raise ParameterError(
+            f"{name!r} is no variable to bin by: it has several values per event",
+            found=f"dims {dict(variable.sizes)}",
+            expected="one value per event",
+            fix=f"small.assign(one=small[{name!r}].isel({others[0]}=0)).sd.cube({{'one': ...}})",
+        )
+    there = sorted(str(v) for v in small.variables if small[v].dims == (EVENT,) and v != EVENT)
+    raise ParameterError(f"{name!r} is no variable to bin by", found=name, expected=f"one of {there}")
+
+
 def _bin_coords(name: str, found: Assignment, attrs: Mapping[str, Any]) -> dict[str, xr.Variable]:
     attributes = {k: v for k, v in attrs.items() if k in (UNITS, LONG_NAME)} | found.report()
+    if found.tolerance is not None:
+        attributes[TOLERANCE] = found.tolerance
     if found.bounds is None:
         return {name: xr.Variable((name,), found.labels, attributes)}
     bounds = f"{name}{BOUNDS_SUFFIX}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -11,7 +13,11 @@ from xsmall.errors import DataError
 from xsmall.events.labels import is_labelled, labels_of
 from xsmall.vocabulary import EVENT, VARIANCE_SUFFIX
 
-__all__ = ["of_the_events", "pair", "positions"]
+__all__ = ["JoinWarning", "of_the_events", "pair", "positions"]
+
+
+class JoinWarning(UserWarning):
+    """Most events of two arrays do not belong together."""
 
 
 def positions(wanted: xr.Dataset | xr.DataArray, of: xr.Dataset | xr.DataArray, name: str) -> npt.NDArray[np.int64]:
@@ -23,6 +29,11 @@ def positions(wanted: xr.Dataset | xr.DataArray, of: xr.Dataset | xr.DataArray, 
     ------
     DataError
         No labels, labels of another kind, a label twice, or not a single one in common.
+
+    Warns
+    -----
+    JoinWarning
+        Fewer than half of the events that could be joined are.
     """
     left = labels_of(wanted, "the small data")
     right = labels_of(of, f"the images {name!r}")
@@ -33,13 +44,35 @@ def positions(wanted: xr.Dataset | xr.DataArray, of: xr.Dataset | xr.DataArray, 
             expected="the same kind of label, such as the time of each event",
         )
     found = _find(right, left)
-    if len(left) and len(right) and not (found >= 0).any():
+    joined, most = int((found >= 0).sum()), min(int(left.notna().sum()), int(right.notna().sum()))
+    if len(left) and len(right) and not joined:
         raise DataError(
             f"the images {name!r} and the small data have no event in common",
-            found=f"events {left[0]} to {left[-1]} and {right[0]} to {right[-1]}",
+            found=f"events {left[0]} to {left[-1]} and {right[0]} to {right[-1]}{_rounded(left, right)}",
             fix="images and small data of the same run",
         )
+    if joined < most / 2:
+        warnings.warn(
+            f"only {joined} of {most} events of the images {name!r} and the small data belong together"
+            f"{_rounded(left, right)}; the others are left out",
+            JoinWarning,
+            stacklevel=2,
+        )
     return found
+
+
+def _rounded(left: pd.Index, right: pd.Index) -> str:
+    """Say how much times differ that would be neighbours: a clock that was rounded, or that is late."""
+    if left.dtype.kind != "M" or len(left) < 2:
+        return ""
+    ours = np.sort(left[left.notna()].to_numpy().astype(np.int64))
+    theirs = right[right.notna()].to_numpy().astype(np.int64)
+    after = np.clip(np.searchsorted(ours, theirs), 1, ours.size - 1)
+    away = np.minimum(np.abs(ours[after] - theirs), np.abs(ours[after - 1] - theirs))
+    typical = float(np.median(away[away > 0])) if (away > 0).any() else 0.0
+    if not 0 < typical < np.median(np.diff(ours)):
+        return ""
+    return f" (times that would be neighbours differ by {typical * 1e-6:.4g} ms: was one of them rounded?)"
 
 
 def of_the_events(values: xr.DataArray, obj: xr.Dataset | xr.DataArray, name: str) -> xr.DataArray:
