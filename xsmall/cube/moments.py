@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xsmall.engine.blocks import Batch
+from xsmall.engine.interrupt import check
 from xsmall.engine.record import GROUP
 from xsmall.engine.transform import Transform
 from xsmall.kernels import moments as kernel
@@ -145,6 +146,7 @@ def lane_of_frames(
     spreads = np.empty_like(batch) if variance else None
     fill = _Filler(transform, tile, shape)
     for start, stop, held in _by_batch(pieces, len(index), size):
+        check()
         order, first, bins = groups(index[start:stop])
         if not bins.size:
             continue

@@ -28,7 +28,7 @@ from xsmall.cube.moments import (
     merge_tree,
 )
 from xsmall.cube.plan import Job, tiles
-from xsmall.engine.blocks import Batch, Unopened
+from xsmall.engine.blocks import Batch, Opaque, Unopened, rules_of, shared_of
 from xsmall.engine.one_pass import Source
 from xsmall.engine.transform import Transform, as_delayed
 
@@ -144,13 +144,19 @@ def _tiles_of_dask(
     token = f"{label}-{dask.base.tokenize(*source.batch, variance, transform.key, index, shape, plan)}"
     parts = _lane_indices(index, borders, token)
     held = source.is_held
-    out = []
+    rules = None if held else rules_of(source.batch)
+    shared = None if rules is None else shared_of(rules, source.batch, borders, f"shared-{token}")
+    out: list[Statistics] = []
     for number, tile in enumerate(plan):
-        part = source.batch.cut(slice(None), slice(*tile.segments))
-        sources = _held_blocks(part, borders) if held else [Unopened(part, a, b) for a, b in borders]
+        if rules is None:
+            sources: Sequence[Batch | Unopened] = _held_blocks(
+                source.batch.cut(slice(None), slice(*tile.segments)), borders
+            )
+        else:
+            sources = [Unopened(rules, a, b, tile.segments) for a, b in borders]
         tasks = [
             dask.delayed(_frames_task, pure=False)(
-                block, lane, n_bins, tile, (rows, columns), transform, variance,
+                block, lane, n_bins, tile, (rows, columns), transform, variance, shared,
                 dask_key_name=f"lane-{token}-{number}-{i}",
             )
             for i, (block, lane) in enumerate(zip(sources, parts, strict=True))
@@ -179,8 +185,11 @@ def _frames_task(
     shape: tuple[int, int],
     transform: Transform,
     variance: bool,
+    shared: Opaque | None,
 ) -> Moments:
     """One lane of one tile, from frames in memory or read here piece by piece."""
+    if isinstance(block, Unopened):
+        block = block.attached(shared)
     pieces: Iterable[Piece] = [(0, block)] if isinstance(block, Batch) else block.pieces(index >= 0, READ_BYTES)
     return lane_of_frames(pieces, index, n_bins, tile, shape, transform, variance=variance)
 

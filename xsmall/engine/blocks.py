@@ -6,14 +6,21 @@ not look inside the wrapper, so nothing is read until the task walks it, batch b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-import dask
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
+from dask._task_spec import Task, TaskRef
+from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph
+from dask.layers import ArrayBlockwiseDep
+
+from xsmall.engine.interrupt import can_be_stopped, check
+from xsmall.engine.rule import Rule, read_together
 
 BATCH_BYTES = 64 * 2**20
 """Raw bytes that a task reads at once, unless one chunk alone is larger."""
@@ -78,32 +85,59 @@ def _cut(member: Any, events: slice, segments: slice | int) -> Any:
 
 
 class Unopened:
-    """A slice of events of lazy frames (and of what belongs to them), opaque to dask.
+    """Some events of lazy frames (and of what belongs to them), opaque to dask; pickled it is the rule of these alone.
 
-    Pickling keeps only the part of the graph that the slice needs.
+    Parameters
+    ----------
+    batch
+        The frames of a run; or what :func:`rules_of` made of them, where there are many blocks.
+    start, stop
+        The events.
+    segments
+        The segments that are read.
     """
 
-    __slots__ = ("_batch", "_start", "_stop")
+    __slots__ = ("_first", "_rules", "_segments", "_small", "_start", "_stop")
 
-    def __init__(self, batch: Batch, start: int, stop: int) -> None:
-        self._batch = batch
+    def __init__(
+        self, batch: Batch | Rules, start: int, stop: int, segments: tuple[int, int] | None = None, first: int = 0
+    ) -> None:
+        rules = rules_of(batch) if isinstance(batch, Batch) else batch
+        self._rules = rules.rules
+        self._small = rules.small
         self._start = start
         self._stop = stop
+        self._segments = slice(None) if segments is None else slice(*segments)
+        self._first = first
 
     def __len__(self) -> int:
         return self._stop - self._start
 
-    def _lazy(self) -> Batch:
-        """Cut everything down to the slice, and the graphs of what is lazy to what it needs."""
-        cut = self._batch.cut(slice(self._start, self._stop))
-        lazy = cut.lazy()
-        return cut.put(dict(zip(lazy, dask.optimize(*lazy.values()), strict=True)))
-
     def __reduce__(self) -> tuple[Any, ...]:
-        return Unopened, (self._lazy(), 0, len(self))
+        events, segments = (self._start, self._stop), self._segments
+        small = self._small.cut(slice(events[0] - self._first, events[1] - self._first))
+        rules = {i: rule.cut(events, segments) for i, rule in self._rules.items()}
+        span = None if segments == slice(None) else (segments.start, segments.stop)
+        return Unopened, (Rules(small, rules), *events, span, self._start)
+
+    def attached(self, shared: Opaque | None) -> Unopened:
+        """The block with what all blocks of a run share, see :func:`shared_of`."""
+        if shared is None:
+            return self
+        rules = {i: rule.attached(shared.value) for i, rule in self._rules.items()}
+        span = None if self._segments == slice(None) else (self._segments.start, self._segments.stop)
+        return Unopened(Rules(self._small, rules), self._start, self._stop, span, self._first)
+
+    @property
+    def bytes_per_event(self) -> int:
+        """Bytes of the frames of one event, of the segments that are read."""
+        rule = self._rules[0]
+        segments = len(range(rule.shape[1])[self._segments])
+        size: int = rule.dtype.itemsize * segments * math.prod(rule.shape[2:])
+        return max(1, size)
 
     def batches(self, limit: int = BATCH_BYTES) -> Iterator[Batch]:
-        """Read the events in order, whole chunks at a time, at most ``limit`` bytes unless a chunk is larger."""
+        """Read the events in order, at most ``limit`` bytes at once unless a chunk is larger and cannot be parted."""
         for _, batch in self.pieces(limit=limit):
             yield batch
 
@@ -111,23 +145,72 @@ class Unopened:
         self, wanted: npt.NDArray[np.bool_] | None = None, limit: int = BATCH_BYTES
     ) -> Iterator[tuple[int, Batch]]:
         """Read as :meth:`batches`, with the first event of each batch; what holds no ``wanted`` event is not read."""
-        lazy = self._lazy()
-        frames: da.Array = lazy.frames
-        bytes_per_event = max(1, frames.nbytes // max(1, frames.shape[0]))
-        most = max(1, limit // bytes_per_event)
-        if max(frames.chunks[0], default=0) * bytes_per_event >= LARGE_CHUNK_BYTES:
+        for start, stop in self.parts(wanted, limit):
+            check()
+            yield start, self.read(start, stop)
+
+    def parts(self, wanted: npt.NDArray[np.bool_] | None = None, limit: int = BATCH_BYTES) -> list[tuple[int, int]]:
+        """Say which events :meth:`pieces` reads together, counted from the first of the block."""
+        rule, most = self._rules[0], max(1, limit // self.bytes_per_event)
+        if rule.step is not None:  # what nobody wants is left out where it is a good part of what is read at once
+            step = rule.step * max(1, most // (4 * rule.step))
+            return list(group_chunks(_even(self._start, self._stop, step), most, wanted))
+        sizes = rule.sizes(self._start, self._stop)
+        if max(sizes, default=0) * self.bytes_per_event >= LARGE_CHUNK_BYTES:
             most = 1
-        for start, stop in group_chunks(frames.chunks[0], most, wanted):
-            yield start, _read(lazy.cut(slice(start, stop)))
+        return list(group_chunks(tuple(sizes), most, wanted))
+
+    def read(self, start: int, stop: int) -> Batch:
+        """Read some events here and now, counted from the first of the block."""
+        events = self._start + start, self._start + stop
+        own = slice(events[0] - self._first, events[1] - self._first)
+        small = self._small.cut(own, self._segments)
+        made = read_together(list(self._rules.values()), events, self._segments)
+        return small.put(dict(zip(self._rules, made, strict=True)))
 
 
-def _read(batch: Batch) -> Batch:
-    """Compute what is lazy here and now, together; single chunks are handed out as they are: dask would copy them."""
+class Rules(NamedTuple):
+    """A batch whose lazy members are rules: what blocks of one run share in this process."""
+
+    small: Batch
+    rules: dict[int, Rule]
+
+
+def rules_of(batch: Batch) -> Rules:
+    """Make the rules of what is lazy in a batch."""
     lazy = batch.lazy()
-    parts: list[Any] = list(lazy.values())
-    if all(a.npartitions == 1 for a in parts):
-        parts = [a.to_delayed(optimize_graph=False).item() for a in parts]
-    return batch.put(dict(zip(lazy, dask.compute(*parts, scheduler="synchronous"), strict=True)))
+    can_be_stopped()
+    return Rules(batch.put(dict.fromkeys(lazy)), {i: Rule(array) for i, array in lazy.items()})
+
+
+def shared_of(rules: Rules, batch: Batch, blocks: list[tuple[int, int]], name: str) -> Delayed | None:
+    """What every block needs (a user's own pedestals, the mean of the run), as one node of the graph.
+
+    Returns None where there is nothing. The blocks that are made of ``rules`` from now on need it attached.
+    """
+    if len(blocks) < 2:
+        return None
+    keys: list[Any] = []
+    arrays = batch.lazy()
+    for rule in rules.rules.values():
+        mine = rule.shared(blocks[0], blocks[-1])
+        rule.lend(mine)
+        keys += [key for key in mine if key not in keys]
+    if not keys:
+        return None
+    task = Task(name, _collected, keys, *(TaskRef(key) for key in keys))
+    graph = HighLevelGraph.from_collections(name, {name: task}, dependencies=list(arrays.values()))
+    return Delayed(name, graph)
+
+
+def _collected(keys: list[Any], *values: Any) -> Opaque:
+    return Opaque(dict(zip(keys, values, strict=True)))
+
+
+def _even(start: int, stop: int, step: int) -> tuple[int, ...]:
+    """Sizes of the parts of some events whose borders are multiples of ``step``."""
+    borders = [start, *range(start - start % step + step, stop, step), stop]
+    return tuple(b - a for a, b in pairwise(borders) if b > a)
 
 
 def group_chunks(
@@ -150,15 +233,27 @@ def group_chunks(
         yield start, stop
 
 
-def event_blocks(chunks: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Cut the events into the blocks of tasks: whole chunks, as even as they allow."""
-    most = min(MOST_EVENTS, max(1, sum(chunks) // FEWEST_TASKS))
-    return list(group_chunks(chunks, most))
+def event_blocks(frames: da.Array) -> list[tuple[int, int]]:
+    """Cut the events into the blocks of tasks: whole chunks, or parts of them where those can be read, and even."""
+    n = frames.shape[0]
+    most = min(MOST_EVENTS, max(1, n // FEWEST_TASKS))
+    step = Rule(frames).step
+    return list(group_chunks(frames.chunks[0] if step is None else _even(0, n, step), most))
 
 
 def unopened_blocks(batch: Batch, blocks: list[tuple[int, int]], name: str) -> da.Array:
     """Make the 1-D dask array of :class:`Unopened` objects, one to a chunk, that tasks are mapped over."""
-    return _objects([Unopened(batch, start, stop) for start, stop in blocks], name)
+    rules = rules_of(batch)
+    shared = shared_of(rules, batch, blocks, f"shared-{name}")
+    cells = _objects([Unopened(rules, start, stop) for start, stop in blocks], name)
+    if shared is None:
+        return cells
+    meta = np.empty(0, dtype=object)
+    return da.map_blocks(_attached, cells, shared=shared, dtype=object, meta=meta, name=f"attached-{name}")
+
+
+def _attached(cell: npt.NDArray[np.object_], *, shared: Opaque) -> npt.NDArray[np.object_]:
+    return _cell(cell.item().attached(shared))
 
 
 def map_chunks(
@@ -166,6 +261,8 @@ def map_chunks(
     batch: Batch,
     *,
     name: str,
+    dtype: Any,
+    meta: npt.NDArray[Any],
     whole_events: bool = False,
     **options: Any,
 ) -> da.Array:
@@ -179,22 +276,64 @@ def map_chunks(
         Lazy frames, and what belongs to them.
     name
         Dask name of the result.
+    dtype, meta
+        What comes back, and an empty array of it.
     whole_events
-        Whether a chunk has all segments of its events, rather than those that lie together.
+        Give the function all segments of its events, rather than those that lie together; it returns one object for
+        each chunk of events.
     **options
-        Of ``dask.array.map_blocks``, and keyword arguments of ``function``.
+        Keyword arguments of ``function``.
     """
     sizes: dict[int, int] = {2: -1, 3: -1} | ({1: -1} if whole_events else {})
     chunks = batch.frames.rechunk(sizes).chunks
     lazy = {i: a.rechunk(chunks) for i, a in batch.lazy().items()}
-    small = batch.put(dict.fromkeys(lazy))
-    events, segments = (list(pairwise(np.cumsum((0, *c)).tolist())) for c in chunks[:2])
-    of_events = _objects([small.cut(slice(*e)) for e in events], f"{name}-events")
-    of_segments = _objects(segments, f"{name}-segments")
-    return da.map_blocks(
-        _call, of_events[:, None, None, None], of_segments[None, :, None, None], *lazy.values(), function=function,
-        places=tuple(lazy), name=name, **{"chunks": chunks, **options},
+    axes = tuple(range(len(chunks)))
+    out = axes[:1] if whole_events else axes
+    parts = _Parts(batch.put(dict.fromkeys(lazy)), chunks[:1] if whole_events else chunks[:2])
+    arrays = [x for array in lazy.values() for x in (array, axes)]
+    return da.blockwise(
+        _call, out, parts, out[:2], *arrays, function=function, places=tuple(lazy), name=name, dtype=dtype, meta=meta,
+        concatenate=True, align_arrays=False, adjust_chunks={0: (1,) * len(chunks[0])} if whole_events else None,
+        **options,
     )  # fmt: skip
+
+
+class _Part(NamedTuple):
+    """What a chunk has that is not lazy, and the number of its first segment."""
+
+    small: Batch
+    first: int
+
+
+class Opaque:
+    """Something that dask leaves as it is."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Opaque, (self.value,)
+
+
+class _Parts(ArrayBlockwiseDep):  # type: ignore[misc]
+    """The rule that gives each chunk what is not lazy of it, when its task is made."""
+
+    def __init__(self, small: Batch, chunks: tuple[tuple[int, ...], ...]) -> None:
+        super().__init__(chunks)
+        self._small = small
+        self._borders = [np.cumsum((0, *c)).tolist() for c in chunks]
+
+    def __getitem__(self, idx: tuple[int, ...]) -> Opaque:
+        spans = [slice(b[i], b[i + 1]) for i, b in zip(idx, self._borders, strict=True)]
+        return Opaque(_Part(self._small.cut(*spans), spans[1].start if len(spans) > 1 else 0))
+
+
+def _cell(value: object) -> npt.NDArray[np.object_]:
+    cell = np.empty(1, dtype=object)
+    cell[0] = value
+    return cell
 
 
 def _objects(values: Sequence[object], name: str) -> da.Array:
@@ -206,17 +345,15 @@ def _objects(values: Sequence[object], name: str) -> da.Array:
 
 
 def _call(
-    events: npt.NDArray[np.object_],
-    segments: npt.NDArray[np.object_],
+    part: Opaque,
     *arrays: npt.NDArray[Any],
     function: Callable[..., Any],
     places: tuple[int, ...],
     **options: Any,
 ) -> Any:
-    small: Batch = events.item()
-    first, stop = segments.item()
-    batch = small.cut(slice(None), slice(first, stop)).put(dict(zip(places, arrays, strict=True)))
-    return function(batch, first, **options)
+    known: _Part = part.value
+    small, first = known
+    return function(small.put(dict(zip(places, arrays, strict=True))), first, **options)
 
 
 def is_in_memory(array: da.Array) -> bool:

@@ -26,6 +26,7 @@ from xsmall.engine.blocks import (
     rests_on_futures,
     unopened_blocks,
 )
+from xsmall.engine.interrupt import check
 from xsmall.engine.record import GROUP, Frames, Output, Record
 from xsmall.engine.transform import (
     Cast,
@@ -126,6 +127,7 @@ def float_segments(
     frames, variance = batch.frames, batch.variance
     ready = isinstance(transform, Cast) and frames.dtype == transform.dtype and batch.present is None
     for start in range(0, frames.shape[0], GROUP):
+        check()
         group = slice(start, min(start + GROUP, frames.shape[0]))
         k = group.stop - group.start
         for s in range(frames.shape[1]):
@@ -218,11 +220,10 @@ def _map_blocks(source: Source, job: Delayed, token: str) -> tuple[da.Array, tup
     as_objects: dict[str, Any] = {"job": job, "dtype": object, "meta": np.empty(0, dtype=object)}
     if source.is_held:
         packed = map_chunks(
-            _run_chunk, source.batch, name=f"pass-{token}", whole_events=True, drop_axis=[1, 2, 3],
-            chunks=((1,) * len(sizes),), **as_objects,
+            _run_chunk, source.batch, name=f"pass-{token}", whole_events=True, **as_objects,
         )  # fmt: skip
         return packed, sizes
-    blocks = event_blocks(sizes) or [(0, 0)]
+    blocks = event_blocks(source.batch.frames) or [(0, 0)]
     cells = unopened_blocks(source.batch, blocks, f"blocks-{token}")
     packed = da.map_blocks(_run_block, cells, name=f"pass-{token}", **as_objects)
     return packed, tuple(stop - start for start, stop in blocks)
