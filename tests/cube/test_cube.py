@@ -223,13 +223,13 @@ def test_nothing_computes_but_the_variables_of_the_bins(computing_is_forbidden: 
 
 def test_a_variable_of_a_single_region_can_be_binned_by() -> None:
     data = small()
-    one = data.assign(spot=data["i0"].expand_dims(roi=1, axis=1), several=data["i0"].expand_dims(roi=2, axis=1))
+    one = data.assign(spot=data["i0"].expand_dims(roi=1, axis=1), several=data["i0"].expand_dims(channel=2, axis=1))
     ours, theirs = cube(one, {"spot": quantiles(4)}), cube(data.rename(i0="spot"), {"spot": quantiles(4)})
     np.testing.assert_array_equal(ours["count"], theirs["count"])
     np.testing.assert_array_equal(ours["spot_mean"].isel(roi=0), theirs["spot_mean"])
     with pytest.raises(ParameterError, match="several values per event"):
         cube(one, {"several": quantiles(4)})
-    assert cube(one.assign(one=one["several"].isel(roi=0)), {"one": quantiles(4)})["count"].sum() == N
+    assert cube(one.assign(one=one["several"].isel(channel=0)), {"one": quantiles(4)})["count"].sum() == N
 
 
 def test_images_join_by_label_and_never_by_position() -> None:
