@@ -1,8 +1,8 @@
 """Droplets: connected pixels above two thresholds, found, joined and summed.
 
-A pixel at or above the high threshold is a seed. Its 4-neighbours at or above the low threshold join it, one ring and
-no further, and members that touch (4-neighbours again) are one droplet. Pixels that are not finite or not used are
-neither seed nor member.
+A pixel at or above the high threshold is a seed. Its neighbours at or above the low threshold join it, one ring and no
+further (or, when droplets are flooded, all that are connected), and members that touch are one droplet. Neighbours are
+the four that share an edge, or all eight. Pixels that are not finite or not used are neither seed nor member.
 
 The frame is turned into a bit per pixel that says whether it is a seed, 64 pixels at a time; nearly all words are zero
 and cost a few vector comparisons. What follows (the ring, the members, the joining) walks set bits only, row by row;
@@ -19,13 +19,17 @@ import numpy.typing as npt
 
 from xsmall.kernels.jit import guvectorize, njit
 
-__all__ = ["Workspace", "droplet", "find", "mask_words"]
+__all__ = ["DETAILS", "Workspace", "collect", "droplet", "find", "mask_words"]
 
 WORD = 64
 _ONE = np.uint64(1)
 _ZERO = np.uint64(0)
 _LAST = np.uint64(63)
-_SUMS, _SUMS_OF_VARIANCE = 3, 5
+_SUMS, _SUMS_OF_VARIANCE = 5, 5
+_TOTAL, _BY_ROW, _BY_COLUMN, _HIGHEST, _LEVEL, _SPREAD = range(6)  # columns of the sums; the variances follow
+DETAILS = 5
+"""Columns of what is known of a droplet's outline: first and last row, first and last column, whether it touches
+pixels that are not used or the border of the frame."""
 _SHIFT = np.uint64(58)
 _DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)  # every window of six bits is another number: finds the place of a lone bit
 _PLACE = np.zeros(64, np.int64)
@@ -45,7 +49,7 @@ def mask_words(use: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint64]:
 class Workspace:
     """Buffers for frames of one shape: a bit per pixel, labels of two rows, and the sums of every label.
 
-    Cost: 20 bytes per pixel, with variances 36, for a frame can hold one label in two pixels.
+    Cost: some 35 bytes per pixel, with variances 55, for a frame can hold one label in two pixels.
     """
 
     def __init__(self, rows: int, columns: int, *, variance: bool = False) -> None:
@@ -58,8 +62,10 @@ class Workspace:
             np.zeros((2, columns), np.int32),  # labels of two rows
             np.zeros(labels, np.int32),  # parent of each label
             np.zeros(labels, np.int32),  # pixels of each label
-            # sum, times row, times column; of the variance: sum, times row, row^2, column, column^2
+            # sum, times row, times column, highest value, highest level;
+            # of the variance: sum, times row, row^2, column, column^2
             np.zeros((labels, _SUMS + _SUMS_OF_VARIANCE if variance else _SUMS)),
+            np.zeros((labels, DETAILS), np.int32),  # outline of each label
         )
 
 
@@ -142,70 +148,131 @@ def _join(parent: Any, one: Any, other: Any) -> Any:
 
 
 @njit
-def _label_word(
-    frame: Any, variance: Any, r: Any, w: Any, todo: Any, left: Any, above: Any, label: Any, tables: Any, n: Any
-) -> Any:
-    """Give every member of a word its label and add it to the label's sums; return the number of labels so far."""
-    parent, count, sums = tables
-    now, last = r & 1, 1 - (r & 1)
-    while todo != _ZERO:
-        bit = todo & (~todo + _ONE)
-        todo ^= bit
-        c = w * WORD + _place(bit)
-        up = (above & bit) != _ZERO
-        if (left & bit) != _ZERO:
-            here = np.int64(label[now, c - 1])
-            if up:
-                here = _join(parent, here, np.int64(label[last, c]))
-        elif up:
-            here = _root(parent, np.int64(label[last, c]))
-        else:
-            here = n
-            n += 1
-            parent[here] = here
-            count[here] = 0
-            for i in range(sums.shape[1]):
-                sums[here, i] = 0.0
-        label[now, c] = here
-        value = np.float64(frame[r, c])
-        count[here] += 1
-        sums[here, 0] += value
-        sums[here, 1] += value * r
-        sums[here, 2] += value * c
-        if sums.shape[1] > _SUMS:
-            spread = np.float64(variance[r, c])
-            sums[here, 3] += spread
-            sums[here, 4] += spread * r
-            sums[here, 5] += spread * r * r
-            sums[here, 6] += spread * c
-            sums[here, 7] += spread * c * c
-    return n
+def _touches(level: Any, use: Any, top: Any, r: Any, c: Any) -> Any:
+    """Whether a pixel lies at the border of the frame or beside one that is not used or not finite."""
+    rows, columns = level.shape
+    if r == 0 or c == 0 or r == rows - 1 or c == columns - 1:
+        return True
+    for dr, dc in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+        y, x = r + dr, c + dc
+        used = (use[y, x // WORD] >> np.uint64(x % WORD)) & _ONE
+        if used == _ZERO or not abs(level[y, x]) <= top:
+            return True
+    return False
 
 
 @njit
-def _merge(parent: Any, count: Any, sums: Any, n: Any) -> Any:
-    """Add every label to its root, and move the roots together; roots keep the order of their first pixel."""
+def _label_pixel(label: Any, r: Any, c: Any, near: Any, tables: Any, n: Any) -> Any:
+    """The label of a member from its neighbours (left, above, above left, above right), or a new one."""
+    parent, count, sums, outline = tables
+    now, last = r & 1, 1 - (r & 1)
+    here = np.int64(-1)
+    if near[0]:
+        here = np.int64(label[now, c - 1])
+    for k in range(1, 4):
+        if near[k]:
+            other = np.int64(label[last, c + (0, 0, -1, 1)[k]])
+            here = _root(parent, other) if here < 0 else _join(parent, here, other)
+    if here < 0:
+        here = n
+        parent[here] = here
+        count[here] = 0
+        for i in range(sums.shape[1]):
+            sums[here, i] = 0.0
+        sums[here, _HIGHEST] = -np.inf
+        sums[here, _LEVEL] = -np.inf
+        outline[here] = (r, r, c, c, 0)
+    return here
+
+
+@njit
+def _add_pixel(
+    frame: Any, level: Any, variance: Any, use: Any, top: Any, r: Any, c: Any, here: Any, tables: Any, details: Any
+) -> None:
+    _, count, sums, outline = tables
+    value = np.float64(frame[r, c])
+    count[here] += 1
+    sums[here, _TOTAL] += value
+    sums[here, _BY_ROW] += value * r
+    sums[here, _BY_COLUMN] += value * c
+    sums[here, _LEVEL] = max(sums[here, _LEVEL], np.float64(level[r, c]))
+    if sums.shape[1] > _SUMS:
+        spread = np.float64(variance[r, c])
+        sums[here, _SPREAD] += spread
+        sums[here, _SPREAD + 1] += spread * r
+        sums[here, _SPREAD + 2] += spread * r * r
+        sums[here, _SPREAD + 3] += spread * c
+        sums[here, _SPREAD + 4] += spread * c * c
+    if details:
+        sums[here, _HIGHEST] = max(sums[here, _HIGHEST], value)
+        outline[here, 1] = r
+        outline[here, 2] = min(outline[here, 2], c)
+        outline[here, 3] = max(outline[here, 3], c)
+        if outline[here, 4] == 0 and _touches(level, use, top, r, c):
+            outline[here, 4] = 1
+
+
+@njit
+def _merge(tables: Any, n: Any, high: Any) -> Any:
+    """Add every label to its root, and move the roots that hold a seed together, in the order of their first pixel."""
+    parent, count, sums, outline = tables
     for i in range(n):
         root = _root(parent, i)
         if root != i:
             count[root] += count[i]
-            for i_sum in range(sums.shape[1]):
-                sums[root, i_sum] += sums[i, i_sum]
+            for k in range(sums.shape[1]):
+                if k in (_HIGHEST, _LEVEL):
+                    sums[root, k] = max(sums[root, k], sums[i, k])
+                else:
+                    sums[root, k] += sums[i, k]
+            outline[root, 0] = min(outline[root, 0], outline[i, 0])
+            outline[root, 1] = max(outline[root, 1], outline[i, 1])
+            outline[root, 2] = min(outline[root, 2], outline[i, 2])
+            outline[root, 3] = max(outline[root, 3], outline[i, 3])
+            outline[root, 4] |= outline[i, 4]
     found = 0
     for i in range(n):
-        if parent[i] == i:
+        if parent[i] == i and sums[i, _LEVEL] >= high:
             count[found] = count[i]
-            for i_sum in range(sums.shape[1]):
-                sums[found, i_sum] = sums[i, i_sum]
+            for k in range(sums.shape[1]):
+                sums[found, k] = sums[i, k]
+            for k in range(outline.shape[1]):
+                outline[found, k] = outline[i, k]
             found += 1
     return found
 
 
 @njit
-def _find(frame: Any, level: Any, variance: Any, use: Any, high: Any, low: Any, top: Any, work: Any) -> Any:
-    """Fill ``count`` and ``sums`` and return the number of droplets."""
-    seeds, busy, member, label, parent, count, sums = work
-    _mark_seeds(level, high, seeds)
+def find(frame: Any, level: Any, variance: Any, use: Any, thresholds: Any, how: Any, work: Any) -> Any:
+    """Find the droplets of one frame; their properties stay in the workspace, where :func:`collect` takes them.
+
+    Parameters
+    ----------
+    frame
+        (row, column) what is summed.
+    level
+        (row, column) what the thresholds are compared with: the frame itself, or its values in units of their noise.
+    variance
+        (row, column); anything of this shape where the workspace has no room for variances.
+    use
+        Mask of the segment in words, see :func:`mask_words`.
+    thresholds
+        (high, low, top): both thresholds and the largest finite value, of the dtype of the frame.
+    how
+        (flood, diagonal, details): whether droplets grow to all connected pixels above the low threshold rather than
+        by one ring, whether pixels that share a corner are neighbours, whether outlines and maxima are wanted.
+    work
+        The arrays of a :class:`Workspace`.
+
+    Returns
+    -------
+    Number of droplets.
+    """
+    high, low, top = thresholds
+    flood, diagonal, details = how
+    seeds, busy, member, label, parent, count, sums, outline = work
+    tables = (parent, count, sums, outline)
+    _mark_seeds(level, low if flood else high, seeds)
     _keep_fit(level, top, use, seeds, busy)
     rows, words = use.shape
     n = np.int64(0)
@@ -222,76 +289,95 @@ def _find(frame: Any, level: Any, variance: Any, use: Any, high: Any, low: Any, 
         carry = _ZERO
         for w in range(words):
             todo = seeds[r + 1, w + 1]
-            ring = (todo << _ONE) | (todo >> _ONE) | seeds[r, w + 1] | seeds[r + 2, w + 1]
-            ring |= (seeds[r + 1, w] >> _LAST) | (seeds[r + 1, w + 2] << _LAST)
-            ring &= ~todo & use[r, w]
-            if ring != _ZERO:
-                todo = _members(level, r, w, todo, ring, low, top)
+            if not flood:
+                ring = _ring(seeds, r, w, diagonal) & ~todo & use[r, w]
+                if ring != _ZERO:
+                    todo = _members(level, r, w, todo, ring, low, top)
             member[now, w] = todo
             if todo != _ZERO:
-                left = (todo << _ONE) | carry
-                n = _label_word(frame, variance, r, w, todo, left, member[last, w], label, (parent, count, sums), n)
+                left, above = (todo << _ONE) | carry, member[last, w]
+                above_left = above_right = _ZERO
+                if diagonal:
+                    above_left, above_right = above << _ONE, above >> _ONE
+                    if w > 0:
+                        above_left |= member[last, w - 1] >> _LAST
+                    if w + 1 < words:
+                        above_right |= member[last, w + 1] << _LAST
+                rest = todo
+                while rest != _ZERO:
+                    bit = rest & (~rest + _ONE)
+                    rest ^= bit
+                    c = w * WORD + _place(bit)
+                    near = ((left & bit) != _ZERO, (above & bit) != _ZERO, (above_left & bit) != _ZERO,
+                            (above_right & bit) != _ZERO)  # fmt: skip
+                    here = _label_pixel(label, r, c, near, tables, n)
+                    n += here == n
+                    label[now, c] = here
+                    _add_pixel(frame, level, variance, use, top, r, c, here, tables, details)
             carry = todo >> _LAST
-    return _merge(parent, count, sums, n)
+    return _merge(tables, n, high)
 
 
 @njit
-def find(
-    frame: Any,
-    level: Any,
-    variance: Any,
-    use: Any,
-    thresholds: Any,
-    work: Any,
-    place: Any,
-    j: Any,
-    n: Any,
-    out: Any,
-) -> Any:
-    """Append the droplets of one segment of event ``j`` to the event's list.
+def _ring(seeds: Any, r: Any, w: Any, diagonal: Any) -> Any:
+    """Bits of the pixels of a word that have a seed beside them."""
+    ring = _ZERO
+    for k in range(r, r + 3) if diagonal else range(r + 1, r + 2):
+        ring |= (seeds[k, w + 1] << _ONE) | (seeds[k, w + 1] >> _ONE)
+        ring |= (seeds[k, w] >> _LAST) | (seeds[k, w + 2] << _LAST)
+    return ring | seeds[r, w + 1] | seeds[r + 2, w + 1]
+
+
+@njit
+def collect(found: Any, work: Any, place: Any, cuts: Any, start: Any, out: Any) -> Any:
+    """Append the droplets in the workspace to lists.
 
     Parameters
     ----------
-    frame
-        (row, column) what is summed.
-    level
-        (row, column) what the thresholds are compared with: the frame itself, or its values in units of their noise.
-    variance
-        (row, column); anything of this shape where the workspace has no room for variances.
-    use
-        Mask of the segment in words, see :func:`mask_words`.
-    thresholds
-        (high, low, top): both thresholds and the largest finite value, of the dtype of the frame.
+    found
+        How many :func:`find` found.
     work
-        The arrays of a :class:`Workspace`.
+        The arrays of the :class:`Workspace`.
     place
         (segment, row, column, row step, column step): labels of the first pixel and from one pixel to the next.
-    n
-        (k,) droplets so far, counted on even where the list is full.
+    cuts
+        (lowest sum, highest sum, fewest pixels, most pixels) of the droplets that are kept, ends included.
+    start
+        Length of the lists so far.
     out
-        (sum, n_pixels, row, column, segment, variances of sum, row and column), each (k, droplet): the lists; the
-        last three (1, 0) where nobody asks for variances.
+        (sum, n_pixels, row, column, segment, max, outline (., 5), variances of sum, row, column): the lists, with room
+        for ``found`` more; those of variances have the length 0 where nobody asks for them.
+
+    Returns
+    -------
+    New length of the lists.
     """
-    high, low, top = thresholds
-    found = _find(frame, level, variance, use, high, low, top, work)
-    count, sums = work[5], work[6]
-    total, size, row, column, segment, of_total, of_row, of_column = out
-    first = n[j]
-    for i in range(min(found, max(total.shape[1] - first, 0))):
-        k = first + i
-        center_row, center_column = sums[i, 1] / sums[i, 0], sums[i, 2] / sums[i, 0]
-        total[j, k] = sums[i, 0]
-        size[j, k] = count[i]
-        row[j, k] = place[1] + place[3] * center_row
-        column[j, k] = place[2] + place[4] * center_column
-        segment[j, k] = place[0]
+    count, sums, outline = work[5], work[6], work[7]
+    total, size, row, column, segment, highest, extent, of_total, of_row, of_column = out
+    k = start
+    for i in range(found):
+        if not (cuts[0] <= sums[i, _TOTAL] <= cuts[1] and cuts[2] <= count[i] <= cuts[3]):
+            continue
+        whole = sums[i, _TOTAL]
+        center_row, center_column = sums[i, _BY_ROW] / whole, sums[i, _BY_COLUMN] / whole
+        total[k] = whole
+        size[k] = count[i]
+        row[k] = place[1] + place[3] * center_row
+        column[k] = place[2] + place[4] * center_column
+        segment[k] = place[0]
+        highest[k] = sums[i, _HIGHEST]
+        for m in range(DETAILS):
+            extent[k, m] = outline[i, m]
         if sums.shape[1] > _SUMS:  # first order: sum(v (i - center)^2) / sum(I)^2
-            of_total[j, k] = sums[i, 3]
-            along = sums[i, 5] - 2.0 * center_row * sums[i, 4] + center_row**2 * sums[i, 3]
-            across = sums[i, 7] - 2.0 * center_column * sums[i, 6] + center_column**2 * sums[i, 3]
-            of_row[j, k] = (0.0 if along < 0.0 else along) * (place[3] / sums[i, 0]) ** 2
-            of_column[j, k] = (0.0 if across < 0.0 else across) * (place[4] / sums[i, 0]) ** 2
-    n[j] += found
+            s, by_row, by_row2 = sums[i, _SPREAD], sums[i, _SPREAD + 1], sums[i, _SPREAD + 2]
+            by_column, by_column2 = sums[i, _SPREAD + 3], sums[i, _SPREAD + 4]
+            of_total[k] = s
+            along = by_row2 - 2.0 * center_row * by_row + center_row**2 * s
+            across = by_column2 - 2.0 * center_column * by_column + center_column**2 * s
+            of_row[k] = (0.0 if along < 0.0 else along) * (place[3] / whole) ** 2
+            of_column[k] = (0.0 if across < 0.0 else across) * (place[4] / whole) ** 2
+        k += 1
+    return k
 
 
 def _signature(pixel: str) -> str:
@@ -339,8 +425,10 @@ def droplet(
     work = (
         np.zeros((rows + 2, words + 2), np.uint64), np.zeros(rows + 2, np.bool_), np.zeros((2, words), np.uint64),
         np.zeros((2, columns), np.int32), np.zeros(labels, np.int32), count, sums,
+        np.zeros((labels, DETAILS), np.int32),
     )  # fmt: skip
-    found = _find(frame, frame, frame, _pack(use), high, low, np.finfo(frame.dtype).max, work)
+    thresholds = (high, low, np.finfo(frame.dtype).max)
+    found = find(frame, frame, frame, _pack(use), thresholds, (False, False, False), work)
     n[0] = found
     for i in range(slots.size):
         filled = i < found

@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from xsmall.detector.cache import ArrayCache
+from xsmall.detector.geometry.beam import Beam
+from xsmall.detector.geometry.pixel import pixel_array
 from xsmall.engine.per_pixel import StaticMask, StaticNoise
 from xsmall.engine.record import Frames, Output, Record, Reducer
-from xsmall.errors import ParameterError
+from xsmall.errors import GeometryError, ParameterError
+from xsmall.events.ragged import object_array
 from xsmall.reductions.box import neighbours_are_neighbours
 from xsmall.reductions.threshold import Sigma, Threshold, check_noise, check_unit, number, thresholds_of
 from xsmall.vocabulary import (
     COLUMN,
     DIMENSIONLESS,
     DROPLET,
+    FIRST_PREFIX,
+    IS_CUT,
+    LAST_PREFIX,
+    MAX,
     N_DROPLETS,
     N_PIXELS,
+    RADIUS,
     ROW,
+    SAMPLE_DIMENSION,
     SEGMENT,
     SUM,
+    TOUCHES,
+    TWO_THETA,
     UNITS,
+    UNITS_OF,
     VARIANCE_SUFFIX,
+    Q,
+    X,
+    Y,
+    Z,
 )
 
 __all__ = ["Droplet", "droplet"]
@@ -33,14 +50,24 @@ __all__ = ["Droplet", "droplet"]
 CACHE = ArrayCache(budget=1 << 26)
 """Masks as bits and noise, of this process."""
 
+OUTLINE: Final = (f"{FIRST_PREFIX}{ROW}", f"{LAST_PREFIX}{ROW}", f"{FIRST_PREFIX}{COLUMN}", f"{LAST_PREFIX}{COLUMN}")
+PLACES: Final = (X, Y, Z, RADIUS, TWO_THETA, Q)
+ALSO: Final = (MAX, *OUTLINE, TOUCHES, *PLACES)
+"""What droplets can tell beside what they always tell."""
+
 
 def droplet(
     threshold: float | Sigma,
     threshold_low: float | Sigma | None = None,
     *,
     noise: Any = None,
-    max_droplets: int = 1000,
     mask: Any = None,
+    neighbours: Literal[4, 8] = 4,
+    grow: Literal["ring", "flood"] = "ring",
+    sums: tuple[float, float] | None = None,
+    sizes: tuple[int, int] | None = None,
+    also: Sequence[str] = (),
+    max_droplets: int | None = None,
 ) -> Droplet:
     """Find droplets: connected pixels above two thresholds.
 
@@ -49,106 +76,189 @@ def droplet(
     threshold
         In the unit of the data, or ``xs.sigma(5)``: 5 times the noise of each pixel; pixels at or above it are seeds.
     threshold_low
-        Of the same kind; the four neighbours of a seed join it when they are at or above this. Without it only seeds
-        count.
+        Of the same kind; the neighbours of a seed join it when they are at or above this. Without it only seeds count.
     noise
         For thresholds in sigma: standard deviation of each pixel without light (segment, row, column), in the unit of
-        the data, such as ``(constants["noise"] / constants["gain"]).isel(gain_stage=0)`` for data in keV; a DataArray
-        is cut by its labels. Pixels whose noise is 0 or NaN are not used.
-    max_droplets
-        Length of the dim ``droplet``: how many droplets of an event are listed, in the order of their first pixel.
+        the data; or the constants themselves, of which ``noise / gain`` of the first gain stage is taken (keV). A
+        DataArray is cut by its labels. Pixels whose noise is 0 or NaN are not used.
     mask
         Boolean (segment, row, column), True where a pixel may be used: a DataArray, cut by its labels, or an array of
         the shape of the frames.
+    neighbours
+        4: pixels that share an edge are neighbours; 8: those that share a corner too.
+    grow
+        ``"ring"``: the ring around the seeds is one pixel wide; ``"flood"``: all pixels at or above ``threshold_low``
+        that are connected with a seed join.
+    sums
+        Keep droplets whose sum lies in (lowest, highest), in the unit of the data, both ends included.
+    sizes
+        Keep droplets whose number of pixels lies in (fewest, most), both included.
+    also
+        More properties: ``"max"`` (highest pixel); ``"first_row"``, ``"last_row"``, ``"first_column"``,
+        ``"last_column"`` (the outline, as labels); ``"touches"`` (whether the droplet lies at the border of its segment
+        or beside a pixel that is masked or not finite: part of its charge may be missing); and the place of the
+        centroid as ``"x"``, ``"y"``, ``"z"``, ``"radius"`` (m), ``"two_theta"`` (degrees), ``"q"`` (1/angstrom), which
+        need a geometry, and a beam.
+    max_droplets
+        Without it each event has a list of its own length. With it the lists are padded to this length; longer ones
+        are cut, which ``is_cut`` says per event and a warning when it happens.
 
     Returns
     -------
-    A record. ``n_droplets`` (event), int32, counts all of them, also beyond ``max_droplets``: where it is larger the
-    list is not complete. Over (event, droplet): ``sum`` (dtype of the frames, unit of the data), ``n_pixels`` (int32),
-    ``row`` and ``column`` (float64, centroid weighted by the pixels' values, in the labels of the detector),
-    ``segment`` (int32, its label). Beyond the count floats are NaN and integers -1. With variances also
-    ``sum_variance`` and, to first order, ``row_variance`` and ``column_variance``.
+    A record. ``n_droplets`` (event), int32, counts them. Lists per event: ``sum`` (dtype of the frames, unit of the
+    data), ``n_pixels`` (int32), ``row`` and ``column`` (float64, centroid weighted by the pixels' values, in the labels
+    of the detector), ``segment`` (int32, its label), and what ``also`` asks for, ordered by segment and first pixel.
+    With variances also ``sum_variance`` and, to first order, ``row_variance`` and ``column_variance``.
+    :func:`~xsmall.flatten` puts the lists behind each other, as files hold them. With ``max_droplets`` the variables
+    are (event, droplet): beyond the count floats are NaN and integers -1, and ``is_cut`` (event) is True where
+    droplets are missing from the list.
 
     Raises
     ------
     ParameterError
         Thresholds that are not positive, of two kinds or out of order, in sigma without noise; noise in another unit
-        than the data; a maximum below 1.
+        than the data; a maximum below 1; cuts out of order; an unknown property.
     DataError
         Frames with rows or columns left out, in which neighbours are none.
+    GeometryError
+        A place is asked for and there is no geometry.
 
     Notes
     -----
-    Members that touch along an edge are one droplet; the ring around the seeds is one pixel wide. Droplets do not cross
-    segments. The noise is not taken from the variance of the data, in which that of counting photons would make every
-    photon a small multiple of its own error. Variances hold for the pixels of a droplet as they were found: that
-    thresholds favour high values is not in them, nor, for the centroid, where within a pixel a photon fell. Pixels that
-    are NaN or masked are neither seeds nor members. Cost: little more than reading the frame as long as few pixels are
-    above the threshold. A million events of 1000 droplets are 36 GB before compression: choose ``max_droplets`` by what
-    occurs.
+    Droplets do not cross segments. The noise is not taken from the variance of the data, in which that of counting
+    photons would make every photon a small multiple of its own error. Variances hold for the pixels of a droplet as
+    they were found: that thresholds favour high values is not in them, nor, for the centroid, where within a pixel a
+    photon fell. Pixels that are NaN or masked are neither seeds nor members. Places are interpolated between the
+    centres of pixels. Cost: little more than reading the frame as long as few pixels are above the threshold; some 30
+    bytes per droplet.
 
     Examples
     --------
     >>> import xsmall as xs
     >>> sim = xs.simulate(4, shape=(2, 32, 64), seed=1)
     >>> cal = sim.run["jungfrau"]["raw"].sd.calibrate(sim.constants)
-    >>> found = cal.sd.droplet(threshold=4.0, threshold_low=1.0, max_droplets=100)
-    >>> found["sum"].dims
+    >>> found = cal.sd.droplet(threshold=4.0, threshold_low=1.0, also=["max", "touches"])
+    >>> [len(sums) for sums in found["sum"].values] == found["n_droplets"].values.tolist()
+    True
+    >>> cal.sd.droplet(threshold=4.0, max_droplets=100)["sum"].dims
     ('event', 'droplet')
     """
     high, low = thresholds_of(threshold, threshold_low)
     frozen, units = check_noise(noise, high)
-    return Droplet(high, low, _count(max_droplets), StaticMask.of(mask), frozen, units)
+    _one_of("neighbours", neighbours, (4, 8))
+    _one_of("grow", grow, ("ring", "flood"))
+    for name in [also] if isinstance(also, str) else also:
+        _one_of("also", name, ALSO)
+    cuts = (*_cut("sums", sums, -np.inf), *_cut("sizes", sizes, 1.0))
+    wanted = tuple(dict.fromkeys([also] if isinstance(also, str) else also))
+    most = None if max_droplets is None else _count(max_droplets)
+    how = (grow == "flood", neighbours == 8)
+    return Droplet(high, low, most, StaticMask.of(mask), frozen, units, how, cuts, wanted)
 
 
 def _count(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ParameterError("max_droplets", found=repr(value), expected="an integer of 1 or more")
+        raise ParameterError("invalid max_droplets", found=repr(value), expected="an integer of 1 or more, or None")
     return int(value)
+
+
+def _one_of(what: str, value: object, allowed: tuple[object, ...]) -> None:
+    if value not in allowed:
+        raise ParameterError(f"invalid {what}", found=repr(value), expected=" or ".join(map(repr, allowed)))
+
+
+def _cut(what: str, limits: object, lowest: float) -> tuple[float, float]:
+    """Check the limits of a cut; none keeps everything."""
+    if limits is None:
+        return lowest, np.inf
+    try:
+        low, high = (float(v) for v in limits)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        low, high = np.nan, np.nan
+    if not low <= high:
+        raise ParameterError(
+            f"invalid {what}",
+            found=repr(limits),
+            expected="(lowest, highest), in order",
+            fix=f"droplet(..., {what}=(2, 12))",
+        )
+    return low, high
 
 
 @dataclass(frozen=True)
 class Droplet(Record):
-    """Thresholds, length of the list and mask; made by :func:`droplet`."""
+    """Thresholds, cuts, mask and what is listed; made by :func:`droplet`."""
 
     name: ClassVar[str] = "droplet"
 
     threshold: Threshold
     threshold_low: Threshold
-    max_droplets: int
+    max_droplets: int | None = None
     mask: StaticMask | None = None
     noise: StaticNoise | None = None
     noise_units: str | None = None
+    how: tuple[bool, bool] = (False, False)
+    """(flood, diagonal)."""
+    cuts: tuple[float, float, float, float] = (-np.inf, np.inf, 1.0, np.inf)
+    """Lowest and highest sum, fewest and most pixels."""
+    also: tuple[str, ...] = ()
 
     def outputs(self, frames: Frames) -> Mapping[str, Output]:
-        """Describe the count and the list of droplets."""
+        """Describe the count and the lists of droplets."""
         neighbours_are_neighbours(frames, "droplet")
         if self.mask is not None:
             self.mask.on(frames)
         if self.noise is not None:
             check_unit(self.noise_units, frames)
             self.noise.on(frames)
-        dims, shape = (DROPLET,), (self.max_droplets,)
+        elif frames.units is None:
+            warnings.warn(
+                f"the frames do not say their unit: threshold={number(self.threshold)} is taken in whatever they are. "
+                'Calibrate them, or say it: .assign_attrs(units="ADU")',
+                stacklevel=4,
+            )
+        _check_places(self.also, frames)
+        listed = self._listed(frames)
+        padded = self.max_droplets is not None
+        count = {UNITS: DIMENSIONLESS} if padded else {UNITS: DIMENSIONLESS, SAMPLE_DIMENSION: DROPLET}
+        out = {N_DROPLETS: Output((), (), np.dtype(np.int32), count)}
+        out |= {k: Output((DROPLET,), (self.max_droplets,), dtype, attrs) for k, (dtype, attrs) in listed.items()}
+        if padded:
+            out[IS_CUT] = Output((), (), np.dtype(bool), {})
+        return out
+
+    def _listed(self, frames: Frames) -> dict[str, tuple[np.dtype[Any], dict[str, str]]]:
+        """Dtype and attributes of each list."""
+        real, whole, double = frames.dtype, np.dtype(np.int32), np.dtype(np.float64)
         units = {} if frames.units is None else {UNITS: frames.units}
-        place, count = {UNITS: DIMENSIONLESS}, {UNITS: DIMENSIONLESS}
-        out = {
-            N_DROPLETS: Output((), (), np.dtype(np.int32), count),
-            SUM: Output(dims, shape, frames.dtype, units),
-            N_PIXELS: Output(dims, shape, np.dtype(np.int32), count),
-            ROW: Output(dims, shape, np.dtype(np.float64), place),
-            COLUMN: Output(dims, shape, np.dtype(np.float64), place),
-            SEGMENT: Output(dims, shape, np.dtype(np.int32), place),
-        }
+        squared = {} if frames.units is None else {UNITS: f"({frames.units})2"}
+        none = {UNITS: DIMENSIONLESS}
+        out = {SUM: (real, units), N_PIXELS: (whole, none), ROW: (double, none), COLUMN: (double, none)}
+        out[SEGMENT] = (whole, none)
+        known = {MAX: (real, units), TOUCHES: (np.dtype(bool), {}), **dict.fromkeys(OUTLINE, (whole, none))}
+        known |= {place: (double, {UNITS: UNITS_OF[place]}) for place in PLACES}
+        out |= {name: known[name] for name in self.also}
         if frames.variance:
-            spread = {} if frames.units is None else {UNITS: f"({frames.units})2"}
-            out[f"{SUM}{VARIANCE_SUFFIX}"] = Output(dims, shape, frames.dtype, spread)
-            for v in (ROW, COLUMN):
-                out[f"{v}{VARIANCE_SUFFIX}"] = Output(dims, shape, np.dtype(np.float64), place)
+            out |= {f"{SUM}{VARIANCE_SUFFIX}": (real, squared)}
+            out |= {f"{v}{VARIANCE_SUFFIX}": (double, none) for v in (ROW, COLUMN)}
         return out
 
     def reducer(self, frames: Frames) -> Reducer:
         """Make the reducer."""
         return DropletReducer(self, frames)
+
+
+def _check_places(also: tuple[str, ...], frames: Frames) -> None:
+    """Raise unless geometry and beam allow the places that are asked for."""
+    for name in set(also) & set(PLACES):
+        if frames.geometry is None:
+            raise GeometryError(
+                f"droplets have no {name} without a geometry",
+                found="frames without geometry",
+                expected="frames that know where their pixels are",
+                fix='.sd.assign_geometry(xs.Geometry.from_psana("geometry.data"))',
+            )
+        pixel_array(frames.geometry, frames.beam or Beam(), name)  # raises where the beam lacks something
 
 
 def _mask_words(mask: StaticMask | None, frames: Frames) -> npt.NDArray[np.uint64]:
@@ -181,39 +291,42 @@ def _per_noise(noise: StaticNoise | None, frames: Frames) -> npt.NDArray[np.floa
 
 
 class DropletReducer(Reducer):
-    """Appends the droplets of each segment to the lists of the events."""
+    """Gathers the droplets of a group of events, segment by segment, and hands them out event by event."""
 
     def __init__(self, record: Droplet, frames: Frames) -> None:
-        from xsmall.kernels.droplet import Workspace, find
+        from xsmall.kernels.droplet import Workspace, collect, find
 
-        self._find = find
-        self._frames = frames
-        self._most = record.max_droplets
+        self._find, self._collect = find, collect
+        self._record, self._frames = record, frames
+        self._dtypes = {name: dtype for name, (dtype, _) in record._listed(frames).items()}
         self._use = _mask_words(record.mask, frames)
         real = frames.dtype.type
         levels = number(record.threshold), number(record.threshold_low)
         self._thresholds = (real(levels[0]), real(levels[1]), np.finfo(frames.dtype).max)
+        self._how = (*record.how, any(name not in PLACES for name in record.also))
         self._in_sigma = _per_noise(record.noise, frames)
         self._level = np.empty(frames.shape[1:] if self._in_sigma is not None else 0, dtype=frames.dtype)
         self._work = Workspace(*frames.shape[1:], variance=frames.variance).arrays
         steps = [float(labels[1] - labels[0]) if len(labels) > 1 else 1.0 for labels in (frames.row, frames.column)]
         self._origin = (float(frames.row[0]), float(frames.column[0]), *steps)
+        self._out = self._room(0)
+
+    def _room(self, n: int) -> tuple[npt.NDArray[Any], ...]:
+        """Lists with room for ``n`` droplets; see :func:`xsmall.kernels.droplet.collect`."""
+        from xsmall.kernels.droplet import DETAILS
+
+        real, spread = self._frames.dtype, n if self._frames.variance else 0
+        return (
+            np.empty(n, real), np.empty(n, np.int32), np.empty(n), np.empty(n), np.empty(n, np.int32),
+            np.empty(n, real), np.empty((n, DETAILS), np.int32),
+            np.empty(spread, real), np.empty(spread), np.empty(spread),
+        )  # fmt: skip
 
     def begin(self, k: int) -> None:
         """Start a group of ``k`` events with empty lists."""
-        shape, real = (k, self._most), self._frames.dtype
-        self._n = np.zeros(k, dtype=np.int64)
-        spread = shape if self._frames.variance else (1, 0)
-        self._out = (
-            np.full(shape, np.nan, dtype=real),
-            np.full(shape, -1, dtype=np.int32),
-            np.full(shape, np.nan),
-            np.full(shape, np.nan),
-            np.full(shape, -1, dtype=np.int32),
-            np.full(spread, np.nan, dtype=real),
-            np.full(spread, np.nan),
-            np.full(spread, np.nan),
-        )
+        self._stop = 0
+        self._length = np.zeros((k, self._frames.shape[0]), dtype=np.int64)
+        self._start = np.zeros_like(self._length)
 
     def add(
         self,
@@ -228,19 +341,86 @@ class DropletReducer(Reducer):
             level = frame
             if self._in_sigma is not None:
                 level = np.multiply(frame, self._in_sigma[s], out=self._level)
-            self._find(frame, level, spread, self._use[s], self._thresholds, self._work, place, j, self._n, self._out)
+            found = self._find(frame, level, spread, self._use[s], self._thresholds, self._how, self._work)
+            if self._stop + found > self._out[0].size:
+                wider = self._room(2 * (self._stop + found))
+                for old, new in zip(self._out, wider, strict=True):
+                    new[: min(self._stop, len(old))] = old[: self._stop]
+                self._out = wider
+            stop = self._collect(found, self._work, place, self._record.cuts, self._stop, self._out)
+            self._start[j, s], self._length[j, s] = self._stop, stop - self._stop
+            self._stop = stop
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
-        """Hand out the lists."""
-        total, size, row, column, segment, *spread = self._out
-        out = {
-            N_DROPLETS: self._n.astype(np.int32),
-            SUM: total,
-            N_PIXELS: size,
-            ROW: row,
-            COLUMN: column,
-            SEGMENT: segment,
-        }
+        """Hand out the lists of each event, its segments in order."""
+        order = np.concatenate(
+            [np.arange(a, a + n) for a, n in zip(self._start.ravel(), self._length.ravel(), strict=True)]
+        )
+        total, size, row, column, segment, highest, extent, *spread = self._out
+        values = {SUM: total, N_PIXELS: size, ROW: row, COLUMN: column, SEGMENT: segment, MAX: highest}
+        values |= {name: extent[:, i] for i, name in enumerate((*OUTLINE, TOUCHES))}
         if self._frames.variance:
-            out |= {f"{name}{VARIANCE_SUFFIX}": v for name, v in zip((SUM, ROW, COLUMN), spread, strict=True)}
+            values |= {f"{name}{VARIANCE_SUFFIX}": v for name, v in zip((SUM, ROW, COLUMN), spread, strict=True)}
+        flat = {name: values[name][order] for name in self._dtypes if name in values}
+        for i, name in enumerate(OUTLINE):
+            if name in flat:
+                start, step = self._origin[i // 2], self._origin[2 + i // 2]
+                flat[name] = start + step * flat[name]
+        n = self._length.sum(axis=1)
+        flat |= self._places(flat, n)
+        return self._listed({name: flat[name].astype(dtype) for name, dtype in self._dtypes.items()}, n)
+
+    def _places(self, flat: Mapping[str, npt.NDArray[Any]], n: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
+        """Where the centroids lie in space, interpolated between the centres of pixels."""
+        frames, out = self._frames, {}
+        for name in set(self._record.also) & set(PLACES):
+            assert frames.geometry is not None
+            whole = pixel_array(frames.geometry, frames.beam or Beam(), name)
+            out[name] = _between_pixels(whole, flat[SEGMENT], flat[ROW], flat[COLUMN])
+            if name == Q and self.energy is not None:
+                mean = frames.beam.photon_energy if frames.beam is not None else None
+                out[name] *= np.repeat(self.energy / np.float64(mean), n)
         return out
+
+    def _listed(self, flat: dict[str, npt.NDArray[Any]], n: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
+        """Lists per event, or padded ones where a length was asked for."""
+        most, counts = self._record.max_droplets, {N_DROPLETS: n.astype(np.int32)}
+        borders = np.cumsum(n)
+        if most is None:
+            return counts | {name: object_array(np.split(v, borders[:-1])) for name, v in flat.items()}
+        listed = np.arange(most) < n[:, None]
+        source = ((borders - n)[:, None] + np.arange(most))[listed]
+        out: dict[str, npt.NDArray[Any]] = {}
+        for name, v in flat.items():
+            out[name] = np.full(listed.shape, np.nan if v.dtype.kind == "f" else -1, dtype=_padded(v.dtype))
+            out[name][listed] = v[source]
+        cut = n > most
+        if cut.any():
+            warnings.warn(
+                f"lists of droplets are cut at max_droplets={most}: events with up to {n.max()} droplets; is_cut tells "
+                "which. Leave max_droplets out to keep all.",
+                stacklevel=2,
+            )
+        return counts | out | {IS_CUT: cut}
+
+
+def _padded(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """A dtype that can say that there is nothing: -1 for truth values too."""
+    return np.dtype(np.int8) if dtype.kind == "b" else dtype
+
+
+def _between_pixels(
+    whole: npt.NDArray[np.floating[Any]],
+    segment: npt.NDArray[np.integer[Any]],
+    row: npt.NDArray[np.float64],
+    column: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """Interpolate a quantity of the pixels of a detector (segment, row, column) linearly at centroids."""
+    r = np.clip(np.floor(row), 0, max(whole.shape[1] - 2, 0)).astype(np.intp)
+    c = np.clip(np.floor(column), 0, max(whole.shape[2] - 2, 0)).astype(np.intp)
+    dr, dc = row - r, column - c
+    r1, c1 = np.minimum(r + 1, whole.shape[1] - 1), np.minimum(c + 1, whole.shape[2] - 1)
+    near = whole[segment, r, c] * (1 - dc) + whole[segment, r, c1] * dc
+    far = whole[segment, r1, c] * (1 - dc) + whole[segment, r1, c1] * dc
+    between: npt.NDArray[np.float64] = near * (1 - dr) + far * dr
+    return between
