@@ -43,7 +43,7 @@ def case(n_photons: int, shape: tuple[int, int]) -> Case:
     """Time the reducer on a group of events."""
     stack = frames_of(n_photons, shape)
     frames = Frames((0,), tuple(range(shape[0])), tuple(range(shape[1])), np.dtype(np.float32))
-    reducer = droplet(HIGH, LOW, max_droplets=max(100, n_photons)).reducer(frames)
+    reducer = droplet(HIGH, LOW).reducer(frames)
 
     def run() -> object:
         reducer.begin(GROUP)

@@ -25,8 +25,9 @@ WORD = 64
 _ONE = np.uint64(1)
 _ZERO = np.uint64(0)
 _LAST = np.uint64(63)
-_SUMS, _SUMS_OF_VARIANCE = 5, 5
-_TOTAL, _BY_ROW, _BY_COLUMN, _HIGHEST, _LEVEL, _SPREAD = range(6)  # columns of the sums; the variances follow
+_SUMS, _SUMS_OF_VARIANCE = 3, 5
+_TOTAL, _BY_ROW, _BY_COLUMN, _SPREAD = range(4)  # columns of the sums; the variances follow
+_HIGHEST, _LEVEL = range(2)  # columns of the peaks
 DETAILS = 5
 """Columns of what is known of a droplet's outline: first and last row, first and last column, whether it touches
 pixels that are not used or the border of the frame."""
@@ -62,9 +63,9 @@ class Workspace:
             np.zeros((2, columns), np.int32),  # labels of two rows
             np.zeros(labels, np.int32),  # parent of each label
             np.zeros(labels, np.int32),  # pixels of each label
-            # sum, times row, times column, highest value, highest level;
-            # of the variance: sum, times row, row^2, column, column^2
+            # sum, times row, times column; of the variance: sum, times row, row^2, column, column^2
             np.zeros((labels, _SUMS + _SUMS_OF_VARIANCE if variance else _SUMS)),
+            np.zeros((labels, 2)),  # highest value and highest level of each label
             np.zeros((labels, DETAILS), np.int32),  # outline of each label
         )
 
@@ -162,84 +163,143 @@ def _touches(level: Any, use: Any, top: Any, r: Any, c: Any) -> Any:
 
 
 @njit
-def _label_pixel(label: Any, r: Any, c: Any, near: Any, tables: Any, n: Any) -> Any:
-    """The label of a member from its neighbours (left, above, above left, above right), or a new one."""
-    parent, count, sums, outline = tables
-    now, last = r & 1, 1 - (r & 1)
-    here = np.int64(-1)
-    if near[0]:
-        here = np.int64(label[now, c - 1])
-    for k in range(1, 4):
-        if near[k]:
-            other = np.int64(label[last, c + (0, 0, -1, 1)[k]])
-            here = _root(parent, other) if here < 0 else _join(parent, here, other)
-    if here < 0:
-        here = n
-        parent[here] = here
-        count[here] = 0
-        for i in range(sums.shape[1]):
-            sums[here, i] = 0.0
-        sums[here, _HIGHEST] = -np.inf
-        sums[here, _LEVEL] = -np.inf
-        outline[here] = (r, r, c, c, 0)
-    return here
+def _new_label(here: Any, r: Any, c: Any, tables: Any, flood: Any, details: Any) -> None:
+    parent, count, sums, peaks, outline = tables
+    parent[here] = here
+    count[here] = 0
+    for i in range(sums.shape[1]):
+        sums[here, i] = 0.0
+    if flood is not None:
+        peaks[here, _LEVEL] = 0.0
+    if details is not None:
+        peaks[here, _HIGHEST] = -np.inf
+        outline[here, 0] = outline[here, 1] = r
+        outline[here, 2] = outline[here, 3] = c
+        outline[here, 4] = 0
 
 
 @njit
-def _add_pixel(
-    frame: Any, level: Any, variance: Any, use: Any, top: Any, r: Any, c: Any, here: Any, tables: Any, details: Any
-) -> None:
-    _, count, sums, outline = tables
-    value = np.float64(frame[r, c])
+def _add_pixel(value: Any, r: Any, c: Any, here: Any, count: Any, sums: Any) -> None:
     count[here] += 1
     sums[here, _TOTAL] += value
     sums[here, _BY_ROW] += value * r
     sums[here, _BY_COLUMN] += value * c
-    sums[here, _LEVEL] = max(sums[here, _LEVEL], np.float64(level[r, c]))
-    if sums.shape[1] > _SUMS:
-        spread = np.float64(variance[r, c])
-        sums[here, _SPREAD] += spread
-        sums[here, _SPREAD + 1] += spread * r
-        sums[here, _SPREAD + 2] += spread * r * r
-        sums[here, _SPREAD + 3] += spread * c
-        sums[here, _SPREAD + 4] += spread * c * c
-    if details:
-        sums[here, _HIGHEST] = max(sums[here, _HIGHEST], value)
-        outline[here, 1] = r
-        outline[here, 2] = min(outline[here, 2], c)
-        outline[here, 3] = max(outline[here, 3], c)
-        if outline[here, 4] == 0 and _touches(level, use, top, r, c):
-            outline[here, 4] = 1
 
 
 @njit
-def _merge(tables: Any, n: Any, high: Any) -> Any:
+def _add_spread(spread: Any, r: Any, c: Any, here: Any, sums: Any) -> None:
+    sums[here, _SPREAD] += spread
+    sums[here, _SPREAD + 1] += spread * r
+    sums[here, _SPREAD + 2] += spread * r * r
+    sums[here, _SPREAD + 3] += spread * c
+    sums[here, _SPREAD + 4] += spread * c * c
+
+
+@njit
+def _add_detail(value: Any, r: Any, c: Any, touches: Any, here: Any, peaks: Any, outline: Any) -> None:
+    peaks[here, _HIGHEST] = max(peaks[here, _HIGHEST], value)
+    outline[here, 1] = r
+    outline[here, 2] = min(outline[here, 2], c)
+    outline[here, 3] = max(outline[here, 3], c)
+    outline[here, 4] |= touches
+
+
+@njit(forceinline=True)  # a call would hand over ten arrays for each word
+def _label_word(
+    images: Any,
+    use: Any,
+    top: Any,
+    r: Any,
+    w: Any,
+    todo: Any,
+    beside: Any,
+    label: Any,
+    tables: Any,
+    flood: Any,
+    diagonal: Any,
+    details: Any,
+    n: Any,
+) -> Any:
+    """Give every member of a word its label and add it to the label's sums; return the number of labels so far.
+
+    ``images`` are the frame, its levels and its variance; ``beside`` the members to the left, above, above to the left
+    and above to the right of each pixel, as bits.
+    """
+    frame, level, variance = images
+    left, above, above_left, above_right = beside
+    parent, count, sums, peaks, outline = tables
+    now, last = r & 1, 1 - (r & 1)
+    while todo != _ZERO:
+        bit = todo & (~todo + _ONE)
+        todo ^= bit
+        c = w * WORD + _place(bit)
+        up = (above & bit) != _ZERO
+        if (left & bit) != _ZERO:
+            here = np.int64(label[now, c - 1])
+            if up:
+                here = _join(parent, here, np.int64(label[last, c]))
+        elif up:
+            here = _root(parent, np.int64(label[last, c]))
+        else:
+            here = np.int64(-1)
+        if diagonal is not None:
+            if (above_left & bit) != _ZERO:
+                other = np.int64(label[last, c - 1])
+                here = _root(parent, other) if here < 0 else _join(parent, here, other)
+            if (above_right & bit) != _ZERO:
+                other = np.int64(label[last, c + 1])
+                here = _root(parent, other) if here < 0 else _join(parent, here, other)
+        if here < 0:
+            here = n
+            n += 1
+            _new_label(here, r, c, tables, flood, details)
+        label[now, c] = here
+        value = np.float64(frame[r, c])
+        _add_pixel(value, r, c, here, count, sums)
+        if flood is not None:  # elsewhere every droplet has a seed
+            peaks[here, _LEVEL] = max(peaks[here, _LEVEL], np.float64(level[r, c]))
+        if sums.shape[1] > _SUMS:
+            _add_spread(np.float64(variance[r, c]), r, c, here, sums)
+        if details is not None:
+            _add_detail(value, r, c, _touches(level, use, top, r, c), here, peaks, outline)
+    return n
+
+
+@njit
+def _merge(tables: Any, n: Any, high: Any, flood: Any, details: Any) -> Any:
     """Add every label to its root, and move the roots that hold a seed together, in the order of their first pixel."""
-    parent, count, sums, outline = tables
+    parent, count, sums, peaks, outline = tables
     for i in range(n):
         root = _root(parent, i)
         if root != i:
             count[root] += count[i]
             for k in range(sums.shape[1]):
-                if k in (_HIGHEST, _LEVEL):
-                    sums[root, k] = max(sums[root, k], sums[i, k])
-                else:
-                    sums[root, k] += sums[i, k]
-            outline[root, 0] = min(outline[root, 0], outline[i, 0])
-            outline[root, 1] = max(outline[root, 1], outline[i, 1])
-            outline[root, 2] = min(outline[root, 2], outline[i, 2])
-            outline[root, 3] = max(outline[root, 3], outline[i, 3])
-            outline[root, 4] |= outline[i, 4]
+                sums[root, k] += sums[i, k]
+            if flood is not None:
+                peaks[root, _LEVEL] = max(peaks[root, _LEVEL], peaks[i, _LEVEL])
+            if details is not None:
+                peaks[root, _HIGHEST] = max(peaks[root, _HIGHEST], peaks[i, _HIGHEST])
+                _merge_outlines(outline, root, i)
     found = 0
     for i in range(n):
-        if parent[i] == i and sums[i, _LEVEL] >= high:
+        if parent[i] == i and (flood is None or peaks[i, _LEVEL] >= high):
             count[found] = count[i]
             for k in range(sums.shape[1]):
                 sums[found, k] = sums[i, k]
-            for k in range(outline.shape[1]):
-                outline[found, k] = outline[i, k]
+            if details is not None:
+                peaks[found, _HIGHEST] = peaks[i, _HIGHEST]
+                outline[found] = outline[i]
             found += 1
     return found
+
+
+@njit
+def _merge_outlines(outline: Any, root: Any, i: Any) -> None:
+    outline[root, 0] = min(outline[root, 0], outline[i, 0])
+    outline[root, 1] = max(outline[root, 1], outline[i, 1])
+    outline[root, 2] = min(outline[root, 2], outline[i, 2])
+    outline[root, 3] = max(outline[root, 3], outline[i, 3])
+    outline[root, 4] |= outline[i, 4]
 
 
 @njit
@@ -260,7 +320,8 @@ def find(frame: Any, level: Any, variance: Any, use: Any, thresholds: Any, how: 
         (high, low, top): both thresholds and the largest finite value, of the dtype of the frame.
     how
         (flood, diagonal, details): whether droplets grow to all connected pixels above the low threshold rather than
-        by one ring, whether pixels that share a corner are neighbours, whether outlines and maxima are wanted.
+        by one ring, whether pixels that share a corner are neighbours, whether outlines and maxima are wanted. Each is
+        True or None: what is not wanted is then not compiled.
     work
         The arrays of a :class:`Workspace`.
 
@@ -270,9 +331,9 @@ def find(frame: Any, level: Any, variance: Any, use: Any, thresholds: Any, how: 
     """
     high, low, top = thresholds
     flood, diagonal, details = how
-    seeds, busy, member, label, parent, count, sums, outline = work
-    tables = (parent, count, sums, outline)
-    _mark_seeds(level, low if flood else high, seeds)
+    seeds, busy, member, label, parent, count, sums, peaks, outline = work
+    tables = (parent, count, sums, peaks, outline)
+    _mark_seeds(level, high if flood is None else low, seeds)
     _keep_fit(level, top, use, seeds, busy)
     rows, words = use.shape
     n = np.int64(0)
@@ -289,43 +350,36 @@ def find(frame: Any, level: Any, variance: Any, use: Any, thresholds: Any, how: 
         carry = _ZERO
         for w in range(words):
             todo = seeds[r + 1, w + 1]
-            if not flood:
-                ring = _ring(seeds, r, w, diagonal) & ~todo & use[r, w]
+            if flood is None:
+                ring = (todo << _ONE) | (todo >> _ONE) | seeds[r, w + 1] | seeds[r + 2, w + 1]
+                ring |= (seeds[r + 1, w] >> _LAST) | (seeds[r + 1, w + 2] << _LAST)
+                if diagonal is not None:
+                    ring |= _corners(seeds, r, w) | _corners(seeds, r + 2, w)
+                ring &= ~todo & use[r, w]
                 if ring != _ZERO:
                     todo = _members(level, r, w, todo, ring, low, top)
             member[now, w] = todo
             if todo != _ZERO:
                 left, above = (todo << _ONE) | carry, member[last, w]
                 above_left = above_right = _ZERO
-                if diagonal:
+                if diagonal is not None:
                     above_left, above_right = above << _ONE, above >> _ONE
                     if w > 0:
                         above_left |= member[last, w - 1] >> _LAST
                     if w + 1 < words:
                         above_right |= member[last, w + 1] << _LAST
-                rest = todo
-                while rest != _ZERO:
-                    bit = rest & (~rest + _ONE)
-                    rest ^= bit
-                    c = w * WORD + _place(bit)
-                    near = ((left & bit) != _ZERO, (above & bit) != _ZERO, (above_left & bit) != _ZERO,
-                            (above_right & bit) != _ZERO)  # fmt: skip
-                    here = _label_pixel(label, r, c, near, tables, n)
-                    n += here == n
-                    label[now, c] = here
-                    _add_pixel(frame, level, variance, use, top, r, c, here, tables, details)
+                beside = (left, above, above_left, above_right)
+                images = (frame, level, variance)
+                n = _label_word(images, use, top, r, w, todo, beside, label, tables, flood, diagonal, details, n)
             carry = todo >> _LAST
-    return _merge(tables, n, high)
+    return _merge(tables, n, high, flood, details)
 
 
 @njit
-def _ring(seeds: Any, r: Any, w: Any, diagonal: Any) -> Any:
-    """Bits of the pixels of a word that have a seed beside them."""
-    ring = _ZERO
-    for k in range(r, r + 3) if diagonal else range(r + 1, r + 2):
-        ring |= (seeds[k, w + 1] << _ONE) | (seeds[k, w + 1] >> _ONE)
-        ring |= (seeds[k, w] >> _LAST) | (seeds[k, w + 2] << _LAST)
-    return ring | seeds[r, w + 1] | seeds[r + 2, w + 1]
+def _corners(seeds: Any, r: Any, w: Any) -> Any:
+    """Bits of the pixels of a word that have a seed to the left or right in another row."""
+    here = seeds[r, w + 1]
+    return (here << _ONE) | (here >> _ONE) | (seeds[r, w] >> _LAST) | (seeds[r, w + 2] << _LAST)
 
 
 @njit
@@ -352,7 +406,7 @@ def collect(found: Any, work: Any, place: Any, cuts: Any, start: Any, out: Any) 
     -------
     New length of the lists.
     """
-    count, sums, outline = work[5], work[6], work[7]
+    count, sums, peaks, outline = work[5:9]
     total, size, row, column, segment, highest, extent, of_total, of_row, of_column = out
     k = start
     for i in range(found):
@@ -365,7 +419,7 @@ def collect(found: Any, work: Any, place: Any, cuts: Any, start: Any, out: Any) 
         row[k] = place[1] + place[3] * center_row
         column[k] = place[2] + place[4] * center_column
         segment[k] = place[0]
-        highest[k] = sums[i, _HIGHEST]
+        highest[k] = peaks[i, _HIGHEST]
         for m in range(DETAILS):
             extent[k, m] = outline[i, m]
         if sums.shape[1] > _SUMS:  # first order: sum(v (i - center)^2) / sum(I)^2
@@ -425,10 +479,10 @@ def droplet(
     work = (
         np.zeros((rows + 2, words + 2), np.uint64), np.zeros(rows + 2, np.bool_), np.zeros((2, words), np.uint64),
         np.zeros((2, columns), np.int32), np.zeros(labels, np.int32), count, sums,
-        np.zeros((labels, DETAILS), np.int32),
+        np.zeros((labels, 2)), np.zeros((labels, DETAILS), np.int32),
     )  # fmt: skip
     thresholds = (high, low, np.finfo(frame.dtype).max)
-    found = find(frame, frame, frame, _pack(use), thresholds, (False, False, False), work)
+    found = find(frame, frame, frame, _pack(use), thresholds, (None, None, None), work)
     n[0] = found
     for i in range(slots.size):
         filled = i < found

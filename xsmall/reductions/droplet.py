@@ -303,7 +303,8 @@ class DropletReducer(Reducer):
         real = frames.dtype.type
         levels = number(record.threshold), number(record.threshold_low)
         self._thresholds = (real(levels[0]), real(levels[1]), np.finfo(frames.dtype).max)
-        self._how = (*record.how, any(name not in PLACES for name in record.also))
+        details = any(name not in PLACES for name in record.also)
+        self._how = tuple(True if wanted else None for wanted in (*record.how, details))
         self._in_sigma = _per_noise(record.noise, frames)
         self._level = np.empty(frames.shape[1:] if self._in_sigma is not None else 0, dtype=frames.dtype)
         self._work = Workspace(*frames.shape[1:], variance=frames.variance).arrays
