@@ -2,7 +2,6 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-import xarray as xr
 
 import xsmall as xs
 
@@ -17,25 +16,19 @@ cal = det.sd.calibrate(simulation.constants)
 constants = simulation.constants.isel(gain_stage=0)
 noise = float((constants.noise / constants.gain).median())
 dark = cal.sd.pixel("q") > 2.8  # True: use the pixel
-found = cal.sd.droplet(threshold=5 * noise, threshold_low=2.5 * noise, mask=dark, max_droplets=400).compute()
+found = cal.sd.droplet(threshold=5 * noise, threshold_low=2.5 * noise, mask=dark, also=["x", "y"])
+flat = xs.flatten(found)  # computes, and puts the lists of all events behind each other
 
-print(f"noise {noise:.2f} keV; {int(found.n_droplets.sum())} droplets")
-assert int(found.n_droplets.max()) <= 400  # else the lists would not be complete
+print(f"noise {noise:.2f} keV; {flat.sizes['droplet']} droplets")
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
 for n in (1, 2, 3, 4):
-    energy = found["sum"].values[found.n_pixels.values == n]
+    energy = flat["sum"][flat.n_pixels == n]
     left.hist(energy, bins=np.arange(1, 15, 0.1), histtype="step", label=f"{n} pixel{'s' if n > 1 else ''}")
 left.axvline(6.4, color="0.6", linestyle="--", linewidth=1)
 left.set(xlabel="energy of a droplet [keV]", ylabel="droplets", yscale="log", title="photons share pixels")
 left.legend()
-# from memory to space: the pixel under each droplet's centroid
-listed = found.n_pixels.values.ravel() > 0
-place = {
-    dim: ("photon", np.rint(found[dim].values.ravel()[listed]).astype(int)) for dim in ("segment", "row", "column")
-}
-x, y = (cal[name].compute().isel({dim: xr.DataArray(i, dims=d) for dim, (d, i) in place.items()}) for name in "xy")
-right.plot(1e3 * x, 1e3 * y, ".", markersize=1)
+right.plot(1e3 * flat["x"], 1e3 * flat["y"], ".", markersize=1)
 right.invert_xaxis()  # looking downstream, x grows to the left
 right.set(xlabel="x [mm]", ylabel="y [mm]", aspect="equal", title="where they fell")
 figure.savefig("single_photons.png", dpi=120)
