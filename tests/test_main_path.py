@@ -14,7 +14,7 @@ ALL_RECORDS = {
     "waxs": xs.azint(bins=40),
     "cake": xs.azint(bins=20, azimuth_bins=4),
     "spot": xs.roi({"a": xs.Box(segment=0, row=(4, 20), column=(8, 40))}),
-    "drop": xs.droplet(threshold=4.0, threshold_low=2.0, max_droplets=50),
+    "drop": xs.droplet(threshold=4.0, threshold_low=2.0, max_droplets=1000),
     "rows": xs.projection("row"),
     "speckle": xs.autocorrelation(xs.Box(segment=0, row=(4, 20), column=(8, 40)), max_lag=(3, 3)),
 }

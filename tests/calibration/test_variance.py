@@ -21,7 +21,8 @@ def both(seed: int = 0) -> xr.Dataset:
     values = rng.uniform(5, 9, (1, *SHAPE))
     values[rng.random(values.shape) < 0.1] = np.nan
     dims = ("event", "segment", "row", "column")
-    return xr.Dataset({"cal": (dims, values, {"units": "keV"}), "cal_variance": (dims, rng.uniform(0.1, 0.5, values.shape))})
+    variance = rng.uniform(0.1, 0.5, values.shape)
+    return xr.Dataset({"cal": (dims, values, {"units": "keV"}), "cal_variance": (dims, variance)})
 
 
 def by_differences(function: Callable[[xr.DataArray], xr.DataArray], data: xr.Dataset) -> Values:
