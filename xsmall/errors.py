@@ -6,6 +6,8 @@ keywords of :class:`XsmallError`, so that no part is forgotten.
 
 __all__ = [
     "CalibrationError",
+    "DamagedDataError",
+    "DamagedDataWarning",
     "DataError",
     "FileFormatError",
     "GeometryError",
@@ -56,6 +58,18 @@ class CalibrationError(XsmallError):
 
 class FileFormatError(XsmallError):
     """A file that cannot be read as what it is said to be; the message names path and offset."""
+
+
+class DamagedDataError(FileFormatError):
+    """A part of a file that cannot be read, while the rest can; the message names file and part.
+
+    Readers raise it where single frames are asked for. What walks over a run (reductions, cubes, averages, darks)
+    takes the frames of that part as missing, goes on, and warns with :class:`DamagedDataWarning`.
+    """
+
+
+class DamagedDataWarning(UserWarning):
+    """A part of a file could not be read, and the result was made without its events."""
 
 
 class PlanError(XsmallError):

@@ -1,8 +1,9 @@
-"""Reading HDF5 arrays lazily with h5py: by slices, from files that each process opens once."""
+"""Arrays of HDF5 files, read with h5py from files that each process opens once."""
 
+import os
 import threading
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
 import h5py
 import numpy as np
@@ -10,19 +11,24 @@ import numpy.typing as npt
 
 from xsmall.errors import FileFormatError
 from xsmall.io.files import Identity, open_file
+from xsmall.io.sources.stored_array import Place, Region, StoredArray
 
-_GAP: Final = 4
-"""Rows that are rather read than left out: picking rows one by one is slow in HDF5, fancy indexing slower."""
+__all__ = ["Hdf5Array", "chunk_sizes", "open_dataset"]
+
 _lock = threading.Lock()
 
 
 @lru_cache(maxsize=32)
 def _open(identity: Identity) -> Any:
     open_file(identity)  # says so if the file has changed since it was opened
-    return h5py.File(identity.path, "r")
+    try:
+        return h5py.File(identity.path, "r")
+    except OSError as error:
+        raise FileFormatError(f"{identity.path}: this HDF5 file cannot be read", found=error) from error
 
 
-def _dataset(identity: Identity, name: str) -> Any:
+def open_dataset(identity: Identity, name: str) -> Any:
+    """Give the dataset of this process."""
     with _lock:
         file = _open(identity)
     try:
@@ -31,45 +37,54 @@ def _dataset(identity: Identity, name: str) -> Any:
         raise FileFormatError(f"{identity.path}: no dataset {name}") from None
 
 
-class Hdf5Array:
-    """A dataset of a file as an array that reads when it is indexed; small in every task, usable in every process."""
+def chunk_sizes(dataset: Any) -> dict[Place, int]:
+    """Bytes of each chunk that is in the file, by its number along each dim; of one piece, if it is not chunked."""
+    if dataset.chunks is None:
+        stored = dataset.id.get_storage_size()
+        return {(0,) * dataset.ndim: stored} if stored else {}
+    sizes: dict[Place, int] = {}
 
-    def __init__(self, identity: Identity, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self.identity = identity
-        self.name = name
-        self.shape = shape
-        self.dtype = dtype
-        self.ndim = len(shape)
+    def note(info: Any) -> None:
+        sizes[tuple(o // c for o, c in zip(info.chunk_offset, dataset.chunks, strict=True))] = info.size
 
-    def __dask_tokenize__(self) -> tuple[object, ...]:
-        return (type(self).__qualname__, *self.identity, self.name)
-
-    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
-        """Read; each part of ``key`` is an integer, a slice or a 1-D array of positions (outer indexing)."""
-        keys = list(key) if isinstance(key, tuple) else [key]
-        keys += [slice(None)] * (self.ndim - len(keys))
-        dataset = _dataset(self.identity, self.name)
-        first = np.atleast_1d(np.arange(self.shape[0])[keys[0]])
-        inner = tuple(k if isinstance(k, slice) and (k.step or 1) > 0 else slice(None) for k in keys[1:])
-        data = np.empty(
-            (first.size, *(len(range(n)[k]) for n, k in zip(self.shape[1:], inner, strict=True))), self.dtype
-        )
-        for out, rows in _strokes(first):
-            stroke = slice(int(rows[0]), int(rows[-1]) + 1)  # rows rise
-            if (np.diff(rows) == 1).all() and (np.diff(out) == 1).all():
-                dataset.read_direct(data, (stroke, *inner), slice(int(out[0]), int(out[-1]) + 1))
-            else:
-                data[out] = dataset[(stroke, *inner)][rows - rows[0]]
-        for axis, k in reversed(list(enumerate(keys[1:], start=1))):
-            if not isinstance(k, slice) or (k.step or 1) < 0:
-                data = data[(slice(None),) * axis + (k,)]
-        return data[0] if np.ndim(keys[0]) == 0 and not isinstance(keys[0], slice) else data
+    if dataset.id.get_num_chunks():
+        dataset.id.chunk_iter(note)
+    return sizes
 
 
-def _strokes(rows: npt.NDArray[np.intp]) -> list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-    """Group rows, in whatever order they are wanted, into strokes that are read at once: (where they go, rows)."""
-    if not rows.size:
-        return []
-    order = np.argsort(rows, kind="stable")
-    cuts = np.flatnonzero(np.diff(rows[order]) > _GAP) + 1
-    return [(part, rows[part]) for part in np.split(order, cuts)]
+class Hdf5Array(StoredArray):
+    """A dataset of an HDF5 file."""
+
+    def _read(self, region: Region) -> npt.NDArray[Any]:
+        data = np.empty(tuple(s.stop - s.start for s in region), self.dtype)
+        open_dataset(self.identity, self.name).read_direct(data, region)
+        return data
+
+    def _state(self, place: Place) -> object:
+        del place
+        return 0  # another file has another identity
+
+    def missing_chunks(self) -> list[Place]:
+        """Chunks that were never written."""
+        there = chunk_sizes(open_dataset(self.identity, self.name))
+        return [place for place in self.places() if place not in there]
+
+    def chunk_name(self, place: Place) -> str:
+        """Name the dataset and the chunk's first element."""
+        first = tuple(s.start for s in self.part(place))
+        return f"{self.name}, chunk at {first}"
+
+    def check_same(self) -> None:
+        """Compare the file that is open with the one that was opened first."""
+        with _lock:
+            file = _open(self.identity)
+        now = os.fstat(int(file.id.get_vfd_handle()))
+        if now.st_size < self.identity.size or (
+            now.st_size == self.identity.size and now.st_mtime_ns != self.identity.mtime_ns
+        ):
+            raise FileFormatError(
+                f"{self.path}: the file has changed since it was opened",
+                found=f"{now.st_size} bytes, changed at {now.st_mtime_ns} ns",
+                expected=f"{self.identity.size} bytes, changed at {self.identity.mtime_ns} ns",
+                fix="open the run again",
+            )

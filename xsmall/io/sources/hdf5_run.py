@@ -1,22 +1,20 @@
 """Runs in raw HDF5, as :func:`~xsmall.io.stores.runs.write_run` writes them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import dask.array as da
 import h5py
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 
 from xsmall import vocabulary as v
-from xsmall.errors import FileFormatError
-from xsmall.io.files import identify
-from xsmall.io.layout import event_bytes
-from xsmall.io.sources.chunks import events_per_chunk
-from xsmall.io.sources.hdf5_array import Hdf5Array
+from xsmall.errors import FileFormatError, XsmallError
+from xsmall.io.files import Identity, identify
+from xsmall.io.sources.hdf5_array import Hdf5Array, chunk_sizes, open_dataset
 from xsmall.io.sources.source import HDF5_SIGNATURE, RunSource, RunSpec
-from xsmall.io.sources.stored import RUN_IN_WORDS, check_layout, is_run, stored_tree
+from xsmall.io.sources.stored import RUN_IN_WORDS, StoredGroups, check_layout, is_run, stored_tree
+from xsmall.io.sources.stored_array import StoredArray
 
 __all__ = ["Hdf5Run"]
 
@@ -36,10 +34,10 @@ class Hdf5Run(RunSource):
         except OSError:
             return True
 
-    def open(self, spec: RunSpec, *, chunks: int | str | None) -> xr.DataTree:
-        """Read what is small; frames are read when they are computed."""
+    def open(self, spec: RunSpec, *, chunks: int | str | None, verify: bool = False) -> xr.DataTree:
+        """Read what is small; frames are read when they are computed, or ``verify`` reads them once to check them."""
         assert spec.path is not None
-        return _open(spec.path, chunks)
+        return _open(spec.path, chunks, verify=verify)
 
     def heading(self, spec: RunSpec) -> str:
         """Name the layout too."""
@@ -53,20 +51,41 @@ def _layout(path: Path) -> Any:
         return found.decode() if isinstance(found, bytes) else found
 
 
-def _open(path: Path, chunks: int | str | None) -> xr.DataTree:
+class _Groups(StoredGroups):
+    """Groups of an HDF5 file."""
+
+    def __init__(self, path: Path, identity: Identity, nodes: Mapping[str, xr.Dataset]) -> None:
+        self.path, self.identity, self.nodes = path, identity, nodes
+
+    def array(self, name: str, x: xr.Variable) -> Hdf5Array:
+        about = open_dataset(self.identity, name)
+        return Hdf5Array(self.identity, name, x.shape, _dtype(about, x), about.chunks)
+
+    def stored_events(self, x: xr.Variable) -> int:
+        return int((x.encoding.get("chunksizes") or (1,))[0])
+
+    def stored_bytes(self, array: StoredArray) -> int:
+        return sum(chunk_sizes(open_dataset(self.identity, array.name)).values())
+
+
+def _dtype(about: Any, x: xr.Variable) -> np.dtype[Any]:
+    """The type in the file, which decoding may change; that of frames is known already."""
+    stored: np.dtype[Any] = about.dtype
+    return stored if stored.kind in "biufS" else x.dtype
+
+
+def _open(path: Path, chunks: int | str | None, *, verify: bool) -> xr.DataTree:
     identity = identify(path)
-
-    def lazy(group: str, name: str, x: xr.Variable) -> da.Array:
-        stored = (x.encoding.get("chunksizes") or (1,))[0]
-        array = Hdf5Array(identity, f"{group.rstrip('/')}/{name}", x.shape, x.dtype)
-        n = events_per_chunk(event_bytes(x), chunks, stored)
-        meta = np.empty((0,) * x.ndim, x.dtype)
-        return da.from_array(array, (n, *x.shape[1:]), name=f"hdf5-{name}-{tokenize(array, n)}", meta=meta)
-
     try:
-        tree = xr.open_datatree(path, engine="netcdf4", chunks=None)
-    except OSError as error:
-        raise FileFormatError(f"{path}: this HDF5 file cannot be read as a run", found=error) from error
-    with tree:
-        check_layout(path, tree.attrs.get(v.LAYOUT))
-        return stored_tree({n.path: n.to_dataset(inherit=False) for n in tree.subtree}, lazy)
+        with xr.open_datatree(path, engine="netcdf4", chunks=None) as tree:
+            check_layout(path, tree.attrs.get(v.LAYOUT))
+            nodes = {n.path: n.to_dataset(inherit=False) for n in tree.subtree}
+            return stored_tree(_Groups(path, identity, nodes), chunks, verify=verify)
+    except XsmallError:
+        raise
+    except Exception as error:  # of HDF5, netCDF4 or xarray: whatever stumbles over a damaged file
+        raise FileFormatError(
+            f"{path}: this HDF5 file cannot be read as a run",
+            found=f"{type(error).__name__}: {error}",
+            fix="copy it again from where it was written",
+        ) from error

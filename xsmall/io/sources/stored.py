@@ -1,19 +1,40 @@
-"""What raw runs in Zarr and in HDF5 share: the check of their layout, and the tree that is made of their groups."""
+"""What raw runs in Zarr and in HDF5 share: the check of their layout, and the tree that is made of their groups.
 
-from collections.abc import Callable, Mapping
+A chunk that is not in the file is missing data, never the zeros that the format would give. Of frames it makes
+``present`` False, of numbers per event NaN; a variable that has no form for what is missing is left out by name, and
+without its labels a run is not opened at all. The root counts what is lost.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import dask.array as da
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
+from dask.base import tokenize
 
 from xsmall import vocabulary as v
-from xsmall.errors import FileFormatError
-from xsmall.io.layout import RUN_LAYOUT, RUN_NUMBER, is_frames
+from xsmall.errors import FileFormatError, XsmallError
+from xsmall.io.layout import RUN_LAYOUT, RUN_NUMBER, event_bytes, is_frames
+from xsmall.io.sources.chunks import events_per_chunk
+from xsmall.io.sources.stored_array import Place, StoredArray
+from xsmall.io.sources.xtc2.format import Damage
 
-__all__ = ["RUN_IN_WORDS", "check_layout", "is_run", "stored_tree"]
+__all__ = ["RUN_IN_WORDS", "StoredGroups", "check_layout", "is_run", "stored_tree"]
 
 RUN_IN_WORDS: Final = "raw run"
+_MOST_HELD: Final = 64 * 2**20
+"""Bytes of a variable per event that is read on opening; a larger one stays lazy."""
+_MOST_DECLARED: Final = 256 * 2**20
+_MOST_RATIO: Final = 1000
+"""A variable that declares more than this many times what is stored, and more bytes than above, is not read."""
+_MOST_CHUNKS: Final = 5_000_000
+_SHOWN: Final = 8
 
 
 def is_run(layout: object) -> bool:
@@ -42,22 +63,215 @@ def check_layout(path: Path, layout: object) -> None:
         )
 
 
-def stored_tree(nodes: Mapping[str, xr.Dataset], lazy: Callable[[str, str, xr.Variable], Any]) -> xr.DataTree:
-    """Hold what is small and keep frames lazy."""
+class StoredGroups(ABC):
+    """The groups of a stored run, as its format gives them."""
+
+    path: Path
+    nodes: Mapping[str, xr.Dataset]
+    """Groups by path, their variables not read yet."""
+
+    @abstractmethod
+    def array(self, name: str, x: xr.Variable) -> StoredArray:
+        """Give the array of a variable, by its path in the file, to be read by slices."""
+
+    @abstractmethod
+    def stored_events(self, x: xr.Variable) -> int:
+        """Events of a chunk of the file."""
+
+    @abstractmethod
+    def stored_bytes(self, array: StoredArray) -> int:
+        """Bytes that an array takes in the file."""
+
+
+@dataclass
+class _Lost:
+    """What turned out to be lost while a run is opened."""
+
+    missing: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+
+    def attrs(self, before: Mapping[Any, Any]) -> dict[str, Any]:
+        """Counts for the root, added to what the run had lost before it was stored."""
+        out: dict[str, Any] = {}
+        for name, found in ((v.MISSING_CHUNKS, self.missing), (v.DAMAGED_CHUNKS, self.damaged)):
+            if found or name in before:
+                out[name] = int(before.get(name, 0)) + len(found)
+        told = [str(before[v.UNREADABLE])] if before.get(v.UNREADABLE) else []
+        told += [*self.missing, *self.damaged][:_SHOWN]
+        return out | ({v.UNREADABLE: "\n".join(told)} if told else {})
+
+
+def stored_tree(groups: StoredGroups, chunks: int | str | None, *, verify: bool) -> xr.DataTree:
+    """Hold what is small, keep frames lazy, and say what is lost."""
+    lost = _Lost()
     result = {}
-    for group, node in nodes.items():
+    for group, node in groups.nodes.items():
+        _check_frames(groups.path, group, node)
+        result[group] = _with_positions(_Node(groups, group, node, lost).dataset(chunks, verify=verify))
+    result["/"] = result["/"].assign_attrs(lost.attrs(result["/"].attrs))
+    try:
+        return xr.DataTree.from_dict(result)
+    except ValueError as error:  # sizes or labels of groups that contradict each other
+        raise FileFormatError(f"{groups.path}: the groups of this run do not fit together", found=error) from error
+
+
+def _check_frames(path: Path, group: str, node: xr.Dataset) -> None:
+    """Refuse a detector that labels frames it does not have."""
+    if v.EVENT in node.sizes and v.SEGMENT in node.sizes and not any(is_frames(x) for x in node.data_vars.values()):
+        raise FileFormatError(
+            f"{path}: the frames of the detector {group.strip('/')!r} are not there",
+            found=f"variables {', '.join(map(str, node.variables))}",
+            expected="frames (event, segment, row, column)",
+            fix="copy the file again from where it was written",
+        )
+
+
+class _Node:
+    """One group on its way to a dataset."""
+
+    def __init__(self, groups: StoredGroups, group: str, node: xr.Dataset, lost: _Lost) -> None:
+        self.groups, self.node, self.lost = groups, node, lost
+        self.group = group.rstrip("/")
+        self.left_out = [str(node.attrs[v.LEFT_OUT])] if v.LEFT_OUT in node.attrs else []
+        self.gone: list[tuple[npt.NDArray[np.bool_], bool]] = []  # (event, segment) or (event,), whether damaged
+
+    def dataset(self, chunks: int | str | None, *, verify: bool) -> xr.Dataset:
+        """Make it."""
+        coords: dict[str, xr.Variable] = {}
         parts: dict[str, xr.Variable] = {}
-        for name, x in node.variables.items():
-            if is_frames(x) and x.size:
-                parts[str(name)] = xr.Variable(x.dims, lazy(group, str(name), x), x.attrs)
+        for name, x in self.node.variables.items():
+            array = self.groups.array(f"{self.group}/{name}", x)
+            if math.prod(array.grid()) > _MOST_CHUNKS:
+                raise self._error(f"{name} declares {math.prod(array.grid())} chunks", "chunks of about 8 MiB")
+            if _stays_lazy(x):
+                made: xr.Variable | None = self._lazy(str(name), x, array, chunks, verify=verify)
             else:
-                held = x.load()
-                data = held.values.astype(np.str_) if held.dtype.kind in "OT" else held.values
-                parts[str(name)] = xr.Variable(x.dims, data, x.attrs)
-        attrs = {k: a for k, a in node.attrs.items() if k != v.LAYOUT}
-        coords = {str(name): parts.pop(str(name)) for name in node.coords}
-        result[group] = _with_positions(xr.Dataset(parts, coords, attrs))
-    return xr.DataTree.from_dict(result)
+                made = self._held(str(name), x, array)
+            if made is not None:
+                (coords if name in self.node.coords else parts)[str(name)] = made
+        attrs = {k: a for k, a in self.node.attrs.items() if k not in (v.LAYOUT, v.LEFT_OUT)}
+        if self.left_out:
+            attrs[v.LEFT_OUT] = "; ".join(self.left_out)
+        dataset = xr.Dataset(parts, coords, attrs)
+        return dataset.assign_coords(self._flags(dataset)) if self.gone else dataset
+
+    # ---- frames -----------------------------------------------------------------------------------------------------
+
+    def _lazy(
+        self, name: str, x: xr.Variable, array: StoredArray, chunks: int | str | None, *, verify: bool
+    ) -> xr.Variable:
+        missing = frozenset(array.missing_chunks())
+        array.lost = missing
+        self.lost.missing += [f"{array.chunk_name(place)}: it is not there" for place in sorted(missing)]
+        damaged = array.damaged_chunks() if verify else {}
+        array.lost |= frozenset(damaged)
+        self.lost.damaged += [f"{array.chunk_name(place)}: {why}" for place, why in damaged.items()]
+        for places, is_damage in ((missing, False), (damaged, True)):
+            if places:
+                self.gone.append((_mask(array, places, by_segment=x.dims[1:2] == (v.SEGMENT,)), is_damage))
+        n = events_per_chunk(event_bytes(x), chunks, self.groups.stored_events(x))
+        meta = np.empty((0,) * x.ndim, x.dtype)
+        data = da.from_array(array, (n, *x.shape[1:]), name=f"stored-{name}-{tokenize(array, n)}", meta=meta)
+        return xr.Variable(x.dims, data, x.attrs)
+
+    def _flags(self, dataset: xr.Dataset) -> dict[str, xr.Variable]:
+        """``present`` and ``damage`` with what is lost."""
+        dims = (v.EVENT, v.SEGMENT)
+        shape = tuple(dataset.sizes.get(dim, 1) for dim in dims)
+        present, damage = np.ones(shape, bool), np.zeros(shape, np.uint16)
+        if v.PRESENT in dataset.coords:
+            present &= dataset[v.PRESENT].transpose(*dims).values
+        if v.DAMAGE in dataset.coords:
+            damage = damage | dataset[v.DAMAGE].transpose(*dims).values
+        for mask, is_damage in self.gone:
+            mask = mask if mask.ndim == 2 else mask[:, None]
+            present &= ~mask
+            if is_damage:
+                damage = np.where(mask, damage | damage.dtype.type(Damage.CORRUPTED), damage)
+        if v.SEGMENT not in dataset.sizes:
+            return {}
+        return {v.PRESENT: xr.Variable(dims, present), v.DAMAGE: xr.Variable(dims, damage)}
+
+    # ---- what is small ----------------------------------------------------------------------------------------------
+
+    def _held(self, name: str, x: xr.Variable, array: StoredArray) -> xr.Variable | None:
+        """Read a variable; where that is not possible say so in its place, or refuse the run."""
+        stored = self.groups.stored_bytes(array)
+        missing = array.missing_chunks()
+        if not missing and x.nbytes > max(_MOST_DECLARED, _MOST_RATIO * stored):
+            self._leave_out(name, f"declares {x.nbytes} bytes, of which {stored} are stored")
+            return None
+        if not missing:
+            try:
+                return _loaded(x)
+            except XsmallError:
+                raise
+            except Exception as error:  # of whatever library decodes it
+                why = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+                bad = array.damaged_chunks() or dict.fromkeys(array.places(), why)
+        else:
+            bad = dict.fromkeys(missing, "it is not there")
+        told = [f"{array.chunk_name(place)}: {why}" for place, why in bad.items()]
+        filled = self._filled(name, x, array, frozenset(bad))
+        if filled is None and self._is_label(name, x):
+            raise self._error(f"{told[0]}; without {name} events or pixels have no labels", "every chunk of it")
+        (self.lost.missing if missing else self.lost.damaged).extend(told)
+        if filled is None:
+            self._leave_out(name, told[0])
+        return filled
+
+    def _filled(self, name: str, x: xr.Variable, array: StoredArray, bad: frozenset[Place]) -> xr.Variable | None:
+        """Give what can be read, and what stands for nothing where it cannot; None where there is no such thing."""
+        if x.dims[:1] != (v.EVENT,) or x.nbytes > _MOST_DECLARED:
+            return None
+        array.lost = bad | frozenset(array.damaged_chunks())
+        if name in (v.PRESENT, v.DAMAGE) and x.dtype.kind in "biu":
+            values = array[...] if array.ndim == 0 else array[(slice(None),) * array.ndim]
+            mask = np.zeros(array.shape, bool)
+            for place in array.lost:
+                mask[array.part(place)] = True
+            fill = x.dtype.type(0 if name == v.PRESENT else Damage.CORRUPTED)
+            return xr.Variable(x.dims, np.where(mask, fill, values.astype(x.dtype)), x.attrs)
+        if x.dtype.kind != "f" or array.dtype != x.dtype or name in self.node.indexes:
+            return None
+        return xr.Variable(x.dims, array[(slice(None),) * array.ndim], x.attrs)
+
+    def _is_label(self, name: str, x: xr.Variable) -> bool:
+        return name in self.node.coords and (name in x.dims or x.dims != (v.EVENT,))
+
+    def _leave_out(self, name: str, why: str) -> None:
+        """Leave a variable out, and say so; labels cannot be left out."""
+        if self._is_label(name, self.node.variables[name]):
+            raise self._error(f"{name} {why}", "labels that are stored")
+        self.left_out.append(f"{name}: {why}")
+
+    def _error(self, found: str, expected: str) -> FileFormatError:
+        return FileFormatError(
+            f"{self.groups.path}: the group {self.group or '/'} cannot be read",
+            found=found,
+            expected=expected,
+            fix="copy the file again from where it was written",
+        )
+
+
+def _stays_lazy(x: xr.Variable) -> bool:
+    of_events = x.dims[:1] == (v.EVENT,) and x.size > 0 and x.dtype.kind in "biuf"
+    return of_events and (is_frames(x) or (x.ndim > 1 and x.nbytes > _MOST_HELD))
+
+
+def _mask(array: StoredArray, places: Iterable[Place], *, by_segment: bool) -> npt.NDArray[np.bool_]:
+    """Which events lie in some chunks, (event, segment) or (event,)."""
+    axes = 2 if by_segment else 1
+    mask: npt.NDArray[np.bool_] = np.zeros(array.shape[:axes], bool)
+    for place in places:
+        mask[array.part(place)[:axes]] = True
+    return mask
+
+
+def _loaded(x: xr.Variable) -> xr.Variable:
+    held = x.load()
+    data = held.values.astype(np.str_) if held.dtype.kind in "OT" else held.values
+    return xr.Variable(x.dims, data, x.attrs)
 
 
 def _with_positions(dataset: xr.Dataset) -> xr.Dataset:

@@ -1,22 +1,24 @@
 """Runs in raw Zarr, as :func:`~xsmall.io.stores.runs.write_run` writes them."""
 
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
-from dask.base import tokenize
 
 from xsmall import vocabulary as v
+from xsmall.errors import FileFormatError, XsmallError
 from xsmall.io.files import Identity, identify
-from xsmall.io.layout import event_bytes, quiet
-from xsmall.io.sources.chunks import events_per_chunk
+from xsmall.io.layout import quiet
 from xsmall.io.sources.source import RunSource, RunSpec
-from xsmall.io.sources.stored import RUN_IN_WORDS, check_layout, is_run, stored_tree
+from xsmall.io.sources.stored import RUN_IN_WORDS, StoredGroups, check_layout, is_run, stored_tree
+from xsmall.io.sources.stored_array import StoredArray
+from xsmall.io.sources.zarr_array import DESCRIPTION, ZarrArray, open_array
 
 __all__ = ["ZarrRun"]
-
-_GROUP = "zarr.json"
 
 
 class ZarrRun(RunSource):
@@ -27,17 +29,17 @@ class ZarrRun(RunSource):
 
     def recognises(self, spec: RunSpec) -> bool:
         """Go by the layout that the root group names; one that cannot be read is left to :meth:`open`."""
-        if spec.path is None or not (spec.path / _GROUP).is_file():
+        if spec.path is None or not (spec.path / DESCRIPTION).is_file():
             return False
         try:
             return is_run(_layout(spec.path))
-        except (OSError, ValueError, AttributeError, RecursionError):
+        except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
             return True
 
-    def open(self, spec: RunSpec, *, chunks: int | str | None) -> xr.DataTree:
-        """Read what is small; frames are read when they are computed."""
+    def open(self, spec: RunSpec, *, chunks: int | str | None, verify: bool = False) -> xr.DataTree:
+        """Read what is small; frames are read when they are computed, or ``verify`` reads them once to check them."""
         assert spec.path is not None
-        return _open(spec.path, chunks)
+        return _open(spec.path, chunks, verify=verify)
 
     def heading(self, spec: RunSpec) -> str:
         """Name the layout too."""
@@ -46,23 +48,73 @@ class ZarrRun(RunSource):
 
     def identity(self, spec: RunSpec) -> tuple[Identity, ...]:
         """Go by the description of the root group: another run has another one."""
-        return tuple(identify(path / _GROUP) for path in spec.paths)
+        return tuple(identify(path / DESCRIPTION) for path in spec.paths)
 
 
 def _layout(path: Path) -> Any:
-    return json.loads((path / _GROUP).read_bytes())["attributes"].get(v.LAYOUT)
+    return json.loads((path / DESCRIPTION).read_bytes())["attributes"].get(v.LAYOUT)
 
 
-def _open(path: Path, chunks: int | str | None) -> xr.DataTree:
-    with quiet(), xr.open_datatree(path, engine="zarr", consolidated=False, chunks=None) as tree:
-        check_layout(path, tree.attrs.get(v.LAYOUT))
-        nodes = {n.path: n.to_dataset(inherit=False) for n in tree.subtree}
+class _Groups(StoredGroups):
+    """Groups of a Zarr store."""
 
-        written = (path / _GROUP).stat().st_mtime_ns  # another run may come to lie at this path
+    def __init__(self, path: Path, nodes: Mapping[str, xr.Dataset]) -> None:
+        self.path, self.nodes = path, nodes
+        self.identity = identify(path / DESCRIPTION)
 
-        def lazy(group: str, name: str, x: xr.Variable) -> Any:
-            n = events_per_chunk(event_bytes(x), chunks, x.encoding["chunks"][0])
-            token = tokenize(str(path.resolve()), written, group, name, n)
-            return x.chunk({v.EVENT: n}, name=f"zarr-{name}-{token}").data
+    def array(self, name: str, x: xr.Variable) -> ZarrArray:
+        about = open_array(self.identity, name)
+        return ZarrArray(self.identity, name, x.shape, _dtype(about, x), about.shards or about.chunks)
 
-        return stored_tree(nodes, lazy)
+    def stored_events(self, x: xr.Variable) -> int:
+        return int(x.encoding["chunks"][0])
+
+    def stored_bytes(self, array: StoredArray) -> int:
+        folder = self.path / array.name.strip("/")
+        return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def _dtype(about: Any, x: xr.Variable) -> np.dtype[Any]:
+    """The type in the file, which decoding may change; text has none that NumPy knows."""
+    return about.dtype if isinstance(about.dtype, np.dtype) else x.dtype
+
+
+def _open(path: Path, chunks: int | str | None, *, verify: bool) -> xr.DataTree:
+    _check_descriptions(path)
+    try:
+        with quiet(), xr.open_datatree(path, engine="zarr", consolidated=False, chunks=None) as tree:
+            check_layout(path, tree.attrs.get(v.LAYOUT))
+            nodes = {n.path: n.to_dataset(inherit=False) for n in tree.subtree}
+            return stored_tree(_Groups(path, nodes), chunks, verify=verify)
+    except XsmallError:
+        raise
+    except Exception as error:  # of zarr, xarray or json: whatever stumbles over a damaged description
+        raise FileFormatError(
+            f"{path}: this Zarr store cannot be read as a run",
+            found=f"{type(error).__name__}: {error}",
+            fix="copy it again from where it was written",
+        ) from error
+
+
+def _check_descriptions(folder: Path) -> None:
+    """Raise where a group or an array lost its description, which Zarr would not miss, or where that is damaged."""
+    file = folder / DESCRIPTION
+    try:
+        kind = json.loads(file.read_bytes())["node_type"]
+    except FileNotFoundError:
+        raise _undescribed(file, "nothing") from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _undescribed(file, f"{type(error).__name__}: {error}") from error
+    if kind == "group":
+        for entry in sorted(os.scandir(folder), key=lambda e: e.name):
+            if entry.is_dir() and not entry.name.startswith("."):
+                _check_descriptions(Path(entry.path))
+
+
+def _undescribed(file: Path, found: str) -> FileFormatError:
+    return FileFormatError(
+        f"{file}: this part of the run has lost its description",
+        found=found,
+        expected="what Zarr calls the metadata of a group or array",
+        fix="copy the run again from where it was written",
+    )

@@ -1,0 +1,80 @@
+"""Arrays of Zarr stores, read with zarr-python from arrays that each process opens once."""
+
+import os
+import threading
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from xsmall.errors import FileFormatError
+from xsmall.io.files import Identity
+from xsmall.io.sources.stored_array import Place, Region, StoredArray
+
+__all__ = ["DESCRIPTION", "ZarrArray", "open_array"]
+
+DESCRIPTION: Final = "zarr.json"
+"""Name of the file that describes a group or an array; that of the root is what a store is known by."""
+_lock = threading.Lock()
+
+
+@lru_cache(maxsize=256)
+def _open(identity: Identity, name: str) -> Any:
+    import zarr
+
+    return zarr.open_array(str(Path(identity.path).parent / name.strip("/")), mode="r", zarr_format=3)
+
+
+def open_array(identity: Identity, name: str) -> Any:
+    """Give the array of this process."""
+    with _lock:
+        return _open(identity, name)
+
+
+class ZarrArray(StoredArray):
+    """An array of a Zarr store; ``identity`` is that of the store's root description."""
+
+    @property
+    def path(self) -> str:
+        """Path of the store."""
+        return str(Path(self.identity.path).parent)
+
+    def _read(self, region: Region) -> npt.NDArray[Any]:
+        for place in self.places(region):  # zarr would read zeros
+            if self._state(place) is None:
+                raise FileNotFoundError(self.chunk_name(place))
+        data: npt.NDArray[Any] = np.asarray(open_array(self.identity, self.name)[region])
+        return data
+
+    def _file(self, place: Place) -> str:
+        key = open_array(self.identity, self.name).metadata.encode_chunk_key(place)
+        return os.path.join(self.path, self.name.strip("/"), key)
+
+    def _state(self, place: Place) -> object:
+        try:
+            now = os.stat(self._file(place))
+        except FileNotFoundError:
+            return None
+        return now.st_size, now.st_mtime_ns
+
+    def chunk_name(self, place: Place) -> str:
+        """Name the file of the chunk inside the store."""
+        return os.path.relpath(self._file(place), self.path)
+
+    def check_same(self) -> None:
+        """Compare the description of the root: a run that was replaced has another one."""
+        try:
+            now = os.stat(self.identity.path)
+            found = f"{now.st_size} bytes, changed at {now.st_mtime_ns} ns"
+            same = (now.st_size, now.st_mtime_ns) == (self.identity.size, self.identity.mtime_ns)
+        except FileNotFoundError:
+            found, same = "nothing", False
+        if not same:
+            raise FileFormatError(
+                f"{self.path}: the run has changed since it was opened",
+                found=f"{DESCRIPTION}: {found}",
+                expected=f"{self.identity.size} bytes, changed at {self.identity.mtime_ns} ns",
+                fix="open the run again",
+            )
