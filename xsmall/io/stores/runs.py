@@ -197,7 +197,10 @@ def _write_zarr(nodes: Mapping[str, xr.Dataset], path: Path, chunk_events: int |
             encoding: dict[str, dict[str, Any]] = {name: dict(TIME) for name in _times(cut)}
             for name, shape in chunks.items():
                 encoding.setdefault(name, {}).update(chunks=shape, compressors=codecs)
-            cut.to_zarr(path, group=group, mode="a", encoding=encoding, zarr_format=3, consolidated=False)
+            cut.to_zarr(
+                path, group=group, mode="a", encoding=encoding, zarr_format=3, consolidated=False,
+                write_empty_chunks=True,  # a chunk that is not there is then one that was lost
+            )  # fmt: skip
         for group in sorted(nodes, key=len, reverse=True):  # the root last: plain xarray opens each of them in one read
             consolidate_metadata(path, path=group.strip("/") or None, zarr_format=3)
 
