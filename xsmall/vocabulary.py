@@ -60,6 +60,7 @@ TRUNCATED_BYTES: Final = "truncated_bytes"  # behind the last whole datagram of 
 UNREADABLE_EVENTS: Final = "unreadable_events"  # how many events could not be understood; they are flagged
 MISSING_CHUNKS: Final = "missing_chunks"  # parts of a stored run that are not in the file
 DAMAGED_CHUNKS: Final = "damaged_chunks"  # parts of a stored run that cannot be read
+DAMAGED_EVENTS: Final = "damaged_events"  # how many events of a detector are flagged as damaged
 UNREADABLE: Final = "unreadable"  # where and why, the first of them
 LOST: Final = "lost"  # attribute of frames and of every result of them, JSON: what the source had lost, with counts
 CALIBRATED: Final = "calibrated"

@@ -19,6 +19,7 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 from dask.layers import ArrayBlockwiseDep
 
+from xsmall.engine.faults import holes_in, reading, tell
 from xsmall.engine.interrupt import can_be_stopped, check
 from xsmall.engine.rule import Rule, read_together
 
@@ -161,12 +162,24 @@ class Unopened:
         return list(group_chunks(tuple(sizes), most, wanted))
 
     def read(self, start: int, stop: int) -> Batch:
-        """Read some events here and now, counted from the first of the block."""
+        """Read some events here and now, counted from the first of the block.
+
+        Segments of events that cannot be read are ``present`` False, and a warning names file and part.
+        """
         events = self._start + start, self._start + stop
         own = slice(events[0] - self._first, events[1] - self._first)
         small = self._small.cut(own, self._segments)
-        made = read_together(list(self._rules.values()), events, self._segments)
-        return small.put(dict(zip(self._rules, made, strict=True)))
+        rules = list(self._rules.values())
+        with reading() as holes:
+            made = read_together(rules, events, self._segments)
+        batch = small.put(dict(zip(self._rules, made, strict=True)))
+        if not holes.reasons:
+            return batch
+        tell(holes)
+        with reading(other=True):
+            again = read_together(rules, events, self._segments)
+        whole = ~holes_in(made, again)
+        return batch._replace(present=whole if batch.present is None else batch.present & whole)
 
 
 class Rules(NamedTuple):

@@ -108,7 +108,11 @@ def _troubles(attrs: Mapping[Any, Any]) -> Iterator[str]:
     unreadable = int(attrs.get(v.UNREADABLE_EVENTS, 0))
     if unreadable:
         yield f"  {unreadable} {_plural(unreadable, 'event')} could not be understood, flagged as damaged; the first:"
-        yield from (f"    {line}" for line in str(attrs.get(v.UNREADABLE, "")).splitlines())
+    for name, what in ((v.MISSING_CHUNKS, "not there"), (v.DAMAGED_CHUNKS, "unreadable")):
+        n = int(attrs.get(name, 0))
+        if n:
+            yield f"  {n} {_plural(n, 'chunk')} of the run {'is' if n == 1 else 'are'} {what}; the first:"
+    yield from (f"    {line}" for line in str(attrs.get(v.UNREADABLE, "")).splitlines())
 
 
 def _time(events: xr.Dataset) -> str:
@@ -178,7 +182,15 @@ def _result(path: Path, tree: xr.DataTree, layout: str) -> Iterator[str]:
         yield from _dims(dataset)
         yield "  variables"
         yield from _variables(dataset)
+    yield from _lost(tree)
     yield from _provenance(tree.attrs)
+
+
+def _lost(tree: xr.DataTree) -> Iterator[str]:
+    """What the source of a result had lost: it stands on the result and on what was made of frames."""
+    told = [tree.attrs, *(x.attrs for node in tree.subtree for x in node.to_dataset(inherit=False).data_vars.values())]
+    for text in dict.fromkeys(str(attrs[v.LOST]) for attrs in told if v.LOST in attrs):
+        yield f"  the source had lost {text}"
 
 
 def _dims(dataset: xr.Dataset) -> Iterator[str]:

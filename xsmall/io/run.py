@@ -1,15 +1,28 @@
 """Opening a run: :func:`open_run`."""
 
+import json
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import xarray as xr
 
 from xsmall.io.sources.source import RunSource, RunSpec, source_of
-from xsmall.vocabulary import RAW, SOURCE
+from xsmall.vocabulary import (
+    DAMAGE,
+    DAMAGED_CHUNKS,
+    DAMAGED_EVENTS,
+    LOST,
+    MISSING_CHUNKS,
+    RAW,
+    SOURCE,
+    TRUNCATED_BYTES,
+    UNREADABLE_EVENTS,
+)
 
 __all__ = ["open_run", "open_with"]
+
+_COUNTS: Final = (TRUNCATED_BYTES, UNREADABLE_EVENTS, MISSING_CHUNKS, DAMAGED_CHUNKS)
 
 
 def open_run(
@@ -32,7 +45,8 @@ def open_run(
     format
         Name of the source (``"xtc2"``, ``"zarr"``, ``"hdf5"``), where the file does not say it.
     **options
-        What this source knows beside; an option that it does not know is an error.
+        What this source knows beside; an option that it does not know is an error. Raw Zarr and HDF5 know ``verify``:
+        read every chunk once, and flag the events of those that cannot be read (``present`` False, ``damage``).
 
     Returns
     -------
@@ -40,7 +54,9 @@ def open_run(
     detector with arrays, which holds its frames, mostly ``raw`` (event, segment, row, column) in the type of the file,
     as dask arrays. The label ``event`` is the time of each event (datetime64[ns], UTC). Coordinates ``present`` and
     ``damage`` (event, segment) say what is missing or damaged; the child ``config`` holds the configuration.
-    Attributes of the root: ``source``, ``experiment``, ``run``, ``truncated_bytes``, ``unreadable_events``.
+    Attributes of the root: ``source``, ``experiment``, ``run``, and what is lost: ``truncated_bytes``,
+    ``unreadable_events``, ``missing_chunks``, ``damaged_chunks``, ``unreadable`` (where and why, the first of them).
+    Frames and all results of them carry these counts in ``attrs["lost"]``.
 
     Raises
     ------
@@ -53,7 +69,9 @@ def open_run(
     -----
     Opening an XTC2 file reads the headers of its datagrams (some 500 bytes for each large event) and its transitions;
     frames are read when they are computed. An event that is marked corrupted, or whose inside cannot be understood, is
-    kept: it is ``present`` False, its damage is set, and the root counts it.
+    kept: it is ``present`` False, its damage is set, and the root counts it. A chunk of Zarr or HDF5 that is not there
+    is missing data in the same way. One that turns out unreadable when it is read is an error that names it where its
+    frames are asked for; reductions, cubes, averages and darks leave its events out and warn (``DamagedDataWarning``).
 
     Examples
     --------
@@ -76,5 +94,15 @@ def open_with(
     for node in tree.subtree:
         if RAW in node.data_vars:  # results say what they came from
             frames = node.to_dataset(inherit=False)
-            node.dataset = frames.assign({RAW: frames[RAW].assign_attrs({SOURCE: str(spec.path or spec.given)})})
+            told = {SOURCE: str(spec.path or spec.given), **_lost(tree, frames)}
+            node.dataset = frames.assign({RAW: frames[RAW].assign_attrs(told)})
     return tree
+
+
+def _lost(tree: xr.DataTree, frames: xr.Dataset) -> dict[str, str]:
+    """What the source had lost, with counts, for every result that is made of these frames; nothing if nothing."""
+    counts = {name: int(tree.attrs.get(name, 0)) for name in _COUNTS}
+    if DAMAGE in frames.coords:
+        counts[DAMAGED_EVENTS] = int((frames[DAMAGE].values != 0).any(axis=1).sum())
+    found = {name: n for name, n in counts.items() if n}
+    return {LOST: json.dumps(found)} if found else {}

@@ -15,7 +15,7 @@ from xsmall.engine.transform import float_dtype
 from xsmall.errors import ParameterError
 from xsmall.events.ragged import ragged_attrs
 from xsmall.frames.checks import data_of, energies, frames_of, sound, values_and_variance
-from xsmall.vocabulary import BOUNDS, EVENT, PIXEL_DIMS, SAMPLE_DIMENSION, SOURCE
+from xsmall.vocabulary import BOUNDS, EVENT, LOST, PIXEL_DIMS, SAMPLE_DIMENSION, SOURCE
 
 
 def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record]) -> xr.Dataset:
@@ -150,6 +150,6 @@ def _dataset(
     kept = obj.coords.to_dataset().drop_vars([c for c in obj.coords if set(obj[c].dims) & set(PIXEL_DIMS)])
     out = kept.assign_coords(labels).assign(variables)
     said = {name: short_repr(record) for name, record in records.items()}
-    out.attrs = {k: v for k, v in obj.attrs.items() if k == SOURCE}
+    out.attrs = {k: v for k, v in obj.attrs.items() if k in (SOURCE, LOST)}
     out.attrs |= parameters_attr("reduce", {"frames": parameters_of(obj.attrs)}, records=said)
     return out

@@ -46,6 +46,7 @@ from xsmall.vocabulary import (
     GAIN_STAGE,
     LIMITS_SUFFIX,
     LONG_NAME,
+    LOST,
     MAXIMUM,
     MINIMUM,
     NOISE,
@@ -344,13 +345,15 @@ def _warn(entry: DetectorType, stages: Sequence[DarkStage]) -> None:
 
 
 def _identity(arrays: Sequence[xr.DataArray]) -> dict[str, Any]:
-    """What the runs say, all alike, of the detector and the experiment."""
+    """What the runs say, all alike, of the detector and the experiment; and what each of them had lost."""
     first, *others = (array.attrs for array in arrays)
-    return {
+    lost = "; ".join(str(attrs[LOST]) for attrs in (first, *others) if LOST in attrs)
+    alike = {
         name: first[name]
         for name in (SEGMENT_IDS, DETECTOR_SHAPE, EXPERIMENT)
         if name in first and all(np.array_equal(first[name], attrs.get(name, ())) for attrs in others)
     }
+    return alike | ({LOST: lost} if lost else {})
 
 
 def _dataset(

@@ -22,7 +22,7 @@ from xsmall import vocabulary as v
 from xsmall.errors import FileFormatError, XsmallError
 from xsmall.io.layout import RUN_LAYOUT, RUN_NUMBER, event_bytes, is_frames
 from xsmall.io.sources.chunks import events_per_chunk
-from xsmall.io.sources.stored_array import Place, StoredArray
+from xsmall.io.sources.stored_array import Place, StoredArray, native
 from xsmall.io.sources.xtc2.format import Damage
 
 __all__ = ["RUN_IN_WORDS", "StoredGroups", "check_layout", "is_run", "stored_tree"]
@@ -270,7 +270,7 @@ def _mask(array: StoredArray, places: Iterable[Place], *, by_segment: bool) -> n
 
 def _loaded(x: xr.Variable) -> xr.Variable:
     held = x.load()
-    data = held.values.astype(np.str_) if held.dtype.kind in "OT" else held.values
+    data = held.values.astype(np.str_) if held.dtype.kind in "OT" else native(held.values)
     return xr.Variable(x.dims, data, x.attrs)
 
 

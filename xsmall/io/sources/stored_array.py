@@ -15,10 +15,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from xsmall.engine.faults import unreadable
 from xsmall.errors import DamagedDataError, XsmallError
 from xsmall.io.files import Identity
 
-__all__ = ["StoredArray", "missing_value"]
+__all__ = ["StoredArray", "missing_value", "native"]
 
 Place = tuple[int, ...]
 """A chunk, by its number along each dim."""
@@ -58,7 +59,7 @@ class StoredArray(ABC):
         self.identity = identity
         self.name = name
         self.shape = shape
-        self.dtype = dtype
+        self.dtype = dtype.newbyteorder("=")
         self.ndim = len(shape)
         self.chunks = chunks or tuple(max(1, n) for n in shape)
         self.lost = lost
@@ -113,7 +114,8 @@ class StoredArray(ABC):
 
     def damaged_chunks(self) -> dict[Place, str]:
         """Read every chunk once and say which cannot be read, and why."""
-        return dict(self._failures(place for place in self.places() if place not in self.lost))
+        found = {place: self._failure(place, self.part(place))[1] for place in self.places() if place not in self.lost}
+        return {place: why for place, why in found.items() if why is not None}
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 
@@ -141,54 +143,63 @@ class StoredArray(ABC):
         """Read a block, with what is known to be lost filled; raises an error of ours that names the chunk."""
         if not math.prod(s.stop - s.start for s in region):
             return np.empty(tuple(s.stop - s.start for s in region), self.dtype)
-        if self.lost and not self.lost.isdisjoint(self.places(region)):
-            return self._piecewise(region)
-        known = [place for place in self.places(region) if self._is_known(place)]
-        if known:
-            raise self._error({place: _known[self._key(place)][1] for place in known})
-        try:
-            return self._read(region)
-        except XsmallError:
-            raise
-        except Exception as error:  # of whatever library decodes it
-            self.check_same()
-            found = dict(self._failures(self.places(region)))
-            raise self._error(found or {next(self.places(region)): _reason(error)}) from error
+        if not any(place in self.lost or self._why(place) for place in self.places(region)):
+            try:
+                return native(self._read(region))
+            except XsmallError:
+                raise
+            except Exception:  # of whatever library decodes it: found again below, chunk by chunk
+                self.check_same()
+        return self._piecewise(region)
 
     def _piecewise(self, region: Region) -> npt.NDArray[Any]:
+        """Read chunk by chunk what can be read."""
         out = np.full(tuple(s.stop - s.start for s in region), missing_value(self.dtype), self.dtype)
+        holes: dict[Place, Region] = {}
+        reasons: dict[Place, str] = {}
         for place in self.places(region):
-            if place not in self.lost:
-                here = tuple(
-                    slice(max(a.start, b.start), min(a.stop, b.stop))
-                    for a, b in zip(self.part(place), region, strict=True)
-                )
-                into = tuple(slice(h.start - r.start, h.stop - r.start) for h, r in zip(here, region, strict=True))
-                out[into] = self._block(here)
+            if place in self.lost:
+                continue
+            here = tuple(
+                slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(self.part(place), region, strict=True)
+            )
+            into = tuple(slice(h.start - r.start, h.stop - r.start) for h, r in zip(here, region, strict=True))
+            data, why = self._failure(place, here)
+            if why is None:
+                out[into] = data
+            else:
+                holes[place], reasons[place] = into, why
+        if holes:
+            filling = unreadable(self._error(reasons), self.dtype)
+            for into in holes.values():
+                out[into] = filling
         return out
 
-    def _failures(self, places: Iterator[Place]) -> Iterator[tuple[Place, str]]:
-        """Try chunk by chunk; what fails is remembered, for whoever walks around it asks often."""
-        for place in places:
-            state = self._state(place)
-            if state is None:
-                yield place, "it is not there"
-                continue
-            try:
-                self._read(self.part(place))
-            except Exception as error:
-                with _lock:
-                    _known[self._key(place)] = state, _reason(error)
-                    while len(_known) > _MOST_KNOWN:
-                        _known.popitem(last=False)
-                yield place, _reason(error)
+    def _failure(self, place: Place, region: Region) -> tuple[npt.NDArray[Any] | None, str | None]:
+        """Read a chunk or a part of it: data, or the reason why not, which is remembered."""
+        known = self._why(place)
+        if known is not None:
+            return None, known
+        state = self._state(place)
+        if state is None:
+            return None, "it is not there"
+        try:
+            return self._read(region), None
+        except Exception as error:
+            why = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
+        with _lock:
+            _known[self._key(place)] = state, why
+            while len(_known) > _MOST_KNOWN:
+                _known.popitem(last=False)
+        return None, why
+
+    def _why(self, place: Place) -> str | None:
+        """Why a chunk could not be read before, unless it was mended since."""
+        found = _known.get(self._key(place))
+        return found[1] if found is not None and found[0] == self._state(place) else None
 
     def _key(self, place: Place) -> tuple[object, ...]:
         return (self.identity, self.name, place)
-
-    def _is_known(self, place: Place) -> bool:
-        found = _known.get(self._key(place))
-        return found is not None and found[0] == self._state(place)
 
     def _error(self, found: dict[Place, str]) -> DamagedDataError:
         place, reason = next(iter(found.items()))
@@ -207,15 +218,17 @@ _known: OrderedDict[tuple[object, ...], tuple[object, str]] = OrderedDict()
 """Chunks that could not be read, with their state then and the reason."""
 
 
+def native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The same numbers in this machine's order of bytes, which netCDF4 wants to see in the type too."""
+    dtype = array.dtype.newbyteorder("=")
+    return array.view(dtype) if dtype == array.dtype and array.dtype.kind in "biufmM" else array.astype(dtype)
+
+
 def missing_value(dtype: np.dtype[Any]) -> Any:
     """What stands where there is nothing: NaN, NaT, empty text, or 0."""
     if dtype.kind == "f":
         return np.nan
     return np.array("NaT", dtype) if dtype.kind in "mM" else np.zeros((), dtype)
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
 
 
 def _span(key: Any, n: int) -> slice:

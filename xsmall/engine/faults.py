@@ -1,0 +1,101 @@
+"""Parts of a file that cannot be read: who asks for them gets an error, and a pass over a run goes on without them.
+
+That a chunk is rotten is known when it is read, deep inside a lazy array. The reader hands the error to
+:func:`unreadable`. Outside of a pass that raises it. Inside, the pass has said so before it computes a batch
+(:func:`reading`), and the reader gets a number to fill the hole with. Which events of the batch the hole ends up in,
+after whatever was selected, joined or computed on the way, the pass finds by computing the batch once more with
+another number: what differs rests on data that are not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from distributed import warn
+
+from xsmall.errors import DamagedDataError, DamagedDataWarning
+
+__all__ = ["Holes", "holes_in", "reading", "tell", "unreadable"]
+
+
+@dataclass
+class Holes:
+    """What could not be read while a batch was computed."""
+
+    other: bool = False
+    """Whether holes are filled with the second number."""
+    reasons: dict[str, None] = field(default_factory=dict)
+    """Each reason once, in the order they were met."""
+
+    def filling(self, dtype: np.dtype[Any]) -> Any:
+        """Give the number that holes are filled with: 0, or as far from it as the type goes."""
+        if not self.other:
+            return dtype.type(0)
+        if dtype.kind == "f":
+            return dtype.type(np.nan)
+        return dtype.type(True) if dtype.kind == "b" else np.iinfo(dtype).max
+
+
+_holes: ContextVar[Holes | None] = ContextVar("holes", default=None)
+
+
+@contextmanager
+def reading(*, other: bool = False) -> Iterator[Holes]:
+    """Let what is read in this thread have holes, and collect why."""
+    holes = Holes(other)
+    token = _holes.set(holes)
+    try:
+        yield holes
+    finally:
+        _holes.reset(token)
+
+
+def unreadable(error: DamagedDataError, dtype: np.dtype[Any]) -> Any:
+    """Say that a part of a file cannot be read; every reader of frames calls this.
+
+    Parameters
+    ----------
+    error
+        Names file, part and reason.
+    dtype
+        Of the array that is read.
+
+    Returns
+    -------
+    The number that the part is to be filled with, inside of a pass over a run.
+
+    Raises
+    ------
+    DamagedDataError
+        ``error``, where somebody asks for these very frames.
+    """
+    holes = _holes.get()
+    if holes is None:
+        raise error
+    holes.reasons[str(error)] = None
+    return holes.filling(dtype)
+
+
+def tell(holes: Holes) -> None:
+    """Warn of what could not be read, once for each reason; what a worker met, the user's process hears of."""
+    for reason in holes.reasons:
+        warn(reason, DamagedDataWarning, stacklevel=4)
+
+
+def holes_in(made: Sequence[npt.NDArray[Any]], again: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:
+    """Which segments of events (event, segment) rest on what could not be read.
+
+    ``made`` and ``again`` are the arrays of a batch, frames first, computed with the two fillings.
+    """
+    found = np.zeros(made[0].shape[:2], bool)
+    for a, b in zip(made, again, strict=True):
+        differ = ~((a == b) | ((a != a) & (b != b)))  # NaN is like NaN
+        of_segments = differ.any(axis=tuple(range(2, differ.ndim)))
+        found |= of_segments if of_segments.ndim == found.ndim else of_segments[:, None]
+    return found
