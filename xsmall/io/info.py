@@ -99,6 +99,8 @@ def _run(spec: RunSpec, run: xr.DataTree, kind: str) -> Iterator[str]:
     if events.data_vars:
         yield "  event variables"
         yield from _variables(events)
+    if v.LEFT_OUT in events.attrs:
+        yield f"    left out: {events.attrs[v.LEFT_OUT]}"
 
 
 def _troubles(attrs: Mapping[Any, Any]) -> Iterator[str]:

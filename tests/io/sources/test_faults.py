@@ -19,7 +19,11 @@ from xsmall.io.info import describe
 from xsmall.io.stores.runs import write_run
 
 SIM = xs.simulate(48, shape=(2, 16, 32), seed=1)
-RAW = SIM.run["jungfrau/raw"].values
+RUN = SIM.run.copy()
+RUN["jungfrau"].dataset = (
+    RUN["jungfrau"].to_dataset().assign_coords(damage=(("event", "segment"), np.zeros((48, 2), "u2")))
+)
+RAW = RUN["jungfrau/raw"].values
 LOST = slice(16, 32)  # the events of the second chunk
 SECOND = "jungfrau/raw/c/1/0/0/0"
 
@@ -27,7 +31,7 @@ SECOND = "jungfrau/raw/c/1/0/0/0"
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("runs")
-    return {end: write_run(SIM.run, folder / f"run.{end}", chunk_events=16) for end in ("zarr", "h5")}
+    return {end: write_run(RUN, folder / f"run.{end}", chunk_events=16) for end in ("zarr", "h5")}
 
 
 @pytest.fixture
@@ -169,7 +173,7 @@ def test_what_was_lost_stays_told_through_files_and_cubes(copy: Callable[[str], 
 
 
 def test_numbers_per_event_are_nan_where_they_are_lost(tmp_path: Path) -> None:
-    path = write_run(SIM.run, tmp_path / "run.zarr")
+    path = write_run(RUN, tmp_path / "run.zarr")
     (path / "events/i0/c/0").unlink()
     run = xs.open_run(path)
     assert np.isnan(run["events/i0"].values).all()
@@ -179,7 +183,7 @@ def test_numbers_per_event_are_nan_where_they_are_lost(tmp_path: Path) -> None:
 
 
 def test_what_has_no_form_for_missing_is_left_out_by_name(tmp_path: Path) -> None:
-    path = write_run(SIM.run, tmp_path / "run.zarr")
+    path = write_run(RUN, tmp_path / "run.zarr")
     (path / "events/laser_on/c/0").write_bytes(b"rot")
     run = xs.open_run(path)
     assert "laser_on" not in run["events"].variables
@@ -191,19 +195,19 @@ def test_what_has_no_form_for_missing_is_left_out_by_name(tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", ["events/event", "jungfrau/event", "jungfrau/segment", "jungfrau/row"])
 @pytest.mark.parametrize("how", ["lost", "rotten"])
 def test_without_labels_a_run_is_not_opened(tmp_path: Path, name: str, how: str) -> None:
-    path = write_run(SIM.run, tmp_path / "run.zarr")
+    path = write_run(RUN, tmp_path / "run.zarr")
     chunk = path / name / "c/0"
     if how == "lost":
         chunk.unlink()
     else:
         chunk.write_bytes(b"rot")
-    with pytest.raises(FileFormatError, match=rf"(?s)run\.zarr.*{name}/c/0.*labels"):
+    with pytest.raises(FileFormatError, match=rf"(?s)run\.zarr.*{name}/c/0: .*labels"):
         xs.open_run(path)
 
 
 @pytest.mark.parametrize("name", ["present", "damage"])
 def test_lost_flags_count_against_their_events(tmp_path: Path, name: str) -> None:
-    path = write_run(SIM.run, tmp_path / "run.zarr")
+    path = write_run(RUN, tmp_path / "run.zarr")
     (path / "jungfrau" / name / "c/0/0").unlink()
     raw = xs.open_run(path)["jungfrau/raw"]
     usable = raw["present"].values & (raw["damage"].values == 0)
@@ -266,6 +270,19 @@ def test_chunks_smaller_than_those_stored_give_no_number(copy: Callable[[str], P
         xs.open_run(path)["jungfrau/raw"].compute()
 
 
+def test_damaged_labels_of_hdf5_are_named(tmp_path: Path) -> None:
+    path = write_run(RUN, tmp_path / "run.h5")
+    with h5py.File(path, "a") as file:
+        times = file["events/event"][...]
+        attrs = dict(file["events/event"].attrs)
+        del file["events/event"]
+        file["events"].create_dataset("event", data=times, chunks=(48,), compression="gzip")
+        file["events/event"].attrs.update({k: a for k, a in attrs.items() if k in ("units", "calendar")})
+    corrupt_h5(path, "events/event", 0)
+    with pytest.raises(FileFormatError, match=r"(?s)run\.h5.*(/events/event|dimension|cannot be read)"):
+        xs.open_run(path)
+
+
 def test_hdf5_without_frames_or_cut_is_refused_with_its_path(copy: Callable[[str], Path]) -> None:
     path = copy("h5")
     with h5py.File(path, "a") as file:
@@ -296,7 +313,7 @@ def test_a_small_file_that_declares_much_is_not_read(ending: str, fill: float, c
 
 @pytest.mark.parametrize("ending", ["zarr", "h5"])
 def test_a_run_that_is_replaced_while_it_is_open_is_noticed(ending: str, tmp_path: Path) -> None:
-    path = write_run(SIM.run, tmp_path / f"run.{ending}", chunk_events=8)
+    path = write_run(RUN, tmp_path / f"run.{ending}", chunk_events=8)
     raw = xs.open_run(path)["jungfrau/raw"]
     first = raw[:16].values
     write_run(xs.simulate(48, shape=(2, 16, 32), seed=2).run, path, chunk_events=8, overwrite=True)

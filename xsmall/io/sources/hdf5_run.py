@@ -9,11 +9,11 @@ import numpy as np
 import xarray as xr
 
 from xsmall import vocabulary as v
-from xsmall.errors import FileFormatError, XsmallError
+from xsmall.errors import XsmallError
 from xsmall.io.files import Identity, identify
 from xsmall.io.sources.hdf5_array import Hdf5Array, chunk_sizes, open_dataset
 from xsmall.io.sources.source import HDF5_SIGNATURE, RunSource, RunSpec
-from xsmall.io.sources.stored import RUN_IN_WORDS, StoredGroups, check_layout, is_run, stored_tree
+from xsmall.io.sources.stored import RUN_IN_WORDS, UNREAD, StoredGroups, check_layout, is_run, not_opened, stored_tree
 from xsmall.io.sources.stored_array import StoredArray
 
 __all__ = ["Hdf5Run"]
@@ -77,15 +77,23 @@ def _dtype(about: Any, x: xr.Variable) -> np.dtype[Any]:
 def _open(path: Path, chunks: int | str | None, *, verify: bool) -> xr.DataTree:
     identity = identify(path)
     try:
-        with xr.open_datatree(path, engine="netcdf4", chunks=None) as tree:
+        with xr.open_datatree(path, engine="netcdf4", **UNREAD) as tree:
             check_layout(path, tree.attrs.get(v.LAYOUT))
             nodes = {n.path: n.to_dataset(inherit=False) for n in tree.subtree}
             return stored_tree(_Groups(path, identity, nodes), chunks, verify=verify)
     except XsmallError:
         raise
-    except Exception as error:  # of HDF5, netCDF4 or xarray: whatever stumbles over a damaged file
-        raise FileFormatError(
-            f"{path}: this HDF5 file cannot be read as a run",
-            found=f"{type(error).__name__}: {error}",
-            fix="copy it again from where it was written",
-        ) from error
+    except Exception as error:  # of HDF5, netCDF4 or xarray: whatever stumbles over a damaged part
+        raise not_opened(path, error, lambda: _labels(path, identity)) from error
+
+
+def _labels(path: Path, identity: Identity) -> list[Hdf5Array]:
+    found: list[Hdf5Array] = []
+
+    def note(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.ndim == 1 and item.dtype.kind in "biuf":
+            found.append(Hdf5Array(identity, f"/{name}", item.shape, item.dtype, item.chunks))
+
+    with h5py.File(path, "r") as file:
+        file.visititems(note)
+    return found

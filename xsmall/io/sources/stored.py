@@ -7,7 +7,7 @@ without its labels a run is not opened at all. The root counts what is lost.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -25,9 +25,11 @@ from xsmall.io.sources.chunks import events_per_chunk
 from xsmall.io.sources.stored_array import Place, StoredArray, native
 from xsmall.io.sources.xtc2.format import Damage
 
-__all__ = ["RUN_IN_WORDS", "StoredGroups", "check_layout", "is_run", "stored_tree"]
+__all__ = ["RUN_IN_WORDS", "UNREAD", "StoredGroups", "check_layout", "is_run", "not_opened", "stored_tree"]
 
 RUN_IN_WORDS: Final = "raw run"
+UNREAD: Final[dict[str, Any]] = {"chunks": None, "create_default_indexes": False}
+"""How xarray opens a file without reading its labels, which may be damaged."""
 _MOST_HELD: Final = 64 * 2**20
 """Bytes of a variable per event that is read on opening; a larger one stays lazy."""
 _MOST_DECLARED: Final = 256 * 2**20
@@ -61,6 +63,21 @@ def check_layout(path: Path, layout: object) -> None:
             expected=expected,
             fix="upgrade xsmall" if newer else "write the run again from its source",
         )
+
+
+def not_opened(path: Path, error: Exception, labels: Callable[[], Iterable[StoredArray]]) -> FileFormatError:
+    """Say why a library stumbled over a run: the labels that cannot be read, or else what the library says."""
+    why = f"{type(error).__name__}: {error}"
+    try:
+        bad = [f"{a.chunk_name(place)}: {said}" for a in labels() for place, said in a.damaged_chunks().items()]
+    except Exception:  # the descriptions are damaged too: the first error says what can be said
+        bad = []
+    return FileFormatError(
+        f"{path}: cannot be read as a run",
+        found=bad[0] if bad else why,
+        expected="labels that can be read" if bad else None,
+        fix="copy it again from where it was written",
+    )
 
 
 class StoredGroups(ABC):
@@ -170,7 +187,7 @@ class _Node:
             if places:
                 self.gone.append((_mask(array, places, by_segment=x.dims[1:2] == (v.SEGMENT,)), is_damage))
         n = events_per_chunk(event_bytes(x), chunks, self.groups.stored_events(x))
-        meta = np.empty((0,) * x.ndim, x.dtype)
+        meta = np.empty((0,) * x.ndim, array.dtype)
         data = da.from_array(array, (n, *x.shape[1:]), name=f"stored-{name}-{tokenize(array, n)}", meta=meta)
         return xr.Variable(x.dims, data, x.attrs)
 
@@ -232,7 +249,7 @@ class _Node:
                 mask[array.part(place)] = True
             fill = x.dtype.type(0 if name == v.PRESENT else Damage.CORRUPTED)
             return xr.Variable(x.dims, np.where(mask, fill, values.astype(x.dtype)), x.attrs)
-        if x.dtype.kind != "f" or array.dtype != x.dtype or name in self.node.indexes:
+        if x.dtype.kind != "f" or array.dtype != x.dtype or name in x.dims:
             return None
         return xr.Variable(x.dims, array[(slice(None),) * array.ndim], x.attrs)
 

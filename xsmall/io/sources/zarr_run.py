@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from xsmall.errors import FileFormatError, XsmallError
 from xsmall.io.files import Identity, identify
 from xsmall.io.layout import quiet
 from xsmall.io.sources.source import RunSource, RunSpec
-from xsmall.io.sources.stored import RUN_IN_WORDS, StoredGroups, check_layout, is_run, stored_tree
+from xsmall.io.sources.stored import RUN_IN_WORDS, UNREAD, StoredGroups, check_layout, is_run, not_opened, stored_tree
 from xsmall.io.sources.stored_array import StoredArray
 from xsmall.io.sources.zarr_array import DESCRIPTION, ZarrArray, open_array
 
@@ -82,18 +82,24 @@ def _dtype(about: Any, x: xr.Variable) -> np.dtype[Any]:
 def _open(path: Path, chunks: int | str | None, *, verify: bool) -> xr.DataTree:
     _check_descriptions(path)
     try:
-        with quiet(), xr.open_datatree(path, engine="zarr", consolidated=False, chunks=None) as tree:
+        with quiet(), xr.open_datatree(path, engine="zarr", consolidated=False, **UNREAD) as tree:
             check_layout(path, tree.attrs.get(v.LAYOUT))
             nodes = {n.path: n.to_dataset(inherit=False) for n in tree.subtree}
             return stored_tree(_Groups(path, nodes), chunks, verify=verify)
     except XsmallError:
         raise
-    except Exception as error:  # of zarr, xarray or json: whatever stumbles over a damaged description
-        raise FileFormatError(
-            f"{path}: this Zarr store cannot be read as a run",
-            found=f"{type(error).__name__}: {error}",
-            fix="copy it again from where it was written",
-        ) from error
+    except Exception as error:  # of zarr, xarray or json: whatever stumbles over a damaged part
+        raise not_opened(path, error, lambda: _labels(path)) from error
+
+
+def _labels(path: Path) -> Iterator[ZarrArray]:
+    identity = identify(path / DESCRIPTION)
+    for file in sorted(path.rglob(DESCRIPTION)):
+        if json.loads(file.read_bytes())["node_type"] == "array":
+            name = str(file.parent.relative_to(path))
+            about = open_array(identity, name)
+            if about.ndim == 1:
+                yield ZarrArray(identity, name, about.shape, about.dtype, about.shards or about.chunks)
 
 
 def _check_descriptions(folder: Path) -> None:
