@@ -17,6 +17,7 @@ from xsmall.detector.status_words import STATUS_CONVENTIONS, status_reasons, sta
 from xsmall.errors import DataError, FileFormatError, ParameterError
 from xsmall.frames.mask import Place, flag_attrs
 from xsmall.io.constants.psana import read_text_array
+from xsmall.io.hdf5 import read_whole
 from xsmall.vocabulary import COLUMN, PIXEL_DIMS, REASONS, ROW, SEGMENT, Reason
 
 __all__ = ["open_mask", "save_mask"]
@@ -155,11 +156,11 @@ def _read(path: Path, dataset: str | None) -> tuple[npt.NDArray[Any], str | None
                 raise FileFormatError(f"{path}: these are not the integers of a mask", found=f"{values.ravel()[:4]}")
             return values.astype(np.int64), "good=1"
         if path.suffix == ".npy":
-            return np.load(path, allow_pickle=False), None
+            return np.array(np.load(path, mmap_mode="r", allow_pickle=False)), None
         if path.suffix in _HDF5:
             with h5py.File(path, "r") as file:
                 return _read_hdf5(file, dataset, path)
-    except (OSError, EOFError, KeyError, ValueError, TypeError) as error:
+    except (OSError, EOFError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
         if isinstance(error, FileFormatError):
             raise
         raise FileFormatError(f"{path} cannot be read as a mask", found=str(error)[:200]) from None
@@ -172,7 +173,7 @@ def _read_hdf5(file: Any, dataset: str | None, path: Path) -> tuple[npt.NDArray[
     if dataset is not None:
         if dataset not in file or not isinstance(file[dataset], h5py.Dataset):
             raise FileFormatError(f"{path}: there is no dataset {dataset!r}")
-        return file[dataset][()], "nexus" if dataset.rsplit("/", 1)[-1].startswith("pixel_mask") else None
+        return read_whole(file[dataset], path), "nexus" if dataset.rsplit("/", 1)[-1].startswith("pixel_mask") else None
     found: list[str] = []
     file.visit(lambda name: found.append(name) if name.rsplit("/", 1)[-1] == "pixel_mask" else None)
     if len(found) != 1:
@@ -183,9 +184,9 @@ def _read_hdf5(file: Any, dataset: str | None, path: Path) -> tuple[npt.NDArray[
         )
     group = file[found[0]].parent
     numbered = [n for n in group if n.startswith("pixel_mask_") and n.removeprefix("pixel_mask_").isdigit()]
-    values = group["pixel_mask"][()]
+    values = read_whole(group["pixel_mask"], path)
     for name in numbered:
-        values = values | group[name][()]
+        values = values | read_whole(group[name], path)
     return values, "nexus"
 
 

@@ -432,7 +432,7 @@ def _from_json(rule: str) -> Geometry:
         panels = tuple(Panel.from_dict(panel, axes) for panel in values["panels"])
         segments, rows, columns = values["shape"]
         return Geometry(panels, (segments, rows, columns), values.get("psana"))
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
         if isinstance(error, GeometryError):
             raise
         raise GeometryError(

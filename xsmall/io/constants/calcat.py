@@ -17,6 +17,7 @@ import xarray as xr
 from xsmall.calibration.constants import check_constants, stage_labels
 from xsmall.detector.types import DetectorType
 from xsmall.errors import FileFormatError, ParameterError
+from xsmall.io.hdf5 import open_hdf5, read_whole
 from xsmall.vocabulary import (
     DETECTOR_TYPE,
     DIMENSIONLESS,
@@ -134,7 +135,7 @@ def calcat_constants(
     ParameterError
         There is a gain and it is not said what it means.
     """
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         found = _find(file)
         modules = sorted(found[PEDESTAL], key=_place)
         shapes = {p: file[p].shape for by_module in found.values() for ps in by_module.values() for p in ps}
@@ -196,9 +197,9 @@ def _inverse(name: str, gain: Any) -> bool:
 def _read(path: str, names: tuple[str, ...], swapped: bool, dtype: np.dtype[Any], inverse: bool) -> npt.NDArray[Any]:
     """Read a constant of a module as (memory cell, gain stage, row, column); several of them are ORed."""
     out: npt.NDArray[Any] | None = None
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         for name in names:
-            values = np.asarray(file[name][...]).transpose((2, 3, 1, 0) if swapped else (2, 3, 0, 1))
+            values = read_whole(file[name], path).transpose((2, 3, 1, 0) if swapped else (2, 3, 0, 1))
             part = values.astype(dtype)
             out = part if out is None else out | part
     if out is None:

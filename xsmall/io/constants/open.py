@@ -20,6 +20,10 @@ from xsmall.detector.types import DETECTOR_TYPES, DetectorType, detector_type
 from xsmall.errors import CalibrationError, FileFormatError, ParameterError
 from xsmall.io.constants.calcat import calcat_constants, is_calcat
 from xsmall.io.constants.psana import LAST_RUN, folder_constants, known_arrays, psana_database, read_text_array
+from xsmall.io.hdf5 import open_hdf5, read_whole
+from xsmall.io.sources.hdf5_run import hdf5_groups
+from xsmall.io.sources.stored import whole_dataset
+from xsmall.io.sources.zarr_run import zarr_groups
 from xsmall.vocabulary import (
     DIMENSIONLESS,
     EXPERIMENT,
@@ -118,11 +122,10 @@ def open_constants(
 
 def _ours(path: Path) -> xr.Dataset:
     """Constants that :func:`xsmall.save` wrote, lazily."""
-    try:
-        engine = "zarr" if path.is_dir() else None
-        found = xr.open_dataset(path, engine=engine, chunks={})
-    except (OSError, ValueError) as error:
-        raise FileFormatError(f"{path}: these are not constants", found=str(error).splitlines()[0]) from error
+    if not path.is_dir() and not h5py.is_hdf5(path):
+        raise FileFormatError(f"{path}: these are not constants", found="neither HDF5 nor Zarr")
+    with (zarr_groups if path.is_dir() else hdf5_groups)(path) as groups:
+        found = whole_dataset(groups)
     checked = check_constants(found)
     return checked.assign_attrs({SOURCE: str(path), **found.attrs})
 
@@ -185,19 +188,19 @@ def _array(value: Any) -> npt.NDArray[Any]:
     if path.suffix != ".npy":
         return read_text_array(path)
     try:
-        loaded: npt.NDArray[Any] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise FileFormatError(f"{path}: not an array", found=str(error)) from error
-    return loaded
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # says so if there is less than it declares
+        return np.array(mapped)
+    except (OSError, ValueError, EOFError, MemoryError, OverflowError) as error:
+        raise FileFormatError(f"{path}: not an array", found=f"{type(error).__name__}: {error}") from error
 
 
 def _from_hdf5(path: Path, detector: str | None, kind: str | None, gain: GainMeaning | None) -> xr.Dataset:
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         if _USER_DATA in file:
             return _from_small_data(file[_USER_DATA], path, detector, kind, gain)
         calcat = is_calcat(file)
-        plain = {name: file[name][...] for name in _OURS if isinstance(file.get(name), h5py.Dataset)}
         saved = "xsmall_layout" in file.attrs or "xsmall_provenance" in file.attrs or PEDESTAL in file
+        plain = {name: read_whole(file[name], path) for name in _OURS if name in file and (kind or not saved)}
     if calcat:
         return calcat_constants(path, detector_type(_needed(kind, "detector_type")), cast("Any", gain))
     if kind is None and saved:
@@ -224,9 +227,13 @@ def _from_small_data(
             expected="one of " + ", ".join(names) if names else f"{_USER_DATA}/<detector>/ped",
         )
     entry = detector_type(kind or _guess(detector))
-    held = {theirs: group[detector][ours][...] for ours, theirs in _SMALL_DATA.items() if ours in group[detector]}
+    held = {
+        theirs: read_whole(group[detector][ours], path)
+        for ours, theirs in _SMALL_DATA.items()
+        if ours in group[detector]
+    }
     if "pixel_mask" not in held and "mask" in group[detector]:
-        held["pixel_mask"] = group[detector]["mask"][...]
+        held["pixel_mask"] = read_whole(group[detector]["mask"], path)
     arrays = known_arrays(held, entry.name)
     if gain is None and entry.name in ("jungfrau", "epix10ka"):
         gain = "divide"

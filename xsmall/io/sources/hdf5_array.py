@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from xsmall.errors import FileFormatError
 from xsmall.io.files import Identity, open_file
+from xsmall.io.hdf5 import chunk_sizes
 from xsmall.io.sources.stored_array import Place, Region, StoredArray
 
-__all__ = ["Hdf5Array", "chunk_sizes", "open_dataset"]
+__all__ = ["Hdf5Array", "open_dataset"]
 
 _lock = threading.Lock()
 
@@ -35,21 +36,6 @@ def open_dataset(identity: Identity, name: str) -> Any:
         return file[name]
     except KeyError:
         raise FileFormatError(f"{identity.path}: no dataset {name}") from None
-
-
-def chunk_sizes(dataset: Any) -> dict[Place, int]:
-    """Bytes of each chunk that is in the file, by its number along each dim; of one piece, if it is not chunked."""
-    if dataset.chunks is None:
-        stored = dataset.id.get_storage_size()
-        return {(0,) * dataset.ndim: stored} if stored else {}
-    sizes: dict[Place, int] = {}
-
-    def note(info: Any) -> None:
-        sizes[tuple(o // c for o, c in zip(info.chunk_offset, dataset.chunks, strict=True))] = info.size
-
-    if dataset.id.get_num_chunks():
-        dataset.id.chunk_iter(note)
-    return sizes
 
 
 class Hdf5Array(StoredArray):

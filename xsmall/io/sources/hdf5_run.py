@@ -1,6 +1,7 @@
 """Runs in raw HDF5, as :func:`~xsmall.io.stores.runs.write_run` writes them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import xarray as xr
 from xsmall import vocabulary as v
 from xsmall.errors import XsmallError
 from xsmall.io.files import Identity, identify
-from xsmall.io.sources.hdf5_array import Hdf5Array, chunk_sizes, open_dataset
+from xsmall.io.hdf5 import chunk_sizes
+from xsmall.io.sources.hdf5_array import Hdf5Array, open_dataset
 from xsmall.io.sources.source import HDF5_SIGNATURE, RunSource, RunSpec
 from xsmall.io.sources.stored import RUN_IN_WORDS, UNREAD, StoredGroups, check_layout, is_run, not_opened, stored_tree
 from xsmall.io.sources.stored_array import StoredArray
 
-__all__ = ["Hdf5Run"]
+__all__ = ["Hdf5Run", "hdf5_groups"]
 
 
 class Hdf5Run(RunSource):
@@ -37,7 +39,9 @@ class Hdf5Run(RunSource):
     def open(self, spec: RunSpec, *, chunks: int | str | None, verify: bool = False) -> xr.DataTree:
         """Read what is small; frames are read when they are computed, or ``verify`` reads them once to check them."""
         assert spec.path is not None
-        return _open(spec.path, chunks, verify=verify)
+        with hdf5_groups(spec.path) as groups:
+            check_layout(spec.path, groups.nodes["/"].attrs.get(v.LAYOUT))
+            return stored_tree(groups, chunks, verify=verify)
 
     def heading(self, spec: RunSpec) -> str:
         """Name the layout too."""
@@ -74,16 +78,16 @@ def _dtype(about: Any, x: xr.Variable) -> np.dtype[Any]:
     return stored if stored.kind in "biufS" else x.dtype
 
 
-def _open(path: Path, chunks: int | str | None, *, verify: bool) -> xr.DataTree:
+@contextmanager
+def hdf5_groups(path: Path) -> Iterator[StoredGroups]:
+    """Open the groups of a file; whatever stumbles over damage becomes an error that names it."""
     identity = identify(path)
     try:
         with xr.open_datatree(path, engine="netcdf4", **UNREAD) as tree:
-            check_layout(path, tree.attrs.get(v.LAYOUT))
-            nodes = {n.path: n.to_dataset(inherit=False) for n in tree.subtree}
-            return stored_tree(_Groups(path, identity, nodes), chunks, verify=verify)
+            yield _Groups(path, identity, {n.path: n.to_dataset(inherit=False) for n in tree.subtree})
     except XsmallError:
         raise
-    except Exception as error:  # of HDF5, netCDF4 or xarray: whatever stumbles over a damaged part
+    except Exception as error:  # of HDF5, netCDF4 or xarray
         raise not_opened(path, error, lambda: _labels(path, identity)) from error
 
 

@@ -25,7 +25,17 @@ from xsmall.io.sources.chunks import events_per_chunk
 from xsmall.io.sources.stored_array import Place, StoredArray, native
 from xsmall.io.sources.xtc2.format import Damage
 
-__all__ = ["RUN_IN_WORDS", "UNREAD", "StoredGroups", "check_layout", "is_run", "not_opened", "stored_tree"]
+__all__ = [
+    "RUN_IN_WORDS",
+    "UNREAD",
+    "StoredGroups",
+    "check_layout",
+    "check_stored",
+    "is_run",
+    "not_opened",
+    "stored_tree",
+    "whole_dataset",
+]
 
 RUN_IN_WORDS: Final = "raw run"
 UNREAD: Final[dict[str, Any]] = {"chunks": None, "create_default_indexes": False}
@@ -73,7 +83,7 @@ def not_opened(path: Path, error: Exception, labels: Callable[[], Iterable[Store
     except Exception:  # the descriptions are damaged too: the first error says what can be said
         bad = []
     return FileFormatError(
-        f"{path}: cannot be read as a run",
+        f"{path}: cannot be read ",
         found=bad[0] if bad else why,
         expected="labels that can be read" if bad else None,
         fix="copy it again from where it was written",
@@ -141,6 +151,42 @@ def _check_frames(path: Path, group: str, node: xr.Dataset) -> None:
             expected="frames (event, segment, row, column)",
             fix="copy the file again from where it was written",
         )
+
+
+def whole_dataset(groups: StoredGroups) -> xr.Dataset:
+    """Open the root group, large arrays lazy; nothing of it may be missing, nor declare what is not stored."""
+    node = groups.nodes["/"]
+    made: dict[str, xr.Variable] = {}
+    for name, x in node.variables.items():
+        array = groups.array(f"/{name}", x)
+        check_stored(groups, array)
+        if x.ndim >= 3 and x.size and array.dtype == x.dtype and x.dtype.kind in "biuf":
+            data = da.from_array(
+                array, array.chunks, name=f"stored-{name}-{tokenize(array)}", meta=np.empty((0,) * x.ndim, array.dtype)
+            )
+            made[str(name)] = xr.Variable(x.dims, data, x.attrs)
+        else:
+            made[str(name)] = _loaded(x)
+    coords = {str(name): made.pop(str(name)) for name in node.coords}
+    return xr.Dataset(made, coords, node.attrs)
+
+
+def check_stored(groups: StoredGroups, array: StoredArray) -> None:
+    """Refuse an array of which parts are not in the file, or which declares far more than is stored."""
+    declared, stored = math.prod(array.shape) * array.dtype.itemsize, groups.stored_bytes(array)
+    if math.prod(array.grid()) > _MOST_CHUNKS or declared > max(_MOST_DECLARED, _MOST_RATIO * stored):
+        found = f"{array.name} declares {declared} bytes, of which {stored} are stored"
+    else:
+        missing = array.missing_chunks()
+        if not missing:
+            return
+        found = f"{array.chunk_name(missing[0])} is not there, and {len(missing) - 1} more"
+    raise FileFormatError(
+        f"{groups.path}: cannot be read",
+        found=found,
+        expected="all of it",
+        fix="copy it again from where it was written",
+    )
 
 
 class _Node:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from xsmall.io.sources.stored import RUN_IN_WORDS, UNREAD, StoredGroups, check_l
 from xsmall.io.sources.stored_array import StoredArray
 from xsmall.io.sources.zarr_array import DESCRIPTION, ZarrArray, open_array
 
-__all__ = ["ZarrRun"]
+__all__ = ["ZarrRun", "zarr_groups"]
 
 
 class ZarrRun(RunSource):
@@ -39,7 +40,9 @@ class ZarrRun(RunSource):
     def open(self, spec: RunSpec, *, chunks: int | str | None, verify: bool = False) -> xr.DataTree:
         """Read what is small; frames are read when they are computed, or ``verify`` reads them once to check them."""
         assert spec.path is not None
-        return _open(spec.path, chunks, verify=verify)
+        with zarr_groups(spec.path) as groups:
+            check_layout(spec.path, groups.nodes["/"].attrs.get(v.LAYOUT))
+            return stored_tree(groups, chunks, verify=verify)
 
     def heading(self, spec: RunSpec) -> str:
         """Name the layout too."""
@@ -79,16 +82,16 @@ def _dtype(about: Any, x: xr.Variable) -> np.dtype[Any]:
     return about.dtype if isinstance(about.dtype, np.dtype) else x.dtype
 
 
-def _open(path: Path, chunks: int | str | None, *, verify: bool) -> xr.DataTree:
+@contextmanager
+def zarr_groups(path: Path) -> Iterator[StoredGroups]:
+    """Open the groups of a store; whatever stumbles over damage becomes an error that names it."""
     _check_descriptions(path)
     try:
         with quiet(), xr.open_datatree(path, engine="zarr", consolidated=False, **UNREAD) as tree:
-            check_layout(path, tree.attrs.get(v.LAYOUT))
-            nodes = {n.path: n.to_dataset(inherit=False) for n in tree.subtree}
-            return stored_tree(_Groups(path, nodes), chunks, verify=verify)
+            yield _Groups(path, {n.path: n.to_dataset(inherit=False) for n in tree.subtree})
     except XsmallError:
         raise
-    except Exception as error:  # of zarr, xarray or json: whatever stumbles over a damaged part
+    except Exception as error:  # of zarr, xarray or json
         raise not_opened(path, error, lambda: _labels(path)) from error
 
 
