@@ -15,7 +15,7 @@ import zarr
 
 import xsmall as xs
 from benchmarks import Case
-from xsmall.io.files import File, identify
+from xsmall.io.files import identify
 from xsmall.io.sources.xtc2.index import build
 from xsmall.io.stores.runs import write_run
 
@@ -56,7 +56,7 @@ def cases(scale: float) -> list[Case]:
     """A Jungfrau of 0.5 Mpixel, and many small events for the index."""
     n, rows = max(4, int(48 * scale)), max(16, int(512 * scale))
     path, frames = xtc2_file("frames.xtc2", n, 1, rows, 1024)
-    offsets = [at + 80 for at in build(File(identify(path))).offset.tolist()]
+    offsets = [at + 80 for at in build(identify(path)).offset.tolist()]
     raw = xs.open_run(path)["det/raw"].data
     many = max(50, int(20_000 * scale))
     small, _ = xtc2_file("small.xtc2", many, 1, 4, 4)
@@ -74,7 +74,7 @@ def cases(scale: float) -> list[Case]:
             {"memory map with known offsets": lambda: by_offsets(path, offsets, frames)},
             path.read_bytes,
         ),
-        Case("XTC2 index, an event of 124 bytes", lambda: build(File(identify(small))), many, {}, small.read_bytes),
+        Case("XTC2 index, an event of 124 bytes", lambda: build(identify(small)), many, {}, small.read_bytes),
         Case(
             f"raw HDF5 frames, {size}",
             partial(from_hdf5.compute, **compute),

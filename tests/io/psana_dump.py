@@ -65,5 +65,22 @@ def main(path, out):
         pickle.dump(datagrams, file)
 
 
+def run(folder, out):
+    """Write time, number of the step and values of each stream for every event of a whole run."""
+    stand_in_for_mpi()
+    from psana import DataSource
+    from psana.psexp import ds_base
+
+    ds_base.DataSourceBase._get_file_info_from_db = lambda self, run: {}  # there is no network to ask
+    events = []
+    source = DataSource(exp="xpptut15", run=14, dir=folder, skip_calib_load="all")
+    for number, step in enumerate(next(source.runs()).steps()):
+        for event in step.events():
+            streams = [None if d is None else dict(content_of(d)) for d in event._dgrams]
+            events.append((event.timestamp, number, streams))
+    with open(out, "wb") as file:
+        pickle.dump(events, file)
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    (run if os.path.isdir(sys.argv[1]) else main)(*sys.argv[1:])

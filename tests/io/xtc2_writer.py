@@ -115,3 +115,35 @@ def plain_run(n: int = 6, segments: int = 2, rows: int = 3, columns: int = 4, fi
     data = frames(n, segments, rows, columns)
     events = b"".join(event(first + k, tables, data[k], **how) for k in range(n))
     return start(*tables) + events, data
+
+
+CHUNK_INFO = Table(0xFC, "chunkinfo", "chunkinfo", [("filename", "text", 1), ("chunkid", "u4", 0)], "chunkinfo")
+SMD_INFO = Table(0xFE, "smdinfo", "offsetAlg", [("intOffset", "u8", 0), ("intDgramSize", "u8", 0)], "smdinfo")
+
+
+def configure(*tables: Table, time: int = 1 << 32) -> bytes:
+    """A Configure with tables and nothing else."""
+    return datagram(CONFIGURE, time, *map(table, tables))
+
+
+def next_chunk(time: int, name: str, number: int = 1) -> bytes:
+    """The Enable that ends a chunk and names the next file."""
+    return datagram(ENABLE, time, block(CHUNK_INFO, name, number))
+
+
+def index_of(data: bytes) -> bytes:
+    """The smalldata index of a file: its Configure with one table more, its transitions, and 76 bytes an event."""
+    out, offset = b"", 0
+    while offset < len(data):
+        low, high, env, src, _, kind, extent = struct.unpack_from("<IIIIHHI", data, offset)
+        whole = data[offset : offset + 12 + extent]
+        if env >> 24 & 0xF == CONFIGURE:
+            payload = whole[24:] + table(SMD_INFO)
+            out += struct.pack("<IIIIHHI", low, high, env, src, 0, kind, 12 + len(payload)) + payload
+        elif env >> 24 & 0xF == L1:
+            body = block(SMD_INFO, offset, len(whole))
+            out += struct.pack("<IIIIHHI", low, high, env, 0, 0, kind, 12 + len(body)) + body
+        else:
+            out += whole
+        offset += 12 + extent
+    return out

@@ -15,6 +15,8 @@ from xsmall.errors import FileFormatError
 _VECTORS: Final = 512  # buffers of one vectored read; POSIX guarantees 16, Linux and macOS have 1024
 _FIRST_WINDOW: Final = 512
 _LAST_WINDOW: Final = 1 << 20
+GROWING: Final = ".inprogress"
+"""Ending of files that are still written; they are renamed when they are complete."""
 
 
 class Identity(NamedTuple):
@@ -34,7 +36,7 @@ class File:
     def __init__(self, identity: Identity) -> None:
         self.path = identity.path
         self.size = identity.size
-        self._fd = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        self._fd = _descriptor(self.path)
         now = os.fstat(self._fd)
         if now.st_size < self.size or (now.st_size == self.size and now.st_mtime_ns != identity.mtime_ns):
             raise FileFormatError(
@@ -88,6 +90,18 @@ class File:
                 rest[:] = np.frombuffer(self.read(offset + done, rest.nbytes), np.uint8)
             done = max(0, done - buffer.nbytes)
             offset += buffer.nbytes
+
+
+def _descriptor(path: str) -> int:
+    """Open a file; one that was still written when it was named may have lost that ending since."""
+    flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)
+    try:
+        if not os.path.exists(path) and path.endswith(GROWING):
+            path = path.removesuffix(GROWING)
+        return os.open(path, flags)
+    except OSError as error:
+        fix = "put it back and open the run again" if isinstance(error, FileNotFoundError) else "ask for the permission"
+        raise FileFormatError(f"{path}: the file cannot be read", found=error.strerror, fix=fix) from error
 
 
 class Window:

@@ -10,7 +10,6 @@ from xarray.core import indexing
 
 from xsmall import vocabulary as v
 from xsmall.errors import DataError, ParameterError
-from xsmall.io.files import Identity, identify
 from xsmall.io.sources.xtc2.configuration import configuration_dataset
 from xsmall.io.sources.xtc2.dataset import (
     Wrap,
@@ -23,7 +22,8 @@ from xsmall.io.sources.xtc2.dataset import (
     times,
 )
 from xsmall.io.sources.xtc2.fields import EventField, FieldArray, presence
-from xsmall.io.sources.xtc2.index import Index, index_of
+from xsmall.io.sources.xtc2.find import one_stream
+from xsmall.io.sources.xtc2.run_index import RunFiles, RunIndex, run_of
 from xsmall.io.sources.xtc2.slow import EPICS, configurations
 
 _OF_EVENTS = frozenset({v.SOURCE_TIMESTAMP, v.STEP, v.RUN, "step_value", "step_docstring"})
@@ -49,54 +49,54 @@ def lazily(array: FieldArray) -> Any:
     return indexing.LazilyIndexedArray(LazyField(array))
 
 
-def tree_of(identity: Identity, wrap: Wrap) -> dict[str, xr.Dataset]:
-    """Make all nodes of a file by path: the root, ``events``, a node per detector, and its ``config``.
+def tree_of(files: RunFiles, wrap: Wrap) -> dict[str, xr.Dataset]:
+    """Make all nodes of a run by path: the root, ``events``, a node per detector, and its ``config``.
 
     Detectors without any array have no node of their own: their numbers are event variables ``<detector>_<field>``,
     beside ``<detector>_present``. Event variables of one dim are coordinates of every detector too; slow control is in
     ``events`` alone, because it can be hundreds of variables.
     """
-    index = index_of(identity)
-    coords, (slow, left_out) = times(index), slow_control(index)
-    events: dict[str, xr.Variable] = step_variables(index)
+    run = run_of(files)
+    coords, (slow, left_out) = times(run), slow_control(run)
+    events: dict[str, xr.Variable] = step_variables(run)
     nodes: dict[str, xr.Dataset] = {}
-    for detector, fields in detectors_of(identity).items():
+    for detector, fields in detectors_of(files).items():
         if any(f.rank and f.shape is not None for f in fields):
-            nodes[_node(detector)] = detector_dataset(identity, detector, wrap)
+            nodes[_node(detector)] = detector_dataset(files, detector, wrap)
         else:
-            numbers = _scalars(identity, detector)
+            numbers = _scalars(files, detector)
             events |= {str(name): x for name, x in numbers.variables.items()}
             left_out += [numbers.attrs[v.LEFT_OUT]] if v.LEFT_OUT in numbers.attrs else []
-        events |= _pulse_id(identity, fields)
+        events |= _pulse_id(files, fields)
     carried = {name: x for name, x in events.items() if x.dims == (v.EVENT,)}
     for path, node in nodes.items():
         nodes[path] = node.assign_coords({name: x for name, x in carried.items() if name not in node.variables})
     events = {f"{EPICS}_{name}" if name in events else name: x for name, x in slow.items()} | events
-    for detector in configurations(index):
+    for detector in configurations(run):
         node = nodes.get(_node(detector), xr.Dataset())
-        config = _configuration(index, detector, node)
+        config = _configuration(run, detector, node)
         nodes[f"{_node(detector)}/{v.CONFIG_NODE}"] = config
         if v.RAW in node:
             nodes[_node(detector)] = _with_gain_control(node, config)
-    root = xr.Dataset(attrs=file_attrs(index))
-    attrs = file_attrs(index) | ({v.LEFT_OUT: "; ".join(left_out)} if left_out else {})
+    root = xr.Dataset(attrs=file_attrs(run))
+    attrs = file_attrs(run) | ({v.LEFT_OUT: "; ".join(left_out)} if left_out else {})
     events_node = xr.Dataset(events, coords, attrs)
     return {"/": root, f"/{v.EVENTS_NODE}": events_node} | nodes
 
 
-def _pulse_id(identity: Identity, fields: Iterable[EventField]) -> dict[str, xr.Variable]:
+def _pulse_id(files: RunFiles, fields: Iterable[EventField]) -> dict[str, xr.Variable]:
     """The pulse id, where a timing detector tells it for every event: an integer has no form for what is missing."""
     for field in fields:
         known = field.key.field == "pulseId" and field.shape == () and len(field.segments) == 1
-        known = known and detector_type(index_of(identity), field.key.detector) == "ts"
-        if known and presence(identity, field.key).all():
-            return {v.PULSE_ID: xr.Variable(v.EVENT, FieldArray(identity, field.key)[:, 0])}
+        known = known and detector_type(run_of(files), field.key.detector) == "ts"
+        if known and presence(files, field.key).all():
+            return {v.PULSE_ID: xr.Variable(v.EVENT, FieldArray(files, field.key)[:, 0])}
     return {}
 
 
-def _configuration(index: Index, detector: str, node: xr.Dataset) -> xr.Dataset:
+def _configuration(run: RunIndex, detector: str, node: xr.Dataset) -> xr.Dataset:
     segments = node[v.SEGMENT].values.tolist() if v.SEGMENT in node else []
-    config = configuration_dataset(configurations(index)[detector], detector_type(index, detector), segments)
+    config = configuration_dataset(configurations(run)[detector], detector_type(run, detector), segments)
     if any(dim in node.sizes and node.sizes[dim] != n for dim, n in config.sizes.items()):
         return config.drop_vars(v.GAIN_CONTROL)  # frames of another shape than the configured pixels, or none at all
     return config
@@ -115,9 +115,9 @@ def _node(detector: str) -> str:
     return f"/{detector}_" if detector == v.EVENTS_NODE else f"/{detector}"
 
 
-def _scalars(identity: Identity, detector: str) -> xr.Dataset:
+def _scalars(files: RunFiles, detector: str) -> xr.Dataset:
     """Numbers of a detector without arrays, read at once: they are small, and everything downstream asks for them."""
-    node = detector_dataset(identity, detector, lambda array: array[()]).reset_coords()
+    node = detector_dataset(files, detector, lambda array: array[()]).reset_coords()
     names = [str(n) for n in node.data_vars if n not in _OF_EVENTS and not str(n).startswith(v.SCAN_PREFIX)]
     result = {}
     for name in names:
@@ -176,13 +176,13 @@ class Xtc2Backend(BackendEntrypoint):
         DataError
             A field that was asked for has no fixed shape.
         """
-        identity = identify(filename_or_obj)
+        files = one_stream(filename_or_obj)
         if detector is None:
-            detector = _only_detector(identity)
-        dataset = detector_dataset(identity, detector, lazily, fields=fields)
-        index = index_of(identity)
-        if detector in configurations(index):
-            dataset = _with_gain_control(dataset, _configuration(index, detector, dataset))
+            detector = _only_detector(files)
+        dataset = detector_dataset(files, detector, lazily, fields=fields)
+        run = run_of(files)
+        if detector in configurations(run):
+            dataset = _with_gain_control(dataset, _configuration(run, detector, dataset))
         drop = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
         return dataset.drop_vars([name for name in drop if name in dataset.variables])
 
@@ -194,7 +194,7 @@ class Xtc2Backend(BackendEntrypoint):
     ) -> dict[str, xr.Dataset]:
         """Open the whole file as the nodes of a tree; see :func:`tree_of`."""
         drop = {drop_variables} if isinstance(drop_variables, str) else set(drop_variables or ())
-        nodes = tree_of(identify(filename_or_obj), lazily)
+        nodes = tree_of(one_stream(filename_or_obj), lazily)
         return {path: node.drop_vars([n for n in drop if n in node.variables]) for path, node in nodes.items()}
 
     def open_datatree(  # type: ignore[override]
@@ -211,14 +211,14 @@ class Xtc2Backend(BackendEntrypoint):
         return isinstance(filename_or_obj, str | os.PathLike) and str(filename_or_obj).endswith(".xtc2")
 
 
-def _only_detector(identity: Identity) -> str:
-    names = list(detectors_of(identity))
+def _only_detector(files: RunFiles) -> str:
+    names = list(detectors_of(files))
     if len(names) == 1:
         return names[0]
     if not names:
-        raise DataError(f"{identity.path}: no event of this file carries data of a detector")
+        raise DataError(f"{files.path}: no event of this file carries data of a detector")
     raise ParameterError(
-        f"{identity.path}: there are several detectors, one has to be named",
+        f"{files.path}: there are several detectors, one has to be named",
         found=", ".join(map(repr, names)),
         fix=f"xr.open_dataset(path, engine='xtc2', detector={names[0]!r}), or xs.open_run(path) for all",
     )

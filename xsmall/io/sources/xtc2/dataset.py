@@ -9,17 +9,15 @@ import xarray as xr
 
 from xsmall import vocabulary as v
 from xsmall.errors import DataError, ParameterError
-from xsmall.io.files import Identity
 from xsmall.io.sources.xtc2.fields import EventField, FieldArray, Key, event_fields_of, presence, segment_damage
 from xsmall.io.sources.xtc2.format import datetimes
-from xsmall.io.sources.xtc2.index import Index, index_of, unreadable_summary
+from xsmall.io.sources.xtc2.run_index import RunFiles, RunIndex, run_of
 from xsmall.io.sources.xtc2.slow import (
     SCAN,
     column,
     held_variables,
     last_before,
     process_variables,
-    run_infos,
     step_of_event,
 )
 
@@ -42,10 +40,10 @@ class Area(NamedTuple):
     frames: bool = True
 
 
-def detectors_of(identity: Identity) -> dict[str, list[EventField]]:
+def detectors_of(files: RunFiles) -> dict[str, list[EventField]]:
     """Fields of every detector that events carry, in the order of the file."""
     result: dict[str, list[EventField]] = {}
-    for key, field in event_fields_of(identity).items():
+    for key, field in event_fields_of(files).items():
         result.setdefault(key.detector, []).append(field)
     return result
 
@@ -59,47 +57,45 @@ def area_of(fields: Sequence[EventField]) -> Area:
     return Area(best, max(1, best.shape[0]) if best.rank == 3 and best.shape else None)
 
 
-def times(index: Index) -> dict[str, xr.Variable]:
+def times(run: RunIndex) -> dict[str, xr.Variable]:
     """Coordinates of time of every event: its label, which is its time in UTC, and the source's own time."""
     return {
-        v.EVENT: xr.Variable(v.EVENT, datetimes(index.time)),
+        v.EVENT: xr.Variable(v.EVENT, datetimes(run.time)),
         v.SOURCE_TIMESTAMP: xr.Variable(
-            v.EVENT, index.time, {v.LONG_NAME: "time of the source: seconds since 1990 << 32 | nanoseconds"}
+            v.EVENT, run.time, {v.LONG_NAME: "time of the source: seconds since 1990 << 32 | nanoseconds"}
         ),
     }
 
 
-def step_variables(index: Index) -> dict[str, xr.Variable]:
+def step_variables(run: RunIndex) -> dict[str, xr.Variable]:
     """Variables of events that come with steps: ``step``, ``scan_<motor>``, and ``run`` where a file has several."""
     step = xr.Variable(
-        v.EVENT, step_of_event(index), {v.LONG_NAME: "number of the step in the file, -1 before the first"}
+        v.EVENT, step_of_event(run), {v.LONG_NAME: "number of the step in the file, -1 before the first"}
     )
     result = {v.STEP: step}
-    infos = run_infos(index)
-    if len({info.run for info in infos}) > 1:
-        held = last_before(np.array([info.time for info in infos], np.uint64), index.time)
-        numbers = np.array([info.run for info in infos] + [-1], np.int64)
-        result[v.RUN] = xr.Variable(v.EVENT, numbers[held], {v.LONG_NAME: "number of the run, -1 before the first"})
-    scans, _ = _held(index, scans=True)
+    if len(run.runs) > 1:
+        numbers = run.run_at(run.time)
+        result[v.RUN] = xr.Variable(v.EVENT, numbers, {v.LONG_NAME: "number of the run, -1 before the first"})
+    scans, _ = _held(run, scans=True)
     return result | scans
 
 
-def slow_control(index: Index) -> tuple[dict[str, xr.Variable], list[str]]:
+def slow_control(run: RunIndex) -> tuple[dict[str, xr.Variable], list[str]]:
     """Slow-control values per event, and the names of those that could not be brought to an array."""
-    variables, left_out = _held(index, scans=False)
-    for name, pv in process_variables(index).items():
+    variables, left_out = _held(run, scans=False)
+    for name, pv in process_variables(run).items():
         if name in variables:
             variables[name].attrs[v.LONG_NAME] = pv
     return variables, left_out
 
 
-def _held(index: Index, scans: bool) -> tuple[dict[str, xr.Variable], list[str]]:
+def _held(run: RunIndex, scans: bool) -> tuple[dict[str, xr.Variable], list[str]]:
     result: dict[str, xr.Variable] = {}
     left_out: list[str] = []
-    for held in held_variables(index):
+    for held in held_variables(run):
         if (held.source == SCAN) != scans:
             continue
-        at = last_before(held.times, index.time)
+        at = last_before(held.times, run.time)
         first = int(at.min(initial=0))
         table = column([None, *held.values] if first < 0 else held.values)
         if table is None:
@@ -112,55 +108,53 @@ def _held(index: Index, scans: bool) -> tuple[dict[str, xr.Variable], list[str]]
     return result, left_out
 
 
-def detector_dataset(
-    identity: Identity, detector: str, wrap: Wrap, *, fields: Sequence[str] | None = None
-) -> xr.Dataset:
+def detector_dataset(files: RunFiles, detector: str, wrap: Wrap, *, fields: Sequence[str] | None = None) -> xr.Dataset:
     """Make the Dataset of one detector: every field of fixed shape, all segments, all events of the file.
 
     Frames have dims (event, segment, row, column); numbers (event, segment); other arrays get dims named after them.
     Nothing but headers and transitions is read.
     """
-    by_detector = detectors_of(identity)
+    by_detector = detectors_of(files)
     if detector not in by_detector:
         raise ParameterError(
-            f"{identity.path}: no detector of this name has data",
+            f"{files.path}: no detector of this name has data",
             found=repr(detector),
             expected=", ".join(map(repr, by_detector)) or "an event of any detector",
             fix=f"detector={next(iter(by_detector), '...')!r}",
         )
-    index, all_fields = index_of(identity), by_detector[detector]
+    run, all_fields = run_of(files), by_detector[detector]
     area = area_of(all_fields)
-    chosen = _choose(identity, detector, all_fields, fields)
+    chosen = _choose(files, detector, all_fields, fields)
     names = _variable_names(all_fields)
     variables: dict[str, xr.Variable] = {}
     for field in chosen:
         if field.shape is None:
             continue
-        array, dims = _array(identity, field, area, names[field.key])
+        array, dims = _array(files, field, area, names[field.key])
         attrs: dict[str, Any] = {}
         if area.frames and field == area.field:
-            attrs[v.DETECTOR_TYPE] = detector_type(index, detector)
+            attrs[v.DETECTOR_TYPE] = detector_type(run, detector)
             if array.dtype.kind in "iu":  # floats were worked on: nobody says their unit
                 attrs[v.UNITS] = v.ADU
-            attrs |= _identity_of_frames(index, detector, area)  # constants are checked against it
+            attrs |= _identity_of_frames(run, detector, area)  # constants are checked against it
         variables[names[field.key]] = xr.Variable(dims, wrap(array), attrs)
-    coords = times(index) | step_variables(index)
-    coords |= _segment_coords(identity, detector, area, variables)
-    coords |= _other_presence(identity, {names[f.key]: f for f in chosen if f.shape is not None}, area)
+    coords = times(run) | step_variables(run)
+    coords |= _segment_coords(files, detector, area, variables)
+    coords |= _other_presence(files, {names[f.key]: f for f in chosen if f.shape is not None}, area)
     coords = {name: c for name, c in coords.items() if name in _TAKEN or name not in variables}
     left_out = {
         f"{'.'.join(f.key)}": "text" if f.shapes == 1 else f"{f.shapes} different shapes"
         for f in all_fields
         if f.shape is None
     }
-    attrs = file_attrs(index) | _detector_attrs(index, detector)
+    attrs = file_attrs(run) | _detector_attrs(run, detector)
     if left_out:
         attrs[v.LEFT_OUT] = "; ".join(f"{name}: {why}" for name, why in left_out.items())
     return xr.Dataset(variables, coords, attrs)
 
 
 def _choose(
-    identity: Identity, detector: str, fields: Sequence[EventField], wanted: Sequence[str] | None
+    files: RunFiles, detector: str, fields: Sequence[EventField], wanted: Sequence[str] | None
 ) -> Sequence[EventField]:
     if wanted is None:
         return fields
@@ -168,13 +162,13 @@ def _choose(
     for name in wanted:
         if name not in by_name:
             raise ParameterError(
-                f"{identity.path}: detector {detector!r} has no field of this name",
+                f"{files.path}: detector {detector!r} has no field of this name",
                 found=repr(name),
                 expected=", ".join(f.key.field for f in fields),
             )
         if by_name[name].shape is None:
             raise DataError(
-                f"{identity.path}: this field has no fixed shape, it makes no array over events",
+                f"{files.path}: this field has no fixed shape, it makes no array over events",
                 found=f"{name!r}: {by_name[name].shapes} different shapes",
                 expected="a field of one shape and type in all events",
                 fix="leave it out of fields=",
@@ -196,12 +190,12 @@ def _variable_names(fields: Sequence[EventField]) -> dict[Key, str]:
     return names
 
 
-def _array(identity: Identity, field: EventField, main: Area, name: str) -> tuple[FieldArray, tuple[str, ...]]:
+def _array(files: RunFiles, field: EventField, main: Area, name: str) -> tuple[FieldArray, tuple[str, ...]]:
     """Give the lazy array of a field and its dims; what is built like the frames has theirs."""
     if field.shape == main.field.shape and field.segments == main.field.segments and main.frames:
-        return FieldArray(identity, field.key, main.panels), v.FRAME_DIMS
+        return FieldArray(files, field.key, main.panels), v.FRAME_DIMS
     inner = tuple(f"{name}_{k}" for k in range(field.rank))
-    return FieldArray(identity, field.key), (v.EVENT, _segment_dim(field, main), *inner)
+    return FieldArray(files, field.key), (v.EVENT, _segment_dim(field, main), *inner)
 
 
 def _segment_dim(field: EventField, main: Area) -> str:
@@ -212,32 +206,32 @@ def _segment_dim(field: EventField, main: Area) -> str:
 
 
 def _segment_coords(
-    identity: Identity, detector: str, area: Area, variables: Mapping[str, xr.Variable]
+    files: RunFiles, detector: str, area: Area, variables: Mapping[str, xr.Variable]
 ) -> dict[str, xr.Variable]:
     """Labels of segments and pixels, presence and damage."""
-    index, field, panels = index_of(identity), area.field, area.panels or 1
+    run, field, panels = run_of(files), area.field, area.panels or 1
     segments = np.array(field.segments, np.int64)
     labels = (segments[:, None] * panels + np.arange(panels)).reshape(-1)
     result = {v.SEGMENT: xr.Variable(v.SEGMENT, labels)}
     for dim, n in zip((v.ROW, v.COLUMN), (field.shape or ())[-2:], strict=False):
         if any(dim in x.dims for x in variables.values()):
             result[dim] = xr.Variable(dim, np.arange(n))
-    there = presence(identity, field.key)
+    there = presence(files, field.key)
     dims = (v.EVENT, v.SEGMENT)
     result[v.PRESENT] = xr.Variable(dims, np.repeat(there, panels, axis=1))
-    damage = segment_damage(index, detector, field.segments)
+    damage = segment_damage(run, detector, field.segments)
     result[v.DAMAGE] = xr.Variable(dims, np.repeat(damage, panels, axis=1))
     if panels > 1:
         result[MODULE] = xr.Variable(MODULE, segments)
     return result
 
 
-def _other_presence(identity: Identity, names: Mapping[str, EventField], main: Area) -> dict[str, xr.Variable]:
+def _other_presence(files: RunFiles, names: Mapping[str, EventField], main: Area) -> dict[str, xr.Variable]:
     """Presence of whatever is missing elsewhere than the frames: of an algorithm, or of one of its fields."""
     result: dict[str, xr.Variable] = {}
-    of_alg = {main.field.key.alg: presence(identity, main.field.key)}
+    of_alg = {main.field.key.alg: presence(files, main.field.key)}
     for name, field in names.items():
-        alg, there = field.key.alg, presence(identity, field.key)
+        alg, there = field.key.alg, presence(files, field.key)
         dims = (v.EVENT, _segment_dim(field, main))
         if alg not in of_alg:
             of_alg[alg] = there
@@ -251,22 +245,22 @@ def _other_presence(identity: Identity, names: Mapping[str, EventField], main: A
     return result
 
 
-def detector_type(index: Index, detector: str) -> str:
+def detector_type(run: RunIndex, detector: str) -> str:
     """Type of a detector, as its schema table says."""
-    return next((n.detector_type for t in index.tables for n in t.values() if n.detector == detector), "")
+    return next((n.detector_type for t in run.tables for n in t.values() if n.detector == detector), "")
 
 
-def _segment_ids(index: Index, detector: str) -> dict[int, str]:
-    return {n.segment: n.detector_id for t in index.tables for n in t.values() if n.detector == detector}
+def _segment_ids(run: RunIndex, detector: str) -> dict[int, str]:
+    return {n.segment: n.detector_id for t in run.tables for n in t.values() if n.detector == detector}
 
 
-def _identity_of_frames(index: Index, detector: str, area: Area) -> dict[str, Any]:
+def _identity_of_frames(run: RunIndex, detector: str, area: Area) -> dict[str, Any]:
     """What tells of which run and detector frames are: run, experiment, serial numbers, size as far as it is known."""
-    of_file, field, panels = file_attrs(index), area.field, area.panels or 1
+    of_file, field, panels = file_attrs(run), area.field, area.panels or 1
     attrs: dict[str, Any] = {}
     if isinstance(of_file.get(v.RUN), int):
         attrs |= {v.RUN: of_file[v.RUN], v.EXPERIMENT: of_file[v.EXPERIMENT]}
-    ids = {s: name for s, name in sorted(_segment_ids(index, detector).items()) if name}
+    ids = {s: name for s, name in sorted(_segment_ids(run, detector).items()) if name}
     if panels == 1 and ids:  # several panels of one segment share its number
         attrs[v.SEGMENT_IDS] = json.dumps(ids)
     if field.shape is not None:
@@ -274,20 +268,24 @@ def _identity_of_frames(index: Index, detector: str, area: Area) -> dict[str, An
     return attrs
 
 
-def _detector_attrs(index: Index, detector: str) -> dict[str, Any]:
-    ids = _segment_ids(index, detector)
-    return {v.DETECTOR_TYPE: detector_type(index, detector), v.DETECTOR_IDS: ", ".join(ids[s] for s in sorted(ids))}
+def _detector_attrs(run: RunIndex, detector: str) -> dict[str, Any]:
+    ids = _segment_ids(run, detector)
+    return {v.DETECTOR_TYPE: detector_type(run, detector), v.DETECTOR_IDS: ", ".join(ids[s] for s in sorted(ids))}
 
 
-def file_attrs(index: Index) -> dict[str, Any]:
-    """What holds for a whole file: where it is, experiment and run, and what of it could not be read."""
-    infos = run_infos(index)
-    runs = sorted({info.run for info in infos})
-    attrs: dict[str, Any] = {v.SOURCE: index.path}
-    if infos:
-        attrs |= {v.EXPERIMENT: infos[-1].experiment, v.RUN: runs[0] if len(runs) == 1 else runs}
-    attrs[v.TRUNCATED_BYTES] = index.truncated_bytes
-    attrs[v.UNREADABLE_EVENTS] = len(index.unreadable)
-    if index.unreadable:
-        attrs[v.UNREADABLE] = "\n".join(unreadable_summary(index))
-    return attrs
+def file_attrs(run: RunIndex) -> dict[str, Any]:
+    """What holds for a whole run: where it is, its number, and what of it is missing or could not be read."""
+    attrs: dict[str, Any] = {v.SOURCE: run.path}
+    if run.infos:
+        attrs |= {v.EXPERIMENT: run.infos[-1].experiment, v.RUN: run.runs[0] if len(run.runs) == 1 else run.runs}
+    count, lines = run.unreadable()
+    attrs |= {v.TRUNCATED_BYTES: run.truncated_bytes, v.UNREADABLE_EVENTS: count}
+    if lines:
+        attrs[v.UNREADABLE] = "\n".join(lines)
+    further = {
+        v.WAITING_EVENTS: run.waiting,
+        v.REPEATED_TIMES: run.repeated,
+        v.OUT_OF_ORDER_TIMES: run.out_of_order,
+        v.MISSING_FILES: "; ".join(run.files.missing),
+    }
+    return attrs | {name: value for name, value in further.items() if value}

@@ -1,7 +1,7 @@
-"""Fields of a detector over all events of a file, as lazy arrays (event, segment, ...).
+"""Fields of a detector over all events of a run, as lazy arrays (event, segment, ...).
 
-A field is described once from the layouts that the index met; an array of it holds nothing but the name of the file and
-of the field, so it is small in every task, and each process finds its own index of the file.
+A field is described once from the layouts that the index met; an array of it holds nothing but the names of the files
+and of the field, so it is small in every task, and each process finds its own index of the run.
 """
 
 from collections import defaultdict
@@ -14,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from xsmall.errors import DataError
-from xsmall.io.files import Identity, as_bytes, open_file
+from xsmall.io.files import as_bytes
+from xsmall.io.sources.xtc2.chain import Chain
 from xsmall.io.sources.xtc2.format import CHARACTERS, ENUM_LABEL, Names
-from xsmall.io.sources.xtc2.index import Index, index_of
+from xsmall.io.sources.xtc2.index import Index
+from xsmall.io.sources.xtc2.run_index import RunFiles, RunIndex, run_of
 
 _GAP: Final = 1 << 15
 """Bytes that are rather read over than left out by another read."""
@@ -58,29 +60,33 @@ class EventField:
     shapes: int
 
 
-def _used(index: Index) -> dict[tuple[str, str], list[Names]]:
+def _used(run: RunIndex) -> dict[tuple[str, str], list[Names]]:
     """Tables by (detector, alg): those that events use, or without any event those that events would use."""
     result: dict[tuple[str, str], list[Names]] = defaultdict(list)
-    met = {(layout.configure, b.names_id) for layout in index.layouts for b in layout.blocks}
-    used = {(index.tables[c][n].detector, index.tables[c][n].alg) for c, n in met}
-    for tables in index.tables:
+    used = set()
+    for stream, index in enumerate(run.streams):
+        layouts = [index.layouts[k] for k in run.layouts(stream)]
+        met = {(layout.configure, b.names_id) for layout in layouts for b in layout.blocks}
+        used |= {(index.tables[c][n].detector, index.tables[c][n].alg) for c, n in met}
+    for tables in run.tables:
         for names in tables.values():
             key = (names.detector, names.alg)
-            if key in used or (not index.offset.size and not _NOT_OF_EVENTS & set(key)):
+            if key in used or (not used and not run.size and not _NOT_OF_EVENTS & set(key)):
                 result[key].append(names)
     return result
 
 
-def event_fields(index: Index) -> dict[Key, EventField]:
-    """Describe every field that the events of a file carry, in the order of the file's tables."""
+def event_fields(run: RunIndex) -> dict[Key, EventField]:
+    """Describe every field that the events of a run carry, in the order of the tables."""
     met: dict[Key, set[tuple[np.dtype[Any], tuple[int, ...]]]] = defaultdict(set)
-    for layout, by_names in zip(index.layouts, index.places, strict=True):
-        for names_id, fields in by_names.items():
-            names = index.tables[layout.configure][names_id]
-            for place in fields:
-                met[Key(names.detector, names.alg, place.field.name)].add((place.field.dtype, place.shape))
+    for stream, index in enumerate(run.streams):
+        for k in run.layouts(stream):
+            for names_id, fields in index.places[k].items():
+                names = index.tables[index.layouts[k].configure][names_id]
+                for place in fields:
+                    met[Key(names.detector, names.alg, place.field.name)].add((place.field.dtype, place.shape))
     result: dict[Key, EventField] = {}
-    for (detector, alg), tables in _used(index).items():
+    for (detector, alg), tables in _used(run).items():
         segments = tuple(sorted({names.segment for names in tables}))
         for f in (f for names in tables for f in names.fields if f.type != ENUM_LABEL):
             key = Key(detector, alg, f.name)
@@ -91,18 +97,30 @@ def event_fields(index: Index) -> dict[Key, EventField]:
     return result
 
 
-def segment_damage(index: Index, detector: str, segments: Sequence[int]) -> npt.NDArray[np.uint16]:
-    """Damage (event, segment): that of the datagram, its ShapesData, Shapes and Data together, bit by bit."""
-    damage = np.repeat(index.damage[:, None], len(segments), axis=1)
+def segment_damage(run: RunIndex, detector: str, segments: Sequence[int]) -> npt.NDArray[np.uint16]:
+    """Damage (event, segment): that of the datagram, its ShapesData, Shapes and Data together, bit by bit.
+
+    Damage of a datagram is that of the segments which its stream brings.
+    """
+    damage = np.zeros((run.size, len(segments)), np.uint16)
     column = {s: k for k, s in enumerate(segments)}
-    for event, by_names in index.block_damage.items():
-        tables = index.tables[index.layouts[index.layout[event]].configure]
-        for names_id, bits in by_names.items():
-            names = tables.get(names_id)
-            if names is None:  # a corrupted Parent: nobody knows whose data it held
-                damage[event] |= bits
-            elif names.detector == detector and names.segment in column:
-                damage[event, column[names.segment]] |= bits
+    for index, rows in zip(run.streams, run.rows, strict=True):
+        own = {n.segment for tables in index.tables for n in tables.values() if n.detector == detector}
+        columns = [column[s] for s in sorted(own) if s in column]
+        if not columns or not index.offset.size:
+            continue
+        there = np.flatnonzero(rows >= 0)
+        of_record = np.zeros((index.offset.size, len(segments)), np.uint16)
+        of_record[:, columns] = index.damage[:, None]
+        for record, by_names in index.block_damage.items():
+            tables = index.tables[index.layouts[index.layout[record]].configure]
+            for names_id, bits in by_names.items():
+                names = tables.get(names_id)
+                if names is None:  # a corrupted Parent: nobody knows whose data it held
+                    of_record[record, columns] |= np.uint16(bits)
+                elif names.detector == detector and names.segment in column:
+                    of_record[record, column[names.segment]] |= np.uint16(bits)
+        damage[there] |= of_record[rows[there]]
     return damage
 
 
@@ -115,7 +133,7 @@ class FieldArray:
 
     Parameters
     ----------
-    identity
+    files
         The bytes that are meant.
     key
         The field.
@@ -124,31 +142,32 @@ class FieldArray:
         as segments of their own: (event, segment x panel, ...).
     """
 
-    def __init__(self, identity: Identity, key: Key, panels: int | None = None) -> None:
-        self.identity = identity
+    def __init__(self, files: RunFiles, key: Key, panels: int | None = None) -> None:
+        self.files = files
         self.key = key
         self.panels = panels
-        field = event_fields_of(identity)[key]
+        field = event_fields_of(files)[key]
         if field.shape is None or field.dtype is None:
             raise DataError(
-                f"{identity.path}: {'.'.join(key)} has no fixed shape", found=f"{field.shapes} different shapes"
+                f"{files.path}: {'.'.join(key)} has no fixed shape", found=f"{field.shapes} different shapes"
             )
         self.dtype = field.dtype
         inner = field.shape if panels is None else field.shape[1:]
         segments = len(field.segments) * (1 if panels is None else panels)
-        self.shape: tuple[int, ...] = (index_of(identity).offset.size, segments, *inner)
+        self.shape: tuple[int, ...] = (run_of(files).size, segments, *inner)
         self.ndim = len(self.shape)
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_at"}
 
     def __dask_tokenize__(self) -> tuple[object, ...]:
-        return (type(self).__qualname__, *self.identity, *self.key, self.panels)
+        return (type(self).__qualname__, self.files, *self.key, self.panels)
 
     @cached_property
-    def _at(self) -> npt.NDArray[np.int64]:
-        """Where the field lies in its datagram: (layout, segment), -1 where it is missing."""
-        return _positions(self.identity, self.key, self.panels or 1, int(np.prod(self.shape[2:])) * self.dtype.itemsize)
+    def _at(self) -> dict[int, npt.NDArray[np.int64]]:
+        """Where the field lies in its datagram, by stream: (layout, segment), -1 where it is missing."""
+        panel = int(np.prod(self.shape[2:])) * self.dtype.itemsize
+        return _positions(self.files, self.key, self.panels or 1, panel)
 
     def __getitem__(self, key: Any) -> npt.NDArray[Any]:
         """Read; each part of ``key`` is an integer, a slice or a 1-D array of positions (outer indexing)."""
@@ -174,75 +193,97 @@ class FieldArray:
 
     def _read(self, events: npt.NDArray[np.int64], segments: npt.NDArray[np.int64], rows: slice) -> npt.NDArray[Any]:
         """Read whole rows of some segments of some events; what is missing is 0, or NaN where the type has one."""
-        index = index_of(self.identity)
+        run = run_of(self.files)
         inner = self.shape[2:]
         skip = 0
         if inner:
             skip = rows.start * int(np.prod(inner[1:])) * self.dtype.itemsize
             inner = (rows.stop - rows.start, *inner[1:])
         out = np.empty((events.size, segments.size, *inner), self.dtype)
-        at = self._at[index.layout[events]][:, segments]
-        there = at >= 0
-        out[~there] = np.nan if self.dtype.kind == "f" else 0
-        if not out.size:
-            return out
-        pieces = out.reshape(events.size * segments.size, -1)
-        where = (index.offset[events][:, None] + at + skip).reshape(-1)
-        numbers = np.flatnonzero(there.reshape(-1))
-        numbers = numbers[np.argsort(where[numbers], kind="stable")]
-        _read_pieces(self.identity, where[numbers].tolist(), [as_bytes(pieces[n]) for n in numbers.tolist()])
+        pieces = out.reshape(events.size * segments.size, -1) if out.size else out
+        missing = np.ones((events.size, segments.size), bool)
+        for stream, table in self._at.items():
+            index, records = run.streams[stream], run.rows[stream][events]
+            at = _of_records(table, index, records)[:, segments]
+            there = at >= 0
+            missing &= ~there
+            if not out.size or not there.any():
+                continue
+            where = (index.offset[records][:, None] + at + skip).reshape(-1)
+            numbers = np.flatnonzero(there.reshape(-1))
+            numbers = numbers[np.argsort(where[numbers], kind="stable")]
+            _read_pieces(index.chain, where[numbers].tolist(), [as_bytes(pieces[n]) for n in numbers.tolist()])
+        out[missing] = np.nan if self.dtype.kind == "f" else 0
         return out
 
 
-def _read_pieces(identity: Identity, where: list[int], pieces: list[npt.NDArray[np.uint8]]) -> None:
-    """Fill the pieces, whose places rise, from the file; neighbours go in one read, over small gaps."""
-    file = open_file(identity)
+def _of_records(table: npt.NDArray[Any], index: Index, records: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """Rows of a table by layout for records of a stream; -1 where there is no record."""
+    if not index.layout.size:
+        return np.full((records.size, *table.shape[1:]), -1, table.dtype)
+    found = table[index.layout[records]]
+    found[records < 0] = -1
+    return found
+
+
+def _read_pieces(chain: Chain, where: list[int], pieces: list[npt.NDArray[np.uint8]]) -> None:
+    """Fill the pieces, whose places rise, from the files; neighbours go in one read, over small gaps."""
     gap = np.empty(_GAP, np.uint8)
     buffers: list[npt.NDArray[np.uint8]] = []
-    start = end = 0
+    start = end = edge = 0
     for offset, piece in zip(where, pieces, strict=True):
-        if buffers and not (0 <= offset - end <= _GAP and offset + piece.nbytes - start <= _LONGEST):
-            file.read_into(start, buffers)
+        last = offset + piece.nbytes
+        if buffers and not (0 <= offset - end <= _GAP and last - start <= _LONGEST and last <= edge):
+            chain.read_into(start, buffers)
             buffers = []
         if not buffers:
             start = end = offset
+            edge = chain.ends(chain.number(offset))
         if offset > end:
             buffers.append(gap[: offset - end])
         buffers.append(piece)
-        end = offset + piece.nbytes
+        end = last
     if buffers:
-        file.read_into(start, buffers)
+        chain.read_into(start, buffers)
 
 
-_fields: dict[Identity, dict[Key, EventField]] = {}
+_fields: dict[RunFiles, dict[Key, EventField]] = {}
 
 
-def event_fields_of(identity: Identity) -> dict[Key, EventField]:
-    """Give the description of a file's fields; each process makes it once."""
-    if identity not in _fields:
+def event_fields_of(files: RunFiles) -> dict[Key, EventField]:
+    """Give the description of a run's fields; each process makes it once."""
+    if files not in _fields:
         if len(_fields) >= 32:
             _fields.clear()
-        _fields[identity] = event_fields(index_of(identity))
-    return _fields[identity]
+        _fields[files] = event_fields(run_of(files))
+    return _fields[files]
 
 
-def presence(identity: Identity, key: Key) -> npt.NDArray[np.bool_]:
+def presence(files: RunFiles, key: Key) -> npt.NDArray[np.bool_]:
     """Whether a field is there: (event, segment of the file)."""
-    return np.asarray(_positions(identity, key, 1, 0)[index_of(identity).layout] >= 0)
+    run = run_of(files)
+    there = np.zeros((run.size, len(event_fields_of(files)[key].segments)), bool)
+    for stream, table in _positions(files, key, 1, 0).items():
+        there |= _of_records(table, run.streams[stream], run.rows[stream]) >= 0
+    return there
 
 
-def _positions(identity: Identity, key: Key, panels: int, panel_bytes: int) -> npt.NDArray[np.int64]:
-    index = index_of(identity)
-    segments = {s: k for k, s in enumerate(event_fields_of(identity)[key].segments)}
-    at = np.full((len(index.layouts), len(segments)), -1, np.int64)
-    for number, (layout, by_names) in enumerate(zip(index.layouts, index.places, strict=True)):
-        for names_id, fields in by_names.items():
-            names = index.tables[layout.configure][names_id]
-            if (names.detector, names.alg) == key[:2]:
-                for place in fields:
-                    if place.field.name == key.field:
-                        at[number, segments[names.segment]] = place.at
-    if panels == 1:
-        return at
-    spread = at[:, :, None] + np.arange(panels) * panel_bytes
-    return np.where(at[:, :, None] >= 0, spread, -1).reshape(len(index.layouts), -1)
+def _positions(files: RunFiles, key: Key, panels: int, panel_bytes: int) -> dict[int, npt.NDArray[np.int64]]:
+    segments = {s: k for k, s in enumerate(event_fields_of(files)[key].segments)}
+    result = {}
+    for stream, index in enumerate(run_of(files).streams):
+        at = np.full((len(index.layouts), len(segments)), -1, np.int64)
+        for number, (layout, by_names) in enumerate(zip(index.layouts, index.places, strict=True)):
+            for names_id, fields in by_names.items():
+                names = index.tables[layout.configure][names_id]
+                if (names.detector, names.alg) == key[:2] and names.segment in segments:
+                    for place in fields:
+                        if place.field.name == key.field:
+                            at[number, segments[names.segment]] = place.at
+        if (at < 0).all():
+            continue
+        if panels > 1:
+            spread = at[:, :, None] + np.arange(panels) * panel_bytes
+            at = np.where(at[:, :, None] >= 0, spread, -1).reshape(len(index.layouts), -1)
+        result[stream] = at
+    return result

@@ -1,4 +1,4 @@
-"""The index of a file: where every event lies, how it is built, what is damaged; made from headers alone.
+"""The index of a stream: where every event lies, how it is built, what is damaged; made from headers alone.
 
 One pass over the headers: 24 bytes of each datagram and the 12-byte headers of its parts. Events that are built alike
 share one layout, so that frames can later be read without looking at a header again: the layout of every event was
@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from xsmall.errors import FileFormatError
-from xsmall.io.files import File, Identity, Window, open_file
+from xsmall.io.files import Identity, Window, open_file
+from xsmall.io.sources.xtc2.chain import Chain
 from xsmall.io.sources.xtc2.format import (
     EVENTS,
     HEADER_BYTES,
@@ -72,10 +73,12 @@ class Unreadable(NamedTuple):
 
 @dataclass(eq=False)  # hashable: what is derived from an index is remembered with it
 class Index:
-    """Events and transitions of one file, in the order of the file.
+    """Events and transitions of one stream, in the order of its files.
 
     Attributes
     ----------
+    chain
+        Its files; offsets count from the beginning of the first.
     offset, size, time, damage
         Per event: byte offset, bytes, psana's 64-bit time, damage word of the datagram (with CORRUPTED added where
         the inside cannot be meant).
@@ -88,10 +91,14 @@ class Index:
     tables
         Schema tables of each Configure.
     truncated_bytes
-        Bytes behind the last whole datagram.
+        Bytes behind the last whole datagram of each file.
+    last_time
+        The latest time of any datagram.
+    next_file
+        Name of the file in which the stream goes on, where its end says so.
     """
 
-    file: File
+    chain: Chain
     offset: npt.NDArray[np.int64]
     size: npt.NDArray[np.int64]
     time: npt.NDArray[np.uint64]
@@ -103,11 +110,21 @@ class Index:
     tables: list[Tables]
     unreadable: list[Unreadable]
     truncated_bytes: int
+    last_time: int
+    next_file: str | None
 
     @property
     def path(self) -> str:
-        """Path of the file."""
-        return self.file.path
+        """Path of the first file."""
+        return self.chain.files[0].path
+
+    @property
+    def ended(self) -> bool:
+        """Whether the stream says that its last run is over."""
+        ends = [
+            t.datagram.service for t in self.transitions if t.datagram.service in (Service.BEGIN_RUN, Service.END_RUN)
+        ]
+        return bool(ends) and ends[-1] == Service.END_RUN
 
     @cached_property
     def places(self) -> list[dict[int, tuple[Place, ...]]]:
@@ -119,9 +136,11 @@ class Index:
 
     def read(self, transition: Transition) -> list[Content]:
         """Read the values of a transition; blocks that are marked corrupted are left out."""
-        d = transition.datagram
-        raw = _Held(self.path, d.offset, self.file.read(d.offset, d.size))
-        return list(contents(raw, d, self.tables[transition.configure]))
+        d, number = transition.datagram, self.chain.number(transition.datagram.offset)
+        local = d._replace(offset=d.offset - self.chain.starts[number])  # errors name the byte of the file
+        file = self.chain.open(number)
+        raw = _Held(file.path, local.offset, file.read(local.offset, d.size))
+        return list(contents(raw, local, self.tables[transition.configure]))
 
     def of_service(self, *services: Service) -> list[Transition]:
         """Return the transitions of these kinds in the order of time, as in the file where times are equal."""
@@ -184,33 +203,78 @@ def read_tables(source: Source, datagram: Datagram) -> Tables:
 
 @dataclass
 class _Builder:
-    """Collects the index while the file is walked."""
+    """Collects the index while the files are walked; goes on where it stopped when they have grown."""
 
-    window: Window
+    window: Window | None = None
+    start: int = 0
     tables: list[Tables] = field(default_factory=list)
     transitions: list[Transition] = field(default_factory=list)
     columns: "tuple[array[int], ...]" = field(default_factory=lambda: tuple(array(code) for code in "qqQHi"))
     layouts: dict[Layout, int] = field(default_factory=dict)
     block_damage: dict[int, dict[int, int]] = field(default_factory=dict)
     unreadable: list[Unreadable] = field(default_factory=list)
+    last_time: int = 0
+    files: list[Identity] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+    """Where in each file the walk stopped."""
     _like: tuple[int, int, int, list[tuple[int, int, bytes]]] | None = None
 
+    def walk(self, files: tuple[Identity, ...]) -> None:
+        """Walk the headers of what is new in these files."""
+        starts = Chain(files).starts
+        for number, identity in enumerate(files):
+            if number == len(self.files):
+                _check_start(identity, first=number == 0)
+                self.files.append(identity)
+                self.ends.append(0)
+            elif identity == self.files[number]:
+                continue
+            self.files[number] = identity
+            self.window, self.start = Window(open_file(identity)), starts[number]
+            while (d := read_datagram(self.window, self.ends[number], identity.size)) is not None:
+                self.add(d)
+                self.ends[number] += d.size
+
+    def follows(self, files: tuple[Identity, ...]) -> bool:
+        """Whether these are the same files, the last of them perhaps grown, with further ones behind it."""
+        known = self.files
+        same = len(known) <= len(files) and all(a.path == b.path for a, b in zip(known, files, strict=False))
+        return same and known[:-1] == list(files[: len(known) - 1]) and self._last_is_there(files[len(known) - 1])
+
+    def _last_is_there(self, now: Identity) -> bool:
+        """Whether a file still holds what was read of it: it may have been replaced by another of its name."""
+        before = self.files[-1]
+        if now == before:
+            return True
+        if now.size <= before.size or not self.transitions:
+            return False
+        last = max(self.transitions[-1].datagram.offset, self.columns[0][-1] if self.columns[0] else 0)
+        at = last - Chain(tuple(self.files)).starts[-1]
+        if at < 0:
+            return False
+        d = read_datagram(open_file(now), at, now.size)
+        return d is not None and at + d.size == self.ends[-1] and d.time <= self.last_time
+
     def add(self, d: Datagram) -> None:
+        self.last_time = max(self.last_time, d.time)
         if d.service in EVENTS:
             self._add_event(d)
             return
         if d.service == Service.CONFIGURE:
+            assert self.window is not None
             self.tables.append(read_tables(self.window, d))
             self._like = None
-        self.transitions.append(Transition(d, len(self.tables) - 1))
+        there = d._replace(offset=d.offset + self.start)
+        self.transitions.append(Transition(there, len(self.tables) - 1))
 
     def _add_event(self, d: Datagram) -> None:
         """Find the layout of an event; one whose headers are those of the event before is built like it."""
+        assert self.window is not None
         if self._like is not None:
             size, damage, layout, seen = self._like
             read, offset = self.window.read, d.offset
             if size == d.size and damage == d.damage and all(read(offset + at, n) == b for at, n, b in seen):
-                self._append(offset, size, d.time, damage, layout)
+                self._append(offset + self.start, size, d.time, damage, layout)
                 return
         event, recorder = len(self.columns[0]), _Recorder(self.window, d.offset)
         damage = d.damage
@@ -223,7 +287,7 @@ class _Builder:
             damage |= Damage.CORRUPTED
             self.unreadable.append(Unreadable(event, str(error)))
         layout = self.layouts.setdefault(Layout(len(self.tables) - 1, blocks), len(self.layouts))
-        self._append(d.offset, d.size, d.time, damage, layout)
+        self._append(d.offset + self.start, d.size, d.time, damage, layout)
         if any(by_names.values()):
             self.block_damage[event] = by_names
         plain = damage == d.damage and not any(by_names.values())
@@ -249,61 +313,84 @@ class _Builder:
                 blocks[block.names_id] = block
         return tuple(blocks.values()), damages
 
-
-def build(file: File) -> Index:
-    """Walk the headers of ``file`` once."""
-    window = Window(file)
-    builder, offset = _Builder(window), 0
-    first = read_datagram(window, 0, file.size) if file.size >= HEADER_BYTES else None
-    if first is None or first.service != Service.CONFIGURE:
-        raise broken(
-            file.path,
-            0,
-            "not an XTC2 file that can be read on its own",
-            found=f"{file.size} bytes" if first is None else f"a first datagram of transition {first.service}",
-            expected="a Configure (transition 2) first; later chunks of a run (-c001 and on) have theirs in -c000",
+    def index(self) -> Index:
+        """Make the index of what was walked; it does not change when the walk goes on."""
+        kinds = (np.int64, np.int64, np.uint64, np.uint16, np.int32)
+        arrays: list[npt.NDArray[Any]] = [np.array(c, t) for c, t in zip(self.columns, kinds, strict=True)]
+        result = Index(
+            Chain(tuple(self.files)),
+            offset=arrays[0],
+            size=arrays[1],
+            time=arrays[2],
+            damage=arrays[3],
+            layout=arrays[4],
+            layouts=list(self.layouts),
+            block_damage=dict(self.block_damage),
+            transitions=list(self.transitions),
+            tables=list(self.tables),
+            unreadable=list(self.unreadable),
+            truncated_bytes=sum(f.size - end for f, end in zip(self.files, self.ends, strict=True)),
+            last_time=self.last_time,
+            next_file=None,
         )
-    while (d := read_datagram(window, offset, file.size)) is not None:
-        builder.add(d)
-        offset += d.size
-    kinds = (np.int64, np.int64, np.uint64, np.uint16, np.int32)
-    arrays: list[npt.NDArray[Any]] = [np.array(c, t) for c, t in zip(builder.columns, kinds, strict=True)]
-    return Index(
-        file,
-        offset=arrays[0],
-        size=arrays[1],
-        time=arrays[2],
-        damage=arrays[3],
-        layout=arrays[4],
-        layouts=list(builder.layouts),
-        block_damage=builder.block_damage,
-        transitions=builder.transitions,
-        tables=builder.tables,
-        unreadable=builder.unreadable,
-        truncated_bytes=file.size - offset,
-    )
+        result.next_file = _next_file(result)
+        return result
+
+
+def _check_start(identity: Identity, first: bool) -> None:
+    """Refuse a file that does not begin as XTC2 does; later chunks begin with anything."""
+    file = open_file(identity)
+    window = Window(file)
+    d = read_datagram(window, 0, file.size) if file.size >= HEADER_BYTES else None
+    if first and (d is None or d.service != Service.CONFIGURE):
+        raise FileFormatError(
+            f"{file.path}, byte 0: not an XTC2 file that can be read on its own",
+            found=f"{file.size} bytes" if d is None else f"a first datagram of transition {d.service}",
+            expected="a Configure (transition 2) first; later chunks of a run (-c001 and on) have theirs in -c000",
+            fix="open the folder, or the file of the same stream that ends in -c000.xtc2",
+        )
+
+
+def _next_file(index: Index) -> str | None:
+    """Name of the next chunk: the last Enable tells it, and nothing comes behind that."""
+    last = index.transitions[-1] if index.transitions else None
+    if last is None or last.datagram.service != Service.ENABLE or last.datagram.size <= HEADER_BYTES:
+        return None
+    if index.offset.size and index.offset[-1] > last.datagram.offset:
+        return None
+    for content in index.read(last):
+        name = content.values.get("filename")
+        if content.names.detector == "chunkinfo" and isinstance(name, str) and name:
+            return name
+    return None
+
+
+def build(*files: Identity) -> Index:
+    """Walk the headers of the files of a stream once."""
+    builder = _Builder()
+    builder.walk(files)
+    return builder.index()
 
 
 _lock = threading.Lock()
+_walked: dict[str, _Builder] = {}
+"""Walks that can go on, by the path of the first file."""
+_WALKS: Final = 32
 
 
 @lru_cache(maxsize=32)
-def _index(identity: Identity) -> Index:
-    return build(open_file(identity))
+def _index(files: tuple[Identity, ...]) -> Index:
+    builder = _walked.pop(files[0].path, None)
+    if builder is None or not builder.follows(files):
+        builder = _Builder()
+    builder.walk(files)
+    while len(_walked) >= _WALKS:
+        del _walked[next(iter(_walked))]
+    _walked[files[0].path] = builder
+    return builder.index()
 
 
-def index_of(identity: Identity) -> Index:
-    """Give the index of a file; each process makes it once."""
+def index_of(files: tuple[Identity, ...]) -> Index:
+    """Give the index of a stream; each process makes it once, and goes on with it where the files have grown."""
     with _lock:
-        return _index(identity)
-
-
-_UNREADABLE_SHOWN: Final = 8
-
-
-def unreadable_summary(index: Index) -> list[str]:
-    """Say which events could not be read and why: the first few, each on one line."""
-    return [
-        f"event {u.event}: " + "; ".join(part.strip() for part in u.reason.splitlines())
-        for u in index.unreadable[:_UNREADABLE_SHOWN]
-    ]
+        return _index(files)

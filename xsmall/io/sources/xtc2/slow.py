@@ -1,20 +1,19 @@
 """What changes slowly: steps, scan variables, slow control, run information, configuration.
 
 A slow value holds from its own time until the next: an event has the last one with time <= its own, and none before the
-first. Steps count the BeginStep datagrams of the file from 0.
+first. Whichever stream of a run has a value gives it. Steps are counted from 0.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.io.sources.xtc2.format import Enumeration, Service, Value
-from xsmall.io.sources.xtc2.index import Content, Index
+from xsmall.io.sources.xtc2.format import HEADER_BYTES, Enumeration, Service, Value
+from xsmall.io.sources.xtc2.index import Content
+from xsmall.io.sources.xtc2.run_index import Bearer, RunIndex
 
 SCAN: Final = "scan"
 EPICS: Final = "epics"
@@ -37,71 +36,76 @@ class Held(NamedTuple):
     values: list[Value]
 
 
-@dataclass(frozen=True)
-class RunInfo:
-    """What BeginRun says: experiment and number of the run, with the time from which it holds."""
-
-    time: int
-    experiment: str
-    run: int
-
-
 def last_before(times: npt.NDArray[np.uint64], events: npt.NDArray[np.uint64]) -> npt.NDArray[np.intp]:
     """For each event the number of the last of the rising ``times`` with time <= its own; -1 where there is none."""
     return np.searchsorted(times, events, side="right") - 1
 
 
-def step_of_event(index: Index) -> npt.NDArray[np.int64]:
+def step_of_event(run: RunIndex) -> npt.NDArray[np.int64]:
     """Number of the step of each event, -1 before the first BeginStep."""
-    times = np.array([t.datagram.time for t in index.of_service(Service.BEGIN_STEP)], np.uint64)
-    return last_before(times, index.time).astype(np.int64)
+    return last_before(run.steps, run.time).astype(np.int64)
 
 
-def _slow_contents(index: Index) -> Iterator[tuple[int, Content]]:
-    for transition in index.of_service(*_BEARERS):
-        if transition.datagram.size > 24:
-            for content in index.read(transition):
-                yield transition.datagram.time, content
+def _slow_contents(run: RunIndex) -> Iterator[tuple[Bearer, Content]]:
+    for bearer in run.of_service(*_BEARERS):
+        if bearer.transition.datagram.size > HEADER_BYTES:
+            for content in run.read(bearer):
+                yield bearer, content
 
 
 @lru_cache(maxsize=8)
-def held_variables(index: Index) -> list[Held]:
-    """Collect scan variables and slow-control values of a file, in the order of their first value."""
-    found: dict[tuple[str, str, int], tuple[list[int], list[Value]]] = {}
-    for time, content in _slow_contents(index):
+def held_variables(run: RunIndex) -> list[Held]:
+    """Collect scan variables and slow-control values of a run, in the order of their first value.
+
+    Their tables are known by the name of the detector: what the algorithm is called differs between writers. The same
+    values in several streams are one variable; others of the same name are told apart by segment and stream.
+    """
+    found: dict[tuple[str, str], dict[tuple[int, int], tuple[list[int], list[Value]]]] = {}
+    for bearer, content in _slow_contents(run):
         source = content.names.detector
-        if source in _SLOW and content.names.alg == "raw":
+        if source in _SLOW:
             for name, value in content.values.items():
-                times, values = found.setdefault((source, name, content.names.segment), ([], []))
-                times.append(time)
+                lists = found.setdefault((source, name), {})
+                times, values = lists.setdefault((content.names.segment, bearer.stream), ([], []))
+                times.append(bearer.time)
                 values.append(value)
-    several: dict[tuple[str, str], int] = defaultdict(int)
-    for source, name, _ in found:
-        several[source, name] += 1
-    return [
-        Held(source, name if several[source, name] == 1 else f"{name}_{segment}", np.array(times, np.uint64), values)
-        for (source, name, segment), (times, values) in found.items()
-    ]
-
-
-@lru_cache(maxsize=8)
-def run_infos(index: Index) -> list[RunInfo]:
-    """Experiment and run number of every BeginRun."""
     result = []
-    for transition in index.of_service(Service.BEGIN_RUN):
-        for content in index.read(transition):
-            expt, run = content.values.get("expt"), content.values.get("runnum")
-            if content.names.detector == "runinfo" and isinstance(expt, str) and isinstance(run, np.integer):
-                result.append(RunInfo(transition.datagram.time, expt, int(run)))
+    for (source, name), lists in found.items():
+        one: dict[tuple[int, int], tuple[list[int], list[Value]]] = {}
+        for key, series in lists.items():
+            if not any(key[0] == other[0] and _same(series, known) for other, known in one.items()):
+                one[key] = series
+        for key, (times, values) in one.items():
+            result.append(Held(source, name + _ending(key, list(one)), np.array(times, np.uint64), values))
     return result
 
 
-def process_variables(index: Index) -> dict[str, str]:
+def _same(a: tuple[list[int], list[Value]], b: tuple[list[int], list[Value]]) -> bool:
+    """Whether two streams tell the same values at the same times."""
+    if a[0] != b[0]:
+        return False
+    pairs = zip(a[1], b[1], strict=True)
+    return all(x == y if isinstance(x, str | Enumeration) else _equal(x, y) for x, y in pairs)
+
+
+def _equal(x: Value, y: Value) -> bool:
+    if isinstance(y, str | Enumeration):
+        return False
+    return np.array_equal(np.asarray(x), np.asarray(y), equal_nan=np.asarray(x).dtype.kind == "f")
+
+
+def _ending(key: tuple[int, int], others: Sequence[tuple[int, int]]) -> str:
+    """Tell apart what has one name: by segment, and where that is not enough by stream."""
+    ending = f"_{key[0]}" if len({segment for segment, _ in others}) > 1 else ""
+    return ending + (f"_s{key[1]}" if sum(key[0] == segment for segment, _ in others) > 1 else "")
+
+
+def process_variables(run: RunIndex) -> dict[str, str]:
     """Name of the process variable behind each slow-control field, where the Configure tells."""
     return {
         field: value
-        for t in index.of_service(Service.CONFIGURE)
-        for c in index.read(t)
+        for bearer in run.of_service(Service.CONFIGURE)
+        for c in run.read(bearer)
         if c.names.detector == "epicsinfo"
         for field, value in c.values.items()
         if isinstance(value, str) and field != "keys"
@@ -109,29 +113,42 @@ def process_variables(index: Index) -> dict[str, str]:
 
 
 @lru_cache(maxsize=8)
-def configurations(index: Index) -> dict[str, list[Configuration]]:
-    """Configuration of every detector, one for each step of the file, or a single one where there is no step.
+def configurations(run: RunIndex) -> dict[str, list[Configuration]]:
+    """Configuration of every detector, one for each step of the run, or a single one where there is no step.
 
     Values that come with a later transition lie over those of the Configure; an enumeration keeps the labels of the
-    Configure, because later tables bring none.
+    Configure, because later tables bring none. A new Configure replaces what its own stream said.
     """
-    state: dict[str, Configuration] = {}
-    steps: list[dict[str, Configuration]] = []
-    for transition in index.transitions:
-        datagram = transition.datagram
-        if datagram.service == Service.CONFIGURE:
-            state = {}
-        if datagram.service == Service.BEGIN_STEP:
-            steps.append({})
-        if datagram.size > 24 and datagram.service in (Service.CONFIGURE, *_BEARERS):
-            for content in index.read(transition):
+    states: list[dict[str, Configuration]] = [{} for _ in run.streams]
+    before: dict[str, Configuration] = {}
+    steps: dict[int, dict[str, Configuration]] = {}
+    for bearer in run.transitions:
+        if bearer.service == Service.CONFIGURE:
+            states[bearer.stream] = {}
+        if bearer.transition.datagram.size > HEADER_BYTES and bearer.service in (Service.CONFIGURE, *_BEARERS):
+            for content in run.read(bearer):
                 if content.names.alg == "config":
-                    state = _overlay(state, content)
-        if steps:
-            steps[-1] = state
-    versions = steps or [state]
+                    states[bearer.stream] = _overlay(states[bearer.stream], content)
+        step = int(last_before(run.steps, np.array([bearer.time], np.uint64))[0])
+        if step < 0:
+            before = _together(states)
+        else:
+            steps[step] = _together(states)
+    versions = [steps.get(k, before) for k in range(run.steps.size)] or [before]
     detectors = dict.fromkeys(d for version in versions for d in version)
     return {d: [version.get(d, {}) for version in versions] for d in detectors}
+
+
+def _together(states: Sequence[dict[str, Configuration]]) -> dict[str, Configuration]:
+    """Join what the streams say: a detector's segments may be spread over them."""
+    if len(states) == 1:
+        return states[0]
+    result: dict[str, Configuration] = {}
+    for state in states:
+        for detector, segments in state.items():
+            held = result.setdefault(detector, {})
+            result[detector] = held | {s: held.get(s, {}) | values for s, values in segments.items()}
+    return result
 
 
 def _overlay(state: dict[str, Configuration], content: Content) -> dict[str, Configuration]:

@@ -1,0 +1,392 @@
+"""Whole runs: streams of any rate, chunks, several runs, and what is told where something is missing."""
+
+import os
+import pickle
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import xsmall as xs
+from xsmall.errors import FileFormatError, ParameterError
+from xsmall.io.sources.streams import join_streams
+
+FIRST = 2 << 32
+EXP = "abcx12345"
+
+
+def name(stream: int = 0, chunk: int = 0, run: int = 7) -> str:
+    return f"{EXP}-r{run:04d}-s{stream:03d}-c{chunk:03d}.xtc2"
+
+
+def stream(x: ModuleType, segments: list[int], times: list[int], seed: int = 1, **how: object):
+    """A stream with some segments of one detector; returns its bytes and its frames."""
+    tables = [x.area(s) for s in segments]
+    data = x.frames(max(1, len(times)), len(segments), seed=seed)
+    events = b"".join(x.event(FIRST + t, tables, data[k], **how) for k, t in enumerate(times))
+    return x.start(*tables) + events, data
+
+
+def end(x: ModuleType, time: int = 1000) -> bytes:
+    return x.datagram(x.END_RUN, FIRST + time)
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, xtc2: ModuleType) -> tuple[Path, np.ndarray, np.ndarray]:
+    """Ten events of segments 0 and 2, three of them with segment 1, and one that the second stream alone has."""
+    fast, a = stream(xtc2, [0, 2], list(range(0, 20, 2)))
+    slow, b = stream(xtc2, [1], [0, 8, 9, 18], seed=2)
+    (tmp_path / name(0)).write_bytes(fast + end(xtc2))
+    (tmp_path / name(1)).write_bytes(slow + end(xtc2))
+    return tmp_path, a, b
+
+
+def test_streams_come_together_by_time(mixed: tuple[Path, np.ndarray, np.ndarray]) -> None:
+    folder, a, b = mixed
+    run = xs.open_run(folder)
+    det = run["det"].to_dataset()
+    times = [0, 2, 4, 6, 8, 9, 10, 12, 14, 16, 18]
+    assert det.psana_timestamp.dtype == np.uint64
+    assert (det.psana_timestamp - FIRST).values.tolist() == times
+    assert det.raw.dtype == np.uint16
+    assert det.segment.values.tolist() == [0, 1, 2]
+    there = np.array([[t % 2 == 0, t in (0, 8, 9, 18), t % 2 == 0] for t in times])
+    np.testing.assert_array_equal(det.present, there)
+    expected = np.zeros((11, 3, 3, 4), np.uint16)
+    expected[np.ix_(there[:, 0], [0, 2])] = a
+    expected[there[:, 1], 1] = b[:, 0]
+    np.testing.assert_array_equal(det.raw, expected)
+    np.testing.assert_array_equal(det.raw.isel(event=[5, 0], segment=1), expected[[5, 0], 1])
+    assert np.isnan(det.temperature.values[~there]).all()
+    assert run.attrs["run"] == 7
+    assert "missing_files" not in run.attrs
+
+
+def test_every_way_to_name_a_run_gives_the_same(
+    mixed: tuple[Path, np.ndarray, np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = mixed[0]
+    whole = xs.open_run(folder)["det"].to_dataset()
+    monkeypatch.setenv("XSMALL_DATA", str(folder))
+    ways = [
+        xs.open_run(str(folder / "*.xtc2")),
+        xs.open_run([folder / name(1), folder / name(0)]),
+        xs.open_run(f"exp={EXP},run=7"),
+        xs.open_run(f"exp={EXP},run=7", dir=folder),
+        xs.open_run(folder, run=7, chunks=3),
+    ]
+    for run in ways:
+        xr.testing.assert_equal(run["det"].to_dataset(), whole)
+    root = tmp_path_factory.mktemp("data")
+    (root / "abc" / EXP).mkdir(parents=True)
+    (root / "abc" / EXP / "xtc").symlink_to(folder)
+    xr.testing.assert_equal(xs.open_run(f"exp={EXP},run=7", dir=root)["det"].to_dataset(), whole)
+    with pytest.raises(FileFormatError, match=r"no file of this experiment(.|\n)*dir="):
+        xs.open_run("exp=nowhere,run=7")
+    with pytest.raises(ParameterError, match=r"no run of this number(.|\n)*run 7"):
+        xs.open_run(f"exp={EXP},run=8")
+    with pytest.raises(ParameterError, match=r"no run of this number(.|\n)*7"):
+        xs.open_run(folder, run=8)
+    with pytest.raises(ParameterError, match=r"exp= and run="):
+        xs.open_run("exp=abc", format="xtc2")
+    with pytest.raises(ParameterError, match=r"dir= out"):
+        xs.open_run(folder, dir=folder)
+
+
+def test_the_lazy_arrays_of_a_run_travel(mixed: tuple[Path, np.ndarray, np.ndarray]) -> None:
+    raw = xs.open_run(mixed[0], chunks=2)["det/raw"]
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(raw)), raw)
+    assert len(pickle.dumps(raw.data)) < 20_000
+
+
+@pytest.mark.parametrize("second", ["other-r0001-s000-c001.xtc2", name(0, 1)])
+def test_a_stream_goes_on_in_its_next_chunk(tmp_path: Path, xtc2: ModuleType, second: str) -> None:
+    tables = [xtc2.area(0)]
+    frames = xtc2.frames(5, 1)
+    head = xtc2.configure(*tables, xtc2.RUN_INFO, xtc2.CHUNK_INFO)
+    head += xtc2.datagram(xtc2.BEGIN_RUN, 2, xtc2.block(xtc2.RUN_INFO, "exp", 7))
+    first = b"".join(xtc2.event(10 + k, tables, frames[k]) for k in range(3)) + xtc2.next_chunk(20, second)
+    rest = b"".join(xtc2.event(30 + k, tables, frames[3 + k]) for k in range(2)) + xtc2.datagram(xtc2.END_RUN, 40)
+    (tmp_path / name(0)).write_bytes(head + first)
+    with pytest.raises(FileFormatError, match=rf"(?s){second}.*missing=\"flag\""):
+        xs.open_run(tmp_path)
+    flagged = xs.open_run(tmp_path / name(0), missing="flag")
+    assert flagged.attrs["missing_files"] == second
+    assert flagged["det"].sizes["event"] == 3
+    (tmp_path / second).write_bytes(rest)
+    for source in (tmp_path, tmp_path / name(0), [tmp_path / name(0), tmp_path / second]):
+        run = xs.open_run(source)
+        np.testing.assert_array_equal(run["det/raw"], frames)
+        np.testing.assert_array_equal(run["det/raw"][2:4], frames[2:4])
+    np.testing.assert_array_equal(xr.open_dataset(tmp_path / name(0), engine="xtc2").raw, frames)
+    with pytest.raises(FileFormatError, match="-c000"):
+        xs.open_run(tmp_path / second)
+
+
+def test_chunks_that_run_in_a_circle_are_refused(tmp_path: Path, xtc2: ModuleType) -> None:
+    data = xtc2.configure(xtc2.area(), xtc2.CHUNK_INFO) + xtc2.next_chunk(20, name(0))
+    (tmp_path / name(0)).write_bytes(data)
+    with pytest.raises(FileFormatError, match="circle"):
+        xs.open_run(tmp_path)
+
+
+def test_an_index_alone_is_told_to_be_one(mixed: tuple[Path, np.ndarray, np.ndarray], xtc2: ModuleType) -> None:
+    folder = mixed[0]
+    small = folder / "smalldata"
+    small.mkdir()
+    for k in range(2):
+        (small / name(k).replace(".xtc2", ".smd.xtc2")).write_bytes(xtc2.index_of((folder / name(k)).read_bytes()))
+    assert xs.open_run(folder)["det"].sizes["event"] == 11
+    for source in (small, small / name(0).replace(".xtc2", ".smd.xtc2")):
+        with pytest.raises(FileFormatError, match=rf"(?s)an index.*{name(0)}"):
+            xs.open_run(source)
+    (folder / name(1)).unlink()
+    with pytest.raises(FileFormatError, match=rf"(?s)missing.*{name(1)}.*missing=\"flag\""):
+        xs.open_run(folder)
+    run = xs.open_run(folder, missing="flag")
+    assert run.attrs["missing_files"] == name(1)
+    assert run["det"].sizes["event"] == 10
+
+
+def test_two_runs_in_a_folder_have_to_be_told_apart(tmp_path: Path, xtc2: ModuleType) -> None:
+    for number in (7, 8):
+        tables = [xtc2.area()]
+        data = xtc2.start(*tables, run=number) + xtc2.event(FIRST, tables, xtc2.frames(1, 1, seed=number)[0])
+        (tmp_path / name(0, run=number)).write_bytes(data)
+    with pytest.raises(FileFormatError, match=r"(?s)several runs.*run 7.*run 8.*run=7"):
+        xs.open_run(tmp_path)
+    assert xs.open_run(tmp_path, run=8).attrs["run"] == 8
+    with pytest.raises(ParameterError, match="run 7"):
+        xs.open_run(tmp_path, run=9)
+
+
+def test_several_runs_in_a_file_are_opened_one_by_one(tmp_path: Path, xtc2: ModuleType) -> None:
+    det, other = xtc2.area(), xtc2.area(detector="other")
+    scan = xtc2.Table(5, "scan", "raw", [("motor", "f8", 0)], "scan")
+    frames = xtc2.frames(5, 1)
+    data, at = b"", 0
+    for run, (table, n) in enumerate([(det, 2), (other, 3)], start=1):
+        time = (10 * run) << 32
+        data += xtc2.configure(table, scan, xtc2.RUN_INFO, time=time)
+        data += xtc2.datagram(xtc2.BEGIN_RUN, time + 1, xtc2.block(xtc2.RUN_INFO, "exp", run))
+        data += xtc2.datagram(xtc2.BEGIN_STEP, time + 2, xtc2.block(scan, run / 2))
+        data += b"".join(xtc2.event(time + 3 + k, [table], frames[at + k]) for k in range(n))
+        data += xtc2.datagram(xtc2.END_STEP, time + 10) + xtc2.datagram(xtc2.END_RUN, time + 11)
+        at += n
+    path = tmp_path / "several.xtc2"
+    path.write_bytes(data)
+    whole = xs.open_run(path)
+    assert whole["events"].run.values.tolist() == [1, 1, 2, 2, 2]
+    second = xs.open_run(path, run=2)
+    assert second.attrs["run"] == 2
+    assert "det" not in second
+    np.testing.assert_array_equal(second["other/raw"], frames[2:])
+    assert second["events"].step.values.tolist() == [0, 0, 0]
+    assert second["events"].scan_motor.values.tolist() == [1.0, 1.0, 1.0]
+    with pytest.raises(ParameterError, match=r"(?s)no run of this number.*1, 2"):
+        xs.open_run(path, run=3)
+
+
+def test_values_come_from_whichever_stream_has_them(tmp_path: Path, xtc2: ModuleType) -> None:
+    scan = xtc2.Table(5, "scan", "raw", [("motor", "f8", 0)], "scan")
+    epics = xtc2.Table(6, "epics", "epics", [("pv", "f4", 0)], "epics")
+    config = [xtc2.Table(7 + s, "det", "config", [("gain", "i4", 0)], segment=s) for s in range(2)]
+    frames = xtc2.frames(4, 1)
+
+    def one(segment: int, says: bool) -> bytes:
+        det = xtc2.area(segment)
+        head = xtc2.datagram(
+            xtc2.CONFIGURE,
+            1,
+            *map(xtc2.table, (scan, epics, det, config[segment], xtc2.RUN_INFO)),
+            xtc2.block(config[segment], segment),
+        )
+        head += xtc2.datagram(xtc2.BEGIN_RUN, 2, *([xtc2.block(xtc2.RUN_INFO, "exp", 9)] if says else []))
+        for step in range(2):
+            t = 100 * (step + 1)
+            head += xtc2.datagram(xtc2.BEGIN_STEP, t, *([xtc2.block(scan, step + 0.5)] if says else []))
+            if segment == 1 and step == 1:
+                head = head[:-24] + xtc2.datagram(xtc2.BEGIN_STEP, t, xtc2.block(config[1], 17))
+            head += xtc2.datagram(xtc2.SLOW_UPDATE, t + 1, *([] if says else [xtc2.block(epics, step)]))
+            head += b"".join(xtc2.event(t + 2 + k, [det], frames[2 * step + k]) for k in range(2))
+        return head + xtc2.datagram(xtc2.END_RUN, 999)
+
+    (tmp_path / name(0)).write_bytes(one(0, says=True))
+    (tmp_path / name(1)).write_bytes(one(1, says=False))
+    run = xs.open_run(tmp_path)
+    events = run["events"].to_dataset()
+    assert (run.attrs["experiment"], run.attrs["run"]) == ("exp", 9)
+    assert events.step.values.tolist() == [0, 0, 1, 1]
+    assert events.scan_motor.values.tolist() == [0.5, 0.5, 1.5, 1.5]
+    assert events.pv.values.tolist() == [0, 0, 1, 1]
+    assert run["det/config"].gain.values.tolist() == [[0, 1], [0, 17]]
+
+
+@pytest.mark.parametrize(("between", "steps"), [("", [0, 0]), ("ended", [1, 1]), ("event", [0, 1])])
+def test_a_step_that_is_announced_twice_is_one(
+    tmp_path: Path, xtc2: ModuleType, between: str, steps: list[int]
+) -> None:
+    det, frames = xtc2.area(), xtc2.frames(2, 1)
+    data = xtc2.start(det) + xtc2.datagram(xtc2.BEGIN_STEP, FIRST)
+    if between == "ended":
+        data += xtc2.datagram(xtc2.ENABLE, FIRST + 1) + xtc2.datagram(xtc2.END_STEP, FIRST + 2)
+    if between == "event":
+        data += xtc2.event(FIRST + 2, [det], frames[0])
+    data += xtc2.datagram(xtc2.BEGIN_STEP, FIRST + 3)
+    data += b"".join(xtc2.event(FIRST + 4 + k, [det], frames[k]) for k in range(2 - (between == "event")))
+    path = tmp_path / "a.xtc2"
+    path.write_bytes(data)
+    assert xs.open_run(path)["events"].step.values.tolist() == steps
+
+
+def test_damage_of_a_datagram_is_that_of_its_own_segments(tmp_path: Path, xtc2: ModuleType) -> None:
+    good, _ = stream(xtc2, [0], [1, 2])
+    bad, _ = stream(xtc2, [1], [1], data_damage=4)
+    (tmp_path / name(0)).write_bytes(good + end(xtc2))
+    (tmp_path / name(1)).write_bytes(bad + xtc2.datagram(xtc2.L1, FIRST + 2, damage=8) + end(xtc2))
+    det = xs.open_run(tmp_path)["det"].to_dataset()
+    assert det.damage.values.tolist() == [[0, 4], [0, 8]]
+    assert det.present.values.tolist() == [[True, True], [True, False]]
+
+
+def test_times_out_of_order_or_repeated_are_counted_and_kept(tmp_path: Path, xtc2: ModuleType) -> None:
+    a, frames = stream(xtc2, [0], [5, 3, 7, 7])
+    b, other = stream(xtc2, [1], [3, 7], seed=2)
+    (tmp_path / name(0)).write_bytes(a + end(xtc2))
+    (tmp_path / name(1)).write_bytes(b + end(xtc2))
+    run = xs.open_run(tmp_path)
+    assert (run.attrs["repeated_times"], run.attrs["out_of_order_times"]) == (1, 1)
+    det = run["det"].to_dataset()
+    assert (det.psana_timestamp - FIRST).values.tolist() == [3, 5, 7, 7]
+    np.testing.assert_array_equal(det.raw[:, 0], frames[[1, 0, 2, 3], 0])
+    np.testing.assert_array_equal(det.raw[[0, 2], 1], other[:, 0])
+    assert det.present[:, 1].values.tolist() == [True, False, True, False]
+
+
+def test_the_same_segment_in_two_streams_is_refused(tmp_path: Path, xtc2: ModuleType) -> None:
+    for k in range(2):
+        (tmp_path / name(k)).write_bytes(stream(xtc2, [0], [1, 2])[0])
+    with pytest.raises(FileFormatError, match=rf"(?s)same segment.*{name(0)}.*{name(1)}"):
+        xs.open_run(tmp_path)
+
+
+def test_a_growing_run_holds_back_what_a_stream_has_not_reached(tmp_path: Path, xtc2: ModuleType) -> None:
+    a, frames = stream(xtc2, [0], list(range(6)))
+    b, others = stream(xtc2, [1], list(range(6)), seed=2)
+    size = (len(b) - len(stream(xtc2, [1], [])[0])) // 6
+    paths = [tmp_path / f"{name(k)}.inprogress" for k in range(2)]
+    paths[0].write_bytes(a)
+    paths[1].write_bytes(b[: -3 * size - 10])
+    run = xs.open_run(tmp_path)
+    assert run["det"].sizes["event"] == 2
+    assert run.attrs["waiting_events"] == 4
+    paths[1].write_bytes(b[:-size])
+    grown = xs.open_run(tmp_path)
+    assert grown["det"].sizes["event"] == 5
+    np.testing.assert_array_equal(run["det/raw"][:, 0], frames[:2, 0])  # the snapshot stays what it was
+    for path, data in zip(paths, (a, b), strict=True):
+        path.write_bytes(data + end(xtc2))
+        path.rename(path.with_suffix(""))
+    np.testing.assert_array_equal(grown["det/raw"][:, 1], others[:5, 0])  # renamed: the same bytes
+    done = xs.open_run(tmp_path)
+    assert done["det"].sizes["event"] == 6
+    assert "waiting_events" not in done.attrs
+    assert not run.equals(done)
+
+
+def test_a_stream_that_was_cut_loses_no_event_of_the_others(tmp_path: Path, xtc2: ModuleType) -> None:
+    a, _ = stream(xtc2, [0], list(range(6)))
+    b, _ = stream(xtc2, [1], list(range(6)))
+    (tmp_path / name(0)).write_bytes(a + end(xtc2))
+    (tmp_path / name(1)).write_bytes(b[:-10])
+    run = xs.open_run(tmp_path)
+    assert run["det"].present.values[-1].tolist() == [True, False]
+    assert run.attrs["truncated_bytes"] > 0
+
+
+def test_a_reopened_file_is_walked_on_from_where_it_ended(
+    tmp_path: Path, xtc2: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from xsmall.io.sources.xtc2 import index
+
+    walked = []
+    read = index.read_datagram
+    data, frames = stream(xtc2, [0], list(range(50)))
+    more = xtc2.event(FIRST + 60, [xtc2.area()], frames[0])
+    path = tmp_path / name(0)
+    path.write_bytes(data)
+    xs.open_run(path)
+    path.write_bytes(data + more)
+    monkeypatch.setattr(index, "read_datagram", lambda *a: walked.append(a[1]) or read(*a))
+    run = xs.open_run(path)
+    assert run["det"].sizes["event"] == 51
+    assert len(walked) < 6
+    np.testing.assert_array_equal(run["det/raw"][-1], frames[0])
+    changed, other = stream(xtc2, [0], list(range(100, 160)), seed=5)
+    path.write_bytes(changed)  # another run of the same name, and longer
+    np.testing.assert_array_equal(xs.open_run(path)["det/raw"], other)
+
+
+@pytest.mark.parametrize("what", ["vanishes", "shrinks"])
+def test_a_file_that_vanishes_or_shrinks_is_named(tmp_path: Path, xtc2: ModuleType, what: str) -> None:
+    from xsmall.io import files
+
+    data, _ = stream(xtc2, [0], list(range(6)))
+    path = tmp_path / name(0)
+    path.write_bytes(data)
+    run = xs.open_run(path)
+    files._open.cache_clear()
+    if what == "vanishes":
+        path.unlink()
+    else:
+        path.write_bytes(data[:-10])
+    with pytest.raises(xs.XsmallError, match=rf"(?s){name(0)}.*open the run again"):
+        run["det/raw"].compute()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_no_permission_is_told(tmp_path: Path, xtc2: ModuleType) -> None:
+    path = tmp_path / name(0)
+    path.write_bytes(stream(xtc2, [0], [1])[0])
+    path.chmod(0)
+    with pytest.raises(FileFormatError, match=name(0)):
+        xs.open_run(path)
+
+
+@pytest.mark.parametrize("folder", ["fakesteps", "multi-seg-epics"])
+def test_public_runs_are_built_as_psana_builds_them(shared: Path, folder: str) -> None:
+    path = shared / "data" / "xtc2" / folder
+    run = xs.open_run("exp=xpptut15,run=14", dir=path)
+    events = run["events"].to_dataset()
+    streams = [run[d].present.values.any(axis=1) for d in ("hsd", "andor")]
+    together = np.logical_and(*streams).sum()
+    if folder == "fakesteps":
+        assert events.sizes["event"] == 10
+        assert (together, (streams[0] & ~streams[1]).sum()) == (4, 6)
+        assert np.bincount(events.step).tolist() == [5, 5]
+    else:
+        assert (events.sizes["event"], together) == (15, 15)
+        assert {"epicsvar1", "epicsvar2", "background"} <= set(events)
+    for k, one in enumerate(("hsd", "andor")):
+        alone = xs.open_run(path / f"xpptut15-r0014-s{k:03d}-c000.xtc2")[one].to_dataset()
+        assert alone.data_vars
+        for variable in alone.data_vars:
+            np.testing.assert_array_equal(run[f"{one}/{variable}"][streams[k]], alone[variable])
+
+
+def test_joining_keeps_every_record_once() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        times = [rng.integers(0, 30, rng.integers(0, 40)).astype(np.uint64) for _ in range(3)]
+        joined = join_streams(times)
+        assert np.array_equal(joined.time, np.sort(joined.time))
+        for own, rows in zip(times, joined.rows, strict=True):
+            there = rows >= 0
+            assert sorted(rows[there]) == list(range(own.size))
+            np.testing.assert_array_equal(own[rows[there]], joined.time[there])
+        assert (np.stack(joined.rows) >= 0).any(axis=0).all()
+        assert joined.repeated == sum(t.size - np.unique(t).size for t in times)

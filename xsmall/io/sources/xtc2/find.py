@@ -1,0 +1,279 @@
+"""Finding the files of a run: a folder, a list, an experiment and its number; streams, chunks, index files."""
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from xsmall.errors import FileFormatError, ParameterError
+from xsmall.io.files import GROWING, Identity, identify
+from xsmall.io.sources.xtc2.index import index_of
+from xsmall.io.sources.xtc2.run_index import RunFiles
+
+__all__ = ["files_of_run", "folder_of_experiment", "is_index", "is_xtc2", "one_stream", "run_by_name"]
+
+_NAME: Final = re.compile(r"(?P<exp>.+)-r(?P<run>\d+)-s(?P<stream>\d+)-c(?P<chunk>\d+)")
+_ENDING: Final = re.compile(r"(\.smd)?\.xtc2(\.inprogress)?$")
+DATA_FOLDERS: Final = ("XSMALL_DATA", "SIT_PSDM_DATA")
+"""Variables of the environment that name folders of data."""
+LCLS_FOLDERS: Final = ("/sdf/data/lcls/ds", "/sdf/data/lcls/drpsrcf/ffb", "/reg/d/psdm")
+_LONGEST_CHAIN: Final = 10_000
+
+
+class Part(NamedTuple):
+    """A file with what its name says; a name that says nothing stands for a run of one stream."""
+
+    path: Path
+    experiment: str
+    run: int | None
+    stream: int
+    chunk: int
+
+    @property
+    def title(self) -> str:
+        """Which run it is of."""
+        return self.experiment if self.run is None else f"{self.experiment}, run {self.run}"
+
+
+def is_xtc2(path: Path) -> bool:
+    """Whether the name is that of XTC2 data or of an index to them."""
+    return _ENDING.search(path.name) is not None
+
+
+def is_index(path: Path) -> bool:
+    """Whether the name is that of an index file."""
+    return is_xtc2(path) and ".smd.xtc2" in path.name
+
+
+def _part(path: Path) -> Part:
+    found = _NAME.fullmatch(_ENDING.sub("", path.name))
+    if found is None:
+        return Part(path, _ENDING.sub("", path.name), None, 0, 0)
+    return Part(path, found["exp"], int(found["run"]), int(found["stream"]), int(found["chunk"]))
+
+
+def folder_of_experiment(query: Mapping[str, str], folder: str | os.PathLike[str] | None) -> tuple[Path, int]:
+    """Find the folder of an experiment's files.
+
+    Parameters
+    ----------
+    query
+        ``exp`` and ``run``.
+    folder
+        Where to look first: the folder of the files, that of the experiment, or that of all experiments.
+
+    Returns
+    -------
+    The folder, and the number of the run.
+
+    Raises
+    ------
+    ParameterError
+        No experiment, no number, or something beside them.
+    FileFormatError
+        No folder of the experiment holds files of it.
+    """
+    exp, number = query.get("exp", ""), query.get("run", "")
+    if set(query) != {"exp", "run"} or not re.fullmatch(r"\w+", exp) or not number.isdecimal():
+        raise ParameterError(
+            "a run is named by its experiment and number",
+            found=",".join(f"{k}={x}" for k, x in query.items()),
+            expected="exp= and run=",
+            fix='xs.open_run("exp=mfx101332224,run=7")',
+        )
+    roots = [folder] if folder is not None else [os.environ[v] for v in DATA_FOLDERS if os.environ.get(v)]
+    roots += [] if folder is not None else list(LCLS_FOLDERS)
+    tried = []
+    for root in roots:
+        for below in ("", "xtc", exp, f"{exp}/xtc", f"{exp[:3]}/{exp}/xtc"):
+            place = Path(root).expanduser() / below
+            tried.append(str(place))
+            if any(p.experiment == exp for p in map(_part, _xtc2_in(place)) if p.run is not None):
+                return place, int(number)
+    raise FileFormatError(
+        f"exp={exp}: no file of this experiment is found",
+        found=f"none in {', '.join(tried[:6])}" + (" ..." if len(tried) > 6 else ""),
+        expected=f"files named {exp}-r{int(number):04d}-s000-c000.xtc2",
+        fix='give the folder, xs.open_run("exp=...,run=...", dir="/where/it/is"), or set XSMALL_DATA',
+    )
+
+
+def _xtc2_in(folder: Path) -> list[Path]:
+    try:
+        names = sorted(os.listdir(folder)) if folder.is_dir() else []
+    except OSError as error:
+        raise FileFormatError(
+            f"{folder}: cannot be read", found=error.strerror, fix="ask for the permission to read it"
+        ) from error
+    return [folder / name for name in names if is_xtc2(Path(name)) and (folder / name).is_file()]
+
+
+def files_of_run(
+    paths: Sequence[Path],
+    *,
+    experiment: str | None = None,
+    run: int | None = None,
+    live: bool | None = None,
+    missing: str = "raise",
+) -> RunFiles:
+    """Find all streams and chunks of a run.
+
+    Parameters
+    ----------
+    paths
+        Folders and files. Of a folder all files of the run; a file stands for its stream, later chunks included.
+    experiment, run
+        Which run, where there are several.
+    live
+        Whether the files still grow; None where they say it themselves.
+    missing
+        What happens where a file is named by another and not there: ``"raise"`` or ``"flag"``.
+
+    Raises
+    ------
+    FileFormatError
+        Several runs, index files alone, a missing stream or chunk, or no XTC2 at all.
+    ParameterError
+        No run of this number.
+    """
+    if missing not in ("raise", "flag"):
+        raise ParameterError("invalid missing=", found=repr(missing), expected="'raise' or 'flag'")
+    whole = len(paths) == 1
+    files = [file for path in paths for file in (_xtc2_in(path) if path.is_dir() else [path])]
+    title = str(paths[0]) if whole else str(Path(os.path.commonpath([p.parent for p in paths])))
+    data = [_part(p) for p in files if not is_index(p)]
+    if not data:
+        raise _no_data(title, [p for p in files if is_index(p)])
+    parts = _of_one_run(title, data, experiment, run, alone=whole)
+    indexed = _indexed(paths, parts)
+    streams: list[tuple[Identity, ...]] = []
+    lost: list[str] = []
+    starts = [p for p in parts if p.chunk == 0]
+    later = [p for p in parts if p.chunk > 0]
+    used: set[str] = set()
+    for start in starts or parts:
+        chunks, gone = _chunks(start, [p for p in later if p.stream == start.stream])
+        used |= {c.path for c in chunks}
+        streams.append(chunks)
+        lost += gone
+    orphans = [str(p.path) for p in later if str(p.path.resolve()) not in used and starts]
+    lost += [f"the first chunk of {Path(name).name}" for name in orphans]
+    lost += [name for (stream, name) in indexed if stream not in {p.stream for p in starts}]
+    grows = live or any(c.path.endswith(GROWING) for chunks in streams for c in chunks)
+    if lost and missing == "raise" and not grows:
+        raise FileFormatError(
+            f"{title}: files of this run are missing",
+            found="not there: " + ", ".join(lost),
+            expected="all streams and chunks",
+            fix='put them beside the others, or do without: xs.open_run(..., missing="flag"), which counts them',
+        )
+    return RunFiles(title, tuple(streams), run, live, tuple(lost))
+
+
+def run_by_name(files: RunFiles) -> int | None:
+    """Give the number of the run that the name of the files has."""
+    return _part(Path(files.streams[0][0].path)).run
+
+
+def one_stream(path: str | os.PathLike[str]) -> RunFiles:
+    """Name one file as a run of one stream, with its later chunks."""
+    identify(path)  # says what is wrong with the path
+    return files_of_run([Path(path).expanduser()])
+
+
+def _no_data(title: str, indices: Sequence[Path]) -> FileFormatError:
+    if not indices:
+        return FileFormatError(
+            f"{title}: no XTC2 data", found="no file named *.xtc2", expected="EXP-rRRRR-sSSS-cCCC.xtc2"
+        )
+    first = indices[0]
+    big = first.parent.parent if first.parent.name == "smalldata" else first.parent
+    name = first.name.replace(".smd.xtc2", ".xtc2")
+    there = "open it" if (big / name).exists() else "it is not there: ask for it, the index holds no data"
+    return FileFormatError(
+        f"{first}: an index to a run, not the run itself",
+        found="an index (.smd.xtc2): where the events lie in another file",
+        expected=f"the data, {big / name}; {there}",
+        fix=f"xs.open_run({str(big)!r})",
+    )
+
+
+def _run_of(part: Part) -> tuple[str, int]:
+    return part.experiment, -1 if part.run is None else part.run
+
+
+def _of_one_run(title: str, data: Sequence[Part], experiment: str | None, run: int | None, alone: bool) -> list[Part]:
+    """Choose the files of one run by their names; of several files that were named, the names can be any."""
+    starts = [p for p in data if p.chunk == 0] or list(data)
+    if experiment is not None:
+        starts = [p for p in starts if p.experiment == experiment]
+    runs = sorted({_run_of(p) for p in starts})
+    numbered = [key for key in runs if key[1] >= 0]
+    if len(numbered) > 1 or (len(runs) > 1 and Path(title).is_dir() and alone):
+        runs = [key for key in runs if key[1] == run]
+        if run is None or len(runs) != 1:
+            raise _several(title, sorted({_run_of(p) for p in starts}), run)
+    if experiment is not None and (not runs or runs[0][1] != run):
+        raise _several(title, runs, run)
+    names = set(runs)
+    starts = [p for p in starts if _run_of(p) in names]
+    return starts + [p for p in data if p.chunk > 0 and p not in starts and _belongs(p, starts)]
+
+
+def _belongs(later: Part, starts: Sequence[Part]) -> bool:
+    return any((later.experiment, later.run) == (p.experiment, p.run) for p in starts)
+
+
+def _several(title: str, runs: Sequence[tuple[str, int]], wanted: int | None) -> ParameterError | FileFormatError:
+    known = ", ".join(f"{exp}, run {number}" if number >= 0 else exp for exp, number in runs[:20])
+    if wanted is not None:
+        return ParameterError(f"{title}: no run of this number", found=f"run={wanted}", expected=known)
+    numbered = next((number for _, number in runs if number >= 0), None)
+    fix = f"xs.open_run(..., run={numbered})" if numbered is not None else "name the file, or a list of the streams"
+    return FileFormatError(f"{title}: several runs", found=known, expected="one run", fix=fix)
+
+
+def _indexed(paths: Sequence[Path], parts: Sequence[Part]) -> list[tuple[int, str]]:
+    """Streams that have an index beside the data: each of them ought to be there, where a folder was named."""
+    found = []
+    for folder in (p for p in paths if p.is_dir()):
+        for path in _xtc2_in(folder / "smalldata"):
+            part = _part(path)
+            if is_index(path) and _belongs(part, parts):
+                found.append((part.stream, path.name.replace(".smd.xtc2", ".xtc2")))
+    return found
+
+
+def _chunks(start: Part, later: Iterable[Part]) -> tuple[tuple[Identity, ...], list[str]]:
+    """Follow a stream from chunk to chunk: by what its end says, else by the names of the files."""
+    chunks: tuple[Identity, ...] = (identify(start.path),)
+    by_number = {p.chunk: p.path for p in later}
+    while len(chunks) < _LONGEST_CHAIN:
+        name = index_of(chunks).next_file
+        if name is None:
+            path = by_number.get(start.chunk + len(chunks))
+            if path is None:
+                return chunks, []
+        else:
+            found = _beside(start.path, name)
+            if found is None:
+                return chunks, [Path(name).name]
+            path = found
+        following = identify(path)
+        if any(following.path == chunk.path for chunk in chunks):
+            raise FileFormatError(
+                f"{chunks[-1].path}: the chunks of this stream run in a circle", found=f"{following.path} comes next"
+            )
+        chunks = (*chunks, following)
+    raise FileFormatError(f"{start.path}: too many chunks", found=len(chunks))
+
+
+def _beside(first: Path, name: str) -> Path | None:
+    """Find a file that is named by another: in the same folder, whatever path was written down."""
+    plain = Path(name.replace("\\", "/")).name
+    for candidate in (plain, plain + GROWING):
+        path = first.parent / candidate
+        if plain and path.is_file():
+            return path
+    return None
