@@ -32,6 +32,7 @@ POINT: Final = "point"  # of points in space that are looked up
 BIN_EDGE: Final = "bin_edge"  # the two borders of a bin, in CF bounds
 
 # ---- coordinates of events ----------------------------------------------------------------------------------
+USABLE: Final = "usable"  # (segment, row, column), bool: the mask that a file brings
 PRESENT: Final = "present"  # (event, segment), bool
 PULSE_ID: Final = "pulse_id"
 FIDUCIAL: Final = "fiducial"

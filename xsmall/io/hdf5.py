@@ -13,10 +13,11 @@ import numpy.typing as npt
 
 from xsmall.errors import FileFormatError, MissingDependency, XsmallError
 
-__all__ = ["check_filters", "chunk_sizes", "missing_sources", "open_hdf5", "read_whole"]
+__all__ = ["check_filters", "chunk_sizes", "missing_sources", "open_hdf5", "read_whole", "stacks_in"]
 
 _MOST_RATIO: Final = 1000
 _MOST_DECLARED: Final = 256 * 2**20
+_SMALLEST_IMAGE: Final = 8
 _FILTERS: Final = {
     32008: "bitshuffle", 32004: "LZ4", 32001: "Blosc", 32026: "Blosc2", 32015: "Zstandard", 307: "bzip2",
     32013: "ZFP", 32017: "SZ", 32024: "SZ3", 32000: "LZF",
@@ -35,6 +36,19 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
         raise FileFormatError(
             f"{path}: cannot be read", found=f"{type(error).__name__}: {error}", expected="an HDF5 file that is whole"
         ) from error
+
+
+def stacks_in(file: Any) -> list[str]:
+    """Names of the datasets that look like frames: numbers of three or four dims, the last two of an image."""
+    found: list[str] = []
+
+    def note(name: str, item: Any) -> None:
+        is_stack = isinstance(item, h5py.Dataset) and item.ndim in (3, 4) and item.dtype.kind in "iuf"
+        if is_stack and min(item.shape[-2:]) >= _SMALLEST_IMAGE:
+            found.append(f"/{name}")
+
+    file.visititems(note)
+    return found
 
 
 def chunk_sizes(dataset: Any) -> dict[tuple[int, ...], int]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from xsmall.errors import FileFormatError
 from xsmall.io.files import Identity, open_file
-from xsmall.io.hdf5 import chunk_sizes
+from xsmall.io.hdf5 import check_filters, chunk_sizes, missing_sources
 from xsmall.io.sources.stored_array import Place, Region, StoredArray
 
 __all__ = ["Hdf5Array", "open_dataset"]
@@ -33,17 +33,26 @@ def open_dataset(identity: Identity, name: str) -> Any:
     with _lock:
         file = _open(identity)
     try:
-        return file[name]
+        dataset = file[name]
     except KeyError:
         raise FileFormatError(f"{identity.path}: no dataset {name}") from None
+    check_filters(dataset, identity.path)  # on a worker too
+    return dataset
 
 
 class Hdf5Array(StoredArray):
     """A dataset of an HDF5 file."""
 
+    lost_sources: frozenset[str] = frozenset()
+    """Files that a virtual dataset is made of and that were not there when it was opened."""
+
     def _read(self, region: Region) -> npt.NDArray[Any]:
         data = np.empty(tuple(s.stop - s.start for s in region), self.dtype)
-        open_dataset(self.identity, self.name).read_direct(data, region)
+        dataset = open_dataset(self.identity, self.name)
+        gone = set(missing_sources(dataset)) - self.lost_sources
+        if gone:  # HDF5 would read its fill value
+            raise FileNotFoundError(", ".join(sorted(gone)))
+        dataset.read_direct(data, region)
         return data
 
     def _state(self, place: Place) -> object:

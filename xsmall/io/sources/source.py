@@ -24,6 +24,8 @@ import xarray as xr
 
 from xsmall.errors import FileFormatError, ParameterError
 from xsmall.io.files import Identity, identify
+from xsmall.io.hdf5 import open_hdf5, stacks_in
+from xsmall.vocabulary import LAYOUT
 
 __all__ = ["RunSource", "RunSpec", "register_source", "source_of"]
 
@@ -32,6 +34,7 @@ _BUILT_IN: Final = (
     "xsmall.io.sources.zarr_run:ZarrRun",
     "xsmall.io.sources.hdf5_run:Hdf5Run",
     "xsmall.io.sources.xtc2.source:Xtc2Run",
+    "xsmall.io.sources.stacks:StackRun",
 )
 HDF5_SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
 _HEAD: Final = len(HDF5_SIGNATURE)
@@ -323,7 +326,11 @@ def _advice(spec: RunSpec) -> str | None:
     if path is None:
         return None
     if spec.head == HDF5_SIGNATURE:
-        return f"xr.open_datatree({str(path)!r}) for small data, cubes and other HDF5 files; `xsmall info {path.name}`"
+        with open_hdf5(path) as file:
+            stacks = [] if LAYOUT in file.attrs else stacks_in(file)
+        if stacks:
+            return f"xs.open_frames({str(path)!r}, dataset={stacks[0]!r})"
+        return f"xr.open_datatree({str(path)!r}) for small data, cubes and other HDF5; `xsmall info {path.name}`"
     if (path / "zarr.json").exists() or (path / ".zgroup").exists():
         return f"xr.open_zarr({str(path)!r}) for small data and cubes; `xsmall info {path.name}` says what it is"
     return None

@@ -1,0 +1,225 @@
+"""What NXmx, CXI and the masters of Eiger detectors say beside their frames: times, mask, beam, geometry.
+
+Nothing is guessed: what has no unit, or one that is not known, is left out by name.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from xsmall.detector.geometry.beam import HC
+from xsmall.detector.geometry.geometry import Geometry, Panel
+from xsmall.errors import XsmallError
+from xsmall.io.geometry import read_nexus_geometry
+from xsmall.io.hdf5 import read_whole
+
+__all__ = ["About", "about", "together"]
+
+_JOULE: Final = 1.602176634e-19  # per eV, exact
+_LENGTHS: Final = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "cm": 1e-2}
+_ENERGIES: Final = {"ev": 1.0, "kev": 1e3, "j": 1 / _JOULE}
+_WAVELENGTHS: Final = {"angstrom": 1.0, "a": 1.0, "nm": 10.0, "m": 1e10}
+_NOT_AGAINST: Final = 32 | 2048 | 8192 | 16384
+"""Bits of a CXI mask that hold nothing against a pixel: in a peak (32, 8192), corrected (2048, 16384)."""
+
+
+@dataclass
+class About:
+    """What a file says of its frames; None where it says nothing."""
+
+    labels: npt.NDArray[np.datetime64] | None = None
+    usable: npt.NDArray[np.bool_] | None = None
+    geometry: Geometry | None = None
+    photon_energy: Any = None
+    distance: float | None = None
+    left_out: list[str] = field(default_factory=list)
+
+    def cut(self, events: slice, n: int) -> "About":
+        """What is said of some of the ``n`` events."""
+        out = replace(self, left_out=list(self.left_out))
+        out.labels = None if self.labels is None else self.labels[events]
+        if np.size(self.photon_energy) == n and np.ndim(self.photon_energy):
+            out.photon_energy = self.photon_energy[events]
+        return out
+
+
+def together(parts: Sequence[About], sizes: Sequence[int]) -> About:
+    """Join what several files say; where they contradict each other nothing is kept, and that is said."""
+    first, *others = parts
+    if not others:
+        return first
+    out = About(left_out=list(dict.fromkeys(text for part in parts for text in part.left_out)))
+    if all(part.labels is not None for part in parts):
+        labels = np.concatenate([part.labels for part in parts if part.labels is not None])
+        if np.unique(labels).size == labels.size:
+            out.labels = labels
+        else:
+            out.left_out.append("times: events of these files have the same ones")
+    if all(part.photon_energy is not None for part in parts):
+        energies = [np.broadcast_to(part.photon_energy, n) for part, n in zip(parts, sizes, strict=True)]
+        joined = np.concatenate(energies)
+        out.photon_energy = float(joined[0]) if np.unique(joined).size == 1 else joined
+    for name in ("usable", "geometry", "distance"):
+        values = [getattr(part, name) for part in parts]
+        if all(np.array_equal(value, values[0]) if name == "usable" else value == values[0] for value in values):
+            setattr(out, name, values[0])
+        else:
+            out.left_out.append(f"{name}: differs between the files")
+    return out
+
+
+def about(file: Any, path: Path, name: str, shape: tuple[int, ...]) -> About:
+    """Collect what an open file says of the frames of a dataset, whose shape is (event, segment, row, column)."""
+    found = About()
+    cxi = "entry_1" in file
+    detector = _detector(file, name)
+    _labels(file, path, shape[0], found)
+    _energy(file, path, shape[0], found, cxi=cxi)
+    if detector is not None:
+        _mask(detector, path, shape, found, cxi=cxi)
+        _distance(detector, found, cxi=cxi)
+        if not cxi:
+            _geometry(detector, path, shape, found)
+        elif "corner_positions" in detector or "basis_vectors" in detector:
+            found.left_out.append("corner_positions: bring the geometry as a file of its own")
+    return found
+
+
+def _kind(item: Any) -> str:
+    kind = item.attrs.get("NX_class", "")
+    return kind.decode() if isinstance(kind, bytes) else str(kind)
+
+
+def _detector(file: Any, name: str) -> Any:
+    """The group of the detector: the one that holds the frames, or the only one."""
+    parent = file[name.rsplit("/", 1)[0] or "/"]
+    if _kind(parent) == "NXdetector":
+        return parent
+    found: list[Any] = []
+
+    def note(where: str, item: Any) -> None:
+        if isinstance(item, h5py.Group) and (_kind(item) == "NXdetector" or where.endswith("instrument_1/detector_1")):
+            found.append(item)
+
+    file.visititems(note)
+    return found[0] if len(found) == 1 else None
+
+
+def _unit(item: Any) -> str:
+    unit = item.attrs.get("units", "")
+    return (unit.decode() if isinstance(unit, bytes) else str(unit)).strip().lower()
+
+
+# ---- events ---------------------------------------------------------------------------------------------------------
+
+
+def _labels(file: Any, path: Path, n: int, found: About) -> None:
+    """Times that CXI files of LCLS carry: seconds and nanoseconds of each event."""
+    seconds, rest = file.get("LCLS/machineTime"), file.get("LCLS/machineTimeNanoSeconds")
+    if seconds is None or rest is None or seconds.shape != (n,) or rest.shape != (n,):
+        return
+    times = read_whole(seconds, path).astype(np.int64) * 10**9 + read_whole(rest, path).astype(np.int64)
+    if np.unique(times).size == n:
+        found.labels = times.astype("M8[ns]")
+    else:
+        found.left_out.append("LCLS/machineTime: times are repeated")
+
+
+def _energy(file: Any, path: Path, n: int, found: About, *, cxi: bool) -> None:
+    """Photon energy in eV, one number or one per event."""
+    places: list[tuple[str, dict[str, float], str]] = [("LCLS/photon_energy_eV", _ENERGIES, "ev")]
+    if cxi:
+        places.append(("entry_1/instrument_1/source_1/energy", _ENERGIES, "j"))
+    else:
+        beams: list[str] = []
+        file.visititems(lambda where, item: beams.append(where) if _kind(item) == "NXbeam" else None)
+        for beam in beams[:1]:
+            places += [(f"{beam}/incident_energy", _ENERGIES, ""), (f"{beam}/incident_wavelength", _WAVELENGTHS, "")]
+    for name, units, usual in places:
+        item = file.get(name)
+        if not isinstance(item, h5py.Dataset):
+            continue
+        values = np.atleast_1d(read_whole(item, path).astype(np.float64)).ravel()
+        factor = units.get(_unit(item) or usual)
+        if factor is None or values.size not in (1, n):
+            found.left_out.append(f"{name}: unit {_unit(item)!r}, {values.size} values")
+            continue
+        with np.errstate(divide="ignore"):
+            energies = values * factor if units is _ENERGIES else HC / (values * factor)
+        found.photon_energy = float(energies[0]) if np.unique(energies).size == 1 else energies
+        return
+
+
+# ---- pixels ---------------------------------------------------------------------------------------------------------
+
+
+def _mask(detector: Any, path: Path, shape: tuple[int, ...], found: About, *, cxi: bool) -> None:
+    names = ("mask",) if cxi else ("pixel_mask", "detectorSpecific/pixel_mask")
+    name = next((name for name in names if isinstance(detector.get(name), h5py.Dataset)), None)
+    if name is None:
+        return
+    item = detector[name]
+    if item.size != int(np.prod(shape[1:])) or item.dtype.kind not in "iu":
+        found.left_out.append(f"{name}: {item.dtype} {item.shape}, no integers of {shape[1:]}, such as masks per event")
+        return
+    bits = read_whole(item, path).reshape(shape[1:])
+    found.usable = (bits & ~bits.dtype.type(_NOT_AGAINST)) == 0 if cxi else bits == 0
+
+
+def _distance(detector: Any, found: About, *, cxi: bool) -> None:
+    for name in ("distance", "detector_distance"):
+        item = detector.get(name)
+        if isinstance(item, h5py.Dataset) and item.size == 1:
+            factor = _LENGTHS.get(_unit(item) or ("m" if cxi else ""))
+            if factor is None:
+                found.left_out.append(f"{name}: unit {_unit(item)!r}")
+                continue
+            found.distance = float(np.ravel(item[()])[0]) * factor
+            return
+
+
+def _geometry(detector: Any, path: Path, shape: tuple[int, ...], found: About) -> None:
+    """Geometry of NXdetector_module groups, or of one flat panel whose orientation an Eiger master names."""
+    if any(isinstance(item, h5py.Group) and _kind(item) == "NXdetector_module" for item in detector.values()):
+        try:
+            geometry, beam = read_nexus_geometry(path, detector=detector.name)
+        except XsmallError as error:
+            found.left_out.append(f"geometry: {str(error).splitlines()[0]}")
+            return
+        found.distance = beam.distance if beam.distance is not None else found.distance
+    else:
+        panel = _flat(detector, found, shape)
+        if panel is None:
+            return
+        geometry = Geometry.from_panels([panel])
+    if geometry.shape == shape[1:]:
+        found.geometry = geometry
+    else:
+        found.left_out.append(f"geometry: of {geometry.shape} pixels, the frames have {shape[1:]}")
+
+
+def _flat(detector: Any, found: About, shape: tuple[int, ...]) -> Panel | None:
+    """One panel across the beam: orientation, pixel sizes, beam centre and distance have to be there, with units."""
+    turn = detector.get("geometry/orientation/value")
+    sizes = [detector.get(f"{axis}_pixel_size") for axis in "xy"]
+    centre = [detector.get(f"beam_center_{axis}") for axis in "xy"]
+    if found.distance is None or not all(isinstance(x, h5py.Dataset) for x in (*sizes, *centre)):
+        return None
+    if not isinstance(turn, h5py.Dataset) or turn.size != 6 or shape[1] != 1:
+        found.left_out.append("geometry: the file does not say how the detector is turned")
+        return None
+    pixel = [float(np.ravel(s[()])[0]) * _LENGTHS.get(_unit(s), np.nan) for s in sizes]
+    at = [float(np.ravel(c[()])[0]) for c in centre]
+    if not np.isfinite(pixel).all() or any(_unit(c) not in ("pixel", "pixels", "") for c in centre):
+        found.left_out.append("geometry: pixel sizes or the beam centre have a unit that is not known")
+        return None
+    fast, slow = np.reshape(turn[()], (2, 3)).astype(float)
+    steps = fast * pixel[0], slow * pixel[1]
+    # the centre counts from the outer corner of the first pixel
+    first = np.array([0.0, 0.0, found.distance]) - (at[0] - 0.5) * steps[0] - (at[1] - 0.5) * steps[1]
+    return Panel(origin=tuple(first), slow=tuple(steps[1]), fast=tuple(steps[0]), shape=(shape[2], shape[3]))
