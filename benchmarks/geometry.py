@@ -8,6 +8,7 @@ import xarray as xr
 
 from benchmarks import Call, Case, optional, read
 from xsmall.detector.geometry.beam import Beam
+from xsmall.detector.geometry.formats.pyfai import to_pyfai
 from xsmall.detector.geometry.geometry import Geometry, Panel
 from xsmall.detector.geometry.pixel import CACHE, pixel_array
 from xsmall.frames.pixels import assign_geometry
@@ -45,7 +46,7 @@ def cases(scale: float) -> list[Case]:
 
     q_of: dict[str, Call] = {"NumPy, positions ready": q_numpy}
     if optional("pyFAI.detectors") is not None and scale < 1:
-        ai = geometry.to_pyfai(beam)
+        ai = to_pyfai(geometry, beam)
 
         def q_pyfai() -> np.ndarray:
             ai.reset()

@@ -39,17 +39,6 @@ NOT_YET_OPEN = {
     ("xsmall.calibration.common_mode.mode", "xsmall.calibration.common_mode.plan"),
     ("xsmall.calibration.cells_trust", "xsmall.calibration.trust"),
     ("xsmall.reductions.azint_table", "xsmall.reductions.azint"),
-    ("xsmall.detector.geometry.geometry", "xsmall.detector.geometry.formats.crystfel"),
-    ("xsmall.detector.geometry.geometry", "xsmall.detector.geometry.formats.dials"),
-    ("xsmall.detector.geometry.geometry", "xsmall.detector.geometry.formats.extra_geom"),
-    ("xsmall.detector.geometry.geometry", "xsmall.detector.geometry.formats.psana"),
-    ("xsmall.detector.geometry.geometry", "xsmall.detector.geometry.formats.pyfai"),
-    ("xsmall.detector.geometry.geometry", "xsmall.detector.geometry.formats.text"),
-    ("xsmall.detector.geometry.geometry", "xsmall.detector.geometry.beam"),
-    ("xsmall.detector.geometry.beam", "xsmall.detector.geometry.formats.crystfel"),
-    ("xsmall.detector.geometry.geometry", "xsmall.detector.geometry.pixel"),
-    ("xsmall.detector.geometry.beam", "xsmall.detector.geometry.formats.poses"),
-    ("xsmall.detector.geometry.beam", "xsmall.detector.geometry.formats.psana"),
 }
 
 # package -> top folders it may be imported in

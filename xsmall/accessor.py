@@ -145,7 +145,7 @@ def describe_frames(obj: xr.DataArray, methods: list[str]) -> str:
         lines.append(f"  present:  {_presence(obj)}")
     has_geometry = GEOMETRY in obj.coords
     lines.append(
-        f"  geometry: {_geometry(obj) if has_geometry else 'none: .sd.assign_geometry(xs.Geometry.from_psana(path))'}"
+        f"  geometry: {_geometry(obj) if has_geometry else 'none: .sd.assign_geometry(xs.open_geometry(path))'}"
     )
     lines.append(f"  beam:     {_beam(obj)}")
     lines.append(f"  can:      {', '.join(methods)}")

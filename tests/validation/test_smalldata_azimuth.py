@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pytest
 
 import xsmall as xs
+from xsmall.detector.geometry.pixel import pixel_array
 
 pytestmark = pytest.mark.validation
 
@@ -52,29 +53,29 @@ def test_q_phi_and_polarization_are_those_of_smalldata_tools(
 ) -> None:
     geometry = xs.Geometry.from_psana(shared / f"data/geometry/geometry-def-{detector}.data")
     theirs = smalldata(geometry, *tilts)
-    beam = xs.Beam.from_smalldata(CENTER, DISTANCE, ENERGY, *tilts)
-    np.testing.assert_allclose(geometry.q(beam), theirs.q, rtol=THEIR_HC)
-    turned = (geometry.azimuth(beam) - theirs.phi) % 360
+    beam = xs.beam_from_smalldata(CENTER, DISTANCE, ENERGY, *tilts)
+    np.testing.assert_allclose(pixel_array(geometry, beam, "q"), theirs.q, rtol=THEIR_HC)
+    turned = (pixel_array(geometry, beam, "azimuth") - theirs.phi) % 360
     np.testing.assert_allclose(turned, 180, atol=1e-4)
     for plane, factor in ((90, theirs.polarization[0]), (0, theirs.polarization[1])):
-        ours = geometry.polarization(beam, plane=plane, fraction=1.0)
+        ours = pixel_array(geometry, beam, "polarization", plane=plane, fraction=1.0)
         np.testing.assert_allclose(ours, factor, atol=1e-6)
 
 
 def test_the_geometry_factor_is_the_relative_solid_angle_of_a_flat_detector_across_the_beam(shared: Path) -> None:
     geometry = xs.Geometry.from_psana(shared / "data/geometry/geometry-def-jungfrau4M.data")
-    beam = xs.Beam.from_smalldata(CENTER, DISTANCE, ENERGY)
-    relative = geometry.solid_angle(beam) * beam.need("distance") ** 2 / geometry.areas()
+    beam = xs.beam_from_smalldata(CENTER, DISTANCE, ENERGY)
+    relative = pixel_array(geometry, beam, "solid_angle") * beam.need("distance") ** 2 / geometry.areas()
     np.testing.assert_allclose(relative, smalldata(geometry, 0, 0).geometry, rtol=1e-9)
 
 
 def test_with_tilts_and_panels_at_other_depths_they_differ_by_what_their_formulas_neglect(shared: Path) -> None:
     """They put the beam elsewhere for each depth: a pixel is seen depth * tan(tilt) beside its place."""
     geometry = xs.Geometry.from_psana(shared / "data/geometry/geometry-def-epix10kaquad.data")
-    beam = xs.Beam.from_smalldata(CENTER, DISTANCE, ENERGY, 3, -4)
+    beam = xs.beam_from_smalldata(CENTER, DISTANCE, ENERGY, 3, -4)
     theirs = smalldata(geometry, 3, -4)
     depth = abs(geometry.positions()[..., 2] - geometry.distance)
     beside = depth.max() * np.hypot(np.tan(np.radians(3)), np.tan(np.radians(4)))
     per_metre = 2 * np.pi * beam.need("photon_energy") / 12398.4 / beam.need("distance")
-    assert abs(geometry.q(beam) / theirs.q - 1).max() > 1e-4
-    assert abs(geometry.q(beam) - theirs.q).max() < 1.5 * beside * per_metre
+    assert abs(pixel_array(geometry, beam, "q") / theirs.q - 1).max() > 1e-4
+    assert abs(pixel_array(geometry, beam, "q") - theirs.q).max() < 1.5 * beside * per_metre

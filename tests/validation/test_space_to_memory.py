@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 
 import xsmall as xs
+from xsmall.detector.geometry.formats.extra_geom import from_extra_geom
 from xsmall.detector.geometry.lookup import locate_pixels
 from xsmall.frames.image import image
 from xsmall.frames.pixels import assign_geometry
@@ -26,7 +27,7 @@ def geometry(request: pytest.FixtureRequest) -> xs.Geometry:
         "dssc": lambda: extra_geom.DSSC_1MGeometry.from_quad_positions([(-130, 5), (-130, -125), (5, -125), (5, 5)]),
         "jungfrau": lambda: extra_geom.JUNGFRAUGeometry.from_module_positions([(-1125, 20), (-1125, -500)]),
     }
-    return xs.Geometry.from_extra_geom(made[request.param](), distance=0.2)
+    return from_extra_geom(made[request.param](), distance=0.2)
 
 
 def test_every_pixel_is_found_at_its_centre(geometry: xs.Geometry) -> None:

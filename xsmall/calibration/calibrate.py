@@ -292,7 +292,7 @@ def _relative_areas(raw: xr.DataArray, given: CalibrationInput, variance: bool |
         raise GeometryError(
             "areas of pixels need the geometry",
             found="data without geometry",
-            fix='raw.sd.assign_geometry(xs.Geometry.from_psana("geometry.data"))',
+            fix='raw.sd.assign_geometry(xs.open_geometry("geometry.data"))',
         )
     if variance is True:
         raise ParameterError(

@@ -73,7 +73,7 @@ def assign_geometry(obj: Labelled, geometry: Geometry, *, partial: bool = False)
     array([0. , 0.1, 0.2], dtype=float32)
     """
     if not isinstance(geometry, Geometry):
-        raise GeometryError("not a geometry", found=type(geometry).__name__, fix="xs.Geometry.from_psana(path)")
+        raise GeometryError("not a geometry", found=type(geometry).__name__, fix="xs.open_geometry(path)")
     if not any(dim in obj.dims for dim in PIXEL_DIMS):
         raise GeometryError("data without pixels", found=f"dims {tuple(obj.dims)}", expected=f"dims {PIXEL_DIMS}")
     coords: dict[str, Any] = dict(_labels(obj, geometry))
@@ -178,7 +178,7 @@ def need_geometry(obj: xr.DataArray | xr.Dataset) -> Geometry:
         raise GeometryError(
             "these data have no geometry",
             found="none was assigned, or two arrays of different geometries were combined, which drops it",
-            fix=".sd.assign_geometry(xs.Geometry.from_psana(path))",
+            fix=".sd.assign_geometry(xs.open_geometry(path))",
         )
     check_pixels(obj, geometry)
     return geometry

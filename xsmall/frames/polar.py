@@ -130,7 +130,7 @@ def _seen_along_beam(frames: xr.DataArray) -> tuple[Geometry, tuple[float, float
     if beam is None:
         return geometry, (0.0, 0.0)
     beam.need_all()
-    return (geometry.aligned_to(beam), (0.0, 0.0)) if beam.tilted else (geometry, beam.center)
+    return (beam.align(geometry), (0.0, 0.0)) if beam.tilted else (geometry, beam.center)
 
 
 def _polar_grid(

@@ -1,280 +1,396 @@
-"""Geometry in NeXus files: NXdetector with one NXdetector_module per ASIC."""
+"""Geometries in files of every program that is known here: one way to open, one to save."""
 
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import h5py
-import numpy as np
 
-from xsmall.detector.geometry.beam import HC, Beam
-from xsmall.detector.geometry.formats.psana import rotation
+from xsmall.detector.geometry.beam import Beam
+from xsmall.detector.geometry.formats import crystfel, dials, extra_geom, poses, pyfai
 from xsmall.detector.geometry.geometry import Geometry
-from xsmall.detector.geometry.overlap import MAX_PANELS
-from xsmall.detector.geometry.panel import Floats, Panel
-from xsmall.errors import FileFormatError, GeometryError
+from xsmall.detector.geometry.text import read_text
+from xsmall.errors import FileFormatError, ParameterError
+from xsmall.io import nexus_geometry
 
-__all__ = ["read_nexus_geometry", "write_nexus_geometry"]
+__all__ = ["open_beam", "open_geometry", "save_geometry"]
 
-DETECTOR = "/entry/instrument/detector"
-_LENGTHS = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "micron": 1e-6, "cm": 1e-2, "metre": 1.0, "meter": 1.0}
-_ANGLES = {"deg": 1.0, "degree": 1.0, "degrees": 1.0, "rad": 180 / np.pi, "radian": 180 / np.pi, "radians": 180 / np.pi}
-_MAX_CHAIN = 64
+_RULE: Final = "xsmall_geometry"
+_HDF5: Final = b"\x89HDF\r\n\x1a\n"
 
 
-def write_nexus_geometry(path: str | Path, geometry: Geometry, beam: Beam | None = None) -> None:
-    """Write a geometry as a NeXus file.
+@dataclass(frozen=True)
+class _Format:
+    """One way to write a geometry down.
 
-    Parameters
+    Attributes
     ----------
-    path
-        File to make; one that exists is not overwritten.
-    geometry
-        One module per ASIC; wide pixels at the joins are written as regular ones.
-    beam
-        Where given, its distance, centre and tilts become transformations that all modules depend on, and its photon
-        energy an NXbeam.
-
-    Raises
-    ------
-    FileFormatError
-        Where the file exists or cannot be written.
-    GeometryError
-        For hexagonal pixels.
-
-    Notes
-    -----
-    Layout of NXmx: ``fast_pixel_direction``, ``slow_pixel_direction`` and ``module_offset``, the latter to the outer
-    corner of the first pixel. NeXus' frame is ours.
-
-    Examples
-    --------
-    >>> import tempfile, pathlib, xsmall as xs
-    >>> from xsmall.io.geometry import read_nexus_geometry, write_nexus_geometry
-    >>> panel = xs.Panel(origin=(0, 0, 0.1), slow=(0, -1e-4, 0), fast=(1e-4, 0, 0), shape=(4, 8))
-    >>> geometry = xs.Geometry.from_panels([panel])
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_nexus_geometry(pathlib.Path(folder) / "geometry.nxs", geometry)
-    ...     back, _ = read_nexus_geometry(pathlib.Path(folder) / "geometry.nxs")
-    >>> bool(abs(back.positions() - geometry.positions()).max() < 1e-12)
-    True
+    program
+        Whose it is.
+    endings
+        Of files, the usual one first.
+    read, beam
+        Make the geometry, and the beam where a file says something of it, of a path or a text.
+    write
+        Called with path, geometry, beam and options; the beam is None where none was given.
+    holds_beam
+        Whether a beam can be written too, and whether one must be.
     """
-    asics = geometry.asics()
-    if any(asic.column_axis.stagger for asic in asics):
-        raise GeometryError("NeXus modules have rectangular pixels only", found="rows shifted by half a pixel")
-    try:
-        with h5py.File(path, "x") as file:
-            entry = _group(file, "entry", "NXentry")
-            instrument = _group(entry, "instrument", "NXinstrument")
-            detector = _group(instrument, "detector", "NXdetector")
-            end = "." if beam is None else _write_beam(instrument, detector, beam, geometry.distance)
-            detector["depends_on"] = end
-            for i, asic in enumerate(asics):
-                _write_module(_group(detector, f"module_{i:04d}", "NXdetector_module"), asic, end)
-    except OSError as error:
-        raise FileFormatError(f"{path} cannot be written", found=error, fix="give a path that does not exist") from None
+
+    program: str
+    endings: tuple[str, ...]
+    read: Callable[..., Geometry]
+    beam: Callable[..., Beam] | None
+    write: Callable[..., None]
+    holds_beam: bool = True
+    needs_beam: bool = False
 
 
-def _group(parent: Any, name: str, kind: str) -> Any:
-    group = parent.create_group(name)
-    group.attrs["NX_class"] = kind
-    return group
-
-
-def _write_beam(instrument: Any, detector: Any, beam: Beam, mean_z: float) -> str:
-    """Chain of transformations from the frame of the geometry to the sample; returns the path of its first."""
-    if beam.photon_energy is not None:
-        group = _group(instrument, "beam", "NXbeam")
-        group["incident_energy"] = beam.photon_energy
-        group["incident_energy"].attrs["units"] = "eV"
-        group["incident_wavelength"] = beam.wavelength
-        group["incident_wavelength"].attrs["units"] = "angstrom"
-    beam.need_all()
-    steps = _group(detector, "transformations", "NXtransformations")
-    distance = mean_z if beam.distance is None else beam.distance
-    here = _transformation(steps, "distance", distance, (0, 0, 1), "translation", "m", ".")
-    for axis, name in enumerate(("tilt_x", "tilt_y", "tilt_z")):
-        here = _transformation(steps, name, getattr(beam, name), np.eye(3)[axis], "rotation", "deg", here)
-    return _translation(steps, "center", -np.array([*beam.center, mean_z]), here)
-
-
-def _transformation(group: Any, name: str, value: float, vector: Any, kind: str, units: str, depends_on: str) -> str:
-    group[name] = float(value)
-    item = group[name]
-    item.attrs["transformation_type"] = kind
-    item.attrs["vector"] = np.asarray(vector, dtype=np.float64)
-    item.attrs["units"] = units
-    item.attrs["depends_on"] = depends_on
-    path: str = item.name
-    return path
-
-
-def _translation(group: Any, name: str, by: Floats, depends_on: str) -> str:
-    length = float(np.linalg.norm(by))
-    vector = by / length if length else np.array([0.0, 0.0, 1.0])
-    return _transformation(group, name, length, vector, "translation", "m", depends_on)
-
-
-def _write_module(group: Any, asic: Panel, end: str) -> None:
-    segment, rows, columns = asic.memory
-    group["data_origin"] = np.array([segment, rows.start, columns.start])
-    group["data_size"] = np.array([1, *asic.shape])
-    fast, slow = np.array(asic.fast), np.array(asic.slow)
-    offset = _translation(group, "module_offset", np.array(asic.origin) - (fast + slow) / 2, end)
-    for name, step in (("fast_pixel_direction", fast), ("slow_pixel_direction", slow)):
-        _translation(group, name, step, offset)
-
-
-def read_nexus_geometry(path: str | Path, detector: str | None = None) -> tuple[Geometry, Beam]:
-    """Read the modules of an NXdetector.
+def open_geometry(source: str | os.PathLike[str] | Any, *, format: str | None = None, **options: Any) -> Geometry:
+    """Read the geometry of a detector from a file of psana, CrystFEL, NeXus, DIALS, pyFAI or xsmall.
 
     Parameters
     ----------
-    path
-        HDF5 file.
-    detector
-        Path of the NXdetector in it; needed where there are several.
+    source
+        Path of the file; of text formats also the text itself (anything with a line break); or a geometry object of
+        EXtra-geom.
+    format
+        "psana", "crystfel", "nexus", "dials", "pyfai", "extra_geom" or "xsmall"; where not given, the content says it.
+    **options
+        What only one format has. psana: ``wide_pixels``, ``segment_shape``, ``psana`` (see
+        :meth:`Geometry.from_psana`). CrystFEL: ``corner``, ``segment_rows``, ``camera_length`` in m. NeXus:
+        ``detector``, its path in the file. EXtra-geom: ``distance`` in m.
 
     Returns
     -------
-    The geometry in the lab frame with all transformations applied, and a beam along z through its origin with the mean
-    z of the modules as distance, and the photon energy where the file has an NXbeam.
+    The geometry in the lab frame. What the file says of the beam is read by :func:`open_beam`.
 
     Raises
     ------
     FileFormatError
-        Naming file and place, where something is missing or cannot be meant.
+        The file cannot be read, or is of none of these formats.
+    GeometryError
+        Naming file and place of what is missing or invalid.
+    ParameterError
+        An option that this format does not have.
+
+    Examples
+    --------
+    >>> import xsmall as xs
+    >>> text = "IP 0 CAMERA 0 0 0 100000 90 0 0 0 0 0" + chr(10) + "CAMERA 0 EPIX100:V1 0 0 0 0 0 0 0 0 0 0"
+    >>> xs.open_geometry(text)
+    <Geometry 1 x 704 x 768 (segment x row x column), 1 panels: EPIX100:V1; mean z 0.1 m>
     """
+    name = _recognised(source) if format is None else _known(format)
+    return _FORMATS[name].read(_given(source, name), **_checked(name, _FORMATS[name].read, options))
+
+
+def open_beam(source: str | os.PathLike[str], *, format: str | None = None, **options: Any) -> Beam:
+    """Read the beam that belongs to the geometry of a file: photon energy and distance, where they stand in it.
+
+    Parameters
+    ----------
+    source, format
+        As in :func:`open_geometry`.
+    **options
+        As in :func:`open_geometry`; CrystFEL: ``corner``, ``segment_rows``, ``camera_length``; NeXus: ``detector``.
+
+    Returns
+    -------
+    The beam for the geometry that :func:`open_geometry` reads from the same file. A .poni file that was refined with a
+    detector of :func:`to_pyfai` is read by :func:`beam_from_poni`.
+
+    Raises
+    ------
+    FileFormatError
+        The file cannot be read, or its format says nothing of the beam.
+    ParameterError
+        A value outside the range of its unit, or an option that this format does not have.
+
+    Examples
+    --------
+    >>> import xsmall as xs
+    >>> panel = "p0/fs = x;p0/ss = y;p0/res = 1e4;p0/corner_x = 0;p0/corner_y = 0;p0/min_fs = 0;p0/max_fs = 7"
+    >>> text = "photon_energy = 9.5 keV;clen = 92.5 mm;p0/min_ss = 0;p0/max_ss = 3;" + panel
+    >>> beam = xs.open_beam(text.replace(";", chr(10)))
+    >>> beam.photon_energy, beam.distance
+    (9500.0, 0.0925)
+    """
+    name = _recognised(source) if format is None else _known(format)
+    read = _FORMATS[name].beam
+    if read is None:
+        raise FileFormatError(
+            f"a {name} geometry says nothing of the beam", fix="xs.Beam(photon_energy=9500, distance=0.1)"
+        )
+    return read(_given(source, name), **_checked(name, read, options))
+
+
+def save_geometry(
+    geometry: Geometry,
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    beam: Beam | None = None,
+    overwrite: bool = False,
+    **options: Any,
+) -> Path:
+    """Write the geometry of a detector for psana, CrystFEL, NeXus, DIALS, pyFAI, EXtra-geom or xsmall.
+
+    Parameters
+    ----------
+    geometry
+        What to write.
+    path
+        Where to. The ending says the format where ``format`` does not: ``.data`` psana, ``.geom`` CrystFEL, ``.nxs``
+        NeXus, ``.expt`` DIALS, ``.poni`` pyFAI, ``.json`` xsmall.
+    format
+        "psana", "crystfel", "nexus", "dials", "pyfai", "extra_geom" or "xsmall".
+    beam
+        Photon energy, distance, centre and tilts. DIALS and pyFAI need it; psana, EXtra-geom and xsmall have no place
+        for it: put it into the panels with :meth:`Beam.align`.
+    overwrite
+        Replace a file that is there.
+    **options
+        What only one format has. CrystFEL: ``layout``, ``data``, ``adu_per_photon``. DIALS: ``trusted_range``.
+
+    Returns
+    -------
+    The path. The file is complete or not there. Beside a ``.poni`` file stands one that ends in ``.detector.h5``, with
+    the corners of all pixels, which the ``.poni`` file names.
+
+    Raises
+    ------
+    FileFormatError
+        The file exists or cannot be written.
+    GeometryError
+        The format cannot say what this geometry is, such as hexagonal pixels.
+    ParameterError
+        An unknown format or option, or a beam that is needed, or that there is no place for.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, xsmall as xs
+    >>> panel = xs.Panel(origin=(0, 0, 0.1), slow=(0, -1e-4, 0), fast=(1e-4, 0, 0), shape=(4, 8))
+    >>> geometry = xs.Geometry.from_panels([panel])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = xs.save_geometry(geometry, pathlib.Path(folder) / "detector.geom")
+    ...     back = xs.open_geometry(path)
+    >>> bool(abs(back.positions() - geometry.positions()).max() < 1e-12)
+    True
+    """
+    target = Path(path)
+    name = _of_ending(target) if format is None else _known(format)
+    kind = _FORMATS[name]
+    options = _checked(name, kind.write, options)
+    if beam is None and kind.needs_beam:
+        raise ParameterError(f"a {name} geometry needs a beam", fix="beam=xs.Beam(photon_energy=9500, distance=0.1)")
+    if beam is not None and not kind.holds_beam:
+        raise ParameterError(
+            f"a {name} geometry has no place for a beam", fix="save_geometry(beam.align(geometry), path)"
+        )
+    for file in [target, _corners_beside(target)] if name == "pyfai" else [target]:
+        if file.exists() and not overwrite:
+            raise FileFormatError(f"{file} exists", fix="save_geometry(..., overwrite=True)")
+    part = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
     try:
-        with h5py.File(path, "r") as file:
-            group = _find(file, detector, str(path))
-            modules = [m for m in group.values() if _kind(m) == "NXdetector_module"]
-            if not 0 < len(modules) <= MAX_PANELS:
-                found = f"{len(modules)} modules in {group.name}"
-                raise FileFormatError(f"{path}: no geometry", found=found, expected="NXdetector_module groups")
-            geometry = Geometry.from_panels([_read_module(m, str(path)) for m in modules])
-            energy = _energy(group.parent)
-    except FileFormatError:
-        raise
-    except GeometryError as error:
-        raise FileFormatError(f"{path}: {error}") from None
-    except (OSError, KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise FileFormatError(f"{path} cannot be read as a NeXus geometry", found=str(error)[:200]) from None
-    return geometry, Beam(photon_energy=energy, distance=geometry.distance if geometry.distance > 0 else None)
+        kind.write(part, geometry, beam, **options)
+        part.replace(target)
+    except OSError as error:
+        raise FileFormatError(f"{target} cannot be written", found=error) from None
+    finally:
+        part.unlink(missing_ok=True)
+    return target
 
 
-def _kind(item: Any) -> str:
-    kind = item.attrs.get("NX_class", "")
-    return kind.decode() if isinstance(kind, bytes) else str(kind)
+# ---- which format ---------------------------------------------------------------------------------------------------
 
 
-def _find(file: Any, detector: str | None, path: str) -> Any:
-    """The NXdetector asked for, or the only one."""
-    if detector is not None:
-        if detector not in file or _kind(file[detector]) != "NXdetector":
-            raise FileFormatError(f"{path}: no NXdetector {detector!r}")
-        return file[detector]
-    found: list[Any] = []
-    file.visititems(lambda _, item: found.append(item) if _kind(item) == "NXdetector" else None)
-    if len(found) != 1:
-        names = ", ".join(item.name for item in found[:8]) or "none"
-        raise FileFormatError(f"{path}: which NXdetector?", found=names, fix="detector='/entry/instrument/...'")
-    return found[0]
+def _known(format: str) -> str:
+    if format not in _FORMATS:
+        raise ParameterError("unknown format of a geometry", found=repr(format), expected=", ".join(_FORMATS))
+    return format
 
 
-def _energy(instrument: Any) -> float | None:
-    """Photon energy in eV of the NXbeam beside the detector, where it has a number with a unit."""
-    for item in instrument.values():
-        if _kind(item) != "NXbeam":
-            continue
-        for name, units in (("incident_energy", {"ev": 1.0, "kev": 1e3}), ("incident_wavelength", {"angstrom": 1.0})):
-            if name in item and str(item[name].attrs.get("units", "")).lower() in units:
-                value = float(item[name][()]) * units[str(item[name].attrs["units"]).lower()]
-                return value if name == "incident_energy" else HC / max(value, 1e-300)  # 0 is out of range too
-    return None
+def _of_ending(path: Path) -> str:
+    for name, kind in _FORMATS.items():
+        if path.suffix.lower() in kind.endings:
+            return name
+    endings = ", ".join(f"{kind.endings[0]} ({kind.program})" for kind in _FORMATS.values() if kind.endings)
+    raise ParameterError("unknown ending of a geometry", found=path.name, expected=f"{endings}, or format=")
 
 
-def _read_module(group: Any, path: str) -> Panel:
-    origin, size = (np.atleast_1d(group[name][()]).astype(int) for name in ("data_origin", "data_size"))
-    if origin.size not in (2, 3) or origin.size != size.size or (origin.size == 3 and size[0] != 1):
-        found = f"origin {origin}, size {size}"
-        raise FileFormatError(f"{path}: {group.name} is no block of a segment", found=found)
-    ends = {name: _chain(group[name], path) for name in ("fast_pixel_direction", "slow_pixel_direction")}
-    (fast, corner), (slow, _) = ends["fast_pixel_direction"], ends["slow_pixel_direction"]
-    return Panel(
-        origin=tuple(corner + (fast + slow) / 2),
-        slow=tuple(slow),
-        fast=tuple(fast),
-        shape=(int(size[-2]), int(size[-1])),
-        segment=int(origin[0]) if origin.size == 3 else 0,
-        row=int(origin[-2]),
-        column=int(origin[-1]),
-        name=group.name.rpartition("/")[2],
+def _recognised(source: Any) -> str:
+    """Name the format by the content, which cannot lie as an ending can."""
+    if not isinstance(source, str | os.PathLike):
+        return "extra_geom"  # whose reader says what is wrong with anything else
+    if not (isinstance(source, str) and "\n" in source):
+        try:
+            with Path(source).open("rb") as file:
+                if file.read(8) == _HDF5:
+                    return "nexus"
+        except OSError as error:
+            raise FileFormatError(f"{source} cannot be read", found=error, expected="a file") from None
+    text, name = read_text(source if isinstance(source, str) else Path(source))
+    if text.lstrip().startswith("{"):
+        return "xsmall" if '"xsmall geometry"' in text[:200] else "dials"
+    lines = [line.strip() for line in text.splitlines() if line.strip() and line.lstrip()[0] not in "#;"]
+    keys = {line.replace("=", ":").partition(":")[0].strip().lower() for line in lines}
+    if {"poni1", "poni2"} & keys:
+        return "pyfai"
+    if any("=" in line for line in lines):
+        return "crystfel"
+    if any(len(line.split()) == 13 for line in lines):
+        return "psana"
+    raise FileFormatError(
+        f"{name} is no geometry",
+        found=repr(text[:60]),
+        expected=", ".join(kind.program for kind in _FORMATS.values()),
+        fix="xs.open_geometry(path, format=...) where you know it better",
     )
 
 
-def _chain(item: Any, path: str) -> tuple[Floats, Floats]:
-    """The step of a pixel direction turned into the lab frame, and where the point before that step ends up."""
-    step = _value(item, path) * _vector(item, path)
-    at = _offset(item)
-    for _ in range(_MAX_CHAIN):
-        above = item.attrs.get("depends_on", ".")
-        above = above.decode() if isinstance(above, bytes) else str(above)
-        if above == ".":
-            return step, at
-        item = item.file[above] if above.startswith("/") else item.parent[above]
-        if isinstance(item, h5py.Group):
-            raise FileFormatError(f"{path}: {item.name} is no transformation")
-        if _kind_of_step(item) == "rotation":
-            turn = _about(_vector(item, path), _value(item, path))
-            step, at = turn @ step, turn @ at + _offset(item)
-        else:
-            at = at + _value(item, path) * _vector(item, path) + _offset(item)
-    raise FileFormatError(f"{path}: transformations that depend on each other without end", found=item.name)
+def _given(source: Any, name: str) -> Any:
+    """Hand on what a reader takes: text, a Path, or of EXtra-geom the object."""
+    if name == "extra_geom" or (isinstance(source, str) and "\n" in source):
+        return source
+    if not isinstance(source, str | os.PathLike):
+        raise FileFormatError("not a file", found=type(source).__name__, expected="a path")
+    return Path(source)
 
 
-def _kind_of_step(item: Any) -> str:
-    kind = item.attrs.get("transformation_type", "translation")
-    return kind.decode() if isinstance(kind, bytes) else str(kind)
-
-
-def _value(item: Any, path: str) -> float:
-    """Value in m or degrees."""
-    units = item.attrs.get("units", "")
-    units = units.decode() if isinstance(units, bytes) else str(units)
-    known = _ANGLES if _kind_of_step(item) == "rotation" else _LENGTHS
-    values = np.atleast_1d(np.asarray(item[()], dtype=np.float64))
-    if units not in known or values.size != 1 or not np.isfinite(values).all():
-        found = f"{values[:4]} {units!r}"
-        raise FileFormatError(
-            f"{path}: value of {item.name}", found=found, expected=f"one number in {', '.join(known)}"
+def _checked(name: str, function: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Refuse options that the format does not have."""
+    taken = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    unknown = [option for option in options if option not in taken]
+    if unknown:
+        raise ParameterError(
+            f"a {name} geometry has no option {unknown[0]!r}", expected=", ".join(taken) or "no option"
         )
-    return float(values[0]) * known[units]
+    return options
 
 
-def _vector(item: Any, path: str) -> Floats:
-    vector = np.asarray(item.attrs["vector"], dtype=np.float64)
-    length = np.linalg.norm(vector)
-    if vector.shape != (3,) or not np.isfinite(vector).all() or length == 0:
-        raise FileFormatError(f"{path}: vector of {item.name}", found=vector)
-    unit: Floats = vector / length
-    return unit
+# ---- the formats ----------------------------------------------------------------------------------------------------
 
 
-def _offset(item: Any) -> Floats:
-    units = item.attrs.get("offset_units", item.attrs.get("units", "m"))
-    units = units.decode() if isinstance(units, bytes) else str(units)
-    offset: Floats = np.asarray(item.attrs.get("offset", np.zeros(3)), dtype=np.float64) * _LENGTHS.get(units, 1.0)
-    return offset
+def _write_psana(path: Path, geometry: Geometry, beam: None) -> None:  # noqa: ARG001
+    path.write_text(geometry.to_psana(), encoding="utf-8")
 
 
-def _about(axis: Floats, degrees: float) -> Floats:
-    """Right-handed rotation about any axis."""
-    for i in range(3):
-        if abs(axis[i]) == 1:  # exact quarter turns
-            angles = [0.0, 0.0, 0.0]
-            angles[i] = degrees * float(axis[i])
-            return rotation(*angles)
-    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
-    turn: Floats = c * np.eye(3) + s * cross + (1 - c) * np.outer(axis, axis)
-    return turn
+def _write_crystfel(
+    path: Path,
+    geometry: Geometry,
+    beam: Beam | None,
+    *,
+    layout: Any = "segments",
+    data: str = "/entry_1/data_1/data",
+    adu_per_photon: float | None = None,
+) -> None:
+    text = crystfel.to_crystfel(geometry, beam, layout=layout, data=data, adu_per_photon=adu_per_photon)
+    path.write_text(text, encoding="utf-8")
+
+
+def _crystfel_beam(
+    source: str | Path, *, corner: Any = "crystfel", segment_rows: int | None = None, camera_length: float | None = None
+) -> Beam:
+    """Photon energy of the file, and as distance the mean z of its panels: camera length and what each is behind it."""
+    beam = crystfel.beam_from_crystfel(source)
+    if camera_length is None and beam.distance is None:
+        return beam
+    geometry = crystfel.from_crystfel(source, corner=corner, segment_rows=segment_rows, camera_length=camera_length)
+    return beam.replace(distance=geometry.distance)
+
+
+def _write_nexus(path: Path, geometry: Geometry, beam: Beam | None) -> None:
+    nexus_geometry.write_nexus_geometry(path, geometry, beam)
+
+
+def _write_dials(
+    path: Path, geometry: Geometry, beam: Beam, *, trusted_range: tuple[float, float] = (-10.0, 2e6)
+) -> None:
+    path.write_text(dials.to_dials(geometry, beam, trusted_range=trusted_range), encoding="utf-8")
+
+
+def _write_poni(path: Path, geometry: Geometry, beam: Beam) -> None:
+    """Write the pose, and beside it a NeXus file with the corners of the pixels for pyFAI and the rule for xsmall."""
+    corners = _corners_beside(path)
+    part = corners.with_name(f".{corners.name}.{os.getpid()}.part")
+    try:
+        integrator = pyfai.to_pyfai(geometry, beam)
+        integrator.detector.save(str(part))
+        with h5py.File(part, "a") as file:
+            file.attrs[_RULE] = geometry.to_json()
+        part.replace(corners)
+    finally:
+        part.unlink(missing_ok=True)
+    pyfai.save_poni(path, integrator, corners)
+
+
+def _corners_beside(path: Path) -> Path:
+    """Name the file of pixel corners that stands beside a .poni file, also while that is being written."""
+    stem = path.stem.removeprefix(".").removesuffix(f".{os.getpid()}.part")
+    return path.with_name(f"{stem}.detector.h5")
+
+
+def _read_poni(source: str | Path) -> tuple[Geometry, Beam]:
+    """Geometry and beam of a .poni file: our own rule where its detector file holds one, else pyFAI's detector."""
+    named = re.search(r'"filename": "([^"]+)"', read_text(source)[0])
+    corners = Path(named[1]) if named else None
+    if corners is not None and isinstance(source, Path) and not corners.is_file():
+        corners = source.with_name(corners.name)  # both were moved
+    if corners is not None and corners.is_file():
+        with h5py.File(corners, "r") as file:
+            if _RULE in file.attrs:
+                return Geometry.from_json(str(file.attrs[_RULE])), poses.beam_from_poni(source)
+    return pyfai.from_poni(source)
+
+
+def _write_extra_geom(path: Path, geometry: Geometry, beam: None) -> None:  # noqa: ARG001
+    extra_geom.to_extra_geom(geometry).write_crystfel_geom(str(path))
+
+
+def _write_xsmall(path: Path, geometry: Geometry, beam: None) -> None:  # noqa: ARG001
+    path.write_text(json.dumps(json.loads(geometry.to_json()), indent=1), encoding="utf-8")
+
+
+def _read_xsmall(source: str | Path) -> Geometry:
+    return Geometry.from_json(json.dumps(json.loads(read_text(source)[0]), separators=(",", ":")))
+
+
+def _read_nexus(source: Path, *, detector: str | None = None) -> Geometry:
+    return nexus_geometry.read_nexus_geometry(source, detector)[0]
+
+
+def _nexus_beam(source: Path, *, detector: str | None = None) -> Beam:
+    return nexus_geometry.read_nexus_geometry(source, detector)[1]
+
+
+_FORMATS: Final[dict[str, _Format]] = {
+    "psana": _Format("psana", (".data",), Geometry.from_psana, None, _write_psana, holds_beam=False),
+    "crystfel": _Format("CrystFEL", (".geom",), crystfel.from_crystfel, _crystfel_beam, _write_crystfel),
+    "nexus": _Format("NeXus", (".nxs", ".h5", ".hdf5", ".cxi"), _read_nexus, _nexus_beam, _write_nexus),
+    "dials": _Format(
+        "DIALS",
+        (".expt",),
+        lambda source: dials.from_dials(source)[0],
+        lambda source: dials.from_dials(source)[1],
+        _write_dials,
+        needs_beam=True,
+    ),
+    "pyfai": _Format(
+        "pyFAI",
+        (".poni",),
+        lambda source: _read_poni(source)[0],
+        lambda source: _read_poni(source)[1],
+        _write_poni,
+        needs_beam=True,
+    ),
+    "extra_geom": _Format("EXtra-geom", (), extra_geom.from_extra_geom, None, _write_extra_geom, holds_beam=False),
+    "xsmall": _Format("xsmall", (".json",), _read_xsmall, None, _write_xsmall, holds_beam=False),
+}

@@ -111,7 +111,7 @@ class Table:
                 "azimuthal integration needs to know where the pixels are",
                 found="frames without geometry",
                 expected="the scalar coordinate 'geometry'",
-                fix='.sd.assign_geometry(xs.Geometry.from_psana("geometry.data"))',
+                fix='.sd.assign_geometry(xs.open_geometry("geometry.data"))',
             )
         whole = pixel_array(frames.geometry, frames.beam, name, **named)
         if all(labels == tuple(range(n)) for labels, n in zip(_labels(frames), whole.shape, strict=True)):

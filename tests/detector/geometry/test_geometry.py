@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xsmall.detector.geometry.formats.psana import format_psana, parse_psana, rotation
+from xsmall.detector.geometry.formats.crystfel import to_crystfel
 from xsmall.detector.geometry.geometry import Geometry, Panel, PixelAxis
+from xsmall.detector.geometry.psana import format_psana, parse_psana
+from xsmall.detector.geometry.rotation import rotation
 from xsmall.detector.geometry.segments import segment_type
 from xsmall.errors import FileFormatError, GeometryError, XsmallError
 
@@ -138,7 +140,7 @@ def test_an_unknown_version_of_psana_is_refused() -> None:
         lambda: Panel((0, 0, 0), (0, 1, 0), (1, 0, 0), "ab"),
         lambda: Panel((0, 0, 0), (0, 1, 0), (1, 0, 0), (2.5, 2)),
         lambda: Panel("abc", (0, 1, 0), (1, 0, 0), (2, 2)),
-        lambda: of_segment("EPIX100:V1").to_crystfel(layout="stack"),
+        lambda: to_crystfel(of_segment("EPIX100:V1"), layout="stack"),
     ],
 )
 def test_what_is_no_geometry_is_refused(make: Callable[[], object]) -> None:

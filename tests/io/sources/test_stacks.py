@@ -214,7 +214,7 @@ def _groups(file: Any) -> list[str]:
 def test_nxmx_with_modules_brings_the_geometry(tmp_path: Path) -> None:
     sim = xs.simulate(12, shape=(1, 16, 24), seed=1)
     path = tmp_path / "m.h5"
-    xs.write_nexus_geometry(path, sim.geometry, xs.Beam(photon_energy=9500, distance=0.1))
+    xs.save_geometry(sim.geometry, path, beam=xs.Beam(photon_energy=9500, distance=0.1))
     with h5py.File(path, "a") as file:
         detectors = [n for n in _groups(file) if file[n].attrs.get("NX_class") in ("NXdetector", b"NXdetector")]
         file[f"{detectors[0]}/data"] = WORDS

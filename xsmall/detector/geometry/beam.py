@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass, field, replace
 from math import isfinite
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from xsmall.detector.geometry.formats.psana import rotation
+import numpy as np
+
+from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.geometry.panel import Floats
+from xsmall.detector.geometry.rotation import rotation
 from xsmall.errors import ParameterError
 from xsmall.vocabulary import CENTER_X, CENTER_Y, DISTANCE, PHOTON_ENERGY, TILT_X, TILT_Y, TILT_Z, UNITS_OF
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ["HC", "Beam"]
 
@@ -83,29 +83,6 @@ class Beam:
         for name in (TILT_X, TILT_Y, TILT_Z):
             object.__setattr__(self, name, check_tilt(name, getattr(self, name)))
 
-    @classmethod
-    def from_poni(cls, source: "str | Path") -> "Beam":
-        """Read a .poni file refined with our pyFAI detector: see ``geometry.poses.beam_from_poni``."""
-        from xsmall.detector.geometry.formats.poses import beam_from_poni
-
-        return beam_from_poni(source)
-
-    @classmethod
-    def from_crystfel(cls, source: "str | Path") -> "Beam":
-        """Read a CrystFEL file's energy and distance: see ``geometry.crystfel.beam_from_crystfel``."""
-        from xsmall.detector.geometry.formats.crystfel import beam_from_crystfel
-
-        return beam_from_crystfel(source)
-
-    @classmethod
-    def from_smalldata(
-        cls, center: tuple[float, float], dis_to_sam: float, eBeam: float, tx: float = 0.0, ty: float = 0.0
-    ) -> "Beam":
-        """Take smalldata_tools' parameters: see :func:`xsmall.detector.geometry.formats.poses.beam_from_smalldata`."""
-        from xsmall.detector.geometry.formats.poses import beam_from_smalldata
-
-        return beam_from_smalldata(center, dis_to_sam, eBeam, tx, ty)
-
     @property
     def wavelength(self) -> float:
         """In angstrom."""
@@ -131,6 +108,42 @@ class Beam:
         """Raise where centre or tilts got lost."""
         if self.lost:
             raise missing(self.lost[0])
+
+    def align(self, geometry: Geometry) -> Geometry:
+        """Put centre, distance and tilts of this beam into the panels of a geometry.
+
+        Parameters
+        ----------
+        geometry
+            Of the detector that the beam meets. Where the beam has no distance, its mean z stays.
+
+        Returns
+        -------
+        The geometry as seen along the beam: a beam along z through the origin then gives every pixel the same angles
+        as this beam gave it before. The text of psana is not kept.
+
+        Examples
+        --------
+        >>> import xsmall as xs
+        >>> panel = xs.Panel(origin=(0, 0, 0.3), slow=(0, -1e-4, 0), fast=(1e-4, 0, 0), shape=(4, 8))
+        >>> geometry = xs.Geometry.from_panels([panel])
+        >>> xs.Beam(distance=0.1, center=(1e-4, 0.0)).align(geometry).psf()[0, 0]
+        array([-0.0001,  0.    ,  0.1   ])
+        """
+        self.need_all()
+        turn = self.rotation()
+        pivot = np.array([*self.center, geometry.distance])
+        depth = np.array([0.0, 0.0, geometry.distance if self.distance is None else self.distance])
+        placed = [
+            replace(
+                panel,
+                origin=tuple(turn @ (np.array(panel.origin) - pivot) + depth),
+                slow=tuple(turn @ np.array(panel.slow)),
+                fast=tuple(turn @ np.array(panel.fast)),
+            )
+            for panel in geometry.panels
+        ]
+        return Geometry(tuple(placed), geometry.shape)
 
     def replace(self, **changes: object) -> "Beam":
         """Return a beam with some values changed."""

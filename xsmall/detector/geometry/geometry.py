@@ -6,21 +6,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from xsmall.detector.geometry.formats.psana import format_psana, panels_from_psana, parse_psana, psana_from_panels
-from xsmall.detector.geometry.formats.text import read_text
 from xsmall.detector.geometry.overlap import check_memory
 from xsmall.detector.geometry.panel import Floats, Panel, PixelAxis
+from xsmall.detector.geometry.psana import format_psana, panels_from_psana, parse_psana, psana_from_panels
 from xsmall.detector.geometry.segments import PsanaVersion, WidePixels
+from xsmall.detector.geometry.text import read_text
 from xsmall.errors import GeometryError
-from xsmall.vocabulary import AREA, AZIMUTH, POLARIZATION, RADIUS, SOLID_ANGLE, TWO_THETA, Q
-
-if TYPE_CHECKING:
-    from xsmall.detector.geometry.beam import Beam
-    from xsmall.detector.geometry.formats.crystfel import CornerConvention
 
 __all__ = ["Geometry", "Panel", "PixelAxis"]
 
@@ -161,41 +156,6 @@ class Geometry:
         columns = max(bank_ends, 4800) if panels[0].name.startswith("ARCHON") else bank_ends
         return cls(tuple(panels), (panels[-1].memory[0] + 1, rows, columns), text)
 
-    @classmethod
-    def from_crystfel(
-        cls,
-        source: str | Path,
-        *,
-        corner: "CornerConvention" = "crystfel",
-        segment_rows: int | None = None,
-        camera_length: float | None = None,
-    ) -> "Geometry":
-        """Read a CrystFEL geometry: see :func:`xsmall.detector.geometry.formats.crystfel.from_crystfel`."""
-        from xsmall.detector.geometry.formats.crystfel import from_crystfel
-
-        return from_crystfel(source, corner=corner, segment_rows=segment_rows, camera_length=camera_length)
-
-    @classmethod
-    def from_extra_geom(cls, detector: Any, *, distance: float = 0.0) -> "Geometry":
-        """Take over an object of EXtra-geom: see :func:`.formats.extra_geom.from_extra_geom`."""
-        from xsmall.detector.geometry.formats.extra_geom import from_extra_geom
-
-        return from_extra_geom(detector, distance=distance)
-
-    @classmethod
-    def from_dials(cls, source: str | Path) -> "tuple[Geometry, Beam]":
-        """Read a DIALS experiment list: see :func:`xsmall.detector.geometry.formats.dials.from_dials`."""
-        from xsmall.detector.geometry.formats.dials import from_dials
-
-        return from_dials(source)
-
-    @classmethod
-    def from_poni(cls, source: str | Path) -> "tuple[Geometry, Beam]":
-        """Read a .poni file with a detector of pyFAI: see :func:`xsmall.detector.geometry.formats.pyfai.from_poni`."""
-        from xsmall.detector.geometry.formats.pyfai import from_poni
-
-        return from_poni(source)
-
     # ---- asking -----------------------------------------------------------------------------------------------
 
     @cached_property
@@ -243,7 +203,10 @@ class Geometry:
 
     def areas(self) -> Floats:
         """True areas of all pixels in m2, wide pixels included: float64 (segment, row, column)."""
-        return self.pixel(AREA)
+        out = np.full(self.shape, np.nan)
+        for panel in self.panels:
+            out[panel.memory] = panel.areas()
+        return out
 
     def asics(self) -> tuple[Panel, ...]:
         """One plain panel per ASIC, in the order of segments, rows, columns; wide pixels count as regular ones."""
@@ -259,74 +222,6 @@ class Geometry:
         its true centre, where that relation does not hold.
         """
         return np.array([(asic.origin, asic.slow, asic.fast) for asic in self.asics()])
-
-    def pixel(
-        self, name: str, beam: "Beam | None" = None, *, plane: float | None = None, fraction: float | None = None
-    ) -> Floats:
-        """One number per pixel: see :func:`xsmall.detector.geometry.pixel.pixel_array`."""
-        from xsmall.detector.geometry.pixel import pixel_array
-
-        return pixel_array(self, beam, name, plane=plane, fraction=fraction)
-
-    def radius(self, beam: "Beam | None" = None) -> Floats:
-        """Distance from the beam axis in m: float64 (segment, row, column)."""
-        return self.pixel(RADIUS, beam)
-
-    def azimuth(self, beam: "Beam | None" = None) -> Floats:
-        """Angle around the beam in degrees, from +x towards +y: float64 (segment, row, column)."""
-        return self.pixel(AZIMUTH, beam)
-
-    def two_theta(self, beam: "Beam") -> Floats:
-        """Scattering angle in degrees: float64 (segment, row, column)."""
-        return self.pixel(TWO_THETA, beam)
-
-    def q(self, beam: "Beam") -> Floats:
-        """Momentum transfer in 1/angstrom: float64 (segment, row, column)."""
-        return self.pixel(Q, beam)
-
-    def solid_angle(self, beam: "Beam") -> Floats:
-        """Solid angle in sr, true areas and tilts included: float64 (segment, row, column)."""
-        return self.pixel(SOLID_ANGLE, beam)
-
-    def polarization(self, beam: "Beam", *, plane: float, fraction: float) -> Floats:
-        """Polarization factor, plane in degrees from +x towards +y: float64 (segment, row, column)."""
-        return self.pixel(POLARIZATION, beam, plane=plane, fraction=fraction)
-
-    def aligned_to(self, beam: "Beam") -> "Geometry":
-        """Put centre, distance and tilts of a beam into the panels.
-
-        Parameters
-        ----------
-        beam
-            As it meets this detector; without distance the mean z stays.
-
-        Returns
-        -------
-        The geometry as seen along the beam: a beam along z through the origin then gives every pixel the same angles
-        as ``beam`` gave it before. The text of psana is not kept.
-
-        Examples
-        --------
-        >>> import xsmall as xs
-        >>> panel = xs.Panel(origin=(0, 0, 0.3), slow=(0, -1e-4, 0), fast=(1e-4, 0, 0), shape=(4, 8))
-        >>> geometry = xs.Geometry.from_panels([panel])
-        >>> geometry.aligned_to(xs.Beam(distance=0.1, center=(1e-4, 0.0))).psf()[0, 0]
-        array([-0.0001,  0.    ,  0.1   ])
-        """
-        beam.need_all()
-        turn = beam.rotation()
-        pivot = np.array([*beam.center, self.distance])
-        depth = np.array([0.0, 0.0, self.distance if beam.distance is None else beam.distance])
-        placed = [
-            replace(
-                panel,
-                origin=tuple(turn @ (np.array(panel.origin) - pivot) + depth),
-                slow=tuple(turn @ np.array(panel.slow)),
-                fast=tuple(turn @ np.array(panel.fast)),
-            )
-            for panel in self.panels
-        ]
-        return Geometry(tuple(placed), self.shape)
 
     # ---- writing ----------------------------------------------------------------------------------------------
 
@@ -353,30 +248,6 @@ class Geometry:
         True
         """
         return format_psana(psana_from_panels(self.panels)) if self.text is None else self.text
-
-    def to_crystfel(self, beam: "Beam | None" = None, **options: Any) -> str:
-        """Write as a CrystFEL geometry: see :func:`xsmall.detector.geometry.formats.crystfel.to_crystfel`."""
-        from xsmall.detector.geometry.formats.crystfel import to_crystfel
-
-        return to_crystfel(self, beam, **options)
-
-    def to_pyfai(self, beam: "Beam") -> Any:
-        """Build a pyFAI ``AzimuthalIntegrator``: see :func:`xsmall.detector.geometry.formats.pyfai.to_pyfai`."""
-        from xsmall.detector.geometry.formats.pyfai import to_pyfai
-
-        return to_pyfai(self, beam)
-
-    def to_extra_geom(self, kind: type | None = None) -> Any:
-        """Build an object of EXtra-geom: see :func:`xsmall.detector.geometry.formats.extra_geom.to_extra_geom`."""
-        from xsmall.detector.geometry.formats.extra_geom import to_extra_geom
-
-        return to_extra_geom(self, kind)
-
-    def to_dials(self, beam: "Beam", **options: Any) -> str:
-        """Write a DIALS experiment list: see :func:`xsmall.detector.geometry.formats.dials.to_dials`."""
-        from xsmall.detector.geometry.formats.dials import to_dials
-
-        return to_dials(self, beam, **options)
 
     # ---- JSON -------------------------------------------------------------------------------------------------
 

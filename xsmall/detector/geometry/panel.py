@@ -268,6 +268,12 @@ class Panel:
             at[..., axis] = self.origin[axis] + along + (b * self.fast[axis])[None, :, :]
         return at
 
+    def areas(self) -> Floats:
+        """True areas of the pixels in m2, wide pixels included: float64 (row, column)."""
+        cell = float(np.linalg.norm(np.cross(self.fast, self.slow)))
+        area: Floats = cell * np.multiply.outer(self.row_axis.sizes(), self.column_axis.sizes())
+        return area
+
     def centre(self) -> Floats:
         """Middle of the panel in m, lab frame: float64 (3,)."""
         a, b = self.row_axis.nominal()[-1] / 2, self.column_axis.nominal()[-1] / 2

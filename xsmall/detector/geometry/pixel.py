@@ -148,7 +148,7 @@ def _make(geometry: Geometry, beam: Beam, name: str, plane: float, fraction: flo
     out = np.full(geometry.shape, np.nan)
     for panel in geometry.panels:
         if name == AREA:
-            values = _area(panel)
+            values = panel.areas()
         elif name in POSITION:
             values = panel.positions()[..., POSITION.index(name)]
         elif name == SOLID_ANGLE:
@@ -197,20 +197,13 @@ _OF_POSITION: Final[Mapping[str, Callable[[Floats, Beam], Floats]]] = MappingPro
 )
 
 
-def _area(panel: Panel) -> Floats:
-    """True area, wide pixels included, in m2."""
-    cell = float(np.linalg.norm(np.cross(panel.fast, panel.slow)))
-    area: Floats = cell * np.multiply.outer(panel.row_axis.sizes(), panel.column_axis.sizes())
-    return area
-
-
 def _solid_angle(panel: Panel, beam: Beam, mean_z: float) -> Floats:
     at = in_beam(panel, beam, mean_z)
     normal = beam.rotation() @ panel.normal
     facing = np.abs(at @ normal)
     squared: Any = np.einsum("rci,rci->rc", at, at)
     with np.errstate(divide="ignore", invalid="ignore"):
-        seen: Floats = _area(panel) * facing / squared**1.5
+        seen: Floats = panel.areas() * facing / squared**1.5
     return seen
 
 

@@ -4,7 +4,7 @@ Where psana1 and psana2 differ the type name in the file decides. Two names mean
 text does not say for which it was written; they are read as psana2 reads them unless ``psana=1`` is said:
 
 * ``EPIX10KA:V1``: wide pixels of 225 um (psana1: 250 um). ``EPIX10KA:V2`` has 225 um; only psana1 knows that name, so a
-  text with both names is one of psana1 and is read so (:func:`xsmall.detector.geometry.formats.psana.psana_version`).
+  text with both names is one of psana1 and is read so (:func:`xsmall.detector.geometry.psana.psana_version`).
 * ``JUNGFRAU:V2``: wide pixels at their true centres (psana1: at the centres of regular pixels, unless told otherwise).
 
 Deliberate differences from psana2:

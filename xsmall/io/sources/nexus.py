@@ -15,8 +15,8 @@ import numpy.typing as npt
 from xsmall.detector.geometry.beam import HC
 from xsmall.detector.geometry.geometry import Geometry, Panel
 from xsmall.errors import XsmallError
-from xsmall.io.geometry import read_nexus_geometry
 from xsmall.io.hdf5 import read_whole
+from xsmall.io.nexus_geometry import read_nexus_geometry
 
 __all__ = ["About", "about", "together"]
 

@@ -5,7 +5,7 @@ corner of the first pixel is, not its centre; psana's own writer puts the centre
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -14,11 +14,11 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 
 from xsmall.detector.geometry.beam import HC, Beam
-from xsmall.detector.geometry.formats.text import read_text
 from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.geometry.panel import Floats, Panel
+from xsmall.detector.geometry.text import read_text
 from xsmall.errors import GeometryError
-from xsmall.vocabulary import DISTANCE
+from xsmall.vocabulary import DISTANCE, PHOTON_ENERGY
 
 __all__ = ["CornerConvention", "from_crystfel", "to_crystfel"]
 
@@ -27,6 +27,7 @@ CornerConvention: TypeAlias = Literal["crystfel", "psana"]
 MAX_LINES = 1_000_000
 MAX_VECTOR = 500  # characters; longer sums of x, y and z are no vectors
 _UNITS: Final = {"": 1.0, "m": 1.0, "mm": 1e-3}
+_WAVELENGTH_UNITS: Final = {"m": 1e10, "a": 1.0}
 _ENERGY_UNITS: Final = {"": 1.0, "ev": 1.0, "kev": 1e3, "mev": 1e6}
 _TERM = re.compile(r"\s*([+-]?)\s*\(?(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)?\)?\s*([xyz])")
 _IGNORED = ("bad",)  # regions hold no pixels of their own; groups and masks are no settings of a panel
@@ -116,9 +117,10 @@ def from_crystfel(
     Examples
     --------
     >>> import xsmall as xs
+    >>> from xsmall.detector.geometry.formats.crystfel import from_crystfel, to_crystfel
     >>> panel = xs.Panel(origin=(0, 0, 0.1), slow=(0, -1e-4, 0), fast=(1e-4, 0, 0), shape=(4, 8))
     >>> geometry = xs.Geometry.from_panels([panel])
-    >>> back = xs.Geometry.from_crystfel(geometry.to_crystfel())
+    >>> back = from_crystfel(to_crystfel(geometry))
     >>> bool(abs(back.positions() - geometry.positions()).max() < 1e-12)
     True
     """
@@ -162,20 +164,29 @@ def _blocks(text: str, source: str) -> Iterator[_Block]:
 def _camera_length(block: _Block, source: str, corner: CornerConvention) -> float:
     """Camera length in m from the file."""
     text, line = block.values.get("clen", ("", 0))
-    number, _, unit = text.partition(" ")
-    try:
-        value = float(number) * _UNITS[unit.strip()]
-    except (ValueError, KeyError):
-        if corner == "psana" or not text:
-            return 0.0
-        raise GeometryError(
-            f"{source}, line {line}: the camera length stands in a data file",
-            found=f"clen = {text[:80]}",
-            fix="from_crystfel(..., camera_length=0.1) with the value in m",
-        ) from None
-    if not isfinite(value):
-        raise GeometryError(f"{source}, line {line}: clen is not finite", found=text[:80])
-    return value
+    if _is_number(text):
+        return _with_unit(text, _UNITS, "clen", f"{source}, line {line}")
+    if corner == "psana" or not text:
+        return 0.0
+    raise GeometryError(
+        f"{source}, line {line}: the camera length stands in a data file",
+        found=f"clen = {text[:80]}",
+        fix="xs.open_geometry(path, camera_length=0.1) with the value in m",
+    )
+
+
+def _is_number(text: str) -> bool:
+    """Whether a value begins as a number does; other values are places in a data file."""
+    return re.match(r"[+-]?\.?\d|[+-]?(nan|inf)", text, re.IGNORECASE) is not None
+
+
+def _with_unit(text: str, units: Mapping[str, float], key: str, where: str) -> float:
+    """Turn a number with a unit, with or without space between, into our unit."""
+    match = re.fullmatch(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)", text)
+    if match is None or match[2].lower() not in units:
+        known = ", ".join(unit for unit in units if unit)
+        raise GeometryError(f"{where}: invalid {key}", found=text[:80], expected=f"a finite number, in {known}")
+    return float(match[1]) * units[match[2].lower()]
 
 
 def _panel(
@@ -272,14 +283,14 @@ def to_crystfel(
     --------
     >>> import xsmall as xs
     >>> panel = xs.Panel(origin=(0, 0, 0.1), slow=(0, -1e-4, 0), fast=(1e-4, 0, 0), shape=(4, 8))
-    >>> xs.Geometry.from_panels([panel]).to_crystfel().splitlines()[1]
+    >>> to_crystfel(xs.Geometry.from_panels([panel])).splitlines()[1]
     'clen = 0.1'
     """
     if layout not in ("segments", "slab"):
         raise GeometryError("unknown layout of the data file", found=layout, expected="'segments' or 'slab'")
     clen = geometry.distance if beam is None or beam.distance is None else beam.distance
     if beam is not None:
-        geometry = geometry.aligned_to(beam)
+        geometry = beam.align(geometry)
     lines = ["; geometry written by xsmall: corners are outer corners of pixels", f"clen = {float(clen)}"]
     if beam is not None and beam.photon_energy is not None:
         lines.append(f"photon_energy = {float(beam.photon_energy)} eV")
@@ -326,6 +337,8 @@ def beam_from_crystfel(source: str | Path) -> Beam:
 
     Raises
     ------
+    GeometryError
+        Naming the line of a number with an unknown unit.
     ParameterError
         Where a number is outside the range of its unit.
 
@@ -342,11 +355,11 @@ def beam_from_crystfel(source: str | Path) -> Beam:
     clen, _ = block.values.get("clen", ("", 0))
     if clen and not clen.startswith("/"):
         values[DISTANCE] = _camera_length(block, name, "crystfel")
-    for key, units, turn in (("photon_energy", _ENERGY_UNITS, False), ("wavelength", {"a": 1.0, "m": 1e10}, True)):
-        number, _, unit = block.values.get(key, ("", 0))[0].partition(" ")
-        try:
-            value = float(number) * units[unit.strip().lower()]
-        except (ValueError, KeyError):
-            continue
-        values["photon_energy"] = HC / value if turn and value else value
+    for key, units in (("photon_energy", _ENERGY_UNITS), ("wavelength", _WAVELENGTH_UNITS)):
+        given, line = block.values.get(key, ("", 0))
+        if _is_number(given):
+            value = _with_unit(given, units, key, f"{name}, line {line}")
+            values[PHOTON_ENERGY] = (
+                value if key == "photon_energy" else HC / max(value, 1e-300)
+            )  # 0 is out of range too
     return Beam(**values)  # type: ignore[arg-type]

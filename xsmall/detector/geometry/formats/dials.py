@@ -13,10 +13,10 @@ from typing import Any, Final
 import numpy as np
 
 from xsmall.detector.geometry.beam import HC, Beam
-from xsmall.detector.geometry.formats.text import read_text
 from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.geometry.overlap import MAX_PANELS
 from xsmall.detector.geometry.panel import Floats, Panel
+from xsmall.detector.geometry.text import read_text
 from xsmall.errors import FileFormatError, GeometryError
 from xsmall.vocabulary import DISTANCE
 
@@ -59,10 +59,11 @@ def to_dials(geometry: Geometry, beam: Beam, *, trusted_range: tuple[float, floa
     Examples
     --------
     >>> import xsmall as xs
+    >>> from xsmall.detector.geometry.formats.dials import from_dials, to_dials
     >>> panel = xs.Panel(origin=(0, 0, 0.1), slow=(0, -1e-4, 0), fast=(1e-4, 0, 0), shape=(4, 8))
     >>> geometry = xs.Geometry.from_panels([panel])
-    >>> text = geometry.to_dials(xs.Beam(photon_energy=9500, distance=0.1))
-    >>> back, beam = xs.Geometry.from_dials(text)
+    >>> text = to_dials(geometry, xs.Beam(photon_energy=9500, distance=0.1))
+    >>> back, beam = from_dials(text)
     >>> bool(abs(back.positions() - geometry.positions()).max() < 1e-12)
     True
     """

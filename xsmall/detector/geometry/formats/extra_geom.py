@@ -104,6 +104,13 @@ def to_extra_geom(geometry: Geometry, kind: type | None = None) -> Any:
         Where EXtra-geom is not installed.
     GeometryError
         Where the tiles are not those of the class.
+
+    Examples
+    --------
+    >>> import xsmall as xs
+    >>> from extra_geom import AGIPD_1MGeometry  # doctest: +SKIP
+    >>> geometry = xs.open_geometry(AGIPD_1MGeometry.example(), distance=0.2)  # doctest: +SKIP
+    >>> theirs = xs.to_extra_geom(geometry)  # doctest: +SKIP
     """
     try:
         import extra_geom

@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 
 from xsmall.detector.geometry.beam import HC, Beam
-from xsmall.detector.geometry.formats.psana import euler_angles
-from xsmall.detector.geometry.formats.text import read_text
 from xsmall.detector.geometry.panel import Floats
+from xsmall.detector.geometry.rotation import euler_angles
+from xsmall.detector.geometry.text import read_text
 from xsmall.errors import FileFormatError, ParameterError
 
 __all__ = ["Poni", "beam_from_poni", "beam_from_smalldata", "poni_of"]
@@ -143,7 +143,7 @@ def beam_from_poni(source: str | Path) -> Beam:
     --------
     >>> import xsmall as xs
     >>> text = "Distance: 0.1" + chr(10) + "Poni1: 0.002" + chr(10) + "Poni2: 0.001" + chr(10) + "Wavelength: 1.3e-10"
-    >>> beam = xs.Beam.from_poni(text)
+    >>> beam = xs.beam_from_poni(text)
     >>> beam.center, beam.distance
     ((0.001, 0.002), 0.1)
     """
@@ -216,7 +216,7 @@ def beam_from_smalldata(
     Examples
     --------
     >>> import xsmall as xs
-    >>> beam = xs.Beam.from_smalldata(center=(1000, -2000), dis_to_sam=92.5, eBeam=9.5)
+    >>> beam = xs.beam_from_smalldata(center=(1000, -2000), dis_to_sam=92.5, eBeam=9.5)
     >>> beam.center, beam.distance, beam.photon_energy
     ((0.002, -0.001), 0.0925, 9500.0)
     """

@@ -13,7 +13,7 @@ from xsmall.detector.geometry.panel import Floats, Panel
 from xsmall.errors import GeometryError, MissingDependency, ParameterError
 from xsmall.vocabulary import DISTANCE
 
-__all__ = ["from_poni", "to_pyfai"]
+__all__ = ["from_poni", "save_poni", "to_pyfai"]
 
 
 def to_pyfai(geometry: Geometry, beam: Beam) -> Any:
@@ -30,7 +30,7 @@ def to_pyfai(geometry: Geometry, beam: Beam) -> Any:
     -------
     An ``AzimuthalIntegrator`` whose detector has the shape (segment * row, column): give it ``frame.reshape(-1,
     columns)``. Its axes (1, 2, 3) are (y, x, z - mean z), so that its ``chi`` is our ``azimuth`` and a .poni file that
-    it writes goes back through :meth:`Beam.from_poni`. q, two_theta and solid angle are ours: centres stay float64,
+    it writes goes back through :func:`beam_from_poni`. q, two_theta and solid angle are ours: centres stay float64,
     where pyFAI keeps float32 corners, and pyFAI's solid angle, which holds for one flat plane only, is replaced by the
     one of each pixel's own incidence. Pixels that are none are masked. Wide pixels at nominal centres are given their
     nominal size, so that the centres agree.
@@ -47,7 +47,7 @@ def to_pyfai(geometry: Geometry, beam: Beam) -> Any:
     >>> import xsmall as xs
     >>> panel = xs.Panel(origin=(0, 0, 0.1), slow=(0, -1e-4, 0), fast=(1e-4, 0, 0), shape=(4, 8))
     >>> geometry = xs.Geometry.from_panels([panel])
-    >>> ai = geometry.to_pyfai(xs.Beam(photon_energy=9500, distance=0.1))  # doctest: +SKIP
+    >>> ai = xs.to_pyfai(geometry, xs.Beam(photon_energy=9500, distance=0.1))  # doctest: +SKIP
     """
     beam.need(DISTANCE)
     detector_class, integrator_class = _classes()
@@ -77,6 +77,14 @@ def to_pyfai(geometry: Geometry, beam: Beam) -> Any:
         detector=detector,
         wavelength=pose.wavelength,
     )
+
+
+def save_poni(path: Path, integrator: Any, corners: Path) -> None:
+    """Write the pose of an integrator of :func:`to_pyfai` as a .poni file whose detector is the file ``corners``."""
+    from pyFAI.detectors import NexusDetector
+
+    integrator.detector = NexusDetector(str(corners))
+    integrator.save(str(path))
 
 
 @lru_cache(maxsize=1)

@@ -12,18 +12,17 @@ from typing import TypeAlias
 import numpy as np
 
 from xsmall.detector.geometry.panel import Floats, Panel
+from xsmall.detector.geometry.rotation import euler_angles, rotation
 from xsmall.detector.geometry.segments import PsanaVersion, SegmentType, WidePixels, is_segment_type, segment_type
 from xsmall.errors import GeometryError
 
 __all__ = [
     "PsanaObject",
-    "euler_angles",
     "format_psana",
     "panels_from_psana",
     "parse_psana",
     "psana_from_panels",
     "psana_version",
-    "rotation",
 ]
 
 Children: TypeAlias = dict[tuple[str, int], list["PsanaObject"]]
@@ -78,40 +77,6 @@ class PsanaObject:
         return np.array([x, y, z])
 
 
-def rotation(x: float, y: float, z: float) -> Floats:
-    """Rotation by ``z`` about the z axis, then ``y`` about y, then ``x`` about x: float64 (3, 3).
-
-    Parameters
-    ----------
-    x, y, z
-        Angles in degrees, right-handed; quarter turns are exact.
-
-    Returns
-    -------
-    The matrix Rx Ry Rz, to be applied to column vectors.
-
-    Examples
-    --------
-    >>> from xsmall.detector.geometry.formats.psana import rotation
-    >>> rotation(0, 0, 90).tolist()
-    [[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
-    """
-    (cx, sx), (cy, sy), (cz, sz) = (_cos_sin(angle) for angle in (x, y, z))
-    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
-    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
-    turned: Floats = about_x @ about_y @ about_z + 0.0
-    return turned
-
-
-def _cos_sin(degrees: float) -> tuple[float, float]:
-    """Cosine and sine, exact for quarter turns."""
-    turns, rest = divmod(degrees, 90.0)
-    if rest == 0:
-        return ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))[int(turns) % 4]
-    return float(np.cos(np.radians(degrees))), float(np.sin(np.radians(degrees)))
-
-
 def parse_psana(text: str, *, source: str = "text") -> list[PsanaObject]:
     """Read the lines of a psana geometry text.
 
@@ -133,7 +98,7 @@ def parse_psana(text: str, *, source: str = "text") -> list[PsanaObject]:
 
     Examples
     --------
-    >>> from xsmall.detector.geometry.formats.psana import parse_psana
+    >>> from xsmall.detector.geometry.psana import parse_psana
     >>> parse_psana("IP 0 CAMERA 0  0 0 100000  90 0 0  0 0 0")[0].position
     (0.0, 0.0, 100000.0)
     """
@@ -239,7 +204,7 @@ def psana_version(objects: Sequence[PsanaObject]) -> PsanaVersion:
 
     Examples
     --------
-    >>> from xsmall.detector.geometry.formats.psana import parse_psana, psana_version
+    >>> from xsmall.detector.geometry.psana import parse_psana, psana_version
     >>> psana_version(parse_psana("IP 0 EPIX10KA:V2 0  0 0 100000  90 0 0  0 0 0"))
     1
     """
@@ -378,21 +343,3 @@ def _type_of(panel: Panel) -> SegmentType:
     rows, columns = panel.shape
     sizes = ":".join(f"{p:.9f}".rstrip("0").rstrip(".") for p in pitch)
     return segment_type(f"MTRX:V2:{rows}:{columns}:{sizes}")
-
-
-def euler_angles(turn: Floats) -> tuple[float, float, float]:
-    """Angles (x, y, z) in degrees with ``rotation(x, y, z) == turn``; x is 0 where y is a quarter turn.
-
-    Examples
-    --------
-    >>> from xsmall.detector.geometry.formats.psana import euler_angles, rotation
-    >>> [round(angle, 9) for angle in euler_angles(rotation(10, -20, 30))]
-    [10.0, -20.0, 30.0]
-    """
-    across = float(np.hypot(turn[0, 0], turn[0, 1]))
-    y = np.arctan2(turn[0, 2], across)
-    if across > 1e-12:
-        x, z = np.arctan2(-turn[1, 2], turn[2, 2]), np.arctan2(-turn[0, 1], turn[0, 0])
-    else:
-        x, z = 0.0, np.arctan2(turn[1, 0], turn[1, 1])
-    return float(np.degrees(x)), float(np.degrees(y)), float(np.degrees(z))
