@@ -36,6 +36,9 @@ USABLE: Final = "usable"  # (segment, row, column), bool: the mask that a file b
 PRESENT: Final = "present"  # (event, segment), bool
 PULSE_ID: Final = "pulse_id"
 FIDUCIAL: Final = "fiducial"
+EVENT_CODES: Final = "event_codes"  # (event, event_code), bool: which codes the timing system sent
+EVENT_CODE: Final = "event_code"
+DESTINATION: Final = "destination"  # number of the beam's destination, -1 where it is not known
 DAMAGE: Final = "damage"  # (event, segment), bits of the source
 
 # ---- variables of events ------------------------------------------------------------------------------------

@@ -14,15 +14,27 @@ from xsmall.vocabulary import (
     DAMAGED_EVENTS,
     LOST,
     MISSING_CHUNKS,
+    MISSING_FILES,
+    OUT_OF_ORDER_TIMES,
     RAW,
+    REPEATED_TIMES,
     SOURCE,
     TRUNCATED_BYTES,
     UNREADABLE_EVENTS,
+    WAITING_EVENTS,
 )
 
 __all__ = ["open_run", "open_with"]
 
-_COUNTS: Final = (TRUNCATED_BYTES, UNREADABLE_EVENTS, MISSING_CHUNKS, DAMAGED_CHUNKS)
+_COUNTS: Final = (
+    TRUNCATED_BYTES,
+    UNREADABLE_EVENTS,
+    MISSING_CHUNKS,
+    DAMAGED_CHUNKS,
+    REPEATED_TIMES,
+    OUT_OF_ORDER_TIMES,
+    WAITING_EVENTS,
+)
 
 
 def open_run(
@@ -104,5 +116,6 @@ def _lost(tree: xr.DataTree, frames: xr.Dataset) -> dict[str, str]:
     counts = {name: int(tree.attrs.get(name, 0)) for name in _COUNTS}
     if DAMAGE in frames.coords:
         counts[DAMAGED_EVENTS] = int((frames[DAMAGE].values != 0).any(axis=1).sum())
+    counts[MISSING_FILES] = len([name for name in str(tree.attrs.get(MISSING_FILES, "")).split("; ") if name])
     found = {name: n for name, n in counts.items() if n}
     return {LOST: json.dumps(found)} if found else {}

@@ -9,6 +9,7 @@ import xarray as xr
 
 import xsmall as xs
 from xsmall.errors import DataError, FileFormatError, ParameterError
+from xsmall.events.ragged import is_ragged
 
 
 def save(folder: Path, data: bytes, name: str = "a.xtc2") -> Path:
@@ -201,25 +202,61 @@ def test_a_field_that_some_segments_lack_says_so(tmp_path: Path, xtc2: ModuleTyp
     np.testing.assert_array_equal(det.temperature, [[0.5, np.nan]])
 
 
-def test_ragged_fields_are_left_out_and_named(tmp_path: Path, xtc2: ModuleType) -> None:
-    t = xtc2.Table(3, "hsd", "raw", [("wave", "u2", 1), ("image", "f4", 2), ("peak", "f8", 0)], "hsd")
+@pytest.mark.parametrize("lazy", ["backend", "run"])
+def test_ragged_fields_are_lists_of_each_event(tmp_path: Path, xtc2: ModuleType, lazy: str) -> None:
+    fields = [
+        ("wave", "u2", 1),
+        ("image", "f4", 2),
+        ("peak", "f8", 0),
+        ("x", "f4", 1),
+        ("y", "f4", 1),
+        ("note", "text", 1),
+    ]
+    t = xtc2.Table(3, "hsd", "raw", [*fields, ("roi", "i2", 2)], "hsd")
     image = np.arange(6, dtype="f4").reshape(2, 3)
+    waves = [np.arange(k % 3) + 60_000 for k in range(5)]
+    places = [np.linspace(0, 1, 4 - k) for k in range(5)]
+    rois = [np.full((1 + k, 2), -k) for k in range(5)]
     data = xtc2.start(t)
-    for k in range(4):
-        data += xtc2.datagram(xtc2.L1, 10 + k, xtc2.block(t, np.arange(k % 3), image + k, k))
+    for k in range(5):
+        values = (waves[k], image + k, k, places[k], 2 * places[k], "abc"[:k] * k, rois[k])
+        parts = [] if k == 3 else [xtc2.block(t, *values)]
+        data += xtc2.datagram(xtc2.L1, 10 + k, *parts)
     path = save(tmp_path, data)
-    det = xr.open_dataset(path, engine="xtc2")
-    assert "wave" not in det
-    assert "hsd.raw.wave: 3 different shapes" in det.attrs["left_out"]
-    np.testing.assert_array_equal(
-        det.peak[:, 0], [0, 1, 2, 3]
-    )  # stands behind the ragged field: another place each time
-    np.testing.assert_array_equal(det.image[:, 0], image + np.arange(4)[:, None, None])
-    with pytest.raises(DataError, match=r"no fixed shape(.|\n)*3 different shapes(.|\n)*leave it out"):
-        xr.open_dataset(path, engine="xtc2", fields=["wave"])
-    assert set(xr.open_dataset(path, engine="xtc2", fields=["peak"]).data_vars) == {"peak"}
+    det = xr.open_dataset(path, engine="xtc2") if lazy == "backend" else xs.open_run(path, chunks=2)["hsd"].to_dataset()
+    assert "left_out" not in det.attrs
+    there = [0, 1, 2, 4]
+    for name, expected, dtype in (("wave", waves, "u2"), ("x", places, "f4"), ("roi", rois, "i2")):
+        assert det[name].dtype == object
+        assert is_ragged(det[name])
+        for k in range(5):
+            found = det[name][k, 0].compute().item()
+            assert found.dtype == dtype
+            np.testing.assert_array_equal(found, np.ravel(expected[k]).astype(dtype) if k in there else [])
+    assert det.roi_shape[:, 0].values.tolist() == [[1, 2], [2, 2], [3, 2], [0, 0], [5, 2]]
+    assert det.note[:, 0].values.tolist() == ["", "a", "abab", "", "abcabcabcabc"]
+    assert det.note[[4, 1], 0].values.tolist() == ["abcabcabcabc", "a"]
+    assert det.x.attrs["ragged_dim"] == det.y.attrs["ragged_dim"] != det.wave.attrs["ragged_dim"]
+    np.testing.assert_array_equal(det.peak[there, 0], there)  # behind the ragged field: another place each time
+    np.testing.assert_array_equal(det.image[there, 0], image + np.array(there)[:, None, None])
+    flat = xs.flatten(det.drop_vars(["wave", "roi"]))
+    np.testing.assert_array_equal(flat.y, np.concatenate([2 * places[k] for k in there]).astype("f4"))
+    assert set(xr.open_dataset(path, engine="xtc2", fields=["wave"]).data_vars) == {"wave"}
     with pytest.raises(ParameterError, match=r"'nothing'(.|\n)*wave, image, peak"):
         xr.open_dataset(path, engine="xtc2", fields=["nothing"])
+
+
+def test_a_field_whose_type_changes_is_left_out_and_named(tmp_path: Path, xtc2: ModuleType) -> None:
+    data = b""
+    for k, kind in enumerate(("u2", "f4")):
+        t = xtc2.Table(3, "hsd", "raw", [("wave", kind, 1), ("peak", "f8", 0)], "hsd")
+        data += xtc2.configure(t, time=10 * k + 1) + xtc2.datagram(xtc2.L1, 10 * k + 2, xtc2.block(t, [1, 2], k))
+    path = save(tmp_path, data)
+    det = xr.open_dataset(path, engine="xtc2")
+    assert "hsd.raw.wave: its type changes" in det.attrs["left_out"]
+    assert det.peak[:, 0].values.tolist() == [0, 1]
+    with pytest.raises(DataError, match=r"no type of its own(.|\n)*leave it out"):
+        xr.open_dataset(path, engine="xtc2", fields=["wave"])
 
 
 def test_equal_size_does_not_mean_equal_layout(tmp_path: Path, xtc2: ModuleType) -> None:
@@ -231,7 +268,7 @@ def test_equal_size_does_not_mean_equal_layout(tmp_path: Path, xtc2: ModuleType)
         data += xtc2.datagram(xtc2.L1, 10 + k, xtc2.block(t, np.full(n, k), np.full(8 - n, 100 + k), 1000 + k))
     det = xr.open_dataset(save(tmp_path, data), engine="xtc2")
     np.testing.assert_array_equal(det.x[:, 0], 1000 + np.arange(6))
-    assert "cam.raw.a: 2 different shapes" in det.attrs["left_out"]
+    assert [x.tolist() for x in det.a[:, 0].values] == [[k] * (5 if k % 2 else 3) for k in range(6)]
 
 
 def test_a_second_configure_moves_the_fields(tmp_path: Path, xtc2: ModuleType) -> None:
@@ -367,20 +404,45 @@ def test_detectors_without_arrays_are_event_variables(tmp_path: Path, xtc2: Modu
     assert not run["events/ipm_damage"].values.any()
 
 
-def test_numbers_beside_ragged_fields_are_event_variables_too(tmp_path: Path, xtc2: ModuleType) -> None:
+def test_numbers_and_text_without_arrays_are_event_variables(tmp_path: Path, xtc2: ModuleType) -> None:
     scan = xtc2.Table(1, "scan", "raw", [("motor", "f8", 0)], "scan")
-    tables = [xtc2.Table(4 + s, "hsd", "raw", [("wave", "u2", 1), ("peak", "f8", 0)], "hsd", segment=s) for s in (0, 2)]
+    fields = [("note", "text", 1), ("peak", "f8", 0)]
+    tables = [xtc2.Table(4 + s, "diode", "raw", fields, "diode", segment=s) for s in (0, 2)]
     data = xtc2.start(scan, *tables) + xtc2.datagram(xtc2.BEGIN_STEP, 9, xtc2.block(scan, 1.5))
     for k in range(3):
-        data += xtc2.datagram(xtc2.L1, 10 + k, *(xtc2.block(t, np.arange(k), k + t.segment) for t in tables))
+        data += xtc2.datagram(xtc2.L1, 10 + k, *(xtc2.block(t, "ab" * k, k + t.segment) for t in tables))
     events = xs.open_run(save(tmp_path, data))["events"].to_dataset()
-    assert events.hsd_peak.dims == ("event", "hsd_segment")
-    assert events.hsd_segment.values.tolist() == [0, 2]
-    assert events.hsd_peak.values.tolist() == [[0, 2], [1, 3], [2, 4]]
-    assert events.hsd_present.values.all()
-    assert "hsd.raw.wave: 3 different shapes" in events.attrs["left_out"]
-    assert "hsd_scan_motor" not in events
+    assert events.diode_peak.dims == ("event", "diode_segment")
+    assert events.diode_segment.values.tolist() == [0, 2]
+    assert events.diode_peak.values.tolist() == [[0, 2], [1, 3], [2, 4]]
+    assert events.diode_note.values.tolist() == [[""] * 2, ["ab"] * 2, ["abab"] * 2]
+    assert events.diode_present.values.all()
+    assert "diode_scan_motor" not in events
     assert events.scan_motor.values.tolist() == [1.5] * 3
+
+
+def test_event_codes_and_destination_come_from_the_timing_detector(tmp_path: Path, xtc2: ModuleType) -> None:
+    fields = [("pulseId", "u8", 0), ("ebeamDestn", "u1", 0), ("sequenceValues", "u2", 1)]
+    ts = xtc2.Table(3, "timing", "raw", fields, "ts")
+    det, frames = xtc2.area(), xtc2.frames(3, 1)
+    words = np.zeros((3, 18), np.uint16)
+    for event, code in ((0, 0), (0, 17), (1, 287), (2, 15)):
+        words[event, code >> 4] |= 1 << (code & 15)
+    data = xtc2.start(ts, det)
+    for k in range(3):
+        parts = [xtc2.block(det, frames[k, 0], k, 0.5)] + (
+            [xtc2.block(ts, (1 << 63) + k, 3, words[k])] if k < 2 else []
+        )
+        data += xtc2.datagram(xtc2.L1, 10 + k, *parts)
+    run = xs.open_run(save(tmp_path, data))
+    events = run["events"].to_dataset()
+    assert events.event_codes.sizes == {"event": 3, "event_code": 288}
+    assert events.event_codes.chunks is not None
+    fired = events.event_codes.compute()
+    assert [fired[k].event_code[fired[k]].values.tolist() for k in range(3)] == [[0, 17], [287], []]
+    assert events.timing_present.values.tolist() == [True, True, False]
+    assert events.destination.values.tolist() == [3, 3, -1]
+    assert "pulse_id" not in events  # an integer has no form for what is missing
 
 
 @pytest.mark.parametrize("missing", [False, True])

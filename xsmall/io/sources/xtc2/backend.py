@@ -21,19 +21,24 @@ from xsmall.io.sources.xtc2.dataset import (
     step_variables,
     times,
 )
-from xsmall.io.sources.xtc2.fields import EventField, FieldArray, presence
+from xsmall.io.sources.xtc2.fields import FieldArray
 from xsmall.io.sources.xtc2.find import one_stream
+from xsmall.io.sources.xtc2.ragged_fields import ListArray, TextArray
 from xsmall.io.sources.xtc2.run_index import RunFiles, RunIndex, run_of
 from xsmall.io.sources.xtc2.slow import EPICS, configurations
+from xsmall.io.sources.xtc2.timing import EventCodes, timing_variables
 
 _OF_EVENTS = frozenset({v.SOURCE_TIMESTAMP, v.STEP, v.RUN, "step_value", "step_docstring"})
 """Coordinates of every detector that ``events`` has under their own name."""
 
 
+LazyArray = FieldArray | ListArray | TextArray | EventCodes
+
+
 class LazyField(BackendArray):
     """A field as xarray's backends hold it: it reads when it is indexed."""
 
-    def __init__(self, array: FieldArray) -> None:
+    def __init__(self, array: LazyArray) -> None:
         self.array = array
         self.shape = array.shape
         self.dtype = array.dtype
@@ -44,7 +49,7 @@ class LazyField(BackendArray):
         )
 
 
-def lazily(array: FieldArray) -> Any:
+def lazily(array: LazyArray) -> Any:
     """Wrap a field so that xarray reads it on indexing only."""
     return indexing.LazilyIndexedArray(LazyField(array))
 
@@ -61,13 +66,13 @@ def tree_of(files: RunFiles, wrap: Wrap) -> dict[str, xr.Dataset]:
     events: dict[str, xr.Variable] = step_variables(run)
     nodes: dict[str, xr.Dataset] = {}
     for detector, fields in detectors_of(files).items():
-        if any(f.rank and f.shape is not None for f in fields):
+        if any((f.rank and f.is_fixed) or f.is_ragged for f in fields):
             nodes[_node(detector)] = detector_dataset(files, detector, wrap)
         else:
             numbers = _scalars(files, detector)
             events |= {str(name): x for name, x in numbers.variables.items()}
             left_out += [numbers.attrs[v.LEFT_OUT]] if v.LEFT_OUT in numbers.attrs else []
-        events |= _pulse_id(files, fields)
+    events |= timing_variables(files, detectors_of(files), wrap)
     carried = {name: x for name, x in events.items() if x.dims == (v.EVENT,)}
     for path, node in nodes.items():
         nodes[path] = node.assign_coords({name: x for name, x in carried.items() if name not in node.variables})
@@ -82,16 +87,6 @@ def tree_of(files: RunFiles, wrap: Wrap) -> dict[str, xr.Dataset]:
     attrs = file_attrs(run) | ({v.LEFT_OUT: "; ".join(left_out)} if left_out else {})
     events_node = xr.Dataset(events, coords, attrs)
     return {"/": root, f"/{v.EVENTS_NODE}": events_node} | nodes
-
-
-def _pulse_id(files: RunFiles, fields: Iterable[EventField]) -> dict[str, xr.Variable]:
-    """The pulse id, where a timing detector tells it for every event: an integer has no form for what is missing."""
-    for field in fields:
-        known = field.key.field == "pulseId" and field.shape == () and len(field.segments) == 1
-        known = known and detector_type(run_of(files), field.key.detector) == "ts"
-        if known and presence(files, field.key).all():
-            return {v.PULSE_ID: xr.Variable(v.EVENT, FieldArray(files, field.key)[:, 0])}
-    return {}
 
 
 def _configuration(run: RunIndex, detector: str, node: xr.Dataset) -> xr.Dataset:
@@ -158,7 +153,7 @@ class Xtc2Backend(BackendEntrypoint):
         detector
             Name of the detector, as in the file; may be left out where there is one only.
         fields
-            Names of the fields to open, ``field`` or ``alg.field``; default: all of fixed shape. The others are listed
+            Names of the fields to open, ``field`` or ``alg.field``; default: all. Those whose type changes are listed
             in ``attrs["left_out"]``.
 
         Returns
@@ -174,7 +169,7 @@ class Xtc2Backend(BackendEntrypoint):
         ParameterError
             No or several detectors of that name, or no such field.
         DataError
-            A field that was asked for has no fixed shape.
+            The type of a field that was asked for changes from event to event.
         """
         files = one_stream(filename_or_obj)
         if detector is None:

@@ -9,8 +9,10 @@ import xarray as xr
 
 from xsmall import vocabulary as v
 from xsmall.errors import DataError, ParameterError
+from xsmall.events.ragged import ragged_attrs
 from xsmall.io.sources.xtc2.fields import EventField, FieldArray, Key, event_fields_of, presence, segment_damage
 from xsmall.io.sources.xtc2.format import datetimes
+from xsmall.io.sources.xtc2.ragged_fields import ListArray, TextArray, list_dims, shapes_of
 from xsmall.io.sources.xtc2.run_index import RunFiles, RunIndex, run_of
 from xsmall.io.sources.xtc2.slow import (
     SCAN,
@@ -21,7 +23,7 @@ from xsmall.io.sources.xtc2.slow import (
     step_of_event,
 )
 
-Wrap = Callable[[FieldArray], Any]
+Wrap = Callable[[Any], Any]
 """Makes of a field what xarray or dask can hold without reading it."""
 
 MODULE: Final = "module"  # what the file calls a segment, where each holds several panels
@@ -109,7 +111,7 @@ def _held(run: RunIndex, scans: bool) -> tuple[dict[str, xr.Variable], list[str]
 
 
 def detector_dataset(files: RunFiles, detector: str, wrap: Wrap, *, fields: Sequence[str] | None = None) -> xr.Dataset:
-    """Make the Dataset of one detector: every field of fixed shape, all segments, all events of the file.
+    """Make the Dataset of one detector: every field, all segments, all events of the run.
 
     Frames have dims (event, segment, row, column); numbers (event, segment); other arrays get dims named after them.
     Nothing but headers and transitions is read.
@@ -126,9 +128,11 @@ def detector_dataset(files: RunFiles, detector: str, wrap: Wrap, *, fields: Sequ
     area = area_of(all_fields)
     chosen = _choose(files, detector, all_fields, fields)
     names = _variable_names(all_fields)
+    lists = list_dims(files, all_fields, names)
     variables: dict[str, xr.Variable] = {}
     for field in chosen:
-        if field.shape is None:
+        if not field.is_fixed:
+            variables |= _of_any_length(files, field, area, names[field.key], lists, wrap)
             continue
         array, dims = _array(files, field, area, names[field.key])
         attrs: dict[str, Any] = {}
@@ -140,12 +144,13 @@ def detector_dataset(files: RunFiles, detector: str, wrap: Wrap, *, fields: Sequ
         variables[names[field.key]] = xr.Variable(dims, wrap(array), attrs)
     coords = times(run) | step_variables(run)
     coords |= _segment_coords(files, detector, area, variables)
-    coords |= _other_presence(files, {names[f.key]: f for f in chosen if f.shape is not None}, area)
+    given = {names[f.key]: f for f in chosen if names[f.key] in variables}
+    coords |= _other_presence(files, given, area)
     coords = {name: c for name, c in coords.items() if name in _TAKEN or name not in variables}
     left_out = {
-        f"{'.'.join(f.key)}": "text" if f.shapes == 1 else f"{f.shapes} different shapes"
+        ".".join(f.key): f"its type changes: {f.shapes} forms"
         for f in all_fields
-        if f.shape is None
+        if not (f.is_fixed or f.is_text or f.is_ragged)
     }
     attrs = file_attrs(run) | _detector_attrs(run, detector)
     if left_out:
@@ -166,11 +171,12 @@ def _choose(
                 found=repr(name),
                 expected=", ".join(f.key.field for f in fields),
             )
-        if by_name[name].shape is None:
+        field = by_name[name]
+        if not (field.is_fixed or field.is_text or field.is_ragged):
             raise DataError(
-                f"{files.path}: this field has no fixed shape, it makes no array over events",
-                found=f"{name!r}: {by_name[name].shapes} different shapes",
-                expected="a field of one shape and type in all events",
+                f"{files.path}: this field has no type of its own, it makes no array over events",
+                found=f"{name!r}: {field.shapes} different types and shapes",
+                expected="a field of one type in all events",
                 fix="leave it out of fields=",
             )
     return [by_name[name] for name in wanted]
@@ -196,6 +202,24 @@ def _array(files: RunFiles, field: EventField, main: Area, name: str) -> tuple[F
         return FieldArray(files, field.key, main.panels), v.FRAME_DIMS
     inner = tuple(f"{name}_{k}" for k in range(field.rank))
     return FieldArray(files, field.key), (v.EVENT, _segment_dim(field, main), *inner)
+
+
+def _of_any_length(
+    files: RunFiles, field: EventField, main: Area, name: str, lists: Mapping[Key, str], wrap: Wrap
+) -> dict[str, xr.Variable]:
+    """Text, or lists with their shape where they have several dims; nothing where the type changes."""
+    dims = (v.EVENT, _segment_dim(field, main))
+    if field.is_text:
+        return {name: xr.Variable(dims, wrap(TextArray(files, field.key)))}
+    if not field.is_ragged or field.dtype is None:
+        return {}
+    attrs = ragged_attrs(lists[field.key], field.dtype)
+    result = {name: xr.Variable(dims, wrap(ListArray(files, field.key)), attrs)}
+    if field.rank > 1:
+        shape = xr.Variable((*dims, f"{name}_dim"), shapes_of(files, field.key))
+        shape.attrs[v.LONG_NAME] = f"shape of each {name}, whose values are given one behind the other"
+        result[f"{name}_shape"] = shape
+    return result
 
 
 def _segment_dim(field: EventField, main: Area) -> str:

@@ -4,6 +4,7 @@ A field is described once from the layouts that the index met; an array of it ho
 and of the field, so it is small in every task, and each process finds its own index of the run.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from xsmall.errors import DataError
 from xsmall.io.files import as_bytes
 from xsmall.io.sources.xtc2.chain import Chain
-from xsmall.io.sources.xtc2.format import CHARACTERS, ENUM_LABEL, Names
+from xsmall.io.sources.xtc2.format import CHARACTERS, ENUM_LABEL, Field, Names
 from xsmall.io.sources.xtc2.index import Index
 from xsmall.io.sources.xtc2.run_index import RunFiles, RunIndex, run_of
 
@@ -50,6 +51,10 @@ class EventField:
         Of one segment; ``shape`` and ``dtype`` are None where they change from event to event.
     shapes
         How many different shapes and types were met.
+    longest
+        Bytes of the largest value.
+    is_text
+        Whether the values are text.
     """
 
     key: Key
@@ -58,6 +63,18 @@ class EventField:
     dtype: np.dtype[Any] | None
     shape: tuple[int, ...] | None
     shapes: int
+    longest: int = 0
+    is_text: bool = False
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether all values have one shape and type."""
+        return self.shape is not None
+
+    @property
+    def is_ragged(self) -> bool:
+        """Whether the values are arrays of one type whose shape differs."""
+        return self.shape is None and not self.is_text and self.dtype is not None
 
 
 def _used(run: RunIndex) -> dict[tuple[str, str], list[Names]]:
@@ -90,11 +107,21 @@ def event_fields(run: RunIndex) -> dict[Key, EventField]:
         segments = tuple(sorted({names.segment for names in tables}))
         for f in (f for names in tables for f in names.fields if f.type != ENUM_LABEL):
             key = Key(detector, alg, f.name)
-            forms = met[key] or {(f.dtype, (0,) * f.rank)}
-            fixed = len(forms) == 1 and not (f.type == CHARACTERS and f.rank)
-            dtype, shape = next(iter(forms)) if fixed else (None, None)
-            result.setdefault(key, EventField(key, segments, f.rank, dtype, shape, len(forms)))
+            if key not in result:
+                result[key] = _event_field(key, segments, f, met[key] or {(f.dtype, (0,) * f.rank)})
     return result
+
+
+def _event_field(
+    key: Key, segments: tuple[int, ...], field: Field, forms: set[tuple[np.dtype[Any], tuple[int, ...]]]
+) -> EventField:
+    dtypes, shapes = {dtype for dtype, _ in forms}, {shape for _, shape in forms}
+    is_text = field.type == CHARACTERS and field.rank == 1 and len(dtypes) == 1
+    dtype = next(iter(dtypes)) if len(dtypes) == 1 else None
+    alike = len({len(shape) for shape in shapes}) == 1
+    shape = next(iter(shapes)) if len(forms) == 1 and not is_text else None
+    longest = max(d.itemsize * math.prod(s) for d, s in forms)
+    return EventField(key, segments, field.rank, dtype if alike else None, shape, len(forms), longest, is_text)
 
 
 def segment_damage(run: RunIndex, detector: str, segments: Sequence[int]) -> npt.NDArray[np.uint16]:
@@ -124,7 +151,7 @@ def segment_damage(run: RunIndex, detector: str, segments: Sequence[int]) -> npt
     return damage
 
 
-def _is_number(key: Any) -> bool:
+def is_number(key: Any) -> bool:
     return np.ndim(key) == 0 and not isinstance(key, slice)
 
 
@@ -147,7 +174,7 @@ class FieldArray:
         self.key = key
         self.panels = panels
         field = event_fields_of(files)[key]
-        if field.shape is None or field.dtype is None:
+        if field.shape is None or field.dtype is None:  # text and lists have arrays of their own
             raise DataError(
                 f"{files.path}: {'.'.join(key)} has no fixed shape", found=f"{field.shapes} different shapes"
             )
@@ -167,7 +194,7 @@ class FieldArray:
     def _at(self) -> dict[int, npt.NDArray[np.int64]]:
         """Where the field lies in its datagram, by stream: (layout, segment), -1 where it is missing."""
         panel = int(np.prod(self.shape[2:])) * self.dtype.itemsize
-        return _positions(self.files, self.key, self.panels or 1, panel)
+        return positions(self.files, self.key, self.panels or 1, panel)
 
     def __getitem__(self, key: Any) -> npt.NDArray[Any]:
         """Read; each part of ``key`` is an integer, a slice or a 1-D array of positions (outer indexing)."""
@@ -178,7 +205,7 @@ class FieldArray:
         if inner:  # whole rows are read, and no others
             wanted = np.atleast_1d(np.arange(self.shape[2])[inner[0]])
             rows = slice(int(wanted.min()), int(wanted.max()) + 1) if wanted.size else rows
-            if _is_number(inner[0]):
+            if is_number(inner[0]):
                 inner[0] = 0
             elif isinstance(inner[0], slice) and inner[0].step in (None, 1):
                 inner[0] = slice(None)
@@ -188,7 +215,7 @@ class FieldArray:
         for axis, k in reversed(list(enumerate(inner, start=2))):
             if not isinstance(k, slice) or k != slice(None):
                 data = data[(slice(None),) * axis + (k,)]
-        drop = tuple(axis for axis, k in enumerate(keys[:2]) if _is_number(k))
+        drop = tuple(axis for axis, k in enumerate(keys[:2]) if is_number(k))
         return data.squeeze(axis=drop) if drop else data
 
     def _read(self, events: npt.NDArray[np.int64], segments: npt.NDArray[np.int64], rows: slice) -> npt.NDArray[Any]:
@@ -204,7 +231,7 @@ class FieldArray:
         missing = np.ones((events.size, segments.size), bool)
         for stream, table in self._at.items():
             index, records = run.streams[stream], run.rows[stream][events]
-            at = _of_records(table, index, records)[:, segments]
+            at = of_records(table, index, records)[:, segments]
             there = at >= 0
             missing &= ~there
             if not out.size or not there.any():
@@ -212,12 +239,12 @@ class FieldArray:
             where = (index.offset[records][:, None] + at + skip).reshape(-1)
             numbers = np.flatnonzero(there.reshape(-1))
             numbers = numbers[np.argsort(where[numbers], kind="stable")]
-            _read_pieces(index.chain, where[numbers].tolist(), [as_bytes(pieces[n]) for n in numbers.tolist()])
+            read_pieces(index.chain, where[numbers].tolist(), [as_bytes(pieces[n]) for n in numbers.tolist()])
         out[missing] = np.nan if self.dtype.kind == "f" else 0
         return out
 
 
-def _of_records(table: npt.NDArray[Any], index: Index, records: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+def of_records(table: npt.NDArray[Any], index: Index, records: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
     """Rows of a table by layout for records of a stream; -1 where there is no record."""
     if not index.layout.size:
         return np.full((records.size, *table.shape[1:]), -1, table.dtype)
@@ -226,7 +253,7 @@ def _of_records(table: npt.NDArray[Any], index: Index, records: npt.NDArray[np.i
     return found
 
 
-def _read_pieces(chain: Chain, where: list[int], pieces: list[npt.NDArray[np.uint8]]) -> None:
+def read_pieces(chain: Chain, where: list[int], pieces: list[npt.NDArray[np.uint8]]) -> None:
     """Fill the pieces, whose places rise, from the files; neighbours go in one read, over small gaps."""
     gap = np.empty(_GAP, np.uint8)
     buffers: list[npt.NDArray[np.uint8]] = []
@@ -263,12 +290,12 @@ def presence(files: RunFiles, key: Key) -> npt.NDArray[np.bool_]:
     """Whether a field is there: (event, segment of the file)."""
     run = run_of(files)
     there = np.zeros((run.size, len(event_fields_of(files)[key].segments)), bool)
-    for stream, table in _positions(files, key, 1, 0).items():
-        there |= _of_records(table, run.streams[stream], run.rows[stream]) >= 0
+    for stream, table in positions(files, key, 1, 0).items():
+        there |= of_records(table, run.streams[stream], run.rows[stream]) >= 0
     return there
 
 
-def _positions(files: RunFiles, key: Key, panels: int, panel_bytes: int) -> dict[int, npt.NDArray[np.int64]]:
+def positions(files: RunFiles, key: Key, panels: int, panel_bytes: int) -> dict[int, npt.NDArray[np.int64]]:
     segments = {s: k for k, s in enumerate(event_fields_of(files)[key].segments)}
     result = {}
     for stream, index in enumerate(run_of(files).streams):

@@ -12,9 +12,9 @@ from xsmall.errors import ParameterError
 from xsmall.io.files import Identity
 from xsmall.io.sources.chunks import events_per_chunk
 from xsmall.io.sources.source import RunSource, RunSpec
-from xsmall.io.sources.xtc2.backend import tree_of
+from xsmall.io.sources.xtc2.backend import LazyArray, tree_of
 from xsmall.io.sources.xtc2.dataset import detectors_of
-from xsmall.io.sources.xtc2.fields import EventField, FieldArray
+from xsmall.io.sources.xtc2.fields import EventField
 from xsmall.io.sources.xtc2.find import files_of_run, folder_of_experiment, is_xtc2, run_by_name
 from xsmall.io.sources.xtc2.run_index import RunFiles, choose_run, run_of
 
@@ -76,7 +76,7 @@ class Xtc2Run(RunSource):
             detector: events_per_chunk(_bytes(fields), chunks) for detector, fields in detectors_of(files).items()
         }
 
-        def wrap(array: FieldArray) -> da.Array:
+        def wrap(array: LazyArray) -> da.Array:
             n = events[array.key.detector]
             return da.from_array(
                 array,
@@ -108,9 +108,5 @@ def _files(
 
 
 def _bytes(fields: Iterable[EventField]) -> int:
-    """Bytes of all arrays of one event."""
-    return sum(
-        len(f.segments) * f.dtype.itemsize * int(np.prod(f.shape))
-        for f in fields
-        if f.shape is not None and f.dtype is not None
-    )
+    """Bytes of all values of one event; of what differs in size the largest."""
+    return sum(len(f.segments) * f.longest for f in fields)
