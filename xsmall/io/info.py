@@ -244,13 +244,15 @@ def _variables(dataset: xr.Dataset) -> Iterator[str]:
         if x.nbytes >= _LARGE:
             chunks = f" in chunks of {x.chunks[0][0]} events" if x.chunks and x.dims[0] == v.EVENT else ""
             size = f", {_bytes(x.nbytes)}{chunks}"
-        yield f"    {name} ({dims}) {_type(x.dtype)}{_unit(x)}{size}{also}"
+        yield f"    {name} ({dims}) {_type(x)}{_unit(x)}{size}{also}"
     if len(shown) > _SHOWN:
         yield f"    and {len(shown) - _SHOWN} more"
 
 
-def _type(dtype: np.dtype[Any]) -> str:
-    return "text" if dtype.kind in "OUST" else str(dtype)
+def _type(x: xr.DataArray | xr.Variable) -> str:
+    if v.RAGGED_DTYPE in x.attrs:
+        return f"lists of {np.dtype(x.attrs[v.RAGGED_DTYPE])}"
+    return "text" if x.dtype.kind in "OUST" else str(x.dtype)
 
 
 def _unit(x: xr.DataArray | xr.Variable) -> str:

@@ -23,6 +23,7 @@ from xsmall.errors import FileFormatError, XsmallError
 from xsmall.io.layout import RUN_LAYOUT, RUN_NUMBER, event_bytes, is_frames
 from xsmall.io.sources.chunks import events_per_chunk
 from xsmall.io.sources.stored_array import Place, StoredArray, native
+from xsmall.io.sources.stored_lists import lazy_lists
 from xsmall.io.sources.xtc2.format import Damage
 
 __all__ = [
@@ -134,7 +135,8 @@ def stored_tree(groups: StoredGroups, chunks: int | str | None, *, verify: bool)
     result = {}
     for group, node in groups.nodes.items():
         _check_frames(groups.path, group, node)
-        result[group] = _with_positions(_Node(groups, group, node, lost).dataset(chunks, verify=verify))
+        made = _with_positions(_Node(groups, group, node, lost).dataset(chunks, verify=verify))
+        result[group] = lazy_lists(made, f"{groups.path}, {group}")
     result["/"] = result["/"].assign_attrs(lost.attrs(result["/"].attrs))
     try:
         return xr.DataTree.from_dict(result)
@@ -144,7 +146,11 @@ def stored_tree(groups: StoredGroups, chunks: int | str | None, *, verify: bool)
 
 def _check_frames(path: Path, group: str, node: xr.Dataset) -> None:
     """Refuse a detector that labels frames it does not have."""
-    if v.EVENT in node.sizes and v.SEGMENT in node.sizes and not any(is_frames(x) for x in node.data_vars.values()):
+    of_segments = [x for x in node.data_vars.values() if x.dims[:2] == (v.EVENT, v.SEGMENT)]
+    without_pixels = v.ROW not in node.sizes and of_segments  # waveforms and the like: no pixels
+    if without_pixels or any(map(is_frames, node.data_vars.values())):
+        return
+    if v.EVENT in node.sizes and v.SEGMENT in node.sizes:
         raise FileFormatError(
             f"{path}: the frames of the detector {group.strip('/')!r} are not there",
             found=f"variables {', '.join(map(str, node.variables))}",

@@ -16,6 +16,7 @@ import xarray as xr
 from xsmall import vocabulary as v
 from xsmall.errors import DataError, ParameterError
 from xsmall.events.labels import check_labels, in_utc, is_labelled
+from xsmall.events.ragged import flatten
 from xsmall.io.layout import RUN_LAYOUT, RUN_NUMBER, TIME, event_bytes, is_frames, quiet
 from xsmall.io.sources.chunks import events_per_chunk
 
@@ -63,8 +64,8 @@ def write_run(
 
     Notes
     -----
-    Holds a few chunks per thread in memory, whatever the length of the run. ``x``, ``y``, ``z`` are not stored where
-    a geometry is: they follow from its rule.
+    Holds a few chunks per thread in memory, whatever the length of the run, and all lists of a detector at once.
+    ``x``, ``y``, ``z`` are not stored where a geometry is: they follow from its rule.
 
     Examples
     --------
@@ -132,7 +133,7 @@ def _storable(path: str, node: xr.Dataset) -> xr.Dataset:
             fix=f"frames.assign_coords({v.EVENT}=times)",
         )
     check_labels(node, path)
-    node = in_utc(node).copy()
+    node = in_utc(flatten(node)).copy()  # lists go behind each other, with a count for each event
     for variable in node.variables.values():
         variable.encoding = {}
         variable.attrs = _storable_attrs(variable.attrs)

@@ -12,6 +12,7 @@ import xarray as xr
 import xsmall as xs
 from xsmall.errors import FileFormatError, ParameterError
 from xsmall.io.sources.streams import join_streams
+from xsmall.io.stores.runs import write_run
 
 FIRST = 2 << 32
 EXP = "abcx12345"
@@ -355,6 +356,25 @@ def test_no_permission_is_told(tmp_path: Path, xtc2: ModuleType) -> None:
     path.chmod(0)
     with pytest.raises(FileFormatError, match=name(0)):
         xs.open_run(path)
+
+
+@pytest.mark.parametrize("ending", [".zarr", ".h5"])
+def test_lists_and_text_are_saved_and_come_back(tmp_path: Path, xtc2: ModuleType, ending: str) -> None:
+    t = xtc2.Table(3, "hsd", "raw", [("wave", "u2", 1), ("note", "text", 1), ("roi", "f4", 2)], "hsd")
+    parts = [xtc2.block(t, np.arange(k), "x" * k, np.full((2, k), k / 2)) for k in range(5)]
+    data = b"".join(xtc2.datagram(xtc2.L1, FIRST + k, *([] if k == 3 else [parts[k]])) for k in range(5))
+    path = tmp_path / name(0)
+    path.write_bytes(xtc2.start(t) + data)
+    run = xs.open_run(path, chunks=2)
+    again = xs.open_run(write_run(run, tmp_path / f"run{ending}"))
+    for variable in ("wave", "roi"):
+        a, b = run[f"hsd/{variable}"], again[f"hsd/{variable}"]
+        assert b.dims == a.dims
+        assert b.attrs["ragged_dtype"] == a.attrs["ragged_dtype"]
+        for k in range(5):
+            np.testing.assert_array_equal(a[k : k + 1].values[0, 0], b[k : k + 1].values[0, 0])
+    np.testing.assert_array_equal(again["hsd/roi_shape"], run["hsd/roi_shape"])
+    np.testing.assert_array_equal(again["hsd/note"], run["hsd/note"])
 
 
 @pytest.mark.parametrize("folder", ["fakesteps", "multi-seg-epics"])
