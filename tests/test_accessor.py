@@ -1,4 +1,4 @@
-"""The accessors: stateless doors, and a repr that helps."""
+"""The accessors: stateless methods, and a repr that helps."""
 
 import inspect
 from collections.abc import Callable
@@ -18,14 +18,14 @@ def frames() -> xr.DataArray:
     return xr.DataArray(data, dims=("event", "segment", "row", "column"), name="raw")
 
 
-def doors(accessor: type) -> list[str]:
-    return accessor._doors()
+def methods(accessor: type) -> list[str]:
+    return accessor._methods()
 
 
 @pytest.mark.parametrize("accessor", [SdDataArray, SdDataset])
-def test_every_door_opens_to_a_documented_function(accessor: type) -> None:
-    assert doors(accessor)
-    for name in doors(accessor):
+def test_every_method_forwards_to_a_documented_function(accessor: type) -> None:
+    assert methods(accessor)
+    for name in methods(accessor):
         function = getattr(accessor, name)
         assert (function.__doc__ or "").strip(), name
 
@@ -72,3 +72,9 @@ def test_the_repr_of_frames_with_their_variance_says_so() -> None:
     text = repr(both.sd)
     assert "6 events" in text
     assert "variance: carried through" in text
+
+
+def test_an_unknown_method_is_an_attribute_error_that_names_those_alike() -> None:
+    with pytest.raises(AttributeError, match=r"\.sd has no attribute 'calibarte': did you mean calibrate\?"):
+        frames().sd.calibarte  # noqa: B018
+    assert not hasattr(frames().sd, "_repr_html_")

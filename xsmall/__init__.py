@@ -7,7 +7,7 @@ import importlib
 from typing import Any
 
 from xsmall._version import __version__
-from xsmall.accessor import SdDataArray, SdDataset
+from xsmall.accessor import SdDataArray, SdDataset, no_attribute
 
 _PUBLIC: dict[str, str] = {
     # entry points
@@ -114,7 +114,7 @@ def __getattr__(name: str) -> Any:
     try:
         module = _PUBLIC[name]
     except KeyError:
-        raise AttributeError(f"module 'xsmall' has no attribute {name!r}") from None
+        raise AttributeError(no_attribute("module 'xsmall'", name, _PUBLIC)) from None
     value = getattr(importlib.import_module(module), name)
     globals()[name] = value
     return value

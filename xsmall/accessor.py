@@ -1,4 +1,4 @@
-"""The ``.sd`` accessors: one-line doors to the labelled functions.
+"""The ``.sd`` accessors: methods that forward to the functions of the same name.
 
 They keep no state, check nothing when made, and import what they need on use, so that ``import xsmall`` stays light.
 Signature and text of a method are those of the function behind it.
@@ -6,10 +6,11 @@ Signature and text of a method are those of the function behind it.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import xarray as xr
@@ -27,7 +28,7 @@ from xsmall.vocabulary import (
 )
 
 
-class _Door:
+class _Method:
     """A method that calls ``function(obj, ...)`` of a module that is imported on first use."""
 
     def __init__(self, place: str) -> None:
@@ -52,7 +53,7 @@ class _Door:
         return self._load() if accessor is None else self._bind(accessor._obj)
 
 
-class _RecordDoor(_Door):
+class _ReductionMethod(_Method):
     """A method that reduces with the record that ``function(...)`` of a module makes."""
 
     def _bind(self, obj: Any) -> Callable[..., Any]:
@@ -68,65 +69,77 @@ class _RecordDoor(_Door):
 
 
 class _Accessor:
-    """What both accessors share: the object, and the list of doors."""
+    """What both accessors share: the object, and the list of methods."""
 
     def __init__(self, obj: Any) -> None:
         self._obj = obj
 
     @classmethod
-    def _doors(cls) -> list[str]:
-        return [name for base in cls.__mro__ for name, value in vars(base).items() if isinstance(value, _Door)]
+    def _methods(cls) -> list[str]:
+        return [name for base in cls.__mro__ for name, value in vars(base).items() if isinstance(value, _Method)]
+
+    def __getattr__(self, name: str) -> Any:
+        """Say which method may be meant by a name that is none; ``AttributeError`` as Python has it."""
+        if not name.startswith("_"):
+            raise AttributeError(no_attribute(".sd", name, self._methods()))
+        raise AttributeError(name)
 
 
 class _Shared(_Accessor):
     """What a DataArray of frames can do, and a Dataset that holds their variance too."""
 
-    reduce = _Door("xsmall.reductions.reduce:reduce")
-    roi = _RecordDoor("xsmall.reductions.roi:roi")
-    azint = _RecordDoor("xsmall.reductions.azint:azint")
-    droplet = _RecordDoor("xsmall.reductions.droplet:droplet")
-    projection = _RecordDoor("xsmall.reductions.projection:projection")
-    autocorrelation = _RecordDoor("xsmall.reductions.autocorrelation:autocorrelation")
-    average = _Door("xsmall.cube.cube:average")
-    image = _Door("xsmall.frames.image:image")
-    polar = _Door("xsmall.frames.polar:polar")
-    locate = _Door("xsmall.frames.locate:locate")
-    subtract_ghost = _Door("xsmall.calibration.ghost:subtract_ghost")
-    straighten = _Door("xsmall.frames.straighten:straighten")
-    save = _Door("xsmall.io.stores.results:save")
+    reduce = _Method("xsmall.reductions.reduce:reduce")
+    roi = _ReductionMethod("xsmall.reductions.roi:roi")
+    azint = _ReductionMethod("xsmall.reductions.azint:azint")
+    droplet = _ReductionMethod("xsmall.reductions.droplet:droplet")
+    projection = _ReductionMethod("xsmall.reductions.projection:projection")
+    autocorrelation = _ReductionMethod("xsmall.reductions.autocorrelation:autocorrelation")
+    average = _Method("xsmall.cube.cube:average")
+    image = _Method("xsmall.frames.image:image")
+    polar = _Method("xsmall.frames.polar:polar")
+    locate = _Method("xsmall.frames.locate:locate")
+    subtract_ghost = _Method("xsmall.calibration.ghost:subtract_ghost")
+    straighten = _Method("xsmall.frames.straighten:straighten")
+    save = _Method("xsmall.io.stores.results:save")
 
 
 @xr.register_dataarray_accessor("sd")  # type: ignore[no-untyped-call]
 class SdDataArray(_Shared):
     """Detector methods of a DataArray (event, segment, row, column); its repr says what it sees and could do."""
 
-    assign_geometry = _Door("xsmall.frames.pixels:assign_geometry")
-    assign_beam = _Door("xsmall.frames.beam:assign_beam")
-    pixel = _Door("xsmall.frames.pixels:pixel")
-    fit_beam = _Door("xsmall.frames.fit_beam:fit_beam")
-    at = _Door("xsmall.frames.locate:at")
-    plot = _Door("xsmall.plot.detector:plot")
-    mask = _Door("xsmall.frames.mask:mask")
-    usable = _Door("xsmall.frames.mask:usable")
-    inside = _Door("xsmall.frames.mask:inside")
+    assign_geometry = _Method("xsmall.frames.pixels:assign_geometry")
+    assign_beam = _Method("xsmall.frames.beam:assign_beam")
+    pixel = _Method("xsmall.frames.pixels:pixel")
+    fit_beam = _Method("xsmall.frames.fit_beam:fit_beam")
+    at = _Method("xsmall.frames.locate:at")
+    plot = _Method("xsmall.plot.detector:plot")
+    mask = _Method("xsmall.frames.mask:mask")
+    usable = _Method("xsmall.frames.mask:usable")
+    inside = _Method("xsmall.frames.mask:inside")
 
-    calibrate = _Door("xsmall.calibration.calibrate:calibrate")
-    trust = _Door("xsmall.calibration.trust:trust")
-    common_mode = _Door("xsmall.calibration.corrections:common_mode")
+    calibrate = _Method("xsmall.calibration.calibrate:calibrate")
+    trust = _Method("xsmall.calibration.trust:trust")
+    common_mode = _Method("xsmall.calibration.corrections:common_mode")
 
     def __repr__(self) -> str:
-        return describe_frames(self._obj, self._doors())
+        return describe_frames(self._obj, self._methods())
 
 
 @xr.register_dataset_accessor("sd")  # type: ignore[no-untyped-call]
 class SdDataset(_Shared):
     """Methods of a Dataset: frames with their variance, small data, or a cube; its repr says what it sees."""
 
-    cube = _Door("xsmall.cube.cube:cube")
-    difference = _Door("xsmall.cube.compare:difference")
+    cube = _Method("xsmall.cube.cube:cube")
+    difference = _Method("xsmall.cube.compare:difference")
 
     def __repr__(self) -> str:
-        return describe_small(self._obj, self._doors())
+        return describe_small(self._obj, self._methods())
+
+
+def no_attribute(whose: str, name: str, known: Iterable[str]) -> str:
+    """Text of the error for an unknown name, with the known ones that look like it."""
+    alike = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
+    return f"{whose} has no attribute {name!r}" + (f": did you mean {' or '.join(alike)}?" if alike else "")
 
 
 def describe_frames(obj: xr.DataArray, methods: list[str]) -> str:
@@ -170,12 +183,10 @@ def describe_small(obj: xr.Dataset, methods: list[str]) -> str:
     return "\n".join(lines)
 
 
-def _size(nbytes: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if nbytes < 1000:
-            return f"{nbytes:.3g} {unit}"
-        nbytes /= 1000
-    return f"{nbytes:.3g} TB"
+def _size(nbytes: int) -> str:
+    from dask.utils import format_bytes
+
+    return str(format_bytes(nbytes))
 
 
 def _laziness(obj: xr.DataArray) -> str:

@@ -13,7 +13,7 @@ from xsmall.errors import XsmallError
 __all__ = ["main"]
 
 FAILED = 1  # what was asked for could not be done
-MISUSED = 2  # the command itself cannot be meant; argparse uses the same
+MISUSED = 2  # the command itself is invalid; argparse uses the same
 STOPPED = 130  # by Ctrl-C, as shells count it
 
 
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     0, or 1 where an error of xsmall or of the system was reported on stderr, or 130 after Ctrl-C. A command that
-    cannot be meant leaves by ``SystemExit(2)``, as argparse does.
+    is invalid leaves by ``SystemExit(2)``, as argparse does.
 
     Examples
     --------

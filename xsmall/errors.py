@@ -41,7 +41,7 @@ class XsmallError(ValueError):
 
 
 class ParameterError(XsmallError):
-    """An argument that cannot be meant: wrong range, wrong order, wrong unit, unknown name."""
+    """An invalid argument: wrong range, wrong order, wrong unit, unknown name."""
 
 
 class DataError(XsmallError):

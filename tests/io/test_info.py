@@ -25,7 +25,7 @@ def test_a_raw_run_is_described_without_computing(
     assert "30 events from 2026-03-01T08:00:00.000 to 2026-03-01T08:00:00.241 UTC, 120 per second" in text
     assert "scan_laser_delay: -2 to 5 ps, 15 values" in text
     assert "detector jungfrau" in text
-    assert "raw (event 30, segment 4, row 128, column 256) uint16 ADU, 7.86 MB in chunks of 30 events" in text
+    assert "raw (event 30, segment 4, row 128, column 256) uint16 ADU, 7.50 MiB in chunks of 30 events" in text
     assert "i0 (event 30) float64" in text
 
 

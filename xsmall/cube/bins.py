@@ -280,5 +280,5 @@ def _number_of_bins(n: object) -> int:
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise ParameterError("the number of bins has to be a whole number above zero", found=repr(n))
     if n > MOST_BINS:
-        raise ParameterError("that many bins cannot be meant", found=f"{n} bins", expected=f"at most {MOST_BINS}")
+        raise ParameterError("invalid number of bins", found=f"{n} bins", expected=f"at most {MOST_BINS}")
     return int(n)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import least_squares
 
 from xsmall.errors import DataError
 from xsmall.simulation.recipe import Recipe, response_to
@@ -15,7 +16,7 @@ from xsmall.simulation.recipe import Recipe, response_to
 __all__ = ["BinnedPixels", "Fit", "fit", "fit_delay_curve", "fit_line", "fit_ring"]
 
 Floats = npt.NDArray[np.float64]
-CLOSE: Final = 1e-6  # what one more step could take off chi2: a thousandth of an error bar
+CLOSE: Final = 1e-10  # relative change of chi2 or of a parameter that ends the search
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Fit:
 def fit(
     model: Callable[[Floats], Floats], start: dict[str, float], y: Floats, error: Floats, *, steps: int = 200
 ) -> Fit:
-    """Fit a model to data with known errors, by damped least squares (Levenberg, Marquardt).
+    """Fit a model to data with known errors, by scipy's least squares.
 
     Parameters
     ----------
@@ -54,7 +55,7 @@ def fit(
     y, error
         Data and their standard errors, same shape; data that are not finite or have no error are left out.
     steps
-        Most iterations.
+        Most evaluations of the model, slopes not counted.
 
     Returns
     -------
@@ -79,26 +80,22 @@ def fit(
         raise DataError(
             "too few data for a fit", found=f"{np.count_nonzero(use)} values", expected=f"more than {len(names)}"
         )
-    p = np.array([start[name] for name in names], dtype=np.float64)
 
     def deviations(p: Floats) -> Floats:
         out: Floats = (model(p)[use] - y[use]) / error[use]
         return out
 
-    def slopes(p: Floats) -> Floats:
-        step = 1e-5 * np.maximum(np.abs(p), 0.1)
-        columns = [
-            (deviations(p + h * unit) - deviations(p - h * unit)) / (2 * h)
-            for h, unit in zip(step, np.eye(p.size), strict=True)
-        ]
-        return np.stack(columns, axis=1)
-
+    p = np.array([start[name] for name in names], dtype=np.float64)
+    found = least_squares(
+        deviations, p, jac="3-point", x_scale="jac", xtol=CLOSE, ftol=CLOSE, gtol=None, max_nfev=steps
+    )
+    p, chi2 = found.x, 2 * float(found.cost)
     try:
-        p, covariance, chi2 = _descend(deviations, slopes, p, steps)
+        covariance = np.linalg.inv(found.jac.T @ found.jac)
     except np.linalg.LinAlgError:
         raise _undetermined(names, p) from None
     variance = np.diag(covariance)
-    if not (np.isfinite(p).all() and np.isfinite(variance).all() and (variance > 0).all()):
+    if not (found.success and np.isfinite(p).all() and np.isfinite(variance).all() and (variance > 0).all()):
         raise _undetermined(names, p)
     return Fit(
         dict(zip(names, p.tolist(), strict=True)),
@@ -106,27 +103,6 @@ def fit(
         chi2,
         int(np.count_nonzero(use)) - p.size,
     )
-
-
-def _descend(
-    deviations: Callable[[Floats], Floats], slopes: Callable[[Floats], Floats], p: Floats, steps: int
-) -> tuple[Floats, Floats, float]:
-    """Return the solution, its covariance and chi2; LinAlgError where none is reached."""
-    d, j = deviations(p), slopes(p)
-    damping = 1e-3
-    for _ in range(steps):
-        square, slope = j.T @ j, j.T @ d
-        if slope @ np.linalg.solve(square, slope) < CLOSE:
-            covariance: Floats = np.linalg.inv(square).astype(np.float64)
-            return p, covariance, float(d @ d)
-        change = np.linalg.solve(square + damping * np.diag(np.diag(square)), -slope)
-        tried = deviations(p + change)
-        if tried @ tried < d @ d:
-            p, d, damping = p + change, tried, damping / 10.0
-            j = slopes(p)
-        else:
-            damping *= 10.0
-    raise np.linalg.LinAlgError
 
 
 def _undetermined(names: list[str], p: Floats) -> DataError:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import xsmall as xs
 from xsmall import vocabulary as v
 from xsmall.demo.analysis import Findings, bin_run, calibrate, find, reduce_run
-from xsmall.demo.progress import Bar
 from xsmall.errors import DataError
 from xsmall.io.stores.runs import write_run
 
 if TYPE_CHECKING:
     import xarray as xr
+from dask.diagnostics import ProgressBar
 
 __all__ = ["run_demo"]
 
@@ -135,7 +135,7 @@ class _Teller:
         """Tell what is done now, how far it is and how long it took."""
         self._step += 1
         self.say(f"{self._step}. {what}")
-        with Bar(sys.stdout) if self._speaks else nullcontext():
+        with ProgressBar(out=sys.stdout) if self._speaks else nullcontext():
             yield
 
     def report(self, folder: Path, found: Findings, small: xr.Dataset, cube: xr.Dataset, figures: bool) -> None:

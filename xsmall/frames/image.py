@@ -106,7 +106,7 @@ def image(
     GeometryError
         Data without a geometry.
     ParameterError
-        An image size or a limit that cannot be meant.
+        An invalid image size or limit.
     PlanError
         An area-weighted image of so small pixels that its table would not fit into memory.
 

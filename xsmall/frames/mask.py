@@ -97,7 +97,7 @@ def mask(
     GeometryError
         Something that needs a geometry where there is none.
     DataError, ParameterError
-        Arrays of another shape, masks of integers, widths that cannot be meant.
+        Arrays of another shape, masks of integers, invalid widths.
 
     Notes
     -----

@@ -64,7 +64,7 @@ def polar(
     GeometryError
         Data without a geometry.
     ParameterError
-        Ranges out of order, numbers of bins that cannot be meant, a centre or tilt of the beam that got lost.
+        Ranges out of order, invalid numbers of bins, a centre or tilt of the beam that got lost.
     DataError
         Masks or reasons, which have no mean.
 
@@ -153,7 +153,7 @@ def _polar_grid(
     n_bins = max(1, int(np.ceil((radius[1] - radius[0]) / grid.step))) if n_radius is None else n_radius
     for name, n in (("n_radius", n_bins), ("n_azimuth", n_azimuth)):
         if n not in range(1, 1 << 20):
-            raise ParameterError(f"{name} cannot be meant", found=n, expected="a number of bins")
+            raise ParameterError(f"invalid {name}", found=n, expected="a number of bins")
     low, high = (float(v) for v in radius)
     return PolarGrid(center, (low, high), int(n_bins), (float(azimuth[0]), float(azimuth[1])), int(n_azimuth))
 

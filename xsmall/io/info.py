@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
+from dask.utils import format_bytes
 
 from xsmall import vocabulary as v
 from xsmall.errors import FileFormatError
@@ -84,7 +85,7 @@ def _engine(spec: RunSpec) -> str | None:
 
 def _run(spec: RunSpec, run: xr.DataTree, kind: str) -> Iterator[str]:
     name = spec.path.name if spec.path else spec.given
-    yield f"{name}: {kind}, {_bytes(sum(map(_size, spec.paths)))}"
+    yield f"{name}: {kind}, {format_bytes(sum(map(_size, spec.paths)))}"
     where = [f"{name} {run.attrs[name]}" for name in (v.EXPERIMENT, v.RUN) if name in run.attrs]
     if where:
         yield "  " + ", ".join(where)
@@ -172,7 +173,7 @@ def _detector(name: str, node: xr.DataTree) -> Iterator[str]:
 
 def _result(path: Path, tree: xr.DataTree, layout: str) -> Iterator[str]:
     what = f"result, layout {layout}" if layout else "not written by xsmall"
-    yield f"{path.name}: {what}, {_bytes(_size(path))}"
+    yield f"{path.name}: {what}, {format_bytes(_size(path))}"
     for node in tree.subtree:
         dataset = node.to_dataset(inherit=False)
         if not dataset.variables:
@@ -243,7 +244,7 @@ def _variables(dataset: xr.Dataset) -> Iterator[str]:
         size = ""
         if x.nbytes >= _LARGE:
             chunks = f" in chunks of {x.chunks[0][0]} events" if x.chunks and x.dims[0] == v.EVENT else ""
-            size = f", {_bytes(x.nbytes)}{chunks}"
+            size = f", {format_bytes(x.nbytes)}{chunks}"
         yield f"    {name} ({dims}) {_type(x)}{_unit(x)}{size}{also}"
     if len(shown) > _SHOWN:
         yield f"    and {len(shown) - _SHOWN} more"
@@ -281,15 +282,6 @@ def _short(value: object) -> str:
 
 def _plural(n: int, word: str) -> str:
     return word if n == 1 else word + "s"
-
-
-def _bytes(n: int) -> str:
-    size = float(n)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}" if unit != "bytes" else f"{n} bytes"
-        size /= 1000
-    return f"{size:.3g} TB"
 
 
 def _size(path: Path) -> int:

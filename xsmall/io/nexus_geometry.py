@@ -154,7 +154,7 @@ def read_nexus_geometry(path: str | Path, detector: str | None = None) -> tuple[
     Raises
     ------
     FileFormatError
-        Naming file and place, where something is missing or cannot be meant.
+        Naming file and place, where something is missing or invalid.
     """
     try:
         with h5py.File(path, "r") as file:

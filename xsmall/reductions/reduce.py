@@ -40,7 +40,7 @@ def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record]) -> xr.
     DataError
         Frames of other dims or dtype.
     ParameterError
-        No record, something that is not a record, or arguments of a record that cannot be meant.
+        No record, something that is not a record, or invalid arguments of a record.
 
     Notes
     -----

@@ -127,5 +127,5 @@ def _positive(value: object, name: str, expected: str, fix: str) -> float:
     except (TypeError, ValueError):
         found = math.nan
     if not (math.isfinite(found) and found > 0):
-        raise ParameterError(f"{name} cannot be meant", found=repr(value), expected=expected, fix=fix)
+        raise ParameterError(f"invalid {name}", found=repr(value), expected=expected, fix=fix)
     return found

@@ -315,7 +315,7 @@ def simulate(
     Raises
     ------
     ParameterError
-        A number that cannot be meant.
+        An invalid number.
 
     Notes
     -----
@@ -355,7 +355,7 @@ def simulate(
 
 
 def _check(recipe: Recipe, chunks: int | None) -> None:
-    """Refuse numbers that cannot be meant."""
+    """Refuse invalid numbers."""
     whole = {
         "n_events": (recipe.n_events, 0),
         "n_steps": (recipe.n_steps, 1),

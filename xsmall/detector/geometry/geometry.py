@@ -132,7 +132,7 @@ class Geometry:
         Raises
         ------
         GeometryError
-            Naming the line that cannot be meant.
+            Naming the invalid line.
         FileFormatError
             Where the file cannot be read.
 

@@ -147,7 +147,7 @@ def detector_grid(geometry: Geometry, pixel_size: float | None = None) -> Grid:
     Raises
     ------
     ParameterError
-        A size that cannot be meant, or so small that the grid would have more than half a billion cells.
+        An invalid size, or so small that the grid would have more than half a billion cells.
 
     Examples
     --------

@@ -44,7 +44,7 @@ class PixelAxis:
     Raises
     ------
     GeometryError
-        Where a number cannot be meant.
+        Where a number is invalid.
 
     Examples
     --------

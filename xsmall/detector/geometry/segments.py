@@ -199,7 +199,7 @@ def segment_type(
     Raises
     ------
     GeometryError
-        Where the type is not known or its numbers cannot be meant.
+        Where the type is not known or its numbers are invalid.
 
     Notes
     -----

@@ -107,7 +107,7 @@ def psana_geometry_mask(geometry: Geometry, bits: int, width: int = 1, wcentral:
 def _widths(width: Width, what: str) -> tuple[int, int]:
     pair = tuple(width) if isinstance(width, tuple | list) else (width, width)
     if len(pair) != 2 or any(isinstance(w, float | str) for w in pair):
-        raise ParameterError(f"the width of {what} cannot be meant", found=width, expected="pixels, or (rows, columns)")
+        raise ParameterError(f"invalid width of {what}", found=width, expected="pixels, or (rows, columns)")
     return int(pair[0]), int(pair[1])
 
 

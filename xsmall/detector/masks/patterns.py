@@ -35,7 +35,7 @@ _CSPAD_SHAPE: Final = (185, 388)
 def _band(width: Any, what: str, limit: int) -> int:
     if isinstance(width, bool) or not isinstance(width, int | np.integer) or not 0 <= width <= limit:
         raise ParameterError(
-            f"the width of the {what} cannot be meant",
+            f"invalid width of the {what}",
             found=width,
             expected=f"an integer number of pixels from 0 to {limit}",
             fix="give a width that leaves a pixel of the panel",

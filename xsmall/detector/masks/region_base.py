@@ -138,7 +138,7 @@ def finite(what: str, *values: float) -> None:
 def positive(what: str, value: float) -> None:
     """Refuse what is not above 0."""
     if not (_is_finite(value) and value > 0):
-        raise ParameterError(f"{what} that cannot be meant", found=value, expected="a number above 0")
+        raise ParameterError(f"invalid {what}", found=value, expected="a number above 0")
 
 
 def ordered(what: str, low: float, high: float) -> None:

@@ -75,7 +75,7 @@ class Polygon(Shape):
             corners = np.empty(0)
         if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < 4 or not np.isfinite(corners).all():
             raise ParameterError(
-                "the corners of a polygon cannot be meant",
+                "invalid corners of a polygon",
                 found=f"an array of shape {corners.shape}" + ("" if np.isfinite(corners).all() else " with NaN"),
                 expected="finite (x, y) of at least three corners and the first one again",
                 fix="Polygon([(x0, y0), (x1, y1), (x2, y2), (x0, y0)])",

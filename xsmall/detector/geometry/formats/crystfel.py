@@ -108,7 +108,7 @@ def from_crystfel(
     Raises
     ------
     GeometryError
-        Naming the line of what is missing or cannot be meant.
+        Naming the line of what is missing or invalid.
 
     Notes
     -----

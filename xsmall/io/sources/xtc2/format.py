@@ -1,7 +1,7 @@
 """XTC2 as bytes: datagrams, schema tables and blocks of data, every extent checked against its parent.
 
 Nothing here opens a file: functions take a :class:`Source` and absolute offsets, and raise
-:class:`~xsmall.errors.FileFormatError` with path and offset where the bytes cannot be meant.
+:class:`~xsmall.errors.FileFormatError` with path and offset where the bytes are invalid.
 Source of the format: the public LCLS-II DAQ and psana sources, checked against psana on real files.
 """
 

@@ -65,7 +65,7 @@ class Layout(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """An event whose inside cannot be meant: its number, and what is wrong with path and byte."""
+    """An event whose inside is invalid: its number, and what is wrong with path and byte."""
 
     event: int
     reason: str
@@ -81,7 +81,7 @@ class Index:
         Its files; offsets count from the beginning of the first.
     offset, size, time, damage
         Per event: byte offset, bytes, psana's 64-bit time, damage word of the datagram (with CORRUPTED added where
-        the inside cannot be meant).
+        the inside is invalid).
     layout
         Per event: number of its :class:`Layout` in ``layouts``.
     block_damage
