@@ -12,6 +12,7 @@ from xsmall.accessor import SdDataArray, SdDataset, no_attribute
 _PUBLIC: dict[str, str] = {
     # entry points
     "open_run": "xsmall.io.run",
+    "concat": "xsmall.frames.concat",
     "open_smalldata": "xsmall.io.sources.smalldata",
     "open_frames": "xsmall.io.sources.stacks",
     "RunSource": "xsmall.io.sources.source",
