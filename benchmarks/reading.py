@@ -16,7 +16,7 @@ import zarr
 import xsmall as xs
 from benchmarks import Case
 from xsmall.io.files import identify
-from xsmall.io.sources.xtc2.index import build
+from xsmall.io.sources.xtc2.walk import build
 from xsmall.io.stores.runs import write_run
 
 FOLDER = tempfile.TemporaryDirectory()  # lives as long as the process

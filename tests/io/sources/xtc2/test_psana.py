@@ -17,7 +17,8 @@ import xsmall as xs
 from xsmall.detector.gain_control import gain_control
 from xsmall.io.files import identify
 from xsmall.io.sources.xtc2.format import Enumeration, Service
-from xsmall.io.sources.xtc2.index import _Held, contents, index_of
+from xsmall.io.sources.xtc2.index import _Held, contents
+from xsmall.io.sources.xtc2.kept import index_of
 
 pytestmark = pytest.mark.validation
 

@@ -312,17 +312,17 @@ def test_a_stream_that_was_cut_loses_no_event_of_the_others(tmp_path: Path, xtc2
 def test_a_reopened_file_is_walked_on_from_where_it_ended(
     tmp_path: Path, xtc2: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from xsmall.io.sources.xtc2 import index
+    from xsmall.io.sources.xtc2 import walk
 
     walked = []
-    read = index.read_datagram
+    read = walk.read_datagram
     data, frames = stream(xtc2, [0], list(range(50)))
     more = xtc2.event(FIRST + 60, [xtc2.area()], frames[0])
     path = tmp_path / name(0)
     path.write_bytes(data)
     xs.open_run(path)
     path.write_bytes(data + more)
-    monkeypatch.setattr(index, "read_datagram", lambda *a: walked.append(a[1]) or read(*a))
+    monkeypatch.setattr(walk, "read_datagram", lambda *a: walked.append(a[1]) or read(*a))
     run = xs.open_run(path)
     assert run["det"].sizes["event"] == 51
     assert len(walked) < 6
@@ -330,6 +330,79 @@ def test_a_reopened_file_is_walked_on_from_where_it_ended(
     changed, other = stream(xtc2, [0], list(range(100, 160)), seed=5)
     path.write_bytes(changed)  # another run of the same name, and longer
     np.testing.assert_array_equal(xs.open_run(path)["det/raw"], other)
+
+
+def test_many_small_events_are_walked_together_and_alike(tmp_path: Path, xtc2: ModuleType) -> None:
+    """Hundreds of equal events with others among them: what each is made of is found as one by one."""
+    from xsmall.io.files import identify
+    from xsmall.io.sources.xtc2 import walk
+
+    det, wave = xtc2.area(), xtc2.Table(3, "hsd", "raw", [("wave", "u1", 1), ("n", "u4", 0)], "hsd")
+    rng = np.random.default_rng(4)
+    frames = xtc2.frames(4, 1)
+    data = xtc2.start(det, wave)
+    for k in range(700):
+        if rng.random() < 0.01:
+            data += xtc2.datagram(xtc2.SLOW_UPDATE, FIRST + k)
+        damage = int(rng.random() < 0.01) * 2
+        same_size = rng.random() < 0.01  # the same bytes in another layout
+        parts = [xtc2.block(det, frames[k % 4, 0], k, 0.5, data_damage=damage)]
+        parts += [xtc2.block(wave, np.full(3 + same_size, k % 7), k)] if rng.random() < 0.02 else []
+        data += xtc2.datagram(xtc2.L1, (FIRST + k) << (k > 600), *parts, low=k & 0xFF, damage=4 * (rng.random() < 0.01))
+    path = tmp_path / "a.xtc2"
+    path.write_bytes(data)
+    together = walk.build(identify(path))
+    walk_patience = walk._PATIENCE
+    try:
+        walk._PATIENCE = 10**9
+        singly = walk.build(identify(path))
+    finally:
+        walk._PATIENCE = walk_patience
+    assert len(together.layouts) > 1
+    assert together.block_damage
+    for name in ("offset", "size", "time", "damage", "layout"):
+        np.testing.assert_array_equal(getattr(together, name), getattr(singly, name), err_msg=name)
+    for name in ("layouts", "transitions", "block_damage", "last_time", "truncated_bytes"):
+        assert getattr(together, name) == getattr(singly, name)
+
+
+@pytest.mark.parametrize("change", ["", "grown", "replaced", "broken"])
+def test_an_index_is_kept_for_the_next_process(
+    tmp_path: Path, xtc2: ModuleType, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    from xsmall.io.sources.xtc2 import kept, run_index, walk
+
+    def forget() -> None:
+        kept.forget()
+        run_index._run.cache_clear()
+
+    monkeypatch.setenv("XSMALL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(kept, "ENOUGH_EVENTS", 5)
+    data, frames = stream(xtc2, [0], list(range(40)), data_damage=2)
+    path = tmp_path / name(0)
+    path.write_bytes(data)
+    before = xs.open_run(path)["det"].to_dataset().load()
+    (entry,) = (tmp_path / "cache" / "indices").iterdir()
+    forget()
+    walked = []
+    read = walk.read_datagram
+    monkeypatch.setattr(walk, "read_datagram", lambda *a: walked.append(a[1]) or read(*a))
+    if change == "grown":
+        path.write_bytes(data + xtc2.event(FIRST + 60, [xtc2.area()], frames[0]))
+    if change == "replaced":
+        data, frames = stream(xtc2, [0], list(range(100, 150)), seed=9)
+        path.write_bytes(data)
+    if change == "broken":
+        raw = bytearray(entry.read_bytes())
+        raw[raw.index(b'"last_time": ') + 13] ^= 1
+        entry.write_bytes(bytes(raw))
+    after = xs.open_run(path)["det"].to_dataset().load()
+    if change == "replaced":
+        np.testing.assert_array_equal(after.raw, frames)
+    else:
+        xr.testing.assert_identical(after.isel(event=slice(40)), before)
+        assert after.sizes["event"] == 40 + (change == "grown")
+    assert len(walked) < 5 if change in ("", "grown") else len(walked) > 20
 
 
 @pytest.mark.parametrize("what", ["vanishes", "shrinks"])

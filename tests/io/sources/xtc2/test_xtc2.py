@@ -560,10 +560,11 @@ def test_a_file_that_changed_since_is_refused(tmp_path: Path, xtc2: ModuleType) 
     path = save(tmp_path, data)
     run = xs.open_run(path)
     from xsmall.io import files
-    from xsmall.io.sources.xtc2 import index
+    from xsmall.io.sources.xtc2 import kept, run_index
 
-    for cache in (files._open, index._index):
+    for cache in (files._open, run_index._run):
         cache.cache_clear()  # as in another process
+    kept.forget()
     path.write_bytes(data[:-30])
     with pytest.raises(FileFormatError, match="has changed since it was opened"):
         run["det/raw"].compute()
@@ -574,10 +575,11 @@ def test_a_file_that_grows_keeps_its_events(tmp_path: Path, xtc2: ModuleType) ->
     path = save(tmp_path, data)
     run = xs.open_run(path)
     from xsmall.io import files
-    from xsmall.io.sources.xtc2 import fields, index
+    from xsmall.io.sources.xtc2 import fields, kept, run_index
 
-    for cache in (files._open, index._index):
+    for cache in (files._open, run_index._run):
         cache.cache_clear()
+    kept.forget()
     fields._fields.clear()
     path.write_bytes(data + xtc2.event(9 << 32, [xtc2.area()], frames[0]))
     np.testing.assert_array_equal(run["det/raw"].compute(), frames)

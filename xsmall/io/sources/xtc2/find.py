@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from xsmall.errors import FileFormatError, ParameterError
 from xsmall.io.files import GROWING, Identity, identify
-from xsmall.io.sources.xtc2.index import index_of
+from xsmall.io.sources.xtc2.kept import index_of
 from xsmall.io.sources.xtc2.run_index import RunFiles
 
 __all__ = ["files_of_run", "folder_of_experiment", "is_index", "is_xtc2", "one_stream", "run_by_name"]

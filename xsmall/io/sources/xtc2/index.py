@@ -5,21 +5,16 @@ share one layout, so that frames can later be read without looking at a header a
 checked here, never assumed from its size.
 """
 
-import threading
-from array import array
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.errors import FileFormatError
-from xsmall.io.files import Identity, Window, open_file
 from xsmall.io.sources.xtc2.chain import Chain
 from xsmall.io.sources.xtc2.format import (
-    EVENTS,
     HEADER_BYTES,
     Block,
     Damage,
@@ -35,7 +30,6 @@ from xsmall.io.sources.xtc2.format import (
     leaves,
     places,
     read_block,
-    read_datagram,
     read_names,
 )
 
@@ -158,23 +152,6 @@ class _Held:
         return self._data[offset - self._start : offset - self._start + n]
 
 
-class _Recorder:
-    """Passes reads through and remembers them, relative to the beginning of a datagram."""
-
-    def __init__(self, source: Source, start: int) -> None:
-        self._source, self._start = source, start
-        self.seen: list[tuple[int, int, bytes]] = []
-
-    @property
-    def path(self) -> str:
-        return self._source.path
-
-    def read(self, offset: int, n: int) -> bytes:
-        data = self._source.read(offset, n)
-        self.seen.append((offset - self._start, n, data))
-        return data
-
-
 def contents(source: Source, datagram: Datagram, tables: Tables) -> Iterator[Content]:
     """Yield the values of every block of a datagram."""
     for xtc in leaves(source, datagram):
@@ -201,157 +178,7 @@ def read_tables(source: Source, datagram: Datagram) -> Tables:
     return tables
 
 
-@dataclass
-class _Builder:
-    """Collects the index while the files are walked; goes on where it stopped when they have grown."""
-
-    window: Window | None = None
-    start: int = 0
-    tables: list[Tables] = field(default_factory=list)
-    transitions: list[Transition] = field(default_factory=list)
-    columns: "tuple[array[int], ...]" = field(default_factory=lambda: tuple(array(code) for code in "qqQHi"))
-    layouts: dict[Layout, int] = field(default_factory=dict)
-    block_damage: dict[int, dict[int, int]] = field(default_factory=dict)
-    unreadable: list[Unreadable] = field(default_factory=list)
-    last_time: int = 0
-    files: list[Identity] = field(default_factory=list)
-    ends: list[int] = field(default_factory=list)
-    """Where in each file the walk stopped."""
-    _like: tuple[int, int, int, list[tuple[int, int, bytes]]] | None = None
-
-    def walk(self, files: tuple[Identity, ...]) -> None:
-        """Walk the headers of what is new in these files."""
-        starts = Chain(files).starts
-        for number, identity in enumerate(files):
-            if number == len(self.files):
-                _check_start(identity, first=number == 0)
-                self.files.append(identity)
-                self.ends.append(0)
-            elif identity == self.files[number]:
-                continue
-            self.files[number] = identity
-            self.window, self.start = Window(open_file(identity)), starts[number]
-            while (d := read_datagram(self.window, self.ends[number], identity.size)) is not None:
-                self.add(d)
-                self.ends[number] += d.size
-
-    def follows(self, files: tuple[Identity, ...]) -> bool:
-        """Whether these are the same files, the last of them perhaps grown, with further ones behind it."""
-        known = self.files
-        same = len(known) <= len(files) and all(a.path == b.path for a, b in zip(known, files, strict=False))
-        return same and known[:-1] == list(files[: len(known) - 1]) and self._last_is_there(files[len(known) - 1])
-
-    def _last_is_there(self, now: Identity) -> bool:
-        """Whether a file still holds what was read of it: it may have been replaced by another of its name."""
-        before = self.files[-1]
-        if now == before:
-            return True
-        if now.size <= before.size or not self.transitions:
-            return False
-        last = max(self.transitions[-1].datagram.offset, self.columns[0][-1] if self.columns[0] else 0)
-        at = last - Chain(tuple(self.files)).starts[-1]
-        if at < 0:
-            return False
-        d = read_datagram(open_file(now), at, now.size)
-        return d is not None and at + d.size == self.ends[-1] and d.time <= self.last_time
-
-    def add(self, d: Datagram) -> None:
-        self.last_time = max(self.last_time, d.time)
-        if d.service in EVENTS:
-            self._add_event(d)
-            return
-        if d.service == Service.CONFIGURE:
-            assert self.window is not None
-            self.tables.append(read_tables(self.window, d))
-            self._like = None
-        there = d._replace(offset=d.offset + self.start)
-        self.transitions.append(Transition(there, len(self.tables) - 1))
-
-    def _add_event(self, d: Datagram) -> None:
-        """Find the layout of an event; one whose headers are those of the event before is built like it."""
-        assert self.window is not None
-        if self._like is not None:
-            size, damage, layout, seen = self._like
-            read, offset = self.window.read, d.offset
-            if size == d.size and damage == d.damage and all(read(offset + at, n) == b for at, n, b in seen):
-                self._append(offset + self.start, size, d.time, damage, layout)
-                return
-        event, recorder = len(self.columns[0]), _Recorder(self.window, d.offset)
-        damage = d.damage
-        blocks: tuple[Block, ...] = ()
-        by_names: dict[int, int] = {}
-        try:
-            blocks, by_names = self._blocks(recorder, d)
-        except FileFormatError as error:
-            # the frame of the file is whole, the inside of this event is not: it is flagged and the run goes on
-            damage |= Damage.CORRUPTED
-            self.unreadable.append(Unreadable(event, str(error)))
-        layout = self.layouts.setdefault(Layout(len(self.tables) - 1, blocks), len(self.layouts))
-        self._append(d.offset + self.start, d.size, d.time, damage, layout)
-        if any(by_names.values()):
-            self.block_damage[event] = by_names
-        plain = damage == d.damage and not any(by_names.values())
-        self._like = (d.size, d.damage, layout, recorder.seen) if plain else None
-
-    def _append(self, *row: int) -> None:
-        for column, value in zip(self.columns, row, strict=True):
-            column.append(value)
-
-    def _blocks(self, source: Source, d: Datagram) -> tuple[tuple[Block, ...], dict[int, int]]:
-        blocks: dict[int, Block] = {}
-        damages: dict[int, int] = {}
-        tables = self.tables[-1]
-        for xtc in leaves(source, d):
-            if xtc.kind == Kind.PARENT:  # corrupted: whatever it held is missing
-                damages[-1] = damages.get(-1, 0) | xtc.damage
-            if xtc.kind != Kind.SHAPES_DATA:
-                continue
-            block, damage = read_block(source, xtc, d.offset, tables)
-            damages[block.names_id] = damages.get(block.names_id, 0) | damage
-            if block.size >= 0:
-                places(source.path, xtc.start, tables[block.names_id], block)
-                blocks[block.names_id] = block
-        return tuple(blocks.values()), damages
-
-    def index(self) -> Index:
-        """Make the index of what was walked; it does not change when the walk goes on."""
-        kinds = (np.int64, np.int64, np.uint64, np.uint16, np.int32)
-        arrays: list[npt.NDArray[Any]] = [np.array(c, t) for c, t in zip(self.columns, kinds, strict=True)]
-        result = Index(
-            Chain(tuple(self.files)),
-            offset=arrays[0],
-            size=arrays[1],
-            time=arrays[2],
-            damage=arrays[3],
-            layout=arrays[4],
-            layouts=list(self.layouts),
-            block_damage=dict(self.block_damage),
-            transitions=list(self.transitions),
-            tables=list(self.tables),
-            unreadable=list(self.unreadable),
-            truncated_bytes=sum(f.size - end for f, end in zip(self.files, self.ends, strict=True)),
-            last_time=self.last_time,
-            next_file=None,
-        )
-        result.next_file = _next_file(result)
-        return result
-
-
-def _check_start(identity: Identity, first: bool) -> None:
-    """Refuse a file that does not begin as XTC2 does; later chunks begin with anything."""
-    file = open_file(identity)
-    window = Window(file)
-    d = read_datagram(window, 0, file.size) if file.size >= HEADER_BYTES else None
-    if first and (d is None or d.service != Service.CONFIGURE):
-        raise FileFormatError(
-            f"{file.path}, byte 0: not an XTC2 file that can be read on its own",
-            found=f"{file.size} bytes" if d is None else f"a first datagram of transition {d.service}",
-            expected="a Configure (transition 2) first; later chunks of a run (-c001 and on) have theirs in -c000",
-            fix="open the folder, or the file of the same stream that ends in -c000.xtc2",
-        )
-
-
-def _next_file(index: Index) -> str | None:
+def next_file(index: Index) -> str | None:
     """Name of the next chunk: the last Enable tells it, and nothing comes behind that."""
     last = index.transitions[-1] if index.transitions else None
     if last is None or last.datagram.service != Service.ENABLE or last.datagram.size <= HEADER_BYTES:
@@ -363,34 +190,3 @@ def _next_file(index: Index) -> str | None:
         if content.names.detector == "chunkinfo" and isinstance(name, str) and name:
             return name
     return None
-
-
-def build(*files: Identity) -> Index:
-    """Walk the headers of the files of a stream once."""
-    builder = _Builder()
-    builder.walk(files)
-    return builder.index()
-
-
-_lock = threading.Lock()
-_walked: dict[str, _Builder] = {}
-"""Walks that can go on, by the path of the first file."""
-_WALKS: Final = 32
-
-
-@lru_cache(maxsize=32)
-def _index(files: tuple[Identity, ...]) -> Index:
-    builder = _walked.pop(files[0].path, None)
-    if builder is None or not builder.follows(files):
-        builder = _Builder()
-    builder.walk(files)
-    while len(_walked) >= _WALKS:
-        del _walked[next(iter(_walked))]
-    _walked[files[0].path] = builder
-    return builder.index()
-
-
-def index_of(files: tuple[Identity, ...]) -> Index:
-    """Give the index of a stream; each process makes it once, and goes on with it where the files have grown."""
-    with _lock:
-        return _index(files)

@@ -14,7 +14,8 @@ from xsmall.errors import FileFormatError, ParameterError
 from xsmall.io.files import GROWING, Identity
 from xsmall.io.sources.streams import join_streams
 from xsmall.io.sources.xtc2.format import Service
-from xsmall.io.sources.xtc2.index import Content, Index, Tables, Transition, index_of
+from xsmall.io.sources.xtc2.index import Content, Index, Tables, Transition
+from xsmall.io.sources.xtc2.kept import index_of
 
 __all__ = ["RunFiles", "RunIndex", "RunInfo", "run_of"]
 
@@ -102,6 +103,7 @@ class RunIndex:
         keep &= complete
         self.time: npt.NDArray[np.uint64] = joined.time[keep]
         self.rows: list[npt.NDArray[np.int64]] = [row[keep] for row in joined.rows]
+        self._layouts: dict[int, list[int]] = {}
 
     @property
     def size(self) -> int:
@@ -236,9 +238,12 @@ class RunIndex:
     def layouts(self, stream: int) -> list[int]:
         """Numbers of the layouts that the events of this run have in a stream."""
         rows, index = self.rows[stream], self.streams[stream]
-        if not index.layout.size:
-            return []
-        return [int(k) for k in np.unique(index.layout[rows[rows >= 0]])]
+        if stream not in self._layouts:
+            used = np.zeros(len(index.layouts), bool)
+            if index.layout.size:
+                used[index.layout[rows[rows >= 0]]] = True
+            self._layouts[stream] = np.flatnonzero(used).tolist()
+        return self._layouts[stream]
 
     def unreadable(self) -> tuple[int, list[str]]:
         """How many records could not be understood, and why: the first few, each on one line."""
@@ -250,7 +255,8 @@ class RunIndex:
                 if len(at) and len(lines) < _SHOWN:
                     reason = "; ".join(part.strip() for part in one.reason.splitlines())
                     lines.append(f"event {int(at[0])}: {reason}")
-            count += int(np.isin([one.event for one in index.unreadable], rows).sum())
+            if index.unreadable:
+                count += int(np.isin([one.event for one in index.unreadable], rows).sum())
         return count, lines
 
     @property
