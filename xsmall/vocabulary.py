@@ -65,6 +65,7 @@ UNREADABLE_EVENTS: Final = "unreadable_events"  # how many events could not be u
 MISSING_CHUNKS: Final = "missing_chunks"  # parts of a stored run that are not in the file
 DAMAGED_CHUNKS: Final = "damaged_chunks"  # parts of a stored run that cannot be read
 DAMAGED_EVENTS: Final = "damaged_events"  # how many events of a detector are flagged as damaged
+LOST_EVENTS: Final = "lost_events"  # events that an index file knows, and whose data are not there
 WAITING_EVENTS: Final = "waiting_events"  # of a run that is still written: not yet there in all streams
 REPEATED_TIMES: Final = "repeated_times"  # records whose time their stream has already had
 OUT_OF_ORDER_TIMES: Final = "out_of_order_times"  # records that come after a later one

@@ -1,16 +1,19 @@
 """Whole runs: streams of any rate, chunks, several runs, and what is told where something is missing."""
 
+import json
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
 
 import xsmall as xs
-from xsmall.errors import FileFormatError, ParameterError
+from xsmall.errors import DamagedDataError, DamagedDataWarning, FileFormatError, ParameterError
 from xsmall.io.sources.streams import join_streams
 from xsmall.io.stores.runs import write_run
 
@@ -150,7 +153,61 @@ def test_an_index_alone_is_told_to_be_one(mixed: tuple[Path, np.ndarray, np.ndar
         xs.open_run(folder)
     run = xs.open_run(folder, missing="flag")
     assert run.attrs["missing_files"] == name(1)
-    assert run["det"].sizes["event"] == 10
+    assert run["det"].sizes["event"] == 11  # the index knows the event that this stream alone had
+    assert run.attrs["lost_events"] == 1
+    assert json.loads(run["det/raw"].attrs["lost"])["lost_events"] == 1
+    assert not run["det"].present[5].any()
+
+
+def test_an_index_knows_the_events_that_were_cut_off(tmp_path: Path, xtc2: ModuleType) -> None:
+    data, frames = stream(xtc2, [0], list(range(6)))
+    small = tmp_path / "smalldata"
+    small.mkdir()
+    (small / name(0).replace(".xtc2", ".smd.xtc2")).write_bytes(xtc2.index_of(data))
+    path = tmp_path / name(0)
+    path.write_bytes(data[: -(len(xtc2.event(5, [xtc2.area()], frames[0])) + 5)])
+    for source in (tmp_path, path):
+        run = xs.open_run(source)
+        assert run["det"].present[:, 0].values.tolist() == [True] * 4 + [False] * 2
+        assert run.attrs["lost_events"] == 2
+        np.testing.assert_array_equal(run["det/raw"][:4], frames[:4])
+    other, _ = stream(xtc2, [0], list(range(50, 56)))
+    (small / name(0).replace(".xtc2", ".smd.xtc2")).write_bytes(xtc2.index_of(other))
+    run = xs.open_run(tmp_path)
+    assert "of another run" in run.attrs["missing_files"]
+    assert run["det"].sizes["event"] == 4
+    (small / name(0).replace(".xtc2", ".smd.xtc2")).write_bytes(b"nonsense" * 9)
+    assert "cannot be read" in xs.open_run(tmp_path).attrs["missing_files"]
+
+
+def test_frames_that_cannot_be_read_are_left_out_of_results_and_named(
+    tmp_path: Path, xtc2: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from xsmall.io.files import File
+
+    data, frames = stream(xtc2, [0], list(range(6)))
+    path = tmp_path / name(0)
+    path.write_bytes(data)
+    run = xs.open_run(path)
+    bad = len(data) - 20  # inside the last event
+
+    def broken(read: Callable[..., Any]) -> Callable[..., Any]:
+        def refuse(file: File, at: Any, other: Any) -> Any:
+            offset = at if isinstance(other, list) else other
+            n = sum(b.nbytes for b in other) if isinstance(other, list) else at
+            if offset + n > bad:
+                raise OSError(5, "Input/output error")
+            return read(file, at, other)
+
+        return refuse
+
+    monkeypatch.setattr(File, "read_into", broken(File.read_into))
+    with pytest.raises(DamagedDataError, match=rf"(?s){name(0)}, byte \d+.*Input/output error"):
+        run["det/raw"].compute()
+    np.testing.assert_array_equal(run["det/raw"][:5], frames[:5])
+    with pytest.warns(DamagedDataWarning, match=name(0)):
+        sums = run["det/raw"].sd.roi(xs.Box(row=(0, 3), column=(0, 4))).compute()
+    assert sums.n_valid.squeeze().values.tolist() == [12] * 5 + [0]
 
 
 def test_two_runs_in_a_folder_have_to_be_told_apart(tmp_path: Path, xtc2: ModuleType) -> None:

@@ -307,6 +307,7 @@ def file_attrs(run: RunIndex) -> dict[str, Any]:
     if lines:
         attrs[v.UNREADABLE] = "\n".join(lines)
     further = {
+        v.LOST_EVENTS: run.lost,
         v.WAITING_EVENTS: run.waiting,
         v.REPEATED_TIMES: run.repeated,
         v.OUT_OF_ORDER_TIMES: run.out_of_order,

@@ -14,7 +14,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.errors import DataError
+from xsmall.engine.faults import unreadable
+from xsmall.errors import DamagedDataError, DataError, FileFormatError
 from xsmall.io.files import as_bytes
 from xsmall.io.sources.xtc2.chain import Chain
 from xsmall.io.sources.xtc2.format import CHARACTERS, ENUM_LABEL, Field, Names
@@ -239,7 +240,7 @@ class FieldArray:
             where = (index.offset[records][:, None] + at + skip).reshape(-1)
             numbers = np.flatnonzero(there.reshape(-1))
             numbers = numbers[np.argsort(where[numbers], kind="stable")]
-            read_pieces(index.chain, where[numbers].tolist(), [as_bytes(pieces[n]) for n in numbers.tolist()])
+            fill(index.chain, where[numbers].tolist(), [pieces[n] for n in numbers.tolist()])
         out[missing] = np.nan if self.dtype.kind == "f" else 0
         return out
 
@@ -251,6 +252,37 @@ def of_records(table: npt.NDArray[Any], index: Index, records: npt.NDArray[np.in
     found = table[index.layout[records]]
     found[records < 0] = -1
     return found
+
+
+def fill(chain: Chain, where: list[int], pieces: list[npt.NDArray[Any]]) -> None:
+    """Fill the pieces from the files; what turns out unreadable is an error, or inside a pass over a run a hole.
+
+    Raises
+    ------
+    DamagedDataError
+        With file, byte and reason.
+    """
+    for k in sorted({chain.number(offset) for offset in where}):
+        chain.open(k)  # a file that is gone or has changed is no hole
+    try:
+        read_pieces(chain, where, [as_bytes(piece) for piece in pieces])
+    except (OSError, FileFormatError):  # found again below, frame by frame
+        for offset, piece in zip(where, pieces, strict=True):
+            try:
+                read_pieces(chain, [offset], [as_bytes(piece)])
+            except (OSError, FileFormatError) as error:
+                piece[...] = unreadable(_damaged(chain, offset, error), piece.dtype)
+
+
+def _damaged(chain: Chain, offset: int, error: Exception) -> DamagedDataError:
+    number = chain.number(offset)
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
+    return DamagedDataError(
+        f"{chain.files[number].path}, byte {offset - chain.starts[number]}: cannot be read",
+        found=reason,
+        expected="the bytes that were there when the run was opened",
+        fix="open the run again; copy the file again where that does not help",
+    )
 
 
 def read_pieces(chain: Chain, where: list[int], pieces: list[npt.NDArray[np.uint8]]) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from xsmall.errors import FileFormatError, ParameterError
 from xsmall.io.files import GROWING, Identity, identify
 from xsmall.io.sources.xtc2.kept import index_of
@@ -168,7 +170,9 @@ def files_of_run(
             expected="all streams and chunks",
             fix='put them beside the others, or do without: xs.open_run(..., missing="flag"), which counts them',
         )
-    return RunFiles(title, tuple(streams), run, live, tuple(lost))
+    folders = [*paths, *(p.path.parent for p in starts or parts)]
+    indices, spoilt = _index_files(folders, [p for p in parts if p.chunk == 0], streams, whole_run=whole)
+    return RunFiles(title, tuple(streams), run, live, (*lost, *spoilt), indices)
 
 
 def run_by_name(files: RunFiles) -> int | None:
@@ -243,6 +247,40 @@ def _indexed(paths: Sequence[Path], parts: Sequence[Part]) -> list[tuple[int, st
             if is_index(path) and _belongs(part, parts):
                 found.append((part.stream, path.name.replace(".smd.xtc2", ".xtc2")))
     return found
+
+
+def _index_files(
+    folders: Sequence[Path], starts: Sequence[Part], streams: Sequence[tuple[Identity, ...]], whole_run: bool
+) -> tuple[tuple[Identity, ...], list[str]]:
+    """Find the index files that belong to these streams, and those that cannot be read.
+
+    Where a folder was named, the streams that are missing have an index too.
+    """
+    named = {_stem(p.path): k for k, p in enumerate(starts)}
+    found: dict[str, Identity] = {}
+    spoilt: list[str] = []
+    for folder in dict.fromkeys(folders):
+        for path in _xtc2_in(folder / "smalldata") if folder.is_dir() else []:
+            part, stem = _part(path), _stem(path)
+            wanted = stem in named or (whole_run and folders[0].is_dir() and part.chunk == 0 and _belongs(part, starts))
+            if not is_index(path) or not wanted or stem in found:
+                continue
+            try:
+                identity = identify(path)
+                times = index_of((identity,)).time
+            except FileFormatError:  # the data are there without it, and the root says so
+                spoilt.append(f"{path.name} (cannot be read)")
+                continue
+            own = index_of(streams[named[stem]]).time if stem in named else times
+            if own.size and times.size and not np.isin(own[[0, -1]], times).any():
+                spoilt.append(f"{path.name} (of another run)")
+            else:
+                found[stem] = identity
+    return tuple(found.values()), spoilt
+
+
+def _stem(path: Path) -> str:
+    return _ENDING.sub("", path.name)
 
 
 def _chunks(start: Part, later: Iterable[Part]) -> tuple[tuple[Identity, ...], list[str]]:

@@ -37,6 +37,8 @@ class RunFiles(NamedTuple):
         Whether the files still grow; None where they say it themselves.
     missing
         Names of files that ought to be there and are not.
+    indices
+        Smalldata index files of the streams: they know events whose data are missing or cut off.
     """
 
     path: str
@@ -44,6 +46,7 @@ class RunFiles(NamedTuple):
     run: int | None = None
     live: bool | None = None
     missing: tuple[str, ...] = ()
+    indices: tuple[Identity, ...] = ()
 
 
 class RunInfo(NamedTuple):
@@ -87,6 +90,8 @@ class RunIndex:
         psana's 64-bit time of each event, rising.
     rows
         For each stream the number of its record in each event, -1 where the stream has none.
+    lost
+        Events that an index file knows, and of which no stream has anything.
     waiting
         Events that are not yet there in all streams of a run that is still written; they are not among the events.
     """
@@ -95,14 +100,21 @@ class RunIndex:
         self.files = files
         self.path = files.path
         self.streams: list[Index] = [index_of(chunks) for chunks in files.streams]
-        joined = join_streams([index.time for index in self.streams])
-        self.repeated, self.out_of_order = joined.repeated, joined.out_of_order
+        known = [index_of((one,)).time for one in files.indices]
+        own = [index.time for index in self.streams]
+        joined = join_streams([*own, *known])
+        counted = joined if not known else join_streams(own)
+        self.repeated, self.out_of_order = counted.repeated, counted.out_of_order
         keep = self._of_run(joined.time)
         complete = self._complete(joined.time)
         self.waiting = int((keep & ~complete).sum())
         keep &= complete
         self.time: npt.NDArray[np.uint64] = joined.time[keep]
-        self.rows: list[npt.NDArray[np.int64]] = [row[keep] for row in joined.rows]
+        self.rows: list[npt.NDArray[np.int64]] = [row[keep] for row in joined.rows[: len(own)]]
+        here = np.zeros(self.time.size, bool)
+        for row in self.rows:
+            here |= row >= 0
+        self.lost = self.time.size - int(here.sum())
         self._layouts: dict[int, list[int]] = {}
 
     @property
@@ -126,7 +138,7 @@ class RunIndex:
 
     def _complete(self, time: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
         """Which events every stream has reached: the others may lack a stream that is merely late."""
-        if len(self.streams) == 1 or not self.growing:
+        if not self.growing:
             return np.ones(time.size, bool)
         behind = [index.last_time for index in self.streams if not index.ended]
         return np.asarray(time <= np.uint64(min(behind))) if behind else np.ones(time.size, bool)
