@@ -51,7 +51,8 @@ def open_run(
     Parameters
     ----------
     source
-        Path of a run: an LCLS-II file (``.xtc2``, one stream), or what :func:`xsmall.io.stores.runs.write_run` wrote
+        A run of LCLS-II: its folder, a file of one stream (``.xtc2``), a pattern, a list of files, or
+        ``"exp=mfx101332224,run=7"``; or the path of what :func:`xsmall.io.stores.runs.write_run` wrote
         (``.zarr``, ``.h5``), or whatever a source of another package opens (:class:`xsmall.RunSource`).
     chunks
         Events of one chunk, or its bytes as text (``"100 MB"``). Default: whole frames of consecutive events, about
