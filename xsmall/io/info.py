@@ -125,6 +125,8 @@ def _time(events: xr.Dataset) -> str:
         return count
     times = events[v.EVENT].values
     first, last = times.min(), times.max()
+    if times.dtype.kind != "M":
+        return f"{count} labelled {first} to {last}"
     seconds = float((last - first) / np.timedelta64(1, "s"))
     rate = f", {(n - 1) / seconds:.4g} per second" if seconds > 0 else ""
     return f"{count} from {np.datetime_as_string(first, 'ms')} to {np.datetime_as_string(last, 'ms')} UTC{rate}"

@@ -35,6 +35,7 @@ _BUILT_IN: Final = (
     "xsmall.io.sources.hdf5_run:Hdf5Run",
     "xsmall.io.sources.xtc2.source:Xtc2Run",
     "xsmall.io.sources.stacks:StackRun",
+    "xsmall.io.sources.euxfel:EuxfelRun",
 )
 HDF5_SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
 _HEAD: Final = len(HDF5_SIGNATURE)
