@@ -12,6 +12,7 @@ from xsmall.errors import DataError, ParameterError
 from xsmall.events.ragged import ragged_attrs
 from xsmall.io.sources.xtc2.fields import EventField, FieldArray, Key, event_fields_of, presence, segment_damage
 from xsmall.io.sources.xtc2.format import datetimes
+from xsmall.io.sources.xtc2.hsd import HSD, digitizer_variables
 from xsmall.io.sources.xtc2.ragged_fields import ListArray, TextArray, list_dims, shapes_of
 from xsmall.io.sources.xtc2.run_index import RunFiles, RunIndex, run_of
 from xsmall.io.sources.xtc2.slow import (
@@ -142,6 +143,13 @@ def detector_dataset(files: RunFiles, detector: str, wrap: Wrap, *, fields: Sequ
                 attrs[v.UNITS] = v.ADU
             attrs |= _identity_of_frames(run, detector, area)  # constants are checked against it
         variables[names[field.key]] = xr.Variable(dims, wrap(array), attrs)
+    if fields is None and detector_type(run, detector) == HSD:
+        versions = {n.alg: n.version for t in run.tables for n in t.values() if n.detector == detector}
+
+        def dims_of(field: EventField) -> tuple[str, str]:
+            return v.EVENT, _segment_dim(field, area)
+
+        variables |= digitizer_variables(files, all_fields, versions, list(variables), dims_of, wrap)
     coords = times(run) | step_variables(run)
     coords |= _segment_coords(files, detector, area, variables)
     given = {names[f.key]: f for f in chosen if names[f.key] in variables}
