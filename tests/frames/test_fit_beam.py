@@ -124,3 +124,23 @@ def test_rings_of_calibrants_are_those_of_their_lattices() -> None:
     indices = [3, 8, 11, 16, 19, 24]  # h2 + k2 + l2 of diamond: 111, 220, 311, 400, 331, 422
     np.testing.assert_allclose(calibrant_q("Si", 6), 2 * np.pi / 5.431179 * np.sqrt(indices))
     np.testing.assert_allclose(calibrant_q("CeO2", 4), 2 * np.pi / 5.411651 * np.sqrt([3, 4, 8, 11]))
+
+
+@pytest.mark.parametrize(("known", "width"), [(True, 0.008), (False, 0.016), (True, 0.03)])
+def test_pulls_are_of_unit_width(known: bool, width: float) -> None:
+    rng = np.random.default_rng(5)
+    pulls = []
+    for noise in range(3):
+        center, distance = rng.uniform(-1e-3, 1e-3, 2), 0.1 * (1 + rng.uniform(-0.005, 0.005))
+        truth = Beam(photon_energy=9500, distance=distance, center=(center[0], center[1]))
+        start = {"distance": 0.1 if known else distance, "photon_energy": 9500}
+        fit = fit_beam(
+            assign_beam(image(quad(), truth, RINGS, noise=noise, width=width), **start),
+            rings=list(RINGS) if known else None,
+        )
+        assert fit.sure, str(fit)
+        pulls += list(np.subtract(fit.beam.center, truth.center) / fit.center_error)
+        if known:
+            pulls.append((fit.beam.distance - distance) / fit.distance_error)
+    assert 0.3 < np.sqrt(np.mean(np.square(pulls))) < 1.8
+    assert np.abs(pulls).max() < 4

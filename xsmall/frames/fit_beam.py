@@ -17,6 +17,7 @@ from xsmall.detector.geometry.pixel import in_beam
 from xsmall.errors import DataError, ParameterError
 from xsmall.frames.beam import beam_of
 from xsmall.frames.pixels import need_geometry
+from xsmall.frames.ring_shapes import ShapeFit, fit_ring_shapes
 from xsmall.kernels.rings import CircleFit, distortion, fit_circles, profile_peaks, radial_profile, ring_points
 from xsmall.vocabulary import DISTANCE, PIXEL_DIMS
 
@@ -163,8 +164,10 @@ def fit_beam(
 
     Notes
     -----
-    The centre that makes the radial profile sharpest is refined by circles through the ring's centroids in 48 sectors
-    (Huber weights). Depth of panels is taken into account along the ray from the sample. Cost: up to ten
+    The centre that makes the radial profile sharpest is refined by circles through the ring's centroids in 48 sectors,
+    then by a fit of Gaussians on parabolas to the pixels near the rings. The errors are those of this fit: the noise
+    of the pixels, and by how much the result depends on how far from the rings the model is believed. Depth of panels
+    is taken into account along the ray from the sample. Cost: up to ten
     seconds for 4 Mpixel. The image is computed.
 
     Examples
@@ -192,7 +195,8 @@ def fit_beam(
     start = _start(image, geometry)
     known = _known_rings(rings, start)
     x, y, z, values = _pixels(image, geometry, start)
-    scene = _Scene(x, y, z, values, start.need(DISTANCE), pitch, width)
+    low, high = np.percentile(values, [0.5, 99.5])
+    scene = _Scene(x, y, z, np.clip(values, low, high), values, start.need(DISTANCE), pitch, width)
     coarse = _sharpest(scene, search)
     return _refine(scene, start, known, coarse, search)
 
@@ -224,8 +228,7 @@ def _pixels(image: xr.DataArray, geometry: Geometry, beam: Beam) -> tuple[Floats
     if not good.any():
         raise DataError("an image without a finite pixel", fix="check the mask")
     x, y, z = (at[labels][..., i][good] for i in range(3))
-    low, high = np.percentile(values[good], [0.5, 99.5])
-    return x, y, z, np.clip(values[good], low, high)
+    return x, y, z, values[good]
 
 
 @dataclass
@@ -236,6 +239,7 @@ class _Scene:
     y: Floats
     z: Floats
     values: Floats
+    unclipped: Floats
     distance: float
     pitch: float
     width: float
@@ -312,7 +316,19 @@ def _refine(scene: _Scene, start: Beam, known: Floats | None, center: tuple[floa
         doubts.append(f"the centre still moved after {MAX_ROUNDS} rounds")
     if off > DISTORTED[0] * scene.pitch and times > DISTORTED[1]:
         doubts.append(f"the rings are no circles about one centre (off by {1e6 * off:.0f} um): a tilt not known?")
-    return _report(scene, start, center, distance, fit, found, n_points, gap, search, known is not None, doubts)
+    shapes = None
+    if fit is not None:
+        energy = start.photon_energy if known is not None else None
+        pixels = scene.x, scene.y, scene.z, scene.unclipped
+        shapes = fit_ring_shapes(
+            pixels, center, (scene.distance, distance), found if known is not None else fit.radii, scene.width,
+            photon_energy=energy,
+        )  # fmt: skip
+        if shapes is None:
+            doubts.append("the shapes of the rings could not be fitted, the errors are those of circles through points")
+        else:
+            center, distance = shapes.center, shapes.distance
+    return _report(scene, start, center, distance, fit, shapes, found, n_points, gap, search, known is not None, doubts)
 
 
 def _radii(q: Floats, beam: Beam, distance: float) -> Floats:
@@ -404,6 +420,7 @@ def _report(
     center: tuple[float, float],
     distance: float,
     fit: CircleFit | None,
+    shapes: ShapeFit | None,
     q: Floats,
     n_points: int,
     gap: float,
@@ -421,6 +438,8 @@ def _report(
     if known:
         floor[2] = grid / fit.radii.max()
     errors = np.sqrt(np.diag(fit.covariance) + floor**2)
+    if shapes is not None:
+        errors = np.array([*shapes.errors[:2], shapes.errors[2] / distance])
     if n_points < ENOUGH_POINTS:
         doubts.append(f"only {n_points} points on rings")
     if gap > WIDEST_GAP:

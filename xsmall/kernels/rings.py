@@ -1,15 +1,18 @@
-"""Rings in an image: radial profiles, peaks in them, and circles through points. NumPy only; each call is one image."""
+"""Rings in an image: radial profiles, peaks in them, circles through points; each call is one image."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import least_squares
+from scipy.signal import find_peaks
 
 __all__ = ["CircleFit", "distortion", "fit_circles", "profile_peaks", "radial_profile", "ring_points"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
+ROUNDS = 4
 HUBER = 1.5  # residuals beyond this many standard deviations count less
 TO_SIGMA = 1.4826  # median absolute deviation of a normal distribution
 
@@ -36,13 +39,10 @@ def profile_peaks(profile: Floats, window: int, threshold: float = 6.0) -> tuple
     above = full - base
     smooth = np.convolve(np.pad(above, 1, mode="edge"), [0.25, 0.5, 0.25], mode="valid")
     noise = TO_SIGMA * np.median(np.abs(smooth - np.median(smooth))) + 1e-12 * np.abs(full).max() + 1e-300
-    top = np.zeros(full.size, dtype=bool)
-    top[1:-1] = (smooth[1:-1] > smooth[:-2]) & (smooth[1:-1] >= smooth[2:])
-    top &= known & (smooth > threshold * noise)
-    found = np.flatnonzero(top)
     # of several tops within a window's sixth only the highest is a ring
-    keep = [i for i in found if smooth[i] >= smooth[max(0, i - window // 6) : i + window // 6 + 1].max()]
-    return np.array(keep, dtype=np.float64) + 0.5, smooth[keep] / noise
+    top, _ = find_peaks(smooth, height=threshold * noise, distance=window // 6 + 1)
+    top = top[known[top]]
+    return top + 0.5, smooth[top] / noise
 
 
 def ring_points(
@@ -126,27 +126,32 @@ def fit_circles(x: Floats, y: Floats, ring: Ints, radii: Floats, *, known: bool)
     """
     n_rings = radii.size
     parameters = np.concatenate([[0.0, 0.0], [1.0] if known else radii])
-    weights = np.ones(x.size)
-    normal, scatter = np.eye(parameters.size), np.nan
-    for _ in range(100):
-        dx, dy = x - parameters[0], y - parameters[1]
+
+    def off(p: Floats) -> Floats:
+        model = radii[ring] * p[2] if known else p[2:][ring]
+        left: Floats = np.hypot(x - p[0], y - p[1]) - model
+        return left
+
+    def slopes(p: Floats) -> Floats:
+        dx, dy = x - p[0], y - p[1]
         r = np.hypot(dx, dy)
-        model = radii[ring] * parameters[2] if known else parameters[2:][ring]
-        residual = r - model
-        scatter = TO_SIGMA * float(np.median(np.abs(residual)))
-        size = np.abs(residual) / max(scatter, 1e-300)
-        weights = np.where(size > HUBER, HUBER / np.maximum(size, HUBER), 1.0)
-        jacobian = np.zeros((x.size, parameters.size))
+        jacobian = np.zeros((x.size, p.size))
         jacobian[:, 0], jacobian[:, 1] = -dx / r, -dy / r
         if known:
             jacobian[:, 2] = -radii[ring]
         else:
             jacobian[np.arange(x.size), 2 + ring] = -1.0
-        normal = jacobian.T @ (weights[:, None] * jacobian)
-        shift = np.linalg.lstsq(normal, -jacobian.T @ (weights * residual), rcond=None)[0]
-        parameters = parameters + shift
-        if np.abs(shift).max() <= 1e-12 * np.abs(parameters).max():
-            break
+        return jacobian
+
+    scatter = TO_SIGMA * float(np.median(np.abs(off(parameters))))
+    for _ in range(ROUNDS):  # what counts less depends on the scatter, which depends on the fit
+        limit = max(HUBER * scatter, 1e-300)
+        found = least_squares(off, parameters, jac=slopes, loss="huber", f_scale=limit, x_scale="jac", xtol=1e-12)
+        parameters, scatter = found.x, TO_SIGMA * float(np.median(np.abs(off(found.x))))
+    size = np.abs(off(parameters)) / max(scatter, 1e-300)
+    weights = np.where(size > HUBER, HUBER / np.maximum(size, HUBER), 1.0)
+    jacobian = slopes(parameters)
+    normal = jacobian.T @ (weights[:, None] * jacobian)
     free = max(1.0, x.size - parameters.size)
     covariance = np.asarray(np.linalg.pinv(normal), dtype=np.float64) * scatter**2 * x.size / free
     scale = float(parameters[2]) if known else float("nan")
