@@ -211,3 +211,17 @@ def test_what_was_opened_is_saved_and_opened_again(tmp_path: Path) -> None:
     assert [len(x) for x in again["jungfrau1M_ragged_photons"].values] == list(range(N))
     np.testing.assert_array_equal(again["event"], small["event"])
     np.testing.assert_array_equal(again["evr_code_137"], small["evr_code_137"])
+
+
+def test_a_time_tool_that_found_no_edge_is_nan_and_damage_says_what_it_means(tmp_path: Path) -> None:
+    path = lcls1(
+        tmp_path / "a.h5", tt__FLTPOS=[300.0, 0, 310, 0, 290, np.nan], tt__FLTPOS_PS=[0.1, 0, 0.0, 0, -0.1, 0.3],
+        tt__AMPL=[0.2, 0, 0.3, 0.01, 0.2, 0.1], damage__jungfrau1M=[1, 1, 0, 1, 1, 1],
+    )  # fmt: skip
+    small = xs.open_smalldata(path)["events"].to_dataset()
+    np.testing.assert_array_equal(small["tt_position"], [0.1, np.nan, 0.0, np.nan, -0.1, np.nan])
+    np.testing.assert_array_equal(small["tt_amplitude"], [0.2, np.nan, 0.3, np.nan, 0.2, np.nan])
+    assert small["tt_position"].attrs["units"] == "ps"
+    assert "1 where the detector was there" in small["damage_jungfrau1M"].attrs["long_name"]
+    without = lcls1(tmp_path / "b.h5", lightStatus__xray=-np.ones(N, int))
+    assert "xray_on" not in xs.open_smalldata(without)["events"]

@@ -71,7 +71,8 @@ def open_smalldata(
     of detectors, ``config/<detector>`` what the producer was configured with, ``once`` what was stored once per run.
 
     Missing is NaN: integers with -99999 become float64; where they are unsigned, or too large for that, they stay and
-    say so. ``xray_on`` and ``laser_on`` are made of the light status, where it is known for every event. Lists per
+    say so. ``xray_on`` and ``laser_on`` are made of the light status, where it is known for every event;
+    ``tt_position`` (ps) and ``tt_amplitude`` of the time tool, NaN where it found no edge (0 in the file). Lists per
     event (``var_*``, ``ragged_*``) are ragged variables. What cannot be given is named in ``attrs["left_out"]``.
 
     Raises
@@ -271,9 +272,27 @@ def _events(here: _File, names: list[str], prefix: str, n: int) -> dict[str, xr.
             out[flat] = _numbers(here, flat, item)
         else:
             here.left_out.append(f"{flat}: {item.dtype}")
+    for name in [name for name in out if name.startswith("damage_")]:
+        out[name].attrs[v.LONG_NAME] = "1 where the detector was there, 0 where it was missing"
+    out |= _time_tool(out)
     for name, ours in _LIGHT.items():
         if name in out and out[name].dtype.kind in "biu" and np.isin(out[name].values, (0, 1)).all():
             out[ours] = xr.Variable(v.EVENT, out[name].values.astype(bool))
+    return out
+
+
+def _time_tool(variables: dict[str, xr.Variable]) -> dict[str, xr.Variable]:
+    """Position (ps) and amplitude of the time tool; where it found no edge the files have 0, which becomes NaN."""
+    lower = {name.lower(): x for name, x in variables.items() if x.dims == (v.EVENT,)}
+    pixel = lower.get("tt_fltpos")
+    if pixel is None or pixel.chunks is not None:
+        return {}
+    found = (pixel.values != 0) & np.isfinite(pixel.values.astype(np.float64))
+    out: dict[str, xr.Variable] = {}
+    for theirs, ours in (("tt_fltpos_ps", v.TT_POSITION), ("tt_ampl", v.TT_AMPLITUDE)):
+        if theirs in lower:
+            values = np.where(found, lower[theirs].values.astype(np.float64), np.nan)
+            out[ours] = xr.Variable(v.EVENT, values, {v.UNITS: v.UNITS_OF[ours]})
     return out
 
 
