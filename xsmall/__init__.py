@@ -97,6 +97,11 @@ _PUBLIC: dict[str, str] = {
     "lists": "xsmall.events.ragged",
     "to_awkward": "xsmall.events.ragged",
     "to_pandas": "xsmall.events.ragged",
+    # what users write their own records with
+    "Record": "xsmall.engine.record",
+    "Reducer": "xsmall.engine.record",
+    "Output": "xsmall.engine.record",
+    "Frames": "xsmall.engine.record",
     # bins of cubes
     "bins": "xsmall.cube.bins",
     "edges": "xsmall.cube.bins",

@@ -127,7 +127,36 @@ GROUP = 4
 
 
 class Record(ABC):
-    """A reduction as a value: subclasses are frozen dataclasses whose fields are its arguments."""
+    """A reduction as a value: subclasses are frozen dataclasses whose fields are its arguments.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> import numpy as np, xsmall as xs
+    >>> class Counter(xs.Reducer):
+    ...     def begin(self, k):
+    ...         self.n = np.zeros(k, np.int32)
+    ...
+    ...     def add(self, s, frames, variance=None):
+    ...         self.n += (frames > 6.0).sum(axis=(1, 2), dtype=np.int32)
+    ...
+    ...     def end(self):
+    ...         return {"n_bright": self.n}
+    >>> @dataclass(frozen=True)
+    ... class Bright(xs.Record):
+    ...     name = "bright"
+    ...
+    ...     def outputs(self, frames):
+    ...         return {"n_bright": xs.Output((), (), np.dtype("int32"))}
+    ...
+    ...     def reducer(self, frames):
+    ...         return Counter()
+    >>> sim = xs.simulate(5, shape=(2, 32, 64), seed=1)
+    >>> cal = sim.run["jungfrau"]["raw"].sd.calibrate(sim.constants)
+    >>> found = xs.apply(cal, Bright()).compute()["n_bright"]
+    >>> bool((found == (cal > 6).sum(("segment", "row", "column"))).all())
+    True
+    """
 
     name: ClassVar[str]
 
