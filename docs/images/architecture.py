@@ -53,9 +53,14 @@ def main() -> None:
         '<marker id="head" markerWidth="7" markerHeight="7" refX="4" refY="3" orient="auto">'
         '<path d="M0 0 L6 3 L0 6 z" fill="#35506b"/></marker>'
     )
-    svg = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">'
-        f'<style>{style}</style><defs>{head}</defs><rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>\n'
+    svg = "".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">',
+            f"<style>{style}</style><defs>{head}</defs>",
+            '<rect width="100%" height="100%" fill="white"/>',
+            *parts,
+            "</svg>\n",
+        ]
     )
     Path(__file__).with_suffix(".svg").write_text(svg, encoding="utf-8")
 
