@@ -60,6 +60,7 @@ OPTIONAL = {
     "dxtbx",
     "flox",
     "hdf5plugin",
+    "fabio",
     "matplotlib",
     "awkward",
 }

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 import xsmall as xs
-from xsmall.errors import DamagedDataError, FileFormatError, MissingDependency, ParameterError
+from xsmall.errors import DamagedDataError, DamagedDataWarning, FileFormatError, MissingDependency, ParameterError
 from xsmall.io.info import describe
 
 RNG = np.random.default_rng(5)
@@ -328,3 +328,54 @@ def test_foreign_files_are_runs_where_they_say_so_and_else_get_the_call_that_ope
     call = str(told.value).split("do this:  ")[1]
     assert eval(call, {"xs": xs}).shape == (12, 1, 16, 24)
     assert xs.open_run(path, format="stack", dataset="/deep/frames")["detector/raw"].shape == (12, 1, 16, 24)
+
+
+# ---- images ---------------------------------------------------------------------------------------------------------
+
+
+def test_single_images_are_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fabio = pytest.importorskip("fabio")
+    for k in range(5):
+        fabio.edfimage.EdfImage(data=WORDS[k]).write(str(tmp_path / f"a_{k}.edf"))
+    raw = xs.open_frames(str(tmp_path / "a_*.edf"), chunks=2)
+    assert raw.chunks is not None
+    assert raw.dtype == np.uint16
+    np.testing.assert_array_equal(raw.values[:, 0], WORDS[:5])
+    np.testing.assert_array_equal(raw.isel(event=[3, 1], row=slice(2, 5)).values[:, 0], WORDS[[3, 1], 2:5])
+    (tmp_path / "a_2.edf").write_bytes((tmp_path / "a_2.edf").read_bytes()[:600])
+    raw = xs.open_frames(str(tmp_path / "a_*.edf"))
+    with pytest.raises(DamagedDataError, match=r"a_2\.edf"):
+        raw.compute()
+    with pytest.warns(DamagedDataWarning, match=r"a_2\.edf"):
+        n_valid = raw.sd.projection("row").compute()["n_valid"].values[:, 0].max(-1)
+    assert (n_valid == 0).tolist() == [False, False, True, False, False]
+    with pytest.raises(ParameterError, match="images have no dataset"):
+        xs.open_frames(tmp_path / "a_0.edf", dataset="x")
+    monkeypatch.setitem(__import__("sys").modules, "fabio", None)
+    with pytest.raises(MissingDependency, match=r"xsmall\[images\]"):
+        xs.open_frames(tmp_path / "a_0.edf")
+
+
+@pytest.mark.parametrize("ending", ["edf", "cbf", "tif"])
+def test_an_image_that_was_cut_gives_no_number(tmp_path: Path, ending: str) -> None:
+    fabio = pytest.importorskip("fabio")
+    kind = {"edf": fabio.edfimage.EdfImage, "cbf": fabio.cbfimage.CbfImage, "tif": fabio.tifimage.TifImage}[ending]
+    for k in range(2):
+        kind(data=WORDS[k].astype("i4")).write(str(tmp_path / f"{k}.{ending}"))
+    whole = xs.open_frames(str(tmp_path / f"*.{ending}"))
+    np.testing.assert_array_equal(whole.values[:, 0], WORDS[:2])
+    file = tmp_path / f"1.{ending}"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(FileFormatError, match=rf"1\.{ending}"):
+        xs.open_frames(str(tmp_path / f"*.{ending}")).compute()
+
+
+def test_images_that_differ_are_named(tmp_path: Path) -> None:
+    fabio = pytest.importorskip("fabio")
+    fabio.edfimage.EdfImage(data=WORDS[0]).write(str(tmp_path / "a.edf"))
+    fabio.edfimage.EdfImage(data=WORDS[0, :8]).write(str(tmp_path / "b.edf"))
+    with pytest.raises(DamagedDataError, match=r"(?s)b\.edf.*\(8, 24\) among images of uint16 \(16, 24\)"):
+        xs.open_frames([tmp_path / "a.edf", tmp_path / "b.edf"]).compute()
+    (tmp_path / "c.txt").write_text("no image")
+    with pytest.raises(FileFormatError, match=r"c\.txt: no image"):
+        xs.open_frames(tmp_path / "c.txt")

@@ -25,12 +25,14 @@ from xsmall.io.files import identify
 from xsmall.io.hdf5 import check_filters, missing_sources, open_hdf5, stacks_in
 from xsmall.io.sources.chunks import events_per_chunk
 from xsmall.io.sources.hdf5_array import Hdf5Array
+from xsmall.io.sources.images import images_as_frames
 from xsmall.io.sources.nexus import About, about, together
 from xsmall.io.sources.source import HDF5_SIGNATURE, RunSource, RunSpec
 
 __all__ = ["StackRun", "open_frames"]
 
 _KNOWN: Final = ("/entry_1/data_1/data", "/entry_1/instrument_1/detector_1/data", "/entry/data/data")
+_ENDINGS: Final = (".h5", ".hdf5", ".cxi", ".nxs", ".hdf", ".nx")
 _NUMBERED: Final = "data_"  # data_000001, data_000002 ... of an Eiger master
 _DIMS: Final = {2: v.FRAME_DIMS[2:], 3: (v.EVENT, *v.FRAME_DIMS[2:]), 4: v.FRAME_DIMS}
 
@@ -44,12 +46,13 @@ def open_frames(
     units: str | None = None,
     chunks: int | str | None = None,
 ) -> xr.DataArray:
-    """Open the frames of any HDF5 file, lazily: a stack, CXI, NXmx, or the master file of an Eiger.
+    """Open frames of any HDF5 file (a stack, CXI, NXmx, the master of an Eiger), or single images, lazily.
 
     Parameters
     ----------
     path
-        The file; a pattern or a list of files gives their frames behind each other.
+        The file; a pattern or a list of files gives their frames behind each other. Files that are no HDF5 are read as
+        images by fabio (CBF, EDF, TIFF ...).
     dataset
         Where in the file the frames are. May be left out where the file follows a known layout
         (``/entry_1/data_1/data``, ``/entry/data/data``, ``/entry/data/data_000001`` ...) or has one stack only.
@@ -78,7 +81,7 @@ def open_frames(
     ParameterError
         Invalid ``dims``, or an unknown detector type.
     MissingDependency
-        The data are compressed with a filter that is not installed; it is named.
+        The data are compressed with a filter that is not installed, which is named; or images, and no fabio.
 
     Notes
     -----
@@ -96,7 +99,10 @@ def open_frames(
     """
     kind = None if detector_type is None else known_type(detector_type).name
     spec = RunSpec.of(path)
-    pieces = [piece for one in spec.paths for piece in _pieces(one, dataset, dims, chunks)]
+    if spec.paths and not any(h5py.is_hdf5(one) or one.suffix in _ENDINGS for one in spec.paths):
+        pieces = [_images(spec.paths, dataset, dims, chunks)]
+    else:
+        pieces = [piece for one in spec.paths for piece in _pieces(one, dataset, dims, chunks)]
     if not pieces:
         raise FileFormatError(f"{spec.given}: no file", expected="the path of an HDF5 file")
     forms = {f"{piece.data.dtype} {piece.data.shape[1:]}": piece.path for piece in pieces}
@@ -163,6 +169,18 @@ class _Piece(NamedTuple):
     present: npt.NDArray[np.bool_]
     found: About
     units: str | None
+
+
+def _images(
+    paths: tuple[Path, ...], dataset: str | None, dims: Sequence[str] | None, chunks: int | str | None
+) -> _Piece:
+    for name, value in (("dataset", dataset), ("dims", dims)):
+        if value is not None:
+            raise ParameterError(
+                f"{paths[0]}: images have no {name}", found=f"{name}={value!r}", fix=f"leave {name}= out"
+            )
+    data = images_as_frames(paths, chunks)
+    return _Piece(paths[0], data, np.ones(data.shape[:2], bool), About(), None)
 
 
 def _pieces(path: Path, dataset: str | None, dims: Sequence[str] | None, chunks: int | str | None) -> list[_Piece]:
