@@ -23,6 +23,7 @@ from xsmall.io.sources.xtc2.slow import (
     process_variables,
     step_of_event,
 )
+from xsmall.io.sources.xtc2.timetool import EDGE_POSITION, EdgeArray, edge_field
 
 Wrap = Callable[[Any], Any]
 """Makes of a field what xarray or dask can hold without reading it."""
@@ -150,6 +151,11 @@ def detector_dataset(files: RunFiles, detector: str, wrap: Wrap, *, fields: Sequ
             return v.EVENT, _segment_dim(field, area)
 
         variables |= digitizer_variables(files, all_fields, versions, list(variables), dims_of, wrap)
+    edge = edge_field(detector_type(run, detector), all_fields) if fields is None else None
+    if edge is not None and EDGE_POSITION not in variables:
+        attrs = {v.UNITS: "pixel", v.LONG_NAME: "edge that the time tool found"}
+        dims = (v.EVENT, _segment_dim(edge, area))
+        variables[EDGE_POSITION] = xr.Variable(dims, wrap(EdgeArray(files, edge.key)), attrs)
     coords = times(run) | step_variables(run)
     coords |= _segment_coords(files, detector, area, variables)
     given = {names[f.key]: f for f in chosen if names[f.key] in variables}
