@@ -14,6 +14,7 @@ __all__ = [
     "MissingDependency",
     "ParameterError",
     "PlanError",
+    "WriteError",
     "XsmallError",
 ]
 
@@ -74,6 +75,10 @@ class DamagedDataWarning(UserWarning):
 
 class PlanError(XsmallError):
     """A computation that would not fit into the memory it may use."""
+
+
+class WriteError(XsmallError):
+    """A file that could not be written: a full disk, a read-only folder, a path that another job is writing to."""
 
 
 class MissingDependency(XsmallError, ImportError):
