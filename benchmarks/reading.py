@@ -117,8 +117,8 @@ def cases(scale: float) -> list[Case]:
     folder = long_run(events)
     small, _ = xtc2_file("small.xtc2", many, 1, 4, 4)
     run = xr.DataTree.from_dict({"/det": xs.open_run(path)["det"].to_dataset()})
-    hdf5 = write_run(run, Path(FOLDER.name) / "run.h5", compression="none")
-    stored = write_run(run, Path(FOLDER.name) / "run.zarr", compression="none")
+    hdf5 = write_run(run, Path(FOLDER.name) / "run.h5", compress=False)
+    stored = write_run(run, Path(FOLDER.name) / "run.zarr", compress=False)
     from_hdf5, from_zarr = xs.open_run(hdf5)["det/raw"].data, xs.open_run(stored)["det/raw"].data
     compute = {"scheduler": "synchronous"}
     size = f"{rows * 1024 / 1e6:.1g} Mpixel"

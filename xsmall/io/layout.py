@@ -10,12 +10,24 @@ import xarray as xr
 
 from xsmall.vocabulary import EVENT
 
-__all__ = ["RESULT_LAYOUT", "RESULT_NUMBER", "RUN_LAYOUT", "RUN_NUMBER", "TIME", "event_bytes", "is_frames", "quiet"]
+__all__ = [
+    "RESULT_LAYOUT",
+    "RESULT_NUMBER",
+    "RUN_LAYOUT",
+    "RUN_NUMBER",
+    "TIME",
+    "UNFINISHED",
+    "event_bytes",
+    "is_frames",
+    "quiet",
+]
 
 RUN_LAYOUT: Final = "xsmall-run"
 RUN_NUMBER: Final = 2
 RESULT_LAYOUT: Final = "xsmall-result"
 RESULT_NUMBER: Final = 2
+UNFINISHED: Final = "xsmall-unfinished"
+"""The layout of what is still being written: it becomes one of the others when it is complete."""
 TIME: Final = {"units": "nanoseconds since 1970-01-01", "dtype": "int64", "calendar": "proleptic_gregorian"}
 """How times are stored, everywhere."""
 

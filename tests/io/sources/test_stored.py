@@ -97,7 +97,7 @@ def test_opening_computes_nothing_and_reads_no_frame(
     import dask
 
     with dask.config.set(scheduler="synchronous"):
-        path = write_run(simulated, tmp_path / f"run.{kind}", chunk_events=1, compression="none")
+        path = write_run(simulated, tmp_path / f"run.{kind}", chunk_events=1, compress=False)
     tracemalloc.start()
     run = xs.open_run(path)
     _, peak = tracemalloc.get_traced_memory()

@@ -62,7 +62,7 @@ class Owner:
             owner = cls(**{f.name: told[f.name] for f in fields(cls)})
         except (ValueError, KeyError, TypeError):
             return None
-        return owner if isinstance(owner.pid, int) else None
+        return owner if str(owner.pid).isdigit() else None
 
     def written(self) -> str:
         """Return the text that :meth:`read` understands."""

@@ -50,6 +50,8 @@ class Place:
         Where the file is to be.
     content
         Where it is to be written.
+    owner_file
+        A file that is there as long as the job is at work: other processes look before they write.
     """
 
     def __init__(self, target: Path, owner: Owner, overwrite: bool) -> None:
@@ -57,6 +59,7 @@ class Place:
         self.owner = owner
         self.part = target.with_name(f"{target.name}.{owner.job}.part")
         self.content = self.part / _CONTENT
+        self.owner_file = self.part / _OWNER
         self._overwrite = overwrite
 
     def is_mine(self) -> bool:
@@ -129,8 +132,8 @@ def taken(path: Path, *, overwrite: bool) -> Iterator[Place]:
             if not _is_alive(part):
                 remove(part)
         place.part.mkdir()
-        (place.part / _OWNER).write_text(owner.written())
-        beat = Heartbeat((lock, place.part / _OWNER))
+        place.owner_file.write_text(owner.written())
+        beat = Heartbeat((lock, place.owner_file))
         try:
             yield place
         finally:
@@ -269,7 +272,7 @@ def _parts(target: Path) -> list[Path]:
 
 
 def _is_alive(part: Path) -> bool:
-    """Whether the job of a part is at work. One that was killed before it wrote its name is dead, for it had the lock."""
+    """Whether the job of a part is at work. One that was killed before it wrote its name is dead: it had the lock."""
     try:
         file = part / _OWNER
         owner, last_sign = Owner.read(file.read_text()), file.stat().st_mtime

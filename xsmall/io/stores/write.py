@@ -1,0 +1,264 @@
+"""The one writer: runs, constants, small data and cubes are complete under their name or not there."""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import dask
+import dask.array as da
+import xarray as xr
+from dask.utils import format_bytes
+
+from xsmall.errors import ParameterError, WriteError
+from xsmall.io.stores import hdf5_store, zarr_store
+from xsmall.io.stores.place import Place, taken
+from xsmall.io.stores.ragged import Lists, arrays_of, lists_of
+from xsmall.io.stores.schema import CHUNK_BYTES, Schema, StoredArray, schema_of
+from xsmall.vocabulary import LAYOUT
+
+__all__ = ["ENDINGS", "write"]
+
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_CLOSED: Final = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+class Store(Protocol):
+    """A file or folder that is being written."""
+
+    def create(self) -> None: ...
+    def add(self, arrays: Sequence[StoredArray]) -> None: ...
+    def sink(self, array: StoredArray) -> Any: ...
+    def missing(self, array: StoredArray) -> int: ...
+    def written(self, array: StoredArray) -> tuple[int, int]: ...
+    def finish(self, attrs: Mapping[str, Any]) -> None: ...
+    def close(self) -> None: ...
+
+
+_Maker = Callable[[Place, Schema, str | None], Store]
+_HDF5: Final[tuple[_Maker, tuple[str, ...]]] = (hdf5_store.Hdf5Store, hdf5_store.COMPRESSIONS)
+_FORMATS: Final[Mapping[str, tuple[_Maker, tuple[str, ...]]]] = {
+    ".zarr": (zarr_store.ZarrStore, zarr_store.COMPRESSIONS),
+    ".h5": _HDF5,
+    ".hdf5": _HDF5,
+    ".nc": _HDF5,
+}
+ENDINGS: Final = tuple(_FORMATS)
+
+
+def write(
+    nodes: Mapping[str, xr.Dataset],
+    path: str | os.PathLike[str],
+    *,
+    layout: str,
+    marks: Mapping[str, Any],
+    overwrite: bool,
+    compress: bool | str,
+    whole_events: bool = False,
+    chunk_events: int | None = None,
+) -> Path:
+    """Write the nodes of a tree to Zarr or HDF5.
+
+    Parameters
+    ----------
+    nodes
+        Datasets by their path, ``/`` among them.
+    path
+        Where to: the ending says the format.
+    layout
+        Name and number of the layout; it is written last and says that the file is complete.
+    marks
+        Other attributes of the root that are written last.
+    overwrite
+        Replace what is there.
+    compress
+        True for the default of the format, False for none, or its name.
+    whole_events
+        Keep all pixels of an event in one chunk.
+    chunk_events
+        Events in one chunk; None for about 8 MiB.
+
+    Returns
+    -------
+    The path. It is on the disk, not only in memory, when this returns.
+
+    Raises
+    ------
+    ParameterError
+        An unknown ending or compression, no such folder, or something is there and is not to be replaced.
+    DataError
+        Something that no file can hold.
+    WriteError
+        Another job is writing there, the disk is full, or nothing can be written there.
+    """
+    target = Path(path).expanduser()
+    make, compression = _format(target, compress)
+    if chunk_events is not None and (isinstance(chunk_events, bool) or chunk_events < 1):
+        raise ParameterError("a chunk holds at least one event", found=chunk_events, expected="chunk_events=1 or more")
+    try:
+        with taken(target, overwrite=overwrite) as place:
+            plain, lists = lists_of(nodes, place.part / "lists")
+            schema = schema_of(plain, whole_events=whole_events, chunk_events=chunk_events)
+            store = make(place, schema, compression)
+            try:
+                store.create()
+                store.add(schema.arrays)
+                _write_arrays(store, schema.arrays, lists)
+                arrays = [*schema.arrays, *_write_lists(store, lists, nodes)]
+                _check_complete(target, store, arrays)
+                store.finish({**marks, LAYOUT: layout})
+            except OSError as error:
+                raise _explained(error, target, *_progress(store, schema)) from error
+            finally:
+                store.close()
+            place.land()
+    except OSError as error:
+        raise _explained(error, target, 0, 0) from error
+    return target
+
+
+def _format(target: Path, compress: bool | str) -> tuple[_Maker, str | None]:
+    if target.suffix not in _FORMATS:
+        raise ParameterError(
+            "the ending of the path says the format",
+            found=target.name,
+            expected=" ".join(ENDINGS),
+            fix=f"{target.stem or 'small'}.zarr",
+        )
+    make, known = _FORMATS[target.suffix]
+    if isinstance(compress, bool):
+        return make, known[0] if compress else None
+    if compress not in known:
+        raise ParameterError(
+            f"no compression of {target.suffix} files",
+            found=f"compress={compress!r}",
+            expected=", ".join(("True", "False", *map(repr, known))),
+        )
+    return make, compress
+
+
+# ---- values ----------------------------------------------------------------------------------------------------------
+
+
+def _write_arrays(store: Store, arrays: Sequence[StoredArray], lists: Sequence[Lists]) -> None:
+    """Write what is held at once, and compute what is lazy in one pass, so that what it shares is computed once."""
+    sources, sinks = [], []
+    for array in arrays:
+        if not array.is_lazy:
+            _write_held(store.sink(array), array, array.data)
+        elif array.data.size:
+            sources.append(_aligned(array))
+            sinks.append(store.sink(array))
+    for one in lists:
+        Path(one.folder).mkdir(parents=True)
+        sources.append(one.data if hasattr(one.data, "dask") else da.from_array(one.data, chunks=-1))
+        sinks.append(one)
+    if sources:
+        da.store(sources, sinks, lock=False)
+
+
+def _write_held(sink: Any, array: StoredArray, values: Any) -> None:
+    if values.size and (array.is_text or not array.shape):
+        sink[tuple(map(slice, (0,) * values.ndim, values.shape))] = values
+    elif values.size:
+        rows = max(1, CHUNK_BYTES * array.shape[0] // max(1, array.nbytes))
+        step = max(1, rows // array.chunks[0]) * array.chunks[0]
+        _in_threads(partial(_write_rows, sink, values), range(0, array.shape[0], step), step)
+
+
+def _write_rows(sink: Any, values: Any, start: int, step: int) -> None:
+    part = values[start : start + step]
+    sink[(slice(start, start + len(part)), *map(slice, (0,) * (part.ndim - 1), part.shape[1:]))] = part
+
+
+def _in_threads(write_rows: Callable[[int, int], None], starts: Iterable[int], step: int) -> None:
+    workers = dask.config.get("num_workers", None) or os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        for _ in pool.map(lambda start: write_rows(start, step), starts):
+            pass
+
+
+def _aligned(array: StoredArray) -> da.Array:
+    """Cut a lazy array at the borders of chunks on disk, so that no two blocks write one of them."""
+    held = array.data.chunks
+    cut = []
+    for blocks, chunk in zip(held, array.chunks, strict=True):
+        whole = all(n % chunk == 0 for n in blocks[:-1])
+        cut.append(blocks if whole else max(1, max(blocks) // chunk) * chunk)
+    return array.data if tuple(cut) == held else array.data.rechunk(tuple(cut))
+
+
+def _write_lists(store: Store, lists: Sequence[Lists], nodes: Mapping[str, xr.Dataset]) -> list[StoredArray]:
+    done = []
+    for array, pieces in arrays_of(lists, nodes):
+        store.add([array])
+        sink, start = store.sink(array), 0
+        for piece in pieces:
+            if piece.ndim > 1:
+                _write_held(sink, array, piece)
+            elif piece.size:
+                sink[(slice(start, start + piece.size),)] = piece
+                start += piece.size
+        done.append(array)
+    return done
+
+
+def _check_complete(target: Path, store: Store, arrays: Iterable[StoredArray]) -> None:
+    """A worker that sees another disk under this path would leave holes."""
+    missing = {array.path: n for array in arrays if (n := store.missing(array))}
+    if missing:
+        raise WriteError(
+            f"{target}: workers did not write it whole",
+            found=", ".join(f"{n} chunks of {name} missing" for name, n in missing.items()),
+            expected="a folder that all workers see under the same path",
+            fix="save to a shared file system",
+        )
+
+
+# ---- errors ----------------------------------------------------------------------------------------------------------
+
+
+def _progress(store: Store, schema: Schema) -> tuple[int, int]:
+    """Bytes on the disk, and about how many were still to come, if the rest compresses as what is written did."""
+    try:
+        done = [store.written(array) for array in schema.arrays]
+    except OSError:
+        done = []
+    before, after = (sum(column) for column in zip(*done, strict=True)) if done else (0, 0)
+    ratio = after / before if before else 1.0
+    return after, int((schema.nbytes - before) * ratio)
+
+
+def _explained(error: OSError, target: Path, written: int, to_come: int) -> Exception:
+    """Say what kept a file from being written; other errors, as of reading what was to be saved, stay what they are."""
+    if error.errno in _FULL:
+        free = shutil.disk_usage(target.parent).free
+        return WriteError(
+            f"{target}: the disk is full",
+            found=f"{format_bytes(free)} free, {format_bytes(written)} were written",
+            expected=f"about {max(1, to_come - free)} bytes more ({format_bytes(max(1, to_come - free))})",
+            fix="free some space, or save to another disk; nothing was left behind",
+        )
+    if error.errno == errno.EFBIG:
+        return WriteError(
+            f"{target}: a file may not become that large here",
+            found=f"{format_bytes(written)} were written",
+            expected=f"about {max(1, to_come)} bytes more ({format_bytes(max(1, to_come))})",
+            fix="raise the limit (ulimit -f), or save to .zarr, which has many small files; nothing was left behind",
+        )
+    if error.errno in _CLOSED and _concerns(error, target):
+        return WriteError(
+            f"{target}: nothing can be written here",
+            found=os.strerror(error.errno or 0),
+            expected=f"a folder that this user may write to: {target.parent}",
+            fix="save to another folder",
+        )
+    return error
+
+
+def _concerns(error: OSError, target: Path) -> bool:
+    return error.filename is None or str(error.filename).startswith(str(target.resolve()))
