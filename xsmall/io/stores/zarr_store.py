@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xsmall.io.layout import quiet
-from xsmall.io.stores.place import Place, sync
+from xsmall.io.stores.place import Place, sync, sync_all
 from xsmall.io.stores.schema import Schema, StoredArray
 
 __all__ = ["COMPRESSIONS", "ZarrStore"]
@@ -19,6 +19,9 @@ __all__ = ["COMPRESSIONS", "ZarrStore"]
 COMPRESSIONS: Final = ("zstd", "lz4", "zlib")
 _CONFIG: Final = {"write_empty_chunks": True}
 """Chunks of zeros are written too: then one that is not there was lost."""
+
+_SYNCED: Final = 2**20
+"""Bytes from which each write is brought to the disk by itself, which takes some milliseconds."""
 
 
 class ZarrStore:
@@ -97,11 +100,7 @@ class ZarrStore:
             open_group(self._root, mode="r+", zarr_format=3).attrs.update(attrs)
             for group in sorted(self._schema.groups, key=len, reverse=True):  # plain xarray opens each in one read
                 consolidate_metadata(str(self._root), path=group.strip("/") or None, zarr_format=3)
-        for folder, _, files in os.walk(self._root):
-            for file in files:
-                if file == "zarr.json":
-                    sync(Path(folder, file))
-            sync(Path(folder))
+        sync_all(self._root)
 
     def close(self) -> None:
         """Nothing stays open."""
@@ -120,15 +119,16 @@ class ZarrSink:
         array = _open(self.root, self.name)
         if not key:
             array[...] = block
-            sync(Path(_file_of(array, ())))
             return
         for rows in _strokes(key[0], self.chunks[0]):
             if not os.path.exists(self.owner):
                 raise FileNotFoundError(f"{self.owner}: the job that wrote here has ended")
             part = (rows, *key[1:])
-            array[part] = block[rows.start - key[0].start : rows.stop - key[0].start]
-            for index in itertools.product(*map(_indices, part, self.chunks)):
-                sync(Path(_file_of(array, index)))
+            values = block[rows.start - key[0].start : rows.stop - key[0].start]
+            array[part] = values
+            if values.nbytes >= _SYNCED:  # here, for workers on other hosts; small ones all at once at the end
+                for index in itertools.product(*map(_indices, part, self.chunks)):
+                    sync(Path(_file_of(array, index)))
 
 
 def _strokes(rows: slice, chunk: int) -> Iterator[slice]:
