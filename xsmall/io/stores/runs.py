@@ -34,7 +34,7 @@ def write_run(
     path
         Where to: the ending says which format, as for :func:`xsmall.save`.
     chunk_events
-        Events in one chunk of the file. Default: about 8 MiB of whole frames.
+        Frames in one chunk of the file. Default: about 8 MiB.
     compress, overwrite
         As for :func:`xsmall.save`.
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 from xarray.conventions import encode_dataset_coordinates
 
-from xsmall.io.layout import TIME, UNFINISHED
+from xsmall.io.layout import TIME, UNFINISHED, is_frames
 from xsmall.io.stores.storable import check, storable_attrs, times_in_ns
 from xsmall.vocabulary import EVENT, LAYOUT
 
@@ -103,7 +103,7 @@ def schema_of(nodes: Mapping[str, xr.Dataset], *, whole_events: bool, chunk_even
     whole_events
         Keep all pixels of an event in one chunk, as detectors are read.
     chunk_events
-        Events in one chunk; None for about 8 MiB.
+        Frames in one chunk; None for about 8 MiB, as for all that is not frames.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def encoded(
         data = _text(np.asarray(data))
     elif not data.dtype.isnative:
         data = data.astype(data.dtype.newbyteorder("="))
-    chunks = _chunks(variable, data.dtype.itemsize, whole_events, chunk_events)
+    chunks = _chunks(variable, data.dtype.itemsize, whole_events, chunk_events if is_frames(variable) else None)
     dims = tuple(map(str, variable.dims))
     return StoredArray(group, name, dims, tuple(variable.shape), data.dtype, chunks, attrs, data)
 

@@ -80,7 +80,7 @@ def write(
     whole_events
         Keep all pixels of an event in one chunk.
     chunk_events
-        Events in one chunk; None for about 8 MiB.
+        Frames in one chunk; None for about 8 MiB.
 
     Returns
     -------
