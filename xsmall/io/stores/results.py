@@ -51,16 +51,16 @@ def save(
     ParameterError
         An unknown ending or compression, something is there and is not to be replaced, or no such folder.
     DataError
-        Something that no file can hold.
+        Something that no file can hold; an event without a label among labelled ones; times that have no nanosecond.
     WriteError
         Another job is writing to the path, the disk is full, or nothing can be written there.
 
     Notes
     -----
-    Plain ``xr.open_zarr`` and ``xr.open_dataset`` read the values back equal; the index ``timestamp`` is set again
-    with ``.set_xindex("timestamp")``. :func:`xsmall.provenance` tells versions, parameters, input and time. A run with
-    raw frames is written by :func:`xsmall.io.stores.runs.write_run`. Chunks carry checksums. On a cluster the folder
-    must be one that all workers see.
+    Plain ``xr.open_zarr`` and ``xr.open_dataset`` read the values back equal, with the label ``event`` as index. Times
+    of any resolution and zone are written in UTC to the nanosecond. :func:`xsmall.provenance` tells versions,
+    parameters, input and time. A run with raw frames is written by :func:`xsmall.io.stores.runs.write_run`. Chunks
+    carry checksums. On a cluster the folder must be one that all workers see.
 
     Examples
     --------

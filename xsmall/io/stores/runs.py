@@ -11,6 +11,7 @@ import xarray as xr
 
 from xsmall import vocabulary as v
 from xsmall.errors import DataError
+from xsmall.events.labels import is_labelled
 from xsmall.io.layout import RUN_LAYOUT, RUN_NUMBER, is_frames
 from xsmall.io.stores.write import write
 
@@ -47,7 +48,7 @@ def write_run(
     ParameterError
         An unknown ending or compression, or something is there and is not to be replaced.
     DataError
-        A node without frames, or frames without ``timestamp``.
+        Frames whose events have no labels, or not all of them.
     WriteError
         Another job is writing to the path, the disk is full, or nothing can be written there.
 
@@ -77,8 +78,13 @@ def write_run(
 
 def _without_positions(path: str, node: xr.Dataset) -> xr.Dataset:
     """Leave out what is made again on opening."""
-    if any(is_frames(x) for x in node.data_vars.values()) and not {v.TIMESTAMP, v.EVENT} & set(node.coords):
-        raise DataError(f"{path}: frames without the coordinate {v.TIMESTAMP!r}", found=list(node.coords))
+    if any(is_frames(x) for x in node.data_vars.values()) and not is_labelled(node):
+        raise DataError(
+            f"{path}: frames whose events have no labels",
+            found=f"coordinates {list(node.coords)}",
+            expected=f"the coordinate {v.EVENT!r}, such as the time of each event in UTC",
+            fix=f"frames.assign_coords({v.EVENT}=times)",
+        )
     if v.GEOMETRY in node.coords:
         return node.drop_vars([name for name in v.POSITION if name in node.coords])
     return node

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 from xarray.conventions import encode_dataset_coordinates
 
+from xsmall.events.labels import check_labels, in_utc
 from xsmall.io.layout import TIME, UNFINISHED, is_frames
 from xsmall.io.stores.storable import check, storable_attrs, times_in_ns
 from xsmall.vocabulary import EVENT, LAYOUT
@@ -108,13 +109,14 @@ def schema_of(nodes: Mapping[str, xr.Dataset], *, whole_events: bool, chunk_even
     Raises
     ------
     DataError
-        Something that no file can hold.
+        Something that no file can hold; events without a label among labelled ones.
     """
     groups: dict[str, Mapping[str, Any]] = {}
     arrays: list[StoredArray] = []
     for where, node in nodes.items():
+        check_labels(node, "this Dataset" if where == "/" else where)
         check(where, node)
-        bare = node.copy()
+        bare = in_utc(node).copy()
         for variable in bare.variables.values():
             variable.encoding = {}
         variables, attrs = encode_dataset_coordinates(bare)
