@@ -24,6 +24,7 @@ from xsmall.io.hdf5 import open_hdf5, read_whole
 from xsmall.io.sources.hdf5_run import hdf5_groups
 from xsmall.io.sources.stored import whole_dataset
 from xsmall.io.sources.zarr_run import zarr_groups
+from xsmall.io.stores.place import settle
 from xsmall.vocabulary import (
     DIMENSIONLESS,
     EXPERIMENT,
@@ -111,6 +112,7 @@ def open_constants(
             return _from_psana(source, detector_type, gain, "psana")
         return _from_files(source, detector_type, gain)
     path = Path(source)
+    settle(path)
     if not path.exists():
         raise FileFormatError(f"{path}: there is no such file or folder")
     if path.is_dir() and not ((path / "zarr.json").exists() or (path / ".zgroup").exists()):

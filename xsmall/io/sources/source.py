@@ -25,6 +25,7 @@ import xarray as xr
 from xsmall.errors import FileFormatError, ParameterError
 from xsmall.io.files import Identity, identify
 from xsmall.io.hdf5 import open_hdf5, stacks_in
+from xsmall.io.stores.place import settle
 from xsmall.vocabulary import LAYOUT
 
 __all__ = ["RunSource", "RunSpec", "register_source", "source_of"]
@@ -138,6 +139,7 @@ def _found(name: str | bytes) -> Iterator[Path]:
             raise FileFormatError(f"{text}: no file matches", expected="a run", fix="check the pattern")
     for one in names:
         path = Path(one).absolute()
+        settle(path)
         try:
             mode = os.stat(path).st_mode
         except FileNotFoundError:

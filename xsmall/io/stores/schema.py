@@ -115,8 +115,8 @@ def schema_of(nodes: Mapping[str, xr.Dataset], *, whole_events: bool, chunk_even
     arrays: list[StoredArray] = []
     for where, node in nodes.items():
         check_labels(node, "this Dataset" if where == "/" else where)
-        check(where, node)
         bare = in_utc(node).copy()
+        check(where, bare)
         for variable in bare.variables.values():
             variable.encoding = {}
         variables, attrs = encode_dataset_coordinates(bare)

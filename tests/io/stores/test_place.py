@@ -1,0 +1,226 @@
+"""Faults of machines: two jobs, kills at any moment, leftovers. What is under a name is whole, or the error says why."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import xsmall as xs
+from xsmall.errors import ParameterError, WriteError
+from xsmall.io.stores import place as places
+from xsmall.io.stores.owner import SILENCE, Owner
+from xsmall.io.stores.place import Place, settle, taken
+
+ENDINGS = [".zarr", ".h5"]
+SLOW = """
+import sys, time, numpy as np, dask, dask.array as da, xarray as xr, xsmall as xs
+def slow(block):
+    time.sleep(0.05)
+    return block
+values = da.ones((400, 1000), chunks=(10, 1000)).map_blocks(slow)
+print("READY", flush=True)
+sys.stdin.readline()
+with dask.config.set(scheduler="synchronous"):
+    xs.save(xr.Dataset({"a": (("x", "y"), values)}, attrs={"job": sys.argv[2]}), sys.argv[1], overwrite=len(sys.argv) > 3)
+"""
+
+
+def job(*arguments: object) -> subprocess.Popen[str]:
+    started = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", SLOW, *map(str, arguments)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert started.stdout is not None
+    assert started.stdout.readline() == "READY\n"
+    return started
+
+
+def go(started: subprocess.Popen[str]) -> None:
+    assert started.stdin is not None
+    started.stdin.write("\n")
+    started.stdin.flush()
+
+
+def until(condition: object) -> None:
+    for _ in range(600):
+        if condition():  # type: ignore[operator]
+            return
+        time.sleep(0.05)
+    raise AssertionError("waited in vain")
+
+
+def opened(path: Path) -> xr.Dataset:
+    return xr.open_zarr(path) if path.suffix == ".zarr" else xr.open_dataset(path, engine="netcdf4")
+
+
+def small(value: float = 1.0) -> xr.Dataset:
+    return xr.Dataset({"a": ("x", [value])})
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_of_two_jobs_the_second_refuses_at_once_and_the_first_is_what_is_there(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"small{ending}"
+    jobs = [job(path, k) for k in (1, 2)]
+    for started in jobs:
+        go(started)
+    errors = [started.communicate()[1] for started in jobs]
+    codes = [started.returncode for started in jobs]
+    assert sorted(codes) == [0, 1]
+    assert "another job is writing it" in errors[codes.index(1)]
+    with opened(path) as read:
+        assert int(read.attrs["job"]) == codes.index(0) + 1
+        assert (read["a"] == 1).all()
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_two_threads_of_one_process_are_two_jobs(tmp_path: Path) -> None:
+    path = tmp_path / "small.zarr"
+    with taken(path, overwrite=False):
+        refused: list[BaseException] = []
+
+        def second() -> None:
+            try:
+                xs.save(small(), path)
+            except WriteError as error:
+                refused.append(error)
+
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+        assert "another job is writing it" in str(refused[0])
+    xs.save(small(), path)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_what_a_killed_job_leaves_is_no_result_and_goes_with_the_next_save(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"small{ending}"
+    started = job(path, 1)
+    go(started)
+    until(lambda: any(tmp_path.glob("*.part/content")))
+    time.sleep(0.3)
+    started.kill()
+    started.communicate()
+    assert not path.exists()
+    (part,) = tmp_path.glob("*.part")
+    for engine in ("zarr", "netcdf4"):
+        with pytest.raises(Exception, match=r"(?s).*"):
+            xr.open_dataset(part, engine=engine)
+    xs.save(small(), path)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_the_part_of_a_living_job_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "small.zarr"
+    with taken(path, overwrite=False) as place:
+        places._lock_of(path).unlink()  # as after a network that was cut for long
+        xs.save(small(), path)
+        assert place.part.is_dir()
+        with pytest.raises(WriteError, match="taken by another job"):
+            place.land()
+    assert opened(path)["a"].values == [1.0]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("seconds", [0.0, 0.2, 0.6])
+def test_a_kill_while_overwriting_leaves_the_old_one(tmp_path: Path, ending: str, seconds: float) -> None:
+    path = xs.save(small(7.0), tmp_path / f"small{ending}")
+    started = job(path, 1, "overwrite")
+    go(started)
+    until(lambda: any(tmp_path.glob("*.part")))
+    time.sleep(seconds)
+    started.kill()
+    started.communicate()
+    with opened(path) as read:
+        assert read["a"].values.tolist() == [7.0]
+
+
+KILLED_IN_LANDING = """
+import os, pathlib, signal, sys, xarray as xr, xsmall as xs
+from xsmall.io.stores import place
+place._rename = lambda *_: False  # a file system that cannot exchange two folders in one step
+rename, die_after = pathlib.Path.rename, int(sys.argv[2])
+done = []
+def then_die(self, to):
+    result = rename(self, to)
+    done.append(to)
+    if len(done) == die_after: os.kill(os.getpid(), signal.SIGKILL)
+    return result
+pathlib.Path.rename = then_die
+xs.save(xr.Dataset({"a": ("x", [2.0])}), sys.argv[1], overwrite=True)
+"""
+
+
+@pytest.mark.parametrize("reader", ["open_run", "describe", "save"])
+def test_a_kill_between_two_renames_is_mended_by_whoever_comes_next(tmp_path: Path, reader: str) -> None:
+    path = xs.save(small(7.0), tmp_path / "small.zarr")
+    if reader == "open_run":
+        path = tmp_path / "run.zarr"
+        xs.save(xs.simulate(4, shape=(1, 8, 8)).run, path)
+    killed = subprocess.run([sys.executable, "-W", "ignore", "-c", KILLED_IN_LANDING, str(path), "1"], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not path.exists()
+    if reader == "open_run":
+        assert xs.open_run(path)["jungfrau/raw"].shape[0] == 4
+    elif reader == "describe":
+        from xsmall.io.info import describe
+
+        assert "a (x 1)" in describe(path)
+    else:
+        with pytest.raises(ParameterError, match="is there already"):
+            xs.save(small(8.0), path)
+        assert opened(path)["a"].values == [7.0]
+
+
+def test_a_kill_after_both_renames_leaves_the_new_one(tmp_path: Path) -> None:
+    path = xs.save(small(7.0), tmp_path / "small.zarr")
+    subprocess.run([sys.executable, "-W", "ignore", "-c", KILLED_IN_LANDING, str(path), "2"], check=False)
+    assert opened(path)["a"].values == [2.0]
+    xs.save(small(8.0), path, overwrite=True)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_nothing_is_replaced_that_came_while_the_job_was_writing(tmp_path: Path) -> None:
+    for ending in ENDINGS:
+        path = tmp_path / f"small{ending}"
+        with pytest.raises(WriteError, match="another program wrote it"), taken(path, overwrite=False) as place:
+            place.content.write_text("mine")
+            path.write_text("somebody else's")
+            place.land()
+        assert path.read_text() == "somebody else's"
+
+
+def test_a_job_of_another_host_is_alive_as_long_as_it_gives_signs(tmp_path: Path) -> None:
+    path = tmp_path / "small.zarr"
+    lock = places._lock_of(path)
+    there = Owner("0123abcd", "another-host", "boot", "pids", 1, "2", "somebody", "yesterday")
+    lock.write_text(there.written())
+    with pytest.raises(WriteError, match="another-host"):
+        xs.save(small(), path)
+    long_ago = time.time() - SILENCE - 1
+    os.utime(lock, (long_ago, long_ago))
+    xs.save(small(), path)
+
+
+def test_a_process_number_that_is_used_again_is_another_job() -> None:
+    me = Owner.this("0123abcd")
+    assert me.is_alive(0.0)
+    assert not Owner(**{**vars(me), "start": "1"}).is_alive(0.0)
+    assert Owner.read(me.written()) == me
+    assert Owner.read("") is None
+    assert Owner.read('{"job": 1}') is None
+
+
+def test_settling_what_is_there_changes_nothing(tmp_path: Path) -> None:
+    path = xs.save(small(), tmp_path / "small.zarr")
+    settle(path)
+    settle(tmp_path / "nothing.zarr")
+    settle(tmp_path / "no folder" / "nothing.zarr")
+    assert isinstance(Place(path, Owner.this("0123abcd"), overwrite=True).part, Path)
+    assert np.array_equal(opened(path)["a"], [1.0])
