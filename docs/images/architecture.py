@@ -5,7 +5,7 @@ from xml.sax.saxutils import escape
 
 STEPS = [  # title, what it is, where it is made
     ("source", ["XTC2, HDF5, NeXus,", "Zarr, EuXFEL,", "simulated"], "io/sources"),
-    ("raw", ["event, segment,", "row, column;", "lazy, as stored"], "io/run"),
+    ("raw", ["event, segment,", "row, column;", "lazy, as stored"], "io"),
     ("calibrated", ["keV or photons;", "NaN where not", "to be trusted"], "calibration"),
     ("reductions", ["roi, azint, droplet,", "projection, your own:", "one pass"], "reductions, engine"),
     ("small data", ["a Dataset over event,", "with errors and", "provenance"], "io/stores"),

@@ -48,7 +48,21 @@ _EXACT = frozenset({"nsz"})
 def _usual_code_of(frames: int) -> Any:
     """Make the piece that calibrates the pixels of so many frames as if all had the usual code."""
 
-    @vector_code(types.uint16)
+    @njit(fastmath=_EXACT)
+    def plain(
+        words: Any, words_step: Any, out: Any, out_step: Any, pedestal: Any, factor: Any, usual: Any, data_mask: Any,
+        n: Any,
+    ) -> Any:  # fmt: skip
+        union = np.uint16(0)
+        for j in range(frames):
+            for i in range(n):
+                word = words[j * words_step + i]
+                union |= np.uint16(word ^ usual)
+                adc = np.float32(np.int32(word & data_mask))
+                out[j * out_step + i] = (adc - pedestal[i]) * factor[i]
+        return union
+
+    @vector_code(types.uint16, plain)
     def usual_code(
         emit: Emit, words: Any, words_step: Any, out: Any, out_step: Any, pedestal: Any, factor: Any, usual: Any,
         data_mask: Any, n: Any,

@@ -33,7 +33,19 @@ def with_counting(value: np.float32, dark: np.float32, photon: np.float32) -> np
 def _spread_of(frames: int) -> Any:
     """Make the piece that finds the variance of the pixels of so many frames as if all had the usual code."""
 
-    @vector_code(types.uint16)
+    @njit(fastmath=_EXACT)
+    def plain(
+        words: Any, words_step: Any, values: Any, values_step: Any, out: Any, out_step: Any, dark: Any, photon: Any,
+        usual: Any, n: Any,
+    ) -> Any:  # fmt: skip
+        union = np.uint16(0)
+        for j in range(frames):
+            for i in range(n):
+                union |= np.uint16(words[j * words_step + i] ^ usual)
+                out[j * out_step + i] = with_counting(values[j * values_step + i], dark[i], photon)
+        return union
+
+    @vector_code(types.uint16, plain)
     def spread(
         emit: Emit, words: Any, words_step: Any, values: Any, values_step: Any, out: Any, out_step: Any, dark: Any,
         photon: Any, usual: Any, n: Any,

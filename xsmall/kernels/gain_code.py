@@ -40,7 +40,26 @@ GROUP = 64
 """Pixels whose codes are compared at once: their answers fill a word."""
 
 
-@vector_code(types.uint64)
+@njit
+def _others_of(words: Words, first: int, usual: Word, code_bits: Word) -> Any:
+    """Do what :func:`others_of` does, pixel by pixel."""
+    bits = np.uint64(0)
+    for i in range(GROUP):
+        if np.uint16(words[first + i] & code_bits) != usual:
+            bits |= np.uint64(1) << np.uint64(i)
+    return bits
+
+
+@njit
+def _lowest(bits: Any) -> int:
+    """Do what :func:`lowest` does, bit by bit."""
+    n = 0
+    while not (np.uint64(bits) >> np.uint64(n)) & np.uint64(1):
+        n += 1
+    return n
+
+
+@vector_code(types.uint64, _others_of)
 def others_of(emit: Emit, words: Any, first: Any, usual: Any, code_bits: Any) -> Any:
     """Return which of the 64 pixels from ``first`` on have another code than the usual one, as bits."""
     code = emit.build.and_(emit.load(emit.at(words, first), GROUP), emit.splat(code_bits, GROUP))
@@ -48,7 +67,7 @@ def others_of(emit: Emit, words: Any, first: Any, usual: Any, code_bits: Any) ->
     return emit.build.bitcast(other, I64)
 
 
-@vector_code(types.int64)
+@vector_code(types.int64, _lowest)
 def lowest(emit: Emit, bits: Any) -> Any:
     """Return the number of the lowest bit that is set."""
     return emit.build.cttz(bits, I1(1))

@@ -13,6 +13,8 @@ its index is shared by all signatures, which concurrent writers break. Here ever
 a checksum, so that anything unreadable means compiling again.
 
 Environment: ``XSMALL_NUMBA_CACHE=0`` switches the cache off, ``NUMBA_CACHE_DIR`` says where it lies.
+``XSMALL_PLAIN_KERNELS=1`` does without anything that reaches into numba: no cache, and plain loops in place of
+:mod:`xsmall.kernels.vectors`.
 """
 
 from __future__ import annotations
@@ -34,9 +36,13 @@ from typing import Any, overload
 
 import numba
 import numpy as np
-from numba.core import compiler, serialize
 
-__all__ = ["FASTMATH", "guvectorize", "njit"]
+__all__ = ["FASTMATH", "PLAIN", "guvectorize", "njit"]
+
+_OFF = {"", "0", "no", "off", "false"}
+
+PLAIN = os.environ.get("XSMALL_PLAIN_KERNELS", "").strip().lower() not in _OFF
+"""Whether to do without what reaches into numba."""
 
 FASTMATH = frozenset({"contract", "reassoc", "nsz", "arcp"})
 """What the compiler may do to floating arithmetic: reorder and fuse, but never assume that NaN does not occur."""
@@ -177,6 +183,8 @@ class _Cache:
             data = self._path(sig, target_context.codegen()).read_bytes()
             if hashlib.sha256(data[32:]).digest() != data[:32]:
                 return None
+            from numba.core import compiler
+
             return compiler.CompileResult._rebuild(target_context, *pickle.loads(data[32:]))  # noqa: S301 own folder
         except Exception:  # whatever is wrong with a cache, compiling again is right
             return None
@@ -186,6 +194,8 @@ class _Cache:
         if any(not lifted.can_cache for lifted in result.lifted) or result.library.has_dynamic_globals:
             return
         with contextlib.suppress(Exception):
+            from numba.core import serialize
+
             data = serialize.dumps(result._reduce())
             path = self._path(sig, result.codegen)
             fresh = path.with_suffix(f".{os.getpid()}.{os.urandom(4).hex()}")
@@ -206,7 +216,7 @@ def cache_folder() -> Path | None:
     Code that is loaded is code that runs: a folder that belongs to somebody else or that others may write to is not
     used.
     """
-    if os.environ.get("XSMALL_NUMBA_CACHE", "").strip().lower() in {"0", "no", "off", "false"}:
+    if PLAIN or os.environ.get("XSMALL_NUMBA_CACHE", "").strip().lower() in _OFF - {""}:
         return None
     named = os.environ.get("NUMBA_CACHE_DIR")
     user = str(os.getuid()) if hasattr(os, "getuid") else "user"

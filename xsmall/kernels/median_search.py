@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import types
 
+from xsmall.kernels.jit import PLAIN, njit
 from xsmall.kernels.vectors import F32, I1, I32, Emit, constant, ir, vector_code
 
 __all__ = ["LANES", "TURNED", "search_lanes", "take_lanes", "turn_lanes"]
@@ -25,7 +27,7 @@ TURNED = 8
 _SECANTS = 5  # trials before the neighbours of a trial are looked at, if it is not near before
 _HALVING = 24  # trials before the plain halving of keys
 _LAST = 0x7F7FFFFF  # key of the largest float32; that of the smallest is its negative
-_INTS, _FLOATS = ir.VectorType(I32, LANES), ir.VectorType(F32, LANES)
+_INTS, _FLOATS = (None, None) if PLAIN else (ir.VectorType(I32, LANES), ir.VectorType(F32, LANES))
 
 
 def _key_of(emit: Emit, values: Any) -> Any:
@@ -136,7 +138,54 @@ class _Secant:
         return build.fadd(here, build.fmul(fresh, build.fsub(wanted, n)))
 
 
-@vector_code(types.void)
+@njit
+def _search_lanes(
+    block: Any, n: Any, counts: Any,
+    guess: Any, spacing: Any,  # noqa: ARG001
+    together: Any, lower: Any, higher: Any,
+) -> None:  # fmt: skip
+    """Do what :func:`search_lanes` does by sorting each lane; the guess is not needed, and stays."""
+    values = np.empty(n * LANES, np.float32)
+    for lane in range(LANES):
+        size = 0
+        for row in range(n):
+            for other in range(LANES) if together else range(lane, lane + 1):
+                v = block[row * LANES + other]
+                if v == v:
+                    values[size] = v
+                    size += 1
+        found = np.sort(values[:size])
+        counts[lane] = size
+        if size > 0:
+            goal = (size + 1) // 2
+            lower[lane] = found[goal - 1]
+            higher[lane] = found[goal] if goal < size else np.float32(np.inf)
+
+
+@njit
+def _take_lanes(
+    values: Any, use: Any, pitch: Any, rows: Any, vectors: Any, low: Any, high: Any,
+    block: Any, block_pitch: Any, block_step: Any,
+) -> None:  # fmt: skip
+    """Do what :func:`take_lanes` does, pixel by pixel."""
+    for row in range(rows):
+        for vector in range(vectors):
+            for lane in range(LANES):
+                p = row * pitch + vector * LANES + lane
+                v = values[p]
+                taken = (use[p] != 0) & (v >= low) & (v <= high)
+                block[row * block_pitch + vector * block_step + lane] = v if taken else np.float32(np.nan)
+
+
+@njit
+def _turn_lanes(lines: Any, step: Any, block: Any, n: Any) -> None:
+    """Do what :func:`turn_lanes` does, value by value."""
+    for lane in range(LANES):
+        for i in range(n):
+            block[i * LANES + lane] = lines[lane * step + i]
+
+
+@vector_code(types.void, _search_lanes)
 def search_lanes(
     emit: Emit, block: Any, n: Any, counts: Any, guess: Any, spacing: Any, together: Any, lower: Any, higher: Any
 ) -> Any:
@@ -200,7 +249,7 @@ def search_lanes(
     return emit.nothing()
 
 
-@vector_code(types.void)
+@vector_code(types.void, _take_lanes)
 def take_lanes(
     emit: Emit, values: Any, use: Any, pitch: Any, rows: Any, vectors: Any, low: Any, high: Any,
     block: Any, block_pitch: Any, block_step: Any,
@@ -232,7 +281,7 @@ def take_lanes(
     return emit.nothing()
 
 
-@vector_code(types.void)
+@vector_code(types.void, _turn_lanes)
 def turn_lanes(emit: Emit, lines: Any, step: Any, block: Any, n: Any) -> Any:
     """Turn :data:`LANES` lines of ``n`` values, ``step`` apart, into a block (n, lane); n is a multiple of 8."""
     build = emit.build

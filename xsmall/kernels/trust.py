@@ -24,7 +24,21 @@ _LANES = 16
 def _copy_of(frames: int) -> Any:
     """Make the piece that writes the static flags to so many frames, and surveys their words meanwhile."""
 
-    @vector_code(types.uint64)
+    @njit
+    def plain(
+        words: Any, words_step: Any, out: Any, out_step: Any, always: Any, usual: Any, data_mask: Any, n: Any
+    ) -> Any:
+        union, least, most = np.uint16(0), np.uint16(0xFFFF), np.uint16(0)
+        for j in range(frames):
+            for i in range(n):
+                word = words[j * words_step + i]
+                union |= np.uint16(word ^ usual)
+                value = np.uint16(word & data_mask)
+                least, most = min(least, value), max(most, value)
+                out[j * out_step + i] = always[i]
+        return np.uint64(union) | (np.uint64(least) << np.uint64(16)) | (np.uint64(most) << np.uint64(32))
+
+    @vector_code(types.uint64, plain)
     def copy_and_survey(
         emit: Emit,
         words: Any,

@@ -6,6 +6,11 @@ spelled out here as vectors. :func:`vector_code` makes such a piece callable fro
 written with. Vectors of any length are translated to what the processor at hand has.
 
 Nothing is checked: the kernels that call these know that every element is inside its array.
+
+This is the one place that reaches into numba and llvmlite, beside the cache in :mod:`xsmall.kernels.jit`. Each piece
+has a plain form beside it, a loop that numba compiles like any other. ``XSMALL_PLAIN_KERNELS=1`` in the environment
+takes the plain forms and does without the cache: the results are the same, and come more slowly. Set it where a new
+numba breaks this.
 """
 
 from __future__ import annotations
@@ -16,15 +21,21 @@ from contextlib import contextmanager
 from typing import Any
 
 from numba import types
-from numba.core import cgutils
-from numba.core.errors import TypingError
-from numba.extending import intrinsic
+
+from xsmall.kernels.jit import PLAIN, njit
 
 __all__ = ["Emit", "add_square", "vector_code"]
 
-ir = cgutils.ir  # llvmlite's, at the version that numba uses
-I1, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
-F32, F64 = ir.FloatType(), ir.DoubleType()
+ir: Any = None
+I1 = I16 = I32 = I64 = F32 = F64 = ir
+if not PLAIN:
+    from numba.core import cgutils
+    from numba.core.errors import TypingError
+    from numba.extending import intrinsic
+
+    ir = cgutils.ir  # llvmlite's, at the version that numba uses
+    I1, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
+    F32, F64 = ir.FloatType(), ir.DoubleType()
 
 
 class Emit:
@@ -105,13 +116,15 @@ def constant(vector: Any, value: float) -> Any:
     return ir.Constant(vector, [value] * vector.count)
 
 
-def vector_code(result: types.Type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def vector_code(result: types.Type, plain: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make a function that kernels can call of one that writes vector code.
 
     Parameters
     ----------
     result
         numba's type of what it returns; a writer for ``types.void`` returns ``emit.nothing()``.
+    plain
+        The same as a compiled loop, of the same arguments, which is taken where :data:`PLAIN` is set.
 
     Notes
     -----
@@ -120,6 +133,9 @@ def vector_code(result: types.Type) -> Callable[[Callable[..., Any]], Callable[.
     """
 
     def of(write: Callable[..., Any]) -> Callable[..., Any]:
+        if PLAIN:
+            return plain
+
         def piece(typing_context: Any, *arguments: Any) -> Any:
             del typing_context
             plain = tuple(types.unliteral(a) for a in arguments)
@@ -145,7 +161,17 @@ _LOW, _HIGH = (0, 4, 1, 5), (2, 6, 3, 7)  # two vectors interleaved
 _FIRST, _SECOND = (0, 1, 4, 5), (2, 3, 6, 7)  # halves of two vectors joined
 
 
-@vector_code(types.void)
+@njit
+def _add_square(sums: Any, p: Any, q: Any, r: Any, s: Any, a: Any, b: Any, c: Any, d: Any, i: Any) -> None:
+    """Do what :func:`add_square` does, pixel by pixel."""
+    for n, place in enumerate((p, q, r, s)):
+        sums[place] += a[i + n]
+        sums[place + 1] += b[i + n]
+        sums[place + 2] += c[i + n]
+        sums[place + 3] += d[i + n]
+
+
+@vector_code(types.void, _add_square)
 def add_square(emit: Emit, sums: Any, p: Any, q: Any, r: Any, s: Any, a: Any, b: Any, c: Any, d: Any, i: Any) -> Any:
     """Add four pixels of four frames to their sums.
 

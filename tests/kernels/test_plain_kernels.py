@@ -1,0 +1,72 @@
+"""What reaches into numba: one test that says what a new numba broke, and the way to run without it."""
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import numba
+import numpy as np
+import pytest
+
+import xsmall as xs
+from xsmall.kernels import jit
+
+PLAIN = "set XSMALL_PLAIN_KERNELS=1 to run without it"
+
+
+def digests() -> list[str]:
+    """Results of every kernel that has vector code, as short texts."""
+    from xsmall.kernels.median import column_medians, row_medians
+
+    rng = np.random.default_rng(1)
+    image = rng.normal(0, 3, (37, 64)).astype(np.float32)
+    image[3, 5] = np.nan
+    use = (rng.random(image.shape) > 0.1).astype(np.uint8)
+    large = np.round(rng.normal(0, 3, (80, 96))).astype(np.float32)
+    sim = xs.simulate(5, shape=(1, 512, 1024), seed=2)
+    raw = sim.run["jungfrau"]["raw"]
+    both = raw.sd.calibrate(sim.constants, common_mode="recommended", variance=True, photon_energy=9500)
+    placed = raw.sd.assign_geometry(sim.geometry).sd.assign_beam(photon_energy=9500, distance=0.1)
+    arrays = [
+        *both.data_vars.values(),
+        raw.sd.calibrate(sim.constants),
+        xs.trust(raw, sim.constants),
+        *row_medians(image, use),
+        *row_medians(image, use, 8),
+        *column_medians(image, use),
+        *row_medians(large.reshape(1, -1)),
+        *placed.sd.calibrate(sim.constants).sd.azint(bins=40).data_vars.values(),
+    ]
+    plain_zero = (np.asarray(a) + np.asarray(a).dtype.type(0) for a in arrays)  # -0 and 0 are one value
+    return [hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest()[:16] for a in plain_zero]
+
+
+def test_results_are_the_same_without_vector_code_and_cache() -> None:
+    code = f"import runpy; found = runpy.run_path({__file__!r}); print(found['jit'].PLAIN, *found['digests']())"
+    environment = {**os.environ, "XSMALL_PLAIN_KERNELS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["True", *digests()]
+
+
+def test_a_new_numba_still_has_what_the_cache_of_compiled_code_replaces() -> None:
+    from numba.core import compiler, serialize
+
+    kernel = numba.njit(lambda x: x)
+    assert hasattr(kernel, "_cache"), f"numba {numba.__version__} keeps its cache elsewhere: {PLAIN}"
+    for owner, names in ((compiler.CompileResult, ("_rebuild", "_reduce")), (serialize, ("dumps",))):
+        for name in names:
+            assert hasattr(owner, name), f"numba {numba.__version__} has no {owner.__name__}.{name}: {PLAIN}"
+
+
+@pytest.mark.skipif(jit.PLAIN, reason="runs without vector code")
+def test_a_new_numba_still_has_what_vector_code_is_written_with() -> None:
+    from numba.core import cgutils
+    from numba.extending import intrinsic
+
+    for name in ("ir", "alloca_once_value", "for_range_slice", "get_or_insert_function"):
+        assert hasattr(cgutils, name), f"numba {numba.__version__} has no cgutils.{name}: {PLAIN}"
+    pointer = cgutils.ir.FloatType().as_pointer()
+    assert pointer.pointee == cgutils.ir.FloatType(), f"llvmlite has no pointers with a type any more: {PLAIN}"
+    assert callable(intrinsic)
