@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks import Case, optional, read
+from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.beam import Beam
 from xsmall.detector.geometry.geometry import Geometry, Panel
 from xsmall.detector.geometry.pixel import pixel_array
-from xsmall.engine.record import GROUP, Frames, Record
+from xsmall.engine.record import GROUP, Record
 from xsmall.kernels.reference.azint import azint as twin
 from xsmall.reductions.azint import azint
 

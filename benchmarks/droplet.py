@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks import Case, optional, read
-from xsmall.engine.record import GROUP, Frames
+from xsmall.detector.frames import Frames
+from xsmall.engine.record import GROUP
 from xsmall.kernels.reference.droplet import droplet as twin
 from xsmall.reductions.droplet import droplet
 

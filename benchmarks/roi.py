@@ -6,7 +6,8 @@ import numpy as np
 
 from benchmarks import Case, read
 from benchmarks.azint import reduce_with
-from xsmall.engine.record import GROUP, Frames
+from xsmall.detector.frames import Frames
+from xsmall.engine.record import GROUP
 from xsmall.kernels.reference.autocorrelation import autocorrelation as autocorrelation_twin
 from xsmall.kernels.reference.projection import projection as projection_twin
 from xsmall.kernels.reference.roi import roi as roi_twin

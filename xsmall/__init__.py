@@ -101,7 +101,7 @@ _PUBLIC: dict[str, str] = {
     "Record": "xsmall.engine.record",
     "Reducer": "xsmall.engine.record",
     "Output": "xsmall.engine.record",
-    "Frames": "xsmall.engine.record",
+    "Frames": "xsmall.detector.frames",
     # bins of cubes
     "bins": "xsmall.cube.bins",
     "edges": "xsmall.cube.bins",

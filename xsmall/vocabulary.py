@@ -40,6 +40,7 @@ EVENT_CODES: Final = "event_codes"  # (event, event_code), bool: which codes the
 EVENT_CODE: Final = "event_code"
 DESTINATION: Final = "destination"  # number of the beam's destination, -1 where it is not known
 DAMAGE: Final = "damage"  # (event, segment), bits of the source
+UNUSABLE: Final = "unusable"  # (event, segment), of calibrated frames: the segments that are NaN by calibration
 
 # ---- variables of events ------------------------------------------------------------------------------------
 I0: Final = "i0"

@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xsmall.detector.frames import Frames
+from xsmall.detector.part import Part
 from xsmall.engine.one_pass import Source, run_records
-from xsmall.engine.record import Frames, Output, Record, Reducer
+from xsmall.engine.record import Output, Record, Reducer
 from xsmall.engine.transform import Cast, Transform, origin_of, transform_frames
 
 SHAPE = (2, 3, 5)
-FRAMES = Frames(segment=(0, 1), row=(0, 1, 2), column=(0, 1, 2, 3, 4), dtype=np.dtype("f4"))
+FRAMES = Frames(Part.whole(SHAPE), np.dtype("f4"))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from xsmall.engine.parameters import parameters_of, short_repr
 def test_long_tuples_are_told_by_their_ends() -> None:
     text = short_repr(xs.azint(bins=np.linspace(0, 1, 101)))
     assert "101 numbers" in text
-    assert text.startswith("Azint(bins=(0.0, 0.01, ... 101 numbers ..., 1.0), quantity='q'")
+    assert text.startswith("Azint(bins=AzintBins(bins=(0.0, 0.01, ... 101 numbers ..., 1.0), quantity='q'")
     assert short_repr((1, 2, 3)) == "(1, 2, 3)"
 
 

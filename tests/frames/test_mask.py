@@ -161,7 +161,7 @@ def test_a_mask_of_a_slice_is_the_slice_of_the_mask() -> None:
     np.testing.assert_array_equal(of_part == 0, user[:, 10:60, 20:50])
     labelled = given.isel(row=slice(0, 100))
     np.testing.assert_array_equal(xs.mask(data.isel(cut), user=labelled) == 0, user[:, 10:60, 20:50])
-    with pytest.raises(DataError, match="other pixels"):
+    with pytest.raises(DataError, match="does not cover every row"):
         xs.mask(data, user=labelled)
 
 

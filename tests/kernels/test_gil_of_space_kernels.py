@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from xsmall.detector.geometry.geometry import Geometry, Panel
-from xsmall.detector.geometry.grids import Part, detector_grid
+from xsmall.detector.geometry.grids import detector_grid
 from xsmall.detector.geometry.imaging import image_table
 from xsmall.detector.geometry.lookup import lookup_tables
+from xsmall.detector.part import Part
 from xsmall.kernels import image
 from xsmall.kernels.locate import locate as locate_kernel
 

@@ -30,7 +30,7 @@ from xsmall.detector.geometry.beam import check_photon_energy
 from xsmall.detector.types import Decoding, DetectorType, detector_type
 from xsmall.engine.transform import Transform, transform_frames
 from xsmall.errors import CalibrationError, GeometryError, ParameterError
-from xsmall.frames.checks import data_of
+from xsmall.frames.describe import data_of
 from xsmall.frames.pixels import geometry_of
 from xsmall.vocabulary import (
     ADU,
@@ -39,6 +39,7 @@ from xsmall.vocabulary import (
     COLUMN,
     DETECTOR_TYPE,
     DIMENSIONLESS,
+    EVENT,
     FLAG_MASKS,
     FLAG_MEANINGS,
     GAIN,
@@ -59,6 +60,7 @@ from xsmall.vocabulary import (
     SOURCE,
     STATUS,
     UNITS,
+    UNUSABLE,
     VARIANCE_SUFFIX,
     Reason,
     reason_names,
@@ -209,6 +211,8 @@ def calibrate(
     data = transform_frames(frames, here, transform, dtype=FLOAT, label=CALIBRATED, beside=beside)
     said = _parameters(unit, constants, entry, scale, mode, reasons, mask)
     out = _labelled(raw, data, unit, said, entry)
+    if here is not None:  # what is NaN already is told, so that frames which are shifted later need no `present`
+        out = out.assign_coords({UNUSABLE: ((EVENT, SEGMENT), ~here)})
     if not variance:
         return out
     spread = transform_frames(frames, here, transform, dtype=FLOAT, label=CALIBRATED, variance=True, beside=beside)

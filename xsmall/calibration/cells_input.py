@@ -15,7 +15,7 @@ from xsmall.calibration.inputs import CalibrationInput
 from xsmall.calibration.reasons import CONSTANT
 from xsmall.detector.types import DetectorType
 from xsmall.errors import CalibrationError, DataError, ParameterError
-from xsmall.frames.checks import data_of
+from xsmall.frames.describe import data_of
 from xsmall.kernels.calibrate_cells import stages_of_gain
 from xsmall.kernels.stack import flat_frames
 from xsmall.vocabulary import EVENT, GAIN_STAGE, MEMORY_CELL, PIXEL_DIMS, THRESHOLD, Reason, reason_names

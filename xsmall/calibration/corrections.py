@@ -20,7 +20,7 @@ from xsmall.calibration.inputs import check_belonging, n_segments_of
 from xsmall.detector.types import Decoding, DetectorType, detector_type
 from xsmall.engine.transform import per_chunk
 from xsmall.errors import CalibrationError, DataError, ParameterError
-from xsmall.frames.checks import check_frames, data_of, labels, presence
+from xsmall.frames.describe import check_frames, data_of, labels, presence
 from xsmall.kernels.stack import flat_frames
 from xsmall.vocabulary import (
     ADU,

@@ -8,10 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from xsmall.calibration.inputs import aligned
+from xsmall.detector.part import Part
 from xsmall.errors import DataError, ParameterError
-from xsmall.frames.checks import labels, values_and_variance
-from xsmall.vocabulary import EVENT, PIXEL_DIMS
+from xsmall.frames.describe import check_frames
+from xsmall.frames.per_pixel import aligned
+from xsmall.frames.variance import values_and_variance
+from xsmall.vocabulary import EVENT
 
 __all__ = ["subtract_ghost"]
 
@@ -67,6 +69,7 @@ def subtract_ghost(
     [nan, 0.0, -1.0]
     """
     values, variance = values_and_variance(frames)
+    check_frames(values)
     if values.dtype.kind != "f":
         raise DataError(
             "the ghost of a frame is known of calibrated values, not of raw words",
@@ -87,7 +90,7 @@ def subtract_ghost(
 def _per_pixel(given: xr.DataArray | float, frames: xr.DataArray, name: str) -> npt.NDArray[Any]:
     """A number, or one for each pixel (segment, row, column) of the frames, chosen by labels where there are some."""
     if isinstance(given, xr.DataArray) and given.ndim:
-        return aligned(given, {dim: np.asarray(labels(frames, dim)) for dim in PIXEL_DIMS}, name)
+        return aligned(given, Part.of(frames), name)
     values = np.asarray(given)
     if values.ndim and values.shape != frames.shape[1:]:
         raise ParameterError(f"{name} has another shape than the frames", found=values.shape, expected=frames.shape[1:])

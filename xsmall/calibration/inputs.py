@@ -14,7 +14,7 @@ import xarray as xr
 from xsmall.calibration.constants import check_constants, select_constants
 from xsmall.detector.types import Decoding, DetectorType, detector_type
 from xsmall.errors import CalibrationError, DataError, ParameterError
-from xsmall.frames.checks import check_frames, labels, presence
+from xsmall.frames.describe import check_frames, labels, presence
 from xsmall.frames.pixels import geometry_of
 from xsmall.vocabulary import (
     ADU,

@@ -20,7 +20,7 @@ from xsmall.calibration.reasons import adc_limits, stage_reasons, static_reasons
 from xsmall.calibration.transform import Untrusted, check_untrusted
 from xsmall.detector.types import Decoding, DetectorType
 from xsmall.engine.transform import per_chunk
-from xsmall.frames.checks import data_of
+from xsmall.frames.describe import data_of
 from xsmall.frames.mask import flag_attrs
 from xsmall.kernels.stack import flat_frames, flat_target
 from xsmall.kernels.trust import flags_stack

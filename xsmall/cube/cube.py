@@ -19,8 +19,9 @@ from xsmall.engine.one_pass import Source
 from xsmall.engine.parameters import parameters_attr, parameters_of, short_repr
 from xsmall.engine.transform import float_dtype
 from xsmall.errors import DataError, ParameterError
-from xsmall.events.join import pair, positions
-from xsmall.frames.checks import check_frames, data_of, sound
+from xsmall.events.join import positions
+from xsmall.frames.describe import data_of, describe
+from xsmall.frames.variance import EVENTS, values_and_variance
 from xsmall.vocabulary import (
     BIN_EDGE,
     BOUNDS,
@@ -156,7 +157,7 @@ def average(obj: xr.DataArray | xr.Dataset, *, memory: int | None = None) -> xr.
     >>> average(xr.DataArray([[1.0, 2.0], [3.0, float("nan")]], dims=("event", "q"), name="i"))["i"].values.tolist()
     [2.0, 2.0]
     """
-    values, variance = pair(MEAN, obj)
+    values, variance = values_and_variance(obj, EVENTS)
     name = MEAN if values.name is None else str(values.name)
     n = _events(values, name)
     bound: Bound = ((), (), np.zeros(n, np.int64))
@@ -316,7 +317,7 @@ def _image(
     name: str, given: xr.DataArray | xr.Dataset, small: xr.Dataset, bound: Bound, memory: int | None
 ) -> tuple[dict[str, xr.Variable], Mapping[Any, xr.DataArray]]:
     """Statistics of images joined to the small data, and the coordinates that stay with them."""
-    image, variance = pair(name, given)
+    image, variance = values_and_variance(given, EVENTS, f"the images {name!r}")
     _events(image, name)
     at = positions(small, image, name)
     names, sizes, index = bound
@@ -338,9 +339,9 @@ def _image(
 def _of_frames(
     name: str, image: xr.DataArray, variance: xr.DataArray | None, bound: Bound, memory: int | None
 ) -> dict[str, xr.Variable]:
-    check_frames(image)
+    frames = describe(image)
     spread = None if variance is None else data_of(variance)
-    source = Source.of(data_of(image), sound(image), float_dtype(image.dtype), spread)
+    source = Source.of(data_of(image), frames.usable, float_dtype(frames.dtype), spread)
     known = variance is not None
     found = statistics_of_frames(source, bound[2], bound[1], f"cube-{name}", memory, variance=known)
     out = _labelled(name, found, bound[0], image.variable, counted=True)
@@ -417,7 +418,7 @@ def _attrs(
     left = [str(n) for n, v in small.variables.items() if EVENT in v.dims and n != EVENT
             and n not in bins and n not in data]  # fmt: skip
     said = {name: short_repr(as_binning(given, name)) for name, given in bins.items()}
-    read = {name: pair(name, image)[0].attrs for name, image in (images or {}).items()}
+    read = {name: values_and_variance(image, EVENTS)[0].attrs for name, image in (images or {}).items()}
     before = {name: parameters_of(attrs) for name, attrs in read.items()}
     return {
         **small.attrs,

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from dask.delayed import Delayed
 
+from xsmall.detector.frames import Frames
 from xsmall.engine.blocks import (
     Batch,
     Unopened,
@@ -27,7 +28,7 @@ from xsmall.engine.blocks import (
     unopened_blocks,
 )
 from xsmall.engine.interrupt import check
-from xsmall.engine.record import GROUP, Frames, Output, Record
+from xsmall.engine.record import GROUP, Output, Record
 from xsmall.engine.transform import (
     Cast,
     FloatFrames,

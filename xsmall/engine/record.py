@@ -15,49 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from xsmall.detector.frames import Frames
+
 if TYPE_CHECKING:
     import xarray as xr
-
-    from xsmall.detector.geometry.beam import Beam
-    from xsmall.detector.geometry.geometry import Geometry
-
-
-@dataclass(frozen=True)
-class Frames:
-    """What the engine knows of the frames before it reads one: the input of every record.
-
-    Attributes
-    ----------
-    segment, row, column
-        The integer labels that the frames carry along each pixel dim: positions in the whole detector, so that a
-        slice of it still knows where it is.
-    dtype
-        What reducers are handed: float32 or float64.
-    units
-        CF unit of a pixel's value, or None where the data do not say.
-    geometry, beam
-        The rule of the pixels' places and the beam, or None where none was assigned.
-    energy_varies
-        Whether the photon energy differs between events; the beam then holds their mean, and reducers are told that
-        of each event.
-    variance
-        Whether reducers are handed the variance of each pixel too, and records return that of their values.
-    """
-
-    segment: tuple[int, ...]
-    row: tuple[int, ...]
-    column: tuple[int, ...]
-    dtype: np.dtype[Any]
-    units: str | None = None
-    geometry: Geometry | None = None
-    beam: Beam | None = None
-    energy_varies: bool = False
-    variance: bool = False
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Number of segments, rows and columns."""
-        return len(self.segment), len(self.row), len(self.column)
 
 
 @dataclass(frozen=True)

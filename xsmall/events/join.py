@@ -1,4 +1,4 @@
-"""What belongs together: events of two arrays by their labels, never by position; values and their variance."""
+"""What belongs together: events of two arrays by their labels, never by position."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import xarray as xr
 
 from xsmall.errors import DataError
 from xsmall.events.labels import is_labelled, labels_of
-from xsmall.vocabulary import EVENT, VARIANCE_SUFFIX
+from xsmall.vocabulary import EVENT
 
-__all__ = ["JoinWarning", "of_the_events", "pair", "positions"]
+__all__ = ["JoinWarning", "of_the_events", "positions"]
 
 
 class JoinWarning(UserWarning):
@@ -106,27 +106,3 @@ def _find(these: pd.Index, among: pd.Index) -> npt.NDArray[np.int64]:
 
 def _kind(index: pd.Index) -> str:
     return "number" if index.dtype.kind in "iuf" else str(index.dtype.kind)
-
-
-def pair(name: str, given: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray, xr.DataArray | None]:
-    """Find the values over events that are meant, and in a Dataset their variance."""
-    if isinstance(given, xr.DataArray):
-        return given, None
-    if not isinstance(given, xr.Dataset):
-        raise DataError(f"{name!r} has to be a DataArray, or a Dataset with its variance", found=type(given).__name__)
-    all_of_them = [str(v) for v in given.data_vars if EVENT in given[v].dims]
-    values = [v for v in all_of_them if v.removesuffix(VARIANCE_SUFFIX) not in set(all_of_them) - {v}]
-    if len(values) != 1:
-        raise DataError(
-            f"{name!r} has to be one variable, perhaps with its variance",
-            found=f"{len(values)} variables over events: {values[:8]}",
-            fix='dataset["name"], or dataset[["name", "name_variance"]]',
-        )
-    variance = f"{values[0]}{VARIANCE_SUFFIX}"
-    if variance not in all_of_them:
-        return given[values[0]], None
-    if given[variance].dims != given[values[0]].dims:
-        raise DataError(
-            f"{variance} has other dims than its values", found=given[variance].dims, expected=given[values[0]].dims
-        )
-    return given[values[0]], given[variance]

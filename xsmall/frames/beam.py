@@ -24,11 +24,22 @@ from xsmall.vocabulary import (
     UNITS_OF,
 )
 
-__all__ = ["ALWAYS", "BEAM_COORDS", "assign_beam", "beam_moves", "beam_of", "check_range", "one_value"]
+__all__ = [
+    "ALWAYS",
+    "BEAM_COORDS",
+    "assign_beam",
+    "beam_moves",
+    "beam_of",
+    "check_range",
+    "measured_energies",
+    "one_value",
+]
 
 Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
 PerEvent: TypeAlias = float | npt.NDArray[np.floating[Any]] | xr.DataArray
 """One number, or one per event."""
+SAME_UNIT = {"m": ("metre", "meter"), "degree": ("degrees", "deg"), "eV": ("ev",)}
+"""Other spellings of our units."""
 ALWAYS = (CENTER_X, CENTER_Y, TILT_X, TILT_Y, TILT_Z)
 BEAM_COORDS = (PHOTON_ENERGY, DISTANCE, *ALWAYS)
 
@@ -158,6 +169,33 @@ def _beam_coord(obj: xr.DataArray | xr.Dataset, name: str, value: Any) -> xr.Var
     return xr.Variable((EVENT,), values, attrs)
 
 
+def measured_energies(coord: xr.DataArray) -> npt.NDArray[np.float64]:
+    """Photon energies of events in eV, NaN where none was measured: a monitor that saw nothing gives 0 or next to it.
+
+    Raises
+    ------
+    ParameterError
+        Energies in another unit.
+    """
+    check_unit(coord, PHOTON_ENERGY)
+    values = np.asarray(coord.values, dtype=np.float64)
+    low, high = PHOTON_ENERGY_RANGE
+    with np.errstate(invalid="ignore"):
+        return np.where((values >= low) & (values <= high), values, np.nan)
+
+
+def check_unit(coord: xr.DataArray, name: str) -> None:
+    """Refuse a value of the beam that says to be in another unit than ours."""
+    unit = coord.attrs.get(UNITS)
+    if unit not in (None, UNITS_OF[name], *SAME_UNIT.get(UNITS_OF[name], ())):
+        raise ParameterError(
+            f"{name} in another unit",
+            found=f"units {unit!r}",
+            expected=f"{UNITS_OF[name]!r}",
+            fix=f".sd.assign_beam({name}=...) in {UNITS_OF[name]}",
+        )
+
+
 def check_range(name: str, values: npt.NDArray[np.float64]) -> None:
     """Refuse values of events in another unit; NaN means that it is not known for an event."""
     for number in (np.nanmin(values), np.nanmax(values)) if not np.isnan(values).all() else ():
@@ -167,6 +205,7 @@ def check_range(name: str, values: npt.NDArray[np.float64]) -> None:
 def one_value(obj: xr.DataArray | xr.Dataset, name: str) -> float | None:
     """The value of a beam coordinate if it is one number."""
     coord = obj.coords[name]
+    check_unit(coord, name)
     if coord.chunks is not None:
         if coord.ndim:
             return None  # one value per event, not known without reading them

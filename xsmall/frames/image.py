@@ -11,12 +11,16 @@ import xarray as xr
 from dask import delayed
 
 from xsmall.detector.geometry.geometry import Geometry
-from xsmall.detector.geometry.grids import Grid, Part, part_grid
+from xsmall.detector.geometry.grids import Grid, part_grid
 from xsmall.detector.geometry.imaging import Table, image_table
+from xsmall.detector.part import Part
 from xsmall.errors import DataError, ParameterError, PlanError
-from xsmall.frames.image_variance import spread_attrs, spread_of_cells, values_and_variance_of_pixels
+from xsmall.frames.describe import usable_segments
+from xsmall.frames.image_variance import spread_attrs, spread_of_cells
 from xsmall.frames.pixels import need_geometry
+from xsmall.frames.variance import PIXELS, values_and_variance
 from xsmall.vocabulary import (
+    DAMAGE,
     DIMENSIONLESS,
     EVENT,
     FLAG_MEANINGS,
@@ -39,9 +43,8 @@ __all__ = [
     "gather_frames",
     "image",
     "kind_of",
-    "only_present",
+    "only_usable",
     "over_frames",
-    "part_of",
     "whole_frames",
 ]
 
@@ -115,7 +118,7 @@ def image(
     psana's ``det.raw.image`` has the same shape, rows and columns, but fills gaps with another value and takes the
     last of several pixels. All parts of a detector lie on one grid. Tables (some 12 bytes per pixel, more with
     ``"area"``) are made once per process; a frame then costs some 2 ns per pixel, 5 ns and more with ``"area"``.
-    Integer frames of segments that are not ``present`` are gaps.
+    Segments that are missing or damaged are gaps.
 
     Examples
     --------
@@ -130,9 +133,9 @@ def image(
     """
     if method not in ("nearest", "area"):
         raise ParameterError("unknown way to make an image", found=method, expected="'nearest' or 'area'")
-    values, variance = values_and_variance_of_pixels(obj)
+    values, variance = values_and_variance(obj, PIXELS)
     frames = whole_frames(values)
-    geometry, part = need_geometry(frames), part_of(frames)
+    geometry, part = need_geometry(frames), Part.of(frames)
     grid = part_grid(geometry, part, pixel_size).within(x, y)
     area = method == "area"
     if area:
@@ -191,10 +194,10 @@ def from_image(values: xr.DataArray | Array, obj: xr.DataArray | Geometry) -> xr
             [False, False,  True]]])
     """
     from xsmall.detector.geometry.grids import detector_grid
-    from xsmall.frames.mask import Place
+    from xsmall.frames.mask import Target
 
-    place = Place.of(obj)
-    geometry = place.need_geometry("images")
+    target = Target.of(obj)
+    geometry = target.need_geometry("images")
     x, y = (geometry.positions()[..., k] for k in (0, 1))
     if isinstance(values, xr.DataArray):
         picture = values.transpose(IMAGE_Y, IMAGE_X)
@@ -209,11 +212,11 @@ def from_image(values: xr.DataArray | Array, obj: xr.DataArray | Geometry) -> xr
         if data.shape != (grid.n_y, grid.n_x):
             raise DataError("an image of another detector", found=data.shape, expected=(grid.n_y, grid.n_x))
     cell = grid.cells(x, y)
-    outside = place.labelled((cell < 0) & np.isfinite(x), None, {}).values
+    outside = target.labelled((cell < 0) & np.isfinite(x), None, {}).values
     if outside.any():
         raise DataError("the image does not reach over all pixels", found=f"{int(outside.sum())} lie outside of it")
     taken = np.where(cell >= 0, data.reshape(-1)[np.maximum(cell, 0)], _nowhere(data.dtype))
-    return place.labelled(taken, None, {})
+    return target.labelled(taken, None, {})
 
 
 def _check_table(geometry: Geometry, part: Part, grid: Grid) -> None:
@@ -268,7 +271,7 @@ def whole_frames(obj: xr.DataArray) -> xr.DataArray:
                     f"the pixels have lost their {dim}", found=f"dims {obj.dims}", fix="make the image before"
                 )
             obj = obj.expand_dims(dim)
-    obj = only_present(obj)
+    obj = only_usable(obj)
     obj = obj.drop_vars([n for n, c in obj.coords.items() if set(c.dims) & set(PIXEL_DIMS) and n not in PIXEL_DIMS])
     if obj.chunks is None:
         return obj if isinstance(obj.variable._data, np.ndarray) else obj.chunk()
@@ -284,18 +287,22 @@ def whole_frames(obj: xr.DataArray) -> xr.DataArray:
     return obj.chunk(sizes)
 
 
-def only_present(obj: xr.DataArray) -> xr.DataArray:
-    """Numbers of segments that are not present as NaN; nothing is done where all are."""
-    present = obj.coords.get(PRESENT)
-    if present is None or kind_of(obj) != "mean" or not set(present.dims) <= {EVENT, SEGMENT}:
+def only_usable(obj: xr.DataArray) -> xr.DataArray:
+    """Numbers of segments that may not be used as NaN; nothing is done where all may."""
+    if kind_of(obj) != "mean" or not _has_state(obj):
         return obj
-    if present.chunks is None and bool(present.values.all()):
+    usable = usable_segments(obj)
+    if usable is None:
         return obj
-    return obj.astype(float_dtype(obj)).where(present)
+    axes = tuple(slice(None) if dim in obj.dims else 0 for dim in (EVENT, SEGMENT))
+    dims = [dim for dim in (EVENT, SEGMENT) if dim in obj.dims]
+    return obj.astype(float_dtype(obj)).where(xr.DataArray(usable[axes], dims=dims))
 
 
-def part_of(obj: xr.DataArray) -> Part:
-    return Part.of([obj.coords[d].values for d in PIXEL_DIMS])
+def _has_state(obj: xr.DataArray) -> bool:
+    """Whether coordinates still say it of these very events and segments, rather than of what was averaged."""
+    said = {d for name in (PRESENT, DAMAGE) if name in obj.coords for d in obj.coords[name].dims}
+    return said <= ({EVENT, SEGMENT} & set(obj.dims))
 
 
 def over_frames(

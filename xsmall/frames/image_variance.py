@@ -10,34 +10,14 @@ import numpy.typing as npt
 import xarray as xr
 
 from xsmall.detector.geometry.geometry import Geometry
-from xsmall.detector.geometry.grids import Part
 from xsmall.detector.geometry.imaging import TABLES, Table
-from xsmall.errors import DataError
-from xsmall.vocabulary import PIXEL_DIMS, UNITS, VARIANCE_SUFFIX
+from xsmall.detector.part import Part
+from xsmall.vocabulary import PIXEL_DIMS, UNITS
 
-__all__ = ["spread_attrs", "spread_of_cells", "values_and_variance_of_pixels"]
+__all__ = ["spread_attrs", "spread_of_cells"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Gather: TypeAlias = Callable[[Array, Table, np.dtype[Any]], tuple[Array, Array]]
-
-
-def values_and_variance_of_pixels(obj: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray, xr.DataArray | None]:
-    """Find the values over pixels, and in a Dataset their variance."""
-    if isinstance(obj, xr.DataArray):
-        return obj, None
-    pixels = [str(v) for v in obj.data_vars if set(obj[v].dims) & set(PIXEL_DIMS)]
-    values = [v for v in pixels if v.endswith(VARIANCE_SUFFIX) and v.removesuffix(VARIANCE_SUFFIX) in pixels]
-    names = [v.removesuffix(VARIANCE_SUFFIX) for v in values]
-    if len(names) != 1:
-        raise DataError(
-            "a picture of a Dataset needs one variable and its variance",
-            found=f"variables over pixels {pixels[:8]}",
-            expected="<name> and <name>_variance",
-            fix='choose: dataset["jungfrau"].sd ..., or dataset[["jungfrau", "jungfrau_variance"]].sd ...',
-        )
-    if obj[values[0]].dims != obj[names[0]].dims:
-        raise DataError(f"{values[0]} has other dims than its values", found=obj[values[0]].dims)
-    return obj[names[0]], obj[values[0]]
 
 
 def spread_attrs(variance: xr.DataArray) -> dict[str, Any]:
@@ -97,17 +77,19 @@ def _spread_of_block(
 ) -> Array:
     double = np.dtype(np.float64)
     plain = table(*arguments)
-    known = np.where(np.isnan(variance), np.inf, variance).astype(double)  # an unknown one must not be passed over
-    known[np.isnan(values)] = np.nan
-    mean, norm = gather(known, plain, double)
+    valid, known = np.isfinite(values), np.isfinite(variance)
+    squares = np.where(valid & known, variance, np.where(valid, 0.0, np.nan)).astype(double)
+    mean, norm = gather(squares, plain, double)
     total = norm
     if plain.weight.size:
         geometry, *rest = arguments
         squared = TABLES.get(
             ("squared", table.__name__, geometry.token, *rest), lambda: Table(plain.start, plain.pixel, plain.weight**2)
         )
-        mean, total = gather(known, squared, double)
+        mean, total = gather(squares, squared, double)
     with np.errstate(divide="ignore", invalid="ignore"):
         out = mean * total / norm.astype(double) ** 2
-    out[np.isinf(out)] = np.nan
+    if (valid & ~known).any():  # a valid pixel without a variance makes that of its cell unknown
+        lacking = np.where(valid, np.where(known, 0.0, 1.0), np.nan)
+        out[gather(lacking, plain, double)[0] > 0] = np.nan
     return out.reshape(*values.shape[:-3], *shape)

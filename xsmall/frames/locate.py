@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
 from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.geometry.lookup import locate_pixels
+from xsmall.detector.part import Part
 from xsmall.errors import DataError
-from xsmall.frames.image import only_present
+from xsmall.frames.image import only_usable
 from xsmall.frames.pixels import need_geometry
 from xsmall.vocabulary import COLUMN, FLAG_MEANINGS, LONG_NAME, PIXEL_DIMS, POINT, ROW, SEGMENT, UNITS, UNITS_OF, X, Y
 
@@ -64,7 +63,7 @@ def locate(obj: xr.DataArray | xr.Dataset | Geometry, x: Coordinates, y: Coordin
     points_x, points_y = _points(x, y)
     found = locate_pixels(geometry, points_x.values, points_y.values)
     if not isinstance(obj, Geometry):
-        positions = _positions(obj, found)
+        positions = Part.of(obj).find(found)
         here = np.logical_and.reduce([p >= 0 for p in positions])
         found = tuple(np.where(here, labels, np.int32(-1)) for labels in found)  # type: ignore[assignment]
     named = zip((SEGMENT, ROW, COLUMN), found, strict=True)
@@ -110,12 +109,12 @@ def at(obj: xr.DataArray, x: Coordinates, y: Coordinates) -> xr.DataArray:
     array([ 5., nan])
     """
     found = locate(obj, x, y)
-    obj = only_present(obj)
+    obj = only_usable(obj)
     for dim in PIXEL_DIMS:
         if dim not in obj.dims:
             obj = obj.expand_dims(dim)
     labels = tuple(found[dim].values for dim in PIXEL_DIMS)
-    positions = _positions(obj, labels)
+    positions = Part.of(obj).find(labels)
     here = xr.DataArray(labels[0] >= 0, dims=found[SEGMENT].dims)
     where = {d: xr.DataArray(np.where(here, p, 0), dims=here.dims) for d, p in zip(PIXEL_DIMS, positions, strict=True)}
     bare = obj.drop_vars([name for name, c in obj.coords.items() if set(c.dims) & set(PIXEL_DIMS)])
@@ -151,20 +150,3 @@ def _points(x: Coordinates, y: Coordinates) -> tuple[xr.DataArray, xr.DataArray]
             expected="the same shape, or DataArrays that broadcast by their dims",
         ) from None
     return first, second.transpose(*first.dims)
-
-
-def _positions(
-    obj: xr.DataArray | xr.Dataset, found: tuple[npt.NDArray[np.int32], ...]
-) -> tuple[npt.NDArray[np.intp], ...]:
-    """Where labels of the whole detector stand in ``obj``; -1 for those that it does not hold."""
-    out: list[npt.NDArray[np.intp]] = []
-    for dim, labels in zip(PIXEL_DIMS, found, strict=True):
-        if dim not in obj.coords:
-            raise DataError(
-                f"the pixels have lost their {dim}", found=f"dims {tuple(obj.dims)}", fix="ask before reducing over it"
-            )
-        have: npt.NDArray[Any] = np.atleast_1d(obj.coords[dim].values)
-        place = np.full(max(int(have.max(initial=-1)), int(labels.max(initial=-1))) + 2, -1, dtype=np.intp)
-        place[have] = np.arange(have.size)
-        out.append(place[labels])  # the last entry is -1 and answers for the label -1
-    return tuple(out)

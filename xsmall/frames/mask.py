@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -13,12 +13,15 @@ import xarray as xr
 from xsmall.detector.geometry.beam import Beam
 from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.masks.edges import Width, geometry_reasons
-from xsmall.detector.masks.patterns import Pattern, mask_from_array, neighbours_of
+from xsmall.detector.masks.patterns import Pattern, neighbours_of
 from xsmall.detector.masks.regions import Region
+from xsmall.detector.part import Part
+from xsmall.detector.reasons import named_bits, named_reasons, reason_bits
 from xsmall.detector.status_words import status_reasons
 from xsmall.detector.types import DETECTOR_TYPES
 from xsmall.errors import DataError, GeometryError, ParameterError
 from xsmall.frames.beam import beam_of
+from xsmall.frames.per_pixel import boolean_mask, usable_pixels
 from xsmall.frames.pixels import assign_geometry, geometry_of
 from xsmall.vocabulary import (
     DETECTOR_TYPE,
@@ -83,8 +86,8 @@ def mask(
         Radius, or (radius, ``"diamond"``, ``"disk"`` or ``"square"``): flag what is that near to a pixel with a bad
         status, within its segment.
     user, shadow
-        Boolean mask, True = use the pixel, of the shape of the data or of the whole detector, or with labels; or a
-        region, whose inside is flagged. Make a mask of integers with :func:`xsmall.mask_from_array`.
+        Boolean mask, True = use the pixel, or flags of reasons, of the shape of the data or of the whole detector, or
+        with labels; or a region, whose inside is flagged. Make a mask of integers with :func:`xsmall.mask_from_array`.
 
     Returns
     -------
@@ -111,10 +114,10 @@ def mask(
     >>> int((flags != 0).sum())
     5872
     """
-    place = Place.of(detector)
-    flags = np.zeros(place.shape, dtype=np.uint32)
+    target = Target.of(detector)
+    flags = np.zeros(target.shape, dtype=np.uint32)
     if status is not None:
-        flags |= _status(place, status, status_bits, status_convention, gain_stages)
+        flags |= _status(target, status, status_bits, status_convention, gain_stages)
     radius, pattern = neighbours if isinstance(neighbours, tuple) else (neighbours, "diamond")
     if radius and status is None:
         raise ParameterError(
@@ -125,7 +128,7 @@ def mask(
         flags[neighbours_of(bad, radius, pattern) & ~bad] |= np.uint32(Reason.NEIGHBOUR_OF_BAD)
     if edges or central or unbonded or unbonded_neighbours is not None:
         flags |= geometry_reasons(
-            place.need_geometry("edges, joins and unbonded pixels"),
+            target.need_geometry("edges, joins and unbonded pixels"),
             edges=edges,
             central=central,
             unbonded=unbonded,
@@ -133,8 +136,8 @@ def mask(
         )
     for given, reason in ((user, Reason.USER), (shadow, Reason.SHADOW)):
         if given is not None:
-            flags[place.masked_by(given, str(reason.name).lower())] |= np.uint32(reason)
-    return place.labelled(flags, REASONS, flag_attrs())
+            flags[target.masked_by(given, f"{str(reason.name).lower()} mask")] |= np.uint32(reason)
+    return target.labelled(flags, REASONS, flag_attrs())
 
 
 def usable(
@@ -171,10 +174,9 @@ def usable(
     """
     if flags.dtype.kind not in "ui":
         raise DataError("reasons are integer flags", found=flags.dtype, expected="uint32", fix="xs.mask(...)")
-    bits = np.iinfo(np.uint32).max if reasons is None else _bits(reasons)
-    chosen = np.array(bits & ~_bits(ignore)).astype(flags.dtype)
-    good = (flags & chosen) == 0
-    return good.rename(None).drop_attrs(deep=False)
+    bits = np.iinfo(np.uint32).max if reasons is None else int(reason_bits(reasons))
+    good: xr.DataArray = usable_pixels(flags, bits & ~int(reason_bits(ignore)))
+    return good
 
 
 def inside(detector: Geometry | xr.DataArray, region: Region) -> xr.DataArray:
@@ -207,8 +209,8 @@ def inside(detector: Geometry | xr.DataArray, region: Region) -> xr.DataArray:
     """
     if not isinstance(region, Region):
         raise ParameterError("not a region", found=type(region).__name__, expected="xs.Polygon, xs.Circle, xs.Ring ...")
-    place = Place.of(detector)
-    return place.labelled(place.inside(region), None, {})
+    target = Target.of(detector)
+    return target.labelled(target.inside(region), None, {})
 
 
 def flag_attrs() -> dict[str, Any]:
@@ -220,19 +222,8 @@ def flag_attrs() -> dict[str, Any]:
     }
 
 
-def _bits(reasons: Iterable[str | Reason]) -> int:
-    bits = 0
-    for name in [reasons] if isinstance(reasons, str | Reason) else reasons:
-        try:
-            bits |= int(name if isinstance(name, Reason) else Reason[str(name).upper()])
-        except KeyError:
-            known = ", ".join(str(r.name).lower() for r in Reason)
-            raise ParameterError("unknown reason", found=name, expected=known) from None
-    return bits
-
-
 def _status(
-    place: Place, status: xr.Dataset | Array, bits: int | None, convention: str, gain_stages: Iterable[int] | None
+    target: Target, status: xr.Dataset | Array, bits: int | None, convention: str, gain_stages: Iterable[int] | None
 ) -> npt.NDArray[np.uint32]:
     """Reasons from status words, of all stages that count."""
     words: Any = status
@@ -241,7 +232,7 @@ def _status(
         if STATUS not in status:
             raise DataError(f"constants without {STATUS!r}", found=", ".join(map(str, status.data_vars)) or "nothing")
         words = status[STATUS]
-    values, staged = place.values_of(words, "status", stage=True)
+    values, staged = target.values_of(words, "status", stage=True)
     if staged:
         stages = list(gain_stages if gain_stages is not None else kind.status_stages if kind else range(len(values)))
         if not all(isinstance(stage, int | np.integer) for stage in stages):
@@ -251,40 +242,28 @@ def _status(
                 "gain stages that the status does not have", found=stages, expected=f"from 0 to {len(values) - 1}"
             )
         values = values[stages]
-    if isinstance(words, xr.DataArray) and FLAG_MEANINGS in words.attrs and FLAG_MASKS in words.attrs:
-        return _named_status(np.bitwise_or.reduce(values, axis=0) if staged else values, words.attrs, bits)
+    named = named_bits(words.attrs) if isinstance(words, xr.DataArray) else ()
+    if named:
+        return named_reasons(np.bitwise_or.reduce(values, axis=0) if staged else values, named, bits)
     return status_reasons(values, convention=convention, bits=bits, stage_axis=0 if staged else None)
 
 
-def _named_status(words: npt.NDArray[Any], attrs: Mapping[Any, Any], bits: int | None) -> npt.NDArray[np.uint32]:
-    """Reasons from words that carry the names of their bits."""
-    known = {str(r.name).lower(): r for r in Reason}
-    counted = words.astype(np.uint64) if bits is None else words.astype(np.uint64) & np.uint64(bits)
-    rest = counted.copy()
-    flags = np.zeros(words.shape, dtype=np.uint32)
-    for bit, name in zip(np.atleast_1d(attrs[FLAG_MASKS]), str(attrs[FLAG_MEANINGS]).split(), strict=True):
-        flags[(counted & np.uint64(bit)) != 0] |= np.uint32(known.get(name, Reason.OTHER_STATUS))
-        rest &= ~np.uint64(bit)
-    flags[rest != 0] |= np.uint32(Reason.OTHER_STATUS)
-    return flags
-
-
 @dataclass(frozen=True)
-class Place:
-    """Where a mask is made: the whole detector where its geometry is known, and the part of it that is asked for."""
+class Target:
+    """What a mask is made for: the pixels that are asked for, on the whole detector where its geometry is known."""
 
-    whole: tuple[npt.NDArray[np.int64], ...]
-    part: tuple[npt.NDArray[np.int64], ...]
+    whole: Part
+    part: Part
     template: xr.DataArray
     geometry: Geometry | None
     beam: Beam | None
 
     @classmethod
-    def of(cls, detector: Geometry | xr.DataArray) -> Place:
+    def of(cls, detector: Geometry | xr.DataArray) -> Target:
         if isinstance(detector, Geometry):
             zeros = np.broadcast_to(np.zeros((), dtype=bool), detector.shape)
             template = assign_geometry(xr.DataArray(zeros, dims=PIXEL_DIMS), detector)
-            whole = tuple(np.arange(n) for n in detector.shape)
+            whole = Part.whole(detector.shape)
             return cls(whole, whole, template, detector, None)
         if not set(PIXEL_DIMS) <= set(getattr(detector, "dims", ())):
             raise DataError(
@@ -292,19 +271,15 @@ class Place:
                 found=f"dims {getattr(detector, 'dims', type(detector).__name__)}",
                 expected=f"a Geometry, or dims {PIXEL_DIMS} among others",
             )
-        part = tuple(
-            detector.coords[d].values if d in detector.coords else np.arange(detector.sizes[d]) for d in PIXEL_DIMS
-        )
-        geometry = geometry_of(detector)
-        whole = part if geometry is None else tuple(np.arange(n) for n in geometry.shape)
+        part, geometry = Part.of(detector), geometry_of(detector)
+        whole = part if geometry is None else Part.whole(geometry.shape)
         keep = {k: c for k, c in detector.coords.items() if set(c.dims) <= set(PIXEL_DIMS)}
-        shape = tuple(len(p) for p in part)
-        template = xr.DataArray(np.broadcast_to(False, shape), dims=PIXEL_DIMS, coords=keep)
+        template = xr.DataArray(np.broadcast_to(False, part.shape), dims=PIXEL_DIMS, coords=keep)
         return cls(whole, part, template, geometry, beam_of(detector))
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(len(labels) for labels in self.whole)
+    def shape(self) -> tuple[int, int, int]:
+        return self.whole.shape
 
     def need_geometry(self, what: str) -> Geometry:
         if self.geometry is None:
@@ -317,50 +292,45 @@ class Place:
         return region.inside(self.need_geometry("regions"), self.beam)
 
     def masked_by(self, given: Array | Region, what: str) -> npt.NDArray[np.bool_]:
-        """Pixels that a mask or a region takes away, on the whole detector."""
+        """Pixels that a mask, flags of reasons or a region take away, on the whole detector."""
         if isinstance(given, Region):
             return self.inside(given)
-        values, _ = self.values_of(given, what, fill=True)
-        return ~mask_from_array(values)
+        values, _ = self.values_of(boolean_mask(given), what, fill=True)
+        return ~values
 
     def values_of(
         self, given: Array, what: str, *, stage: bool = False, fill: Any = 0
     ) -> tuple[npt.NDArray[Any], bool]:
         """Bring an array to the whole detector by its labels or its shape; say whether it has gain stages in front."""
+        values, have = self._known(given, what, stage)
+        if have == self.whole:
+            return values, values.ndim == 4
+        self.part.match(have, what)  # raises where a pixel that is asked for has no value
+        out = np.full((*values.shape[:-3], *self.shape), fill, dtype=values.dtype)
+        index: tuple[Any, ...] = (..., *np.ix_(*have.match(self.whole, "detector")))
+        out[index] = values
+        return out, values.ndim == 4
+
+    def _known(self, given: Array, what: str, stage: bool) -> tuple[npt.NDArray[Any], Part]:
+        """Values, and which pixels they are: by labels, or by the shape of the part or of the whole detector."""
         if isinstance(given, xr.DataArray):
             lead = [d for d in given.dims if d not in PIXEL_DIMS]
             if set(PIXEL_DIMS) - set(given.dims) or (lead and not (stage and lead == [GAIN_STAGE])):
                 raise DataError(f"{what} of other dims", found=given.dims, expected=PIXEL_DIMS)
-            values = given.transpose(*lead, *PIXEL_DIMS).values
-            have = tuple(given.coords[d].values if d in given.coords else np.arange(given.sizes[d]) for d in PIXEL_DIMS)
-        else:
-            values = np.asarray(given)
-            have = next((p for p in (self.part, self.whole) if values.shape[-3:] == tuple(map(len, p))), ())
-        if not have or values.ndim not in ((3, 4) if stage else (3,)):
-            sizes = tuple(map(len, self.part))
+            ordered = given.transpose(*lead, *PIXEL_DIMS)
+            if any(dim in ordered.coords for dim in PIXEL_DIMS):
+                return ordered.to_numpy(), Part.of(ordered)
+            given = ordered.to_numpy()
+        values = np.asarray(given)
+        have = next((p for p in (self.part, self.whole) if values.shape[-3:] == p.shape), None)
+        if have is None or values.ndim not in ((3, 4) if stage else (3,)):
+            sizes = self.part.shape
             expected = f"{sizes}" + (f", or the whole detector {self.shape}" if sizes != self.shape else "")
             raise DataError(f"{what} of another shape", found=values.shape, expected=expected)
-        if all(np.array_equal(a, b) for a, b in zip(have, self.whole, strict=True)):
-            return values, values.ndim == 4
-        out = np.full((*values.shape[:-3], *self.shape), fill, dtype=values.dtype)
-        at: list[npt.NDArray[np.intp]] = []
-        for dim, labels, whole, part in zip(PIXEL_DIMS, have, self.whole, self.part, strict=True):
-            if not np.isin(part, labels).all() or not np.isin(labels, whole).all():
-                raise DataError(
-                    f"{what} is of other pixels",
-                    found=f"{dim} {labels.min()} to {labels.max()}",
-                    expected=f"labels that hold {dim} {part.min()} to {part.max()}",
-                )
-            order = np.argsort(whole)
-            at.append(order[np.searchsorted(whole, labels, sorter=order)])
-        index: tuple[Any, ...] = (..., *np.ix_(*at))
-        out[index] = values
-        return out, values.ndim == 4
+        return values, have
 
     def labelled(self, values: npt.NDArray[Any], name: str | None, attrs: dict[str, Any]) -> xr.DataArray:
         """The part that was asked for, with its labels."""
-        if self.whole is not self.part:
-            values = values[np.ix_(*self.part)] if self.geometry is not None else values
-        out = self.template.copy(data=values).rename(name)
+        out = self.template.copy(data=self.part.match(self.whole, "detector").take(values)).rename(name)
         out.attrs = attrs
         return out

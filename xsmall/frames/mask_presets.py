@@ -11,7 +11,7 @@ from xsmall.detector.masks.edges import psana_geometry_mask
 from xsmall.detector.masks.patterns import mask_from_array
 from xsmall.detector.status_words import PIXEL_MASK_BIT
 from xsmall.errors import DataError
-from xsmall.frames.mask import Array, Place, mask
+from xsmall.frames.mask import Array, Target, mask
 from xsmall.vocabulary import GAIN_STAGE, STATUS, Reason
 
 if TYPE_CHECKING:
@@ -71,19 +71,19 @@ def psana_mask(
     >>> int((flags == 0).sum())
     70236
     """
-    place = Place.of(detector)
+    target = Target.of(detector)
     bits = PSANA_STATUS_BITS & ~PIXEL_MASK_BIT if isinstance(status, xr.Dataset) else PSANA_STATUS_BITS
     stages = _merged_stages(status)
     flags = mask(detector, status=status, status_bits=bits, status_convention="psana1", gain_stages=stages)
     bits = edges * 1 + central * 2 + unbond * 4 + unbondnbrs * 8 + unbondnbrs8 * 16
-    whole = np.zeros(place.shape, dtype=np.uint32)
+    whole = np.zeros(target.shape, dtype=np.uint32)
     if bits:
-        geometry = place.need_geometry("edges, joins and unbonded pixels")
+        geometry = target.need_geometry("edges, joins and unbonded pixels")
         whole |= psana_geometry_mask(geometry, bits, width, wcentral)
     if calib is not None:
-        good, _ = place.values_of(_pixel_mask(calib), "calib", fill=1)
+        good, _ = target.values_of(_pixel_mask(calib), "calib", fill=1)
         whole[~mask_from_array(good, convention="good=1")] |= np.uint32(Reason.USER)
-    return flags.copy(data=flags.values | place.labelled(whole, None, {}).values)
+    return flags.copy(data=flags.values | target.labelled(whole, None, {}).values)
 
 
 def _merged_stages(status: xr.Dataset | Array | None) -> range | None:

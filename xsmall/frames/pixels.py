@@ -13,8 +13,9 @@ from dask import delayed
 from xsmall.detector.geometry.beam import Beam
 from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.geometry.pixel import pixel_array, pixel_array_once, position_array
+from xsmall.detector.part import Part
 from xsmall.errors import GeometryError
-from xsmall.frames.beam import BEAM_COORDS, beam_moves, beam_of, check_range
+from xsmall.frames.beam import BEAM_COORDS, beam_moves, beam_of, check_range, measured_energies
 from xsmall.vocabulary import (
     AREA,
     CENTER_X,
@@ -80,10 +81,10 @@ def assign_geometry(obj: Labelled, geometry: Geometry, *, partial: bool = False)
     if not partial:
         _check_whole(obj, geometry)
     labelled = obj.assign_coords(coords)
-    where = _where(labelled, geometry)
+    part = part_of(labelled, geometry)
     token = xr.Variable((), np.int64(geometry.token), {RULE: geometry.to_json(), LONG_NAME: repr(geometry)})
     for name in POSITION:
-        array = _take(_lazy_position(geometry, name), where)
+        array = _cut(_lazy_position(geometry, name), part, labelled)
         dims = [dim for dim in PIXEL_DIMS if dim in labelled.dims]
         coords[name] = (dims, array, {UNITS: UNITS_OF[name], LONG_NAME: f"{name} of the pixel centre"})
     return labelled.assign_coords({name: coords[name] for name in POSITION} | {GEOMETRY: token})
@@ -255,49 +256,20 @@ def _check_labels(dim: str, labels: xr.DataArray, size: int) -> None:
         )
 
 
-def _where(obj: xr.DataArray | xr.Dataset, geometry: Geometry) -> tuple[Any, ...]:
-    """Index of the pixels of ``obj`` in the arrays of the whole detector: slices where possible."""
-    index: list[Any] = []
-    for dim, size in zip(PIXEL_DIMS, geometry.shape, strict=True):
-        if dim not in obj.coords:
-            raise GeometryError(
-                f"the pixels have lost their {dim}",
-                found=f"dims {tuple(obj.dims)}",
-                expected=f"a label on {dim}",
-                fix=f"ask before averaging or selecting over {dim}",
-            )
-        _check_labels(dim, obj.coords[dim], size)
-        index.append(_compact(obj.coords[dim].values, size))
-    return tuple(index)
+def part_of(obj: xr.DataArray | xr.Dataset, geometry: Geometry) -> Part:
+    """Which pixels of the detector of ``geometry`` these are."""
+    return Part.of(obj).within(geometry.shape)
 
 
-def _compact(labels: npt.NDArray[Any], size: int) -> Any:
-    """Labels as int, slice or index array."""
-    if labels.ndim == 0:
-        return int(labels)
-    if labels.size == 0:
-        return slice(0, 0)
-    steps = np.diff(labels)
-    if labels.size == 1 or (steps == steps[0]).all():
-        step = int(steps[0]) if labels.size > 1 else 1
-        if step > 0:
-            start, stop = int(labels[0]), int(labels[-1]) + 1
-            return slice(None) if (start, stop, step) == (0, size, 1) else slice(start, stop, step)
-    return labels
-
-
-def _take(array: Any, where: tuple[Any, ...]) -> Any:
-    """Index each axis on its own; the last first, so that scalars do not shift the others."""
-    for axis in reversed(range(3)):
-        index: list[Any] = [slice(None)] * axis + [where[axis]]
-        if not (isinstance(where[axis], slice) and where[axis] == slice(None)):
-            array = array[tuple(index)]
-    return array
+def _cut(whole: Any, part: Part, obj: xr.DataArray | xr.Dataset) -> Any:
+    """The part out of an array (segment, row, column) of the whole detector, over those of these dims that it has."""
+    array = part.take(whole)
+    return array[tuple(slice(None) if dim in obj.dims else 0 for dim in PIXEL_DIMS)]
 
 
 def _labelled(obj: xr.DataArray | xr.Dataset, geometry: Geometry, whole: npt.NDArray[Any], name: str) -> xr.DataArray:
     """Pixels of ``obj`` out of an array of the whole detector, with labels and units."""
-    values = _take(whole, _where(obj, geometry))
+    values = _cut(whole, part_of(obj, geometry), obj)
     dims = [dim for dim in PIXEL_DIMS if dim in obj.dims]
     coords = {dim: obj.coords[dim] for dim in PIXEL_DIMS} | {GEOMETRY: obj.coords[GEOMETRY]}
     return xr.DataArray(values, dims=dims, coords=coords, name=name, attrs={UNITS: UNITS_OF[name]})
@@ -340,7 +312,8 @@ def _per_event(
         rule=geometry.to_json(),
         names=names,
         quantity=(name, plane, fraction),
-        where=_where(obj, geometry),
+        part=part_of(obj, geometry),
+        kept=tuple(slice(None) if dim in obj.dims else 0 for dim in PIXEL_DIMS),
         dtype=np.float64,
         drop_axis=1,
         new_axis=list(range(1, 1 + one.ndim)),
@@ -359,17 +332,18 @@ def _of_beams(
     rule: str,
     names: list[str],
     quantity: tuple[str, float | None, float | None],
-    where: Any,
+    part: Part,
+    kept: tuple[Any, ...],
 ) -> npt.NDArray[np.float64]:
     geometry = Geometry.from_json(rule)
     pictures = []
     for row in beams:
         values: dict[str, Any] = {n: float(v) for n, v in zip(names, row, strict=True)}
         if np.isnan(row).any():
-            pictures.append(np.full_like(_take(np.broadcast_to(0.0, geometry.shape), where), np.nan))
+            pictures.append(np.full(part.shape, np.nan)[kept])
             continue
         center = (values.pop(CENTER_X, 0.0), values.pop(CENTER_Y, 0.0))
-        pictures.append(_take(pixel_array_once(geometry, Beam(center=center, **values), *quantity), where))
+        pictures.append(part.take(pixel_array_once(geometry, Beam(center=center, **values), *quantity))[kept])
     return np.stack(pictures)
 
 
@@ -378,7 +352,10 @@ def _q_per_event(
 ) -> xr.DataArray:
     """q of each event: q of 1 keV, made once, times the energy; lazy, a block of events at a time."""
     if energies.chunks is None:
-        check_range(PHOTON_ENERGY, np.asarray(energies.values, dtype=np.float64))
+        measured = measured_energies(energies)
+        if np.isnan(measured).all():
+            check_range(PHOTON_ENERGY, np.asarray(energies.values, dtype=np.float64))
+        energies = energies.copy(data=measured)
     at_1_kev = pixel_array(geometry, beam.replace(photon_energy=1000.0), Q)
     q = _labelled(obj, geometry, at_1_kev, Q)
     lazy = q.copy(data=da.from_array(q.values, chunks=q.shape, name=False))

@@ -9,13 +9,15 @@ import numpy.typing as npt
 import xarray as xr
 
 from xsmall.detector.geometry.geometry import Geometry
-from xsmall.detector.geometry.grids import Part, PolarGrid, part_grid
+from xsmall.detector.geometry.grids import PolarGrid, part_grid
 from xsmall.detector.geometry.imaging import polar_table
+from xsmall.detector.part import Part
 from xsmall.errors import DataError, ParameterError
 from xsmall.frames.beam import beam_of
-from xsmall.frames.image import float_dtype, gather_frames, kind_of, over_frames, part_of, whole_frames
-from xsmall.frames.image_variance import spread_attrs, spread_of_cells, values_and_variance_of_pixels
+from xsmall.frames.image import float_dtype, gather_frames, kind_of, over_frames, whole_frames
+from xsmall.frames.image_variance import spread_attrs, spread_of_cells
 from xsmall.frames.pixels import need_geometry
+from xsmall.frames.variance import PIXELS, values_and_variance
 from xsmall.vocabulary import AZIMUTH, INTENSITY, LONG_NAME, N_VALID, RADIUS, UNITS, UNITS_OF, VARIANCE_SUFFIX
 
 __all__ = ["polar"]
@@ -84,12 +86,12 @@ def polar(
     >>> float((rings.intensity * rings.n_valid).sum())
     6.0
     """
-    values, variance = values_and_variance_of_pixels(obj)
+    values, variance = values_and_variance(obj, PIXELS)
     if kind_of(values) != "mean":
         raise DataError("masks and reasons have no mean", found=obj.dtype, fix="data.where(mask).sd.polar()")
     frames = whole_frames(values)
     geometry, center = _seen_along_beam(frames)
-    part = part_of(frames)
+    part = Part.of(frames)
     grid = _polar_grid(center, geometry, part, radius, n_radius, azimuth, n_azimuth)
     if split not in range(1, 17):
         raise ParameterError("points along each side of a pixel", found=split, expected="an integer from 1 to 16")

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from xsmall.errors import DataError, ParameterError
-from xsmall.frames.checks import values_and_variance
+from xsmall.frames.variance import PIXELS, values_and_variance
 from xsmall.vocabulary import COLUMN, GEOMETRY, POSITION, ROW
 
 __all__ = ["straighten"]
@@ -71,7 +71,7 @@ def straighten(
 
 
 def _with_variance(frames: xr.Dataset, coefficients: Sequence[float], along: Literal["row", "column"]) -> xr.Dataset:
-    values, variance = values_and_variance(frames)
+    values, variance = values_and_variance(frames, PIXELS)
     out = _straight(values, coefficients, along, power=1).to_dataset()
     if variance is None:
         return out

@@ -15,7 +15,7 @@ from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.masks.patterns import CONVENTIONS, mask_from_array
 from xsmall.detector.status_words import STATUS_CONVENTIONS, status_reasons, status_words
 from xsmall.errors import DataError, FileFormatError, ParameterError
-from xsmall.frames.mask import Place, flag_attrs
+from xsmall.frames.mask import Target, flag_attrs
 from xsmall.io.constants.psana import read_text_array
 from xsmall.io.hdf5 import read_whole
 from xsmall.vocabulary import COLUMN, PIXEL_DIMS, REASONS, ROW, SEGMENT, Reason
@@ -81,12 +81,12 @@ def open_mask(
     path = Path(path)
     _check_convention(convention)
     values, default = _read(path, dataset)
-    place = None if detector is None else Place.of(detector)
-    values = _pixel_axes(values, dims, place, path)
+    target = None if detector is None else Target.of(detector)
+    values = _pixel_axes(values, dims, target, path)
     flags = _reasons(values, convention or default, path)
-    if place is not None:
-        whole, _ = place.values_of(flags, f"the mask in {path}")
-        return place.labelled(whole, REASONS, flag_attrs())
+    if target is not None:
+        whole, _ = target.values_of(flags, f"the mask in {path}")
+        return target.labelled(whole, REASONS, flag_attrs())
     labels = {dim: np.arange(n) for dim, n in zip(PIXEL_DIMS, flags.shape, strict=True)}
     return xr.DataArray(flags, labels, PIXEL_DIMS, REASONS, flag_attrs())
 
@@ -191,11 +191,11 @@ def _read_hdf5(file: Any, dataset: str | None, path: Path) -> tuple[npt.NDArray[
 
 
 def _pixel_axes(
-    values: npt.NDArray[Any], dims: tuple[str, ...] | None, place: Place | None, path: Path
+    values: npt.NDArray[Any], dims: tuple[str, ...] | None, target: Target | None, path: Path
 ) -> npt.NDArray[Any]:
     """Bring the array to (..., segment, row, column)."""
-    if dims is None and place is not None and values.ndim == 2 and values.size == np.prod(place.shape):
-        values = values.reshape(place.shape)  # stacks are written as long lists of rows too
+    if dims is None and target is not None and values.ndim == 2 and values.size == np.prod(target.shape):
+        values = values.reshape(target.shape)  # stacks are written as long lists of rows too
     if dims is None:
         dims = {2: (ROW, COLUMN), 3: PIXEL_DIMS}.get(values.ndim, ())
     if len(dims) != values.ndim or len(set(dims)) != len(dims) or not {ROW, COLUMN} <= set(dims):

@@ -31,13 +31,14 @@ def take(frames: Any, first: Any, several: Any, start: Any, pixel: Any, mean: An
     for e in range(frames.shape[0]):
         for i in range(first.size):
             j = first[i]
-            mean[e, i] = frames[e, np.uint64(j)] if j >= 0 else np.nan
+            v = frames[e, np.uint64(j)] if j >= 0 else np.nan
+            mean[e, i] = v if v - v == 0.0 else np.nan
         for k in range(several.size):
             i = several[k]
             value, norm = 0.0, 0.0
             for j in range(start[i], start[i + 1]):
                 v = frames[e, np.uint64(pixel[j])]
-                if v == v:
+                if v - v == 0.0:  # finite
                     value += v
                     norm += 1.0
             mean[e, i] = value / norm if norm > 0.0 else np.nan
@@ -50,7 +51,7 @@ def gather(frames: Any, start: Any, pixel: Any, weight: Any, mean: Any, total: A
     Parameters
     ----------
     frames
-        Float (k, pixel), NaN where not valid.
+        Float (k, pixel), not finite where not valid.
     start, pixel, weight
         The table; ``weight`` may be empty, every entry then counts 1.
     mean
@@ -65,7 +66,7 @@ def gather(frames: Any, start: Any, pixel: Any, weight: Any, mean: Any, total: A
             norm = 0.0
             for j in range(start[i], start[i + 1]):
                 v = frames[e, np.uint64(pixel[j])]
-                if v == v:
+                if v - v == 0.0:  # finite
                     w = np.float64(weight[j]) if weighted else 1.0
                     value += w * v
                     norm += w

@@ -178,7 +178,8 @@ def _mean_of_few(obj: xr.DataArray, frames: int, name: str) -> tuple[xr.DataArra
 
 def _pixel_size(obj: xr.DataArray) -> float | None:
     """Pixels of the picture: those of the detector, or larger ones where a figure could not show them."""
-    from xsmall.detector.geometry.grids import Part, part_grid
+    from xsmall.detector.geometry.grids import part_grid
+    from xsmall.detector.part import Part
 
     geometry = need_geometry(obj)
     labels = [np.atleast_1d(obj.coords[d].values) for d in (SEGMENT, ROW, COLUMN) if d in obj.coords]

@@ -10,17 +10,29 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from xsmall.engine.per_pixel import StaticMask
-from xsmall.engine.record import Frames, Output, Record, Reducer
+from xsmall.detector.frames import Frames
+from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import ParameterError
-from xsmall.reductions.box import Box, Place, neighbours_are_neighbours
-from xsmall.vocabulary import AUTOCORRELATION, DIMENSIONLESS, LAG_COLUMN, LAG_ROW, UNITS, VARIANCE_SUFFIX
+from xsmall.frames.per_pixel import StaticMask
+from xsmall.reductions.box import Box, in_order
+from xsmall.vocabulary import (
+    AUTOCORRELATION,
+    COLUMN,
+    DIMENSIONLESS,
+    LAG_COLUMN,
+    LAG_ROW,
+    ROW,
+    UNITS,
+    VARIANCE_SUFFIX,
+)
 
 __all__ = ["Autocorrelation", "autocorrelation"]
 
 MOST_PRODUCTS = 10**9
 """Pixels times lags that the variance of one event may take: two to three seconds."""
 
+Pixels = tuple[int, npt.NDArray[np.intp], npt.NDArray[np.intp]]
+"""Positions of the segment, the rows and the columns of a box in the arrays of the frames."""
 _VARIANCE = f"{AUTOCORRELATION}{VARIANCE_SUFFIX}"
 
 
@@ -98,19 +110,21 @@ class Autocorrelation(Record):
     max_lag: tuple[int, int] | None = None
     mask: StaticMask | None = None
 
-    def place(self, frames: Frames) -> tuple[Place, tuple[int, int]]:
-        """Find the box and the largest lags.
+    def pixels(self, frames: Frames) -> tuple[Pixels, tuple[int, int]]:
+        """Find the pixels of the box, in the order of their labels, and the largest lags.
 
         Raises
         ------
         ParameterError
             Lags that the box does not have.
         """
-        neighbours_are_neighbours(frames, "autocorrelation")
-        place = self.box.on(frames)
-        rows, columns = place.shape
+        chosen = self.box.of(frames.part)
+        at = chosen.match(frames.part, "box")
+        order = in_order(chosen.row, ROW, "autocorrelation"), in_order(chosen.column, COLUMN, "autocorrelation")
+        pixels = at.segment[0], np.array(at.row)[order[0]], np.array(at.column)[order[1]]
+        rows, columns = len(at.row), len(at.column)
         if self.max_lag is None:
-            return place, (rows - 1, columns - 1)
+            return pixels, (rows - 1, columns - 1)
         if self.max_lag[0] >= rows or self.max_lag[1] >= columns:
             raise ParameterError(
                 "max_lag reaches beyond the box",
@@ -118,11 +132,11 @@ class Autocorrelation(Record):
                 expected="lags below the number of rows and columns",
                 fix=f"max_lag=({min(self.max_lag[0], rows - 1)}, {min(self.max_lag[1], columns - 1)})",
             )
-        return place, self.max_lag
+        return pixels, self.max_lag
 
     def outputs(self, frames: Frames) -> Mapping[str, Output]:
         """Describe the autocorrelation."""
-        _, lags = self.place(frames)
+        _, lags = self.pixels(frames)
         if self.mask is not None:
             self.mask.on(frames)
         shape = 2 * lags[0] + 1, 2 * lags[1] + 1
@@ -132,13 +146,13 @@ class Autocorrelation(Record):
 
     def has_variance(self, frames: Frames) -> bool:
         """Whether the variance is asked for and can be had at a sensible cost."""
-        place, lags = self.place(frames)
-        products = place.shape[0] * place.shape[1] * (lags[0] + 1) * (2 * lags[1] + 1)
+        (_, rows, columns), lags = self.pixels(frames)
+        products = len(rows) * len(columns) * (lags[0] + 1) * (2 * lags[1] + 1)
         return frames.variance and products <= MOST_PRODUCTS
 
     def coords(self, frames: Frames) -> Mapping[str, xr.Variable]:
         """Lags in pixels."""
-        _, lags = self.place(frames)
+        _, lags = self.pixels(frames)
         return {
             name: xr.Variable((name,), np.arange(-lag, lag + 1), {UNITS: DIMENSIONLESS})
             for name, lag in zip((LAG_ROW, LAG_COLUMN), lags, strict=True)
@@ -155,11 +169,12 @@ class AutocorrelationReducer(Reducer):
     def __init__(self, record: Autocorrelation, frames: Frames) -> None:
         from xsmall.kernels.autocorrelation import Correlator
 
-        self._place, lags = record.place(frames)
-        place = self._place
+        (self._segment, rows, columns), lags = record.pixels(frames)
+        self._at = np.ix_(rows, columns)
         mask = None if record.mask is None else record.mask.on(frames)
-        self._use = np.ones(place.shape, bool) if mask is None else mask[place.segment, place.row, place.column]
-        self._correlate = Correlator(place.shape, lags)
+        shape = len(rows), len(columns)
+        self._use = np.ones(shape, bool) if mask is None else mask[self._segment][self._at]
+        self._correlate = Correlator(shape, lags)
         self._variance = record.has_variance(frames)
         self._results: list[npt.NDArray[np.float64]] = []
         self._spreads: list[npt.NDArray[np.float64]] = []
@@ -176,9 +191,9 @@ class AutocorrelationReducer(Reducer):
         variance: npt.NDArray[np.floating[Any]] | None = None,
     ) -> None:
         """Correlate the box when its segment comes."""
-        if s != self._place.segment:
+        if s != self._segment:
             return
-        box = (slice(None), self._place.row, self._place.column)
+        box: Any = (slice(None), *self._at)
         if variance is None or not self._variance:
             self._results = [self._correlate(f, self._use) for f in frames[box]]
             return

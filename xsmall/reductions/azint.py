@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from xsmall.engine.per_pixel import StaticMask
-from xsmall.engine.record import Frames, Output, Record, Reducer
+from xsmall.detector.frames import Frames
+from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import ParameterError
+from xsmall.frames.per_pixel import StaticMask
 from xsmall.reductions.azint_energy import EnergyAzintReducer
-from xsmall.reductions.azint_table import FULL_TURN, Table
+from xsmall.reductions.azint_table import FULL_TURN, AzintBins, Table
 from xsmall.vocabulary import (
     AZIMUTH,
     BIN_EDGE,
@@ -123,29 +124,23 @@ def azint(
         if polarization_plane is None or polarization_fraction is None
         else (float(polarization_plane), float(polarization_fraction))
     )
-    return Azint(radial, quantity, range, around, StaticMask.of(mask), bool(solid_angle), polarization)
+    return Azint(AzintBins(radial, quantity, range, around, StaticMask.of(mask), bool(solid_angle), polarization))
 
 
 @dataclass(frozen=True)
 class Azint(Record):
-    """Bins, mask and corrections; made by :func:`azint`."""
+    """Bins with mask and corrections; made by :func:`azint`."""
 
     name: ClassVar[str] = "azint"
 
-    bins: int | tuple[float, ...] = 500
-    quantity: str = Q
-    range: tuple[float, float] | None = None
-    azimuth_bins: int | tuple[float, ...] | None = None
-    mask: StaticMask | None = None
-    solid_angle: bool = False
-    polarization: tuple[float, float] | None = None
+    bins: AzintBins
 
     def outputs(self, frames: Frames) -> Mapping[str, Output]:
         """Describe intensity and n_valid over the bins."""
-        table = Table(self, frames)
+        table = Table(self.bins, frames)
         table.check()
-        several = self.azimuth_bins is not None
-        dims = (AZIMUTH, self.quantity) if several else (self.quantity,)
+        several = self.bins.azimuth_bins is not None
+        dims = (AZIMUTH, self.bins.quantity) if several else (self.bins.quantity,)
         shape = table.shape if several else table.shape[1:]
         units = {} if frames.units is None else {UNITS: frames.units}
         out = {
@@ -159,16 +154,16 @@ class Azint(Record):
 
     def coords(self, frames: Frames) -> Mapping[str, xr.Variable]:
         """Centres and edges of the bins."""
-        table = Table(self, frames)
-        out = _labels(self.quantity, table.edges(), UNITS_OF[self.quantity])
-        around = table.azimuth_edges()
+        table = Table(self.bins, frames)
+        out = _labels(self.bins.quantity, table.edges(), UNITS_OF[self.bins.quantity])
+        around = self.bins.azimuth_edges()
         return out if around is None else {**_labels(AZIMUTH, around, DEGREE), **out}
 
     def reducer(self, frames: Frames) -> Reducer:
         """Make the reducer, and the tables where they are not yet there."""
-        if frames.energy_varies and self.quantity == Q:
-            return EnergyAzintReducer(Table(self, frames))
-        return AzintReducer(Table(self, frames))
+        if frames.energy_varies and self.bins.quantity == Q:
+            return EnergyAzintReducer(Table(self.bins, frames))
+        return AzintReducer(Table(self.bins, frames))
 
 
 class AzintReducer(Reducer):
@@ -233,7 +228,7 @@ class AzintReducer(Reducer):
 
     def _by_event(self, state: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Turn (bin, lane) into (event, *bins)."""
-        shape = self._table.shape if self._table.record.azimuth_bins is not None else self._table.shape[1:]
+        shape = self._table.shape if self._table.bins.azimuth_bins is not None else self._table.shape[1:]
         return state[:, : self._k].T.reshape(self._k, *shape)
 
 

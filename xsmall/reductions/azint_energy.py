@@ -68,5 +68,5 @@ class EnergyAzintReducer(Reducer):
                 # a valid pixel without a variance makes that of its bin unknown
                 known = some & (self._known == self._counts)
                 out[f"{INTENSITY}{VARIANCE_SUFFIX}"] = np.where(known, self._variance / self._weights**2, np.nan)
-        shape = self._table.shape if self._table.record.azimuth_bins is not None else self._table.shape[1:]
+        shape = self._table.shape if self._table.bins.azimuth_bins is not None else self._table.shape[1:]
         return {name: values.reshape(len(values), *shape) for name, values in out.items()}

@@ -1,24 +1,22 @@
-"""Which pixel belongs to which bin: the tables of azimuthal integration, made once per process."""
+"""The bins of azimuthal integration as a value, and their tables on some frames, made once per process."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from xsmall.detector.cache import ArrayCache
+from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.pixel import pixel_array
-from xsmall.engine.record import Frames
 from xsmall.errors import GeometryError, ParameterError
-from xsmall.vocabulary import AREA, AZIMUTH, POLARIZATION, SOLID_ANGLE
+from xsmall.frames.per_pixel import StaticMask
+from xsmall.vocabulary import AREA, AZIMUTH, POLARIZATION, SOLID_ANGLE, Q
 
-if TYPE_CHECKING:
-    from xsmall.reductions.azint import Azint
-
-__all__ = ["CACHE", "Table"]
+__all__ = ["CACHE", "AzintBins", "Table"]
 
 CACHE = ArrayCache(budget=1 << 30)
 """Bin numbers, weights and edges of this process."""
@@ -28,29 +26,70 @@ FULL_TURN = 360.0
 
 
 @dataclass(frozen=True)
-class Table:
-    """The bins of one record on some frames; arrays are made on first use and shared by the process."""
+class AzintBins:
+    """Which pixels go to which bin, and what they weigh there; arguments as in :func:`~xsmall.azint`.
 
-    record: Azint
+    Parameters
+    ----------
+    bins
+        Number of radial bins, or their edges.
+    quantity
+        What they run over: ``"q"``, ``"two_theta"`` or ``"radius"``.
+    range
+        (low, high) of the bins where ``bins`` is a number; None: what the unmasked pixels span.
+    azimuth_bins
+        Number of sectors, their edges in degrees, or None for one without borders.
+    mask
+        Pixels that may be used, or None for all.
+    solid_angle
+        Whether pixels weigh by their solid angle.
+    polarization
+        (plane, fraction) that pixels weigh by, or None.
+    """
+
+    bins: int | tuple[float, ...] = 500
+    quantity: str = Q
+    range: tuple[float, float] | None = None
+    azimuth_bins: int | tuple[float, ...] | None = None
+    mask: StaticMask | None = None
+    solid_angle: bool = False
+    polarization: tuple[float, float] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Azimuthal and radial bins."""
+        radial = self.bins if isinstance(self.bins, int) else len(self.bins) - 1
+        around = self.azimuth_bins
+        return (1 if around is None else around if isinstance(around, int) else len(around) - 1), radial
+
+    def azimuth_edges(self) -> Floats | None:
+        """Borders of the azimuthal bins in degrees, or None where there is one bin without borders."""
+        around = self.azimuth_bins
+        if around is None:
+            return None
+        return np.linspace(-FULL_TURN / 2, FULL_TURN / 2, around + 1) if isinstance(around, int) else np.array(around)
+
+    @property
+    def weighs(self) -> bool:
+        """Whether pixels of one bin weigh differently."""
+        return self.solid_angle or self.polarization is not None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Bins on some frames; arrays are made on first use and shared by the process."""
+
+    bins: AzintBins
     frames: Frames
 
     def edges(self) -> Floats:
         """Borders of the radial bins: (bin + 1,)."""
         return self._kept("edges", self._edges)
 
-    def azimuth_edges(self) -> Floats | None:
-        """Borders of the azimuthal bins in degrees, or None where there is one bin without borders."""
-        bins = self.record.azimuth_bins
-        if bins is None:
-            return None
-        return np.linspace(-FULL_TURN / 2, FULL_TURN / 2, bins + 1) if isinstance(bins, int) else np.array(bins)
-
     @property
     def shape(self) -> tuple[int, int]:
         """Azimuthal and radial bins."""
-        bins, azimuth = self.record.bins, self.record.azimuth_bins
-        radial = bins if isinstance(bins, int) else len(bins) - 1
-        return (1 if azimuth is None else azimuth if isinstance(azimuth, int) else len(azimuth) - 1), radial
+        return self.bins.shape
 
     def index(self) -> npt.NDArray[np.integer[Any]]:
         """Bin of each pixel, azimuth first: (segment, pixel); the number of bins stands for none."""
@@ -82,10 +121,10 @@ class Table:
     def check(self) -> None:
         """Raise unless geometry, beam and mask are there and some pixel falls into a bin."""
         if not self.counts()[: self._n].any():
-            quantity = self.record.quantity
+            quantity = self.bins.quantity
             values = self._used(self._pixels(quantity))
             known = f"{values.min():.6g} to {values.max():.6g}" if values.size else "no pixel: all are masked"
-            edges, around = self.edges(), self.record.azimuth_bins
+            edges, around = self.edges(), self.bins.azimuth_bins
             raise ParameterError(
                 "the bins cover no pixel",
                 found=f"{quantity} bins from {edges[0]:.6g} to {edges[-1]:.6g}, azimuth bins {around}",
@@ -100,7 +139,7 @@ class Table:
     def _kept(self, what: str, make: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
         frames = self.frames
         geometry = None if frames.geometry is None else frames.geometry.token
-        key: Hashable = (what, self.record, frames.segment, frames.row, frames.column, geometry, frames.beam)
+        key: Hashable = (what, self.bins, frames.part, geometry, frames.beam)
         return CACHE.get(key, make)
 
     def _pixels(self, name: str, **named: float) -> Floats:
@@ -113,32 +152,21 @@ class Table:
                 expected="the scalar coordinate 'geometry'",
                 fix='.sd.assign_geometry(xs.open_geometry("geometry.data"))',
             )
-        whole = pixel_array(frames.geometry, frames.beam, name, **named)
-        if all(labels == tuple(range(n)) for labels, n in zip(_labels(frames), whole.shape, strict=True)):
-            return whole
-        if any(max(labels) >= n or min(labels) < 0 for labels, n in zip(_labels(frames), whole.shape, strict=True)):
-            raise GeometryError(
-                "the frames have pixels that the geometry has not",
-                found=f"labels up to {tuple(max(labels) for labels in _labels(frames))}",
-                expected=f"(segment, row, column) below {whole.shape}",
-                fix="assign the geometry of this detector",
-            )
-        cut: Floats = whole[np.ix_(*_labels(frames))]
-        return cut
+        return frames.part.take(pixel_array(frames.geometry, frames.beam, name, **named))
 
     def _used(self, values: Floats) -> Floats:
         """Finite values of the pixels that the mask leaves."""
         use = np.isfinite(values)
-        if self.record.mask is not None:
-            use &= self.record.mask.on(self.frames)
+        if self.bins.mask is not None:
+            use &= self.bins.mask.on(self.frames)
         return values[use]
 
     def _edges(self) -> Floats:
-        bins, limits = self.record.bins, self.record.range
+        bins, limits = self.bins.bins, self.bins.range
         if not isinstance(bins, int):
             return np.array(bins)
         if limits is None:
-            values = self._used(self._pixels(self.record.quantity))
+            values = self._used(self._pixels(self.bins.quantity))
             if not values.size:
                 raise ParameterError(
                     "no pixel is left to integrate",
@@ -151,25 +179,25 @@ class Table:
         return np.linspace(*limits, bins + 1)
 
     def _position(self) -> Floats:
-        position = np.array(self._pixels(self.record.quantity))
-        if self.record.mask is not None:
-            position[~self.record.mask.on(self.frames)] = np.nan
+        position = np.array(self._pixels(self.bins.quantity))
+        if self.bins.mask is not None:
+            position[~self.bins.mask.on(self.frames)] = np.nan
         return position.reshape(position.shape[0], -1)
 
     def _sector(self) -> npt.NDArray[np.int32]:
-        around = self.azimuth_edges()
+        around = self.bins.azimuth_edges()
         if around is None:
             return np.empty((self.frames.shape[0], 0), dtype=np.int32)
         azimuth = self._pixels(AZIMUTH)
         return np.stack([_bin(_turned(a.ravel(), around[0]), around) for a in azimuth]).astype(np.int32)
 
     def _index(self) -> npt.NDArray[np.integer[Any]]:
-        record, n = self.record, self._n
-        radial = self._pixels(record.quantity)
-        azimuth = None if record.azimuth_bins is None else self._pixels(AZIMUTH)
-        use = None if record.mask is None else record.mask.on(self.frames)
+        chosen, n = self.bins, self._n
+        radial = self._pixels(chosen.quantity)
+        azimuth = None if chosen.azimuth_bins is None else self._pixels(AZIMUTH)
+        use = None if chosen.mask is None else chosen.mask.on(self.frames)
         out = np.full((radial.shape[0], radial[0].size), n, dtype=np.uint16 if n < 1 << 16 else np.int32)
-        edges, around = self.edges(), self.azimuth_edges()
+        edges, around = self.edges(), self.bins.azimuth_edges()
         for s in range(radial.shape[0]):
             where = _bin(radial[s].ravel(), edges)
             if azimuth is not None and around is not None:
@@ -181,24 +209,20 @@ class Table:
         return out
 
     def _weight(self) -> npt.NDArray[np.float32]:
-        record = self.record
-        if not record.solid_angle and record.polarization is None:
+        chosen = self.bins
+        if not chosen.weighs:
             return np.empty((self.frames.shape[0], 0), dtype=np.float32)
         weight = np.ones(self.frames.shape)
-        if record.solid_angle:
+        if chosen.solid_angle:
             area = self._pixels(AREA)
             assert self.frames.geometry is not None
             beam = self.frames.beam
             distance = self.frames.geometry.distance if beam is None or beam.distance is None else beam.distance
             weight *= self._pixels(SOLID_ANGLE) * (distance**2 / np.nanmedian(area))
-        if record.polarization is not None:
-            plane, fraction = record.polarization
+        if chosen.polarization is not None:
+            plane, fraction = chosen.polarization
             weight *= self._pixels(POLARIZATION, plane=plane, fraction=fraction)
         return weight.reshape(weight.shape[0], -1).astype(np.float32)
-
-
-def _labels(frames: Frames) -> tuple[tuple[int, ...], ...]:
-    return frames.segment, frames.row, frames.column
 
 
 def _bin(values: Floats, edges: Floats) -> npt.NDArray[np.int64]:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.engine.record import Frames
+from xsmall.detector.frames import Frames
+from xsmall.detector.part import Labels, Part
 from xsmall.errors import DataError, ParameterError
 from xsmall.vocabulary import COLUMN, ROW, SEGMENT
 
-__all__ = ["Box", "Place", "neighbours_are_neighbours"]
+__all__ = ["Box", "Window", "in_order"]
 
 
 @dataclass(frozen=True)
@@ -64,54 +65,71 @@ class Box:
                 )
             object.__setattr__(self, dim, (start, stop))
 
-    def on(self, frames: Frames) -> Place:
-        """Find the box in ``frames``.
+    def of(self, part: Part) -> Part:
+        """The pixels of ``part`` that lie in the box, in its order.
 
         Raises
         ------
         ParameterError
             A segment that has to be said or is not there; a box that reaches beyond the frames or misses all pixels.
         """
-        row, column = _span(self.row, frames.row, ROW), _span(self.column, frames.column, COLUMN)
-        return Place(
-            segment=self._segment(frames),
-            row=row,
-            column=column,
-            row_labels=np.array(frames.row[row], dtype=np.float64),
-            column_labels=np.array(frames.column[column], dtype=np.float64),
-        )
+        row, column = _within(self.row, part.row, ROW), _within(self.column, part.column, COLUMN)
+        return Part((self._segment(part),), row, column)
 
-    def _segment(self, frames: Frames) -> int:
+    def on(self, frames: Frames) -> Window:
+        """Find the box in the arrays of ``frames``; raises as :meth:`of`."""
+        return Window.of(self.of(frames.part), frames.part)
+
+    def _segment(self, part: Part) -> int:
         if self.segment is None:
-            if len(frames.segment) != 1:
+            if len(part.segment) != 1:
                 raise ParameterError(
                     "a box needs its segment where there are several",
-                    found=f"{self} on segments {frames.segment}",
+                    found=f"{self} on segments {list(part.segment)}",
                     expected="the label of one segment",
-                    fix=f"xs.Box(segment={frames.segment[0]}, row={self.row}, column={self.column})",
+                    fix=f"xs.Box(segment={part.segment[0]}, row={self.row}, column={self.column})",
                 )
-            return 0
-        if frames.segment.count(self.segment) != 1:
+            return part.segment[0]
+        if part.segment.count(self.segment) != 1:
             raise ParameterError(
-                "the segment of a box is not there", found=self.segment, expected=f"one of {frames.segment}"
+                "the segment of a box is not there", found=self.segment, expected=f"one of {list(part.segment)}"
             )
-        return frames.segment.index(self.segment)
+        return self.segment
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a box lies in the arrays: position of the segment, slices, and the labels of rows and columns."""
+class Window:
+    """The piece of an array (segment, row, column) that holds some pixels of one segment, for kernels.
+
+    Where labels are out of order the piece holds other rows or columns too, which ``inside`` leaves out.
+    """
 
     segment: int
     row: slice
     column: slice
     row_labels: npt.NDArray[np.float64]
     column_labels: npt.NDArray[np.float64]
+    inside: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, chosen: Part, part: Part) -> Window:
+        """Find the pixels ``chosen``, all of one segment, in an array of the pixels ``part``."""
+        at = chosen.match(part, "array")
+        rows, columns = (slice(min(places), max(places) + 1) for places in (at.row, at.column))
+        inside = np.zeros(part.shape[1:], dtype=bool)
+        inside[np.ix_(at.row, at.column)] = True
+        labels = np.array(part.row[rows], dtype=np.float64), np.array(part.column[columns], dtype=np.float64)
+        return cls(at.segment[0], rows, columns, *labels, inside[rows, columns])
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return self.row_labels.size, self.column_labels.size
+
+    def use(self, mask: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_]:
+        """Pixels of the window that are inside and that a mask (segment, row, column) leaves."""
+        inside = self.inside if mask is None else self.inside & mask[self.segment, self.row, self.column]
+        return np.array(inside, order="C")
 
 
 def _integer(value: object, what: str) -> int:
@@ -123,21 +141,13 @@ def _integer(value: object, what: str) -> int:
         raise ParameterError(f"{what} of a box", found=repr(value), expected="an integer label") from None
 
 
-def _span(limits: tuple[int, int] | None, labels: tuple[int, ...], dim: str) -> slice:
-    """Positions whose labels lie in ``limits``; the labels have to rise or fall."""
+def _within(limits: tuple[int, int] | None, labels: Labels, dim: str) -> Labels:
+    """Labels that lie in ``limits``, in their order."""
     if limits is None:
-        return slice(0, len(labels))
+        return labels
     known = np.array(labels)
-    steps = np.diff(known)
-    if not (np.all(steps > 0) or np.all(steps < 0)):
-        raise DataError(
-            f"labels of {dim} are out of order, a box is not one piece of these frames",
-            found=f"{labels[:6]} ...",
-            expected="labels that rise or fall",
-            fix=f'.sortby("{dim}")',
-        )
+    spacing = int(np.diff(np.sort(known)).max(initial=1))
     start, stop = limits
-    spacing = int(np.abs(steps).max()) if steps.size else 1
     if start < known.min() or stop > known.max() + spacing:
         raise ParameterError(
             f"the box reaches beyond the frames along {dim}",
@@ -145,20 +155,28 @@ def _span(limits: tuple[int, int] | None, labels: tuple[int, ...], dim: str) -> 
             expected=f"within ({known.min()}, {known.max() + 1})",
             fix=f"{dim}=({max(start, int(known.min()))}, {min(stop, int(known.max()) + 1)})",
         )
-    inside = np.flatnonzero((known >= start) & (known < stop))
+    inside = known[(known >= start) & (known < stop)]
     if inside.size == 0:
-        raise ParameterError(f"the box holds no {dim} of the frames", found=limits, expected=f"labels {labels[:6]} ...")
-    return slice(int(inside[0]), int(inside[-1]) + 1)
+        raise ParameterError(
+            f"the box holds no {dim} of the frames", found=limits, expected=f"labels {list(labels[:6])} ..."
+        )
+    return tuple(inside.tolist())
 
 
-def neighbours_are_neighbours(frames: Frames, what: str) -> None:
-    """Raise unless pixels that are neighbours in the array are so on the detector."""
-    for dim, labels in ((ROW, frames.row), (COLUMN, frames.column)):
-        steps = np.diff(labels)
-        if steps.size and not (np.all(steps == 1) or np.all(steps == -1)):
-            raise DataError(
-                f"{what} needs pixels that are neighbours on the detector",
-                found=f"labels of {dim} {labels[:6]} ...",
-                expected="labels without gaps, in order",
-                fix=f"keep every {dim}: slice with a step of 1 and use a mask for what is not wanted",
-            )
+def in_order(labels: Labels, dim: str, what: str) -> npt.NDArray[np.intp]:
+    """Positions of labels in rising order, so that neighbours in the array are neighbours on the detector.
+
+    Raises
+    ------
+    DataError
+        Labels with gaps.
+    """
+    order = np.argsort(labels, kind="stable")
+    if (np.diff(np.array(labels)[order]) != 1).any():
+        raise DataError(
+            f"{what} needs pixels that are neighbours on the detector",
+            found=f"labels of {dim} {list(labels[:6])} ...",
+            expected="labels without gaps",
+            fix=f"keep every {dim}: slice with a step of 1 and use a mask for what is not wanted",
+        )
+    return order

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from xsmall.detector.cache import ArrayCache
+from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.beam import Beam
 from xsmall.detector.geometry.pixel import pixel_array
-from xsmall.engine.per_pixel import StaticMask, StaticNoise
-from xsmall.engine.record import Frames, Output, Record, Reducer
+from xsmall.detector.part import Part
+from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import GeometryError, ParameterError
 from xsmall.events.ragged import object_array
-from xsmall.reductions.box import neighbours_are_neighbours
+from xsmall.frames.per_pixel import StaticMask, StaticNoise
+from xsmall.reductions.box import in_order
 from xsmall.reductions.threshold import Sigma, Threshold, check_noise, check_unit, number, thresholds_of
 from xsmall.vocabulary import (
     COLUMN,
@@ -205,7 +207,8 @@ class Droplet(Record):
 
     def outputs(self, frames: Frames) -> Mapping[str, Output]:
         """Describe the count and the lists of droplets."""
-        neighbours_are_neighbours(frames, "droplet")
+        for dim, labels in ((ROW, frames.row), (COLUMN, frames.column)):
+            in_order(labels, dim, "droplet")
         if self.mask is not None:
             self.mask.on(frames)
         if self.noise is not None:
@@ -268,7 +271,7 @@ def _mask_words(mask: StaticMask | None, frames: Frames) -> npt.NDArray[np.uint6
     if mask is None:
         words = CACHE.get(frames.shape[1:], lambda: mask_words(np.ones(frames.shape[1:], dtype=bool)))
         return np.broadcast_to(words, (frames.shape[0], *words.shape))
-    key = (mask, frames.segment, frames.row, frames.column)
+    key = (mask, frames.part)
     return CACHE.get(key, lambda: np.stack([mask_words(use) for use in mask.on(frames)]))
 
 
@@ -284,10 +287,20 @@ def _per_noise(noise: StaticNoise | None, frames: Frames) -> npt.NDArray[np.floa
         inverse: npt.NDArray[np.float64] = np.divide(1.0, values, out=np.full(values.shape, np.nan), where=good)
         return inverse.astype(frames.dtype)
 
-    found: npt.NDArray[np.floating[Any]] = CACHE.get(
-        (noise, frames.segment, frames.row, frames.column, frames.dtype), make
-    )
+    found: npt.NDArray[np.floating[Any]] = CACHE.get((noise, frames.part, frames.dtype), make)
     return found
+
+
+def _sorted(part: Part) -> Part:
+    """The same segments with rows and columns in rising order."""
+    return Part(part.segment, sorted(part.row), sorted(part.column))  # type: ignore[arg-type]
+
+
+def _rising(part: Part) -> tuple[Any, ...] | None:
+    """Index that brings frames (k, row, column) into rising order of rows and columns; None where they are."""
+    if part == _sorted(part):
+        return None
+    return (slice(None), *np.ix_(np.argsort(part.row), np.argsort(part.column)))
 
 
 class DropletReducer(Reducer):
@@ -297,6 +310,8 @@ class DropletReducer(Reducer):
         from xsmall.kernels.droplet import Workspace, collect, find
 
         self._find, self._collect = find, collect
+        self._order = _rising(frames.part)
+        frames = replace(frames, part=_sorted(frames.part))
         self._record, self._frames = record, frames
         self._dtypes = {name: dtype for name, (dtype, _) in record._listed(frames).items()}
         self._use = _mask_words(record.mask, frames)
@@ -308,8 +323,7 @@ class DropletReducer(Reducer):
         self._in_sigma = _per_noise(record.noise, frames)
         self._level = np.empty(frames.shape[1:] if self._in_sigma is not None else 0, dtype=frames.dtype)
         self._work = Workspace(*frames.shape[1:], variance=frames.variance).arrays
-        steps = [float(labels[1] - labels[0]) if len(labels) > 1 else 1.0 for labels in (frames.row, frames.column)]
-        self._origin = (float(frames.row[0]), float(frames.column[0]), *steps)
+        self._origin = (float(frames.row[0]), float(frames.column[0]), 1.0, 1.0)
         self._out = self._room(0)
 
     def _room(self, n: int) -> tuple[npt.NDArray[Any], ...]:
@@ -337,6 +351,9 @@ class DropletReducer(Reducer):
     ) -> None:
         """Append the droplets of segment ``s``."""
         place = (self._frames.segment[s], *self._origin)
+        if self._order is not None:  # neighbours in the array are to be neighbours on the detector
+            frames = frames[self._order]
+            variance = None if variance is None else variance[self._order]
         for j in range(frames.shape[0]):
             frame, spread = frames[j], frames[j] if variance is None else variance[j]
             level = frame

@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from xsmall.engine.per_pixel import StaticMask
-from xsmall.engine.record import Frames, Output, Record, Reducer
+from xsmall.detector.frames import Frames
+from xsmall.detector.part import Part
+from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import ParameterError
-from xsmall.reductions.box import Box, Place
+from xsmall.frames.per_pixel import StaticMask
+from xsmall.reductions.box import Box, Window
 from xsmall.vocabulary import (
     COLUMN,
     DIMENSIONLESS,
@@ -89,23 +91,19 @@ class Projection(Record):
     statistic: str = SUM
     mask: StaticMask | None = None
 
-    def places(self, frames: Frames) -> list[Place]:
-        """Where to project: the box, or all of every segment."""
-        if self.box is not None:
-            return [self.box.on(frames)]
-        rows, columns = np.array(frames.row, np.float64), np.array(frames.column, np.float64)
-        whole = slice(0, rows.size), slice(0, columns.size)
-        return [Place(s, *whole, rows, columns) for s in range(len(frames.segment))]
+    def chosen(self, frames: Frames) -> Part:
+        """The pixels to project: those of the box, or all."""
+        return frames.part if self.box is None else self.box.of(frames.part)
 
     def outputs(self, frames: Frames) -> Mapping[str, Output]:
         """Describe projection and n_valid."""
-        places = self.places(frames)
+        chosen = self.chosen(frames)
         if self.mask is not None:
             self.mask.on(frames)
         dims: tuple[str, ...] = (self.onto,)
-        shape: tuple[int, ...] = (places[0].shape[0 if self.onto == ROW else 1],)
+        shape: tuple[int, ...] = (len(chosen.row if self.onto == ROW else chosen.column),)
         if self.box is None:
-            dims, shape = (SEGMENT, *dims), (len(places), *shape)
+            dims, shape = (SEGMENT, *dims), (len(chosen.segment), *shape)
         units = {} if frames.units is None else {UNITS: frames.units}
         double = np.dtype(np.float64)
         out = {
@@ -119,9 +117,8 @@ class Projection(Record):
 
     def coords(self, frames: Frames) -> Mapping[str, xr.Variable]:
         """Labels of the segments and of the rows or columns."""
-        place = self.places(frames)[0]
-        labels = place.row_labels if self.onto == ROW else place.column_labels
-        out = {self.onto: xr.Variable((self.onto,), labels.astype(np.int64))}
+        chosen = self.chosen(frames)
+        out = {self.onto: xr.Variable((self.onto,), np.array(chosen.row if self.onto == ROW else chosen.column))}
         if self.box is None:
             out[SEGMENT] = xr.Variable((SEGMENT,), np.array(frames.segment))
         return out
@@ -132,7 +129,7 @@ class Projection(Record):
 
 
 class ProjectionReducer(Reducer):
-    """Sums the rows or columns of each place."""
+    """Sums the rows or columns of each window."""
 
     def __init__(self, record: Projection, frames: Frames) -> None:
         from xsmall.kernels.projection import along_columns, along_rows
@@ -140,18 +137,19 @@ class ProjectionReducer(Reducer):
         self._kernel = along_columns if record.onto == ROW else along_rows
         self._record = record
         self._frames = frames
-        self._places = record.places(frames)
+        chosen = record.chosen(frames)
+        each = [Part((s,), chosen.row, chosen.column) for s in chosen.segment]
+        self._windows = [Window.of(pixels, frames.part) for pixels in each]
         mask = None if record.mask is None else record.mask.on(frames)
-        self._use = [
-            np.ones(p.shape, dtype=bool) if mask is None else np.array(mask[p.segment, p.row, p.column], order="C")
-            for p in self._places
-        ]
+        self._use = [window.use(mask) for window in self._windows]
+        along = 1 if record.onto == ROW else 0
+        self._kept = np.flatnonzero(self._windows[0].inside.any(axis=along))  # all, unless labels are out of order
 
     def begin(self, k: int) -> None:
         """Start a group of ``k`` events."""
-        n = self._places[0].shape[0 if self._record.onto == ROW else 1]
-        self._total, self._spread = np.zeros((2, k, len(self._places), n))
-        self._n, self._n_known = np.zeros((2, k, len(self._places), n), dtype=np.int64)
+        n = self._windows[0].shape[0 if self._record.onto == ROW else 1]
+        self._total, self._spread = np.zeros((2, k, len(self._windows), n))
+        self._n, self._n_known = np.zeros((2, k, len(self._windows), n), dtype=np.int64)
 
     def add(
         self,
@@ -160,10 +158,10 @@ class ProjectionReducer(Reducer):
         variance: npt.NDArray[np.floating[Any]] | None = None,
     ) -> None:
         """Project segment ``s``."""
-        for p, place in enumerate(self._places):
-            if place.segment != s:
+        for p, window in enumerate(self._windows):
+            if window.segment != s:
                 continue
-            top, left = place.row.start, place.column.start
+            top, left = window.row.start, window.column.start
             for j in range(frames.shape[0]):
                 self._kernel(frames[j], top, left, self._use[p], self._total[j, p], self._n[j, p])
                 if variance is not None:
@@ -172,15 +170,19 @@ class ProjectionReducer(Reducer):
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
         """Finish the group."""
-        n, mean = self._n, self._record.statistic == MEAN
+        kept = (..., self._kept)
+        n, mean = self._n[kept], self._record.statistic == MEAN
+        total = self._total[kept]
         with np.errstate(divide="ignore", invalid="ignore"):
             out = {
-                PROJECTION: np.where(n > 0, self._total / n if mean else self._total, np.nan),
+                PROJECTION: np.where(n > 0, total / n if mean else total, np.nan),
                 N_VALID: n.astype(np.int32),
             }
             if self._frames.variance:
-                spread = self._spread / n**2 if mean else self._spread
-                known = (n > 0) & (self._n_known == n)  # a valid pixel without a variance makes that of the sum unknown
+                spread = self._spread[kept] / n**2 if mean else self._spread[kept]
+                known = (n > 0) & (
+                    self._n_known[kept] == n
+                )  # a valid pixel without a variance makes that of the sum unknown
                 out[f"{PROJECTION}{VARIANCE_SUFFIX}"] = np.where(known, spread, np.nan)
         if self._record.box is not None:
             return {name: value[:, 0] for name, value in out.items()}

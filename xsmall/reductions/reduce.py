@@ -14,7 +14,8 @@ from xsmall.engine.record import Output, Record
 from xsmall.engine.transform import float_dtype
 from xsmall.errors import ParameterError
 from xsmall.events.ragged import ragged_attrs
-from xsmall.frames.checks import data_of, energies, frames_of, sound, values_and_variance
+from xsmall.frames.describe import data_of, describe
+from xsmall.frames.variance import values_and_variance
 from xsmall.vocabulary import BOUNDS, EVENT, LOST, PIXEL_DIMS, SAMPLE_DIMENSION, SOURCE
 
 
@@ -59,11 +60,12 @@ def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record]) -> xr.
     """
     _check_records(records)
     values, variance = values_and_variance(obj)
-    frames = replace(frames_of(values, float_dtype(values.dtype)), variance=variance is not None)
+    known = describe(values)
+    frames = replace(known, dtype=float_dtype(known.dtype), variance=variance is not None).of_all_events
     described = {name: record.outputs(frames) for name, record in records.items()}  # raises before anything else
     coords = {name: dict(record.coords(frames)) for name, record in records.items()}
     spread = None if variance is None else data_of(variance)
-    source = Source.of(data_of(values), sound(values), frames.dtype, spread, energies(values))
+    source = Source.of(data_of(values), known.usable, frames.dtype, spread, known.energies)
     arrays = run_records(source, records, frames)
     renamed = _clashing_dims(described, coords)
     variables: dict[str, xr.Variable] = {}

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from xsmall.engine.per_pixel import StaticMask
-from xsmall.engine.record import GROUP, Frames, Output, Record, Reducer
+from xsmall.detector.frames import Frames
+from xsmall.engine.record import GROUP, Output, Record, Reducer
 from xsmall.errors import ParameterError
-from xsmall.reductions.box import Box, Place
+from xsmall.frames.per_pixel import StaticMask
+from xsmall.reductions.box import Box
 from xsmall.vocabulary import COM_COLUMN, COM_ROW, DIMENSIONLESS, MAX, MEAN, N_VALID, ROI, SUM, UNITS, VARIANCE_SUFFIX
 
 __all__ = ["Box", "Roi", "roi"]
@@ -121,11 +122,11 @@ class RoiReducer(Reducer):
 
         self._kernel, self._variance_kernel = box, box_variance
         self._frames = frames
-        self._places = [b.on(frames) for _, b in record.boxes]
+        self._windows = [b.on(frames) for _, b in record.boxes]
         mask = None if record.mask is None else record.mask.on(frames)
-        self._use = [_cut(mask, p) for p in self._places]
-        self._lines = [np.empty(p.shape[1], dtype=frames.dtype) for p in self._places]
-        self._sums = np.zeros((GROUP, len(self._places), 9))
+        self._use = [p.use(mask) for p in self._windows]
+        self._lines = [np.empty(p.shape[1], dtype=frames.dtype) for p in self._windows]
+        self._sums = np.zeros((GROUP, len(self._windows), 9))
         self._k = 0
 
     def begin(self, k: int) -> None:
@@ -139,11 +140,11 @@ class RoiReducer(Reducer):
         variance: npt.NDArray[np.floating[Any]] | None = None,
     ) -> None:
         """Reduce the boxes of segment ``s``."""
-        for b, place in enumerate(self._places):
-            if place.segment != s:
+        for b, window in enumerate(self._windows):
+            if window.segment != s:
                 continue
-            use, top, left = self._use[b], place.row.start, place.column.start
-            row, column = place.row_labels - place.row_labels[0], place.column_labels - place.column_labels[0]
+            use, top, left = self._use[b], window.row.start, window.column.start
+            row, column = window.row_labels - window.row_labels[0], window.column_labels - window.column_labels[0]
             for j in range(self._k):
                 out = self._sums[j, b]
                 self._kernel(frames[j], top, left, use, row, column, self._lines[b], out)
@@ -155,8 +156,8 @@ class RoiReducer(Reducer):
         total, largest, moment_row, moment_column, n, *spread = np.moveaxis(self._sums[: self._k], -1, 0)
         with np.errstate(divide="ignore", invalid="ignore"):
             some, weighted = n > 0, total != 0
-            first_row = np.array([p.row_labels[0] for p in self._places])
-            first_column = np.array([p.column_labels[0] for p in self._places])
+            first_row = np.array([p.row_labels[0] for p in self._windows])
+            first_column = np.array([p.column_labels[0] for p in self._windows])
             out = {
                 SUM: np.where(some, total, np.nan),
                 MEAN: np.where(some, total / n, np.nan),
@@ -176,9 +177,3 @@ class RoiReducer(Reducer):
                 }
                 out |= {f"{name}{VARIANCE_SUFFIX}": np.where(some, v, np.nan) for name, v in of_each.items()}
         return out
-
-
-def _cut(mask: npt.NDArray[np.bool_] | None, place: Place) -> npt.NDArray[np.bool_]:
-    if mask is None:
-        return np.ones(place.shape, dtype=bool)
-    return np.array(mask[place.segment, place.row, place.column], order="C")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from xsmall.engine.per_pixel import StaticNoise
-from xsmall.engine.record import Frames
+from xsmall.detector.frames import Frames
 from xsmall.errors import ParameterError
+from xsmall.frames.per_pixel import StaticNoise
 from xsmall.vocabulary import UNITS
 
 __all__ = ["Sigma", "Threshold", "check_noise", "check_unit", "number", "sigma", "thresholds_of"]

@@ -7,8 +7,9 @@ import numpy as np
 
 from xsmall.detector.geometry import imaging
 from xsmall.detector.geometry.geometry import Geometry, Panel
-from xsmall.detector.geometry.grids import Part, detector_grid, part_grid
+from xsmall.detector.geometry.grids import detector_grid, part_grid
 from xsmall.detector.geometry.imaging import image_table
+from xsmall.detector.part import Part
 
 
 def geometry(x: float = 0.0) -> Geometry:

@@ -28,7 +28,7 @@ from xsmall.calibration.dark.sums import (
 from xsmall.detector.types import Decoding, DetectorType, detector_type
 from xsmall.engine.blocks import Batch, Unopened, group_chunks, unopened_blocks
 from xsmall.errors import CalibrationError, DataError
-from xsmall.frames.checks import check_frames, data_of, labels, presence
+from xsmall.frames.describe import check_frames, data_of, labels, presence
 from xsmall.vocabulary import (
     ADU,
     BOUND,

@@ -1,56 +1,29 @@
-"""Regular grids over the plane across the beam, and the part of a detector that lies on them."""
+"""Regular grids over the plane across the beam, and the extent of a part of a detector on them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from xsmall.detector.part import Part
 from xsmall.errors import GeometryError, ParameterError
 
 if TYPE_CHECKING:
     from xsmall.detector.geometry.geometry import Geometry
     from xsmall.detector.geometry.panel import Panel
 
-__all__ = ["Grid", "Part", "PolarGrid", "centres_of", "detector_grid", "panels_of", "part_grid", "shift_of"]
+__all__ = ["Grid", "PolarGrid", "centres_of", "detector_grid", "panels_of", "part_grid", "shift_of"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
-Labels: TypeAlias = range | tuple[int, ...]
 
 ON_EDGE: Final = 1e-6
 """Pixel centres that lie on a border of two cells but for rounding (in cells) go to the one of larger index."""
 MAX_CELLS: Final = 1 << 29
-
-
-@dataclass(frozen=True)
-class Part:
-    """Which pixels of a detector an array holds: labels along segment, row and column."""
-
-    segment: Labels
-    row: Labels
-    column: Labels
-
-    @classmethod
-    def of(cls, labels: Sequence[npt.NDArray[Any]]) -> Part:
-        """Make of three arrays of integer labels; evenly spaced ones are kept as a range."""
-        return cls(*(_compact(np.asarray(values)) for values in labels))
-
-    @property
-    def size(self) -> int:
-        """Number of pixels."""
-        return len(self.segment) * len(self.row) * len(self.column)
-
-
-def _compact(labels: npt.NDArray[Any]) -> Labels:
-    values = [int(v) for v in labels]
-    step = values[1] - values[0] if len(values) > 1 else 1
-    if values and step and values == list(range(values[0], values[0] + step * len(values), step)):
-        return range(values[0], values[0] + step * len(values), step)
-    return tuple(values)
 
 
 @dataclass(frozen=True)
@@ -162,7 +135,7 @@ def detector_grid(geometry: Geometry, pixel_size: float | None = None) -> Grid:
     step = float(f"{pitch:.9g}") if pixel_size is None else float(pixel_size) if number else np.nan
     if not (np.isfinite(step) and 0 < step < 1):
         raise ParameterError("size of an image pixel", found=pixel_size, expected="m, above 0", fix="pixel_size=75e-6")
-    x_low, x_high, y_low, y_high = _extent(geometry, Part(*map(range, geometry.shape)))
+    x_low, x_high, y_low, y_high = _extent(geometry, Part.whole(geometry.shape))
     return _grid(x_high, y_high, step, (x_low, x_high, y_low, y_high))
 
 
@@ -251,6 +224,7 @@ def _extent(geometry: Geometry, part: Part) -> tuple[float, float, float, float]
     """Smallest and largest x, smallest and largest y of the centres of a part of the detector, m."""
     boxes = []
     for panel, rows, columns, _ in panels_of(geometry, part):
+        rows = np.sort(rows)  # labels may come in any order
         ends = np.concatenate([rows[:2], rows[-2:]])  # two of each: odd rows may be shifted
         x, y = centres_of(panel, ends, np.array([columns.min(), columns.max()]))
         boxes.append((x.min(), x.max(), y.min(), y.max()))

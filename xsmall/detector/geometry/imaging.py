@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.detector.geometry.grids import Grid, Part, PolarGrid, centres_of, panels_of, shift_of
+from xsmall.detector.geometry.grids import Grid, PolarGrid, centres_of, panels_of, shift_of
+from xsmall.detector.part import Part
 
 if TYPE_CHECKING:
     from xsmall.detector.geometry.geometry import Geometry

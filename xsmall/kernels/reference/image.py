@@ -21,7 +21,7 @@ def gather(frames: npt.NDArray[Any], start: Any, pixel: Any, weight: Any) -> tup
             entries = slice(start[i], start[i + 1])
             values = frame[pixel[entries]].astype(np.float64)
             weights = np.asarray(weight[entries], dtype=np.float64) if len(weight) else np.ones(len(values))
-            valid = ~np.isnan(values)
+            valid = np.isfinite(values)
             total[e, i] = weights[valid].sum()
             if total[e, i] > 0:
                 mean[e, i] = (weights[valid] * values[valid]).sum() / total[e, i]

@@ -6,7 +6,7 @@ import dask.base
 import numpy as np
 import xarray as xr
 
-from xsmall.engine.per_pixel import StaticMask
+from xsmall.frames.per_pixel import StaticMask
 
 VALUES = np.random.default_rng(0).random((2, 3, 5)) > 0.5
 

@@ -1,0 +1,255 @@
+"""Which pixels of the whole detector an array holds: the one answer that every room of the package takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from xsmall.errors import DataError, GeometryError
+from xsmall.vocabulary import PIXEL_DIMS
+
+__all__ = ["Labels", "Part"]
+
+Labels: TypeAlias = range | tuple[int, ...]
+Array = TypeVar("Array")
+
+
+class Labelled(Protocol):
+    """What :meth:`Part.of` asks of a labelled array: xarray's objects have it, and no more of them is needed here."""
+
+    @property
+    def sizes(self) -> Mapping[Any, int]:
+        """Lengths by dim."""
+
+    @property
+    def coords(self) -> Mapping[Any, Any]:
+        """Labels by dim."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which pixels of the whole detector these are: the labels along segment, row and column, in their order.
+
+    Labels are positions in the whole detector. A part is small (evenly spaced labels are kept as a range), hashable,
+    and equal to another one when the labels are.
+
+    Parameters
+    ----------
+    segment, row, column
+        Integer labels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xsmall.detector.part import Part
+    >>> part = Part((2, 0), range(1, 3), range(4))
+    >>> part.shape
+    (2, 2, 4)
+    >>> part.take(np.arange(36).reshape(3, 3, 4))[:, 0, 0].tolist()
+    [28, 4]
+    """
+
+    segment: Labels
+    row: Labels
+    column: Labels
+
+    def __post_init__(self) -> None:
+        for dim in PIXEL_DIMS:
+            object.__setattr__(self, dim, _compact(getattr(self, dim), dim))
+
+    @classmethod
+    def of(cls, source: Labelled | Sequence[Any]) -> Part:
+        """Read the labels of a labelled array, or take three arrays of labels.
+
+        A dim without a coordinate counts from 0; a dim that was selected has its scalar label.
+
+        Raises
+        ------
+        DataError
+            Labels that are not integers, or a dim that is gone with its label.
+        """
+        if isinstance(source, Sequence):
+            segment, row, column = source
+            return cls(segment, row, column)
+        labels: list[Any] = []
+        for dim in PIXEL_DIMS:
+            if dim in source.coords:
+                labels.append(np.atleast_1d(source.coords[dim].values))
+            elif dim in source.sizes:
+                labels.append(range(source.sizes[dim]))
+            else:
+                raise DataError(
+                    f"the pixels have lost their {dim}",
+                    found=f"dims {tuple(source.sizes)}",
+                    expected=f"dims {PIXEL_DIMS}; where one was selected its label stays as a scalar coordinate",
+                    fix=f"ask before averaging or selecting over {dim}",
+                )
+        return cls(*labels)
+
+    @classmethod
+    def whole(cls, shape: Sequence[int]) -> Part:
+        """All pixels of a detector of ``shape``."""
+        return cls(*map(range, shape))
+
+    @property
+    def labels(self) -> tuple[Labels, Labels, Labels]:
+        """Labels along segment, row and column."""
+        return self.segment, self.row, self.column
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of segments, rows and columns."""
+        return len(self.segment), len(self.row), len(self.column)
+
+    @property
+    def size(self) -> int:
+        """Number of pixels."""
+        return len(self.segment) * len(self.row) * len(self.column)
+
+    def within(self, shape: Sequence[int]) -> Part:
+        """Return this part where a detector of ``shape`` has all its pixels.
+
+        Raises
+        ------
+        GeometryError
+            A label beyond the detector.
+        """
+        for dim, labels, size in zip(PIXEL_DIMS, self.labels, shape, strict=True):
+            if labels and max(labels) >= size:
+                raise GeometryError(
+                    f"labels of {dim} do not fit the geometry",
+                    found=f"{min(labels)} to {max(labels)}",
+                    expected=f"integers from 0 to {size - 1}",
+                    fix="assign the geometry of this detector",
+                )
+        return self
+
+    def take(self, whole: Array) -> Array:
+        """Cut this part out of an array (..., segment, row, column) of the whole detector.
+
+        NumPy or dask; a view where the labels rise evenly.
+
+        Raises
+        ------
+        GeometryError
+            A label beyond the array.
+        """
+        array: Any = whole
+        self.within(array.shape[-3:])
+        for axis, labels in zip((-1, -2, -3), reversed(self.labels), strict=True):
+            size = array.shape[axis]
+            if labels != range(size):
+                array = array[(..., _index(labels), *(slice(None),) * (-1 - axis))]
+        return array  # type: ignore[no-any-return]
+
+    def match(self, given: Part, what: str) -> Part:
+        """Find these pixels in an array that holds the pixels ``given``: the part of that array to take.
+
+        Parameters
+        ----------
+        given
+            The pixels of the array, in its order.
+        what
+            The array's name, for the error.
+
+        Returns
+        -------
+        Positions in the array, in the order of this part: ``part.match(given, "mask").take(values)``.
+
+        Raises
+        ------
+        DataError
+            A pixel that ``given`` lacks, or a label that it has twice.
+        """
+        pairs = zip(self.labels, given.labels, PIXEL_DIMS, strict=True)
+        segment, row, column = (_places(wanted, known, dim, what) for wanted, known, dim in pairs)
+        return Part(segment, row, column)
+
+    def find(self, labels: Sequence[npt.NDArray[Any]]) -> tuple[npt.NDArray[np.intp], ...]:
+        """Positions of single pixels in an array of this part, -1 where it lacks one.
+
+        Parameters
+        ----------
+        labels
+            Segment, row and column of each pixel in the whole detector, arrays of one shape; -1 stands for none.
+        """
+        out: list[npt.NDArray[np.intp]] = []
+        for have, asked in zip(self.labels, labels, strict=True):
+            place = np.full(max(max(have, default=-1), int(asked.max(initial=-1))) + 2, -1, dtype=np.intp)
+            place[np.asarray(have, dtype=np.intp)] = np.arange(len(have))
+            out.append(place[asked])  # the last entry is -1 and answers for the label -1
+        return tuple(out)
+
+    def __iter__(self) -> Iterator[Labels]:
+        return iter(self.labels)
+
+
+def _compact(labels: Any, dim: str) -> Labels:
+    """Labels as a range where they are evenly spaced, else as a tuple."""
+    if isinstance(labels, range):
+        values: Any = labels
+    else:
+        array = np.asarray(labels)
+        if array.size and array.dtype.kind not in "iu":
+            raise DataError(
+                f"labels of {dim} are not positions in the detector",
+                found=f"dtype {array.dtype}: {array[:3].tolist()} ...",
+                expected="integers",
+                fix=f"average pixels after reducing; .assign_coords({dim}=...) where the labels are just wrong",
+            )
+        values = array.astype(np.int64).tolist()
+    if len(values) and min(values) < 0:
+        raise DataError(
+            f"labels of {dim} are positions in the detector",
+            found=f"{min(values)} among them",
+            expected="integers from 0",
+            fix=f".assign_coords({dim}=...) with the positions in the whole detector",
+        )
+    if isinstance(values, range):
+        return range(len(values)) if len(values) == 0 else values
+    step = values[1] - values[0] if len(values) > 1 else 1
+    if values and step:
+        even = range(values[0], values[0] + step * len(values), step)
+        if values == list(even):
+            return even
+    return tuple(values) if values else range(0)
+
+
+def _index(labels: Labels) -> Any:
+    """What indexes an axis: a slice where it can, which makes a view."""
+    if isinstance(labels, range) and labels.step > 0:
+        return slice(labels.start, labels.stop, labels.step)
+    return np.array(labels, dtype=np.intp)
+
+
+def _places(wanted: Labels, known: Labels, dim: str, what: str) -> Labels:
+    """Positions of labels among known ones."""
+    if wanted == known:
+        return range(len(known))
+    if isinstance(known, range) and known.step == 1 and isinstance(wanted, range) and wanted:
+        first, last = wanted[0] - known.start, wanted[-1] - known.start
+        if min(first, last) >= 0 and max(first, last) < len(known):
+            return range(first, first + wanted.step * len(wanted), wanted.step)
+    place = {label: i for i, label in enumerate(known)}
+    missing = [label for label in wanted if label not in place]
+    if missing:
+        raise DataError(
+            f"the {what} does not cover every {dim} of the frames",
+            found=f"no {what} for {dim} {missing[:5]}{' ...' if len(missing) > 5 else ''}",
+            expected=f"labels {min(wanted)} to {max(wanted)}",
+            fix=f"make the {what} for the whole detector; it is cut by its labels",
+        )
+    if len(place) != len(known):
+        twice = next(label for label in known if tuple(known).count(label) > 1)
+        if any(tuple(known).count(label) > 1 for label in set(wanted)):
+            raise DataError(
+                f"the {what} has a {dim} twice",
+                found=f"{dim} {twice} more than once",
+                expected="every label once",
+                fix=f'.drop_duplicates("{dim}")',
+            )
+    return tuple(place[label] for label in wanted)

@@ -1,0 +1,247 @@
+"""The one look at a labelled array: what is known of its frames before one of them is read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from xsmall.detector.frames import Frames
+from xsmall.detector.geometry.beam import Beam
+from xsmall.detector.geometry.geometry import Geometry
+from xsmall.detector.part import Part
+from xsmall.detector.types import DETECTOR_TYPES
+from xsmall.errors import DataError
+from xsmall.frames.beam import beam_of, measured_energies
+from xsmall.frames.pixels import check_pixels, geometry_of
+from xsmall.vocabulary import (
+    DAMAGE,
+    DETECTOR_SHAPE,
+    DETECTOR_TYPE,
+    EVENT,
+    EXPERIMENT,
+    FRAME_DIMS,
+    KILOELECTRONVOLT,
+    PARAMETERS,
+    PHOTON,
+    PHOTON_ENERGY,
+    PIXEL_DIMS,
+    PRESENT,
+    RUN,
+    SEGMENT,
+    SEGMENT_IDS,
+    UNITS,
+    UNUSABLE,
+)
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+__all__ = [
+    "check_frames",
+    "data_of",
+    "describe",
+    "of_segments",
+    "presence",
+    "serial_numbers",
+    "small",
+    "usable_segments",
+]
+
+
+def describe(obj: xr.DataArray) -> Frames:
+    """Say all that is known of frames before one of them is read.
+
+    Parameters
+    ----------
+    obj
+        Frames (event, segment, row, column): raw, calibrated, or anything that was made of them.
+
+    Returns
+    -------
+    The description; small coordinates that ``.chunk()`` made lazy are loaded, frames are not.
+
+    Raises
+    ------
+    DataError
+        Other dims, no pixels, no numbers, labels that are not positions in the detector.
+    GeometryError
+        Labels that the geometry does not have.
+
+    Examples
+    --------
+    >>> import xsmall as xs
+    >>> from xsmall.frames.describe import describe
+    >>> frames = describe(xs.simulate(4, shape=(2, 32, 64), seed=1).run["jungfrau"]["raw"])
+    >>> frames.shape, frames.units
+    ((2, 32, 64), 'ADU')
+    """
+    check_frames(obj)
+    geometry = geometry_of(obj)
+    if geometry is not None:
+        check_pixels(obj, geometry)
+    part = Part.of(obj)
+    energies = _energies(obj)
+    beam = beam_of(obj)
+    if energies is not None and np.isfinite(energies).any():
+        beam = replace(beam or Beam(), photon_energy=float(np.nanmean(energies)))
+    return Frames(
+        part=part,
+        dtype=obj.dtype,
+        units=obj.attrs.get(UNITS),
+        geometry=geometry,
+        beam=beam,
+        energy_varies=energies is not None,
+        detector_type=obj.attrs.get(DETECTOR_TYPE),
+        whole_shape=_whole_shape(obj, geometry, part),
+        serial_numbers=serial_numbers(obj.attrs),
+        runs=_runs(obj),
+        experiment=obj.attrs.get(EXPERIMENT),
+        usable=usable_segments(obj),
+        energies=energies,
+    )
+
+
+def check_frames(obj: xr.DataArray) -> None:
+    """Raise unless ``obj`` is numbers over (event, segment, row, column)."""
+    if obj.dims != FRAME_DIMS:
+        raise DataError(
+            "these are not detector frames", found=f"dims {obj.dims}", expected=f"dims {FRAME_DIMS}", fix=_remedy(obj)
+        )
+    if 0 in (obj.sizes[d] for d in PIXEL_DIMS):
+        raise DataError(
+            "these frames have no pixels",
+            found=f"sizes {dict(obj.sizes)}",
+            expected="at least one segment, row and column",
+            fix="check the slice that was taken: labels start at 0 and stops are excluded",
+        )
+    if obj.dtype.kind not in "fiu":
+        raise DataError(
+            "frames have to be numbers",
+            found=f"dtype {obj.dtype}",
+            expected="an integer or floating dtype",
+            fix="mask.astype('uint8') makes frames of a mask",
+        )
+
+
+def _remedy(obj: xr.DataArray) -> str:
+    """What makes frames of arrays of other dims."""
+    missing = [d for d in FRAME_DIMS if d not in obj.dims]
+    extra = [str(d) for d in obj.dims if d not in FRAME_DIMS]
+    if extra:
+        return f"reduce the extra dims {extra} first, or stack them into events"
+    if not missing:
+        return f".transpose({', '.join(map(repr, FRAME_DIMS))})"
+    order = [d for d in FRAME_DIMS if d in obj.dims]
+    turned = "" if list(obj.dims) == order else f".transpose({', '.join(map(repr, order))})"
+    axes = [FRAME_DIMS.index(d) for d in missing]
+    again = f"{turned}.expand_dims({missing!r}, axis={axes!r})"
+    return f"keep the dim: .isel({missing[0]}=[0]) rather than .isel({missing[0]}=0); or {again}"
+
+
+def small(coord: xr.DataArray) -> xr.DataArray:
+    """Load a coordinate of some bytes per event or pixel where ``.chunk()`` has made it lazy."""
+    return coord if coord.chunks is None else coord.copy(data=coord.data.compute(scheduler="synchronous"))
+
+
+def of_segments(obj: xr.DataArray, name: str) -> npt.NDArray[Any] | None:
+    """A coordinate of segments as an array (event, segment) of the frames, None where there is none.
+
+    It may lack a dim: after ``.isel(segment=1).expand_dims("segment")`` it runs over events alone.
+    """
+    if name not in obj.coords:
+        return None
+    coord = small(obj.coords[name])
+    if not set(coord.dims) <= {EVENT, SEGMENT}:
+        raise DataError(
+            f"the coordinate {name!r} has other dims", found=f"dims {coord.dims}", expected=f"dims {(EVENT, SEGMENT)}"
+        )
+    values = coord.transpose(*(d for d in (EVENT, SEGMENT) if d in coord.dims)).values
+    for axis, dim in enumerate((EVENT, SEGMENT)):
+        values = values if dim in coord.dims else np.expand_dims(values, axis)
+    wide: npt.NDArray[Any] = np.broadcast_to(values, tuple(obj.sizes.get(d, 1) for d in (EVENT, SEGMENT)))
+    return wide
+
+
+def presence(obj: xr.DataArray) -> npt.NDArray[np.bool_] | None:
+    """Which segments are there (event, segment); None where all are or nothing is said.
+
+    A mean over events makes a fraction of ``present``: a segment that was there in some of them is not whole.
+    """
+    said = of_segments(obj, PRESENT)
+    return None if said is None else _some_false(said == 1)
+
+
+def usable_segments(obj: xr.DataArray) -> npt.NDArray[np.bool_] | None:
+    """Which segments may be used (event, segment): present and undamaged; None where all may.
+
+    Raw words and what is made of them (``raw - dark``, ``raw.astype(float)``) have no other way to say that a segment
+    is missing or damaged than its coordinates. Calibrated floats say it themselves, by NaN: they may have been shifted
+    or averaged between events since, and then the coordinates, which stay behind, are those of other values. Of them
+    only segments that ``present`` has lost after the calibration are left out.
+    """
+    present, damage = of_segments(obj, PRESENT), of_segments(obj, DAMAGE)
+    known = of_segments(obj, UNUSABLE) if obj.dtype.kind == "f" else None
+    usable = None if present is None else present == 1
+    if known is not None:
+        return None if usable is None else _some_false(usable | (known != 0))
+    if obj.dtype.kind == "f" and PARAMETERS in obj.attrs:
+        return None if usable is None else _some_false(usable)
+    if obj.dtype.kind == "f" and obj.attrs.get(UNITS) in (KILOELECTRONVOLT, PHOTON):
+        usable = None
+    if damage is not None:
+        usable = (damage == 0) if usable is None else usable & (damage == 0)
+    return None if usable is None else _some_false(usable)
+
+
+def _some_false(usable: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None:
+    return None if usable.all() else np.ascontiguousarray(usable)
+
+
+def labels(obj: xr.DataArray, dim: str) -> tuple[int, ...]:
+    """Integer labels along a pixel dim: the coordinate, or 0, 1, 2 ... where there is none."""
+    return tuple(getattr(Part.of(obj), dim))
+
+
+def serial_numbers(attrs: Any) -> tuple[tuple[int, str], ...]:
+    """Serial number of the module in each segment, as attributes of frames or constants say it."""
+    return tuple((int(k), str(v)) for k, v in json.loads(attrs.get(SEGMENT_IDS, "{}")).items() if v is not None)
+
+
+def _energies(obj: xr.DataArray) -> npt.NDArray[np.float64] | None:
+    """Photon energy of each event in eV, NaN where none was measured; None where one holds for all or none is known."""
+    if PHOTON_ENERGY not in obj.coords or obj.coords[PHOTON_ENERGY].dims != (EVENT,):
+        return None
+    values = measured_energies(small(obj.coords[PHOTON_ENERGY]))
+    return values if np.unique(values).size > 1 else None
+
+
+def _whole_shape(obj: xr.DataArray, geometry: Geometry | None, part: Part) -> tuple[int | None, int | None, int | None]:
+    """Size of the whole detector, as far as the frames know it: by geometry, source or type."""
+    if geometry is not None:
+        return geometry.shape
+    if DETECTOR_SHAPE in obj.attrs:
+        said = zip(obj.attrs[DETECTOR_SHAPE], part.labels, strict=True)
+        segments, rows, columns = (max(int(n), max(labels) + 1) for n, labels in said)
+        return segments, rows, columns
+    kind = DETECTOR_TYPES.get(str(obj.attrs.get(DETECTOR_TYPE)).lower())
+    shape = None if kind is None else kind.segment_shape
+    return (None, None, None) if shape is None else (None, *shape)
+
+
+def _runs(obj: xr.DataArray) -> tuple[int, ...]:
+    said = small(obj.coords[RUN]).values if RUN in obj.coords else obj.attrs.get(RUN)
+    return () if said is None else tuple(int(r) for r in np.unique(said) if r >= 0)
+
+
+def data_of(obj: xr.DataArray) -> npt.NDArray[Any] | da.Array:
+    """The NumPy or dask array inside, without loading anything; other lazy arrays become dask with one chunk."""
+    import dask.array as da
+
+    if isinstance(obj.variable._data, np.ndarray | da.Array):
+        return obj.variable._data
+    return obj.chunk().data
