@@ -8,8 +8,8 @@ import xarray as xr
 from benchmarks import Case, read
 from benchmarks.locate import jungfrau
 from xsmall.detector.geometry.grids import part_grid
-from xsmall.detector.part import Part
 from xsmall.detector.geometry.imaging import image_table
+from xsmall.detector.part import Part
 from xsmall.frames.image import image
 from xsmall.frames.pixels import assign_geometry
 from xsmall.frames.polar import polar
