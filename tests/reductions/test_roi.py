@@ -107,9 +107,10 @@ def test_masks_of_another_shape_are_refused(frames: xr.DataArray) -> None:
         frames.sd.roi(BOX, mask=np.ones((40, 70), bool))
 
 
-def test_rows_out_of_order_are_refused(placed: xr.DataArray) -> None:
-    with pytest.raises(DataError, match="sortby"):
-        placed.isel(row=[3, 1, 2]).sd.roi(xs.Box(segment=0, row=(1, 3)))
+def test_rows_out_of_order_are_found_by_their_labels(placed: xr.DataArray) -> None:
+    box = xs.Box(segment=0, row=(1, 3))
+    mixed = placed.isel(row=[3, 1, 0, 2]).sd.roi(box)
+    xr.testing.assert_allclose(mixed, placed.isel(row=slice(0, 4)).sd.roi(box), rtol=1e-6)
 
 
 def test_nothing_computes_and_chunks_do_not_matter(frames: xr.DataArray, computing_is_forbidden) -> None:  # type: ignore[no-untyped-def]

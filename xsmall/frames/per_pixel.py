@@ -71,7 +71,7 @@ def boolean_mask(mask: Any, reasons: Reason | None = None) -> Any:
     raise ParameterError(
         "a mask is boolean: numbers do not say whether 1 means good or bad",
         found=f"dtype {values.dtype}",
-        expected="bool, True = use the pixel; or flags of reasons, as xs.mask makes them",
+        expected="bool, True where a pixel may be used; or flags of reasons, as xs.mask makes them",
         fix="mask == 1 where 1 is good; mask == 0 where 0 is good",
     )
 

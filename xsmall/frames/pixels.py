@@ -258,6 +258,14 @@ def _check_labels(dim: str, labels: xr.DataArray, size: int) -> None:
 
 def part_of(obj: xr.DataArray | xr.Dataset, geometry: Geometry) -> Part:
     """Which pixels of the detector of ``geometry`` these are."""
+    for dim in PIXEL_DIMS:
+        if dim not in obj.coords and dim not in obj.dims:
+            raise GeometryError(
+                f"the pixels have lost their {dim}",
+                found=f"dims {tuple(obj.dims)}",
+                expected=f"a label on {dim}",
+                fix=f"ask before averaging or selecting over {dim}",
+            )
     return Part.of(obj).within(geometry.shape)
 
 

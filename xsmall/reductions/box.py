@@ -85,14 +85,14 @@ class Box:
             if len(part.segment) != 1:
                 raise ParameterError(
                     "a box needs its segment where there are several",
-                    found=f"{self} on segments {list(part.segment)}",
+                    found=f"{self} on segments {tuple(part.segment)}",
                     expected="the label of one segment",
                     fix=f"xs.Box(segment={part.segment[0]}, row={self.row}, column={self.column})",
                 )
             return part.segment[0]
         if part.segment.count(self.segment) != 1:
             raise ParameterError(
-                "the segment of a box is not there", found=self.segment, expected=f"one of {list(part.segment)}"
+                "the segment of a box is not there", found=self.segment, expected=f"one of {tuple(part.segment)}"
             )
         return self.segment
 
