@@ -159,6 +159,32 @@ def test_an_index_alone_is_told_to_be_one(mixed: tuple[Path, np.ndarray, np.ndar
     assert not run["det"].present[5].any()
 
 
+def test_a_folder_of_an_experiment_or_of_indices_alone(
+    mixed: tuple[Path, np.ndarray, np.ndarray], xtc2: ModuleType
+) -> None:
+    folder = mixed[0]
+    (folder / EXP / "xtc" / "smalldata").mkdir(parents=True)
+    for k in range(2):
+        (folder / name(k)).rename(folder / EXP / "xtc" / name(k))
+    assert xs.open_run(folder / EXP)["det"].sizes["event"] == 11
+    for k in range(2):
+        data = (folder / EXP / "xtc" / name(k)).read_bytes()
+        index = name(k).replace(".xtc2", ".smd.xtc2")
+        (folder / EXP / "xtc" / "smalldata" / index).write_bytes(xtc2.index_of(data))
+        (folder / EXP / "xtc" / name(k)).unlink()
+    with pytest.raises(FileFormatError, match=rf"(?s)an index.*{name(0)}.*it is not there"):
+        xs.open_run(folder / EXP / "xtc")
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: object) -> list[str]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("xsmall.io.sources.xtc2.find.os.listdir", refuse)
+    with pytest.raises(FileFormatError, match=r"(?s)cannot be read.*Permission denied.*ask for the permission"):
+        xs.open_run(tmp_path)
+
+
 def test_an_index_knows_the_events_that_were_cut_off(tmp_path: Path, xtc2: ModuleType) -> None:
     data, frames = stream(xtc2, [0], list(range(6)))
     small = tmp_path / "smalldata"

@@ -13,7 +13,7 @@ from xsmall.io.files import GROWING, Identity, identify
 from xsmall.io.sources.xtc2.kept import index_of
 from xsmall.io.sources.xtc2.run_index import RunFiles
 
-__all__ = ["files_of_run", "folder_of_experiment", "is_index", "is_xtc2", "one_stream", "run_by_name"]
+__all__ = ["files_of_run", "folder_of_experiment", "holds_xtc2", "is_index", "is_xtc2", "one_stream", "run_by_name"]
 
 _NAME: Final = re.compile(r"(?P<exp>.+)-r(?P<run>\d+)-s(?P<stream>\d+)-c(?P<chunk>\d+)")
 _ENDING: Final = re.compile(r"(\.smd)?\.xtc2(\.inprogress)?$")
@@ -111,6 +111,20 @@ def _xtc2_in(folder: Path) -> list[Path]:
     return [folder / name for name in names if is_xtc2(Path(name)) and (folder / name).is_file()]
 
 
+def holds_xtc2(folder: Path) -> bool:
+    """Whether a folder is that of a run, an experiment, or indices alone; one that cannot be read is told later."""
+    try:
+        return any(map(_xtc2_in, (folder, folder / "xtc", folder / "smalldata")))
+    except FileFormatError:
+        return True
+
+
+def _with_data(path: Path) -> Path:
+    """Go from the folder of an experiment to that of its files."""
+    below = path / "xtc"
+    return below if path.is_dir() and not _xtc2_in(path) and _xtc2_in(below) else path
+
+
 def files_of_run(
     paths: Sequence[Path],
     *,
@@ -141,12 +155,14 @@ def files_of_run(
     """
     if missing not in ("raise", "flag"):
         raise ParameterError("invalid missing=", found=repr(missing), expected="'raise' or 'flag'")
+    paths = [_with_data(path) for path in paths]
     whole = len(paths) == 1
     files = [file for path in paths for file in (_xtc2_in(path) if path.is_dir() else [path])]
     title = str(paths[0]) if whole else str(Path(os.path.commonpath([p.parent for p in paths])))
     data = [_part(p) for p in files if not is_index(p)]
     if not data:
-        raise _no_data(title, [p for p in files if is_index(p)])
+        known = files or [file for path in paths if path.is_dir() for file in _xtc2_in(path / "smalldata")]
+        raise _no_data(title, [p for p in known if is_index(p)])
     parts = _of_one_run(title, data, experiment, run, alone=whole)
     indexed = _indexed(paths, parts)
     streams: list[tuple[Identity, ...]] = []

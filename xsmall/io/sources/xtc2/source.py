@@ -15,7 +15,7 @@ from xsmall.io.sources.source import RunSource, RunSpec
 from xsmall.io.sources.xtc2.backend import LazyArray, tree_of
 from xsmall.io.sources.xtc2.dataset import detectors_of
 from xsmall.io.sources.xtc2.fields import EventField
-from xsmall.io.sources.xtc2.find import files_of_run, folder_of_experiment, is_xtc2, run_by_name
+from xsmall.io.sources.xtc2.find import files_of_run, folder_of_experiment, holds_xtc2, is_xtc2, run_by_name
 from xsmall.io.sources.xtc2.run_index import RunFiles, choose_run, run_of
 
 __all__ = ["Xtc2Run"]
@@ -32,8 +32,7 @@ class Xtc2Run(RunSource):
         if spec.query:
             return set(spec.query) <= {"exp", "run"}
         if spec.path is not None and spec.path.is_dir():
-            with os.scandir(spec.path) as entries:
-                return any(is_xtc2(spec.path / entry.name) for entry in entries)
+            return holds_xtc2(spec.path)
         return bool(spec.paths) and all(path.is_file() and is_xtc2(path) for path in spec.paths)
 
     def identity(self, spec: RunSpec) -> tuple[Identity, ...]:
