@@ -36,6 +36,7 @@ from xsmall.vocabulary import (
     FRAME_DIMS,
     LEFT_OUT,
     LONG_NAME,
+    LOST,
     MEAN,
     MEAN_SUFFIX,
     PULSE_ID,
@@ -420,8 +421,10 @@ def _attrs(
     said = {name: short_repr(as_binning(given, name)) for name, given in bins.items()}
     read = {name: values_and_variance(image, EVENTS)[0].attrs for name, image in (images or {}).items()}
     before = {name: parameters_of(attrs) for name, attrs in read.items()}
+    lost = dict.fromkeys(str(attrs[LOST]) for attrs in (small.attrs, *read.values()) if LOST in attrs)
     return {
         **small.attrs,
+        **({LOST: "; ".join(lost)} if lost else {}),
         **parameters_attr("cube", {"small": parameters_of(small.attrs), "images": before or None}, bins=said),
         "n_events": int(index.size),
         "n_outside": int((index < 0).sum()),

@@ -206,3 +206,25 @@ def test_a_cube_of_stored_small_data_is_that_of_the_small_data(tmp_path: Path, e
         again = cube(read, binning, images={"camera": frames}).compute()
     expected = cube(small(), binning, images={"camera": frames})
     assert again.equals(expected)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_what_the_source_had_lost_stands_in_results_cubes_and_their_provenance(tmp_path: Path, ending: str) -> None:
+    from xsmall.io.info import describe
+    from xsmall.vocabulary import LOST
+
+    data = small().assign_attrs({LOST: json.dumps({"truncated_bytes": 17})})
+    binned = cube(data, {"laser_on": categories()})
+    for name, result in (("small", data), ("cube", binned)):
+        path = save(result, tmp_path / f"{name}{ending}")
+        with opened(path) as read:
+            assert provenance(read)["lost"] == {"truncated_bytes": 17}
+            assert json.loads(read.attrs[LOST]) == {"truncated_bytes": 17}
+        assert "17" in describe(path)
+    frames = xr.DataArray(
+        np.ones((6, 2, 2, 2), "f4"),
+        dims=("event", "segment", "row", "column"),
+        coords={"event": TIMES, "segment": [3, 5]},
+        attrs={LOST: json.dumps({"missing_chunks": 2})},
+    )
+    assert "missing_chunks" in cube(small(), {"laser_on": categories()}, images={"camera": frames}).attrs[LOST]

@@ -10,7 +10,7 @@ import xarray as xr
 
 from xsmall._version import __version__
 from xsmall.errors import DataError
-from xsmall.vocabulary import PARAMETERS, PROVENANCE, SOURCE
+from xsmall.vocabulary import LOST, PARAMETERS, PROVENANCE, SOURCE
 
 __all__ = ["origin", "provenance"]
 
@@ -27,8 +27,8 @@ def provenance(obj: xr.Dataset | xr.DataArray | xr.DataTree) -> dict[str, Any]:
 
     Returns
     -------
-    A dict with ``xsmall``, ``packages``, ``python``, ``time`` (UTC), ``parameters``, ``input`` and, where the result
-    was saved before, ``history``, oldest first.
+    A dict with ``xsmall``, ``packages``, ``python``, ``time`` (UTC), ``parameters``, ``input``, ``lost`` (what
+    the source had lost, with counts) and, where the result was saved before, ``history``, oldest first.
 
     Raises
     ------
@@ -60,6 +60,7 @@ def origin(obj: xr.Dataset | xr.DataArray | xr.DataTree) -> dict[str, Any]:
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "parameters": _decoded(obj.attrs.get(PARAMETERS)),
         "input": obj.attrs.get(SOURCE),
+        "lost": _decoded(obj.attrs.get(LOST)),
     }
     if PROVENANCE in obj.attrs:
         before = json.loads(obj.attrs[PROVENANCE])

@@ -86,9 +86,9 @@ def lists_of(nodes: Mapping[str, xr.Dataset], folder: Path) -> tuple[dict[str, x
             dim = str(x.attrs[RAGGED_DIM])
             if name == dim:
                 raise DataError(f"{name!r} has the name of its list dim", fix=f'.rename({name}="{name}_value")')
-            whole = x.chunk(dict.fromkeys(x.dims[1:], -1)) if x.chunks else x
+            data = x.data.rechunk(dict.fromkeys(range(1, x.ndim), -1)) if x.chunks else x.data
             where = tuple(map(str, x.dims)), tuple(x.shape)
-            found.append(Lists(group, name, *where, dim, dtype, attrs, whole.data, str(place)))
+            found.append(Lists(group, name, *where, dim, dtype, attrs, data, str(place)))
     return plain, found
 
 
