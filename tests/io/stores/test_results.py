@@ -222,7 +222,7 @@ def test_what_the_source_had_lost_stands_in_results_cubes_and_their_provenance(t
             assert json.loads(read.attrs[LOST]) == {"truncated_bytes": 17}
         assert "17" in describe(path)
     frames = xr.DataArray(
-        np.ones((6, 2, 2, 2), "f4"),
+        np.ones((6, 2, 3, 4), "f4"),
         dims=("event", "segment", "row", "column"),
         coords={"event": TIMES, "segment": [3, 5]},
         attrs={LOST: json.dumps({"missing_chunks": 2})},
