@@ -46,6 +46,7 @@ BEAM_COORDS = (PHOTON_ENERGY, DISTANCE, *ALWAYS)
 
 def assign_beam(
     obj: Labelled,
+    beam: Beam | None = None,
     *,
     photon_energy: float | npt.ArrayLike | xr.DataArray | None = None,
     distance: PerEvent | None = None,
@@ -53,7 +54,6 @@ def assign_beam(
     tilt_x: PerEvent | None = None,
     tilt_y: PerEvent | None = None,
     tilt_z: PerEvent | None = None,
-    beam: Beam | None = None,
 ) -> Labelled:
     """Say what the beam is; values that are not given stay as they are.
 
@@ -61,6 +61,8 @@ def assign_beam(
     ----------
     obj
         DataArray or Dataset.
+    beam
+        All values at once; single ones given beside it win.
     photon_energy
         In eV, one number, or one per event (array along ``event``).
     distance
@@ -71,9 +73,6 @@ def assign_beam(
         (x, y) in m where the beam hits the detector, in the frame of the geometry.
     tilt_x, tilt_y, tilt_z
         In degrees, see :class:`~xsmall.detector.geometry.beam.Beam` for axes and order.
-    beam
-        All of them at once; single values given beside it win.
-
     Returns
     -------
     The same data with scalar coordinates (``photon_energy`` along ``event`` where it is per event), units in attrs.
@@ -94,6 +93,11 @@ def assign_beam(
     >>> assign_beam(xr.DataArray(0.0), photon_energy=9500, distance=0.1).photon_energy.attrs["units"]
     'eV'
     """
+    if beam is not None and not isinstance(beam, Beam):
+        raise ParameterError(
+            "not a beam", found=type(beam).__name__, expected="xs.Beam(...), or values by their names",
+            fix="assign_beam(photon_energy=9500, distance=0.1)",
+        )  # fmt: skip
     given: dict[str, Any] = _values_of(beam) if beam is not None else {}
     if photon_energy is not None:
         given[PHOTON_ENERGY] = photon_energy

@@ -51,7 +51,7 @@ def mask(
     unbonded_neighbours: int | None = None,
     status: xr.Dataset | Array | None = None,
     status_bits: int | None = None,
-    status_convention: str = "any",
+    status_convention: str | None = None,
     gain_stages: Iterable[int] | None = None,
     neighbours: int | tuple[int, Pattern] = 0,
     user: Array | Region | None = None,
@@ -78,7 +78,7 @@ def mask(
         Bits of the status words that count; None: all.
     status_convention
         Who wrote the status words, which says which bit is which reason: ``"psana2"``, ``"psana1"``, ``"euxfel"``, or
-        ``"any"``, which calls every bit ``other_status``. Words with CF ``flag_meanings`` say it themselves.
+        ``"any"`` (None), which calls every bit ``other_status``. Words with CF ``flag_meanings`` say it themselves.
     gain_stages
         Gain stages whose status counts; a pixel bad in one of them is bad. None: the measured stages of the detector
         type where the constants name it, else all.
@@ -116,8 +116,11 @@ def mask(
     """
     target = Target.of(detector)
     flags = np.zeros(target.shape, dtype=np.uint32)
+    of_status = {"status_bits": status_bits, "status_convention": status_convention, "gain_stages": gain_stages}
     if status is not None:
-        flags |= _status(target, status, status_bits, status_convention, gain_stages)
+        flags |= _status(target, status, status_bits, status_convention or "any", gain_stages)
+    elif without := [name for name, value in of_status.items() if value is not None]:
+        raise ParameterError(f"{without[0]} of which status?", found="no status", fix="status=constants beside it")
     radius, pattern = neighbours if isinstance(neighbours, tuple) else (neighbours, "diamond")
     if radius and status is None:
         raise ParameterError(

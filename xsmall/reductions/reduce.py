@@ -98,6 +98,13 @@ def apply(obj: xr.DataArray | xr.Dataset, record: Record) -> xr.Dataset:
     >>> sorted(xs.apply(sim.run["jungfrau"]["raw"], xs.projection("row")))
     ['n_valid', 'projection']
     """
+    if not isinstance(record, Record):
+        raise ParameterError(
+            "apply needs a record",
+            found=type(record).__name__,
+            expected="what xs.roi(...), xs.azint(...), xs.droplet(...) ... return, or a record of your own",
+            fix="xs.apply(cal, xs.azint(bins=500)); help(xs.Record) shows how to write one",
+        )
     small = reduce(obj, {record.name: record})
     prefix = f"{record.name}_"
     return small.rename({v: str(v).removeprefix(prefix) for v in small.data_vars})

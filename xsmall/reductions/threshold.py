@@ -11,7 +11,7 @@ import xarray as xr
 from xsmall.detector.frames import Frames
 from xsmall.errors import ParameterError
 from xsmall.frames.per_pixel import StaticNoise
-from xsmall.vocabulary import UNITS
+from xsmall.vocabulary import GAIN_STAGE, UNITS
 
 __all__ = ["Sigma", "Threshold", "check_noise", "check_unit", "number", "sigma", "thresholds_of"]
 
@@ -105,8 +105,23 @@ def check_noise(noise: object, threshold: Threshold) -> tuple[StaticNoise | None
         raise ParameterError(
             "noise is for thresholds in sigma", found=f"threshold={threshold}", fix="threshold=xs.sigma(5), or no noise"
         )
+    if isinstance(noise, xr.Dataset):
+        noise = _noise_of_constants(noise)
     units = noise.attrs.get(UNITS) if isinstance(noise, xr.DataArray) else None
     return StaticNoise.of(noise), units
+
+
+def _noise_of_constants(constants: xr.Dataset) -> xr.DataArray:
+    """Noise of the first gain stage in keV."""
+    if not {"noise", "gain"} <= {str(name) for name in constants.data_vars}:
+        raise ParameterError(
+            "constants without the noise of the pixels",
+            found=", ".join(map(str, constants.data_vars)) or "no variable",
+            expected="noise (ADU) and gain (ADU/keV)",
+            fix="noise= as an array (segment, row, column) in the unit of the data",
+        )
+    noise = constants["noise"] / constants["gain"]
+    return (noise.isel({GAIN_STAGE: 0}) if GAIN_STAGE in noise.dims else noise).assign_attrs({UNITS: "keV"})
 
 
 def check_unit(units: str | None, frames: Frames) -> None:
