@@ -74,9 +74,7 @@ def psana_mask(
     target = Target.of(detector)
     bits = PSANA_STATUS_BITS & ~PIXEL_MASK_BIT if isinstance(status, xr.Dataset) else PSANA_STATUS_BITS
     stages = _merged_stages(status)
-    of_status: dict[str, Any] = (
-        {} if status is None else {"status_bits": bits, "status_convention": "psana1", "gain_stages": stages}
-    )
+    words: dict[str, Any] = {"status_bits": bits, "status_convention": "psana1", "gain_stages": stages}
     flags = mask(detector, status=status, **(words if status is not None else {}))
     bits = edges * 1 + central * 2 + unbond * 4 + unbondnbrs * 8 + unbondnbrs8 * 16
     whole = np.zeros(target.shape, dtype=np.uint32)

@@ -193,7 +193,7 @@ def save_geometry(
         raise ParameterError(f"a {name} geometry needs a beam", fix="beam=xs.Beam(photon_energy=9500, distance=0.1)")
     if beam is not None and not kind.holds_beam:
         raise ParameterError(
-            f"a {name} geometry has no place for a beam", fix="save_geometry(beam.align(geometry), path)"
+            f"a {name} geometry has no place for a beam", fix=f"xs.save_geometry(beam.align(geometry), {str(target)!r})"
         )
     for file in [target, _corners_beside(target)] if name == "pyfai" else [target]:
         if file.exists() and not overwrite:

@@ -149,11 +149,13 @@ def _within(limits: tuple[int, int] | None, labels: Labels, dim: str) -> Labels:
     spacing = int(np.diff(np.sort(known)).max(initial=1))
     start, stop = limits
     if start < known.min() or stop > known.max() + spacing:
+        first, end = int(known.min()), int(known.max()) + 1
+        outside = start >= end or stop <= first
         raise ParameterError(
             f"the box reaches beyond the frames along {dim}",
             found=f"{dim}={limits}",
-            expected=f"within ({known.min()}, {known.max() + 1})",
-            fix=f"{dim}=({max(start, int(known.min()))}, {min(stop, int(known.max()) + 1)})",
+            expected=f"within ({first}, {end})",
+            fix=f"{dim}=({first}, {end})" if outside else f"{dim}=({max(start, first)}, {min(stop, end)})",
         )
     inside = known[(known >= start) & (known < stop)]
     if inside.size == 0:

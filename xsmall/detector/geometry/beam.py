@@ -150,13 +150,14 @@ class Beam:
         return replace(self, **changes)  # type: ignore[arg-type]
 
 
-def missing(name: str) -> ParameterError:
-    """The error for a beam value that was never given, or got lost on the way."""
+def missing(name: str, *more: str) -> ParameterError:
+    """The error for values of a beam that were never given, or got lost on the way."""
     examples = {PHOTON_ENERGY: "photon_energy=9500", DISTANCE: "distance=0.1"}
-    example = examples.get(name, "center=(0.0, 0.0)" if name in (CENTER_X, CENTER_Y) else f"{name}=0.0")
+    center = {CENTER_X: "center=(0.0, 0.0)", CENTER_Y: "center=(0.0, 0.0)"}
+    example = ", ".join(dict.fromkeys((examples | center).get(n, f"{n}=0.0") for n in (name, *more)))
     unit = UNITS_OF[name]
     return ParameterError(
-        f"the {name} of the beam is not known",
+        f"the {name} of the beam is not known" + "".join(f", nor the {other}" for other in more),
         found="no value that holds for all events: none was assigned, it differs from event to event, or two arrays "
         "with different values were combined (unequal scalar coordinates vanish in arithmetic)",
         expected=f"one value in {unit}",

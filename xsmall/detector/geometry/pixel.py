@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xsmall.detector.cache import ArrayCache
-from xsmall.detector.geometry.beam import HC, Beam
+from xsmall.detector.geometry.beam import HC, Beam, missing
 from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.geometry.panel import Floats, Panel
 from xsmall.errors import ParameterError
@@ -135,8 +135,8 @@ def _relevant(beam: Beam, name: str) -> Beam:
         return Beam()
     beam.need_all()
     needs = _NEEDS.get(name, ())
-    for value in needs:
-        beam.need(value)
+    if lacking := [value for value in needs if getattr(beam, value) is None]:
+        raise missing(*lacking)
     return beam.replace(
         distance=beam.distance if DISTANCE in needs else None,
         photon_energy=beam.photon_energy if PHOTON_ENERGY in needs else None,
