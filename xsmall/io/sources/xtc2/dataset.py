@@ -144,18 +144,8 @@ def detector_dataset(files: RunFiles, detector: str, wrap: Wrap, *, fields: Sequ
                 attrs[v.UNITS] = v.ADU
             attrs |= _identity_of_frames(run, detector, area)  # constants are checked against it
         variables[names[field.key]] = xr.Variable(dims, wrap(array), attrs)
-    if fields is None and detector_type(run, detector) == HSD:
-        versions = {n.alg: n.version for t in run.tables for n in t.values() if n.detector == detector}
-
-        def dims_of(field: EventField) -> tuple[str, str]:
-            return v.EVENT, _segment_dim(field, area)
-
-        variables |= digitizer_variables(files, all_fields, versions, list(variables), dims_of, wrap)
-    edge = edge_field(detector_type(run, detector), all_fields) if fields is None else None
-    if edge is not None and EDGE_POSITION not in variables:
-        attrs = {v.UNITS: "pixel", v.LONG_NAME: "edge that the time tool found"}
-        dims = (v.EVENT, _segment_dim(edge, area))
-        variables[EDGE_POSITION] = xr.Variable(dims, wrap(EdgeArray(files, edge.key)), attrs)
+    if fields is None:
+        variables |= _decoded(files, detector, all_fields, area, list(variables), wrap)
     coords = times(run) | step_variables(run)
     coords |= _segment_coords(files, detector, area, variables)
     given = {names[f.key]: f for f in chosen if names[f.key] in variables}
@@ -170,6 +160,27 @@ def detector_dataset(files: RunFiles, detector: str, wrap: Wrap, *, fields: Sequ
     if left_out:
         attrs[v.LEFT_OUT] = "; ".join(f"{name}: {why}" for name, why in left_out.items())
     return xr.Dataset(variables, coords, attrs)
+
+
+def _decoded(
+    files: RunFiles, detector: str, fields: Sequence[EventField], area: Area, taken: Sequence[str], wrap: Wrap
+) -> dict[str, xr.Variable]:
+    """What is made of bytes that some types of detectors write: waveforms and peaks, the edge of a time tool."""
+    run = run_of(files)
+    of_type = detector_type(run, detector)
+
+    def dims_of(field: EventField) -> tuple[str, str]:
+        return v.EVENT, _segment_dim(field, area)
+
+    result: dict[str, xr.Variable] = {}
+    if of_type == HSD:
+        versions = {n.alg: n.version for t in run.tables for n in t.values() if n.detector == detector}
+        result |= digitizer_variables(files, fields, versions, taken, dims_of, wrap)
+    edge = edge_field(of_type, fields)
+    if edge is not None and EDGE_POSITION not in taken:
+        attrs = {v.UNITS: "pixel", v.LONG_NAME: "edge that the time tool found"}
+        result[EDGE_POSITION] = xr.Variable(dims_of(edge), wrap(EdgeArray(files, edge.key)), attrs)
+    return result
 
 
 def _choose(
