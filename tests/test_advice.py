@@ -85,7 +85,7 @@ MISTAKES: dict[str, tuple[Make, str]] = {
 def advice_in(error: XsmallError) -> str:
     """The part of the advice that is code: up to a word of English behind it."""
     (told,) = re.findall(r"do this:  (.*)", str(error))
-    code = re.split(r";| for data in| rather than|, or no| beside it", told)[0]
+    code = re.split(r";| for data in|, whose| rather than|, or no| beside it", told)[0]
     words, colon, rest = code.partition(": ")
     return rest if colon and "(" not in words else code
 

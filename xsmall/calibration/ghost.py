@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import xarray as xr
 
 from xsmall.detector.part import Part
@@ -112,7 +114,7 @@ def _follows(frames: xr.DataArray, max_gap: Any) -> npt.NDArray[np.bool_] | None
             fix=f"frames.assign_coords({EVENT}=times)",
         )
     steps = np.diff(times)
-    known: npt.NDArray[np.bool_] = np.concatenate([[False], steps <= np.timedelta64(max_gap)])
+    known: npt.NDArray[np.bool_] = np.concatenate([[False], steps <= _gap(max_gap)])
     return known[: frames.sizes[EVENT]]
 
 
@@ -126,3 +128,19 @@ def _less_previous(
         out = out.where(xr.Variable(EVENT, known))
     rest: xr.DataArray = out.transpose(*frames.dims).astype(frames.dtype)
     return rest.assign_attrs(frames.attrs).rename(frames.name)
+
+
+def _gap(max_gap: Any) -> np.timedelta64:
+    """Largest gap as a length of time; a bare number does not say its unit."""
+    try:
+        if not isinstance(max_gap, str | timedelta | np.timedelta64):
+            raise TypeError
+        gap = pd.Timedelta(max_gap)
+        if gap is pd.NaT or gap < pd.Timedelta(0):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ParameterError(
+            "invalid max_gap", found=repr(max_gap), expected="a length of time", fix='max_gap="10ms"'
+        ) from None
+    length: np.timedelta64 = gap.to_timedelta64()
+    return length

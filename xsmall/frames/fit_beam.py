@@ -95,7 +95,18 @@ class BeamFit:
 
 
 def calibrant_q(name: str, q_max: float = 10.0) -> Floats:
-    """q of the powder rings of a calibrant in 1/angstrom, up to ``q_max``.
+    """q of the powder rings of a calibrant.
+
+    Parameters
+    ----------
+    name
+        "AgBh", "LaB6", "CeO2" or "Si".
+    q_max
+        Up to where, in 1/angstrom.
+
+    Returns
+    -------
+    q in 1/angstrom, increasing: float64 (ring,).
 
     Raises
     ------
