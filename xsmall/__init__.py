@@ -92,6 +92,7 @@ _PUBLIC: dict[str, str] = {
     "sigma": "xsmall.reductions.threshold",
     "projection": "xsmall.reductions.projection",
     "autocorrelation": "xsmall.reductions.autocorrelation",
+    "record": "xsmall.reductions.user",
     # lists per event
     "flatten": "xsmall.events.ragged",
     "lists": "xsmall.events.ragged",

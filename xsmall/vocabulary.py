@@ -111,6 +111,7 @@ GAIN_CONTROL: Final = "gain_control"  # (segment, row, column) configuration bit
 
 # ---- results ------------------------------------------------------------------------------------------------
 SUM: Final = "sum"
+VALUE: Final = "value"  # of a user's function that returns one thing
 MEAN: Final = "mean"
 MAX: Final = "max"
 COM_ROW: Final = "com_row"

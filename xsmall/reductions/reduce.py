@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -16,10 +17,11 @@ from xsmall.errors import ParameterError
 from xsmall.events.ragged import ragged_attrs
 from xsmall.frames.describe import data_of, describe
 from xsmall.frames.variance import values_and_variance
+from xsmall.reductions.user import record as _user_record
 from xsmall.vocabulary import BOUNDS, EVENT, LOST, PIXEL_DIMS, SAMPLE_DIMENSION, SOURCE
 
 
-def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record]) -> xr.Dataset:
+def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record | Callable[..., Any]]) -> xr.Dataset:
     """Reduce frames with several records in one pass over them.
 
     Parameters
@@ -29,7 +31,8 @@ def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record]) -> xr.
         their variance (``<name>_variance``), as ``calibrate(..., variance=True)`` returns, carries the variance
         through: each value comes with its own.
     records
-        The reductions by the name that prefixes their variables, such as ``{"waxs": xs.azint(bins=500)}``.
+        The reductions by the name that prefixes their variables, such as ``{"waxs": xs.azint(bins=500)}``; a function
+        of a frame is one too, see :func:`~xsmall.record`.
 
     Returns
     -------
@@ -58,15 +61,15 @@ def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record]) -> xr.
     >>> small["spot_sum"].dims
     ('event', 'roi')
     """
-    _check_records(records)
+    chosen = _records(records)
     values, variance = values_and_variance(obj)
     known = describe(values)
     frames = replace(known, dtype=float_dtype(known.dtype), variance=variance is not None).of_all_events
-    described = {name: record.outputs(frames) for name, record in records.items()}  # raises before anything else
-    coords = {name: dict(record.coords(frames)) for name, record in records.items()}
+    described = {name: record.outputs(frames) for name, record in chosen.items()}  # raises before anything else
+    coords = {name: dict(record.coords(frames)) for name, record in chosen.items()}
     spread = None if variance is None else data_of(variance)
     source = Source.of(data_of(values), known.usable, frames.dtype, spread, known.energies)
-    arrays = run_records(source, records, frames)
+    arrays = run_records(source, chosen, frames)
     renamed = _clashing_dims(described, coords)
     variables: dict[str, xr.Variable] = {}
     labels: dict[str, xr.Variable] = {}
@@ -85,11 +88,11 @@ def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record]) -> xr.
             if BOUNDS in attrs:  # names another coordinate, which may have been renamed with this one
                 attrs[BOUNDS] = renamed.get((name, attrs[BOUNDS]), attrs[BOUNDS])
             labels[renamed.get((name, key), key)] = xr.Variable(dims, label.data, attrs)
-    return _dataset(values, variables, labels, records)
+    return _dataset(values, variables, labels, chosen)
 
 
-def apply(obj: xr.DataArray | xr.Dataset, record: Record) -> xr.Dataset:
-    """Reduce frames with one record: as :func:`reduce`, the variables under their own names.
+def apply(obj: xr.DataArray | xr.Dataset, record: Record | Callable[..., Any]) -> xr.Dataset:
+    """Reduce frames with one record, or a function of a frame: as :func:`reduce`, variables under their own names.
 
     Examples
     --------
@@ -98,20 +101,28 @@ def apply(obj: xr.DataArray | xr.Dataset, record: Record) -> xr.Dataset:
     >>> sorted(xs.apply(sim.run["jungfrau"]["raw"], xs.projection("row")))
     ['n_valid', 'projection']
     """
-    if not isinstance(record, Record):
+    chosen = _as_record(record)
+    if not isinstance(chosen, Record):
         raise ParameterError(
-            "apply needs a record",
-            found=type(record).__name__,
-            expected="what xs.roi(...), xs.azint(...), xs.droplet(...) ... return, or a record of your own",
-            fix="xs.apply(cal, xs.azint(bins=500)); help(xs.Record) shows how to write one",
+            "what is applied is neither a record nor a function",
+            found=type(chosen).__name__,
+            expected="what xs.roi(...), xs.azint(...) return, or a function of one frame",
+            fix="xs.apply(cal, lambda frame: np.nansum(frame))",
         )
-    small = reduce(obj, {record.name: record})
-    prefix = f"{record.name}_"
+    small = reduce(obj, {chosen.name: chosen})
+    prefix = f"{chosen.name}_"
     return small.rename({v: str(v).removeprefix(prefix) for v in small.data_vars})
 
 
-def _check_records(records: object) -> None:
-    if not isinstance(records, Mapping) or not records:
+def _as_record(given: Any) -> Any:
+    """A function of a frame as a record; whatever else stays as it is."""
+    return _user_record(given) if callable(given) and not isinstance(given, Record | type) else given
+
+
+def _records(given: object) -> dict[str, Record]:
+    """Check what was given as records; functions of a frame become some."""
+    records = {str(k): _as_record(v) for k, v in given.items()} if isinstance(given, Mapping) else given
+    if not isinstance(records, dict) or not records:
         raise ParameterError(
             "reduce needs records by name",
             found=repr(records)[:80],
@@ -126,6 +137,7 @@ def _check_records(records: object) -> None:
                 expected="what xs.roi(...), xs.azint(...), xs.droplet(...) ... return",
                 fix=f'{{"{name}": xs.azint(bins=500)}}',
             )
+    return records
 
 
 def _clashing_dims(
