@@ -156,7 +156,7 @@ def image(
     coords[N_PIXELS] = ((IMAGE_Y, IMAGE_X), counts, {UNITS: DIMENSIONLESS, LONG_NAME: "pixels that meet here"})
     picture = out.assign_coords(coords).rename(values.name).assign_attrs(values.attrs)
     if variance is None:
-        return picture
+        return picture.to_dataset() if isinstance(obj, xr.Dataset) else picture
     table = geometry, part, grid, area
     spread = spread_of_cells(frames, whole_frames(variance), gather_frames, image_table, table, sizes)
     named = {f"{values.name}{VARIANCE_SUFFIX}": spread.assign_attrs(spread_attrs(variance))}
