@@ -38,7 +38,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 # mistake -> how it is made, and how the advice is typed: the code that it names stands in the place of {}
 MISTAKES: dict[str, tuple[Make, str]] = {
     "a file of somebody else": (lambda n: xs.open_run(n["foreign"]), "{}"),
-    "a function that is no record": (lambda n: xs.apply(n["cal"], lambda x: x), "{}"),
+    "what is no record": (lambda n: xs.apply(n["cal"], 3), "{}"),
     "a beam that is none": (lambda n: n["placed"].sd.assign_beam(9500), "{}"),
     "no value of a beam": (lambda n: n["placed"].sd.assign_beam(), "{}"),
     "a geometry by its path": (lambda n: n["raw"].sd.assign_geometry(n["path"]), "raw.sd.assign_geometry({})"),

@@ -123,9 +123,7 @@ def mask(
         raise ParameterError(f"{without[0]} of which status?", found="no status", fix="status=constants beside it")
     radius, pattern = neighbours if isinstance(neighbours, tuple) else (neighbours, "diamond")
     if radius and status is None:
-        raise ParameterError(
-            "neighbours of which pixels?", found="no status", fix="status=constants, whose bad pixels have neighbours"
-        )
+        raise ParameterError("neighbours of which pixels?", found="no status", fix="status=constants")
     if radius:
         bad = (flags & np.uint32(STATUS_REASONS)) != 0
         flags[neighbours_of(bad, radius, pattern) & ~bad] |= np.uint32(Reason.NEIGHBOUR_OF_BAD)
