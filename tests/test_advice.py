@@ -78,6 +78,10 @@ MISTAKES: dict[str, tuple[Make, str]] = {
         lambda n: n["cal"].sd.roi(xs.Box(segment=0, row=(40, 50), column=(0, 9))),
         "cal.sd.roi(xs.Box(segment=0, column=(0, 9), {}))",
     ),
+    "a gap in time without a unit": (
+        lambda n: xs.subtract_ghost(n["cal"], 0.1, max_gap=10),
+        "xs.subtract_ghost(cal, 0.1, {})",
+    ),
     "one event": (lambda n: n["cal"].isel(event=0).sd.azint(bins=9), "cal{}.sd.azint(bins=9)"),
 }
 

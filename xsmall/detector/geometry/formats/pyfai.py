@@ -28,8 +28,8 @@ def to_pyfai(geometry: Geometry, beam: Beam) -> Any:
 
     Returns
     -------
-    An ``AzimuthalIntegrator`` whose detector has the shape (segment * row, column): give it ``frame.reshape(-1,
-    columns)``. Its axes (1, 2, 3) are (y, x, z - mean z), so that its ``chi`` is our ``azimuth`` and a .poni file that
+    An ``AzimuthalIntegrator`` whose detector has the shape (segment * row, column), into which a frame is reshaped. Its
+    axes (1, 2, 3) are (y, x, z - mean z), so that its ``chi`` is our ``azimuth`` and a .poni file that
     it writes goes back through :func:`beam_from_poni`. q, two_theta and solid angle are ours: centres stay float64,
     where pyFAI keeps float32 corners, and pyFAI's solid angle, which holds for one flat plane only, is replaced by the
     one of each pixel's own incidence. Pixels that are none are masked. Wide pixels at nominal centres are given their
