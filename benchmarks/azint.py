@@ -11,6 +11,7 @@ from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.beam import Beam
 from xsmall.detector.geometry.geometry import Geometry, Panel
 from xsmall.detector.geometry.pixel import pixel_array
+from xsmall.detector.part import Part
 from xsmall.engine.record import GROUP, Record
 from xsmall.kernels.reference.azint import azint as twin
 from xsmall.reductions.azint import azint
@@ -55,9 +56,7 @@ def cases(scale: float) -> list[Case]:
     """One and many azimuthal bins, with and without pixels that are not valid."""
     rows = max(8, int(512 * scale))
     beam, geometry = Beam(photon_energy=9500, distance=0.1), geometry_of(rows)
-    frames = Frames(
-        tuple(range(SEGMENTS)), tuple(range(rows)), tuple(range(COLUMNS)), np.dtype(np.float32), "keV", geometry, beam
-    )
+    frames = Frames(Part.whole((SEGMENTS, rows, COLUMNS)), np.dtype(np.float32), "keV", geometry, beam)
     rng = np.random.default_rng(0)
     stack = rng.normal(5, 1, (GROUP, *frames.shape)).astype(np.float32)
     holes = stack.copy()

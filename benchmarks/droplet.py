@@ -6,6 +6,7 @@ import numpy as np
 
 from benchmarks import Case, optional, read
 from xsmall.detector.frames import Frames
+from xsmall.detector.part import Part
 from xsmall.engine.record import GROUP
 from xsmall.kernels.reference.droplet import droplet as twin
 from xsmall.reductions.droplet import droplet
@@ -43,7 +44,7 @@ def scipy_recipe(frame: np.ndarray) -> object:
 def case(n_photons: int, shape: tuple[int, int]) -> Case:
     """Time the reducer on a group of events."""
     stack = frames_of(n_photons, shape)
-    frames = Frames((0,), tuple(range(shape[0])), tuple(range(shape[1])), np.dtype(np.float32))
+    frames = Frames(Part.whole((1, *shape)), np.dtype(np.float32))
     reducer = droplet(HIGH, LOW).reducer(frames)
 
     def run() -> object:

@@ -7,6 +7,7 @@ import numpy as np
 from benchmarks import Case, read
 from benchmarks.azint import reduce_with
 from xsmall.detector.frames import Frames
+from xsmall.detector.part import Part
 from xsmall.engine.record import GROUP
 from xsmall.kernels.reference.autocorrelation import autocorrelation as autocorrelation_twin
 from xsmall.kernels.reference.projection import projection as projection_twin
@@ -19,7 +20,7 @@ from xsmall.reductions.roi import Box, roi
 def cases(scale: float) -> list[Case]:
     """The whole segment as one box; a box of 300 x 280; both projections; a correlated box."""
     rows, columns = max(16, int(512 * scale)), 1024
-    frames = Frames((0,), tuple(range(rows)), tuple(range(columns)), np.dtype(np.float32))
+    frames = Frames(Part.whole((1, rows, columns)), np.dtype(np.float32))
     stack = np.random.default_rng(0).normal(5, 1, (GROUP, 1, rows, columns)).astype(np.float32)
     use = np.ones((rows, columns), bool)
     part = slice(rows // 8, rows // 8 + int(300 * scale) + 1), slice(300, 580)
