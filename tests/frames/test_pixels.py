@@ -11,6 +11,7 @@ import xarray as xr
 
 from xsmall.detector.geometry.beam import Beam
 from xsmall.detector.geometry.geometry import Geometry, Panel
+from xsmall.detector.geometry.pixel import pixel_array
 from xsmall.errors import DataError, GeometryError, ParameterError
 from xsmall.frames.beam import BEAM_COORDS, assign_beam, beam_of
 from xsmall.frames.pixels import assign_geometry, geometry_of, pixel
@@ -147,7 +148,7 @@ def test_data_of_another_shape_are_refused(data: xr.DataArray, says: str) -> Non
 
 
 def test_something_that_is_no_geometry_is_refused() -> None:
-    with pytest.raises(GeometryError, match="from_psana"):
+    with pytest.raises(GeometryError, match="open_geometry"):
         assign_geometry(frames(), "geometry.data")  # type: ignore[arg-type]
 
 
@@ -186,7 +187,7 @@ def test_a_plane_of_polarization_is_for_polarization_only() -> None:
     beam = Beam(distance=0.1)
     for name, options in (("solid_angle", {"plane": 0}), ("x", {"fraction": 1}), ("polarization", {"plane": 0})):
         with pytest.raises(ParameterError, match="polarization needs"):
-            Geometry.from_panels([panel]).pixel(name, beam, **options)
+            pixel_array(Geometry.from_panels([panel]), beam, name, **options)
 
 
 def test_a_centre_or_tilt_that_got_lost_is_missed() -> None:
