@@ -80,7 +80,7 @@ class Reducer(ABC):
 
     @abstractmethod
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
-        """Return the variables of the group, each (k, *shape), as arrays of their own."""
+        """Return the variables of the group, each ``(k, *shape)``, as arrays of their own."""
 
 
 GROUP = 4
