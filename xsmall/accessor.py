@@ -94,7 +94,7 @@ class _Shared(_Accessor):
     droplet = _ReductionMethod("xsmall.reductions.droplet:droplet")
     projection = _ReductionMethod("xsmall.reductions.projection:projection")
     autocorrelation = _ReductionMethod("xsmall.reductions.autocorrelation:autocorrelation")
-    apply = _ReductionMethod("xsmall.reductions.user:record")
+    apply = _Method("xsmall.reductions.reduce:apply")
     average = _Method("xsmall.cube.cube:average")
     image = _Method("xsmall.frames.image:image")
     polar = _Method("xsmall.frames.polar:polar")

@@ -1,5 +1,7 @@
 """A user's own function: one pass with all other records, and an event in which it fails does not stop the others."""
 
+import json
+import pickle
 import threading
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 import xarray as xr
 
 import xsmall as xs
-from xsmall.errors import ParameterError
+from xsmall.errors import DataError, ParameterError
 
 SHAPE = (2, 16, 32)
 
@@ -130,7 +132,7 @@ def test_what_cannot_be_a_record_is_refused(cal: xr.DataArray) -> None:
 
     lock = threading.Lock()
     for make, text in (
-        (lambda: cal.sd.apply(3), "made of a function"),
+        (lambda: xs.record(3), "made of a function"),
         (lambda: xs.apply(cal, 3), "neither a record nor a function"),  # type: ignore[arg-type]
         (lambda: cal.sd.apply(broken), "fails on a frame of ones"),
         (lambda: cal.sd.apply(lambda frame: "text"), "no number"),
@@ -139,4 +141,258 @@ def test_what_cannot_be_a_record_is_refused(cal: xr.DataArray) -> None:
         (lambda: cal.sd.apply(total, outputs={"value": "nonsense"}), "output 'value'"),
     ):
         with pytest.raises(ParameterError, match=text):
+            make()
+
+
+# ---- decorators, batches, names ---------------------------------------------------------------------------------
+
+
+@xs.record
+def decorated(frame: Any) -> float:
+    return float(np.nansum(frame))
+
+
+@xs.record(outputs={"total": "f8", "n": "i4"}, batch=True)
+def of_a_batch(frames: Any) -> dict[str, Any]:
+    return {"total": np.nansum(frames, axis=(1, 2, 3)), "n": (frames > 5).sum(axis=(1, 2, 3))}
+
+
+def ragged_batch(frames: Any) -> dict[str, Any]:
+    return {"high": [list(f[f > 8.0]) for f in frames]}
+
+
+def test_a_decorated_function_is_a_record_and_still_a_function(cal: xr.DataArray) -> None:
+    assert decorated(cal[0].values) == total(cal[0].values)
+    np.testing.assert_array_equal(cal.sd.apply(decorated)["value"], [total(f) for f in cal.values])
+    again = pickle.loads(pickle.dumps(decorated))
+    assert (again.digest, again(np.ones(3))) == (decorated.digest, 3.0)
+    with pytest.raises(ParameterError, match="says already what it does"):
+        cal.sd.apply(decorated, outputs={"value": "f4"})
+    with pytest.raises(ParameterError, match="says already what it does"):
+        cal.sd.apply(xs.projection("row"), batch=True)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 9])
+def test_a_function_of_a_batch_gives_what_it_gives_frame_by_frame(cal: xr.DataArray, chunk: int) -> None:
+    frames = cal.compute().values
+    small = cal.chunk(event=chunk).sd.reduce({"b": of_a_batch, "r": xs.record(ragged_batch, batch=True)}).compute()
+    np.testing.assert_array_equal(small["b_total"], np.nansum(frames, axis=(1, 2, 3)))
+    np.testing.assert_array_equal(small["b_n"], (frames > 5).sum(axis=(1, 2, 3)))
+    for found, frame in zip(small["r_high"].values, frames, strict=True):
+        np.testing.assert_array_equal(found, frame[frame > 8.0])
+
+
+def test_one_bad_event_of_a_batch_spoils_no_other(cal: xr.DataArray) -> None:
+    sums = np.nansum(cal.values, axis=(1, 2, 3), dtype=float)
+    limit = float(np.sort(sums)[4:6].mean())
+
+    def fussy(frames: Any) -> Any:
+        found = np.nansum(frames, axis=(1, 2, 3), dtype=float)
+        if (found > limit).any():
+            raise RuntimeError("too much light")
+        return found
+
+    small = cal.sd.apply(fussy, batch=True, outputs={"value": "f8"}).compute()
+    np.testing.assert_array_equal(small["failed"], sums > limit)
+    wrong = cal.sd.apply(lambda frames: np.zeros(len(frames) + 1), batch=True, outputs={"value": "f8"}).compute()
+    assert wrong["failed"].all()
+    assert "2 values" in str(wrong["error"].values[0]) or "one value for each" in str(wrong["error"].values[0])
+
+
+def test_a_function_is_found_by_its_name(cal: xr.DataArray, tmp_path: Any, monkeypatch: Any) -> None:
+    (tmp_path / "my_own_module.py").write_text(
+        "import numpy as np\nimport xsmall as xs\n\ndef mine(frame):\n    return np.nanmax(frame)\n\n"
+        "@xs.record(outputs={'low': 'f4'})\ndef other(frame):\n    return {'low': np.nanmin(frame)}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    small = cal.sd.reduce({"a": "my_own_module:mine", "b": "my_own_module:other"}).compute()
+    np.testing.assert_array_equal(small["a_value"], np.nanmax(cal.values, axis=(1, 2, 3)))
+    np.testing.assert_array_equal(small["b_low"], np.nanmin(cal.values, axis=(1, 2, 3)))
+    assert "source sha256" in small.attrs["parameters"]
+    for name in ("my_own_module:none", "no_such_module:mine", ":"):
+        with pytest.raises(ParameterError, match="no function"):
+            cal.sd.apply(name)
+
+
+def test_the_provenance_tells_one_source_from_another(cal: xr.DataArray) -> None:
+    one, other = (json.loads(cal.sd.apply(f).attrs["parameters"])["records"]["user"] for f in (total, bright))
+    assert "total" in one
+    assert one.split("sha256 ")[1] != other.split("sha256 ")[1]
+
+
+# ---- frames are views -------------------------------------------------------------------------------------------
+
+
+def cut(frame: Any) -> float:
+    frame[frame < 3.0] = 0
+    return float(np.nansum(frame))
+
+
+@numba.njit
+def cut_compiled(frame):  # type: ignore[no-untyped-def]
+    n = 0.0
+    for i in range(frame.size):
+        frame.ravel()[i] = frame.ravel()[i]
+        n += frame[0, 0, 0]
+    frame[0, 0, 0] = 7.0
+    return n
+
+
+def test_a_function_that_writes_to_its_frame_harms_nobody(cal: xr.DataArray) -> None:
+    held = cal.compute()
+    before = held.values.copy()
+    small = held.sd.reduce({"cut": cut, "compiled": cut_compiled, "sum": total})
+    np.testing.assert_array_equal(held.values, before)
+    np.testing.assert_array_equal(small["sum_value"], [total(f) for f in before])
+    np.testing.assert_array_equal(small["cut_value"], [cut(f.copy()) for f in before])
+    assert not small["compiled_failed"].any()
+
+
+def test_compiled_functions_run_without_the_gil(lets_others_run: Any) -> None:
+    from xsmall.kernels.user import without_gil
+
+    @numba.njit
+    def slow(values):  # type: ignore[no-untyped-def]
+        out = 0.0
+        for _ in range(200):
+            for value in values:
+                out += value**0.5
+        return out
+
+    signed = numba.njit("float64(float64[::1])")(slow.py_func)
+    for function in (slow, signed):
+        free = without_gil(function)
+        assert free is not function
+        assert without_gil(free) is free
+        values = np.ones(10_000)
+        assert free(values) == function(values)
+        assert lets_others_run(lambda free=free, values=values: free(values))
+    assert without_gil(total) is total
+
+
+def test_what_it_prints_and_zero_events(cal: xr.DataArray, capsys: Any) -> None:
+    def loud(frame: Any) -> float:
+        print("here")  # noqa: T201
+        return 1.0
+
+    assert (cal.compute().sd.apply(loud)["value"] == 1).all()
+    assert capsys.readouterr().out.count("here") == 10
+    empty = cal.isel(event=slice(0, 0))
+    for frames in (empty, empty.compute()):
+        assert frames.sd.apply(several).compute()["rows"].shape == (0, SHAPE[1])
+
+
+# ---- several detectors ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two() -> dict[str, xr.DataArray]:
+    fast, slow = xs.simulate(40, shape=SHAPE, seed=1), xs.simulate(40, shape=(1, 8, 8), seed=2)
+    epix = slow.run["jungfrau"]["raw"].sd.calibrate(slow.constants).isel(event=slice(1, 36, 3))
+    return {
+        "jungfrau": fast.run["jungfrau"]["raw"].sd.calibrate(fast.constants),
+        "epix": epix.assign_coords(event=fast.run["jungfrau"]["raw"].event[1:36:3]),
+        "i0": fast.run["events"]["i0"],
+    }
+
+
+def both(jungfrau: Any, epix: Any, i0: Any) -> dict[str, Any]:
+    return {"ratio": np.nansum(jungfrau) / i0, "corner": epix[0, :2, :2], "pair": np.nanmax(jungfrau) * np.nanmax(epix)}
+
+
+@pytest.mark.parametrize("chunks", [(10, 4), (7, 5), (40, 12), (3, 1)])
+def test_two_detectors_are_joined_by_event(two: Any, chunks: tuple[int, int], computing_is_forbidden: Any) -> None:
+    given = {**two, "jungfrau": two["jungfrau"].chunk(event=chunks[0]), "epix": two["epix"].chunk(event=chunks[1])}
+    with computing_is_forbidden():
+        lazy = xs.apply(both, **given)
+    small = lazy.compute()
+    fast, slow = two["jungfrau"].compute(), two["epix"].compute()
+    there = np.isin(fast.event, slow.event)
+    assert 0 < there.sum() < 40
+    np.testing.assert_array_equal(small["missing"], np.where(there, "", "epix"))
+    assert np.isnan(small["ratio"].values[~there]).all()
+    assert not small["failed"].any()
+    for event in slow.event.values:
+        ours = {k: v.sel(event=event).values for k, v in (("jungfrau", fast), ("epix", slow), ("i0", two["i0"]))}
+        expected, found = both(**ours), small.sel(event=event)
+        for name, value in expected.items():
+            np.testing.assert_array_equal(found[name], value)
+    held = xs.apply(both, **{k: v.compute() for k, v in given.items()})
+    xr.testing.assert_identical(small.drop_attrs(), held.drop_attrs())
+    some = xs.apply(both, **{**given, "jungfrau": given["jungfrau"].compute()}).compute()
+    xr.testing.assert_identical(small.drop_attrs(), some.drop_attrs())
+    kept = xs.apply(both, **{**given, "jungfrau": given["jungfrau"].persist()}).compute()
+    xr.testing.assert_identical(small.drop_attrs(), kept.drop_attrs())
+
+
+def test_the_slow_one_may_come_first_and_what_is_left_over_is_told(two: Any) -> None:
+    def ratio(epix: Any, jungfrau: Any) -> float:
+        return float(np.nansum(epix) / np.nansum(jungfrau))
+
+    small = xs.apply(ratio, epix=two["epix"], jungfrau=two["jungfrau"]).compute()
+    assert small.sizes["event"] == 12
+    assert (small["missing"] == "").all()
+    assert small["missing"].attrs["left_out"] == "jungfrau: 28 of 40 events"
+    expected = two["epix"].sum(("segment", "row", "column")) / two["jungfrau"].sum(("segment", "row", "column"))
+    np.testing.assert_allclose(small["value"], expected, rtol=1e-4)
+
+
+def test_it_joins_the_pass_of_other_records_and_a_batch_too(two: Any) -> None:
+    beside = xs.record(lambda frame, epix, gain: np.nansum(frame) * np.nansum(epix) * gain, beside={
+        "epix": two["epix"], "gain": two["i0"]})  # fmt: skip
+    many = xs.record(
+        lambda frames, epix: np.nansum(frames, axis=(1, 2, 3)) * np.nansum(epix, axis=(1, 2, 3)),
+        beside={"epix": two["epix"]}, batch=True,
+    )  # fmt: skip
+    small = two["jungfrau"].sd.reduce({"mine": beside, "rows": xs.projection("row"), "many": many}).compute()
+    alone = two["jungfrau"].sd.reduce({"rows": xs.projection("row")}).compute()
+    np.testing.assert_array_equal(small["rows_projection"], alone["rows_projection"])
+    for event in two["epix"].event.values:
+        f, e, g = (two[k].sel(event=event).values for k in ("jungfrau", "epix", "i0"))
+        np.testing.assert_array_equal(small.sel(event=event)["mine_value"], np.nansum(f) * np.nansum(e) * g)
+        np.testing.assert_allclose(small.sel(event=event)["many_value"], np.nansum(f) * np.nansum(e), rtol=1e-6)
+    also = two["jungfrau"].sd.apply(lambda frame, i0: np.nansum(frame) / i0, i0=two["i0"].chunk(event=6)).compute()
+    pairs = zip(two["jungfrau"].values, two["i0"].values, strict=True)
+    np.testing.assert_array_equal(also["value"], [np.nansum(f) / i for f, i in pairs])
+
+
+def test_a_frame_without_segments_is_missing(two: Any) -> None:
+    there = np.ones((12, 1), bool)
+    there[3] = False
+    epix = two["epix"].compute().assign_coords(present=(("event", "segment"), there))
+    small = xs.apply(both, jungfrau=two["jungfrau"], epix=epix, i0=two["i0"]).compute()
+    assert str(small["missing"].sel(event=epix.event[3]).values) == "epix"
+    assert (small["missing"] == "").sum() == 11
+
+
+def test_chunks_of_several_detectors_are_read_once(two: Any) -> None:
+    reads: dict[str, list[int]] = {"jungfrau": [], "epix": []}
+
+    def counted(name: str, chunk: int) -> xr.DataArray:
+        def read(block: Any, block_info: Any = None) -> Any:
+            reads[name].append(block_info[0]["chunk-location"][0])
+            return block
+
+        held = two[name].compute()
+        source = da.from_array(held.values, chunks=(chunk, -1, -1, -1))
+        return held.copy(data=source.map_blocks(read, dtype=held.dtype, meta=np.empty((0,) * 4, held.dtype)))
+
+    fast, slow = counted("jungfrau", 6), counted("epix", 2)
+    mine = xs.record(lambda frame, epix: np.nansum(frame) + np.nansum(epix), beside={"epix": slow})
+    fast.sd.reduce({"mine": mine, "again": mine, "rows": xs.projection("row")}).compute(scheduler="synchronous")
+    assert sorted(reads["jungfrau"]) == list(range(7))
+    assert sorted(reads["epix"]) == list(range(6))
+
+
+def test_what_cannot_be_joined_is_refused(two: Any) -> None:
+    far = two["epix"].assign_coords(event=two["epix"].event + np.timedelta64(1, "h"))
+    for make, text in (
+        (lambda: xs.apply(both, jungfrau=two["jungfrau"], epix=far, i0=two["i0"]), "no event in common"),
+        (lambda: xs.apply(both, jungfrau=two["jungfrau"], epix=3, i0=two["i0"]), "nothing that belongs to events"),  # type: ignore[arg-type]
+        (lambda: xs.apply(both, i0=two["i0"]), "takes each of them by name"),
+        (lambda: xs.apply(both, variance=True, jungfrau=two["jungfrau"], i0=two["i0"]), "takes each of them by name"),
+        (lambda: two["jungfrau"].sd.apply(both, epix=two["epix"].drop_vars("event")), "no labels"),
+        (lambda: xs.apply(two["jungfrau"]), "neither a record nor a function"),
+    ):
+        with pytest.raises((ParameterError, DataError), match=text):
             make()

@@ -57,6 +57,14 @@ class Batch(NamedTuple):
         """The dask arrays by their place among the members."""
         return {i: m for i, m in enumerate(self.members()) if isinstance(m, da.Array)}
 
+    def all_lazy(self) -> Batch:
+        """The same with frames, and what is of their shape, as dask arrays."""
+        if isinstance(self.frames, da.Array):
+            return self
+        chunks = (min(MOST_EVENTS, max(1, len(self.frames))), *self.frames.shape[1:])
+        alike = {i: m for i, m in enumerate(self.members()) if getattr(m, "shape", None) == self.frames.shape}
+        return self.put({i: da.from_array(m, chunks=chunks, asarray=False) for i, m in alike.items()})
+
     def put(self, new: Mapping[int, Any]) -> Batch:
         """Replace members by their place."""
         members = [new.get(i, m) for i, m in enumerate(self.members())]

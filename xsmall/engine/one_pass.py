@@ -18,6 +18,7 @@ import numpy.typing as npt
 from dask.delayed import Delayed
 
 from xsmall.detector.frames import Frames
+from xsmall.engine.beside import Beside, Companion, held_block, joined_blocks
 from xsmall.engine.blocks import (
     Batch,
     Unopened,
@@ -28,7 +29,7 @@ from xsmall.engine.blocks import (
     unopened_blocks,
 )
 from xsmall.engine.interrupt import check
-from xsmall.engine.record import GROUP, Output, Record
+from xsmall.engine.record import GROUP, Output, Record, Reducer
 from xsmall.engine.transform import (
     Cast,
     FloatFrames,
@@ -45,15 +46,22 @@ Results = dict[tuple[str, str], npt.NDArray[Any]]
 class Job:
     """Records, frames and transform of one pass. Opaque to dask, which would take a dataclass apart."""
 
-    __slots__ = ("frames", "records", "transform")
+    __slots__ = ("beside", "frames", "records", "transform")
 
-    def __init__(self, records: Mapping[str, Record], frames: Frames, transform: Transform) -> None:
+    def __init__(
+        self,
+        records: Mapping[str, Record],
+        frames: Frames,
+        transform: Transform,
+        beside: Mapping[str, Transform | None] | None = None,
+    ) -> None:
         self.records = dict(records)
         self.frames = frames
         self.transform = transform
+        self.beside = dict(beside or {})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Job, (self.records, self.frames, self.transform)
+        return Job, (self.records, self.frames, self.transform, self.beside)
 
 
 @dataclass(frozen=True)
@@ -123,10 +131,11 @@ def float_segments(
     """Walk a batch by groups of events and by segments.
 
     Yields (first event of the group, events in it, segment, frames (k, row, column), their variance or None). The
-    arrays are the two buffers or views of the batch: good until the next step, not to be written to.
+    arrays are the two buffers, (k, row, column) or of whole frames (k, segment, row, column), or views of the batch:
+    good until the next step, not to be written to.
     """
     frames, variance = batch.frames, batch.variance
-    ready = isinstance(transform, Cast) and frames.dtype == transform.dtype and batch.present is None
+    ready = _is_ready(batch, transform)
     for start in range(0, frames.shape[0], GROUP):
         check()
         group = slice(start, min(start + GROUP, frames.shape[0]))
@@ -137,15 +146,22 @@ def float_segments(
                 yield start, k, s, frames[group, s], read
                 continue
             raw, here = batch.segment(group, s), batch.here(group, s)
+            into = values[:k, s] if values.ndim == frames.ndim else values[:k]
             if read is not None or variances is None:
-                transform.apply(s, raw, here, values[:k])
-                yield start, k, s, values[:k], read
+                transform.apply(s, raw, here, into)
+                yield start, k, s, into, read
             else:
-                transform.apply(s, raw, here, values[:k], variances[:k])
-                yield start, k, s, values[:k], variances[:k]
+                spread = variances[:k, s] if values.ndim == frames.ndim else variances[:k]
+                transform.apply(s, raw, here, into, spread)
+                yield start, k, s, into, spread
 
 
-def reduce_batches(batches: Iterable[Batch], job: Job) -> Results:
+def _is_ready(batch: Batch, transform: Transform) -> bool:
+    """Whether the frames of a batch are what the reducers get."""
+    return isinstance(transform, Cast) and batch.frames.dtype == transform.dtype and batch.present is None
+
+
+def reduce_batches(batches: Iterable[Batch], job: Job, beside: Mapping[str, Beside] | None = None) -> Results:
     """Reduce the frames of some batches, in order, with every record of the job."""
     frames = job.frames
     reducers = {name: record.reducer(frames) for name, record in job.records.items()}
@@ -153,20 +169,27 @@ def reduce_batches(batches: Iterable[Batch], job: Job) -> Results:
     pieces: dict[tuple[str, str], list[npt.NDArray[Any]]] = {
         (name, variable): [] for name, variables in outputs.items() for variable in variables
     }
-    values = np.empty((GROUP, *frames.shape[1:]), dtype=job.transform.dtype)
+    whole = any(reducer.takes_whole_frames for reducer in reducers.values())
+    values = np.empty((GROUP, *frames.shape[0 if whole else 1 :]), dtype=job.transform.dtype)
     variances = np.empty_like(values) if frames.variance else None
-    last = frames.shape[0] - 1
+    last, before = frames.shape[0] - 1, 0
     for batch in batches:
         for start, k, s, stack, variance in float_segments(batch, job.transform, values, variances):
+            near = {n: b.take(before + start, k, job.beside[n]) for n, b in (beside or {}).items()} if s == last else {}
             for name, reducer in reducers.items():
                 if s == 0:
                     if batch.energy is not None:
                         reducer.energy = batch.energy[start : start + k]
                     reducer.begin(k)
-                reducer.add(s, stack, variance)
+                if not reducer.takes_whole_frames:
+                    reducer.add(s, stack, variance)
+                elif s == last:
+                    _hand_over(reducer, batch, job.transform, slice(start, start + k), values, variances)
+                    reducer.beside = near
                 if s == last:
                     for variable, result in reducer.end().items():
                         pieces[name, variable].append(result)
+        before += len(batch.frames)
     return {
         (name, variable): _join(pieces[name, variable], output)
         for name, variables in outputs.items()
@@ -174,32 +197,63 @@ def reduce_batches(batches: Iterable[Batch], job: Job) -> Results:
     }
 
 
+def _hand_over(
+    reducer: Reducer,
+    batch: Batch,
+    transform: Transform,
+    group: slice,
+    values: FloatFrames,
+    variances: FloatFrames | None,
+) -> None:
+    """Give a reducer the whole frames of a group: views, read-only, of the batch or of the buffers just filled."""
+    k = group.stop - group.start
+    stack = batch.frames[group] if _is_ready(batch, transform) else values[:k]
+    spread = batch.variance[group] if batch.variance is not None else None if variances is None else variances[:k]
+    here = np.ones(k, bool) if batch.present is None else batch.present[group].any(axis=1)
+    reducer.whole(_read_only(stack), None if spread is None else _read_only(spread), here)
+
+
+def _read_only(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    view = values.view()
+    view.flags.writeable = False
+    return view
+
+
 def _join(pieces: list[npt.NDArray[Any]], output: Output) -> npt.NDArray[Any]:
     empty = np.empty((0, *output.array_shape), dtype=output.array_dtype)
     return np.concatenate([empty, *pieces]).astype(output.array_dtype, copy=False)
 
 
-def run_records(source: Source, records: Mapping[str, Record], frames: Frames) -> dict[tuple[str, str], Any]:
+def run_records(
+    source: Source, records: Mapping[str, Record], frames: Frames, beside: Mapping[str, Companion] | None = None
+) -> dict[tuple[str, str], Any]:
     """Run records over a source in one pass: at once for NumPy frames, lazily for dask.
 
-    Returns the arrays (event, ...) of each (record, variable), NumPy or dask.
+    ``beside`` is what is joined to its events, by the name that reducers find it under. Returns the arrays (event, ...)
+    of each (record, variable), NumPy or dask.
     """
+    beside = dict(beside or {})
     outputs = {
         (name, variable): output
         for name, record in records.items()
         for variable, output in record.outputs(frames).items()
     }
-    if not source.batch.lazy():
-        return dict(reduce_batches([source.batch], Job(records, frames, source.ready())))
-    token = dask.base.tokenize(*source.batch, dict(records), frames, _key(source.transform))
-    transform = as_delayed(source.transform, "transform")
+    if not source.batch.lazy() and not any(c.batch.lazy() for c in beside.values()):
+        ready = {name: c.ready() for name, c in beside.items()}
+        job = Job(records, frames, source.ready(), ready)
+        return dict(reduce_batches([source.batch], job, {n: Beside(c.batch, c.at) for n, c in beside.items()}))
+    token = dask.base.tokenize(
+        *source.batch, dict(records), frames, _key(source.transform),
+        [(name, *c.batch, _key(c.transform), c.at) for name, c in beside.items()],
+    )  # fmt: skip
     job = dask.delayed(Job, pure=True)(
         dask.delayed(dict(records), name=f"records-{token}", traverse=False),
         dask.delayed(frames, name=f"frames-{token}", traverse=False),
-        transform,
+        as_delayed(source.transform, "transform"),
+        {n: None if c.transform is None else as_delayed(c.transform, "transform") for n, c in beside.items()},
         dask_key_name=f"job-{token}",
     )
-    packed, sizes = _map_blocks(source, job, token)
+    packed, sizes = _map_joined(source, beside, job, token) if beside else _map_blocks(source, job, token)
     return {
         (name, variable): da.map_blocks(
             _pick,
@@ -213,6 +267,47 @@ def run_records(source: Source, records: Mapping[str, Record], frames: Frames) -
         )
         for (name, variable), output in outputs.items()
     }
+
+
+def _map_joined(
+    source: Source, beside: Mapping[str, Companion], job: Delayed, token: str
+) -> tuple[da.Array, tuple[int, ...]]:
+    """Map the pass over blocks of events together with what lies beside them; a task for each block."""
+    batch = source.batch.all_lazy()
+    others = {name: c.batch.all_lazy() for name, c in beside.items()}
+    blocks = joined_blocks(batch.frames, {name: (others[name].frames, c.at) for name, c in beside.items()})
+    held = source.is_held or any(c.is_held for c in beside.values())
+    mains = _cells(batch, blocks, held, f"blocks-{token}")
+    spans = {name: [c.span(*block) for block in blocks] for name, c in beside.items()}
+    found = {name: _cells(others[name], spans[name], held, f"{name}-{token}") for name in beside}
+    parts = []
+    for i, (start, stop) in enumerate(blocks):
+        at = {name: c.at[start:stop] - spans[name][i][0] for name, c in beside.items()}
+        near = {name: cells[i] for name, cells in found.items()}
+        task = dask.delayed(_run_joined, pure=False)(
+            mains[i], near, dask.delayed(at, name=f"at-{token}-{i}", traverse=False), job,
+            dask_key_name=f"joined-{token}-{i}",
+        )  # fmt: skip
+        parts.append(da.from_delayed(task, (1,), dtype=object, meta=np.empty(0, dtype=object)))
+    return da.concatenate(parts), tuple(stop - start for start, stop in blocks)
+
+
+def _cells(batch: Batch, spans: list[tuple[int, int]], held: bool, name: str) -> list[Any]:
+    """What a task of each span of events gets: the span unopened, or brought by the scheduler."""
+    if held:
+        return [held_block(batch, *span) for span in spans]
+    return list(unopened_blocks(batch, spans, name).to_delayed(optimize_graph=False))
+
+
+def _run_joined(main: Any, beside: dict[str, Any], at: dict[str, npt.NDArray[np.int64]], job: Job) -> Results:
+    near = {name: Beside(_opened(cell), at[name]) for name, cell in beside.items()}
+    block = _opened(main)
+    return reduce_batches([block] if isinstance(block, Batch) else block.batches(), job, near)
+
+
+def _opened(cell: Any) -> Unopened | Batch:
+    block: Unopened | Batch = cell if isinstance(cell, Batch) else cell.item()
+    return block
 
 
 def _map_blocks(source: Source, job: Delayed, token: str) -> tuple[da.Array, tuple[int, ...]]:
@@ -244,5 +339,5 @@ def _pick(packed: Results, *, key: tuple[str, str]) -> npt.NDArray[Any]:
     return packed[key]
 
 
-def _key(transform: Transform | Delayed) -> object:
+def _key(transform: Transform | Delayed | None) -> object:
     return transform.key if isinstance(transform, Delayed) else transform

@@ -61,6 +61,12 @@ class Reducer(ABC):
     energy: npt.NDArray[np.float64] | None = None
     """Photon energies (k,) in eV of the group that begins, set by the engine where they differ between events."""
 
+    takes_whole_frames: ClassVar[bool] = False
+    """Whether the engine calls :meth:`whole` once for each group, in place of :meth:`add` for each segment."""
+
+    beside: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]] = {}
+    """What lies beside the frames of the group, by its name: values (k, ...), and which events have them (k,)."""
+
     @abstractmethod
     def begin(self, k: int) -> None:
         """Start a group of ``k`` events."""
@@ -77,6 +83,12 @@ class Reducer(ABC):
         ``variance`` is that of each value, of the same shape, and comes when ``Frames.variance`` is set. The arrays
         are the engine's buffers: they must neither be kept nor written to.
         """
+
+    def whole(
+        self, frames: npt.NDArray[np.floating[Any]], variance: npt.NDArray[np.floating[Any]] | None, here: Any
+    ) -> None:
+        """Take the group: (k, segment, row, column), and which events have a segment at all (k,); see :meth:`add`."""
+        raise NotImplementedError(f"{type(self).__name__} takes whole frames and does not say how")
 
     @abstractmethod
     def end(self) -> Mapping[str, npt.NDArray[Any]]:

@@ -13,7 +13,7 @@ from xsmall.errors import DataError
 from xsmall.events.labels import is_labelled, labels_of
 from xsmall.vocabulary import EVENT
 
-__all__ = ["JoinWarning", "of_the_events", "positions"]
+__all__ = ["JoinWarning", "find", "of_the_events", "positions"]
 
 
 class JoinWarning(UserWarning):
@@ -43,7 +43,7 @@ def positions(wanted: xr.Dataset | xr.DataArray, of: xr.Dataset | xr.DataArray, 
             found=f"{right.dtype} and {left.dtype}",
             expected="the same kind of label, such as the time of each event",
         )
-    found = _find(right, left)
+    found = find(right, left)
     joined, most = int((found >= 0).sum()), min(int(left.notna().sum()), int(right.notna().sum()))
     if len(left) and len(right) and not joined:
         raise DataError(
@@ -86,7 +86,7 @@ def of_the_events(values: xr.DataArray, obj: xr.Dataset | xr.DataArray, name: st
     if not (is_labelled(values) and is_labelled(obj)) or values[EVENT].variable.equals(obj[EVENT].variable):  # type: ignore[no-untyped-call]
         return values
     ours, theirs = labels_of(obj, "the data"), labels_of(values, name)
-    at = _find(ours, theirs)
+    at = find(ours, theirs)
     if (at < 0).any():
         raise DataError(
             f"{name} belongs to other events",
@@ -97,7 +97,7 @@ def of_the_events(values: xr.DataArray, obj: xr.Dataset | xr.DataArray, name: st
     return values.isel({EVENT: at})
 
 
-def _find(these: pd.Index, among: pd.Index) -> npt.NDArray[np.int64]:
+def find(these: pd.Index, among: pd.Index) -> npt.NDArray[np.int64]:
     """Place of each of ``these`` labels among others, -1 where it is none of them; what is no label is none."""
     known = np.flatnonzero(among.notna())
     at = np.where(these.isna(), -1, among[known].get_indexer(these))

@@ -17,11 +17,15 @@ from xsmall.errors import ParameterError
 from xsmall.events.ragged import ragged_attrs
 from xsmall.frames.describe import data_of, describe
 from xsmall.frames.variance import values_and_variance
+from xsmall.reductions.joined import bind
+from xsmall.reductions.user import UserRecord
 from xsmall.reductions.user import record as _user_record
-from xsmall.vocabulary import BOUNDS, EVENT, LOST, PIXEL_DIMS, SAMPLE_DIMENSION, SOURCE
+from xsmall.vocabulary import BOUNDS, EVENT, FRAME_DIMS, LOST, PIXEL_DIMS, SAMPLE_DIMENSION, SOURCE
+
+Function = Callable[..., Any]
 
 
-def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record | Callable[..., Any]]) -> xr.Dataset:
+def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record | Function | str]) -> xr.Dataset:
     """Reduce frames with several records in one pass over them.
 
     Parameters
@@ -32,7 +36,7 @@ def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record | Callab
         through: each value comes with its own.
     records
         The reductions by the name that prefixes their variables, such as ``{"waxs": xs.azint(bins=500)}``; a function
-        of a frame is one too, see :func:`~xsmall.record`.
+        of a frame is one too, or the name of one, ``"module:function"``, see :func:`~xsmall.record`.
 
     Returns
     -------
@@ -63,13 +67,14 @@ def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record | Callab
     """
     chosen = _records(records)
     values, variance = values_and_variance(obj)
+    chosen, beside = bind(chosen, values)
     known = describe(values)
     frames = replace(known, dtype=float_dtype(known.dtype), variance=variance is not None).of_all_events
     described = {name: record.outputs(frames) for name, record in chosen.items()}  # raises before anything else
     coords = {name: dict(record.coords(frames)) for name, record in chosen.items()}
     spread = None if variance is None else data_of(variance)
     source = Source.of(data_of(values), known.usable, frames.dtype, spread, known.energies)
-    arrays = run_records(source, chosen, frames)
+    arrays = run_records(source, chosen, frames, beside)
     renamed = _clashing_dims(described, coords)
     variables: dict[str, xr.Variable] = {}
     labels: dict[str, xr.Variable] = {}
@@ -91,17 +96,68 @@ def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record | Callab
     return _dataset(values, variables, labels, chosen)
 
 
-def apply(obj: xr.DataArray | xr.Dataset, record: Record | Callable[..., Any]) -> xr.Dataset:
-    """Reduce frames with one record, or a function of a frame: as :func:`reduce`, variables under their own names.
+def apply(
+    obj: xr.DataArray | xr.Dataset | Function | str,
+    record: Record | Function | str | None = None,
+    /,
+    *,
+    outputs: Mapping[str, Any] | None = None,
+    variance: bool = False,
+    batch: bool = False,
+    **beside: xr.DataArray,
+) -> xr.Dataset:
+    """Reduce frames with one record, or with a function of your own, which may take several detectors.
+
+    Parameters
+    ----------
+    obj
+        Frames, as in :func:`reduce`. Or, where detectors are given by name, the function.
+    record
+        A record, a function of a frame, or the name of one, ``"module:function"``.
+    outputs, variance, batch
+        Of a function: as in :func:`~xsmall.record`.
+    **beside
+        What else a function takes of the same event, by keyword: frames of other detectors, or values (event, ...).
+        Without ``obj`` the first frames among them are those of the pass, whose events are the events of the result.
+
+    Returns
+    -------
+    The Dataset of :func:`reduce`, its variables under their own names. With several detectors ``missing`` (event) says
+    what an event lacks; there the function is not called.
+
+    Raises
+    ------
+    ParameterError
+        Neither a record nor a function; options of a function with a record.
+    DataError
+        Detectors without a common event.
 
     Examples
     --------
-    >>> import xsmall as xs
+    >>> import numpy as np, xsmall as xs
     >>> sim = xs.simulate(4, shape=(1, 16, 32), seed=1)
-    >>> sorted(xs.apply(sim.run["jungfrau"]["raw"], xs.projection("row")))
+    >>> raw, i0 = sim.run["jungfrau"]["raw"], sim.run["events"]["i0"]
+    >>> sorted(xs.apply(raw, xs.projection("row")))
     ['n_valid', 'projection']
+    >>> scaled = xs.apply(lambda jungfrau, i0: np.nansum(jungfrau) / i0, jungfrau=raw, i0=i0)
+    >>> scaled["value"].dims, set(scaled["missing"].values.tolist())
+    (('event',), {''})
     """
-    chosen = _as_record(record)
+    options = {"outputs": outputs, "variance": variance, "batch": batch}
+    if not isinstance(obj, xr.DataArray | xr.Dataset) and record is None and beside:
+        chosen = _as_record(obj, beside=beside, **options)
+        first = next((k for k, v in beside.items() if getattr(v, "dims", None) == FRAME_DIMS), None)
+        if first is None or not isinstance(chosen, UserRecord) or chosen.with_variance:
+            raise ParameterError(
+                "a function of several detectors takes each of them by name",
+                found=f"{', '.join(beside)}" + (", with variance=True" if variance else ""),
+                expected=f"a function, and frames {FRAME_DIMS} among its arguments",
+                fix="xs.apply(function, jungfrau=cal, i0=i0); a variance is an argument of its own",
+            )
+        others = {k: v for k, v in beside.items() if k != first}
+        obj, chosen = beside[first], replace(chosen, first=first, beside=others)
+    else:
+        chosen = _as_record(record, beside=beside, **options)
     if not isinstance(chosen, Record):
         raise ParameterError(
             "what is applied is neither a record nor a function",
@@ -109,14 +165,26 @@ def apply(obj: xr.DataArray | xr.Dataset, record: Record | Callable[..., Any]) -
             expected="what xs.roi(...), xs.azint(...) return, or a function of one frame",
             fix="xs.apply(cal, lambda frame: np.nansum(frame))",
         )
-    small = reduce(obj, {chosen.name: chosen})
+    small = reduce(obj, {chosen.name: chosen})  # type: ignore[arg-type]  # whatever else raises there
     prefix = f"{chosen.name}_"
     return small.rename({v: str(v).removeprefix(prefix) for v in small.data_vars})
 
 
-def _as_record(given: Any) -> Any:
-    """A function of a frame as a record; whatever else stays as it is."""
-    return _user_record(given) if callable(given) and not isinstance(given, Record | type) else given
+def _as_record(given: Any, *, beside: Mapping[str, Any] | None = None, **options: Any) -> Any:
+    """A function of a frame, or its name, as a record; a record stays as it is, and so does whatever is none."""
+    said = [name for name, value in options.items() if value not in (None, False)]
+    if isinstance(given, Record):
+        if said or (beside and not isinstance(given, UserRecord)):
+            raise ParameterError(
+                "a record says already what it does",
+                found=", ".join([*said, *(beside or {})]),
+                expected="these with a function",
+                fix="xs.record(function, ...) with them, or leave them out",
+            )
+        return replace(given, beside=beside) if isinstance(given, UserRecord) and beside else given
+    if (isinstance(given, str) and ":" in given) or (callable(given) and not isinstance(given, type)):
+        return _user_record(given, beside=beside, **options)
+    return given
 
 
 def _records(given: object) -> dict[str, Record]:

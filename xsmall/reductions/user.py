@@ -1,32 +1,66 @@
-"""A user's own function of a frame as a record: it joins the pass of all others."""
+"""A user's own function of frames as a record: it joins the pass of all others."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, overload
 
 import numpy as np
-import numpy.typing as npt
+import xarray as xr
 
 from xsmall.detector.frames import Frames
 from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import ParameterError
-from xsmall.events.ragged import object_array
-from xsmall.vocabulary import VALUE
+from xsmall.reductions.user_reducer import (
+    ERROR,
+    ERROR_LENGTH,
+    FAILED,
+    FRAMES,
+    MISSING,
+    Caller,
+    Input,
+    UserReducer,
+    of_event,
+    read_only,
+)
+from xsmall.vocabulary import LEFT_OUT, LONG_NAME
 
 __all__ = ["UserRecord", "record"]
 
 Function = Callable[..., Any]
-FAILED = "failed"
-ERROR = "error"
-_ERROR_LENGTH = 80
 
 
-def record(function: Function, *, outputs: Mapping[str, Any] | None = None, variance: bool = False) -> UserRecord:
+@overload
+def record(
+    function: Function | str,
+    *,
+    outputs: Mapping[str, Any] | None = ...,
+    variance: bool = ...,
+    batch: bool = ...,
+    beside: Mapping[str, xr.DataArray] | None = ...,
+) -> UserRecord: ...
+@overload
+def record(
+    function: None = ...,
+    *,
+    outputs: Mapping[str, Any] | None = ...,
+    variance: bool = ...,
+    batch: bool = ...,
+    beside: Mapping[str, xr.DataArray] | None = ...,
+) -> Callable[[Function], UserRecord]: ...
+def record(
+    function: Function | str | None = None,
+    *,
+    outputs: Mapping[str, Any] | None = None,
+    variance: bool = False,
+    batch: bool = False,
+    beside: Mapping[str, xr.DataArray] | None = None,
+) -> UserRecord | Callable[[Function], UserRecord]:
     """Make a record of your own function of one frame.
 
     Parameters
@@ -34,38 +68,58 @@ def record(function: Function, *, outputs: Mapping[str, Any] | None = None, vari
     function
         Takes the frame of one event, float (segment, row, column), NaN where a pixel is not valid, and returns a
         number, an array, a list of its own length, or a mapping of names to these. NumPy or a compiled function of
-        numba; it must be known to workers (picklable), and must not write to the frame.
+        numba, which then runs without the GIL; or the name of one that can be imported, ``"module:function"``. It has
+        to be one that can be sent to workers. Left out, ``xs.record`` is a decorator, with options or without.
     outputs
         What comes back, by name: a dtype for a number, or an :class:`~xsmall.Output`. Left out, the function is called
         once with a frame of ones, and dims are named ``<name>_0``, ``<name>_1``.
     variance
         Whether the function takes the variance of each pixel as its second argument.
+    batch
+        Whether the function takes the frames of a few events at once, (event, segment, row, column), and returns for
+        each name an array, or a list, with one entry for each of them. How many there are must not matter to an event.
+    beside
+        What else the function takes of the same event, by keyword: frames of other detectors, or values (event, ...)
+        such as ``i0``. They are joined by the label ``event``. The function is called where all of them are there.
 
     Returns
     -------
     A record. Its variables are named as in the mapping, or ``value``; besides ``failed`` (event), bool, where the
-    function raised or returned another shape, and ``error`` (event), the beginning of what it said. There floats are
-    NaN, integers 0 and lists empty.
+    function raised or returned another shape, ``error`` (event), the beginning of what it said, and with ``beside``
+    also ``missing`` (event), which of its arguments the event does not have. There floats are NaN, integers 0 and lists
+    empty. The record can be called as the function itself.
 
     Raises
     ------
     ParameterError
-        Something that is no function, that cannot be sent to workers, or that fails on a frame of ones.
+        Something that is no function, that cannot be imported or sent to workers, or that fails on a frame of ones.
+    DataError
+        Something beside the frames whose events are none of theirs.
 
     Notes
     -----
-    Every chunk is read and calibrated once, together with all other records. Cost: one copy of the frame and the call.
+    Every chunk is read and calibrated once, together with all other records. The frames are views of those of the
+    pass: they must not be kept. A function that writes to its frame gets a copy from then on. Provenance names the
+    function and the hash of its source. Cost: that of the call, and a copy of the frame where it is written to.
 
     Examples
     --------
     >>> import numpy as np, xsmall as xs
     >>> sim = xs.simulate(4, shape=(2, 32, 64), seed=1)
     >>> cal = sim.run["jungfrau"]["raw"].sd.calibrate(sim.constants)
-    >>> energy = xs.record(lambda frame: {"total": np.nansum(frame), "bright": int((frame > 5).sum())})
-    >>> small = cal.sd.reduce({"mine": energy, "rows": xs.projection("row")})
+    >>> @xs.record(outputs={"total": "f8", "bright": "i4"})
+    ... def mine(frame):
+    ...     return {"total": np.nansum(frame), "bright": (frame > 5).sum()}
+    >>> small = cal.sd.reduce({"mine": mine, "rows": xs.projection("row")})
     >>> small["mine_total"].dims, str(small["mine_bright"].dtype), int(small["mine_failed"].sum())
-    (('event',), 'int64', 0)
+    (('event',), 'int32', 0)
     """
+    if function is None:
+        return functools.partial(record, outputs=outputs, variance=variance, batch=batch, beside=beside)
+    if isinstance(function, str):
+        function = _imported(function)
+        if isinstance(function, UserRecord):
+            return function
     if not callable(function):
         raise ParameterError(
             "a record is made of a function",
@@ -74,11 +128,28 @@ def record(function: Function, *, outputs: Mapping[str, Any] | None = None, vari
             fix="xs.record(lambda frame: np.nansum(frame))",
         )
     declared = None if outputs is None else tuple((str(name), _output(name, said)) for name, said in outputs.items())
-    return UserRecord(function, declared, bool(variance), _digest(function))
+    return UserRecord(
+        function, declared, bool(variance), _digest(function), bool(batch), beside=dict(beside) if beside else None
+    )
+
+
+def _imported(name: str) -> Any:
+    """The function that ``"module:function"`` names."""
+    module, _, function = name.partition(":")
+    try:
+        found = functools.reduce(getattr, function.split("."), importlib.import_module(module))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ParameterError(
+            f"no function {name!r}",
+            found=f"{type(error).__name__}: {error}"[:200],
+            expected='"module:function", a function in a module that Python can import',
+            fix="put the folder of the module into PYTHONPATH, here and for the workers",
+        ) from error
+    return found
 
 
 def _output(name: str, said: Any) -> Output:
-    if name in (FAILED, ERROR):
+    if name in (FAILED, ERROR, MISSING):
         raise ParameterError(f"an output cannot be called {name!r}", found=name, fix="another name")
     if isinstance(said, Output):
         return said
@@ -95,10 +166,8 @@ def _output(name: str, said: Any) -> Output:
 
 def _digest(function: Function) -> str:
     """Hash of the function as workers get it."""
-    from distributed.protocol.pickle import dumps
-
     try:
-        return hashlib.sha256(dumps(function) + _source(function).encode()).hexdigest()
+        return hashlib.sha256(_packed(function) + _source(function).encode()).hexdigest()
     except Exception as error:
         raise ParameterError(
             "the function cannot be sent to workers",
@@ -106,6 +175,13 @@ def _digest(function: Function) -> str:
             expected="a function that does not hold files, locks or other things of this process",
             fix="open what it needs inside the function",
         ) from error
+
+
+def _packed(function: Function) -> bytes:
+    from distributed.protocol.pickle import dumps
+
+    packed: bytes = dumps(function)
+    return packed
 
 
 @dataclass(frozen=True)
@@ -118,6 +194,19 @@ class UserRecord(Record):
     declared: tuple[tuple[str, Output], ...] | None
     with_variance: bool
     digest: str
+    batch: bool = False
+    first: str | None = None
+    """Keyword of the frames, or None where they are the first argument."""
+    inputs: tuple[Input, ...] = ()
+    """What lies beside the frames, as far as it is known in the pass."""
+    left_out: str = ""
+    """How many events of what lies beside the frames are none of theirs."""
+    beside: Mapping[str, xr.DataArray] | None = field(default=None, compare=False, repr=False)
+    """What a user gave to lie beside the frames: only before the pass."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function itself."""
+        return self.function(*args, **kwargs)
 
     def values(self, frames: Frames) -> dict[str, Output]:
         """What the function itself returns."""
@@ -130,26 +219,51 @@ class UserRecord(Record):
         return dict(self.declared) if self.declared is not None else dict(_inferred(self, frames.shape, frames.dtype))
 
     def outputs(self, frames: Frames) -> Mapping[str, Output]:
-        """Describe what the function returns, and where it failed."""
-        return {
+        """Describe what the function returns, where it failed, and what it lacked."""
+        out = {
             **self.values(frames),
             FAILED: Output((), (), np.dtype(bool)),
-            ERROR: Output((), (), np.dtype(f"U{_ERROR_LENGTH}")),
+            ERROR: Output((), (), np.dtype(f"U{ERROR_LENGTH}")),
         }
+        if self.inputs:
+            said = {LONG_NAME: "what of its arguments an event does not have", LEFT_OUT: self.left_out}
+            out[MISSING] = Output((), (), self._missing, said)
+        return out
 
     def reducer(self, frames: Frames) -> Reducer:
         """Make the reducer."""
-        return UserReducer(self, frames)
+        return UserReducer(
+            Caller(self.function, self.first), self.values(frames),
+            batch=self.batch, first=self.first, inputs=self.inputs, missing=self._missing,
+        )  # fmt: skip
+
+    @property
+    def _missing(self) -> np.dtype[Any]:
+        """Dtype of a list of what is missing."""
+        return np.dtype(f"U{len(', '.join([self.first or FRAMES, *(i.keyword for i in self.inputs)]))}")
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return "UserRecord", self.digest, self.declared, self.with_variance
+        return "UserRecord", self.digest, self.declared, self.with_variance, self.batch, self.first, self.inputs
 
     def __hash__(self) -> int:
-        return hash((self.digest, self.with_variance))
+        return hash((self.digest, self.with_variance, self.batch, self.first, self.inputs))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the function by value where its name means this record, as a decorated one's does."""
+        rest = (self.declared, self.with_variance, self.digest, self.batch, self.first, self.inputs, self.left_out)
+        return _unpacked, (_packed(self.function), *rest)
 
     def __repr__(self) -> str:
         name = getattr(self.function, "__qualname__", type(self.function).__name__)
-        return f"record({name}, {_source(self.function)}, variance={self.with_variance})"
+        more = ", batch=True" if self.batch else ""
+        takes = f", beside=({', '.join(i.keyword for i in self.inputs)})" if self.inputs else ""
+        return f"record({name}, {_source(self.function)}, variance={self.with_variance}{more}{takes})"
+
+
+def _unpacked(function: bytes, *rest: Any) -> UserRecord:
+    from distributed.protocol.pickle import loads
+
+    return UserRecord(loads(function), *rest)
 
 
 def _source(function: Function) -> str:
@@ -161,17 +275,20 @@ def _source(function: Function) -> str:
     return f"source sha256 {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-@lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=64)
 def _inferred(record: UserRecord, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> tuple[tuple[str, Output], ...]:
     """What the function returns for a frame of ones."""
-    ones = [np.ones(shape, dtype) for _ in range(1 + record.with_variance)]
+    lead = (1,) * record.batch
+    ones = [read_only(np.ones((*lead, *shape), dtype)) for _ in range(1 + record.with_variance)]
+    beside = {i.keyword: read_only(i.ones().reshape((*lead, *i.shape))) for i in record.inputs}
     try:
-        found = _named(record.function(*ones))
+        found = Caller(record.function, record.first)(ones, beside)
+        found = of_event(found, 0, 1) if record.batch else found
     except Exception as error:
         raise ParameterError(
             "the function fails on a frame of ones, so that what it returns is not known",
             found=f"{type(error).__name__}: {error}"[:200],
-            expected=f"a function of one frame {shape}",
+            expected=f"a function of {'frames' if record.batch else 'one frame'} {(1,) * record.batch + shape}",
             fix='say what it returns: outputs={"value": "f8"}',
         ) from error
     out = {}
@@ -188,74 +305,3 @@ def _inferred(record: UserRecord, shape: tuple[int, int, int], dtype: np.dtype[A
         else:
             out[name] = _output(name, Output(tuple(f"{name}_{i}" for i in range(array.ndim)), array.shape, array.dtype))
     return tuple(out.items())
-
-
-def _named(result: Any) -> dict[str, Any]:
-    return {str(k): v for k, v in result.items()} if isinstance(result, Mapping) else {VALUE: result}
-
-
-class UserReducer(Reducer):
-    """Brings the segments of each event together and calls the function."""
-
-    def __init__(self, record: UserRecord, frames: Frames) -> None:
-        self._record = record
-        self._outputs = record.values(frames)
-        self._shape, self._dtype = frames.shape, frames.dtype
-
-    def begin(self, k: int) -> None:
-        """Start a group of ``k`` events with frames of their own: functions may keep them."""
-        n = 2 if self._record.with_variance else 1
-        self._frames = [np.empty((k, *self._shape), self._dtype) for _ in range(n)]
-
-    def add(
-        self,
-        s: int,
-        frames: npt.NDArray[np.floating[Any]],
-        variance: npt.NDArray[np.floating[Any]] | None = None,
-    ) -> None:
-        """Take segment ``s``."""
-        for whole, part in zip(self._frames, (frames, variance), strict=False):
-            whole[:, s] = part
-
-    def end(self) -> Mapping[str, npt.NDArray[Any]]:
-        """Call the function for each event; where it fails the event says so and the others go on."""
-        k = len(self._frames[0])
-        failed, error = np.zeros(k, bool), np.zeros(k, f"U{_ERROR_LENGTH}")
-        found: list[dict[str, npt.NDArray[Any]]] = []
-        for e in range(k):
-            try:
-                values = self._checked(_named(self._record.function(*(f[e] for f in self._frames))))
-            except Exception as problem:  # a user's code may raise anything, which is told in the result
-                failed[e], error[e] = True, f"{type(problem).__name__}: {problem}"[:_ERROR_LENGTH]
-                values = {name: _nothing(output) for name, output in self._outputs.items()}
-            found.append(values)
-        out: dict[str, npt.NDArray[Any]] = {
-            name: object_array([v[name] for v in found], (k,))
-            if output.is_ragged
-            else np.stack([v[name] for v in found]).astype(output.dtype, copy=False)
-            for name, output in self._outputs.items()
-        }
-        return {**out, FAILED: failed, ERROR: error}
-
-    def _checked(self, values: dict[str, Any]) -> dict[str, npt.NDArray[Any]]:
-        """The values as arrays of the shapes that were said."""
-        if values.keys() != self._outputs.keys():
-            raise ValueError(f"returned {sorted(values)} instead of {sorted(self._outputs)}")
-        out = {}
-        for name, output in self._outputs.items():
-            array = np.asarray(values[name])
-            if array.dtype.kind not in "biuf" and array.size:
-                raise ValueError(f"{name} is {array.dtype}")
-            if array.ndim != 1 if output.is_ragged else array.shape != output.array_shape:
-                raise ValueError(f"{name} has shape {array.shape} instead of {output.shape}")
-            if output.dtype.kind in "iu" and array.dtype.kind == "f" and (array != np.rint(array)).any():
-                raise ValueError(f"{name} is not whole, as {output.dtype} wants it")
-            out[name] = array.astype(output.dtype)
-        return out
-
-
-def _nothing(output: Output) -> npt.NDArray[Any]:
-    """What stands where the function failed: NaN, 0, False, or an empty list."""
-    if output.is_ragged:
-        return np.empty(0, output.dtype)
-    return np.full(output.array_shape, np.nan if output.dtype.kind == "f" else 0).astype(output.dtype)

@@ -1,0 +1,78 @@
+"""What functions take beside the frames of a pass: found, joined by the labels of events, and named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xsmall.engine.beside import Companion
+from xsmall.engine.blocks import Batch
+from xsmall.engine.one_pass import Source
+from xsmall.engine.record import Record
+from xsmall.engine.transform import float_dtype
+from xsmall.errors import DataError, ParameterError
+from xsmall.events.join import find
+from xsmall.events.labels import labels_of
+from xsmall.frames.describe import data_of, describe
+from xsmall.reductions.user import UserRecord
+from xsmall.reductions.user_reducer import Input
+from xsmall.vocabulary import EVENT, FRAME_DIMS
+
+__all__ = ["bind"]
+
+_MOST_DIMS = 4
+
+
+def bind(records: Mapping[str, Record], obj: xr.DataArray) -> tuple[dict[str, Record], dict[str, Companion]]:
+    """Join what functions take beside the frames ``obj``: records that know its shape, and where to read it."""
+    out: dict[str, Record] = dict(records)
+    beside: dict[str, Companion] = {}
+    names: dict[int, str] = {}
+    for name, record in records.items():
+        if not isinstance(record, UserRecord) or not record.beside:
+            continue
+        inputs, left = [], []
+        for keyword, given in record.beside.items():
+            _check(given, keyword)
+            key = names.setdefault(id(given), f"{keyword}-{len(names)}")
+            made, shape = _companion(given, obj, keyword)
+            beside.setdefault(key, made)
+            kind = made.batch.frames.dtype if given.dims != FRAME_DIMS else float_dtype(given.dtype)
+            inputs.append(Input(keyword, key, shape, kind))
+            lost = given.sizes[EVENT] - np.unique(made.at[made.at >= 0]).size
+            left += [f"{keyword}: {lost} of {given.sizes[EVENT]} events"] if lost else []
+        out[name] = replace(record, inputs=tuple(inputs), left_out=", ".join(left), beside=None)
+    return out, beside
+
+
+def _check(given: Any, keyword: str) -> None:
+    if not isinstance(given, xr.DataArray) or EVENT not in given.dims or given.ndim > _MOST_DIMS:
+        raise ParameterError(
+            f"{keyword} is nothing that belongs to events",
+            found=f"dims {given.dims}" if isinstance(given, xr.DataArray) else type(given).__name__,
+            expected=f"frames {FRAME_DIMS} of another detector, an array over {EVENT!r} of at most {_MOST_DIMS} dims",
+            fix="a constant can be part of the function: lambda frame: function(frame, constant)",
+        )
+
+
+def _companion(given: xr.DataArray, obj: xr.DataArray, keyword: str) -> tuple[Companion, tuple[int, ...]]:
+    """Where to read it, and the shape of what it has for one event."""
+    ours, theirs = labels_of(obj, "the frames"), labels_of(given, keyword)
+    at = find(ours, theirs)
+    if len(ours) and len(theirs) and not (at >= 0).any():
+        raise DataError(
+            f"{keyword} and the frames have no event in common",
+            found=f"events {theirs[0]} to {theirs[-1]}, and {ours[0]} to {ours[-1]}",
+            expected="events of the same run",
+        )
+    if given.dims == FRAME_DIMS:
+        frames = describe(given)
+        source = Source.of(data_of(given), frames.usable, float_dtype(frames.dtype))
+        return Companion(source.batch, source.transform, at), frames.shape
+    data = data_of(given.transpose(EVENT, ...))
+    wide = data[(..., *(None,) * (_MOST_DIMS - data.ndim))]
+    return Companion(Batch(wide), None, at), tuple(data.shape[1:])
