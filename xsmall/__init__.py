@@ -21,6 +21,7 @@ _PUBLIC: dict[str, str] = {
     "save": "xsmall.io.stores.results",
     "provenance": "xsmall.io.stores.provenance",
     "simulate": "xsmall.simulation",
+    "open_recipe": "xsmall.run.recipe",
     "open_geometry": "xsmall.io.geometry",
     "open_beam": "xsmall.io.geometry",
     "save_geometry": "xsmall.io.geometry",

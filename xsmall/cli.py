@@ -83,6 +83,17 @@ def _parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="say what is in a run, small-data or cube file")
     info.add_argument("file", type=Path, nargs="+", metavar="FILE")
     info.set_defaults(run=_info)
+
+    recipe = commands.add_parser(
+        "recipe",
+        help="check a recipe, and show what it means for a run",
+        description="Check a recipe and show, as JSON, what it means for a run; or print the JSON schema for editors.",
+    )
+    what = recipe.add_mutually_exclusive_group(required=True)
+    what.add_argument("file", type=Path, nargs="?", metavar="RECIPE", help="a TOML file")
+    what.add_argument("--schema", action="store_true", help="print the JSON schema of recipes")
+    recipe.add_argument("--run", type=int, default=None, metavar="N", dest="number", help="show it for run N")
+    recipe.set_defaults(run=_recipe)
     return parser
 
 
@@ -108,6 +119,18 @@ def _info(options: argparse.Namespace) -> None:
 
     for path in options.file:
         print(describe(path))
+
+
+def _recipe(options: argparse.Namespace) -> None:
+    import json
+
+    from xsmall.run.recipe import open_recipe, recipe_schema
+
+    if options.schema:
+        print(json.dumps(recipe_schema(), indent=2))
+        return
+    recipe = open_recipe(options.file)
+    print(repr(recipe) if options.number is None else recipe.for_run(options.number).model_dump_json(indent=2))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,178 @@
+"""The tables of a recipe: every key, its type and what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator
+
+from xsmall.errors import ParameterError
+from xsmall.run import reductions
+from xsmall.run.quantity import KINDS, quantity
+
+__all__ = ["TABLES", "Beam", "Constants", "DetectorRecipe", "Geometry", "Mask", "RunRecipe"]
+
+
+def _quantity(kind: str) -> Any:
+    """Type of a value with a unit; it is held in the unit of xsmall."""
+
+    def read(value: object, info: ValidationInfo) -> float:
+        return quantity(value, kind, str(info.field_name))
+
+    units = list(KINDS[kind])
+    schema = {
+        "type": "string",
+        "description": f"a number and a unit: {', '.join(units)}",
+        "examples": [f"1 {units[0]}"],
+    }
+    return Annotated[float, BeforeValidator(read), WithJsonSchema(schema)]
+
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    Energy: TypeAlias = float
+    Length: TypeAlias = float
+    Angle: TypeAlias = float
+else:
+    Energy, Length, Angle = _quantity("energy"), _quantity("length"), _quantity("angle")
+
+
+class _Table(BaseModel):
+    """A table of a recipe: unknown keys are errors, and nothing is turned into another type."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+class Constants(_Table):
+    """Constants of a detector, as :func:`xsmall.open_constants` opens them."""
+
+    path: str
+    """File or folder; ``{run}`` stands for the number of the run."""
+    detector: str | None = None
+    """Name of the detector in the source, where there are several."""
+    detector_type: str | None = None
+    """Such as ``jungfrau``, where the source does not say."""
+    gain: Literal["divide", "multiply", "divide_relative", "nominal"] | None = None
+    """What the gain of the source means, where it does not say."""
+    experiment: str | None = None
+    """For psana's database."""
+
+
+class Geometry(_Table):
+    """Where the pixels are, as :func:`xsmall.open_geometry` opens it."""
+
+    path: str
+    """File; ``{run}`` stands for the number of the run."""
+    format: str | None = None
+    """Such as ``psana``, where the file does not say."""
+
+
+class Beam(_Table):
+    """The beam; see :func:`xsmall.assign_beam`."""
+
+    photon_energy: Energy | None = None
+    """At the detector, one for the run."""
+    distance: Length | None = None
+    """From the sample to where the beam meets the detector."""
+    center: list[Length] | None = Field(None, min_length=2, max_length=2)
+    """x and y of where the beam meets the detector."""
+    tilt_x: Angle | None = None
+    tilt_y: Angle | None = None
+    tilt_z: Angle | None = None
+
+
+class Mask(_Table):
+    """Pixels that are not used; see :func:`xsmall.mask` and :func:`xsmall.open_mask`."""
+
+    path: str | None = None
+    """File with a mask; ``{run}`` stands for the number of the run."""
+    convention: str | None = None
+    """What the numbers of the file mean, such as ``good=1``."""
+    dataset: str | None = None
+    """Path of the dataset in an HDF5 file."""
+    edges: int = 0
+    """Pixels at the edges of segments."""
+    central: int = 0
+    """Pixels on both sides of each join of two ASICs."""
+    unbonded: bool = False
+    """Pixels that are not bonded."""
+    unbonded_neighbours: Literal[4, 8] | None = None
+    """Pixels next to these."""
+    status: bool = False
+    """Pixels whose status in the constants speaks against them."""
+    neighbours: int = 0
+    """Radius of what is left out around pixels with a bad status."""
+
+
+class DetectorRecipe(_Table):
+    """What is done with one detector."""
+
+    required: bool = False
+    """A run without this detector is an error; otherwise it is skipped, and the run's status says so."""
+    variable: str = "raw"
+    """Variable of the detector's node that holds the frames."""
+    constants: str | Constants | None = None
+    """Constants for calibration; without them frames are reduced as they are."""
+    geometry: str | Geometry | None = None
+    """Where the pixels are."""
+    beam: Beam | None = None
+    """Photon energy, distance, centre, tilts."""
+    mask: str | Mask | None = None
+    """Pixels that are not used."""
+    common_mode: int | str | list[float] | None = None
+    """A number of smalldata_tools, psana's parameters, or ``recommended``."""
+    unit: Literal["keV", "photon", "ADU"] | None = None
+    """Unit of calibrated pixels."""
+    trust: list[str] | None = None
+    """Reasons that make a pixel NaN, such as ``["default", "saturated"]``."""
+    variance: bool | Literal["noise"] = False
+    """Give each result its variance."""
+    average: bool = True
+    """Average of all events, with spread, error and count of each pixel."""
+    reductions: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Reductions by name; each has a ``kind``, and the arguments of the function of that name."""
+
+    @field_validator("reductions")
+    @classmethod
+    def _known(cls, given: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, table in given.items():
+            if not name.isidentifier():
+                raise ParameterError("invalid name of a reduction", found=repr(name), fix="letters, digits and _")
+            reductions.check(name, table)
+        return given
+
+
+class RunRecipe(_Table):
+    """What is made of one run: a recipe without values for other runs."""
+
+    source: str | None = None
+    """Path of a run, in which ``{run}`` stands for its number, ``{run:04d}`` with leading zeros."""
+    format: Literal["zarr", "h5"] = "zarr"
+    """Format of what is written."""
+    events: list[str] | None = None
+    """Event variables that are kept; all of them unless it is said."""
+    detectors: dict[str, DetectorRecipe] = Field(default_factory=dict)
+    """Detectors by the name that the run gives them."""
+
+    @field_validator("detectors")
+    @classmethod
+    def _some(cls, given: dict[str, DetectorRecipe]) -> dict[str, DetectorRecipe]:
+        for name in given:
+            if not name.isidentifier():
+                raise ParameterError("invalid name of a detector", found=repr(name), fix="letters, digits and _")
+        return given
+
+    def files(self) -> Iterator[tuple[str, str]]:
+        """Yield what is read beside the run: where the recipe names it, and its path."""
+        for name, detector in self.detectors.items():
+            for what in ("constants", "geometry", "mask"):
+                given = getattr(detector, what)
+                path = given if isinstance(given, str) else getattr(given, "path", None)
+                if path is not None:
+                    yield f"detectors.{name}.{what}", path
+
+
+TABLES = {"constants": Constants, "geometry": Geometry, "beam": Beam, "mask": Mask}
+"""The tables of a detector."""

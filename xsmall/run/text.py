@@ -1,0 +1,50 @@
+"""Small things about text: the known word that a mistyped one is like, and run numbers as people write them."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from xsmall.errors import ParameterError
+
+__all__ = ["like", "runs_of"]
+
+_RANGE: Final = re.compile(r"(\d+)(?:-(\d+))?")
+_MOST_RUNS: Final = 100_000
+
+
+def like(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that is most like ``word``; None where none is."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return near[0] if near else None
+
+
+def runs_of(text: str | int) -> tuple[int, ...]:
+    """Read numbers of runs: ``"10-20, 25"`` is 10 to 20, both included, and 25.
+
+    Raises
+    ------
+    ParameterError
+        Something else, a range that falls, or a run twice.
+
+    Examples
+    --------
+    >>> from xsmall.run.text import runs_of
+    >>> runs_of("8-10, 3")
+    (8, 9, 10, 3)
+    """
+    found: dict[int, None] = {}
+    for piece in str(text).split(","):
+        match = _RANGE.fullmatch(piece.strip())
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if match is None or last < first or last - first > _MOST_RUNS:
+            raise ParameterError(
+                "these are no numbers of runs", found=repr(str(text)), expected="numbers and ranges", fix='"10-20, 25"'
+            )
+        for run in range(first, last + 1):
+            if run in found:
+                raise ParameterError("a run is named twice", found=f"{run} in {str(text)!r}", fix="name it once")
+            found[run] = None
+    return tuple(found)
