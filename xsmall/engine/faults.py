@@ -21,7 +21,7 @@ from distributed import warn
 
 from xsmall.errors import DamagedDataError, DamagedDataWarning
 
-__all__ = ["Holes", "holes_in", "reading", "tell", "unreadable"]
+__all__ = ["Holes", "collecting", "holes_in", "reading", "tell", "unreadable"]
 
 
 @dataclass
@@ -43,6 +43,7 @@ class Holes:
 
 
 _holes: ContextVar[Holes | None] = ContextVar("holes", default=None)
+_collected: ContextVar[dict[str, None] | None] = ContextVar("collected", default=None)
 
 
 @contextmanager
@@ -82,8 +83,23 @@ def unreadable(error: DamagedDataError, dtype: np.dtype[Any]) -> Any:
     return holes.filling(dtype)
 
 
+@contextmanager
+def collecting() -> Iterator[dict[str, None]]:
+    """Collect what cannot be read in this thread, each reason once, for whoever tells it himself; nothing warns."""
+    reasons: dict[str, None] = {}
+    token = _collected.set(reasons)
+    try:
+        yield reasons
+    finally:
+        _collected.reset(token)
+
+
 def tell(holes: Holes) -> None:
     """Warn of what could not be read, once for each reason; what a worker met, the user's process hears of."""
+    collected = _collected.get()
+    if collected is not None:
+        collected |= holes.reasons
+        return
     for reason in holes.reasons:
         warn(reason, DamagedDataWarning, stacklevel=4)
 

@@ -7,12 +7,14 @@ own schedulers a callback says that a computation has ended, of a cluster the wo
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
 
 from dask.callbacks import Callback
 
-__all__ = ["Interrupted", "can_be_stopped", "check"]
+__all__ = ["Interrupted", "can_be_stopped", "check", "stoppable"]
 
 
 class Interrupted(Exception):
@@ -52,6 +54,21 @@ _CALLBACK: Final = Callback(start=_start, finish=_finish)
 def can_be_stopped() -> None:
     """See to it that computations begun from now on say when they end; called where a graph is built."""
     Callback.active.add(_CALLBACK._callback)
+
+
+@contextmanager
+def stoppable() -> Iterator[Callable[[], None]]:
+    """Hand out what stops all tasks that are begun inside, with the context of this thread, at their next look."""
+    run = _Run(_RUN.get())
+    token = _RUN.set(run)
+
+    def stop() -> None:
+        run.stopped = True
+
+    try:
+        yield stop
+    finally:
+        _RUN.reset(token)
 
 
 def check() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from xsmall.detector.frames import Frames
+from xsmall.engine.beside import Companion
 from xsmall.engine.one_pass import Source, run_records
 from xsmall.engine.parameters import parameters_attr, parameters_of, short_repr
 from xsmall.engine.record import Output, Record
@@ -65,16 +67,63 @@ def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record | Functi
     >>> small["spot_sum"].dims
     ('event', 'roi')
     """
-    chosen = _records(records)
+    prepared = prepare(obj, _records(records))
+    return prepared.dataset(run_records(prepared.source, prepared.records, prepared.frames, prepared.beside))
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Records over frames, checked before anything runs.
+
+    Attributes
+    ----------
+    values
+        The frames, labelled.
+    records
+        The records by name.
+    frames
+        What records know of the frames.
+    source
+        What is read, and what makes floats of it.
+    beside
+        What is joined to the events of the frames.
+    described
+        What each record returns, by its name and that of the variable.
+    """
+
+    values: xr.DataArray
+    records: Mapping[str, Record]
+    frames: Frames
+    source: Source
+    beside: Mapping[str, Companion]
+    described: Mapping[str, Mapping[str, Output]]
+
+    def dataset(self, arrays: Mapping[tuple[str, str], Any]) -> xr.Dataset:
+        """Label the arrays (event, ...) of each record and variable."""
+        return _labelled(self.values, self.records, self.frames, self.described, arrays)
+
+
+def prepare(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record]) -> Pass:
+    """Check records against frames and find what is to be read; :func:`reduce` runs it."""
     values, variance = values_and_variance(obj)
-    chosen, beside = bind(chosen, values)
+    chosen, beside = bind(records, values)
     known = describe(values)
     frames = replace(known, dtype=float_dtype(known.dtype), variance=variance is not None).of_all_events
     described = {name: record.outputs(frames) for name, record in chosen.items()}  # raises before anything else
-    coords = {name: dict(record.coords(frames)) for name, record in chosen.items()}
     spread = None if variance is None else data_of(variance)
     source = Source.of(data_of(values), known.usable, frames.dtype, spread, known.energies)
-    arrays = run_records(source, chosen, frames, beside)
+    return Pass(values, chosen, frames, source, beside, described)
+
+
+def _labelled(
+    values: xr.DataArray,
+    records: Mapping[str, Record],
+    frames: Frames,
+    described: Mapping[str, Mapping[str, Output]],
+    arrays: Mapping[tuple[str, str], Any],
+) -> xr.Dataset:
+    """The flat Dataset of all records."""
+    coords = {name: dict(record.coords(frames)) for name, record in records.items()}
     renamed = _clashing_dims(described, coords)
     variables: dict[str, xr.Variable] = {}
     labels: dict[str, xr.Variable] = {}
@@ -93,7 +142,7 @@ def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record | Functi
             if BOUNDS in attrs:  # names another coordinate, which may have been renamed with this one
                 attrs[BOUNDS] = renamed.get((name, attrs[BOUNDS]), attrs[BOUNDS])
             labels[renamed.get((name, key), key)] = xr.Variable(dims, label.data, attrs)
-    return _dataset(values, variables, labels, chosen)
+    return _dataset(values, variables, labels, records)
 
 
 def apply(

@@ -26,7 +26,7 @@ from xsmall.reductions.user import record as user_record
 from xsmall.run.quantity import KINDS as UNITS_OF_KIND
 from xsmall.run.quantity import quantity, split
 from xsmall.run.text import like
-from xsmall.vocabulary import ADU, ELECTRONVOLT, GAIN, GAIN_STAGE, KILOELECTRONVOLT, NOISE, PHOTON, RADIUS, TWO_THETA, Q
+from xsmall.vocabulary import ADU, ELECTRONVOLT, GAIN_STAGE, KILOELECTRONVOLT, NOISE, PHOTON, RADIUS, TWO_THETA, Q
 
 __all__ = ["FUNCTION", "KINDS", "Context", "arguments_of", "check", "function_of", "record_of"]
 
@@ -144,7 +144,8 @@ def record_of(name: str, given: Mapping[str, Any], context: Context) -> Record:
         A unit that the data do not have, or what the function of the record refuses.
     """
     if given[KIND] == FUNCTION:
-        return user_record(function_of(str(given[FUNCTION]), context.folder))
+        function = function_of(str(given[FUNCTION]), context.folder)
+        return function if isinstance(function, Record) else user_record(function)
     made = {key: _converted(name, key, value, given, context) for key, value in given.items() if key != KIND}
     if any(isinstance(value, Sigma) for value in made.values()):
         made[NOISE] = _noise(name, context)
@@ -231,8 +232,8 @@ def _of_data(what: str, value: Any, context: Context | None) -> float | Sigma:
     )
 
 
-def _noise(name: str, context: Context) -> xr.DataArray:
-    """Noise of the first gain stage in the unit of the data."""
+def _noise(name: str, context: Context) -> xr.DataArray | xr.Dataset:
+    """What the noise of a pixel follows from, in the unit of the data."""
     constants = context.constants
     if constants is None or NOISE not in constants:
         raise ParameterError(
@@ -240,20 +241,12 @@ def _noise(name: str, context: Context) -> xr.DataArray:
             found="no constants" if constants is None else "constants without noise",
             fix="constants = ... of the detector, or a threshold in its unit",
         )
-    noise = constants[NOISE].isel({GAIN_STAGE: 0}, drop=True)
     if context.units == ADU:
-        return noise.assign_attrs(units=ADU)
-    if context.units != KILOELECTRONVOLT or GAIN not in constants:
-        raise ParameterError(
-            f"reduction {name!r}: the noise is not known in the unit of the data",
-            found=str(context.units),
-            expected="data in keV or ADU",
-            fix=f'a threshold in {context.units}, or unit = "keV" of the detector',
-        )
-    return (noise / constants[GAIN].isel({GAIN_STAGE: 0}, drop=True)).assign_attrs(units=KILOELECTRONVOLT)
+        return constants[NOISE].isel({GAIN_STAGE: 0}, drop=True).assign_attrs(units=ADU)
+    return constants
 
 
-def function_of(place: str, folder: Path) -> Callable[..., Any]:
+def function_of(place: str, folder: Path) -> Any:
     """Import a user's function.
 
     Parameters
@@ -265,7 +258,7 @@ def function_of(place: str, folder: Path) -> Callable[..., Any]:
 
     Returns
     -------
-    The function.
+    The function, or the record that ``xs.record`` made of it.
 
     Raises
     ------
@@ -294,8 +287,7 @@ def function_of(place: str, folder: Path) -> Callable[..., Any]:
             expected=", ".join(known) or "a function",
             fix=f'function = "{module}:{near}"' if near else None,
         )
-    function: Callable[..., Any] = getattr(found, name)
-    return function
+    return getattr(found, name)
 
 
 def file_of(place: str, folder: Path) -> Path | None:

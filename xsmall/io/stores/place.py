@@ -28,7 +28,7 @@ from uuid import uuid4
 from xsmall.errors import ParameterError, WriteError
 from xsmall.io.stores.owner import SILENCE, Heartbeat, Owner
 
-__all__ = ["Place", "settle", "sync", "sync_all", "taken"]
+__all__ = ["Place", "held", "holder", "settle", "sync", "sync_all", "taken"]
 
 _LOCK: Final = ".lock"
 _OWNER: Final = "owner.json"
@@ -143,6 +143,40 @@ def taken(path: Path, *, overwrite: bool) -> Iterator[Place]:
     finally:
         remove(place.part)
         _give_back(lock, owner)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Take a path for one job that works in a folder of its own, which outlives it; give it back, whatever happens.
+
+    Parameters
+    ----------
+    path
+        What is taken; its folder is there, it itself need not be.
+
+    Raises
+    ------
+    WriteError
+        Another job has it.
+    """
+    target = path.expanduser().resolve()
+    lock, owner = _lock_of(target), Owner.this(uuid4().hex[:8])
+    _take(lock, target, owner)
+    beat = Heartbeat((lock,))
+    try:
+        yield
+    finally:
+        beat.stop()
+        _give_back(lock, owner)
+
+
+def holder(path: Path) -> Owner | None:
+    """Return the job that has taken a path and is alive; None where there is none."""
+    lock = _lock_of(path.expanduser().resolve())
+    if not lock.exists():
+        return None
+    owner, last_sign = _holder(lock)
+    return owner if owner is not None and owner.is_alive(last_sign) else None
 
 
 def settle(path: Path) -> None:
