@@ -228,7 +228,7 @@ def test_the_result_is_the_same_on_a_cluster() -> None:
     raw, gain, table = detector(analogue=True)
     expected = xs.reduce(xs.calibrate(raw, table, gain_stage=gain, variance="noise"), RECORDS)
     lazy, beside = raw.copy(data=raw.chunk(event=5).data), gain.chunk(event=5)
-    with distributed.Client(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as client:
+    with distributed.Client(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0") as client:
         cal = xs.calibrate(lazy, table.chunk(segment=1), gain_stage=beside, variance="noise")
         found = [client.compute(xs.reduce(cal, RECORDS)).result()]
         held = client.persist(table.chunk(segment=1))

@@ -130,7 +130,7 @@ def test_blocks_stop_between_batches() -> None:
 
 def test_a_task_that_a_cluster_lets_go_of_stops() -> None:
     distributed = pytest.importorskip("distributed")
-    with distributed.Client(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as client:
+    with distributed.Client(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as client:
         future = client.submit(stubborn, pure=False)
         wait_for("began")
         future.cancel()

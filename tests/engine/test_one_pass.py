@@ -165,7 +165,7 @@ def test_a_million_events_make_a_small_graph() -> None:
 def test_the_result_is_the_same_on_a_cluster() -> None:
     distributed = pytest.importorskip("distributed")
     raw = raw_frames(12)
-    with distributed.Client(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as client:
+    with distributed.Client(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0") as client:
         frames = da.from_array(raw, chunks=(5, *SHAPE))
         halved = transform_frames(frames, None, Halve(), dtype=Halve.dtype, label="halve")
         lazy = client.compute(total_of(halved)["total", "sum"]).result()

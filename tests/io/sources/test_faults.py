@@ -337,7 +337,7 @@ def _harms() -> Iterator[tuple[str, Callable[[Path], object]]]:
     yield "overwritten", lambda file: file.write_bytes(b"\xa5" * file.stat().st_size)
 
 
-@pytest.mark.parametrize(("harm", "act"), _harms(), ids=[name for name, _ in _harms()])
+@pytest.mark.parametrize(("harm", "act"), list(_harms()), ids=[name for name, _ in _harms()])
 def test_no_file_of_a_store_can_be_harmed_in_silence(
     harm: str, act: Callable[[Path], object], copy: Callable[[str], Path]
 ) -> None:

@@ -134,7 +134,7 @@ def test_a_worker_that_is_killed_costs_its_blocks_and_nothing_else(tmp_path: Pat
     lazy = da.from_array(values, chunks=(10, 500)).map_blocks(once, dtype=float, meta=np.empty((0, 0)))
     with (
         dask.config.set({"distributed.worker.daemon": False, "logging.distributed": "critical"}),
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster),
     ):
         path = xs.save(xr.Dataset({"a": (("event", "x"), lazy)}), out / f"small{ending}")
