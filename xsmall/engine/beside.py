@@ -73,11 +73,15 @@ class Beside:
     def __init__(self, source: Unopened | Batch, at: npt.NDArray[np.int64]) -> None:
         self._source = source
         self._at = at
-        whole = isinstance(source, Batch)
-        self._parts: list[Span] = [(0, len(source.frames))] if isinstance(source, Batch) else source.parts()
+        self._batch: Batch | None = None
+        self._read = -1
+        if isinstance(source, Batch):
+            self._batch, self._read = source, 0
+            self._parts: list[Span] = [(0, len(source.frames))]
+            self._shape: tuple[int, ...] = source.frames.shape[1:]
+        else:
+            self._parts, self._shape = source.parts(), source.event_shape
         self._stops = np.array([stop for _, stop in self._parts])
-        self._batch: Batch | None = source if isinstance(source, Batch) else None
-        self._read = 0 if whole else -1
 
     def take(self, start: int, k: int, transform: Transform | None) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """Values (k, ...) for ``k`` events of the block from number ``start`` on, and which of them have some (k,)."""
@@ -85,7 +89,7 @@ class Beside:
             None if event < 0 else self._one(int(event), transform) for event in self._at[start : start + k]
         ]
         there = np.array([f is not None for f in found])
-        some = next((f for f in found if f is not None), np.empty((0,) * 3))
+        some = next((f for f in found if f is not None), np.zeros(self._shape, np.float32))
         return np.stack([np.zeros_like(some) if f is None else f for f in found]), there
 
     def _one(self, event: int, transform: Transform | None) -> npt.NDArray[Any] | None:

@@ -138,6 +138,11 @@ class Unopened:
         return Unopened(Rules(self._small, rules), self._start, self._stop, span, self._first)
 
     @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of the frames of one event."""
+        return tuple(self._rules[0].shape[1:])
+
+    @property
     def bytes_per_event(self) -> int:
         """Bytes of the frames of one event, of the segments that are read."""
         rule = self._rules[0]

@@ -175,17 +175,18 @@ def reduce_batches(batches: Iterable[Batch], job: Job, beside: Mapping[str, Besi
     last, before = frames.shape[0] - 1, 0
     for batch in batches:
         for start, k, s, stack, variance in float_segments(batch, job.transform, values, variances):
-            near = {n: b.take(before + start, k, job.beside[n]) for n, b in (beside or {}).items()} if s == last else {}
+            if s == 0:
+                near = {n: b.take(before + start, k, job.beside[n]) for n, b in (beside or {}).items()}
             for name, reducer in reducers.items():
                 if s == 0:
                     if batch.energy is not None:
                         reducer.energy = batch.energy[start : start + k]
+                    reducer.beside = near
                     reducer.begin(k)
                 if not reducer.takes_whole_frames:
                     reducer.add(s, stack, variance)
                 elif s == last:
                     _hand_over(reducer, batch, job.transform, slice(start, start + k), values, variances)
-                    reducer.beside = near
                 if s == last:
                     for variable, result in reducer.end().items():
                         pieces[name, variable].append(result)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xsmall.detector.frames import Frames
+from xsmall.errors import ParameterError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -50,6 +51,26 @@ class Output:
         return np.dtype(object) if self.is_ragged else self.dtype
 
 
+@dataclass(frozen=True)
+class Input:
+    """Something of each event that a record takes beside the frames.
+
+    Parameters
+    ----------
+    keyword
+        Its name for the record.
+    name
+        Its name in the pass; two records may take the same thing under names of their own.
+    shape, dtype
+        Of what it has for one event.
+    """
+
+    keyword: str
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
 class Reducer(ABC):
     """Computes the variables of one record for one group of events after the other.
 
@@ -65,7 +86,8 @@ class Reducer(ABC):
     """Whether the engine calls :meth:`whole` once for each group, in place of :meth:`add` for each segment."""
 
     beside: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]] = {}
-    """What lies beside the frames of the group, by its name: values (k, ...), and which events have them (k,)."""
+    """What lies beside the frames of the group that begins, by its name in the pass: values (k, ...), and which events
+    have them (k,)."""
 
     @abstractmethod
     def begin(self, k: int) -> None:
@@ -140,6 +162,36 @@ class Record(ABC):
     @abstractmethod
     def reducer(self, frames: Frames) -> Reducer:
         """Make the reducer, where the frames are; big tables are built here and cached per process."""
+
+    @property
+    def beside(self) -> Mapping[str, xr.DataArray]:
+        """What is to lie beside the frames, by its name for the record; reducers find it in ``Reducer.beside``."""
+        return {}
+
+    def bound(self, inputs: Mapping[str, Input], left_out: str) -> Record:
+        """Make the record that knows what lies beside the frames; ``left_out`` tells how many of its events do not."""
+        raise NotImplementedError(f"{type(self).__name__} has nothing beside the frames: {inputs}, {left_out}")
+
+    def __or__(self, following: Record) -> Record:
+        """Chain two records: ``xs.roi(...) | xs.projection("row")`` projects each region."""
+        if not isinstance(following, Record):
+            return NotImplemented
+        return following.after(self)
+
+    def after(self, first: Record) -> Record:
+        """Make the record that does this with what ``first`` finds: of records that can follow others.
+
+        Raises
+        ------
+        ParameterError
+            This cannot follow ``first``.
+        """
+        raise ParameterError(
+            f"{self.name} cannot follow {first.name}",
+            found=f"{first.name} | {self.name}",
+            expected="regions before what is done in them, or lists before their histogram",
+            fix='xs.roi(box) | xs.projection("row")',
+        )
 
     def coords(self, frames: Frames) -> Mapping[str, xr.Variable]:
         """Coordinates of the dims that the record adds (bin centres, labels), if any."""

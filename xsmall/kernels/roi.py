@@ -8,7 +8,7 @@ import numpy as np
 
 from xsmall.kernels.jit import guvectorize, njit
 
-__all__ = ["box", "box_variance", "roi"]
+__all__ = ["box", "box_variance", "extremes", "moments", "roi"]
 
 
 @njit
@@ -100,6 +100,57 @@ def box_variance(
                     of_most = np.float64(spread[c])
                     looking = False
     out[0], out[1], out[2], out[3] = total, of_most, along_row, along_column
+
+
+@njit
+def moments(frame: Any, values: Any, top: Any, left: Any, use: Any, p: Any, q: Any, out: Any) -> Any:
+    """Add up what first and second moments of a box are made of.
+
+    Parameters
+    ----------
+    frame
+        (row, column) the pixels of a segment, which say what is valid.
+    values
+        (row, column) what is summed: the pixels themselves, or the variance of each.
+    top, left, use
+        As in :func:`box`.
+    p, q
+        (row, column) float64 place of each pixel of the box.
+    out
+        float64 (6,), added to: sums of v, v p, v q, v p p, v p q, v q q.
+    """
+    for r in range(use.shape[0]):
+        seen, taken = frame[top + r, left : left + use.shape[1]], values[top + r, left : left + use.shape[1]]
+        for c in range(use.shape[1]):
+            if use[r, c] and abs(seen[c]) < np.inf:
+                v, a, b = np.float64(taken[c]), p[r, c], q[r, c]
+                out[0] += v
+                out[1] += v * a
+                out[2] += v * b
+                out[3] += v * a * a
+                out[4] += v * a * b
+                out[5] += v * b * b
+
+
+@njit
+def extremes(frame: Any, top: Any, left: Any, use: Any, level: Any, out: Any) -> Any:
+    """Find the lowest pixel of a box, and count those at or above ``level``.
+
+    Parameters
+    ----------
+    frame, top, left, use
+        As in :func:`box`.
+    level
+        In the unit of the frame.
+    out
+        float64 (2,): lowered to the lowest valid pixel (it begins at infinity), and added to.
+    """
+    for r in range(use.shape[0]):
+        seen = frame[top + r, left : left + use.shape[1]]
+        for c in range(use.shape[1]):
+            if use[r, c] and abs(seen[c]) < np.inf:
+                out[0] = min(out[0], seen[c])
+                out[1] += seen[c] >= level
 
 
 _SIGNATURES = [

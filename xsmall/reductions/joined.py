@@ -1,9 +1,8 @@
-"""What functions take beside the frames of a pass: found, joined by the labels of events, and named."""
+"""What records take beside the frames of a pass: found, joined by the labels of events, and named."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,14 +11,12 @@ import xarray as xr
 from xsmall.engine.beside import Companion
 from xsmall.engine.blocks import Batch
 from xsmall.engine.one_pass import Source
-from xsmall.engine.record import Record
+from xsmall.engine.record import Input, Record
 from xsmall.engine.transform import float_dtype
 from xsmall.errors import DataError, ParameterError
 from xsmall.events.join import find
 from xsmall.events.labels import labels_of
 from xsmall.frames.describe import data_of, describe
-from xsmall.reductions.user import UserRecord
-from xsmall.reductions.user_reducer import Input
 from xsmall.vocabulary import EVENT, FRAME_DIMS
 
 __all__ = ["bind"]
@@ -28,24 +25,24 @@ _MOST_DIMS = 4
 
 
 def bind(records: Mapping[str, Record], obj: xr.DataArray) -> tuple[dict[str, Record], dict[str, Companion]]:
-    """Join what functions take beside the frames ``obj``: records that know its shape, and where to read it."""
+    """Join what records take beside the frames ``obj``: records that know its shape, and where to read it."""
     out: dict[str, Record] = dict(records)
     beside: dict[str, Companion] = {}
     names: dict[int, str] = {}
     for name, record in records.items():
-        if not isinstance(record, UserRecord) or not record.beside:
+        if not record.beside:
             continue
-        inputs, left = [], []
+        inputs, left = {}, []
         for keyword, given in record.beside.items():
             _check(given, keyword)
             key = names.setdefault(id(given), f"{keyword}-{len(names)}")
             made, shape = _companion(given, obj, keyword)
             beside.setdefault(key, made)
-            kind = made.batch.frames.dtype if given.dims != FRAME_DIMS else float_dtype(given.dtype)
-            inputs.append(Input(keyword, key, shape, kind))
+            dtype = made.batch.frames.dtype if made.transform is None else float_dtype(given.dtype)
+            inputs[keyword] = Input(keyword, key, shape, dtype)
             lost = given.sizes[EVENT] - np.unique(made.at[made.at >= 0]).size
             left += [f"{keyword}: {lost} of {given.sizes[EVENT]} events"] if lost else []
-        out[name] = replace(record, inputs=tuple(inputs), left_out=", ".join(left), beside=None)
+        out[name] = record.bound(inputs, ", ".join(left))
     return out, beside
 
 
@@ -69,7 +66,7 @@ def _companion(given: xr.DataArray, obj: xr.DataArray, keyword: str) -> tuple[Co
             found=f"events {theirs[0]} to {theirs[-1]}, and {ours[0]} to {ours[-1]}",
             expected="events of the same run",
         )
-    if given.dims == FRAME_DIMS:
+    if given.dims == FRAME_DIMS and given.dtype.kind != "b":
         frames = describe(given)
         source = Source.of(data_of(given), frames.usable, float_dtype(frames.dtype))
         return Companion(source.batch, source.transform, at), frames.shape

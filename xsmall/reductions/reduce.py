@@ -204,7 +204,7 @@ def apply(
                 fix="xs.apply(function, jungfrau=cal, i0=i0); a variance is an argument of its own",
             )
         others = {k: v for k, v in beside.items() if k != first}
-        obj, chosen = beside[first], replace(chosen, first=first, beside=others)
+        obj, chosen = beside[first], replace(chosen, first=first, given=others)
     else:
         chosen = _as_record(record, beside=beside, **options)
     if not isinstance(chosen, Record):
@@ -230,7 +230,7 @@ def _as_record(given: Any, *, beside: Mapping[str, Any] | None = None, **options
                 expected="these with a function",
                 fix="xs.record(function, ...) with them, or leave them out",
             )
-        return replace(given, beside=beside) if isinstance(given, UserRecord) and beside else given
+        return replace(given, given=beside) if isinstance(given, UserRecord) and beside else given
     if (isinstance(given, str) and ":" in given) or (callable(given) and not isinstance(given, type)):
         return _user_record(given, beside=beside, **options)
     return given

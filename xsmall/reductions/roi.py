@@ -1,55 +1,122 @@
-"""Regions of interest: sum, mean, maximum, centre of mass of boxes of pixels."""
+"""Regions of interest: sum, mean, maximum, centre of mass of boxes, shapes and masks of pixels."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from xsmall.detector.frames import Frames
-from xsmall.engine.record import GROUP, Output, Record, Reducer
-from xsmall.errors import ParameterError
+from xsmall.engine.record import Output, Record, Reducer
+from xsmall.errors import GeometryError, ParameterError
 from xsmall.frames.per_pixel import StaticMask
-from xsmall.reductions.box import Box
-from xsmall.vocabulary import COM_COLUMN, COM_ROW, DIMENSIONLESS, MAX, MEAN, N_VALID, ROI, SUM, UNITS, VARIANCE_SUFFIX
+from xsmall.reductions.box import Box, Window
+from xsmall.reductions.filters import filtered, static_mask
+from xsmall.reductions.region import Place, as_place, windows
+from xsmall.reductions.roi_reducer import IN_PIXELS, IN_SPACE, RoiReducer, kept_shape
+from xsmall.vocabulary import (
+    AREA,
+    COLUMN,
+    COM_COLUMN,
+    COM_ROW,
+    DIMENSIONLESS,
+    FULL_SUM,
+    MAX,
+    MEAN,
+    METRE,
+    MIN,
+    N_SATURATED,
+    N_VALID,
+    ROI,
+    ROW,
+    SEGMENT,
+    SUM,
+    UNITS,
+    VARIANCE_SUFFIX,
+    X,
+    Y,
+)
 
 __all__ = ["Box", "Roi", "roi"]
 
+ALSO: Final = (MIN, FULL_SUM, N_SATURATED, X, Y, *IN_PIXELS, *IN_SPACE)
+"""What regions can tell beside what they always tell."""
+MUCH: Final = 1 << 16
+"""Bytes of pixels kept of each event from which on the size is told."""
 
-def roi(boxes: Box | Mapping[str, Box], *, mask: Any = None) -> Roi:
-    """Reduce boxes of pixels to a few numbers per event.
+
+def roi(
+    places: Any,
+    *,
+    mask: Any = None,
+    threshold: Any = None,
+    noise: Any = None,
+    also: Sequence[str] = (),
+    saturation: float | None = None,
+    area: bool = False,
+) -> Record:
+    """Reduce regions of pixels to a few numbers per event.
 
     Parameters
     ----------
-    boxes
-        One :class:`~xsmall.Box`, or several by name.
+    places
+        A :class:`~xsmall.Box`, a region of space (:class:`~xsmall.Polygon`, :class:`~xsmall.Band` of q or azimuth,
+        :class:`~xsmall.Circle` ..., and what ``&``, ``|``, ``~`` make of them), or a boolean mask (segment, row,
+        column), True inside; or several by name. They may overlap, and reach over several segments.
     mask
         Boolean (segment, row, column), True where a pixel may be used: a DataArray, cut by its labels, or an array of
-        the shape of the frames.
+        the shape of the frames. A DataArray (event, segment, row, column) is a mask for each event, joined by label;
+        an event without one has no valid pixel.
+    threshold
+        Lowest value that counts, or (lowest, highest), in the unit of the data or as ``xs.sigma(3)``. What is below the
+        lowest counts as 0, what is above the highest is left out.
+    noise
+        For thresholds in sigma, as in :func:`~xsmall.droplet`.
+    also
+        More numbers: ``"min"``; ``"full_sum"``, the mean times all pixels of the region, also those that are not
+        valid; ``"n_saturated"``, which needs ``saturation``; ``"x"`` and ``"y"``, the centre of mass in m, across
+        segments; central second moments ``"moment_row_row"``, ``"moment_row_column"``, ``"moment_column_column"`` in
+        pixels squared, and ``"moment_x_x"``, ``"moment_x_y"``, ``"moment_y_y"`` in m2. What is in m needs a geometry.
+    saturation
+        Value from which on a pixel is saturated, in the unit of the data.
+    area
+        Keep the pixels too.
 
     Returns
     -------
     A record. Its variables over (event, roi): ``sum`` and ``mean`` (float64), ``max`` (dtype of the frames) in the unit
     of the data, over the valid pixels; ``com_row`` and ``com_column`` (float64), the centre of mass in the labels of
-    the detector; ``n_valid`` (int32). With variances each but ``n_valid`` also as ``<name>_variance``. Where no pixel
-    of a box is valid everything but ``n_valid`` is NaN; where the sum is 0 the centre of mass is.
+    the detector, NaN for regions that reach over several segments; ``n_valid`` (int32); and what ``also`` names
+    (float64; counts int32). With variances each but counts, ``min`` and second moments also as ``<name>_variance``.
+    Where no pixel of a region is valid everything but counts is NaN; where the sum is 0 all centres and moments are.
+    With ``area`` also the pixels, NaN where a pixel is not of the region: ``area`` (event, row, column), with a segment
+    in front where there are several; of several regions ``<roi>_area`` with dims ``<roi>_row`` ...
 
     Raises
     ------
     ParameterError
-        No box, a box that misses the frames, a box without segment where there are several, a mask that is not
-        boolean.
+        No place, one that misses the frames, a box without segment where there are several, a mask that is not
+        boolean, invalid thresholds, an unknown number.
+    GeometryError
+        A region of space, or a number in m, and no geometry.
+
+    Warns
+    -----
+    UserWarning
+        ``area`` keeps more than 64 KiB of each event.
 
     Notes
     -----
-    Pixels that are NaN or masked are left out of everything: ``mean`` is sum / n_valid. Variances: of the sum, the
-    sum of the pixels' variances; of the centre of mass, to first order, sum(v (i - com)^2) / sum(I)^2, good where the
-    sum is well above its error; of the maximum, that of the pixel which holds it: that the largest of many values
-    tends to be a high one is not in it. Cost: one pass over the pixels of the boxes, two with variances.
+    Pixels that are NaN or masked are left out of everything: ``mean`` is sum / n_valid. The second moment along i and
+    j is sum(I (i - com_i) (j - com_j)) / sum(I). Variances: of the sum, the sum of the pixels' variances; of the
+    centre of mass, to first order, sum(v (i - com)^2) / sum(I)^2, good where the sum is well above its error; of the
+    maximum, that of the pixel which holds it: that the largest of many values tends to be a high one is not in it.
+    Cost: one pass over the pixels of the boxes around the regions, two with variances, one more for each kind of
+    ``also``; thresholds and masks of events cost a copy of the frame.
 
     Examples
     --------
@@ -59,121 +126,127 @@ def roi(boxes: Box | Mapping[str, Box], *, mask: Any = None) -> Roi:
     >>> spots = cal.sd.roi({"a": xs.Box(segment=0, row=(4, 12), column=(8, 24)), "b": xs.Box(segment=1)})
     >>> spots["sum"].dims, spots["roi"].values.tolist()
     (('event', 'roi'), ['a', 'b'])
+    >>> det = cal.sd.assign_geometry(sim.geometry).sd.assign_beam(photon_energy=9500, distance=0.1)
+    >>> ring = det.sd.roi(xs.Band("radius", 2e-3, 3e-3), threshold=2.0, also=["full_sum", "x", "y"])
+    >>> ring["x"].attrs["units"], ring["full_sum"].attrs["units"]
+    ('m', 'keV')
     """
-    named: object = {ROI: boxes} if isinstance(boxes, Box) else boxes
-    if not isinstance(named, Mapping) or not named or not all(isinstance(b, Box) for b in named.values()):
+    named: object = places if isinstance(places, Mapping) else {ROI: places}
+    if not isinstance(named, Mapping) or not named or places is None:
+        raise _no_places(places)
+    try:
+        chosen = tuple((str(name), as_place(place, "a place of roi")) for name, place in named.items())
+    except ParameterError as error:
+        if "is no place" not in str(error):
+            raise
+        raise _no_places(places) from None
+    wanted = tuple(dict.fromkeys([also] if isinstance(also, str) else also))
+    for name in wanted:
+        if name not in ALSO:
+            raise ParameterError("invalid also", found=repr(name), expected=" or ".join(map(repr, ALSO)))
+    if (saturation is not None) != (N_SATURATED in wanted):
         raise ParameterError(
-            "roi needs boxes",
-            found=repr(boxes)[:80],
-            expected="a Box, or a mapping of names to boxes",
-            fix='xs.roi({"bragg": xs.Box(segment=2, row=(200, 500), column=(300, 580))})',
+            "n_saturated goes with its level",
+            found=f"saturation={saturation}, also={list(wanted)}",
+            expected="both or none",
+            fix='also=["n_saturated"], saturation=100.0',
         )
-    return Roi(tuple((str(name), box) for name, box in named.items()), StaticMask.of(mask))
+    fixed, of_events = static_mask(mask)
+    level = None if saturation is None else float(saturation)
+    return filtered(Roi(chosen, fixed, wanted, level, bool(area)), threshold, noise, of_events)
+
+
+def _no_places(places: object) -> ParameterError:
+    return ParameterError(
+        "roi needs boxes, regions or masks",
+        found=repr(places)[:80],
+        expected="one of them, or several by name",
+        fix='xs.roi({"bragg": xs.Box(segment=2, row=(200, 500), column=(300, 580))})',
+    )
 
 
 @dataclass(frozen=True)
 class Roi(Record):
-    """Boxes by name and a mask; made by :func:`roi`."""
+    """Places by name, a mask and what is told of them; made by :func:`roi`."""
 
     name: ClassVar[str] = "roi"
 
-    boxes: tuple[tuple[str, Box], ...]
+    places: tuple[tuple[str, Place], ...]
     mask: StaticMask | None = None
+    also: tuple[str, ...] = ()
+    saturation: float | None = None
+    area: bool = False
 
     def outputs(self, frames: Frames) -> Mapping[str, Output]:
-        """Describe sum, mean, max, com_row, com_column and n_valid, each over roi."""
-        for _, box in self.boxes:
-            box.on(frames)
+        """Describe sum, mean, max, com_row, com_column, n_valid and what else is asked for, each over roi."""
+        regions = self.windows(frames)
         if self.mask is not None:
             self.mask.on(frames)
-        n = len(self.boxes)
-        units = {} if frames.units is None else {UNITS: frames.units}
-        spread = {} if frames.units is None else {UNITS: f"({frames.units})2"}
-        place = {UNITS: DIMENSIONLESS}
-        double = np.dtype(np.float64)
+        if frames.geometry is None and set(self.also) & {X, Y, *IN_SPACE}:
+            raise GeometryError(
+                "places in m need a geometry",
+                found=f"also={list(self.also)}, frames without geometry",
+                fix='.sd.assign_geometry(xs.Geometry.from_psana("geometry.data"))',
+            )
+        n = len(regions)
+        double, count = np.dtype(np.float64), np.dtype(np.int32)
+        units = "" if frames.units is None else frames.units
+        kinds = {SUM: units, MEAN: units, MAX: units, COM_ROW: DIMENSIONLESS, COM_COLUMN: DIMENSIONLESS}
+        known = {MIN: units, FULL_SUM: units, X: METRE, Y: METRE, N_SATURATED: DIMENSIONLESS}
+        known |= dict.fromkeys(IN_PIXELS, DIMENSIONLESS) | dict.fromkeys(IN_SPACE, "m2")
+        kinds |= {N_VALID: DIMENSIONLESS} | {name: known[name] for name in self.also}
+        dtypes = {MAX: frames.dtype, N_VALID: count, N_SATURATED: count}
         out = {
-            SUM: Output((ROI,), (n,), double, units),
-            MEAN: Output((ROI,), (n,), double, units),
-            MAX: Output((ROI,), (n,), frames.dtype, units),
-            COM_ROW: Output((ROI,), (n,), double, place),
-            COM_COLUMN: Output((ROI,), (n,), double, place),
-            N_VALID: Output((ROI,), (n,), np.dtype(np.int32), {UNITS: DIMENSIONLESS}),
+            name: Output((ROI,), (n,), dtypes.get(name, double), {UNITS: unit} if unit else {})
+            for name, unit in kinds.items()
         }
         if frames.variance:
-            out |= {f"{v}{VARIANCE_SUFFIX}": Output((ROI,), (n,), double, spread) for v in (SUM, MEAN, MAX)}
-            out |= {f"{v}{VARIANCE_SUFFIX}": Output((ROI,), (n,), double, place) for v in (COM_ROW, COM_COLUMN)}
+            for name in (SUM, MEAN, MAX, COM_ROW, COM_COLUMN, *(k for k in self.also if k in (FULL_SUM, X, Y))):
+                unit = kinds[name]
+                square = unit if unit in ("", DIMENSIONLESS) else f"({unit})2"
+                out[f"{name}{VARIANCE_SUFFIX}"] = Output((ROI,), (n,), double, {UNITS: square} if square else {})
+        if self.area:
+            out |= self._areas(frames, regions, units)
         return out
 
+    def _areas(self, frames: Frames, regions: list[list[Window]], units: str) -> dict[str, Output]:
+        """Describe the pixels that are kept."""
+        out = {}
+        for (name, _), found in zip(self.places, regions, strict=True):
+            shape = kept_shape(found)[0]
+            dims = (SEGMENT, ROW, COLUMN)[3 - len(shape) :]
+            prefix = f"{name}_" if len(regions) > 1 else ""
+            attrs = {UNITS: units} if units else {}
+            out[f"{prefix}{AREA}"] = Output(tuple(f"{prefix}{d}" for d in dims), shape, frames.dtype, attrs)
+        size = sum(frames.dtype.itemsize * int(np.prod(o.array_shape)) for o in out.values())
+        if size > MUCH:
+            warnings.warn(
+                f"roi(..., area=True) keeps {size / 1e6:.3g} MB of each event, {size / 1e3:.3g} GB of a million; "
+                "smaller regions keep less",
+                stacklevel=4,
+            )
+        return out
+
+    def windows(self, frames: Frames) -> list[list[Window]]:
+        """The pieces of the arrays of the frames that hold each region."""
+        return [windows(place, frames) for _, place in self.places]
+
     def coords(self, frames: Frames) -> Mapping[str, xr.Variable]:
-        """Names of the boxes."""
-        del frames
-        return {ROI: xr.Variable((ROI,), np.array([name for name, _ in self.boxes]))}
+        """Names of the regions, and labels of the pixels that are kept."""
+        out = {ROI: xr.Variable((ROI,), np.array([name for name, _ in self.places]))}
+        for (name, _), found in zip(self.places, self.windows(frames) if self.area else [], strict=False):
+            prefix = f"{name}_" if len(self.places) > 1 else ""
+            shape, row, column = kept_shape(found)
+            labels = {ROW: np.array(frames.row)[row], COLUMN: np.array(frames.column)[column]}
+            if len(shape) == 3:
+                labels[SEGMENT] = np.array(frames.segment)[[w.segment for w in found]]
+            out |= {f"{prefix}{dim}": xr.Variable((f"{prefix}{dim}",), values) for dim, values in labels.items()}
+        return out
 
     def reducer(self, frames: Frames) -> Reducer:
         """Make the reducer."""
-        return RoiReducer(self, frames)
-
-
-class RoiReducer(Reducer):
-    """Walks the boxes of each segment."""
-
-    def __init__(self, record: Roi, frames: Frames) -> None:
-        from xsmall.kernels.roi import box, box_variance
-
-        self._kernel, self._variance_kernel = box, box_variance
-        self._frames = frames
-        self._windows = [b.on(frames) for _, b in record.boxes]
-        mask = None if record.mask is None else record.mask.on(frames)
-        self._use = [p.use(mask) for p in self._windows]
-        self._lines = [np.empty(p.shape[1], dtype=frames.dtype) for p in self._windows]
-        self._sums = np.zeros((GROUP, len(self._windows), 9))
-        self._k = 0
-
-    def begin(self, k: int) -> None:
-        """Start a group of ``k`` events."""
-        self._k = k
-
-    def add(
-        self,
-        s: int,
-        frames: npt.NDArray[np.floating[Any]],
-        variance: npt.NDArray[np.floating[Any]] | None = None,
-    ) -> None:
-        """Reduce the boxes of segment ``s``."""
-        for b, window in enumerate(self._windows):
-            if window.segment != s:
-                continue
-            use, top, left = self._use[b], window.row.start, window.column.start
-            row, column = window.row_labels - window.row_labels[0], window.column_labels - window.column_labels[0]
-            for j in range(self._k):
-                out = self._sums[j, b]
-                self._kernel(frames[j], top, left, use, row, column, self._lines[b], out)
-                if variance is not None:
-                    self._variance_kernel(frames[j], variance[j], top, left, use, row, column, out, out[5:])
-
-    def end(self) -> Mapping[str, npt.NDArray[Any]]:
-        """Finish the group."""
-        total, largest, moment_row, moment_column, n, *spread = np.moveaxis(self._sums[: self._k], -1, 0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            some, weighted = n > 0, total != 0
-            first_row = np.array([p.row_labels[0] for p in self._windows])
-            first_column = np.array([p.column_labels[0] for p in self._windows])
-            out = {
-                SUM: np.where(some, total, np.nan),
-                MEAN: np.where(some, total / n, np.nan),
-                MAX: largest.astype(self._frames.dtype),
-                COM_ROW: np.where(weighted, first_row + moment_row / total, np.nan),
-                COM_COLUMN: np.where(weighted, first_column + moment_column / total, np.nan),
-                N_VALID: n.astype(np.int32),
-            }
-            if self._frames.variance:
-                of_sum, of_most, along_row, along_column = spread
-                of_each = {
-                    SUM: of_sum,
-                    MEAN: of_sum / n**2,
-                    MAX: of_most,
-                    COM_ROW: np.where(weighted, along_row / total**2, np.nan),
-                    COM_COLUMN: np.where(weighted, along_column / total**2, np.nan),
-                }
-                out |= {f"{name}{VARIANCE_SUFFIX}": np.where(some, v, np.nan) for name, v in of_each.items()}
-        return out
+        names = [f"{name}_" if len(self.places) > 1 else "" for name, _ in self.places]
+        return RoiReducer(
+            frames, self.windows(frames), self.mask, also=self.also, saturation=self.saturation,
+            areas=names if self.area else [],
+        )  # fmt: skip

@@ -7,14 +7,14 @@ import hashlib
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, overload
 
 import numpy as np
 import xarray as xr
 
 from xsmall.detector.frames import Frames
-from xsmall.engine.record import Output, Record, Reducer
+from xsmall.engine.record import Input, Output, Record, Reducer
 from xsmall.errors import ParameterError
 from xsmall.reductions.user_reducer import (
     ERROR,
@@ -23,7 +23,6 @@ from xsmall.reductions.user_reducer import (
     FRAMES,
     MISSING,
     Caller,
-    Input,
     UserReducer,
     of_event,
     read_only,
@@ -129,7 +128,7 @@ def record(
         )
     declared = None if outputs is None else tuple((str(name), _output(name, said)) for name, said in outputs.items())
     return UserRecord(
-        function, declared, bool(variance), _digest(function), bool(batch), beside=dict(beside) if beside else None
+        function, declared, bool(variance), _digest(function), bool(batch), given=dict(beside) if beside else None
     )
 
 
@@ -201,8 +200,17 @@ class UserRecord(Record):
     """What lies beside the frames, as far as it is known in the pass."""
     left_out: str = ""
     """How many events of what lies beside the frames are none of theirs."""
-    beside: Mapping[str, xr.DataArray] | None = field(default=None, compare=False, repr=False)
+    given: Mapping[str, xr.DataArray] | None = field(default=None, compare=False, repr=False)
     """What a user gave to lie beside the frames: only before the pass."""
+
+    @property
+    def beside(self) -> Mapping[str, xr.DataArray]:
+        """What is to lie beside the frames."""
+        return self.given or {}
+
+    def bound(self, inputs: Mapping[str, Input], left_out: str) -> UserRecord:
+        """Make the record that knows what lies beside the frames."""
+        return replace(self, inputs=tuple(inputs.values()), left_out=left_out, given=None)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function itself."""
@@ -280,7 +288,7 @@ def _inferred(record: UserRecord, shape: tuple[int, int, int], dtype: np.dtype[A
     """What the function returns for a frame of ones."""
     lead = (1,) * record.batch
     ones = [read_only(np.ones((*lead, *shape), dtype)) for _ in range(1 + record.with_variance)]
-    beside = {i.keyword: read_only(i.ones().reshape((*lead, *i.shape))) for i in record.inputs}
+    beside = {i.keyword: read_only(np.ones((*lead, *i.shape), i.dtype)) for i in record.inputs}
     try:
         found = Caller(record.function, record.first)(ones, beside)
         found = of_event(found, 0, 1) if record.batch else found

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.engine.record import Output, Reducer
+from xsmall.engine.record import Input, Output, Reducer
 from xsmall.events.ragged import object_array
 from xsmall.vocabulary import VALUE
 
@@ -20,7 +19,6 @@ __all__ = [
     "FRAMES",
     "MISSING",
     "Caller",
-    "Input",
     "UserReducer",
     "of_event",
     "read_only",
@@ -33,30 +31,6 @@ MISSING: Final = "missing"
 FRAMES: Final = "frames"  # where they have no name of their own
 ERROR_LENGTH: Final = 80
 _ABOUT_READ_ONLY: Final = ("read-only", "readonly", "No matching definition", "cannot set WRITEABLE")
-
-
-@dataclass(frozen=True)
-class Input:
-    """Something that the function takes beside the frames.
-
-    Parameters
-    ----------
-    keyword
-        Its name for the function.
-    name
-        Its name in the pass; two functions may take the same thing under keywords of their own.
-    shape, dtype
-        Of what it has for one event.
-    """
-
-    keyword: str
-    name: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    def ones(self) -> Array:
-        """What the function is tried with."""
-        return np.ones(self.shape, self.dtype)
 
 
 class Caller:

@@ -37,3 +37,22 @@ def box_variance(
     row, column = (values * rows).sum() / values.sum(), (values * columns).sum() / values.sum()
     along, across = (spread * (rows - row) ** 2).sum(), (spread * (columns - column) ** 2).sum()
     return float(spread.sum()), float(spread[values.argmax()]), float(along), float(across)
+
+
+def moments(
+    frame: npt.NDArray[Any],
+    values: npt.NDArray[Any],
+    use: npt.NDArray[np.bool_],
+    p: npt.NDArray[np.float64],
+    q: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """Sums of v, v p, v q, v p p, v p q, v q q over the valid pixels of a frame."""
+    valid = np.isfinite(frame) & use
+    v, a, b = values[valid].astype(np.float64), p[valid], q[valid]
+    return np.array([(v * weight).sum() for weight in (np.ones_like(a), a, b, a * a, a * b, b * b)])
+
+
+def extremes(frame: npt.NDArray[Any], use: npt.NDArray[np.bool_], level: float) -> tuple[float, int]:
+    """Lowest valid pixel, infinity where none is, and how many are at or above ``level``."""
+    values = frame[np.isfinite(frame) & use].astype(np.float64)
+    return float(values.min(initial=np.inf)), int((values >= level).sum())
