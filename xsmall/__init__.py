@@ -99,6 +99,9 @@ _PUBLIC: dict[str, str] = {
     "lists": "xsmall.events.ragged",
     "to_awkward": "xsmall.events.ragged",
     "to_pandas": "xsmall.events.ragged",
+    # event variables
+    "event_variables": "xsmall.events.names",
+    "save_hutch_table": "xsmall.events.names",
     # what users write their own records with
     "Record": "xsmall.engine.record",
     "Reducer": "xsmall.engine.record",

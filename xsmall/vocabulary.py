@@ -52,6 +52,7 @@ TT_AMPLITUDE: Final = "tt_amplitude"
 TT_FWHM: Final = "tt_fwhm"
 STEP: Final = "step"
 SCAN_PREFIX: Final = "scan_"  # scan_<motor>
+MISSING_VARIABLES: Final = "missing_variables"  # attribute, JSON: event variables that a run cannot give, and why
 
 # ---- nodes and variables of a run -----------------------------------------------------------------------------
 RAW: Final = "raw"
@@ -174,6 +175,7 @@ LIMITS_SUFFIX: Final = "_limits"
 # ---- attributes ---------------------------------------------------------------------------------------------
 UNITS: Final = "units"
 LONG_NAME: Final = "long_name"
+ANCILLARY_VARIABLES: Final = "ancillary_variables"  # CF attribute: the variable that says where this one is known
 FLAG_MASKS: Final = "flag_masks"  # CF: the bits of a variable of flags,
 FLAG_MEANINGS: Final = "flag_meanings"  # and their names
 RUN: Final = "run"  # number of the run

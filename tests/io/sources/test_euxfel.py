@@ -178,3 +178,23 @@ def test_other_folders_are_no_runs(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(FileFormatError, match="not a run that xsmall can open"):
         xs.open_run(tmp_path)
+
+
+def test_what_is_recorded_once_per_train_is_a_variable_of_events(tmp_path: Path) -> None:
+    folder = make("make_spb_run", tmp_path)
+    source, key = "SPB_XTD9_XGM/DOOCS/MAIN", "beamPosition.ixPos"
+    (file,) = folder.glob("*DA01-S00000.h5")
+    with h5py.File(file, "a") as f:
+        positions = f[f"CONTROL/{source}/{key.replace('.', '/')}/value"]
+        positions[...] = np.arange(positions.shape[0])
+        ids = f["INDEX/trainId"][:]
+    places = {"x": (source, key), "xgm_pulse_energy": (f"{source}:output", "data.intensityTD", 3)}
+    events = xs.open_run(folder, variables=places)["events"].to_dataset()
+    first = np.isin(events.train_id, ids)
+    assert first.any()
+    np.testing.assert_array_equal(events.x.values[first], events.train_id.values[first] - ids[0])
+    assert xs.event_variables(events, "euxfel").i0.attrs["source"] == "xgm_pulse_energy"
+    wrong = [("nowhere", key), (source, "nothing"), (f"{source}:output", "data.intensityTD"), (source,)]
+    for place in wrong:
+        with pytest.raises(ParameterError):
+            xs.open_run(folder, variables={"x": place})

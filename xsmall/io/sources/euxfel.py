@@ -4,7 +4,7 @@ extra_data says which file holds which train of which module; frames are read by
 ``present``, since a module that misses a train is no module of zeros.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Final
@@ -19,6 +19,7 @@ from xsmall import vocabulary as v
 from xsmall.errors import DataError, MissingDependency, ParameterError
 from xsmall.io.files import Identity, identify
 from xsmall.io.sources.chunks import events_per_chunk
+from xsmall.io.sources.euxfel_variables import train_variables
 from xsmall.io.sources.hdf5_array import Hdf5Array, open_dataset
 from xsmall.io.sources.source import RunSource, RunSpec
 
@@ -41,11 +42,22 @@ class EuxfelRun(RunSource):
         """Go by the names of the files in the folder."""
         return spec.path is not None and spec.path.is_dir() and any(spec.path.glob(_FILES))
 
-    def open(self, spec: RunSpec, *, chunks: int | str | None, detectors: Sequence[str] | None = None) -> xr.DataTree:
+    def open(
+        self,
+        spec: RunSpec,
+        *,
+        chunks: int | str | None,
+        detectors: Sequence[str] | None = None,
+        variables: Mapping[str, Sequence[Any]] | None = None,
+    ) -> xr.DataTree:
         """Open AGIPD, LPD, DSSC and JUNGFRAU detectors, or those of ``detectors``, a node each.
 
         The label ``event`` is a number made of train and pulse: all detectors that go by pulse share it. ``train_id``,
         ``pulse_id`` or ``memory_cell``, and ``time`` (of the train, UTC, NaT in old files) stand beside it.
+
+        ``variables`` adds what is recorded once per train to the event variables: ``{"xgm_pulse_energy":
+        ("SA1_XTD2_XGM/DOOCS/MAIN", "pulseEnergy.photonFlux")}``, or ``(source, key, index)``; NaN where a train has
+        none.
         """
         assert spec.path is not None
         path = str(spec.path)
@@ -58,7 +70,11 @@ class EuxfelRun(RunSource):
                 )
         nodes = {"/": xr.Dataset(attrs={v.SOURCE: path})}
         labels = np.unique(np.concatenate([known[n].labels for n in chosen])) if chosen else np.empty(0, np.int64)
-        nodes[f"/{v.EVENTS_NODE}"] = xr.Dataset(coords=_event_coords(path, self.identity(spec), labels))
+        events = xr.Dataset(coords=_event_coords(path, self.identity(spec), labels))
+        if variables:
+            trains = labels >> _PULSES
+            events = events.assign(train_variables(_opened(path), path, trains, variables))
+        nodes[f"/{v.EVENTS_NODE}"] = events
         for name in chosen:
             nodes[f"/{name}"] = _dataset(path, self.identity(spec), known[name], chunks)
         return xr.DataTree.from_dict(nodes)

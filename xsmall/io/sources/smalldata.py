@@ -20,6 +20,7 @@ from dask.base import tokenize
 
 from xsmall import vocabulary as v
 from xsmall.errors import DataError, FileFormatError, ParameterError
+from xsmall.events.names import common_variables
 from xsmall.events.ragged import object_array, ragged_attrs
 from xsmall.io.files import identify
 from xsmall.io.hdf5 import check_filters, missing_sources, open_hdf5, read_whole
@@ -38,7 +39,6 @@ _SECONDS: Final = (946_684_800, 4_102_444_800)  # 2000 to 2100: an event time ou
 _NOT_OF_EVENTS: Final = ("Sums", "UserDataCfg", "epicsOnce", "epics_archiver", "intg")
 _LISTS: Final = "var_"
 _COUNT: Final = "_len"
-_LIGHT: Final = {"lightStatus_xray": v.XRAY_ON, "lightStatus_laser": v.LASER_ON}
 _RUN: Final = re.compile(r"_[Rr]un(\d+)")
 
 
@@ -274,26 +274,8 @@ def _events(here: _File, names: list[str], prefix: str, n: int) -> dict[str, xr.
             here.left_out.append(f"{flat}: {item.dtype}")
     for name in [name for name in out if name.startswith("damage_")]:
         out[name].attrs[v.LONG_NAME] = "1 where the detector was there, 0 where it was missing"
-    out |= _time_tool(out)
-    for name, ours in _LIGHT.items():
-        if name in out and out[name].dtype.kind in "biu" and np.isin(out[name].values, (0, 1)).all():
-            out[ours] = xr.Variable(v.EVENT, out[name].values.astype(bool))
-    return out
-
-
-def _time_tool(variables: dict[str, xr.Variable]) -> dict[str, xr.Variable]:
-    """Position (ps) and amplitude of the time tool; where it found no edge the files have 0, which becomes NaN."""
-    lower = {name.lower(): x for name, x in variables.items() if x.dims == (v.EVENT,)}
-    pixel = lower.get("tt_fltpos")
-    if pixel is None or pixel.chunks is not None:
-        return {}
-    found = (pixel.values != 0) & np.isfinite(pixel.values.astype(np.float64))
-    out: dict[str, xr.Variable] = {}
-    for theirs, ours in (("tt_fltpos_ps", v.TT_POSITION), ("tt_ampl", v.TT_AMPLITUDE)):
-        if theirs in lower:
-            values = np.where(found, lower[theirs].values.astype(np.float64), np.nan)
-            out[ours] = xr.Variable(v.EVENT, values, {v.UNITS: v.UNITS_OF[ours]})
-    return out
+    common = common_variables(xr.Dataset(out))
+    return out | {n: x for n, x in common.items() if n not in (v.XRAY_ON, v.LASER_ON) or x.dtype == bool}
 
 
 def _numbers(here: _File, name: str, item: Any) -> xr.Variable:

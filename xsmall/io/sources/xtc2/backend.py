@@ -118,6 +118,8 @@ def _scalars(files: RunFiles, detector: str) -> xr.Dataset:
     for name in names:
         x = node[name].variable
         x = x.isel({dim: 0 for dim in x.dims if dim != v.EVENT and x.sizes[dim] == 1})
+        if v.ANCILLARY_VARIABLES in x.attrs:
+            x.attrs[v.ANCILLARY_VARIABLES] = f"{detector}_{x.attrs[v.ANCILLARY_VARIABLES]}"
         dims = [dim if dim == v.EVENT else f"{detector}_{dim}" for dim in x.dims]
         result[f"{detector}_{name}"] = xr.Variable(dims, x.values, x.attrs)
         for dim, own in zip(x.dims[1:], dims[1:], strict=True):

@@ -149,7 +149,7 @@ def detector_dataset(files: RunFiles, detector: str, wrap: Wrap, *, fields: Sequ
     coords = times(run) | step_variables(run)
     coords |= _segment_coords(files, detector, area, variables)
     given = {names[f.key]: f for f in chosen if names[f.key] in variables}
-    coords |= _other_presence(files, given, area)
+    coords |= _other_presence(files, given, area, variables)
     coords = {name: c for name, c in coords.items() if name in _TAKEN or name not in variables}
     left_out = {
         ".".join(f.key): f"its type changes: {f.shapes} forms"
@@ -275,8 +275,13 @@ def _segment_coords(
     return result
 
 
-def _other_presence(files: RunFiles, names: Mapping[str, EventField], main: Area) -> dict[str, xr.Variable]:
-    """Presence of whatever is missing elsewhere than the frames: of an algorithm, or of one of its fields."""
+def _other_presence(
+    files: RunFiles, names: Mapping[str, EventField], main: Area, variables: Mapping[str, xr.Variable]
+) -> dict[str, xr.Variable]:
+    """Presence of whatever is missing elsewhere than the frames: of an algorithm, or of one of its fields.
+
+    The variables that it is about are told its name.
+    """
     result: dict[str, xr.Variable] = {}
     of_alg = {main.field.key.alg: presence(files, main.field.key)}
     for name, field in names.items():
@@ -289,8 +294,11 @@ def _other_presence(files: RunFiles, names: Mapping[str, EventField], main: Area
                 result[f"{v.PRESENT}_{alg}"] = xr.Variable(dims, there)
             elif not np.array_equal(there, of_alg[main.field.key.alg]):
                 result[f"{v.PRESENT}_{alg}"] = xr.Variable(dims, there)
+        if f"{v.PRESENT}_{alg}" in result:
+            variables[name].attrs[v.ANCILLARY_VARIABLES] = f"{v.PRESENT}_{alg}"
         if not np.array_equal(there, of_alg[alg]):
             result[f"{v.PRESENT}_{name}"] = xr.Variable(dims, there)
+            variables[name].attrs[v.ANCILLARY_VARIABLES] = f"{v.PRESENT}_{name}"
     return result
 
 

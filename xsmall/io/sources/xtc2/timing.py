@@ -76,7 +76,10 @@ def timing_variables(
                 if v.EVENT_CODES in result:
                     continue
                 codes = EventCodes(FieldArray(files, field.key))
-                attrs = {v.LONG_NAME: "whether the code was sent; False where the timing detector is missing"}
+                attrs = {
+                    v.LONG_NAME: "whether the code was sent; False where the timing detector is missing",
+                    v.ANCILLARY_VARIABLES: f"{detector}_{v.PRESENT}",
+                }
                 result[v.EVENT_CODES] = xr.Variable((v.EVENT, v.EVENT_CODE), wrap(codes), attrs)
                 result[v.EVENT_CODE] = xr.Variable(v.EVENT_CODE, np.arange(codes.shape[1]))
                 result[f"{detector}_{v.PRESENT}"] = xr.Variable(v.EVENT, there)
