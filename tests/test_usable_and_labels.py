@@ -103,7 +103,7 @@ def test_rows_columns_and_segments_in_any_order_give_the_same(computing_is_forbi
     records = {
         "roi": lambda m: xs.roi(box, mask=m),
         "row": lambda m: xs.projection("row", mask=m),
-        "box": lambda m: xs.projection("column", box=box, mask=m),
+        "box": lambda m: xs.projection("column", box, mask=m),
         "waxs": lambda m: xs.azint(bins=7, quantity="radius", mask=m),
         "pairs": lambda m: xs.autocorrelation(box, max_lag=2, mask=m),
         "hits": lambda m: xs.droplet(4.0, 1.0, max_droplets=200, mask=m),

@@ -63,7 +63,7 @@ _PUBLIC: dict[str, str] = {
     "pixel": "xsmall.frames.pixels",
     "locate": "xsmall.frames.locate",
     "at": "xsmall.frames.locate",
-    "image": "xsmall.frames.image",
+    "image": "xsmall.reductions.image",
     "from_image": "xsmall.frames.image",
     "polar": "xsmall.frames.polar",
     "reduce": "xsmall.reductions.reduce",
@@ -92,6 +92,9 @@ _PUBLIC: dict[str, str] = {
     "droplet": "xsmall.reductions.droplet",
     "sigma": "xsmall.reductions.threshold",
     "projection": "xsmall.reductions.projection",
+    "lineout": "xsmall.reductions.projection",
+    "histogram": "xsmall.reductions.histogram",
+    "rebin": "xsmall.reductions.rebin",
     "autocorrelation": "xsmall.reductions.autocorrelation",
     "record": "xsmall.reductions.user",
     # lists per event

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xsmall.kernels.azint_energy import first_bins, scatter_scaled
+from xsmall.kernels.azint_energy import scatter_scaled
+from xsmall.kernels.bins import first_bins
 from xsmall.kernels.reference import azint_energy as reference
 
 

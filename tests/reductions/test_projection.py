@@ -23,7 +23,7 @@ def test_projections_are_those_of_numpy(frames: xr.DataArray, onto: str, axis: i
 
 def test_a_box_keeps_its_labels(placed: xr.DataArray) -> None:
     box = xs.Box(segment=1, row=(7, 20), column=(30, 50))
-    out = placed.isel(row=slice(4, None)).sd.projection("row", box=box)
+    out = placed.isel(row=slice(4, None)).sd.projection("row", box)
     np.testing.assert_array_equal(out["row"], np.arange(7, 20))
     values = np.where(np.isfinite(placed.values), placed.values, 0)[:, 1, 7:20, 30:50]
     np.testing.assert_allclose(out["projection"].fillna(0), values.sum(axis=-1, dtype=float), rtol=1e-12)
@@ -49,7 +49,7 @@ def test_results_do_not_depend_on_chunks(frames: xr.DataArray, computing_is_forb
     assert frames[:0].sd.projection("row")["projection"].shape == (0, 2, 40)
 
 
-@pytest.mark.parametrize("arguments", [{"onto": "x"}, {"onto": "row", "statistic": "max"}, {"onto": "row", "box": 3}])
+@pytest.mark.parametrize("arguments", [{"onto": "x"}, {"onto": "row", "statistic": "max"}, {"onto": "row", "place": 3}])
 def test_arguments_that_cannot_be_meant_are_refused(arguments: dict) -> None:
     with pytest.raises(ParameterError):
         xs.projection(**arguments)

@@ -38,10 +38,12 @@ from xsmall.vocabulary import (
 )
 
 __all__ = [
+    "check_table",
     "float_dtype",
     "from_image",
     "gather_frames",
     "image",
+    "image_coords",
     "kind_of",
     "only_usable",
     "over_frames",
@@ -139,7 +141,7 @@ def image(
     grid = part_grid(geometry, part, pixel_size).within(x, y)
     area = method == "area"
     if area:
-        _check_table(geometry, part, grid)
+        check_table(geometry, part, grid)
     kind = kind_of(values)
     sizes = {IMAGE_Y: grid.n_y, IMAGE_X: grid.n_x}
     out = over_frames(
@@ -149,9 +151,7 @@ def image(
         sizes,
         [float_dtype(values)],
     )[0]
-    coords: dict[str, Any] = {IMAGE_Y: (IMAGE_Y, grid.image_y), IMAGE_X: (IMAGE_X, grid.image_x)}
-    names = {IMAGE_Y: "y, lab frame, upwards", IMAGE_X: "x, lab frame, to the left when looking along the beam"}
-    coords = {k: (d, v, {UNITS: UNITS_OF[k], LONG_NAME: names[k]}) for k, (d, v) in coords.items()}
+    coords: dict[str, Any] = dict(image_coords(grid))
     counts = _counts(geometry, part, grid, area, lazy=frames.chunks is not None)
     coords[N_PIXELS] = ((IMAGE_Y, IMAGE_X), counts, {UNITS: DIMENSIONLESS, LONG_NAME: "pixels that meet here"})
     picture = out.assign_coords(coords).rename(values.name).assign_attrs(values.attrs)
@@ -161,6 +161,13 @@ def image(
     spread = spread_of_cells(frames, whole_frames(variance), gather_frames, image_table, table, sizes)
     named = {f"{values.name}{VARIANCE_SUFFIX}": spread.assign_attrs(spread_attrs(variance))}
     return picture.to_dataset().assign(named)
+
+
+def image_coords(grid: Grid) -> dict[str, tuple[str, Array, dict[str, str]]]:
+    """Centres of the image pixels: dim, values and attributes of each coordinate."""
+    coords = {IMAGE_Y: (IMAGE_Y, grid.image_y), IMAGE_X: (IMAGE_X, grid.image_x)}
+    names = {IMAGE_Y: "y, lab frame, upwards", IMAGE_X: "x, lab frame, to the left when looking along the beam"}
+    return {k: (d, v, {UNITS: UNITS_OF[k], LONG_NAME: names[k]}) for k, (d, v) in coords.items()}
 
 
 def from_image(values: xr.DataArray | Array, obj: xr.DataArray | Geometry) -> xr.DataArray:
@@ -219,7 +226,7 @@ def from_image(values: xr.DataArray | Array, obj: xr.DataArray | Geometry) -> xr
     return target.labelled(taken, None, {})
 
 
-def _check_table(geometry: Geometry, part: Part, grid: Grid) -> None:
+def check_table(geometry: Geometry, part: Part, grid: Grid) -> None:
     """Refuse an area-weighted image whose table no memory would hold."""
     pitch = max(max(panel.pitch) for panel in geometry.panels)
     entries = part.size * (pitch / grid.step + 1) ** 2

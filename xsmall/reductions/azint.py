@@ -16,11 +16,9 @@ from xsmall.errors import ParameterError
 from xsmall.frames.per_pixel import StaticMask
 from xsmall.reductions.azint_energy import EnergyAzintReducer
 from xsmall.reductions.azint_table import FULL_TURN, AzintBins, Table
+from xsmall.reductions.edges import as_bins, as_edges, labels_of_bins
 from xsmall.vocabulary import (
     AZIMUTH,
-    BIN_EDGE,
-    BOUNDS,
-    BOUNDS_SUFFIX,
     DEGREE,
     DIMENSIONLESS,
     INTENSITY,
@@ -103,12 +101,12 @@ def azint(
     """
     if quantity not in QUANTITIES:
         raise ParameterError("azint bins by another quantity", found=repr(quantity), expected=f"one of {QUANTITIES}")
-    radial = _bins(bins, "bins")
+    radial = as_bins(bins, "bins")
     if range is not None:
         if not isinstance(radial, int):
             raise ParameterError("range and edges at once", fix="leave range out: edges say it already")
-        range = _edges(range, "range")[:2]  # type: ignore[assignment]  # noqa: A001
-    around = None if azimuth_bins is None else _bins(azimuth_bins, "azimuth_bins")
+        range = as_edges(range, "range")[:2]  # type: ignore[assignment]  # noqa: A001
+    around = None if azimuth_bins is None else as_bins(azimuth_bins, "azimuth_bins")
     if isinstance(around, tuple) and around[-1] - around[0] > FULL_TURN * (1 + 1e-12):
         raise ParameterError("azimuth_bins of more than a turn", found=f"{around[0]} to {around[-1]} degrees")
     if (polarization_plane is None) != (polarization_fraction is None):
@@ -155,9 +153,9 @@ class Azint(Record):
     def coords(self, frames: Frames) -> Mapping[str, xr.Variable]:
         """Centres and edges of the bins."""
         table = Table(self.bins, frames)
-        out = _labels(self.bins.quantity, table.edges(), UNITS_OF[self.bins.quantity])
+        out = labels_of_bins(self.bins.quantity, table.edges(), UNITS_OF[self.bins.quantity])
         around = self.bins.azimuth_edges()
-        return out if around is None else {**_labels(AZIMUTH, around, DEGREE), **out}
+        return out if around is None else {**labels_of_bins(AZIMUTH, around, DEGREE), **out}
 
     def reducer(self, frames: Frames) -> Reducer:
         """Make the reducer, and the tables where they are not yet there."""
@@ -230,35 +228,3 @@ class AzintReducer(Reducer):
         """Turn (bin, lane) into (event, *bins)."""
         shape = self._table.shape if self._table.bins.azimuth_bins is not None else self._table.shape[1:]
         return state[:, : self._k].T.reshape(self._k, *shape)
-
-
-def _bins(bins: object, what: str) -> int | tuple[float, ...]:
-    if isinstance(bins, int | np.integer) and not isinstance(bins, bool):
-        if bins < 1:
-            raise ParameterError(f"{what} is a number of bins", found=bins, expected="1 or more")
-        return int(bins)
-    return _edges(bins, what)
-
-
-def _edges(values: object, what: str) -> tuple[float, ...]:
-    try:
-        edges = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        edges = np.empty(0)
-    if edges.ndim != 1 or edges.size < 2 or not np.all(np.isfinite(edges)) or not np.all(np.diff(edges) > 0):
-        raise ParameterError(
-            f"{what} are not edges",
-            found=repr(values)[:80],
-            expected="a number of bins, or two or more finite numbers that rise",
-            fix=f"{what}=np.linspace(0.5, 4, 201)",
-        )
-    return tuple(edges.tolist())
-
-
-def _labels(name: str, edges: npt.NDArray[np.float64], units: str) -> dict[str, xr.Variable]:
-    bounds = f"{name}{BOUNDS_SUFFIX}"
-    pairs = np.stack([edges[:-1], edges[1:]], axis=1)
-    return {
-        name: xr.Variable((name,), pairs.mean(axis=1), {UNITS: units, BOUNDS: bounds}),
-        bounds: xr.Variable((name, BIN_EDGE), pairs, {UNITS: units}),
-    }

@@ -20,7 +20,8 @@ class EnergyAzintReducer(Reducer):
     """Bins each event by its own q; the table, q of each pixel at the mean energy, is that of all events."""
 
     def __init__(self, table: Table) -> None:
-        from xsmall.kernels.azint_energy import first_bins, scatter_scaled
+        from xsmall.kernels.azint_energy import scatter_scaled
+        from xsmall.kernels.bins import first_bins
 
         beam = table.frames.beam
         if beam is None or beam.photon_energy is None:

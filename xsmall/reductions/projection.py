@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +16,10 @@ from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import ParameterError
 from xsmall.frames.per_pixel import StaticMask
 from xsmall.reductions.box import Box, Window
+from xsmall.reductions.chain import in_regions
+from xsmall.reductions.filters import filtered, static_mask
+from xsmall.reductions.region import Place, as_place, inside, usable, with_masks
+from xsmall.reductions.roi import Roi
 from xsmall.vocabulary import (
     COLUMN,
     DIMENSIONLESS,
@@ -29,80 +33,152 @@ from xsmall.vocabulary import (
     VARIANCE_SUFFIX,
 )
 
-__all__ = ["Projection", "projection"]
+__all__ = ["Projection", "lineout", "projection"]
 
 
-def projection(onto: str, *, box: Box | None = None, statistic: str = SUM, mask: Any = None) -> Projection:
+def projection(
+    onto: str,
+    place: Any = None,
+    *,
+    statistic: str = SUM,
+    mask: Any = None,
+    threshold: Any = None,
+    noise: Any = None,
+) -> Record:
     """Project frames onto their rows or columns.
 
     Parameters
     ----------
     onto
         ``"row"``: one value per row, over its columns; or ``"column"``.
-    box
-        Project only this :class:`~xsmall.Box`; without it every segment by itself.
+    place
+        Project only these pixels: a :class:`~xsmall.Box`, a region of space, or a boolean mask, as in
+        :func:`~xsmall.roi`; without it every segment by itself.
     statistic
         ``"sum"`` or ``"mean"`` of the valid pixels.
     mask
-        Boolean (segment, row, column), True where a pixel may be used: a DataArray, cut by its labels, or an array of
-        the shape of the frames.
+        Boolean (segment, row, column), or of each event, as in :func:`~xsmall.roi`.
+    threshold, noise
+        Lowest value that counts, or (lowest, highest), as in :func:`~xsmall.roi`.
 
     Returns
     -------
     A record. Its variables over (event, row) or (event, column) with a box, over (event, segment, row) or (event,
-    segment, column) without: ``projection`` (float64, unit of the data), NaN where no pixel is valid, and ``n_valid``
+    segment, column) else: ``projection`` (float64, unit of the data), NaN where no pixel is valid, and ``n_valid``
     (int32). With variances also ``projection_variance``. Coordinates: the labels of the detector.
 
     Raises
     ------
     ParameterError
-        Another dim or statistic, a box that misses the frames, a mask that is not boolean.
+        Another dim or statistic, a place that misses the frames, a mask that is not boolean.
 
     Notes
     -----
     A sum over fewer valid pixels is smaller: ``n_valid`` says how many there were, ``statistic="mean"`` divides by it.
-    Cost: one pass over the pixels.
+    ``xs.roi(places) | xs.projection("row")`` projects each of several regions. Cost: one pass over the pixels.
 
     Examples
     --------
     >>> import xsmall as xs
     >>> sim = xs.simulate(4, shape=(2, 32, 64), seed=1)
     >>> cal = sim.run["jungfrau"]["raw"].sd.calibrate(sim.constants)
-    >>> cal.sd.projection("column", box=xs.Box(segment=0, row=(4, 12)))["projection"].shape
+    >>> cal.sd.projection("column", xs.Box(segment=0, row=(4, 12)))["projection"].shape
     (4, 64)
     """
     if onto not in (ROW, COLUMN):
         raise ParameterError("projection onto another dim", found=repr(onto), expected=f"{ROW!r} or {COLUMN!r}")
     if statistic not in (SUM, MEAN):
         raise ParameterError("statistic of a projection", found=repr(statistic), expected=f"{SUM!r} or {MEAN!r}")
-    if box is not None and not isinstance(box, Box):
-        raise ParameterError("box of a projection", found=repr(box)[:80], expected="a Box or None")
-    return Projection(onto, box, statistic, StaticMask.of(mask))
+    fixed, of_events = static_mask(mask)
+    where = None if place is None else as_place(place, "the place of a projection")
+    return filtered(Projection(onto, where, statistic, with_masks(fixed)), threshold, noise, of_events)
+
+
+def lineout(along: str, at: Any, *, segment: int | None = None, width: Any = 1, mask: Any = None) -> Record:
+    """Read a line of pixels: the mean of a few rows, along the columns, or of a few columns.
+
+    Parameters
+    ----------
+    along
+        ``"column"``: one value for each column, of a row; or ``"row"``: of a column.
+    at
+        Label of the row or column, the first of ``width``.
+    segment
+        Its label; may be left out only where the frames have one.
+    width
+        How many neighbouring lines are averaged.
+    mask
+        As in :func:`projection`.
+
+    Returns
+    -------
+    The record of :func:`projection` of that box with ``statistic="mean"``.
+
+    Raises
+    ------
+    ParameterError
+        A line that is not there.
+
+    Examples
+    --------
+    >>> import xsmall as xs
+    >>> sim = xs.simulate(4, shape=(2, 32, 64), seed=1)
+    >>> cal = sim.run["jungfrau"]["raw"].sd.calibrate(sim.constants)
+    >>> line = cal.sd.lineout("column", 7, segment=1)["projection"]
+    >>> line.dims, bool((line == cal.isel(segment=1, row=7)).all())
+    (('event', 'column'), True)
+    """
+    if along not in (ROW, COLUMN):
+        raise ParameterError("a line along another dim", found=repr(along), expected=f"{ROW!r} or {COLUMN!r}")
+    if not isinstance(width, int | np.integer) or width is True or width < 1:
+        raise ParameterError("invalid width of a line", found=repr(width), expected="1 or more lines")
+    limits: Any = (at, at + int(width)) if isinstance(at, int | np.integer) else (at, at)
+    box = Box(segment, row=limits) if along == COLUMN else Box(segment, column=limits)
+    return projection(along, box, statistic=MEAN, mask=mask)
 
 
 @dataclass(frozen=True)
 class Projection(Record):
-    """Dim, box, statistic and mask; made by :func:`projection`."""
+    """Dim, place, statistic and masks; made by :func:`projection`."""
 
     name: ClassVar[str] = "projection"
 
     onto: str
-    box: Box | None = None
+    place: Place | None = None
     statistic: str = SUM
-    mask: StaticMask | None = None
+    masks: tuple[StaticMask, ...] = ()
+
+    def after(self, first: Record) -> Record:
+        """Project the regions of ``xs.roi``."""
+        return in_regions(first, self) if isinstance(first, Roi) else super().after(first)
+
+    def within(self, place: Place, masks: tuple[StaticMask, ...]) -> Projection:
+        """The projection of a place, with further masks."""
+        places = [p for p in (self.place,) if p is not None]
+        if places:
+            raise ParameterError("a projection of a place of a region", found=repr(self.place), fix="leave one out")
+        return replace(self, place=place, masks=self.masks + masks)
 
     def chosen(self, frames: Frames) -> Part:
-        """The pixels to project: those of the box, or all."""
-        return frames.part if self.box is None else self.box.of(frames.part)
+        """The pixels to project: those of the box, those around the place, or all."""
+        if self.place is None:
+            return frames.part
+        if isinstance(self.place, Box):
+            return self.place.of(frames.part)
+        held = inside(self.place, frames)
+        at = [np.flatnonzero(held.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+        segment, row, column = at[0], *(np.arange(a[0], a[-1] + 1) for a in at[1:])
+        labels = zip(frames.part.labels, (segment, row, column), strict=True)
+        return Part.of([np.array(known)[places] for known, places in labels])
 
     def outputs(self, frames: Frames) -> Mapping[str, Output]:
         """Describe projection and n_valid."""
         chosen = self.chosen(frames)
-        if self.mask is not None:
-            self.mask.on(frames)
+        for mask in self.masks:
+            mask.on(frames)
         dims: tuple[str, ...] = (self.onto,)
         shape: tuple[int, ...] = (len(chosen.row if self.onto == ROW else chosen.column),)
-        if self.box is None:
+        if not isinstance(self.place, Box):
             dims, shape = (SEGMENT, *dims), (len(chosen.segment), *shape)
         units = {} if frames.units is None else {UNITS: frames.units}
         double = np.dtype(np.float64)
@@ -119,8 +195,8 @@ class Projection(Record):
         """Labels of the segments and of the rows or columns."""
         chosen = self.chosen(frames)
         out = {self.onto: xr.Variable((self.onto,), np.array(chosen.row if self.onto == ROW else chosen.column))}
-        if self.box is None:
-            out[SEGMENT] = xr.Variable((SEGMENT,), np.array(frames.segment))
+        if not isinstance(self.place, Box):
+            out[SEGMENT] = xr.Variable((SEGMENT,), np.array(chosen.segment))
         return out
 
     def reducer(self, frames: Frames) -> Reducer:
@@ -140,8 +216,8 @@ class ProjectionReducer(Reducer):
         chosen = record.chosen(frames)
         each = [Part((s,), chosen.row, chosen.column) for s in chosen.segment]
         self._windows = [Window.of(pixels, frames.part) for pixels in each]
-        mask = None if record.mask is None else record.mask.on(frames)
-        self._use = [window.use(mask) for window in self._windows]
+        use = usable(frames, record.place, record.masks)
+        self._use = [window.use(use) for window in self._windows]
         along = 1 if record.onto == ROW else 0
         self._kept = np.flatnonzero(self._windows[0].inside.any(axis=along))  # all, unless labels are out of order
 
@@ -184,6 +260,6 @@ class ProjectionReducer(Reducer):
                     self._n_known[kept] == n
                 )  # a valid pixel without a variance makes that of the sum unknown
                 out[f"{PROJECTION}{VARIANCE_SUFFIX}"] = np.where(known, spread, np.nan)
-        if self._record.box is not None:
+        if isinstance(self._record.place, Box):
             return {name: value[:, 0] for name, value in out.items()}
         return out

@@ -15,7 +15,7 @@ from xsmall.errors import GeometryError, ParameterError
 from xsmall.frames.per_pixel import StaticMask
 from xsmall.reductions.box import Box, Window
 
-__all__ = ["Place", "as_place", "inside", "windows"]
+__all__ = ["Place", "as_place", "inside", "usable", "windows", "with_masks"]
 
 Place: TypeAlias = Box | Region | StaticMask
 """A box, a region of space, or a mask that is True inside."""
@@ -101,3 +101,14 @@ def _some(found: npt.NDArray[np.bool_], place: Place) -> npt.NDArray[np.bool_]:
             fix="look at it: xs.inside(cal, region)",
         )
     return found
+
+
+def with_masks(*masks: StaticMask | None) -> tuple[StaticMask, ...]:
+    """Those masks that are there."""
+    return tuple(mask for mask in masks if mask is not None)
+
+
+def usable(frames: Frames, place: Place | None, masks: tuple[StaticMask, ...]) -> npt.NDArray[np.bool_] | None:
+    """Pixels of a place that all masks leave: (segment, row, column); None where nothing is said."""
+    said = [mask.on(frames) for mask in masks] + ([] if place is None else [inside(place, frames)])
+    return np.logical_and.reduce(said) if said else None

@@ -1,0 +1,48 @@
+"""Bins as users say them, and as coordinates."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from xsmall.errors import ParameterError
+from xsmall.vocabulary import BIN_EDGE, BOUNDS, BOUNDS_SUFFIX, UNITS
+
+__all__ = ["as_bins", "as_edges", "labels_of_bins"]
+
+
+def as_bins(bins: object, what: str) -> int | tuple[float, ...]:
+    """Check a number of bins, or their edges."""
+    if isinstance(bins, int | np.integer) and not isinstance(bins, bool):
+        if bins < 1:
+            raise ParameterError(f"{what} is a number of bins", found=bins, expected="1 or more")
+        return int(bins)
+    return as_edges(bins, what)
+
+
+def as_edges(values: object, what: str) -> tuple[float, ...]:
+    """Check edges."""
+    try:
+        edges = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        edges = np.empty(0)
+    if edges.ndim != 1 or edges.size < 2 or not np.all(np.isfinite(edges)) or not np.all(np.diff(edges) > 0):
+        raise ParameterError(
+            f"{what} are not edges",
+            found=repr(values)[:80],
+            expected="a number of bins, or two or more finite numbers that rise",
+            fix=f"{what}=np.linspace(0.5, 4, 201)",
+        )
+    return tuple(edges.tolist())
+
+
+def labels_of_bins(name: str, edges: npt.NDArray[np.float64], units: str | None) -> dict[str, xr.Variable]:
+    """Coordinates of bins: their centres, and the edges as CF bounds."""
+    attrs = {} if units is None else {UNITS: units}
+    bounds = f"{name}{BOUNDS_SUFFIX}"
+    pairs = np.stack([edges[:-1], edges[1:]], axis=1)
+    return {
+        name: xr.Variable((name,), pairs.mean(axis=1), {**attrs, BOUNDS: bounds}),
+        bounds: xr.Variable((name, BIN_EDGE), pairs, attrs),
+    }
