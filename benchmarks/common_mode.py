@@ -8,6 +8,7 @@ import numpy as np
 
 from benchmarks import Case, read
 from xsmall.calibration.common_mode.numbers import resolve_common_mode
+from xsmall.calibration.common_mode.plan import compile_plan
 from xsmall.calibration.dark.sums import DarkLimits, DarkSums
 from xsmall.detector.types import detector_type
 from xsmall.kernels.common_mode import apply_common_mode
@@ -91,8 +92,11 @@ def _call(function: Callable[..., object], image: np.ndarray, axis: int) -> Call
 
 def _mode_case(detector: str, number: int, image: np.ndarray) -> Case:
     """Four frames with one mode, copied first, since the correction is made in place."""
-    plan = resolve_common_mode(number, detector).plan(
-        range(image.shape[0]), range(image.shape[1]), np.full(image.shape, 3, np.float32)
+    plan = compile_plan(
+        resolve_common_mode(number, detector),
+        range(image.shape[0]),
+        range(image.shape[1]),
+        np.full(image.shape, 3, np.float32),
     )
     frames = np.stack([image] * 4)
     stack, use = frames.copy(), np.ones((1, *image.shape), np.uint8)

@@ -99,6 +99,7 @@ TILT_Z: Final = "tilt_z"
 SOLID_ANGLE: Final = "solid_angle"
 POLARIZATION: Final = "polarization"
 AREA: Final = "area"
+MASK: Final = "mask"
 
 # ---- constants ----------------------------------------------------------------------------------------------
 PEDESTAL: Final = "pedestal"
@@ -272,6 +273,7 @@ class Reason(IntFlag):
     MISSING = 1 << 21
     DAMAGED = 1 << 22
     NOT_FINITE = 1 << 23
+    PADDED = 1 << 24
 
 
 def reason_names(reasons: int) -> tuple[str, ...]:

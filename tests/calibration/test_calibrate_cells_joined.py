@@ -1,6 +1,7 @@
 """Calibration by memory cell joins the pass of reductions and cubes: read once, the same bits, tables where needed."""
 
 import gc
+import itertools
 import pickle
 import weakref
 from collections import Counter
@@ -102,7 +103,7 @@ def test_reductions_read_words_and_gain_once_and_get_the_same_bits(
     analogue: bool, variance: bool, computing_is_forbidden: Callable[[], Any]
 ) -> None:
     raw, gain, table = detector(analogue=analogue)
-    options = {"variance": variance, "photon_energy": 9500.0}
+    options: dict[str, Any] = {"variance": True, "photon_energy": 9500.0} if variance else {}
     expected = xs.reduce(as_floats(xs.calibrate(raw, table, gain_stage=gain, **options)), RECORDS)
     for chunks, of_gain in (
         ((5, 3, 8, 64), (5, 3, 8, 64)),
@@ -125,7 +126,7 @@ def test_reductions_read_words_and_gain_once_and_get_the_same_bits(
 @pytest.mark.parametrize("rows", [8, 3])
 def test_cubes_read_once_and_get_the_same_bits(variance: bool, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     raw, gain, table = detector()
-    options = {"variance": variance, "photon_energy": 9500.0}
+    options: dict[str, Any] = {"variance": True, "photon_energy": 9500.0} if variance else {}
     small = xr.Dataset({"delay": ("event", np.arange(N) % 3)}, {"event": TIMES})
     bins = {"delay": xs.categories([0, 1, 2])}
     flat = as_floats(xs.calibrate(raw, table, gain_stage=gain, **options))
@@ -216,8 +217,8 @@ def test_tables_do_not_live_as_long_as_the_graph() -> None:
     assert origin is not None
     tables = weakref.ref(origin.transform.compute())
     assert tables() is not None  # what was used last stays
-    for unit in ("ADU", "photon"):
-        xs.calibrate(raw, table, gain_stage=gain, unit=unit, photon_energy=9500)
+    for options in ({"unit": "ADU"}, {"unit": "photon", "photon_energy": 9500}):
+        xs.calibrate(raw, table, gain_stage=gain, **options)
     gc.collect()
     assert tables() is None
     xr.testing.assert_identical(cal.compute(), before)
@@ -367,7 +368,52 @@ def test_a_common_mode_is_estimated_by_cell_and_stage(n_sigma: float | None) -> 
     xr.testing.assert_identical(xs.reduce(lazy, RECORDS).compute(), expected)
 
 
-def test_the_common_mode_apart_from_calibration_is_refused() -> None:
-    raw, _, table = detector()
-    with pytest.raises(ParameterError, match="apart from its calibration"):
-        xs.common_mode(raw, CommonMode(steps=(Subtract(name="row", rows=1),)), table)
+@pytest.mark.parametrize("stages", [None, (0,), (1, 2)])
+def test_the_common_mode_by_itself_is_that_of_a_slow_twin(stages: tuple[int, ...] | None) -> None:
+    raw, gain, table = detector()
+    mode = CommonMode(steps=(Subtract(name="row", rows=1, columns=32, min_count=3),), gain_stages=stages)
+    out = xs.common_mode(raw, mode, table, gain_stage=gain)
+    for e, s, r, half in itertools.product(range(0, N, 3), range(3), range(8), range(2)):
+        at = {"segment": s, "row": r, "column": slice(32 * half, 32 * half + 32)}
+        cell, code = int(raw["memory_cell"][e]), gain.isel(event=e, **at)
+        found = out["row_correction"].isel(event=e, segment=s, row_row=r, row_column=half)
+        count = out["row_n_pixels"].isel(event=e, segment=s, row_row=r, row_column=half)
+        here = bool(raw["present"][e, s]) and not raw["damage"][e, s]
+        mine, values = table.sel(memory_cell=cell).isel(at), raw.isel(event=e, **at).values.astype("f8")
+        stage = np.minimum(code.values, 2)
+        adu = values - np.take_along_axis(mine["pedestal"].values, stage[None], 0)[0]
+        good = (np.take_along_axis(mine["status"].values, stage[None], 0)[0] == 0) & (code.values < 3)
+        used = good & np.isin(stage, range(3) if stages is None else stages)
+        corrected = out["corrected"].isel(event=e, **at).values
+        if not here:
+            assert np.isnan(corrected).all()
+            assert np.isnan(found)
+            assert count == 0
+            continue
+        assert int(count) == used.sum()
+        if used.sum() >= 3:
+            median = np.median(adu[used])
+            np.testing.assert_allclose(float(found), median, rtol=1e-5, atol=1e-3)
+            expected = np.where(used, adu - median, adu)
+        else:
+            expected = adu
+        np.testing.assert_allclose(corrected, np.where(code.values < 3, expected, np.nan), atol=2e-3)
+
+
+def test_the_common_mode_of_cells_is_that_of_the_calibration_for_any_chunking() -> None:
+    raw, gain, table = detector(analogue=True)
+    steps = (Exclude(n_sigma=5), Subtract(name="row", rows=1, columns=32, min_count=3))
+    mode = CommonMode(steps=steps, gain_stages=(0,))
+    whole = xs.common_mode(raw, mode, table, gain_stage=gain)
+    lazy = xs.common_mode(
+        raw.copy(data=raw.chunk(event=3, segment=1).data), mode, table.chunk(segment=1), gain_stage=gain.chunk(event=5)
+    )
+    assert lazy["corrected"].chunks is not None
+    xr.testing.assert_identical(lazy.compute(), whole)
+    flat = table.drop_vars("gain")
+    cal = xs.calibrate(raw, flat, gain_stage=gain, common_mode=mode, unit="ADU").values
+    good = np.isfinite(cal)
+    np.testing.assert_array_equal(whole["corrected"].values[good], cal[good])
+    ranked = xs.compare_common_modes(raw, table, modes=[mode], gain_stage=gain)
+    assert ranked["noise"].sizes["mode"] == 2
+    assert np.isfinite(ranked["noise"].values[:, good.any(axis=(2, 3))]).all()

@@ -6,7 +6,8 @@ import xarray as xr
 
 from xsmall.calibration.constants import check_constants, constants, select_constants
 from xsmall.calibration.reasons import DEFAULT_TRUST, adc_limits, chosen_reasons
-from xsmall.calibration.tables import control_stages, pack
+from xsmall.calibration.tables import Settings, control_stages, pack
+from xsmall.detector.part import Part
 from xsmall.detector.types import DETECTOR_TYPES, Decoding, DetectorType, detector_type
 from xsmall.errors import CalibrationError, ParameterError
 from xsmall.vocabulary import Reason
@@ -24,10 +25,10 @@ def test_entries_of_the_table_are_consistent(entry: DetectorType) -> None:
     assert entry.data_shift + entry.data_bits <= 16
     assert (entry.n_stages == 1) == (entry.decoding is Decoding.FIXED)
     if entry.decoding is not Decoding.CONTROL:
-        assert len(entry.stage_of_code) == entry.n_codes or entry.decoding is Decoding.GIVEN
+        assert len(entry.stage_of_code) == entry.n_codes or entry.decoding is Decoding.BESIDE
         assert set(entry.stage_of_code) - {-1} <= set(range(entry.n_stages))
         assert entry.stage_of_code[0] == 0
-    if entry.decoding is not Decoding.GIVEN:
+    if entry.decoding is not Decoding.BESIDE:
         assert not (entry.n_codes - 1) << entry.code_shift & entry.data_mask
     assert all(code < entry.n_codes and 0 <= value <= entry.adc_max for code, value, _ in entry.saturation)
 
@@ -62,7 +63,9 @@ def test_gain_ranges_of_epixuhr_follow_the_control_word() -> None:
 def test_values_above_bit_zero_are_packed_exactly() -> None:
     entry = detector_type("epixuhr")
     pedestal = np.full((12, 1, 1, 2), 100.25, np.float32)
-    tables = pack(entry, pedestal, gain=np.full_like(pedestal, 1.5), gain_control=np.array([[[32, 16]]]))
+    settings = Settings(entry, np.dtype(np.uint16), Part.whole((1, 1, 2)))
+    held = {"pedestal": pedestal[None, :, 0], "gain": np.full((1, 12, 1, 2), 1.5), "gain_control": np.array([[32, 16]])}
+    tables = pack(settings, held)
     word = np.float32(700 << 1)
     value = (word - tables.pedestal[0, 0]) * tables.factor[0, 0]
     np.testing.assert_allclose(value, (700 - 100.25) / 1.5, rtol=1e-6)
@@ -96,7 +99,7 @@ def test_constants_are_checked_without_being_computed(no_compute: None) -> None:
     table = constants("jungfrau", np.zeros((3, 2, 4, 6)), gain=np.ones((3, 2, 4, 6)), segment=[3, 5]).chunk()
     checked = check_constants(table.transpose("row", "column", "segment", "gain_stage"))
     assert checked["pedestal"].dims == ("gain_stage", "segment", "row", "column")
-    part = select_constants(checked, {"segment": [5], "row": [2, 1], "column": range(6)})
+    part = select_constants(checked, Part((5,), (2, 1), range(6)))
     assert part.segment.values.tolist() == [5]
     wrong = [
         (table.drop_vars("pedestal"), "not constants"),
@@ -111,7 +114,7 @@ def test_constants_are_checked_without_being_computed(no_compute: None) -> None:
         with pytest.raises(CalibrationError, match=message):
             check_constants(given)
     with pytest.raises(CalibrationError, match="do not have every segment"):
-        select_constants(checked, {"segment": [4], "row": range(4), "column": range(6)})
+        select_constants(checked, Part((4,), range(4), range(6)))
 
 
 def test_reasons_by_name() -> None:

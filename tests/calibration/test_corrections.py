@@ -162,3 +162,28 @@ def test_calibrate_with_common_mode_gives_the_same_bits_for_any_chunking(chunks:
     np.testing.assert_array_equal(lazy.values, whole.values)
     looked_at = common_mode(raw, ROWS, known)["corrected"]
     np.testing.assert_array_equal(looked_at.values, whole.values)
+
+
+def test_of_words_that_do_not_begin_at_bit_zero_limits_are_in_adu() -> None:
+    rng = np.random.default_rng(0)
+    adc = rng.normal(700, 3, (2, 1, 6, 16)).round().astype(np.uint16)
+    raw = xr.DataArray(adc << 1, dims=FRAME_DIMS, attrs={"detector_type": "epixuhr"})
+    raw = raw.assign_coords(gain_control=(PIXEL_DIMS, np.full((1, 6, 16), 32, np.uint8)))
+    known = make_constants("epixuhr", np.full((12, 1, 6, 16), 690.0), gain=np.full((12, 1, 6, 16), 2.0))
+    mode = CommonMode(steps=(Subtract(name="segment", max_correction=15),))
+    median = np.median(adc - 690.0, axis=(1, 2, 3), keepdims=True)
+    np.testing.assert_allclose(calibrate(raw, known, common_mode=mode), (adc - 690.0 - median) / 2, atol=1e-5)
+    np.testing.assert_allclose(common_mode(raw, mode, known)["corrected"], adc - 690.0 - median, atol=1e-5)
+
+
+def test_of_floats_the_configured_stages_take_part() -> None:
+    data = adu().assign_attrs(detector_type="epix10ka").drop_vars("present")
+    with pytest.raises(CalibrationError, match="configuration of each pixel"):
+        common_mode(data, ROWS)
+    bits = np.full((2, 6, 16), 28, np.uint8)
+    bits[..., :2] = 8
+    mode = CommonMode(steps=ROWS.steps, gain_stages=(0,))
+    result = common_mode(data, mode, gain_control=bits)
+    assert result["row_n_pixels"].isel(event=0, segment=0, row_row=0).values.tolist() == [6, 8]
+    with pytest.raises(ParameterError, match="not looked at"):
+        common_mode(data, mode, gain_control=bits, gain_stage=data)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from xsmall.calibration.common_mode.mode import CommonMode, Exclude, Subtract
+from xsmall.calibration.common_mode.plan import compile_plan
 from xsmall.kernels.common_mode import apply_common_mode
 from xsmall.kernels.reference.common_mode import apply_common_mode as slow_common_mode
 
@@ -70,7 +71,7 @@ def frames(shape: tuple[int, int, int], seed: int = 1) -> tuple[np.ndarray, np.n
 
 
 def both(mode: CommonMode, stack: np.ndarray, use: np.ndarray, noise: np.ndarray) -> list[tuple[np.ndarray, ...]]:
-    plan = mode.plan(range(stack.shape[1]), range(stack.shape[2]), noise)
+    plan = compile_plan(mode, range(stack.shape[1]), range(stack.shape[2]), noise)
     out = []
     for function in (apply_common_mode, slow_common_mode):
         corrected = stack.copy()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from xsmall.calibration.common_mode.mode import CommonMode, Exclude, Subtract
+from xsmall.calibration.common_mode.plan import compile_plan
 from xsmall.calibration.dark.sums import DarkLimits, DarkSums
 from xsmall.detector.types import detector_type
 from xsmall.kernels import common_mode as k
@@ -27,7 +28,7 @@ MODE = CommonMode(
         Subtract(name="peak", rows=185, columns=388, estimator="peak"),
     )
 )
-PLAN = MODE.plan(range(185), range(388), NOISE)
+PLAN = compile_plan(MODE, range(185), range(388), NOISE)
 VALUES, COUNTS = np.zeros(PLAN.n_units, np.float32), np.zeros(PLAN.n_units, np.int32)
 SUMS = DarkSums(detector_type("cspad"), DarkLimits(), (1, *SHAPE))
 FLAT = np.zeros(SHAPE[0] * SHAPE[1])

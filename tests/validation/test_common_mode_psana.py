@@ -9,6 +9,7 @@ import xarray as xr
 from xsmall.calibration.calibrate import calibrate
 from xsmall.calibration.common_mode.mode import CommonMode
 from xsmall.calibration.common_mode.numbers import resolve_common_mode
+from xsmall.calibration.common_mode.plan import compile_plan
 from xsmall.calibration.constants import constants as make_constants
 from xsmall.kernels.common_mode import apply_common_mode
 from xsmall.vocabulary import FRAME_DIMS
@@ -31,7 +32,7 @@ def frame(shape: tuple[int, int], seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ours(mode: CommonMode, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    plan = mode.plan(range(image.shape[0]), range(image.shape[1]))
+    plan = compile_plan(mode, range(image.shape[0]), range(image.shape[1]))
     stack = image[None].copy()
     corrections, counts = np.empty((1, plan.n_units), np.float32), np.empty((1, plan.n_units), np.int32)
     apply_common_mode(stack, mask[None].astype(np.uint8), plan, corrections, counts)

@@ -4,46 +4,38 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from dask.delayed import Delayed
 
-from xsmall.calibration.cells_input import cell_input, cell_reasons
-from xsmall.calibration.cells_transform import CellCalibration
 from xsmall.calibration.common_mode.mode import CommonMode
 from xsmall.calibration.common_mode.numbers import CommonModeLike, resolve_common_mode
 from xsmall.calibration.constants import data_unit, gain_units
 from xsmall.calibration.inputs import (
     CalibrationInput,
-    Pixels,
     prepare,
-    settled,
-    sound_presence,
+    usable_by,
 )
-from xsmall.calibration.reasons import adc_limits, chosen_reasons, status_convention
+from xsmall.calibration.reasons import Untrusted, adc_limits, chosen_reasons, own_reasons
 from xsmall.calibration.segment_tables import make_tables
-from xsmall.calibration.transform import FLOAT, MASK, Settings, Untrusted, make_calibration
+from xsmall.calibration.tables import looked_at
+from xsmall.calibration.transform import FLOAT, Calibration
+from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.beam import check_photon_energy
-from xsmall.detector.types import Decoding, DetectorType, detector_type
-from xsmall.engine.transform import Transform, transform_frames
+from xsmall.detector.types import DetectorType, detector_type
+from xsmall.engine.transform import transform_frames
 from xsmall.errors import CalibrationError, GeometryError, ParameterError
-from xsmall.frames.describe import data_of
-from xsmall.frames.pixels import geometry_of
+from xsmall.frames.per_pixel import Pixels
 from xsmall.vocabulary import (
     ADU,
     AREA,
     CALIBRATED,
-    COLUMN,
     DETECTOR_TYPE,
     DIMENSIONLESS,
     EVENT,
-    FLAG_MASKS,
-    FLAG_MEANINGS,
     GAIN,
-    GAIN_CONTROL,
     GAIN_STAGE,
     KILOELECTRONVOLT,
     LONG_NAME,
@@ -52,9 +44,6 @@ from xsmall.vocabulary import (
     PARAMETERS,
     PEDESTAL,
     PHOTON,
-    PHOTON_ENERGY,
-    PIXEL_DIMS,
-    ROW,
     RUN_RANGE,
     SEGMENT,
     SOURCE,
@@ -66,7 +55,7 @@ from xsmall.vocabulary import (
     reason_names,
 )
 
-__all__ = ["calibrate", "status_flags"]
+__all__ = ["calibrate"]
 
 SATURATION: Final = "saturation"
 SWITCHING: Final = "switching"
@@ -177,37 +166,31 @@ def calibrate(
     (('event', 'segment', 'row', 'column'), 'float32', 'keV')
     """
     reasons = chosen_reasons(trust)
-    if isinstance(mask, xr.DataArray) and FLAG_MASKS in mask.attrs:
-        mask = (mask & int(reasons)) == 0
-    raw = settled(raw)
-    given = prepare(raw, constants, mask, gain_control)
-    entry, mine = given.entry, given.constants
-    unit, scale = _unit(unit, mine, raw, photon_energy)
-    mode = _mode(common_mode, given, raw.attrs.get(DETECTOR_TYPE, given.entry.name))
-    if entry.decoding is Decoding.GIVEN:
-        reasons = cell_reasons(entry, reasons)
+    given = prepare(raw, constants, mask, gain_control, gain_stage, reasons=reasons)
+    entry, mine, known = given.entry, given.constants, given.frames
+    unit, scale = _unit(unit, mine, known, photon_energy)
+    mode = _mode(common_mode, given)
+    reasons = own_reasons(entry, reasons)
     _check_limits(reasons, saturation, switching)
-    settings = Settings(
-        entry=entry,
+    settings = given.settings(
+        status_bits=status_bits,
+        reasons=reasons,
+        limits=adc_limits(entry, reasons, saturation, switching, dtype=known.dtype),
+        user=user,
         scale=scale,
         variance=bool(variance),
-        photon=_counting(variance, unit, mine, raw, photon_energy),
-        bits=entry.status_bits if status_bits is None else int(status_bits),
-        reasons=reasons,
-        limits=adc_limits(entry, reasons, saturation, switching, dtype=raw.dtype),
+        photon=_counting(variance, unit, mine, known, photon_energy),
         mode=mode,
-        segment=tuple(given.place[SEGMENT].tolist()),
-        row=tuple(given.place[ROW].tolist()),
-        column=tuple(given.place[COLUMN].tolist()),
-        convention=status_convention(entry),
-        status_flags=status_flags(mine),
-        user=user,
     )
-    arrays = _arrays(given, unit, noise=bool(variance) or mode.needs_noise)
+    _check_energy(photon_energy, unit, variance)
+    noise = [NOISE] if variance or mode.needs_noise else []
+    gain = [GAIN] if _divides(unit, mine) else []
+    arrays = given.arrays([PEDESTAL, OFFSET, STATUS, *gain, *noise])
     if area:
-        arrays[AREA] = _relative_areas(raw, given, variance)
-    frames, beside, transform = _prepared(raw, given, constants, gain_stage, settings, arrays)
-    here = sound_presence(raw, damaged=Reason.DAMAGED in reasons)
+        arrays[AREA] = _relative_areas(known, variance)
+    frames, beside = given.beside.frames, given.beside.arrays
+    transform = make_tables(Calibration, arrays, looked_at(settings, arrays), lazy=not isinstance(frames, np.ndarray))
+    here = usable_by(given.state, reasons)
     data = transform_frames(frames, here, transform, dtype=FLOAT, label=CALIBRATED, beside=beside)
     said = _parameters(unit, constants, entry, scale, mode, reasons, mask)
     out = _labelled(raw, data, unit, said, entry)
@@ -217,23 +200,6 @@ def calibrate(
         return out
     spread = transform_frames(frames, here, transform, dtype=FLOAT, label=CALIBRATED, variance=True, beside=beside)
     return _with_variance(out, spread)
-
-
-def _prepared(
-    raw: xr.DataArray,
-    given: CalibrationInput,
-    constants: xr.Dataset,
-    gain_stage: xr.DataArray | None,
-    settings: Settings,
-    arrays: Mapping[str, Any],
-) -> tuple[Any, tuple[Any, ...], Transform | Delayed]:
-    """The frames, what the calibration needs beside them, and the calibration."""
-    if given.entry.decoding is not Decoding.GIVEN:
-        return data_of(raw), (), make_calibration(settings, arrays)
-    known = cell_input(raw, given, constants, gain_stage, arrays)
-    lazy = not isinstance(known.frames, np.ndarray)
-    transform = make_tables(CellCalibration, known.arrays, settings, known.cells, lazy=lazy)
-    return known.frames, (known.cell, known.gain), transform
 
 
 def _with_variance(values: xr.DataArray, variance: Any) -> xr.Dataset:
@@ -252,7 +218,8 @@ def _divides(unit: str, constants: xr.Dataset) -> bool:
     return unit != ADU or gain_units(constants) == DIMENSIONLESS
 
 
-def _mode(common_mode: CommonModeLike, given: CalibrationInput, detector: str) -> CommonMode:
+def _mode(common_mode: CommonModeLike, given: CalibrationInput) -> CommonMode:
+    detector = given.frames.detector_type or given.entry.name
     mode = resolve_common_mode(common_mode, detector, n_segments=given.n_segments)
     if mode.raw:
         raise ParameterError("common mode -1 is raw data: nothing is to be calibrated", fix="use the raw frames")
@@ -263,36 +230,13 @@ def _mode(common_mode: CommonModeLike, given: CalibrationInput, detector: str) -
             expected="noise [ADU] (gain_stage, segment, row, column)",
             fix="constants with noise, as xs.dark makes them",
         )
-    mode.grids(given.place[ROW].tolist(), given.place[COLUMN].tolist())  # raises where a slice has cut units
+    mode.grids(given.frames.row, given.frames.column)  # raises where a slice has cut units
     return mode
 
 
-def status_flags(constants: xr.Dataset) -> tuple[tuple[int, str], ...]:
-    """Bits and names of the status words where the words carry them (CF flags)."""
-    attrs = constants[STATUS].attrs if STATUS in constants else {}
-    if FLAG_MASKS not in attrs or FLAG_MEANINGS not in attrs:
-        return ()
-    bits = [int(bit) for bit in np.atleast_1d(attrs[FLAG_MASKS])]
-    return tuple(zip(bits, str(attrs[FLAG_MEANINGS]).split(), strict=True))
-
-
-def _arrays(given: CalibrationInput, unit: str, *, noise: bool) -> dict[str, Any]:
-    """The arrays that the tables are packed from, NumPy or dask."""
-    mine = given.constants
-    divide = _divides(unit, mine)
-    wanted = [PEDESTAL, OFFSET, STATUS, *([GAIN] if divide else []), *([NOISE] if noise else [])]
-    arrays: dict[str, Any] = {name: mine[name].data for name in wanted if name in mine}
-    if given.mask is not None:
-        arrays[MASK] = given.mask
-    if given.gain_control is not None:
-        arrays[GAIN_CONTROL] = given.gain_control
-    return arrays
-
-
-def _relative_areas(raw: xr.DataArray, given: CalibrationInput, variance: bool | str) -> npt.NDArray[np.float64]:
+def _relative_areas(frames: Frames, variance: bool | str) -> npt.NDArray[np.float64]:
     """Areas of the pixels of the data, relative to the most common one."""
-    geometry = geometry_of(raw)
-    if geometry is None:
+    if frames.geometry is None:
         raise GeometryError(
             "areas of pixels need the geometry",
             found="data without geometry",
@@ -304,13 +248,12 @@ def _relative_areas(raw: xr.DataArray, given: CalibrationInput, variance: bool |
             found="variance=True, area=True",
             fix='divide the result by the areas yourself, or variance="noise"',
         )
-    areas = geometry.areas()
-    place = tuple(given.place[dim] for dim in PIXEL_DIMS)
-    relative: npt.NDArray[np.float64] = areas[np.ix_(*place)] / np.median(areas)
+    areas = frames.geometry.areas()
+    relative: npt.NDArray[np.float64] = frames.part.take(areas) / np.median(areas)
     return relative
 
 
-def _unit(unit: str | None, constants: xr.Dataset, raw: xr.DataArray, photon_energy: float | None) -> tuple[str, float]:
+def _unit(unit: str | None, constants: xr.Dataset, frames: Frames, photon_energy: float | None) -> tuple[str, float]:
     """Settle the unit of the result and what a value in keV is multiplied by."""
     possible = data_unit(constants)
     wanted = possible if unit is None else unit
@@ -328,7 +271,7 @@ def _unit(unit: str | None, constants: xr.Dataset, raw: xr.DataArray, photon_ene
     if wanted != PHOTON:
         return wanted, 1.0
     fix = 'calibrate(raw, constants, unit="photon", photon_energy=9500)'
-    return wanted, 1000.0 / _photon_energy(raw, photon_energy, fix)
+    return wanted, 1000.0 / _photon_energy(frames, photon_energy, fix)
 
 
 def _check_limits(reasons: Reason, saturation: object, switching: object) -> None:
@@ -345,7 +288,7 @@ def _check_limits(reasons: Reason, saturation: object, switching: object) -> Non
 
 
 def _counting(
-    variance: bool | str, unit: str, constants: xr.Dataset, raw: xr.DataArray, photon_energy: float | None
+    variance: bool | str, unit: str, constants: xr.Dataset, frames: Frames, photon_energy: float | None
 ) -> float:
     """One photon in the unit of the data, 0 where counting statistics stay out."""
     if variance not in (True, False, "noise"):
@@ -364,20 +307,35 @@ def _counting(
             found=f"data in {unit!r}",
             fix='variance="noise" takes the noise alone',
         )
-    return _photon_energy(raw, photon_energy, 'calibrate(..., variance=True, photon_energy=9500), or "noise"') / 1000.0
+    return (
+        _photon_energy(frames, photon_energy, 'calibrate(..., variance=True, photon_energy=9500), or "noise"') / 1000.0
+    )
 
 
-def _photon_energy(raw: xr.DataArray, given: float | None, fix: str) -> float:
-    """The photon energy in eV, given or a coordinate of the data."""
-    energy = raw.coords[PHOTON_ENERGY] if given is None and PHOTON_ENERGY in raw.coords else given
+def _photon_energy(frames: Frames, given: float | None, fix: str) -> float:
+    """The photon energy in eV, given or that of the data."""
+    of_data = None if frames.beam is None or frames.energy_varies else frames.beam.photon_energy
+    energy = of_data if given is None else given
     if energy is None or np.ndim(energy) > 0:
+        several = given is not None or frames.energy_varies
         raise ParameterError(
             "photons need one photon energy",
-            found="none" if energy is None else "one per event",
+            found="one per event" if several else "none",
             expected="a number in eV",
-            fix=fix if energy is None else f"{fix}; or calibrate to keV and divide by photon_energy / 1000",
+            fix=f"{fix}; or calibrate to keV and divide by photon_energy / 1000" if several else fix,
         )
-    return check_photon_energy(float(cast("float", energy)))
+    return check_photon_energy(float(energy))
+
+
+def _check_energy(photon_energy: float | None, unit: str, variance: bool | str) -> None:
+    """Refuse a photon energy that nothing would be done with."""
+    if photon_energy is not None and unit != PHOTON and variance is not True:
+        raise ParameterError(
+            f"the photon energy changes nothing in {unit}",
+            found=f"photon_energy={photon_energy!r}",
+            fix='unit="photon", or variance=True for the statistics of counting; '
+            "raw.sd.assign_beam(photon_energy=...) keeps it beside the data",
+        )
 
 
 def _parameters(

@@ -6,19 +6,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from xsmall.calibration.common_mode.adu import AduFrames, AduTables
 from xsmall.calibration.common_mode.mode import CommonMode
 from xsmall.calibration.common_mode.numbers import CommonModeLike, common_mode_numbers, gain_stages_of
-from xsmall.calibration.common_mode.plan import CommonModeTables
-from xsmall.calibration.corrections import Prepared
+from xsmall.engine.blocks import Batch
 from xsmall.errors import ParameterError
+from xsmall.frames.per_pixel import Pixels
 from xsmall.kernels.median import row_medians
-from xsmall.kernels.stack import flat_frames
 from xsmall.vocabulary import (
     ADU,
     COMMON_MODE,
@@ -43,8 +42,9 @@ def compare_common_modes(
     constants: xr.Dataset | None = None,
     *,
     modes: Sequence[CommonModeLike] | None = None,
-    mask: xr.DataArray | npt.NDArray[np.bool_] | None = None,
-    gain_control: xr.DataArray | npt.NDArray[np.integer[Any]] | None = None,
+    mask: Pixels | None = None,
+    gain_control: Pixels | None = None,
+    gain_stage: xr.DataArray | None = None,
 ) -> xr.Dataset:
     """Measure, event by event, the noise that common modes leave in dark or weakly lit frames.
 
@@ -54,7 +54,7 @@ def compare_common_modes(
 
     Parameters
     ----------
-    frames, constants, mask, gain_control
+    frames, constants, mask, gain_control, gain_stage
         As in :func:`~xsmall.calibration.corrections.common_mode`. A few hundred events are plenty:
         ``raw.isel(event=slice(0, 200))``.
     modes
@@ -89,19 +89,14 @@ def compare_common_modes(
     >>> bool(result["noise"].sel(mode="rows").mean() < 2.1 < result["noise"].sel(mode="none").mean())
     True
     """
-    prepared = Prepared(frames, constants, mask, gain_control)
-    chosen = _modes(prepared, modes)
-    tables = [prepared.tables(mode) for mode in chosen]
-    whole, words, presence = prepared.arrays()
-    if not isinstance(whole, da.Array):
-        result: Any = _measure(whole, words, prepared.present, tables)
-    else:
-        token = dask.base.tokenize(whole.name, None if words is None else words.name, prepared.token, chosen)
+    given = AduFrames(frames, constants, mask, gain_control, gain_stage)
+    chosen = _modes(given, modes)
+    result: Any = given.map(_measure, tuple(chosen), "compare-common-modes")
+    if isinstance(result, da.Array):
+        shape = (given.chunks[0], (len(chosen),), (sum(given.chunks[1]),), (2,))
         result = da.map_blocks(
-            _block, whole, words, presence[:, None, None, None], tables=tables, dtype=np.float32,
-            chunks=(whole.chunks[0], (len(chosen),), (whole.shape[1],), (2,)),
-            meta=np.empty((0, 0, 0, 0), np.float32), name=f"compare-common-modes-{token}",
-        )  # fmt: skip
+            _opened, result, dtype=np.float32, new_axis=[1, 2, 3], chunks=shape, meta=np.empty((0, 0, 0, 0), np.float32)
+        )
     dims = (MODE, EVENT, SEGMENT)
     noise, fraction = (np.moveaxis(result[..., i], 1, 0) for i in range(2))
     coords = {n: c for n, c in frames.coords.items() if set(c.dims) <= {EVENT, SEGMENT} and n not in (MODE,)}
@@ -115,33 +110,33 @@ def compare_common_modes(
     )  # fmt: skip
 
 
-def _modes(prepared: Prepared, modes: Sequence[CommonModeLike] | None) -> list[CommonMode]:
+def _modes(given: AduFrames, modes: Sequence[CommonModeLike] | None) -> list[CommonMode]:
     """No common mode first, then those asked for, or all numbers that can be done with these constants."""
     if modes is not None:
-        found = [prepared.resolve(mode) for mode in modes]
+        found = [given.resolve(mode) for mode in modes]
     else:
-        numbers = [] if prepared.name is None else common_mode_numbers(prepared.name)
-        every = [prepared.resolve(n) for n in numbers if n not in _NOT_COMPARED]
-        has_noise = prepared.known is not None and NOISE in prepared.known
-        found = [mode for mode in every if (has_noise or not mode.needs_noise) and _fits(mode, prepared)]
-    out = [prepared.resolve(None)]
+        numbers = [] if given.name is None else common_mode_numbers(given.name)
+        every = [given.resolve(n) for n in numbers if n not in _NOT_COMPARED]
+        has_noise = given.has_noise
+        found = [mode for mode in every if (has_noise or not mode.needs_noise) and _fits(mode, given)]
+    out = [given.resolve(None)]
     for mode in found:
         if mode.steps and mode.steps not in [other.steps for other in out]:
             out.append(mode)
     if len(out) == 1:
         raise ParameterError(
             "there is no common mode to compare with",
-            found=f"detector_type {prepared.name!r}, modes={modes!r}",
+            found=f"detector_type {given.name!r}, modes={modes!r}",
             fix="modes=[CommonMode(steps=(Subtract(name='row', rows=1),))]",
         )
-    stages = gain_stages_of(prepared.entry.name)
+    stages = gain_stages_of(given.entry.name)
     out[0] = replace(out[0], gain_stages=stages, segment_shape=None)  # noise of the same pixels in all modes
     return out
 
 
-def _fits(mode: CommonMode, prepared: Prepared) -> bool:
+def _fits(mode: CommonMode, given: AduFrames) -> bool:
     """Whether units of so many consecutive pixels go into rows of this length: cameras have any."""
-    shape = mode.segment_shape or (prepared.row[-1] + 1, prepared.column[-1] + 1)
+    shape = mode.segment_shape or (given.part.row[-1] + 1, given.part.column[-1] + 1)
     try:
         for step in mode.subtractions:
             step.unit(shape)
@@ -156,30 +151,27 @@ def _label(mode: CommonMode) -> str:
     return mode.origin if mode.number is None else str(mode.number)
 
 
-def _block(adu: Any, words: Any, present: npt.NDArray[np.object_], *, tables: list[CommonModeTables]) -> Any:
-    return _measure(adu, words, present.item(), tables)
+def _opened(cell: npt.NDArray[np.object_]) -> Any:
+    return cell.item()
 
 
-def _measure(
-    adu: npt.NDArray[Any],
-    words: npt.NDArray[Any] | None,
-    present: npt.NDArray[np.bool_] | None,
-    tables: list[CommonModeTables],
-) -> npt.NDArray[np.float32]:
+def _measure(batch: Batch, tables: AduTables) -> npt.NDArray[np.float32]:
     """Noise and share of units corrected, (event, mode, segment, 2)."""
-    out = np.full((adu.shape[0], len(tables), adu.shape[1], 2), np.nan, np.float32)
-    image = np.empty((1, *adu.shape[2:]), np.float32)
-    for e in range(adu.shape[0]):
-        for s in range(adu.shape[1]):
-            if present is not None and not present[e, s]:
-                continue
-            flat, step = (None, 0) if words is None else flat_frames(words[e : e + 1, s])
-            use = tables[0].use(s, flat, step, 1)
-            for m, table in enumerate(tables):
-                np.copyto(image, adu[e : e + 1, s], casting="same_kind")
-                corrections = np.empty((1, table.n_units), np.float32)
-                table.correct(s, flat, step, image, corrections)
-                median, _ = row_medians(np.abs(image).reshape(1, -1), use.reshape(1, -1))
-                out[e, m, s, 0] = _TO_SIGMA * median.item()
-                out[e, m, s, 1] = np.isfinite(corrections).mean() if table.n_units else np.nan
+    n, n_segments = batch.frames.shape[:2]
+    out = np.full((n, tables.n_modes, n_segments, 2), np.nan, np.float32)
+    for s, group, stack, here in tables.stacks(batch):
+        image = tables.in_adu(s, stack)
+        use = tables.use(s, stack)
+        for m in range(tables.n_modes):
+            taken = np.empty((stack.k, tables.n_units_of(m)), np.float32)
+            corrected = tables.correct(s, m, stack, image.copy(), taken)
+            for j in np.flatnonzero(here):
+                median, _ = row_medians(
+                    np.abs(corrected[j]).reshape(1, -1), use[j if len(use) > 1 else 0].reshape(1, -1)
+                )
+                out[group, m, s][j] = _TO_SIGMA * median.item(), _share(taken[j])
     return out
+
+
+def _share(corrections: npt.NDArray[np.float32]) -> float:
+    return float(np.isfinite(corrections).mean()) if corrections.size else np.nan

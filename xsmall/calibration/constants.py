@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from xsmall.detector.part import Part
 from xsmall.detector.types import DETECTOR_TYPES, Decoding, DetectorType, detector_type
 from xsmall.errors import CalibrationError
 from xsmall.vocabulary import (
@@ -250,15 +251,15 @@ def gain_units(dataset: xr.Dataset) -> str | None:
     return str(dataset[GAIN].attrs.get(UNITS, UNITS_OF[GAIN]))
 
 
-def select_constants(dataset: xr.Dataset, labels: Mapping[str, npt.ArrayLike]) -> xr.Dataset:
+def select_constants(dataset: xr.Dataset, part: Part) -> xr.Dataset:
     """Take the part of checked constants that belongs to data with these labels.
 
     Parameters
     ----------
     dataset
         What :func:`check_constants` returned.
-    labels
-        Integer labels along segment, row and column.
+    part
+        The pixels of the data.
 
     Returns
     -------
@@ -270,7 +271,7 @@ def select_constants(dataset: xr.Dataset, labels: Mapping[str, npt.ArrayLike]) -
         The constants have no such segment, row or column.
     """
     positions = {}
-    for dim, wanted in labels.items():
+    for dim, wanted in zip(PIXEL_DIMS, part, strict=True):
         values = np.asarray(wanted)
         index = dataset.indexes[dim]
         if len(index) == len(values) and np.array_equal(index.to_numpy(), values):

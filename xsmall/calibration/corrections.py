@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import dask
 import dask.array as da
@@ -11,43 +10,29 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from xsmall.calibration.calibrate import calibrate
+from xsmall.calibration.common_mode.adu import AduFrames, AduTables
 from xsmall.calibration.common_mode.mode import CommonMode, Grid
-from xsmall.calibration.common_mode.numbers import CommonModeLike, resolve_common_mode
-from xsmall.calibration.common_mode.plan import CommonModeTables
-from xsmall.calibration.constants import check_constants, select_constants
-from xsmall.calibration.inputs import check_belonging, n_segments_of
-from xsmall.detector.types import Decoding, DetectorType, detector_type
-from xsmall.engine.transform import per_chunk
-from xsmall.errors import CalibrationError, DataError, ParameterError
-from xsmall.frames.describe import check_frames, data_of, labels, presence
-from xsmall.kernels.stack import flat_frames
+from xsmall.calibration.common_mode.numbers import CommonModeLike
+from xsmall.engine.blocks import Batch
+from xsmall.frames.per_pixel import Pixels
 from xsmall.vocabulary import (
     ADU,
-    COLUMN,
     COLUMN_SUFFIX,
     COMMON_MODE,
     CORRECTED,
     CORRECTION_SUFFIX,
-    DETECTOR_TYPE,
     DIMENSIONLESS,
     EVENT,
-    GAIN,
-    GAIN_CONTROL,
+    GAIN_STAGE,
     LONG_NAME,
     N_PIXELS_SUFFIX,
-    NOISE,
     PIXEL_DIMS,
-    ROW,
     ROW_SUFFIX,
     SEGMENT,
-    STATUS,
     UNITS,
 )
 
 __all__ = ["common_mode"]
-
-Pixels = xr.DataArray | npt.NDArray[Any]
 
 
 def common_mode(
@@ -55,8 +40,9 @@ def common_mode(
     mode: CommonModeLike = "recommended",
     constants: xr.Dataset | None = None,
     *,
-    mask: xr.DataArray | npt.NDArray[np.bool_] | None = None,
-    gain_control: xr.DataArray | npt.NDArray[np.integer[Any]] | None = None,
+    mask: Pixels | None = None,
+    gain_control: Pixels | None = None,
+    gain_stage: xr.DataArray | None = None,
 ) -> xr.Dataset:
     """Estimate and subtract the common mode, and return the corrections beside the corrected frames.
 
@@ -70,15 +56,18 @@ def common_mode(
     constants
         Constants of the detector: pedestals of raw words, ``status`` and, where the mode needs it, ``noise``.
     mask
-        Boolean (segment, row, column), True = the pixel may take part.
+        Boolean (segment, row, column), True = the pixel may take part; or flags of reasons.
     gain_control
         Configuration bits (segment, row, column) for detectors that need them (ePix10ka, ePixHR); left out, the
         coordinate ``gain_control`` of the frames is taken.
+    gain_stage
+        Of raw words whose gain lies beside them, as for :func:`xsmall.calibrate`. Of floats nobody knows which pixels
+        have switched their gain: all take part, or those that are configured for the stages of the mode.
 
     Returns
     -------
-    Dataset with ``corrected`` (event, segment, row, column), float32, ADU, NaN where a segment is missing or a gain
-    code belongs to no stage; and for each step of the mode, by the name of its unit, such as ``row``:
+    Dataset with ``corrected`` (event, segment, row, column), float32, ADU, NaN where a segment is missing or
+    damaged or a gain code belongs to no stage; and for each step of the mode, by the name of its unit, such as ``row``:
     ``row_correction`` [ADU], float32, what was subtracted (NaN: nothing could be), and ``row_n_pixels``, int32, from
     how many pixels it was estimated, both (event, segment, row_row, row_column) with the labels of the first row and
     column of each unit. ``attrs["common_mode"]`` says what was done. Lazy where ``frames`` is.
@@ -107,188 +96,38 @@ def common_mode(
     >>> float(result["corrected"].max()), float(result["row_correction"].max()), int(result["row_n_pixels"].min())
     (0.0, 5.0, 8)
     """
-    prepared = Prepared(frames, constants, mask, gain_control)
-    chosen = prepared.resolve(mode)
-    grids = chosen.grids(prepared.row, prepared.column)
-    whole, words, blocks = prepared.arrays()
+    given = AduFrames(frames, constants, mask, gain_control, gain_stage)
+    chosen = given.resolve(mode)
+    grids = given.grids(chosen)
     n_units = sum(grid.shape[0] * grid.shape[1] for grid in grids)
     parts = (("corrected", np.float32), ("corrections", np.float32), ("counts", np.int32))
     shapes = ((EVENT, *PIXEL_DIMS), (EVENT, SEGMENT, "unit"), (EVENT, SEGMENT, "unit"))
-    work = prepared.tables(chosen)
-    if not isinstance(whole, da.Array):
-        results: tuple[Any, ...] = _correct_block(whole, words, prepared.present, work)
-    else:
-        token = dask.base.tokenize(whole.name, words.name if words is not None else None, prepared.token, chosen)
-        cells = da.map_blocks(
-            _cell, whole, words, blocks[:, None, None, None], tables=work, dtype=object, drop_axis=[1, 2, 3],
-            chunks=((1,) * whole.numblocks[0],), meta=np.empty(0, object), name=f"common-mode-{token}",
-        )  # fmt: skip
-        small = (whole.chunks[0], (whole.shape[1],), (n_units,))
+    results: Any = given.map(_correct, (chosen,), "common-mode")
+    if isinstance(results, da.Array):
+        cells, whole = results, given.chunks
+        small = (whole[0], (sum(whole[1]),), (n_units,))
+        token = dask.base.tokenize(cells.name)
         results = tuple(
-            _part(cells, i, whole.chunks if i == 0 else small, dtype, f"common-mode-{name}-{token}")
+            _part(cells, i, whole if i == 0 else small, dtype, f"common-mode-{name}-{token}")
             for i, (name, dtype) in enumerate(parts)
         )
     variables = [xr.Variable(dims, data) for dims, data in zip(shapes, results, strict=True)]
-    return _dataset(frames, chosen, grids, variables)
+    return _dataset(frames.drop_vars(GAIN_STAGE, errors="ignore"), chosen, grids, variables)
 
 
-class Prepared:
-    """Frames, and what the common mode needs of constants and masks; shared with the comparison of modes."""
-
-    def __init__(
-        self,
-        frames: xr.DataArray,
-        constants: xr.Dataset | None,
-        mask: Pixels | None,
-        gain_control: Pixels | None,
-    ) -> None:
-        check_frames(frames)
-        self.frames = frames
-        self.name = frames.attrs.get(DETECTOR_TYPE) or (
-            constants.attrs.get(DETECTOR_TYPE) if constants is not None else None
-        )
-        self.entry = detector_type(self.name or "camera")
-        if self.entry.decoding is Decoding.GIVEN:
-            raise ParameterError(
-                f"the common mode of {self.entry.name!r} is not looked at apart from its calibration",
-                found="a gain that lies beside the frames",
-                fix="calibrate(raw, constants, gain_stage=..., common_mode=...)",
-            )
-        self.row, self.column = labels(frames, ROW), labels(frames, COLUMN)
-        self.is_raw = frames.dtype.kind in "iu"
-        self.present = presence(frames)
-        self.known: xr.Dataset | None = None
-        self.n_segments = frames.sizes[SEGMENT]
-        if constants is not None:
-            checked = check_constants(constants)
-            check_belonging(frames, checked)
-            self.known = select_constants(checked, {dim: labels(frames, dim) for dim in PIXEL_DIMS})
-            self.n_segments = n_segments_of(frames, checked)
-        self.mask = mask
-        given = gain_control if gain_control is not None else frames.coords.get(GAIN_CONTROL)
-        self.gain_control = given if self.is_raw and self.entry.decoding is Decoding.CONTROL else None
-        if self.is_raw and self.known is None:
-            raise CalibrationError(
-                "the common mode is subtracted after the pedestal",
-                found="raw words and no constants",
-                expected="constants with the pedestals, or floats in ADU with the pedestal subtracted",
-                fix="common_mode(raw, mode, constants)",
-            )
-        if not self.is_raw and frames.attrs.get(UNITS, ADU) != ADU:
-            raise DataError(
-                "the common mode is subtracted before the gain is divided out",
-                found=f"frames in {frames.attrs[UNITS]!r}",
-                expected=f"raw words, or floats in {ADU!r}",
-                fix="common_mode(raw, mode, constants), or calibrate(raw, constants, common_mode=...)",
-            )
-        self.token = dask.base.tokenize(constants, mask, gain_control)
-
-    def resolve(self, mode: CommonModeLike) -> CommonMode:
-        """Return the record of a mode of this detector."""
-        chosen = resolve_common_mode(mode, self.name, n_segments=self.n_segments)
-        if chosen.raw:
-            raise ParameterError("mode -1 is raw data: there is no common mode to look at")
-        return chosen
-
-    def arrays(self) -> tuple[Any, Any, Any]:
-        """Return frames in ADU, raw words or None, and for dask the presence of each chunk."""
-        adu = self.frames
-        words: Any = None
-        if self.is_raw and self.known is not None:
-            dark = self.known.drop_vars(GAIN, errors="ignore")
-            calibrated = calibrate(
-                self.frames.assign_attrs({DETECTOR_TYPE: self.entry.name}), dark, unit=ADU, status_bits=0,
-                gain_control=self.gain_control,
-            )  # fmt: skip
-            adu, words = cast("xr.DataArray", calibrated), data_of(self.frames)
-        whole = data_of(adu)
-        if not isinstance(whole, da.Array):
-            return whole, words, None
-        whole = whole.rechunk({1: -1, 2: -1, 3: -1})
-        if words is not None:
-            words = words.rechunk(whole.chunks)
-        return whole, words, per_chunk(self.present, whole.chunks[0], f"present-{whole.name}")
-
-    def tables(self, mode: CommonMode) -> Any:
-        """Return the tables of a mode, or a Delayed of them where constants are lazy."""
-        shape = tuple(self.frames.sizes[dim] for dim in PIXEL_DIMS)
-        known: Mapping[str, Any] = (
-            {} if self.known is None else {n: self.known[n].data for n in (STATUS, NOISE) if n in self.known}
-        )
-        control = self._aligned(self.gain_control)
-        arguments = (mode, self.entry, self.row, self.column, shape, self._mask(shape), control)
-        if not any(isinstance(a, da.Array) for a in known.values()):
-            return _tables(dict(known), *arguments)
-        token = dask.base.tokenize(self.token, arguments)
-        lazy = dask.delayed(dict(known), name=f"common-mode-constants-{token}")
-        build = dask.delayed(_tables, name=False, pure=False, traverse=False)
-        return build(lazy, *arguments, dask_key_name=f"common-mode-tables-{token}")
-
-    def _mask(self, shape: tuple[int, ...]) -> npt.NDArray[np.bool_] | None:
-        mask = self._aligned(self.mask)
-        if mask is not None and (mask.dtype != bool or mask.shape != shape):
-            raise ParameterError(
-                "a mask is boolean over the pixels, True = use the pixel",
-                found=f"{mask.dtype} {mask.shape}",
-                expected=f"bool {shape}",
-                fix="mask == 1 where 1 is good; mask == 0 where 0 is good",
-            )
-        return mask
-
-    def _aligned(self, given: Pixels | None) -> npt.NDArray[Any] | None:
-        """Values of the pixels of the frames: by labels where there are some."""
-        if isinstance(given, xr.DataArray):
-            place = {dim: list(labels(self.frames, dim)) for dim in PIXEL_DIMS if dim in given.indexes}
-            return given.transpose(*PIXEL_DIMS).sel(place).to_numpy()
-        return None if given is None else np.asarray(given)
-
-
-def _tables(
-    known: Mapping[str, npt.NDArray[Any]],
-    mode: CommonMode,
-    entry: DetectorType,
-    row: tuple[int, ...],
-    column: tuple[int, ...],
-    shape: tuple[int, ...],
-    mask: npt.NDArray[np.bool_] | None,
-    control: npt.NDArray[Any] | None,
-) -> CommonModeTables:
-    good = np.ones(shape, bool) if mask is None else mask.copy()
-    if STATUS in known:
-        word = np.bitwise_or.reduce(known[STATUS][list(entry.status_stages)], axis=0)
-        good &= (word & np.asarray(entry.status_bits, dtype=word.dtype)) == 0
-    return CommonModeTables(mode, entry, row, column, good, known.get(NOISE), control)
-
-
-def _correct_block(
-    adu: npt.NDArray[np.floating[Any]],
-    words: npt.NDArray[Any] | None,
-    present: npt.NDArray[np.bool_] | None,
-    tables: CommonModeTables,
+def _correct(
+    batch: Batch, tables: AduTables
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.int32]]:
-    """Correct a block of events; return frames, corrections and counts."""
-    n, n_segments = adu.shape[:2]
-    out = np.empty(adu.shape, np.float32)
+    """Correct some events; return frames, corrections and counts."""
+    n, n_segments = batch.frames.shape[:2]
+    out = np.full(batch.frames.shape, np.nan, np.float32)
     corrections = np.full((n, n_segments, tables.n_units), np.nan, np.float32)
     counts = np.zeros(corrections.shape, np.int32)
-    for e in range(n):
-        for s in range(n_segments):
-            if present is not None and not present[e, s]:
-                out[e, s] = np.nan
-                continue
-            image = out[e : e + 1, s]
-            np.copyto(image, adu[e : e + 1, s], casting="same_kind")
-            flat, step = (None, 0) if words is None else flat_frames(words[e : e + 1, s])
-            tables.correct(s, flat, step, np.ascontiguousarray(image), corrections[e : e + 1, s], counts[e : e + 1, s])
+    for s, group, stack, here in tables.stacks(batch):
+        of_frames, of_counts = corrections[group, s], counts[group, s]
+        out[group, s] = tables.correct(s, 0, stack, tables.in_adu(s, stack), of_frames, of_counts)
+        out[group, s][~here], of_frames[~here], of_counts[~here] = np.nan, np.nan, 0
     return out, corrections, counts
-
-
-def _cell(
-    adu: Any, words: Any, present: npt.NDArray[np.object_], *, tables: CommonModeTables
-) -> npt.NDArray[np.object_]:
-    cell = np.empty(1, object)
-    cell[0] = _correct_block(adu, words, present.item(), tables)
-    return cell
 
 
 def _part(cells: da.Array, i: int, chunks: tuple[tuple[int, ...], ...], dtype: Any, name: str) -> da.Array:

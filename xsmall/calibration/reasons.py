@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.calibration.tables import control_stages
+from xsmall.detector.reasons import named_reasons, reason_bits
 from xsmall.detector.status_words import status_reasons
 from xsmall.detector.types import Decoding, DetectorType
-from xsmall.errors import ParameterError
+from xsmall.errors import DataError, ParameterError
 from xsmall.vocabulary import Reason, reason_names
 
 __all__ = [
     "ALWAYS",
     "CONSTANT",
     "DEFAULT_TRUST",
+    "Untrusted",
     "adc_limits",
+    "check_untrusted",
     "chosen_reasons",
-    "stage_reasons",
+    "own_reasons",
     "static_reasons",
-    "status_convention",
 ]
+
+Untrusted: TypeAlias = Callable[[npt.NDArray[Any], int], npt.NDArray[np.bool_]]
+"""A user's function of the raw words (k, row, column) and the label of the segment: True = do not trust."""
 
 CONSTANT: Final = Reason(0xFFFF)
 """All reasons that hold for the whole run."""
 ALWAYS: Final = Reason.BAD_GAIN_CODE | Reason.MISSING | Reason.NOT_FINITE | Reason.USER
 """Reasons that leave no value: these pixels are NaN whatever is asked for."""
-DEFAULT_TRUST: Final = CONSTANT | ALWAYS | Reason.DAMAGED
+DEFAULT_TRUST: Final = CONSTANT | ALWAYS | Reason.DAMAGED | Reason.PADDED
 """What makes a calibrated pixel NaN unless something else is asked for."""
 
 _GROUPS: Final[Mapping[str, Reason]] = {"constant": CONSTANT, "default": DEFAULT_TRUST}
@@ -57,65 +61,81 @@ def chosen_reasons(names: Iterable[str | Reason] | str | None) -> Reason:
     """
     if names is None:
         return DEFAULT_TRUST
-    bits = ALWAYS
-    for name in [names] if isinstance(names, str | Reason) else names:
-        if isinstance(name, Reason):
-            bits |= name
-        elif name in _GROUPS:
-            bits |= _GROUPS[name]
-        elif name in reason_names(~0):
-            bits |= Reason[name.upper()]
-        else:
-            raise ParameterError("unknown reason", found=repr(name), expected=", ".join((*_GROUPS, *reason_names(~0))))
-    return bits
+    return ALWAYS | reason_bits(names, _GROUPS)
 
 
-def status_convention(entry: DetectorType) -> str:
-    """Who writes the status words of a detector type: a key of ``STATUS_CONVENTIONS``."""
-    return "euxfel" if entry.memory_cell else "psana2"
+_OF_STATUS: Final = Reason.DEAD | Reason.HOT | Reason.NOISY | Reason.OTHER_STATUS | Reason.GAIN_STAGE_STATUS
+
+
+def own_reasons(entry: DetectorType, reasons: Reason) -> Reason:
+    """Translate the reasons that were asked for to those that a detector has.
+
+    With memory cells ``"constant"`` is the status of the event's own cell and stage.
+
+    Raises
+    ------
+    ParameterError
+        A reason that this detector never has.
+    """
+    if not entry.memory_cell:
+        if Reason.MEMORY_CELL_STATUS in reasons:
+            raise ParameterError(
+                f"{entry.name!r} has no memory cells",
+                found='"memory_cell_status"',
+                expected='"gain_stage_status", or "constant" for the status of all stages',
+            )
+        return reasons
+    if CONSTANT & ~reasons == Reason(0):
+        return reasons | Reason.MEMORY_CELL_STATUS
+    if reasons & _OF_STATUS:
+        raise ParameterError(
+            f"the status of {entry.name!r} is that of the memory cell and gain stage of each value, as a whole",
+            found=", ".join(reason_names(reasons & _OF_STATUS)),
+            expected='"memory_cell_status"',
+        )
+    return reasons
+
+
+def check_untrusted(user: Untrusted, raw: npt.NDArray[Any], segment: int) -> npt.NDArray[np.bool_]:
+    """Ask a user's function, and check what it says."""
+    bad: npt.NDArray[np.bool_] = np.asarray(user(raw, segment))
+    if bad.dtype != bool or bad.shape != raw.shape:
+        raise DataError(
+            "the user's function has to say which pixels not to trust",
+            found=f"{bad.dtype} {bad.shape}",
+            expected=f"bool {raw.shape}, True = do not trust",
+        )
+    return bad
 
 
 def static_reasons(
     entry: DetectorType,
     status: npt.NDArray[Any],
     *,
-    convention: str,
     bits: int,
     named: tuple[tuple[int, str], ...] = (),
-    stages: Iterable[int] | None = None,
 ) -> npt.NDArray[np.uint32]:
     """Reasons that hold for the whole run, from status words of every gain stage.
 
     Parameters
     ----------
     entry
-        Type of the detector: says which stages count.
+        Type of the detector: says which stages count, and who wrote the words.
     status
         (gain_stage, ...) words.
-    convention
-        Who wrote them.
     bits
         Bits that count.
     named
         Bits and the names of their reasons, where the words carry them.
-    stages
-        Stages that count, in place of those of the type.
 
     Returns
     -------
     uint32 (...) reasons.
     """
-    chosen = list(entry.status_stages if stages is None else stages)
+    chosen = list(entry.status_stages)
     if not named:
-        return status_reasons(status[chosen], convention=convention, bits=bits, stage_axis=0)
-    known = {str(r.name).lower(): r for r in Reason}
-    word = np.bitwise_or.reduce(status[chosen], axis=0).astype(np.uint64) & np.uint64(bits)
-    out = np.zeros(word.shape, dtype=np.uint32)
-    for bit, name in named:
-        out[(word & np.uint64(bit)) != 0] |= np.uint32(known.get(name, Reason.OTHER_STATUS))
-        word = word & ~np.uint64(bit)
-    out[word != 0] |= np.uint32(Reason.OTHER_STATUS)
-    return out
+        return status_reasons(status[chosen], convention=entry.status_convention, bits=bits, stage_axis=0)
+    return named_reasons(np.bitwise_or.reduce(status[chosen], axis=0), named, bits)
 
 
 def adc_limits(
@@ -164,44 +184,6 @@ def adc_limits(
     if all(pair == ends for pair in out):
         return ()
     return tuple((low << entry.data_shift, high << entry.data_shift) for low, high in out)
-
-
-def stage_reasons(
-    entry: DetectorType,
-    status: npt.NDArray[Any] | None,
-    unusable: npt.NDArray[np.bool_],
-    gain_control: npt.NDArray[Any] | None,
-    *,
-    bits: int,
-) -> npt.NDArray[np.uint32]:
-    """Reasons that hold while a pixel is in a certain gain stage: its status there, no constants, or no such stage.
-
-    Parameters
-    ----------
-    entry
-        Type of the detector.
-    status
-        (gain_stage, segment, row, column) words, or None.
-    unusable
-        Where the constants make no finite value, of the same shape.
-    gain_control
-        (segment, row, column) bits where the type needs them.
-    bits
-        Bits of the status words that count.
-
-    Returns
-    -------
-    uint32 (plane, segment, row, column): planes are those of :mod:`xsmall.calibration.tables`.
-    """
-    flags = np.where(unusable, np.uint32(Reason.NOT_FINITE), np.uint32(0))
-    if status is not None:
-        flags[(status.astype(np.uint64) & np.uint64(bits)) != 0] |= np.uint32(Reason.GAIN_STAGE_STATUS)
-    if entry.decoding is not Decoding.CONTROL or gain_control is None:
-        return flags
-    stage = control_stages(entry, gain_control).astype(np.int64)
-    nowhere = stage < 0
-    chosen: npt.NDArray[np.uint32] = np.take_along_axis(flags, np.where(nowhere, 0, stage), axis=0)
-    return np.where(nowhere, np.uint32(Reason.BAD_GAIN_CODE), chosen)
 
 
 def _codes(entry: DetectorType, stage: object) -> list[int]:

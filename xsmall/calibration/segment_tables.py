@@ -1,16 +1,18 @@
-"""Tables that are too large for one object: made of the constants segment by segment, where a segment is walked."""
+"""Tables of a detector, made segment by segment where they are used: the graph carries what makes them."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping
+from itertools import pairwise
 from threading import Lock
 from typing import Any, Generic, TypeVar, cast
 from weakref import WeakValueDictionary
 
 import dask
 import dask.array as da
+import numpy as np
 from dask.delayed import Delayed
 
 from xsmall.engine.blocks import rests_on_futures
@@ -21,10 +23,10 @@ T = TypeVar("T")
 
 
 class SegmentTables(ABC, Generic[T]):
-    """A rule that makes the tables of a segment when they are first asked for, and keeps them as long as it lives.
+    """Builds a segment's tables on first use and keeps them as long as it lives.
 
-    Pickled it is the rule alone, and there is one of a kind in a process: so a graph carries constants that are lazy as
-    what reads them, and a process reads each segment once.
+    Pickles only what it was made of, and each process keeps one instance per token: so a graph carries constants that
+    are lazy as what reads them, and a process reads each segment once.
 
     Parameters
     ----------
@@ -48,12 +50,31 @@ class SegmentTables(ABC, Generic[T]):
         """Make the tables of a segment of its constants (..., row, column), which are in memory."""
 
     def of_segment(self, s: int) -> T:
-        """Tables of segment ``s``; threads that ask at the same time wait for one of them to make these."""
-        with self._locks.setdefault(s, Lock()):
+        """Tables of segment ``s``; threads that ask at the same time wait for one of them to make these.
+
+        Segments that lie in one chunk of lazy constants are read, and made, together.
+        """
+        made = self._made.get(s)
+        if made is not None:
+            return made
+        first, stop = self._together(s)
+        with self._locks.setdefault(first, Lock()):
             if s not in self._made:
-                part = {name: array[..., s, :, :] for name, array in self._arrays.items()}
-                self._made[s] = self.pack(dask.compute(part, scheduler="synchronous")[0])
+                part = {name: array[..., first:stop, :, :] for name, array in self._arrays.items()}
+                read = dask.compute(part, scheduler="synchronous")[0]
+                for i in range(first, stop):
+                    self._made[i] = self.pack({name: array[..., i - first, :, :] for name, array in read.items()})
             return self._made[s]
+
+    def _together(self, s: int) -> tuple[int, int]:
+        """First and last segment, exclusive, of the chunk that ``s`` lies in: the longest among the lazy constants."""
+        found = s, s + 1
+        for array in self._arrays.values():
+            if isinstance(array, da.Array):
+                edges = pairwise(np.cumsum((0, *array.chunks[-3])).tolist())
+                mine = next(edge for edge in edges if edge[0] <= s < edge[1])
+                found = max(found, mine, key=lambda edge: edge[1] - edge[0])
+        return found
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _build, (type(self), self.token, self._arrays, *self._options)
@@ -63,7 +84,7 @@ class SegmentTables(ABC, Generic[T]):
 
 
 class _Rule:
-    """What tables are made by; opaque to dask, which would read the constants."""
+    """What tables are made of, as one opaque object: dask would read the constants in it."""
 
     __slots__ = ("arguments",)
 

@@ -3,37 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import dask
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from dask.delayed import Delayed
 
-from xsmall.calibration.calibrate import status_flags
-from xsmall.calibration.cells_trust import flags_of_cells
-from xsmall.calibration.inputs import Pixels, aligned, prepare, segment_state, settled
-from xsmall.calibration.reasons import adc_limits, stage_reasons, static_reasons, status_convention
-from xsmall.calibration.transform import Untrusted, check_untrusted
+from xsmall.calibration.decoders import NO_VALUE_BIT, STATUS_BIT, decoder_of
+from xsmall.calibration.inputs import prepare
+from xsmall.calibration.padded import are_padded
+from xsmall.calibration.reasons import Untrusted, adc_limits, check_untrusted, static_reasons
+from xsmall.calibration.segment_tables import SegmentTables, make_tables
+from xsmall.calibration.tables import (
+    FlagTables,
+    Settings,
+    by_plane,
+    lacking,
+    of_cell,
+    stages_of,
+    status_is_bad,
+    thresholds,
+)
 from xsmall.detector.types import Decoding, DetectorType
-from xsmall.engine.transform import per_chunk
-from xsmall.frames.describe import data_of
+from xsmall.engine.blocks import Batch, map_chunks
 from xsmall.frames.mask import flag_attrs
-from xsmall.kernels.stack import flat_frames, flat_target
-from xsmall.kernels.trust import flags_stack
+from xsmall.frames.per_pixel import Pixels, aligned
+from xsmall.kernels.stack import flat_target
 from xsmall.vocabulary import (
     DETECTOR_TYPE,
     FLAG_MASKS,
     GAIN,
-    GAIN_CONTROL,
     GAIN_STAGE,
+    MASK,
     OFFSET,
     PEDESTAL,
     REASONS,
-    SEGMENT,
     STATUS,
     Reason,
 )
@@ -41,8 +47,7 @@ from xsmall.vocabulary import (
 __all__ = ["trust"]
 
 FLAGS: Final = np.dtype(np.uint32)
-_CONSTANTS: Final = (STATUS, PEDESTAL, OFFSET, GAIN)
-_EVENT_REASONS: Final = np.array([Reason.SATURATED, Reason.NEAR_SWITCHING, Reason.BAD_GAIN_CODE], dtype=np.uint32)
+_WIDEST: Final = (-(2**31), 2**31 - 1)
 
 
 def trust(
@@ -112,109 +117,17 @@ def trust(
     added: xr.DataArray | None = None
     if isinstance(mask, xr.DataArray) and FLAG_MASKS in mask.attrs:
         mask, added = None, mask
-    raw = settled(raw)
-    given = prepare(raw, constants, mask, gain_control)
-    bits = given.entry.status_bits if status_bits is None else int(status_bits)
-    attrs = flag_attrs() | {DETECTOR_TYPE: given.entry.name}
-    arrays = {name: given.constants[name].data for name in _CONSTANTS if name in given.constants} | {
-        GAIN_CONTROL: given.gain_control,
-        "mask": given.mask,
-        REASONS: None if added is None else aligned(added, given.place, "mask"),
-    }
-    asked = Question(
-        entry=given.entry,
-        bits=bits,
-        limits=_limits(given.entry, saturation, switching, raw.dtype),
-        shape=tuple(len(labels) for labels in given.place.values()),
-        segment=tuple(given.place[SEGMENT].tolist()),
-        status_flags=status_flags(given.constants),
-        user=user,
-    )
-    known = {name: array for name, array in arrays.items() if array is not None}
-    if given.entry.decoding is Decoding.GIVEN:
-        data = flags_of_cells(raw, given, constants, gain_stage, asked, known)
-    else:
-        data = _flags(data_of(raw), segment_state(raw), asked, known)
+    given = prepare(raw, constants, mask, gain_control, gain_stage)
+    arrays = given.arrays((STATUS, PEDESTAL, OFFSET, GAIN))
+    if added is not None:
+        arrays[REASONS] = aligned(added, given.frames.part, "mask")
+    limits = _limits(given.entry, saturation, switching, given.frames.dtype)
+    settings = given.settings(status_bits=status_bits, limits=limits, user=user)
+    state = np.zeros(given.beside.frames.shape[:2], dtype=FLAGS) if given.state is None else given.state
+    data = _flags(Batch(given.beside.frames, beside=(*given.beside.arrays, state)), settings, arrays)
     coords = raw.drop_vars(GAIN_STAGE, errors="ignore").coords
+    attrs = flag_attrs() | {DETECTOR_TYPE: given.entry.name}
     return xr.DataArray(xr.Variable(raw.dims, data, attrs), coords=coords, name=REASONS)
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked; together with the arrays it determines the flags."""
-
-    entry: DetectorType
-    bits: int
-    limits: tuple[tuple[int, int, int, int], ...]
-    shape: tuple[int, ...]
-    segment: tuple[int, ...]
-    status_flags: tuple[tuple[int, str], ...]
-    user: Untrusted | None
-
-
-class Flagging:
-    """Tables of the flags of one detector, and their use on a stack of whole frames."""
-
-    def __init__(self, question: Question, arrays: Mapping[str, Any]) -> None:
-        entry, status = question.entry, arrays.get(STATUS)
-        static = np.zeros(question.shape, dtype=np.uint32)
-        if status is not None:
-            static |= static_reasons(
-                entry, status, convention=status_convention(entry), bits=question.bits, named=question.status_flags
-            )
-        if "mask" in arrays:
-            static[~arrays["mask"]] |= np.uint32(Reason.USER)
-        if REASONS in arrays:
-            static |= arrays[REASONS].astype(np.uint32)
-        unusable = ~np.isfinite(arrays[PEDESTAL])
-        if OFFSET in arrays:
-            unusable |= ~np.isfinite(arrays[OFFSET])
-        if GAIN in arrays:
-            unusable |= ~np.isfinite(arrays[GAIN]) | (arrays[GAIN] == 0)
-        of_stage = stage_reasons(entry, status, unusable, arrays.get(GAIN_CONTROL), bits=question.bits)
-        self.question = question
-        self.static = static.reshape(len(static), -1)
-        by_segment = np.ascontiguousarray(of_stage.reshape(*of_stage.shape[:2], -1).swapaxes(0, 1))
-        self.always = by_segment | self.static[:, None]
-        self.plane = np.asarray(entry.stage_of_code or (0, 1), dtype=np.int64)
-        self.limits = np.array(question.limits, dtype=np.int32)
-
-    def flags(self, raw: npt.NDArray[Any], state: npt.NDArray[np.uint32] | None) -> npt.NDArray[np.uint32]:
-        """Flag whole frames (event, segment, row, column); ``state`` are the reasons of whole segments."""
-        out = np.empty(raw.shape, dtype=FLAGS)
-        entry = self.question.entry
-        for s in range(raw.shape[1]) if raw.size else ():
-            here = out[:, s]
-            target = flat_target(here)  # a view: frames of a fresh array are contiguous
-            if raw.dtype == np.uint16 and target is not None:
-                words, step = flat_frames(raw[:, s])
-                flags_stack(
-                    words, step, len(raw), self.static[s], self.plane, self.always[s], entry.code_shift,
-                    entry.n_codes - 1, entry.data_mask, self.limits, _EVENT_REASONS, *target,
-                )  # fmt: skip
-            else:
-                always = self.always[s, 0].reshape(here.shape[1:])
-                np.bitwise_or(self._of_values(raw[:, s]), always, out=here)
-            if self.question.user is not None:
-                bad = check_untrusted(self.question.user, raw[:, s], self.question.segment[s])
-                here[bad] |= np.uint32(Reason.USER)
-            if state is not None:
-                self._of_segments(here, state[:, s], s)
-        return out
-
-    def _of_values(self, raw: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
-        flags = np.zeros(raw.shape, dtype=FLAGS)
-        for (low, high), reason in zip(self.limits[0].reshape(2, 2), _EVENT_REASONS[:2], strict=True):
-            flags[(raw < low) | (raw > high)] |= reason
-        if raw.dtype.kind == "f":
-            flags[~np.isfinite(raw)] = np.uint32(Reason.NOT_FINITE)
-        return flags
-
-    def _of_segments(self, here: npt.NDArray[np.uint32], state: npt.NDArray[np.uint32], s: int) -> None:
-        """Add the reasons of whole segments; of a missing one the words say nothing."""
-        missing = (state & np.uint32(Reason.MISSING)) != 0
-        here[missing] = self.static[s].reshape(here.shape[1:])
-        here |= state[:, None, None]
 
 
 def _limits(
@@ -222,42 +135,90 @@ def _limits(
     saturation: Mapping[str, int] | None,
     switching: Mapping[str, tuple[int, int]] | None,
     dtype: np.dtype[Any],
-) -> tuple[tuple[int, int, int, int], ...]:
+) -> tuple[tuple[int, ...], ...]:
     """Ranges of each gain code outside which a value is saturated, and outside which it is near switching."""
-    everything = tuple((-(2**31), 2**31 - 1) for _ in range(entry.n_codes))
     full = entry.saturation or saturation is not None
     saturated = adc_limits(entry, Reason.SATURATED, saturation, dtype=dtype) if full else ()
     near = adc_limits(entry, Reason.NEAR_SWITCHING, None, switching, dtype=dtype) if switching is not None else ()
-    return tuple((*a, *b) for a, b in zip(saturated or everything, near or everything, strict=True))
+    if not saturated and not near:
+        return ()
+    widest = (_WIDEST,) * entry.n_codes
+    return tuple((*a, *b) for a, b in zip(saturated or widest, near or widest, strict=True))
 
 
-def _flags(
-    data: npt.NDArray[Any] | da.Array,
-    state: npt.NDArray[np.uint32] | None,
-    question: Question,
-    arrays: Mapping[str, Any],
-) -> npt.NDArray[np.uint32] | da.Array:
-    lazy = any(isinstance(value, da.Array) for value in arrays.values())
-    if not isinstance(data, da.Array):
-        held = dask.compute(dict(arrays))[0] if lazy else arrays
-        return Flagging(question, held).flags(data, state)
-    names = {name: value.name if isinstance(value, da.Array) else value for name, value in arrays.items()}
-    token = dask.base.tokenize(data.name, state, question, names)
-    tables: Delayed = dask.delayed(Flagging, name=False, pure=False, traverse=False)(
-        question, dask.delayed(dict(arrays), name=f"status-{token}"), dask_key_name=f"flagging-{token}"
-    )
-    whole = data.rechunk({1: -1, 2: -1, 3: -1})
-    return da.map_blocks(
-        _flag_block,
-        whole,
-        per_chunk(cast("Any", state), whole.chunks[0], f"state-{token}")[:, None, None, None],
-        tables=tables,
-        dtype=FLAGS,
-        chunks=whole.chunks,
-        meta=np.empty((0, 0, 0, 0), dtype=FLAGS),
-        name=f"trust-{token}",
-    )
+class Flags(SegmentTables[FlagTables]):
+    """The flags of one detector: tables of each segment, and their use on whole frames."""
+
+    def __init__(self, token: str, arrays: Mapping[str, Any], settings: Settings) -> None:
+        super().__init__(token, arrays, settings)
+        self.settings = settings
+        self.decoder = decoder_of(settings.entry, settings.dtype, settings.limits)
+
+    def flags(self, batch: Batch, first: int = 0) -> npt.NDArray[np.uint32]:
+        """Flag frames whose first segment is number ``first``."""
+        out = np.empty(batch.frames.shape, dtype=FLAGS)
+        for i in range(out.shape[1]) if out.size else ():
+            *raw, state = batch.segment(slice(None), i)
+            self._of_segment(first + i, tuple(raw) if len(raw) > 1 else raw[0], state, out[:, i])
+        return out
+
+    def _of_segment(self, s: int, raw: Any, state: npt.NDArray[np.uint32], out: npt.NDArray[np.uint32]) -> None:
+        table = self.of_segment(s)
+        stack = self.decoder.stack(raw, table.threshold)
+        target = flat_target(out)
+        assert target is not None  # frames of a fresh array are contiguous
+        self.decoder.flag(stack, table, target)
+        if self.settings.user is not None:
+            bad = check_untrusted(self.settings.user, stack.frames, self.settings.part.segment[s])
+            out[bad] |= np.uint32(Reason.USER)
+        missing = (state & np.uint32(Reason.MISSING)) != 0
+        padded = are_padded(stack.frames, self.settings.entry, ~missing)
+        out[missing | padded] = table.static.reshape(out.shape[1:])  # of these the words say nothing
+        out[padded] |= np.uint32(Reason.PADDED)
+        out |= state[:, None, None]
+
+    def pack(self, held: Mapping[str, Any]) -> FlagTables:
+        """Make the tables of a segment."""
+        settings, entry = self.settings, self.settings.entry
+        control = stages_of(entry, held, flat=True)
+        static = self._static(held)
+        planes = []
+        for c in settings.cells:
+            known = of_cell(held, c)
+            bits = np.zeros(known[PEDESTAL].shape, np.uint8)
+            for bad in lacking(known).values():
+                bits[bad] = NO_VALUE_BIT
+            if STATUS in known:
+                bits[status_is_bad(settings, known[STATUS])] |= np.uint8(STATUS_BIT)
+            planes.append(bits)
+        of_plane: npt.NDArray[Any] = np.stack(planes)
+        if entry.decoding is not Decoding.BESIDE and not entry.memory_cell:
+            reasons = np.array([0, Reason.GAIN_STAGE_STATUS, Reason.NOT_FINITE, 0], np.uint32)
+            reasons[STATUS_BIT | NO_VALUE_BIT] = reasons[STATUS_BIT] | reasons[NO_VALUE_BIT]
+            of_plane = by_plane(reasons[of_plane[0]], control, np.uint32(Reason.BAD_GAIN_CODE))[None] | static
+        return FlagTables(static, of_plane, thresholds(settings, held))
+
+    def _static(self, held: Mapping[str, Any]) -> npt.NDArray[np.uint32]:
+        """Reasons of the whole run (pixel); of memory cells the status is none of them."""
+        settings, known = self.settings, of_cell(held, 0)
+        static = np.zeros(known[PEDESTAL].shape[1], dtype=FLAGS)
+        if STATUS in known and not settings.entry.memory_cell:
+            static |= static_reasons(settings.entry, known[STATUS], bits=settings.bits, named=settings.status_flags)
+        if MASK in known:
+            static[~known[MASK]] |= np.uint32(Reason.USER)
+        return static | known[REASONS].astype(FLAGS) if REASONS in known else static
 
 
-def _flag_block(raw: npt.NDArray[Any], state: npt.NDArray[np.object_], *, tables: Flagging) -> npt.NDArray[np.uint32]:
-    return tables.flags(raw, state.item())
+def _flags(batch: Batch, settings: Settings, arrays: Mapping[str, Any]) -> npt.NDArray[np.uint32] | da.Array:
+    """Flag frames, at once or lazily."""
+    tables = make_tables(Flags, arrays, settings, lazy=bool(batch.lazy()))
+    if not batch.lazy():
+        ready: Flags = tables if isinstance(tables, Flags) else tables.compute()
+        return ready.flags(batch)
+    token = dask.base.tokenize(*batch, tables)
+    meta = np.empty((0, 0, 0, 0), dtype=FLAGS)
+    return map_chunks(_flag_chunk, batch, name=f"trust-{token}", tables=tables, dtype=FLAGS, meta=meta)
+
+
+def _flag_chunk(batch: Batch, first: int, *, tables: Flags) -> npt.NDArray[np.uint32]:
+    return tables.flags(batch, first)

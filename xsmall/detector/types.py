@@ -25,8 +25,8 @@ class Decoding(Enum):
     """Bits of the raw word."""
     CONTROL = "control"
     """Bits of the configuration of each pixel (``gain_control``) together with a bit of the raw word."""
-    GIVEN = "given"
-    """An array beside the raw data, of the same shape."""
+    BESIDE = "beside"
+    """An array beside the frames, of their shape: gain stages, or an analogue gain."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,11 @@ class DetectorType:
     code_shift, code_bits
         The gain code is ``(raw >> code_shift) & (2**code_bits - 1)``.
     stage_of_code
-        Gain stage of each code for `Decoding.CODE`, -1 for a code that a working pixel never has.
+        Gain stage of each code for `Decoding.CODE` and `Decoding.BESIDE`, -1 for a code that a working pixel never has.
+    control
+        For `Decoding.CONTROL`: rows of (mask, value, stage, stage after switching). A pixel whose configuration bits
+        under the mask have the value is in the first stage until the bit of its raw word is set, then in the second;
+        later rows win.
     data_shift, data_bits
         The ADC value is ``(raw >> data_shift) & (2**data_bits - 1)``.
     segment_shape
@@ -55,6 +59,8 @@ class DetectorType:
         Stages whose status bits are merged into the constant mask.
     status_bits
         Bits of the status word that are held against a pixel. The upper ones describe it (wide pixel, module edge).
+    status_convention
+        Who writes the status words: a key of ``STATUS_CONVENTIONS``.
     nominal_gain
         Gain of each stage in ADU/keV, where the maker or the community states one; else empty.
     saturation
@@ -64,7 +70,8 @@ class DetectorType:
         What ADU of each stage are multiplied by while a common mode is estimated and subtracted, so that all stages are
         in ADU of the first; powers of two, which round nothing. Empty: stages are not compared.
     memory_cell
-        The constants have the dim ``memory_cell`` and frames say which one they used.
+        The constants may have the dim ``memory_cell``, and their status is that of a cell and stage; frames say which
+        cell they used.
     """
 
     name: str
@@ -74,15 +81,23 @@ class DetectorType:
     code_shift: int = 0
     code_bits: int = 0
     stage_of_code: tuple[int, ...] = (0,)
+    control: tuple[tuple[int, int, int, int], ...] = ()
     data_shift: int = 0
     data_bits: int = 16
     segment_shape: tuple[int, int] | None = None
     status_stages: tuple[int, ...] = (0,)
     status_bits: int = 0xFFFF
+    status_convention: str = "psana2"
     nominal_gain: tuple[float, ...] = ()
     saturation: tuple[tuple[int, int, int], ...] = ()
     common_mode_scale: tuple[float, ...] = ()
     memory_cell: bool = False
+
+    def __post_init__(self) -> None:
+        if self.memory_cell and self.decoding is Decoding.CONTROL:
+            raise ValueError(f"{self.name}: no kernel reads configured gain stages by memory cell")
+        if self.common_mode_scale and (self.memory_cell or self.decoding is not Decoding.CODE):
+            raise ValueError(f"{self.name}: stages are brought to one scale by the code in the word alone")
 
     @property
     def n_stages(self) -> int:
@@ -109,6 +124,11 @@ _EPIX10KA_STAGES: Final = ("FH", "FM", "FL", "AHL_H", "AML_M", "AHL_L", "AML_L")
 _EPIXUHR_STAGES: Final = (
     "FHG", "FMG", "FLG1", "FLG2", "AHLG1", "AHLG2", "AMLG1", "AMLG2",
     "AHLG1_L", "AHLG2_L", "AMLG1_L", "AMLG2_L",
+)  # fmt: skip
+_EPIX10KA_CONTROL: Final = ((28, 28, 0, 0), (28, 12, 1, 1), (12, 8, 2, 2), (28, 16, 3, 5), (28, 0, 4, 6))
+_EPIXUHR_CONTROL: Final = (  # injection does not matter, and medium gain does not where low gain is fixed
+    (0o63, 1, 2, 2), (0o63, 33, 3, 3), (0o73, 32, 0, 0), (0o73, 40, 1, 1),
+    (0o73, 16, 4, 8), (0o73, 48, 5, 9), (0o73, 24, 6, 10), (0o73, 56, 7, 11),
 )  # fmt: skip
 _EUXFEL_BITS: Final = 0xFFFFFFFF & ~(1 << 22)  # bit 22 says that a pixel is of another size, which is no fault
 _EPIX10KA_GAIN: Final = (16.4, 5.466, 0.164, 16.4, 5.466, 0.164, 0.164)
@@ -139,6 +159,7 @@ def _epix10ka(name: str, *aliases: str, shape: tuple[int, int], shift: int, gain
         code_shift=shift,
         code_bits=1,
         stage_of_code=(),
+        control=_EPIX10KA_CONTROL,
         data_bits=14,
         segment_shape=shape,
         status_stages=(0, 1, 2, 3, 4),  # the switched low stages are derived, not measured
@@ -186,6 +207,7 @@ _TABLE: Final = (
         code_shift=0,
         code_bits=1,
         stage_of_code=(),
+        control=_EPIXUHR_CONTROL,
         data_shift=1,
         data_bits=11,
         segment_shape=(336, 576),
@@ -220,20 +242,21 @@ _TABLE: Final = (
     DetectorType(
         "jungfrau_euxfel",
         ("G0", "G1", "G2"),
-        Decoding.GIVEN,
+        Decoding.BESIDE,
         stage_of_code=(0, 1, -1, 2),
         code_bits=2,
         data_bits=14,
         segment_shape=(512, 1024),
         status_stages=(0, 1, 2),
         status_bits=_EUXFEL_BITS,
+        status_convention="euxfel",
         saturation=((0, 0x3FFF, 1), (3, 0, -1)),
         memory_cell=True,
     ),
     DetectorType(
         "agipd",
         ("HG", "MG", "LG"),
-        Decoding.GIVEN,
+        Decoding.BESIDE,
         aliases=("agipd1m", "agipd500k"),
         stage_of_code=(0, 1, 2),
         code_bits=2,
@@ -241,6 +264,7 @@ _TABLE: Final = (
         segment_shape=(512, 128),
         status_stages=(0, 1, 2),
         status_bits=_EUXFEL_BITS,
+        status_convention="euxfel",
         memory_cell=True,
     ),
 )  # fmt: skip

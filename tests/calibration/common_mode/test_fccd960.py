@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from xsmall.calibration.calibrate import calibrate
 from xsmall.calibration.common_mode.mode import CommonMode, Subtract
 from xsmall.calibration.common_mode.numbers import CommonModeLike, resolve_common_mode
+from xsmall.calibration.common_mode.plan import compile_plan
 from xsmall.calibration.constants import constants as make_constants
 from xsmall.calibration.corrections import common_mode
 from xsmall.errors import DataError, ParameterError
@@ -35,7 +36,7 @@ def frame() -> tuple[np.ndarray, np.ndarray]:
 def correct(
     spec: CommonModeLike, image: np.ndarray, use: np.ndarray, function: object = apply_common_mode
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    plan = resolve_common_mode(spec, "fccd960").plan(range(len(image)), range(image.shape[1]))
+    plan = compile_plan(resolve_common_mode(spec, "fccd960"), range(len(image)), range(image.shape[1]))
     stack = image[None].copy()
     corrections, counts = np.empty((1, plan.n_units), np.float32), np.empty((1, plan.n_units), np.int32)
     function(stack, use[None].astype(np.uint8), plan, corrections, counts)
@@ -136,13 +137,13 @@ def test_a_median_too_far_for_the_bins_is_none(shift: int) -> None:
 @pytest.mark.parametrize(("rows", "columns"), [(range(960), range(80)), (range(960), range(1, 161))])
 def test_slices_that_cut_rows_are_refused(rows: range, columns: range) -> None:
     with pytest.raises(DataError, match="whole units of 160"):
-        resolve_common_mode((4, 1, 20), "fccd960").plan(rows, columns)
+        compile_plan(resolve_common_mode((4, 1, 20), "fccd960"), rows, columns)
 
 
 def test_slices_of_whole_units_are_corrected_as_in_the_segment(frame: tuple[np.ndarray, np.ndarray]) -> None:
     image, use = frame
     mode = resolve_common_mode((4, 3, 20), "fccd960")
-    plan = mode.plan(range(480, 960), range(320, 640))
+    plan = compile_plan(mode, range(480, 960), range(320, 640))
     part, taking = image[None, 480:, 320:640].copy(), use[None, 480:, 320:640].astype(np.uint8)
     apply_common_mode(
         part, taking, plan, np.empty((1, plan.n_units), np.float32), np.empty((1, plan.n_units), np.int32)

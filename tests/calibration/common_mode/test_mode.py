@@ -7,6 +7,7 @@ import pytest
 
 from xsmall.calibration.common_mode.mode import CommonMode, Exclude, Subtract
 from xsmall.calibration.common_mode.numbers import CommonModeLike, common_mode_numbers, resolve_common_mode
+from xsmall.calibration.common_mode.plan import compile_plan
 from xsmall.errors import CalibrationError, DataError, ParameterError
 from xsmall.kernels.common_mode import apply_common_mode
 
@@ -16,7 +17,7 @@ def correct(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Correct one image; return it, the corrections and the counts."""
     mode = resolve_common_mode(spec, detector)
-    plan = mode.plan(range(image.shape[0]), range(image.shape[1]), noise)
+    plan = compile_plan(mode, range(image.shape[0]), range(image.shape[1]), noise)
     stack = image[None].astype(np.float32)
     corrections, counts = np.empty((1, plan.n_units), np.float32), np.empty((1, plan.n_units), np.int32)
     apply_common_mode(stack, (use != 0)[None].astype(np.uint8), plan, corrections, counts)
@@ -215,14 +216,14 @@ def test_no_common_mode_has_no_steps(spec: CommonModeLike) -> None:
 )
 def test_units_that_a_slice_has_cut_are_refused(rows: range, columns: range) -> None:
     with pytest.raises(DataError, match="whole units"):
-        resolve_common_mode(7, "jungfrau").plan(rows, columns)
+        compile_plan(resolve_common_mode(7, "jungfrau"), rows, columns)
 
 
 def test_a_slice_of_whole_units_is_corrected_as_in_the_segment() -> None:
     image = np.random.default_rng(0).normal(0, 3, (512, 1024)).astype(np.float32)
     whole, _, _ = correct(7, "jungfrau", image, np.ones(image.shape))
     mode = resolve_common_mode(7, "jungfrau")
-    plan = mode.plan(range(256, 512), range(128, 384))
+    plan = compile_plan(mode, range(256, 512), range(128, 384))
     part = image[None, 256:, 128:384].copy()
     apply_common_mode(
         part, np.ones(part.shape, np.uint8), plan, np.empty((1, plan.n_units), np.float32),
@@ -233,7 +234,7 @@ def test_a_slice_of_whole_units_is_corrected_as_in_the_segment() -> None:
 
 def test_noise_that_is_needed_and_missing_is_asked_for() -> None:
     with pytest.raises(CalibrationError, match="noise"):
-        resolve_common_mode(46, "epix100").plan(range(704), range(768))
+        compile_plan(resolve_common_mode(46, "epix100"), range(704), range(768))
 
 
 @pytest.mark.parametrize(

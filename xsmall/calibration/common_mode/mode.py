@@ -10,15 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 
-from xsmall.errors import CalibrationError, DataError, ParameterError
-
-if TYPE_CHECKING:
-    from xsmall.kernels.common_mode import Plan
+from xsmall.errors import DataError, ParameterError
 
 __all__ = ["CommonMode", "Exclude", "Grid", "Subtract"]
 
@@ -330,40 +326,6 @@ class CommonMode:
             _firsts("row", row, shape[0])
             _firsts("column", column, shape[1])
         return tuple(out)
-
-    def plan(self, row: Sequence[int], column: Sequence[int], noise: npt.NDArray[np.floating] | None = None) -> Plan:
-        """Compile the steps for one segment whose pixels have the labels ``row`` and ``column``.
-
-        Parameters
-        ----------
-        row, column
-            As in :meth:`grids`.
-        noise
-            Dark noise of the pixels in ADU, (row, column), in the gain stage that is corrected; needed where
-            ``needs_noise``.
-
-        Returns
-        -------
-        The tables that ``xsmall.kernels.common_mode.apply_common_mode`` reads.
-
-        Raises
-        ------
-        DataError
-            As in :meth:`grids`.
-        CalibrationError
-            ``noise`` is needed and missing, or has another shape.
-        """
-        from xsmall.calibration.common_mode.plan import compile_plan
-
-        shape = len(row), len(column)
-        if self.needs_noise and (noise is None or noise.shape != shape):
-            raise CalibrationError(
-                "this common mode compares pixels with their dark noise",
-                found="no noise in the constants" if noise is None else f"noise of shape {noise.shape}",
-                expected=f"noise in ADU of shape {shape}",
-                fix="constants with a variable 'noise', as xsmall.dark makes them",
-            )
-        return compile_plan(self, self.grids(row, column), noise if self.needs_noise else None)
 
 
 def _check_positive(name: str, value: float | None) -> None:

@@ -1,25 +1,26 @@
-"""Common modes as the tables that the kernel reads, and the tables of all segments of a detector.
+"""Common modes as the tables that the kernel reads, and their use on frames of a segment.
 
-A calibration that corrects common mode does three things with a stack of frames of a segment: pedestals off, which
-leaves ADU; :meth:`CommonModeTables.correct`; gains divided out and untrusted pixels made NaN.
+A calibration that corrects common mode does three things with frames of a segment: pedestals off, which leaves ADU;
+:meth:`CommonModeTables.correct`; gains divided out and untrusted pixels made NaN.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from xsmall.calibration.common_mode.mode import CommonMode, Exclude, Grid, Subtract
-from xsmall.calibration.tables import control_stages
+from xsmall.calibration.decoders import Decoder, Flat, Stack
+from xsmall.calibration.tables import Settings, ValueTables, control_stages, good_of_run, of_cell
 from xsmall.detector.types import Decoding, DetectorType
-from xsmall.errors import CalibrationError, ParameterError
+from xsmall.errors import CalibrationError
 from xsmall.kernels import common_mode as k
-from xsmall.kernels.gain_code import participation_stack, scale_codes
+from xsmall.vocabulary import GAIN_CONTROL, NOISE
 
-__all__ = ["CommonModeTables", "compile_plan", "taking_part"]
+__all__ = ["CommonModeTables", "compile_plan", "pixels_of_estimates"]
 
 _ESTIMATORS = {
     "median": k.MEDIAN,
@@ -32,18 +33,41 @@ _ESTIMATORS = {
 _APPLY = {"nothing": k.NOTHING, "used": k.USED, "all": k.ALL}
 
 
-def compile_plan(mode: CommonMode, grids: tuple[Grid, ...], noise: npt.NDArray[np.floating] | None = None) -> k.Plan:
-    """Write the steps of a common mode into tables.
+def compile_plan(
+    mode: CommonMode, row: Sequence[int], column: Sequence[int], noise: npt.NDArray[np.floating] | None = None
+) -> k.Plan:
+    """Write the steps of a common mode into tables, for one segment whose pixels have these labels.
 
     Parameters
     ----------
     mode
         The common mode.
-    grids
-        The units of its subtractions, from ``mode.grids``.
+    row, column
+        Labels of the pixels, as in :meth:`CommonMode.grids`.
     noise
-        Dark noise in ADU (row, column), where a step asks for it.
+        Dark noise of the pixels in ADU (row, column), in the gain stage that is corrected; needed where
+        ``mode.needs_noise``.
+
+    Returns
+    -------
+    The tables that ``xsmall.kernels.common_mode.apply_common_mode`` reads.
+
+    Raises
+    ------
+    DataError
+        Labels that cut units.
+    CalibrationError
+        ``noise`` is needed and missing, or has another shape.
     """
+    grids = mode.grids(row, column)
+    shape = len(row), len(column)
+    if mode.needs_noise and (noise is None or noise.shape != shape):
+        raise CalibrationError(
+            "this common mode compares pixels with their dark noise",
+            found="no noise in the constants" if noise is None else f"noise of shape {noise.shape}",
+            expected=f"noise in ADU of shape {shape}",
+            fix="constants with a variable 'noise', as xsmall.dark makes them",
+        )
     kept = mode.steps if grids else ()
     steps = np.zeros((len(kept), k.N_STEP), np.int64)
     limits = np.zeros((len(kept), k.N_LIMIT), np.float32)
@@ -51,13 +75,14 @@ def compile_plan(mode: CommonMode, grids: tuple[Grid, ...], noise: npt.NDArray[n
     limits[:, k.LOW], limits[:, k.HIGH] = -largest, largest
     limits[:, k.MAX_CORRECTION] = np.inf
     left = iter(grids)
-    for step, row, limit in zip(kept, steps, limits, strict=True):
+    for step, number, limit in zip(kept, steps, limits, strict=True):
         if isinstance(step, Exclude):
-            _write_exclusion(step, row, limit)
+            _write_exclusion(step, number, limit)
         else:
-            _write_subtraction(step, next(left), row, limit)
+            _write_subtraction(step, next(left), number, limit)
     n_units = sum(grid.shape[0] * grid.shape[1] for grid in grids)
-    table = np.empty((0, 0), np.float32) if noise is None else np.ascontiguousarray(noise, np.float32)
+    needed = noise if mode.needs_noise else None
+    table = np.empty((0, 0), np.float32) if needed is None else np.ascontiguousarray(needed, np.float32)
     return k.Plan(steps, limits, table, n_units)
 
 
@@ -94,177 +119,116 @@ def _write_subtraction(step: Subtract, grid: Grid, row: npt.NDArray[np.int64], l
     limit[k.MIN_PEAK] = step.min_peak
 
 
-def taking_part(
-    mode: CommonMode, entry: DetectorType, gain_control: npt.NDArray[np.integer[Any]] | None = None
-) -> npt.NDArray[np.uint8]:
-    """Say which gain codes take part in the estimates of a common mode.
-
-    Parameters
-    ----------
-    mode
-        The common mode; its ``gain_stages`` choose.
-    entry
-        Type of the detector.
-    gain_control
-        Configuration bits (segment, row, column), for detectors that need them.
-
-    Returns
-    -------
-    uint8 (segment, code, pixel), 1 = takes part; axes along which nothing changes have length 1.
-    """
-    if mode.gain_stages is None and not mode.steps:
-        return np.ones((1, entry.n_codes, 1), np.uint8)
-    stages = range(entry.n_stages) if mode.gain_stages is None else mode.gain_stages
-    if entry.decoding is Decoding.FIXED:
-        return np.ones((1, 1, 1), np.uint8)
-    if entry.decoding is Decoding.CODE:
-        return np.isin(entry.stage_of_code, stages).astype(np.uint8)[None, :, None]
-    if entry.decoding is Decoding.CONTROL and gain_control is not None:
-        used = np.isin(control_stages(entry, gain_control), stages).astype(np.uint8)
-        return np.ascontiguousarray(used.swapaxes(0, 1).reshape(used.shape[1], 2, -1))
-    if entry.decoding is Decoding.CONTROL:
-        raise CalibrationError(
-            f"which pixels of {entry.name!r} take part depends on their configuration",
-            found="no gain_control",
-            expected="gain_control (segment, row, column)",
-        )
-    raise ParameterError(f"no common mode is known for {entry.name!r}", found=mode.describe(), fix="common_mode=None")
-
-
 class CommonModeTables:
-    """The common mode of all segments of a detector, ready to run: plans, and which pixels take part.
+    """A common mode of one segment, ready to run: a plan for each memory cell, and which pixels take part.
 
     Parameters
     ----------
+    settings
+        Detector, labels and memory cells; their mode does not count.
     mode
         The common mode.
-    entry
-        Type of the detector.
-    row, column
-        Labels of the pixels.
+    held
+        Constants of the segment as in :func:`xsmall.calibration.tables.pack`: ``noise`` where the mode needs it, and
+        ``gain_control`` where the type does.
     good
-        (segment, row, column) bool: pixels with nothing static against them.
-    noise
-        Dark noise in ADU, (gain_stage, segment, row, column), where ``mode.needs_noise``.
-    gain_control
-        Configuration bits (segment, row, column), for detectors that need them.
+        Pixels that may take part: uint8 (pixel), or, where the gain lies beside the frames, float32 (memory cell,
+        stage, pixel) that are numbers where they may.
+    of_words
+        False where frames were not made from raw words here: gain stages are then not looked at.
 
     Raises
     ------
     DataError
         The labels cut units.
     CalibrationError
-        Noise or configuration is needed and missing.
+        Noise is needed and missing.
     """
 
     def __init__(
-        self,
-        mode: CommonMode,
-        entry: DetectorType,
-        row: Sequence[int],
-        column: Sequence[int],
-        good: npt.NDArray[np.bool_],
-        noise: npt.NDArray[np.floating[Any]] | None = None,
-        gain_control: npt.NDArray[np.integer[Any]] | None = None,
-    ) -> None:
-        self._shape = len(row), len(column)
-        self._entry = entry
-        self._good = np.ascontiguousarray(good.reshape(len(good), -1), dtype=np.uint8)
-        self._takes_part = taking_part(mode, entry, gain_control)
-        dark = _noise_of(mode, entry, noise, gain_control) if mode.needs_noise else None
-        plans = [
-            mode.plan(row, column, None if dark is None else dark[s])
-            for s in range(len(good) if dark is not None else 1)
-        ]
-        self._plans = plans
-        self._scale = _scale_of_codes(entry)
-        self.n_units = plans[0].n_units
+        self, settings: Settings, mode: CommonMode, held: Mapping[str, Any], good: npt.NDArray[Any], *,
+        of_words: bool = True,
+    ) -> None:  # fmt: skip
+        self._good = good
+        self._shape = settings.shape
+        self._takes = _taking_part(settings.entry, mode, held) if of_words else np.empty((0, 0), np.uint8)
+        cells = settings.cells if mode.needs_noise else settings.cells[:1]
+        noise = [_noise_of(settings, mode, held, c) for c in cells]
+        self._plans = [compile_plan(mode, settings.part.row, settings.part.column, of_cell) for of_cell in noise]
+        self.n_units = self._plans[0].n_units
 
     def correct(
         self,
-        s: int,
-        words: npt.NDArray[Any] | None,
-        step: int,
-        stack: npt.NDArray[np.float32],
+        decoder: Decoder,
+        stack: Stack,
+        adu: Flat,
         corrections: npt.NDArray[np.float32] | None = None,
         counts: npt.NDArray[np.int32] | None = None,
     ) -> None:
-        """Correct some events of one segment in place.
+        """Correct frames of one segment in place, one after the other: each is contiguous even where the stack is not.
 
         Parameters
         ----------
-        s
-            Position of the segment.
-        words, step
-            The raw words, flat; event j starts at ``j * step``. None where ``stack`` was not made from raw words:
-            then gain stages are not looked at.
-        stack
-            float32 (event, row, column), contiguous: ADU minus pedestal, bad pixels included (some estimates use
-            them, such as overscans and unbonded pixels).
+        decoder, stack
+            The frames that ``adu`` was made from.
+        adu
+            float32: ADU minus pedestal, bad pixels included (some estimates use them, such as overscans and unbonded
+            pixels).
         corrections, counts
-            Where given, filled: float32 and int32 (event, n_units), contiguous.
+            Where given, filled: float32 and int32 (frame, n_units), contiguous.
         """
-        n = len(stack)
-        plan = self._plans[s if len(self._plans) > 1 else 0]
-        if plan.n_units == 0:
+        if self.n_units == 0 or stack.k == 0:
             return
-        use = self.use(s, words, step, n)
-        taken = np.empty((n, plan.n_units), np.float32) if corrections is None else corrections
-        pixels = np.empty((n, plan.n_units), np.int32) if counts is None else counts
-        self._rescale(words, step, stack, self._scale)
-        k.apply_common_mode(stack, use, plan, taken, pixels)
-        self._rescale(words, step, stack, None if self._scale is None else np.float32(1) / self._scale)
+        use = self.use(decoder, stack)
+        n, (values, step) = use[0].size, adu
+        for j in range(stack.k):
+            frame = values[j * step : j * step + n].reshape(1, *self._shape)
+            plan = self._plans[stack.cell[j] if len(self._plans) > 1 else 0]
+            taken = np.empty((1, plan.n_units), np.float32) if corrections is None else corrections[j : j + 1]
+            pixels = np.empty((1, plan.n_units), np.int32) if counts is None else counts[j : j + 1]
+            decoder.to_one_scale(stack, j, frame)
+            k.apply_common_mode(frame, use[j if len(use) > 1 else 0][None], plan, taken, pixels)
+            decoder.to_one_scale(stack, j, frame, back=True)
 
-    def _rescale(
-        self,
-        words: npt.NDArray[Any] | None,
-        step: int,
-        stack: npt.NDArray[np.float32],
-        factor: npt.NDArray[np.float32] | None,
-    ) -> None:
-        """Multiply each pixel by the factor of its gain code, in place."""
-        if words is not None and factor is not None:
-            n, entry = len(stack), self._entry
-            flat = stack.reshape(-1)  # a view: the stack is contiguous
-            scale_codes(words, step, n, factor, entry.code_shift, entry.n_codes - 1, flat, flat.size // max(n, 1))
-
-    def use(self, s: int, words: npt.NDArray[Any] | None, step: int, n: int) -> npt.NDArray[np.uint8]:
-        """Return which pixels of segment ``s`` take part, uint8 (event, row, column); one event stands for all."""
-        entry = self._entry
-        if words is None or entry.n_codes == 1:
-            good: npt.NDArray[np.uint8] = self._good[s].reshape(1, *self._shape)
-            return good
-        use: npt.NDArray[np.uint8] = np.empty((n, self._good.shape[1]), np.uint8)
-        takes = self._takes_part[s if len(self._takes_part) > 1 else 0]
-        participation_stack(words, step, n, takes, self._good[s], entry.code_shift, entry.n_codes - 1, use)
-        shaped: npt.NDArray[np.uint8] = use.reshape(n, *self._shape)
+    def use(self, decoder: Decoder, stack: Stack) -> npt.NDArray[np.uint8]:
+        """Return which pixels take part, uint8 (frame, row, column); one frame stands for all where it has length 1."""
+        shaped: npt.NDArray[np.uint8] = decoder.use(stack, self._takes, self._good).reshape(-1, *self._shape)
         return shaped
 
 
-def _scale_of_codes(entry: DetectorType) -> npt.NDArray[np.float32] | None:
-    """Return the factor of each gain code that brings stages to ADU of the first, None where there are none."""
-    if not entry.common_mode_scale:
-        return None
-    stage = np.asarray(entry.stage_of_code)
-    return np.where(stage < 0, 1, np.asarray(entry.common_mode_scale)[stage]).astype(np.float32)
+def pixels_of_estimates(settings: Settings, held: Mapping[str, Any], values: ValueTables) -> npt.NDArray[Any]:
+    """Pixels that may take part in the estimates of a common mode, as :class:`CommonModeTables` takes them."""
+    if settings.entry.decoding is Decoding.BESIDE or settings.entry.memory_cell:
+        return values.factor
+    return np.ascontiguousarray(good_of_run(settings, of_cell(held, 0), (settings.n_pixels,)), dtype=np.uint8)
+
+
+def _taking_part(entry: DetectorType, mode: CommonMode, held: Mapping[str, Any]) -> npt.NDArray[np.uint8]:
+    """Say which gain codes take part in the estimates, uint8 (code, pixel); along pixels its length may be 1.
+
+    Where the gain lies beside the frames: which stages do, (stage).
+    """
+    stages = tuple(range(entry.n_stages)) if mode.gain_stages is None else mode.gain_stages
+    if entry.decoding is Decoding.BESIDE or entry.memory_cell:
+        return np.isin(range(entry.n_stages), stages).astype(np.uint8)
+    if entry.decoding is Decoding.FIXED:
+        return np.ones((1, 1), np.uint8)
+    if entry.decoding is Decoding.CONTROL:
+        chosen = np.isin(control_stages(entry, held[GAIN_CONTROL].reshape(-1)), stages)
+        return np.ascontiguousarray(chosen, dtype=np.uint8)
+    return np.isin(entry.stage_of_code, stages).astype(np.uint8)[:, None]
 
 
 def _noise_of(
-    mode: CommonMode,
-    entry: DetectorType,
-    noise: npt.NDArray[np.floating[Any]] | None,
-    gain_control: npt.NDArray[np.integer[Any]] | None,
-) -> npt.NDArray[np.floating[Any]]:
-    """Dark noise (segment, row, column) of the stage in which each pixel takes part."""
-    if noise is None:
-        raise CalibrationError(
-            "this common mode compares pixels with their dark noise",
-            found="no noise in the constants",
-            expected="noise [ADU] (gain_stage, segment, row, column)",
-            fix="constants with noise, as xsmall.dark makes them",
-        )
+    settings: Settings, mode: CommonMode, held: Mapping[str, Any], c: int
+) -> npt.NDArray[np.floating[Any]] | None:
+    """Dark noise (row, column) of a memory cell, in the stage in which each pixel takes part."""
+    if not mode.needs_noise or NOISE not in held:
+        return None
+    noise: npt.NDArray[np.floating[Any]] = held[NOISE][c]
+    if GAIN_CONTROL in held:
+        stage = np.maximum(control_stages(settings.entry, held[GAIN_CONTROL])[0].astype(np.int64), 0)
+        of_stage: npt.NDArray[np.floating[Any]] = np.take_along_axis(noise, stage[None], axis=0)[0]
+        return of_stage
     dark: npt.NDArray[np.floating[Any]] = noise[(mode.gain_stages or (0,))[0]]
-    if entry.decoding is Decoding.CONTROL and gain_control is not None:
-        stage = np.maximum(control_stages(entry, gain_control)[0].astype(np.int64), 0)
-        dark = np.take_along_axis(noise, stage[None], axis=0)[0]
     return dark

@@ -25,6 +25,7 @@ from xsmall.calibration.dark.sums import (
     stage_of_codes,
     stage_result,
 )
+from xsmall.calibration.padded import are_padded
 from xsmall.detector.types import Decoding, DetectorType, detector_type
 from xsmall.engine.blocks import Batch, Unopened, group_chunks, unopened_blocks
 from xsmall.errors import CalibrationError, DataError
@@ -185,7 +186,7 @@ def _check_runs(arrays: Sequence[xr.DataArray]) -> DetectorType:
     if len(entries) > 1:
         raise DataError("dark runs of different detectors", found=sorted(e.name for e in entries), expected="one")
     entry = entries.pop()
-    if entry.decoding is Decoding.GIVEN:
+    if entry.decoding is Decoding.BESIDE:
         raise CalibrationError(
             f"{entry.name!r} keeps its gain stage outside the raw word: darks of it are not made here",
             fix="open the constants of the facility with xs.open_constants",
@@ -246,7 +247,8 @@ def _sums(
     sums = DarkSums(entry, limits, frames.shape[1:]) if into is None else into
     for s in range(frames.shape[1]):
         of_segment = frames[:, s]
-        sums.add(s, of_segment if present is None or present[:, s].all() else of_segment[present[:, s]])
+        here = ~are_padded(of_segment, entry) if present is None else present[:, s] & ~are_padded(of_segment, entry)
+        sums.add(s, of_segment if here.all() else of_segment[here])
     return sums
 
 
