@@ -105,6 +105,7 @@ _PUBLIC: dict[str, str] = {
     # event variables
     "event_variables": "xsmall.events.names",
     "save_hutch_table": "xsmall.events.names",
+    "integrate": "xsmall.engine.integrate",
     # what users write their own records with
     "Record": "xsmall.engine.record",
     "Reducer": "xsmall.engine.record",

@@ -133,6 +133,7 @@ class SdDataArray(_Shared):
 class SdDataset(_Shared):
     """Methods of a Dataset: frames with their variance, small data, or a cube; its repr says what it sees."""
 
+    integrate = _Method("xsmall.engine.integrate:integrate")
     event_variables = _Method("xsmall.events.names:event_variables")
     cube = _Method("xsmall.cube.cube:cube")
     difference = _Method("xsmall.cube.compare:difference")

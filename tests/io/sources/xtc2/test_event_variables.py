@@ -52,3 +52,24 @@ def test_a_raw_run_by_codes_monitors_and_time_tool(
     assert "delay" in events.attrs["missing_variables"]
     where = xs.event_variables(run, "rix").xray_on
     np.testing.assert_array_equal(where, [1, 1, 1, np.nan, 1, 1])
+
+
+def test_a_detector_that_integrates_several_shots(xtc2: ModuleType, tmp_path: Path) -> None:
+    w = xtc2
+    fim = w.Table(0x30, "fim", "raw", [("sum", "f8", 0)], "fim")
+    epix, andor = (w.area(k, names_id=0x40 + k, detector=name) for k, name in enumerate(("epix", "andor")))
+    out = w.start(fim, epix, andor)
+    for k in range(4, 21):
+        parts = [w.block(fim, float(k))]
+        parts += [w.block(epix, np.zeros((3, 4), "u2"), k, 0.0)] if k in (10, 20) else []
+        parts += [w.block(andor, np.zeros((3, 4), "u2"), k, 0.0)] if k in (7, 10, 13, 16, 19) else []
+        out += w.datagram(w.L1, (2 << 32) + k, *parts)
+    file = tmp_path / "rix100-r0007-s000-c000.xtc2"
+    file.write_bytes(out)
+    run = xs.open_run(file)
+    slow = xs.event_variables(run, "rix", i0="fim.sum").sd.integrate(into="epix")
+    assert slow.n_events.values.tolist() == [7, 10]
+    np.testing.assert_allclose(slow.i0, [7.0, 15.5])
+    frames = run["epix/raw"].sel(event=slow.event)
+    assert frames.present.all()
+    assert xs.integrate(run, into="andor").attrs["tail_events"] == 1

@@ -58,8 +58,8 @@ def tree_of(files: RunFiles, wrap: Wrap) -> dict[str, xr.Dataset]:
     """Make all nodes of a run by path: the root, ``events``, a node per detector, and its ``config``.
 
     Detectors without any array have no node of their own: their numbers are event variables ``<detector>_<field>``,
-    beside ``<detector>_present``. Event variables of one dim are coordinates of every detector too; slow control is in
-    ``events`` alone, because it can be hundreds of variables.
+    beside ``<detector>_present``, which a detector that is missing in whole events has too. Event variables of one dim
+    are coordinates of every detector; slow control is in ``events`` alone, because it can be hundreds of variables.
     """
     run = run_of(files)
     coords, (slow, left_out) = times(run), slow_control(run)
@@ -76,6 +76,10 @@ def tree_of(files: RunFiles, wrap: Wrap) -> dict[str, xr.Dataset]:
     carried = {name: x for name, x in events.items() if x.dims == (v.EVENT,)}
     for path, node in nodes.items():
         nodes[path] = node.assign_coords({name: x for name, x in carried.items() if name not in node.variables})
+    for detector in detectors_of(files):  # what comes at another rate than the rest, such as a detector that integrates
+        present = nodes.get(_node(detector), xr.Dataset()).coords.get(v.PRESENT)
+        if present is not None and not present.any(v.SEGMENT).all():
+            events.setdefault(f"{detector}_{v.PRESENT}", present.any(v.SEGMENT).variable)
     events = {f"{EPICS}_{name}" if name in events else name: x for name, x in slow.items()} | events
     for detector in configurations(run):
         node = nodes.get(_node(detector), xr.Dataset())
