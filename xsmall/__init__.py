@@ -20,6 +20,7 @@ _PUBLIC: dict[str, str] = {
     "register_source": "xsmall.io.sources.source",
     "save": "xsmall.io.stores.results",
     "provenance": "xsmall.io.stores.provenance",
+    "history": "xsmall.io.stores.history",
     "simulate": "xsmall.simulation",
     "open_recipe": "xsmall.run.recipe",
     "open_geometry": "xsmall.io.geometry",

@@ -168,7 +168,7 @@ def average(obj: xr.DataArray | xr.Dataset, *, memory: int | None = None) -> xr.
         data = _of_values(name, values.variable, bound)
         if variance is not None:
             data |= _of_variance(f"{name}{VARIANCE_SUFFIX}", variance.variable, values.variable, bound)
-    out = xr.Dataset(coords=_without_events(values.coords)).assign(data)
+    out = xr.Dataset(coords={k: c.variable for k, c in _without_events(values.coords).items()}).assign(data)
     out[COUNT] = xr.Variable((), n, {UNITS: DIMENSIONLESS, LONG_NAME: "events"})
     return out
 

@@ -17,12 +17,27 @@ from xsmall.engine.record import Output, Record
 from xsmall.engine.transform import float_dtype
 from xsmall.errors import ParameterError
 from xsmall.events.ragged import ragged_attrs
+from xsmall.frames.beam import BEAM_COORDS, one_value
 from xsmall.frames.describe import data_of, describe
+from xsmall.frames.pixels import geometry_of
 from xsmall.frames.variance import values_and_variance
 from xsmall.reductions.joined import bind
 from xsmall.reductions.user import UserRecord
 from xsmall.reductions.user import record as _user_record
-from xsmall.vocabulary import BOUNDS, EVENT, FRAME_DIMS, LOST, PIXEL_DIMS, SAMPLE_DIMENSION, SOURCE
+from xsmall.vocabulary import (
+    BOUNDS,
+    COLUMN,
+    EVENT,
+    FRAME_DIMS,
+    GEOMETRY,
+    IMAGE_X,
+    IMAGE_Y,
+    LOST,
+    PIXEL_DIMS,
+    ROW,
+    SAMPLE_DIMENSION,
+    SOURCE,
+)
 
 Function = Callable[..., Any]
 
@@ -43,7 +58,8 @@ def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record | Functi
     Returns
     -------
     One flat Dataset over ``event``: each record's variables, prefixed ``<name>_``, lazy where the frames are. A dim
-    that two records label differently is prefixed too. Coordinates of events and scalars stay.
+    that two records label differently is prefixed too. Coordinates of events and scalars stay; geometry and beam move
+    to the parameters where no variable is a picture any more.
 
     Raises
     ------
@@ -287,7 +303,24 @@ def _dataset(
 ) -> xr.Dataset:
     kept = obj.coords.to_dataset().drop_vars([c for c in obj.coords if set(obj[c].dims) & set(PIXEL_DIMS)])
     out = kept.assign_coords(labels).assign(variables)
+    before = {"frames": parameters_of(obj.attrs)}
+    if not any({ROW, COLUMN} <= set(v.dims) or {IMAGE_X, IMAGE_Y} <= set(v.dims) for v in variables.values()):
+        # Nothing here is in space any more. Scalars would stand in the title of every plot and keep the results of two
+        # detectors from being merged; the parameters say them.
+        out = out.drop_vars([c for c in (GEOMETRY, *BEAM_COORDS) if c in out.coords and not out[c].ndim])
+        before |= _where(obj)
     said = {name: short_repr(record) for name, record in records.items()}
     out.attrs = {k: v for k, v in obj.attrs.items() if k in (SOURCE, LOST)}
-    out.attrs |= parameters_attr("reduce", {"frames": parameters_of(obj.attrs)}, records=said)
+    out.attrs |= parameters_attr("reduce", before, records=said)
     return out
+
+
+def _where(obj: xr.DataArray) -> dict[str, Any]:
+    """Geometry and beam of the frames, as parameters of what was made of them."""
+    geometry = geometry_of(obj)
+    numbers = {name: one_value(obj, name) for name in BEAM_COORDS if name in obj.coords}
+    known = {name: value for name, value in numbers.items() if value is not None}
+    return {
+        "geometry": None if geometry is None else f"{geometry!r}, token {geometry.token}",
+        "beam": known or None,
+    }

@@ -23,7 +23,8 @@ def provenance(obj: xr.Dataset | xr.DataArray | xr.DataTree) -> dict[str, Any]:
     Parameters
     ----------
     obj
-        What was opened from a file that :func:`xsmall.save` wrote.
+        What was opened from a file that :func:`xsmall.save` wrote; or a result that is not saved yet: then what
+        would be written now.
 
     Returns
     -------
@@ -33,7 +34,7 @@ def provenance(obj: xr.Dataset | xr.DataArray | xr.DataTree) -> dict[str, Any]:
     Raises
     ------
     DataError
-        Nothing was written about it.
+        Nothing is known about it.
 
     Examples
     --------
@@ -43,9 +44,14 @@ def provenance(obj: xr.Dataset | xr.DataArray | xr.DataTree) -> dict[str, Any]:
     True
     """
     text = obj.attrs.get(PROVENANCE)
+    if text is None and any(name in obj.attrs for name in (PARAMETERS, SOURCE)):
+        return origin(obj)
     if text is None:
         raise DataError(
-            "nothing is said about where this came from", found=f"no attribute {PROVENANCE}", fix="xs.save writes it"
+            "nothing is said about where this came from",
+            found=f"no attribute {PROVENANCE!r}, {PARAMETERS!r} or {SOURCE!r}",
+            expected="what calibrate, reduce, cube or xs.save returned",
+            fix="xs.save writes it",
         )
     told: dict[str, Any] = json.loads(text)
     return told
