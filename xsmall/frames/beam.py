@@ -112,7 +112,7 @@ def assign_beam(
         if name not in given and name not in obj.coords:
             given[name] = 0.0
     coords = {name: _beam_coord(obj, name, value) for name, value in given.items()}
-    placed = obj.coords[GEOMETRY] if GEOMETRY in obj.coords else None
+    placed = obj.coords.get(GEOMETRY)
     out = obj.assign_coords(coords)
     # the token of the geometry last: titles of plots and the first lines of a repr then say what a reader knows
     return out if placed is None else out.drop_vars(GEOMETRY).assign_coords({GEOMETRY: placed.variable})
