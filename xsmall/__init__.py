@@ -19,6 +19,7 @@ _PUBLIC: dict[str, str] = {
     "RunSpec": "xsmall.io.sources.source",
     "register_source": "xsmall.io.sources.source",
     "save": "xsmall.io.stores.results",
+    "save_frames": "xsmall.io.stores.frames",
     "provenance": "xsmall.io.stores.provenance",
     "history": "xsmall.io.stores.history",
     "simulate": "xsmall.simulation",

@@ -116,6 +116,7 @@ class SdDataArray(_Shared):
     pixel = _Method("xsmall.frames.pixels:pixel")
     fit_beam = _Method("xsmall.frames.fit_beam:fit_beam")
     at = _Method("xsmall.frames.locate:at")
+    save_frames = _Method("xsmall.io.stores.frames:save_frames")
     plot = _Method("xsmall.plot.detector:plot")
     mask = _Method("xsmall.frames.mask:mask")
     usable = _Method("xsmall.frames.mask:usable")

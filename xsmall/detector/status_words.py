@@ -39,6 +39,14 @@ STATUS_CONVENTIONS: Final[Mapping[str, Mapping[int, Reason]]] = MappingProxyType
         "nexus": MappingProxyType(
             {1: _DEAD, 3: _HOT, 4: _NOISY, 8: Reason.USER, **dict.fromkeys(range(16, 64), Reason(0))}
         ),
+        # CXI: invalid, saturated, hot, dead, shadowed, in a peak, to be ignored, bad, resolution, missing, noisy,
+        # corrected for histogram, in a bad row, in a peak of psana, corrected for common mode
+        "cxi": MappingProxyType(
+            {
+                **{1: Reason.SATURATED, 2: _HOT, 3: _DEAD, 4: Reason.SHADOW, 5: Reason(0), 6: Reason.USER},
+                **{9: Reason.MISSING, 10: _NOISY, 11: Reason(0), 13: Reason(0), 14: Reason(0)},
+            }
+        ),
         "any": MappingProxyType({}),
     }
 )
@@ -115,9 +123,12 @@ _WRITTEN: Final[Mapping[str, Mapping[Reason, int]]] = MappingProxyType(
     {
         "nexus": MappingProxyType({_DEAD: 1, _HOT: 3, _NOISY: 4}),
         "euxfel": MappingProxyType({_NOISY: 1, _DEAD: 19}),
+        "cxi": MappingProxyType(
+            {Reason.SATURATED: 1, _HOT: 2, _DEAD: 3, Reason.SHADOW: 4, Reason.USER: 6, Reason.MISSING: 9, _NOISY: 10}
+        ),
     }
 )
-_USER_BIT: Final = MappingProxyType({"nexus": 8, "euxfel": 30})
+_USER_BIT: Final = MappingProxyType({"nexus": 8, "euxfel": 30, "cxi": 7})
 
 
 def status_words(reasons: npt.NDArray[Any], *, convention: str) -> FlagArray:
@@ -128,11 +139,11 @@ def status_words(reasons: npt.NDArray[Any], *, convention: str) -> FlagArray:
     reasons
         uint32 reasons.
     convention
-        ``"nexus"`` or ``"euxfel"``.
+        ``"nexus"``, ``"euxfel"`` or ``"cxi"``.
 
     Returns
     -------
-    uint32 words; reasons that the other program has no bit for become its user bit.
+    uint32 words; reasons that the other program has no bit for become its user bit (CXI: its bit of bad pixels).
 
     Raises
     ------

@@ -11,6 +11,8 @@ import xarray as xr
 from xsmall.vocabulary import EVENT
 
 __all__ = [
+    "FRAMES_LAYOUT",
+    "FRAMES_NUMBER",
     "RESULT_LAYOUT",
     "RESULT_NUMBER",
     "RUN_LAYOUT",
@@ -26,6 +28,8 @@ RUN_LAYOUT: Final = "xsmall-run"
 RUN_NUMBER: Final = 2
 RESULT_LAYOUT: Final = "xsmall-result"
 RESULT_NUMBER: Final = 2
+FRAMES_LAYOUT: Final = "xsmall-frames"
+FRAMES_NUMBER: Final = 1
 UNFINISHED: Final = "xsmall-unfinished"
 """The layout of what is still being written: it becomes one of the others when it is complete."""
 TIME: Final = {"units": "nanoseconds since 1970-01-01", "dtype": "int64", "calendar": "proleptic_gregorian"}

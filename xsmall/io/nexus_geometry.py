@@ -14,7 +14,7 @@ from xsmall.detector.geometry.panel import Floats, Panel
 from xsmall.detector.geometry.rotation import rotation
 from xsmall.errors import FileFormatError, GeometryError
 
-__all__ = ["read_nexus_geometry", "write_nexus_geometry"]
+__all__ = ["add_nexus_geometry", "check_writable", "nexus_group", "read_nexus_geometry", "write_nexus_geometry"]
 
 DETECTOR = "/entry/instrument/detector"
 _LENGTHS = {
@@ -70,24 +70,40 @@ def write_nexus_geometry(path: str | Path, geometry: Geometry, beam: Beam | None
     >>> bool(abs(back.positions() - geometry.positions()).max() < 1e-12)
     True
     """
-    asics = geometry.asics()
-    if any(asic.column_axis.stagger for asic in asics):
-        raise GeometryError("NeXus modules have rectangular pixels only", found="rows shifted by half a pixel")
+    check_writable(geometry)
     try:
         with h5py.File(path, "x") as file:
-            entry = _group(file, "entry", "NXentry")
-            instrument = _group(entry, "instrument", "NXinstrument")
-            detector = _group(instrument, "detector", "NXdetector")
-            end = "." if beam is None else _write_beam(instrument, detector, beam, geometry.distance)
-            detector["depends_on"] = end
-            for i, asic in enumerate(asics):
-                _write_module(_group(detector, f"module_{i:04d}", "NXdetector_module"), asic, end)
+            add_nexus_geometry(file, geometry, beam)
     except OSError as error:
         raise FileFormatError(f"{path} cannot be written", found=error, fix="give a path that does not exist") from None
 
 
-def _group(parent: Any, name: str, kind: str) -> Any:
-    group = parent.create_group(name)
+def check_writable(geometry: Geometry) -> None:
+    """Refuse a geometry that NeXus cannot say.
+
+    Raises
+    ------
+    GeometryError
+        Hexagonal pixels.
+    """
+    if any(asic.column_axis.stagger for asic in geometry.asics()):
+        raise GeometryError("NeXus modules have rectangular pixels only", found="rows shifted by half a pixel")
+
+
+def add_nexus_geometry(file: Any, geometry: Geometry, beam: Beam | None = None) -> None:
+    """Add the detector to an open file; see :func:`write_nexus_geometry`."""
+    entry = nexus_group(file, "entry", "NXentry")
+    instrument = nexus_group(entry, "instrument", "NXinstrument")
+    detector = nexus_group(instrument, "detector", "NXdetector")
+    end = "." if beam is None else _write_beam(instrument, detector, beam, geometry.distance)
+    detector["depends_on"] = end
+    for i, asic in enumerate(geometry.asics()):
+        _write_module(nexus_group(detector, f"module_{i:04d}", "NXdetector_module"), asic, end)
+
+
+def nexus_group(parent: Any, name: str, kind: str) -> Any:
+    """Give a group of a class of NeXus, which is made where it is not there."""
+    group = parent.require_group(name)
     group.attrs["NX_class"] = kind
     return group
 
@@ -95,13 +111,13 @@ def _group(parent: Any, name: str, kind: str) -> Any:
 def _write_beam(instrument: Any, detector: Any, beam: Beam, mean_z: float) -> str:
     """Chain of transformations from the frame of the geometry to the sample; returns the path of its first."""
     if beam.photon_energy is not None:
-        group = _group(instrument, "beam", "NXbeam")
+        group = nexus_group(instrument, "beam", "NXbeam")
         group["incident_energy"] = beam.photon_energy
         group["incident_energy"].attrs["units"] = "eV"
         group["incident_wavelength"] = beam.wavelength
         group["incident_wavelength"].attrs["units"] = "angstrom"
     beam.need_all()
-    steps = _group(detector, "transformations", "NXtransformations")
+    steps = nexus_group(detector, "transformations", "NXtransformations")
     distance = mean_z if beam.distance is None else beam.distance
     here = _transformation(steps, "distance", distance, (0, 0, 1), "translation", "m", ".")
     for axis, name in enumerate(("tilt_x", "tilt_y", "tilt_z")):
@@ -199,7 +215,7 @@ def _energy(instrument: Any, path: str) -> float | None:
         if _kind(item) != "NXbeam":
             continue
         for name, units in (("incident_energy", _ENERGIES), ("incident_wavelength", _WAVELENGTHS)):
-            if name in item:
+            if name in item and item[name].size == 1:  # an energy per event is no part of a geometry
                 value = _number(item[name], units, path)
                 return value if name == "incident_energy" else HC / max(value, 1e-300)  # 0 is out of range too
     return None

@@ -32,7 +32,7 @@ _NOT_AGAINST: Final = 32 | 2048 | 8192 | 16384
 class About:
     """What a file says of its frames; None where it says nothing."""
 
-    labels: npt.NDArray[np.datetime64] | None = None
+    labels: npt.NDArray[Any] | None = None
     usable: npt.NDArray[np.bool_] | None = None
     geometry: Geometry | None = None
     photon_energy: Any = None
@@ -119,7 +119,12 @@ def _unit(item: Any) -> str:
 
 
 def _labels(file: Any, path: Path, n: int, found: About) -> None:
-    """Times that CXI files of LCLS carry: seconds and nanoseconds of each event."""
+    """Times that CXI files of LCLS carry: seconds and nanoseconds of each event; or labels that xsmall wrote."""
+    own = file.get("xsmall/event")
+    if isinstance(own, h5py.Dataset) and own.shape == (n,) and own.dtype.kind in "iu":
+        labels = read_whole(own, path)
+        found.labels = labels if np.unique(labels).size == n else None
+        return
     seconds, rest = file.get("LCLS/machineTime"), file.get("LCLS/machineTimeNanoSeconds")
     if seconds is None or rest is None or seconds.shape != (n,) or rest.shape != (n,):
         return

@@ -10,7 +10,7 @@ import math
 import os
 import threading
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -141,6 +141,12 @@ class Hdf5Store:
         sizes = self._bytes.get(array.path, {})
         whole = math.prod(array.chunks) * array.dtype.itemsize
         return min(len(sizes) * whole, array.nbytes), sum(sizes.values())
+
+    def extend(self, add: Callable[[h5py.File], None]) -> None:
+        """Add what another program wants to find in the file."""
+        with self._lock:
+            add(self._file)
+            self._raw.check()
 
     def finish(self, attrs: Mapping[str, Any]) -> None:
         """Add the attributes that say it is complete, and bring the file to the disk."""

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 import dask
 import dask.array as da
+import h5py
 import xarray as xr
 from dask.utils import format_bytes
 
@@ -60,6 +61,7 @@ def write(
     compress: bool | str,
     whole_events: bool = False,
     chunk_events: int | None = None,
+    add: Callable[[h5py.File], None] | None = None,
 ) -> Path:
     """Write the nodes of a tree to Zarr or HDF5.
 
@@ -81,6 +83,9 @@ def write(
         Keep all pixels of an event in one chunk.
     chunk_events
         Frames in one chunk; None for about 8 MiB.
+    add
+        Adds what another program wants to find in an HDF5 file, such as links and classes; then the file is HDF5
+        whatever its ending.
 
     Returns
     -------
@@ -96,7 +101,7 @@ def write(
         Another job is writing there, the disk is full, or nothing can be written there.
     """
     target = Path(path).expanduser()
-    make, compression = _format(target, compress)
+    make, compression = _format(target, compress, _HDF5 if add is not None else None)
     if chunk_events is not None and (isinstance(chunk_events, bool) or chunk_events < 1):
         raise ParameterError("a chunk holds at least one event", found=chunk_events, expected="chunk_events=1 or more")
     try:
@@ -110,6 +115,9 @@ def write(
                 _write_arrays(store, schema.arrays, lists)
                 arrays = [*schema.arrays, *_write_lists(store, lists, nodes)]
                 _check_complete(target, store, arrays)
+                if add is not None:
+                    assert isinstance(store, hdf5_store.Hdf5Store)
+                    store.extend(add)
                 store.finish({**marks, LAYOUT: layout})
             except OSError as error:
                 raise _explained(error, target, *_progress(store, schema)) from error
@@ -121,15 +129,17 @@ def write(
     return target
 
 
-def _format(target: Path, compress: bool | str) -> tuple[_Maker, str | None]:
-    if target.suffix not in _FORMATS:
+def _format(
+    target: Path, compress: bool | str, given: tuple[_Maker, tuple[str, ...]] | None
+) -> tuple[_Maker, str | None]:
+    if given is None and target.suffix not in _FORMATS:
         raise ParameterError(
             "the ending of the path says the format",
             found=target.name,
             expected=" ".join(ENDINGS),
             fix=f"{target.stem or 'small'}.zarr",
         )
-    make, known = _FORMATS[target.suffix]
+    make, known = given or _FORMATS[target.suffix]
     if isinstance(compress, bool):
         return make, known[0] if compress else None
     if compress not in known:

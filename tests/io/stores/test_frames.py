@@ -1,0 +1,144 @@
+"""Frames for other programs: what is written is read back, by us and by somebody else's reader."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+
+import xsmall as xs
+
+
+def frames(dtype: str = "f4", lazy: bool = False, seed: int = 3) -> xr.DataArray:
+    """Five events of two segments with labels; floats have a NaN in event 1."""
+    values = np.random.default_rng(seed).integers(0, 4000, (5, 2, 6, 8)).astype(dtype)
+    if values.dtype.kind == "f":
+        values[1, 0, 2, 3] = np.nan
+    times = np.datetime64("2026-03-01T08:00:00.123456789", "ns") + np.arange(5) * 8_333_333
+    coords = {"event": times, "segment": [0, 1], "row": np.arange(6), "column": np.arange(8)}
+    array = xr.DataArray(values, coords, ("event", "segment", "row", "column"), "raw", {"units": "keV"})
+    return array.chunk(event=2) if lazy else array
+
+
+def geometry() -> xs.Geometry:
+    panels = [
+        xs.Panel(origin=(0, 0.001 * k, 0.1), slow=(0, -1e-4, 0), fast=(1e-4, 0, 0), shape=(6, 8), segment=k)
+        for k in range(2)
+    ]
+    return xs.Geometry.from_panels(panels)
+
+
+@pytest.mark.parametrize("name", ["a.cxi", "a.nxs", "a.h5"])
+@pytest.mark.parametrize("dtype", ["u2", "i4", "f4", "f8"])
+def test_frames_and_times_come_back(tmp_path: Path, name: str, dtype: str) -> None:
+    mine = frames(dtype, lazy=dtype == "f4")
+    path = xs.save_frames(mine, tmp_path / name)
+    back = xs.open_frames(path)
+    assert back.dtype == mine.dtype
+    np.testing.assert_array_equal(back, mine)
+    np.testing.assert_array_equal(back.event, mine.event)
+    assert back.attrs["units"] == "keV"
+
+
+def test_labels_that_are_no_times_come_back_too(tmp_path: Path) -> None:
+    mine = frames().assign_coords(event=[3, 5, 7, 11, 13])
+    np.testing.assert_array_equal(xs.open_frames(xs.save_frames(mine, tmp_path / "a.cxi")).event, mine.event)
+
+
+def test_a_mask_per_event_in_the_bits_of_the_format(tmp_path: Path) -> None:
+    flags = xr.zeros_like(frames(), dtype=np.uint32)
+    flags[0, 0, 0, 0] = int(xs.Reason.SATURATED)
+    flags[2, 1, 3, 3] = int(xs.Reason.HOT)
+    flags[3, 1, 0, 7] = int(xs.Reason.NEAR_SWITCHING)
+    shuffled = flags.isel(event=[4, 2, 0, 1, 3])  # joined by label, not by position
+    bits = {"a.cxi": (1 << 1, 1 << 2, 1 << 7, 1 << 7), "a.nxs": (1 << 8, 1 << 3, 1 << 8, 1 << 8)}
+    for name, words in bits.items():
+        path = xs.save_frames(frames(lazy=True), tmp_path / name, mask=shuffled)
+        where = "/entry_1/data_1/mask" if name.endswith("cxi") else "/entry/data/mask"
+        with h5py.File(path) as file:
+            mask = file[where][()]
+        assert (mask[0, 0, 0, 0], mask[2, 1, 3, 3], mask[3, 1, 0, 7], mask[1, 0, 2, 3]) == words
+        assert (mask != 0).sum() == 4
+
+
+def test_missing_segments_and_bool_masks_and_fill(tmp_path: Path) -> None:
+    present = np.ones((5, 2), bool)
+    present[4, 1] = False
+    mine = frames("i4").assign_coords(present=(("event", "segment"), present))
+    good = xr.DataArray(np.ones((2, 6, 8), bool), dims=("segment", "row", "column"))
+    good[0, 5, 5] = False
+    path = xs.save_frames(mine, tmp_path / "a.cxi", mask=good, fill=-7)
+    back = xs.open_frames(path)
+    assert (back.values[:, 0, 5, 5] == -7).all()
+    assert (back.values[4, 1] == -7).all()
+    assert (back.values[4, 1] == -7).sum() + 5 == (back.values == -7).sum()
+    np.testing.assert_array_equal(back.usable, good)
+    with h5py.File(path) as file:
+        assert (file["/entry_1/data_1/mask"][4, 1] == 1 << 9).all()
+        assert file["/entry_1/instrument_1/detector_1/data"].shape == mine.shape
+    with pytest.raises(xs.XsmallError, match="cannot hold this number"):
+        xs.save_frames(mine, tmp_path / "b.cxi", mask=good, fill=0.5)
+
+
+def test_geometry_beam_and_energies_per_event(tmp_path: Path) -> None:
+    mine = frames().sd.assign_geometry(geometry())
+    energies = xr.DataArray(9500.0 + np.arange(5), dims="event", coords={"event": mine.event})
+    mine = mine.sd.assign_beam(photon_energy=energies, distance=0.12, center=(1e-3, -2e-3))
+    back = xs.open_frames(xs.save_frames(mine, tmp_path / "a.nxs"))
+    np.testing.assert_allclose(back.photon_energy, energies, rtol=1e-12)
+    wanted = xs.Beam(distance=0.12, center=(1e-3, -2e-3)).align(geometry()).positions()
+    got = np.stack([back[name].values for name in "xyz"], axis=-1)
+    assert np.abs(got - wanted).max() < 1e-7
+    cxi = xs.open_frames(xs.save_frames(mine, tmp_path / "a.cxi"))
+    np.testing.assert_allclose(cxi.photon_energy, energies, rtol=1e-12)
+    assert float(cxi.distance) == 0.12
+
+
+def test_somebody_elses_reader_of_nxmx(tmp_path: Path) -> None:
+    nxmx = pytest.importorskip("nxmx")
+    mine = frames("i4").sd.assign_geometry(geometry()).sd.assign_beam(photon_energy=9500, distance=0.12)
+    path = xs.save_frames(mine, tmp_path / "a.nxs", fill=-1)
+    with h5py.File(path) as file:
+        (entry,) = nxmx.NXmx(file).entries
+        assert entry.definition == "NXmx"
+        assert entry.data[0].signal == "data"
+        np.testing.assert_array_equal(file["/entry/data/data"], mine)
+        (instrument,) = entry.instruments
+        (detector,) = instrument.detectors
+        assert len(detector.modules) == 2
+        for module, panel in zip(detector.modules, geometry().asics(), strict=True):
+            assert module.data_origin.tolist() == [panel.memory[0], 0, 0]
+            assert module.data_size.tolist() == [1, 6, 8]
+            fast = module.fast_pixel_direction
+            np.testing.assert_allclose(fast.vector * fast[()].to("m").magnitude, panel.fast)
+        assert instrument.beams[0].incident_wavelength.to("angstrom").magnitude == pytest.approx(12398.4198 / 9500)
+        assert detector.underload_value > -1
+
+
+def test_what_cannot_be_meant_is_refused(tmp_path: Path) -> None:
+    mine = frames()
+    for how, text in (
+        ({"path": tmp_path / "a.tif"}, "unknown format"),
+        ({"path": tmp_path / "a.h5", "format": "crystfel"}, "unknown format"),
+        ({"path": tmp_path / "a.h5", "mask": mine}, "no mask of frames"),
+        ({"path": tmp_path / "a.h5", "mask": mine.isel(row=slice(3)) > 0}, "other pixels"),
+        ({"path": tmp_path / "a.h5", "mask": mine.isel(event=slice(3)) > 0}, "other events"),
+    ):
+        with pytest.raises(xs.XsmallError, match=text):
+            xs.save_frames(mine, **how)
+    part = mine.sd.assign_geometry(geometry()).isel(row=slice(0, 3))
+    with pytest.raises(xs.XsmallError, match="part of the detector"):
+        xs.save_frames(part, tmp_path / "a.nxs")
+    xs.save_frames(mine, tmp_path / "a.cxi")
+    with pytest.raises(xs.XsmallError, match="is there already"):
+        xs.save_frames(mine, tmp_path / "a.cxi")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.cxi"]
+
+
+def test_nothing_is_read_before_it_is_written(tmp_path: Path, computing_is_forbidden: Callable[[], Any]) -> None:
+    with computing_is_forbidden(), pytest.raises(AssertionError, match="stay lazy"):
+        xs.save_frames(frames(lazy=True), tmp_path / "a.cxi")
+    assert not list(tmp_path.iterdir())
