@@ -71,6 +71,7 @@ _PUBLIC: dict[str, str] = {
     "reduce": "xsmall.reductions.reduce",
     "apply": "xsmall.reductions.reduce",
     "average": "xsmall.cube.cube",
+    "plan": "xsmall.engine.plans",
     "difference": "xsmall.cube.compare",
     "merge_cubes": "xsmall.cube.compare",
     # calibration

@@ -99,6 +99,7 @@ class _Shared(_Accessor):
     autocorrelation = _ReductionMethod("xsmall.reductions.autocorrelation:autocorrelation")
     apply = _Method("xsmall.reductions.reduce:apply")
     average = _Method("xsmall.cube.cube:average")
+    plan = _Method("xsmall.engine.plans:plan")
     image = _Method("xsmall.frames.image:image")
     polar = _Method("xsmall.frames.polar:polar")
     locate = _Method("xsmall.frames.locate:locate")

@@ -16,7 +16,7 @@ import xarray as xr
 
 import xsmall as xs
 from xsmall.calibration.common_mode.mode import CommonMode, Exclude, Subtract
-from xsmall.cube.moments import Tile
+from xsmall.cube.lanes import Tile
 from xsmall.detector.geometry.panel import Panel, PixelAxis
 from xsmall.engine.transform import origin_of
 from xsmall.errors import GeometryError, ParameterError
@@ -137,7 +137,7 @@ def test_cubes_read_once_and_get_the_same_bits(variance: bool, rows: int, monkey
         tiles = [
             Tile((s, s + 1), (r, min(r + rows, SHAPE[1]))) for s in range(SHAPE[0]) for r in range(0, SHAPE[1], rows)
         ]
-        monkeypatch.setattr("xsmall.cube.tasks.tiles", lambda job, memory: tiles)
+        monkeypatch.setattr("xsmall.cube.tasks.tiles", lambda job, machine: tiles)
     found = small.sd.cube(bins, images={"agipd": cal})
     xr.testing.assert_identical(found.compute(), expected)
     if rows == SHAPE[1]:

@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import dask
@@ -17,6 +19,8 @@ from hypothesis import strategies as st
 from xsmall.cube import moments, plan
 from xsmall.cube.bins import bins, categories, edges, quantiles, steps
 from xsmall.cube.cube import average, cube, difference, merge_cubes
+from xsmall.cube.lanes import Tile
+from xsmall.engine.machine import Machine
 from xsmall.engine.transform import Transform, transform_frames
 from xsmall.errors import DataError, ParameterError, PlanError
 
@@ -133,8 +137,8 @@ def test_the_result_does_not_depend_on_chunks_tiles_or_scheduler_bit_for_bit(
 def test_row_tiles_give_the_same_as_whole_segments_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     data, frames = small(), images("f4", holes=True).chunk(event=256)
     whole = cube(data, BINS, images={"camera": frames}).compute()
-    tiles = [moments.Tile((s, s + 1), (r, r + 2)) for s in (0, 1) for r in (0, 2, 4)]
-    monkeypatch.setattr("xsmall.cube.tasks.tiles", lambda job, memory: tiles)
+    tiles = [Tile((s, s + 1), (r, r + 2)) for s in (0, 1) for r in (0, 2, 4)]
+    monkeypatch.setattr("xsmall.cube.tasks.tiles", lambda *_: tiles)
     xr.testing.assert_identical(cube(data, BINS, images={"camera": frames}).compute(), whole)
     xr.testing.assert_identical(cube(data, BINS, images={"camera": frames.compute()}), whole)
 
@@ -328,47 +332,95 @@ def test_an_average_is_a_cube_of_one_bin() -> None:
 
 
 def test_lanes_and_batches_are_fixed_by_the_data_alone() -> None:
-    assert moments.lanes(0, 5) == [(0, 0)]
-    for n, n_bins in ((1, 1), (2048, 50), (1_000_000, 100), (70_000, 5000)):
-        borders = moments.lanes(n, n_bins)
+    rng = np.random.default_rng(3)
+    assert moments.lanes(np.empty(0, np.int64)) == [(0, 0)]
+    for n, n_bins in ((1, 1), (2048, 50), (100_000, 100), (70_000, 5000)):
+        borders = moments.lanes(rng.integers(-1, n_bins, n))
         assert borders[0][0] == 0
         assert borders[-1][1] == n
-        assert all(a % moments.BATCH == 0 for a, _ in borders)
+        assert all(a % moments.FEWEST_LANE == 0 for a, _ in borders)
         assert all(b == c for (_, b), (c, _) in itertools.pairwise(borders))
         assert len(borders) <= moments.MOST_LANES
-    assert moments.batch_events(512, 1024, 4) == 128
-    assert moments.batch_events(352, 384, 4) == 256
-    assert moments.batch_events(100_000, 100_000, 8) == 16
+    fly = rng.integers(0, 50, 2000)
+    assert len(moments.lanes(fly)) == 4  # a lane of 128 events would cost more to merge than to fill
+    assert len(moments.lanes(np.sort(fly))) == len(moments.lanes(np.zeros(2000, np.int64))) == 16
+    assert moments.batch_events(fly, moments.lanes(fly), 512 * 1024) == 128
+    assert moments.batch_events(fly, moments.lanes(fly), 8 * 512 * 1024) == 64
+    assert moments.batch_events(fly, moments.lanes(fly), 10**9) == moments.FEWEST_BATCH
+    assert moments.batch_events(np.sort(fly), moments.lanes(np.sort(fly)), 512 * 1024) < 32
 
 
-def job(n_bins: int, shape: tuple[int, int, int] = (8, 512, 1024), together: int = 8) -> plan.Job:
-    return plan.Job(100_000, n_bins, shape, raw_bytes=2, float_bytes=4, segments_read=together)
+@pytest.mark.parametrize("n_lanes", [1, 5, 8, 9, 30, 64])
+def test_lanes_merge_in_one_order_however_they_are_cut_into_tasks(n_lanes: int) -> None:
+    numbers = range(n_lanes)
+    whole = moments.merge_lanes(numbers, str, lambda a, b: f"({a} {b})")
+    if n_lanes > moments.GROUP_OF_LANES:
+        groups = [moments.merge_lanes(g, str, lambda a, b: f"({a} {b})") for g in moments.in_groups(numbers)]
+        assert moments.chain(groups, lambda a, b: f"({a} {b})") == whole
+    assert [int(n) for n in whole.replace("(", "").replace(")", "").split()] == list(numbers)
+
+
+def job(n_bins: int, shape: tuple[int, int, int] = (8, 512, 1024), together: int = 8, **more: Any) -> plan.Job:
+    said = {"raw_bytes": 2, "float_bytes": 4, "events_read": 1, "batch": 64, "n_lanes": 49, "met": n_bins} | more
+    return plan.Job(100_000, n_bins, shape, segments_read=together, **said)
+
+
+def machine_of(memory: float, **said: Any) -> Machine:
+    return Machine(int(memory), 4, limit=int(2 * memory), free=int(memory), **said)
 
 
 def test_tiles_are_what_is_read_together_then_segments_then_rows() -> None:
-    with dask.config.set(num_workers=4):
-        assert len(plan.tiles(job(10), memory=10**12)) == 1
-        assert len(plan.tiles(job(10, together=1), memory=10**12)) == 8
-        by_segment = plan.tiles(job(50), memory=20 * 10**9)
-        assert {t.rows for t in by_segment} == {(0, 512)}
-        assert len(by_segment) in (2, 4, 8)
-        by_row = plan.tiles(job(200, together=1), memory=12 * 10**9)
-        assert len({t.rows for t in by_row}) > 1
-        told = plan.describe(job(50), memory=20 * 10**9)
-        assert told["peak_bytes"] <= 20 * 10**9
-        assert told["bytes_read"] == 100_000 * 8 * 512 * 1024 * 2 * told["tiles"]
+    assert len(plan.tiles(job(10), machine_of(1e12))) == 1
+    assert len(plan.tiles(job(10, together=1), machine_of(1e12))) == 8
+    by_segment = plan.tiles(job(50), machine_of(8e9))
+    assert {t.rows for t in by_segment} == {(0, 512)}
+    assert len(by_segment) in (2, 4, 8)
+    by_row = plan.tiles(job(200, together=1), machine_of(5e9))
+    assert len({t.rows for t in by_row}) > 1
     covered = np.zeros((8, 512), int)
     for tile in by_row:
         covered[slice(*tile.segments), slice(*tile.rows)] += 1
     assert (covered == 1).all()
 
 
-def test_a_plan_that_cannot_fit_is_refused_with_the_smaller_one() -> None:
-    with dask.config.set(num_workers=4), pytest.raises(PlanError, match=r"at most \d+ bins") as refused:
-        plan.tiles(job(100_000), memory=8 * 10**9)
-    fewer = int(str(refused.value).split("at most ")[1].split()[0])
-    with dask.config.set(num_workers=4):
-        assert plan.tiles(job(fewer, together=1), memory=8 * 10**9)
+@pytest.mark.parametrize("n_bins", [14, 100, 3000, 100_000])
+@pytest.mark.parametrize("memory", [1e6, 1.5e8, 4e9])
+@pytest.mark.parametrize("variance", [False, True])
+@pytest.mark.parametrize("together", [1, 8])
+@pytest.mark.parametrize("said", [False, True])
+@pytest.mark.parametrize("cluster", [False, True])
+def test_every_way_out_of_a_refused_plan_is_one(
+    n_bins: int, memory: float, variance: bool, together: int, said: bool, cluster: bool
+) -> None:
+    free = 40e9 if said else memory
+    who = Machine(int(memory), 4, 3, cluster, said, limit=int(2 * free), free=int(free))
+    asked = job(n_bins, together=together, variance=variance)
+    try:
+        plan.tiles(asked, who)
+    except PlanError as error:
+        told = str(error)
+    else:
+        return
+    ways = re.findall(r"(memory_limit|memory|at most)[= ](\d+)", told) + re.findall(r"(isel)\((.*?)\)", told)
+    assert ways
+    for way, number in ways:
+        if way == "at most":
+            assert 0 < int(number) < n_bins
+            assert plan.tiles(plan.with_bins(asked, int(number)), who)
+        elif way == "memory":
+            assert memory < int(number) <= max(free, 0.8 * who.limit)
+            assert plan.tiles(asked, replace(who, memory=int(number)))
+        elif way == "memory_limit":
+            assert int(number) > who.limit
+            assert plan.tiles(asked, replace(who, memory=int(0.7 * int(number) - 3e8)))
+
+
+def test_a_plan_holds_for_what_is_really_asked_again() -> None:
+    frames = images("u2").chunk(event=100)
+    with pytest.raises(PlanError) as refused:
+        cube(small(), BINS, images={"camera": frames}, memory=1e6)
+    enough = int(re.search(r"memory=(\d+)", str(refused.value))[1])
+    assert cube(small(), BINS, images={"camera": frames}, memory=enough)
 
 
 @pytest.mark.parametrize(
@@ -430,7 +482,7 @@ def test_the_variance_of_the_mean_of_images_is_that_of_numpy(how: str, monkeypat
     if how == "held":
         both = both.persist()
     if how == "tiles":
-        parts = [moments.Tile((s, s + 1), rows) for s in range(2) for rows in ((0, 1), (1, frames.shape[2]))]
+        parts = [Tile((s, s + 1), rows) for s in range(2) for rows in ((0, 1), (1, frames.shape[2]))]
         monkeypatch.setattr("xsmall.cube.tasks.tiles", lambda job, memory: parts)
     ours = cube(data, data_bins, images={"camera": both}).compute()
     plain = cube(data, data_bins, images={"camera": frames})

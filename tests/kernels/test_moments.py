@@ -28,7 +28,9 @@ def batch_by_batch(
 ) -> tuple[npt.NDArray[np.float64], ...]:
     state = accumulator(n_bins, frames.shape[1])
     for start in range(0, len(frames), batch):
-        moments.add_frames(frames[start : start + batch], *groups(index[start : start + batch]), *state)
+        moments.add_frames(
+            frames[start : start + batch], *groups(index[start : start + batch]), *state, 0, frames.shape[1], 0
+        )
     return state
 
 
@@ -109,26 +111,51 @@ def test_merging_is_associative_and_the_empty_one_changes_nothing(sizes: tuple[i
 
 def test_statistics_equal_those_of_the_books() -> None:
     rng = np.random.default_rng(4)
-    n = rng.integers(0, 4, (2, 3, 50)).astype(np.uint32)
+    n = rng.integers(0, 4, 500).astype(np.uint32)
     state = (n, np.where(n > 0, rng.normal(size=n.shape), 0.0), np.where(n > 1, rng.random(n.shape), 0.0))
-    out = (*(np.empty((3, 2, 50)) for _ in range(3)), np.empty((3, 2, 50), np.int32))
-    moments.statistics(*state, *out)
-    for ours, theirs in zip(out, twin.statistics(state), strict=True):
+    mean, std, stderr, count = np.empty(500), np.empty(500), np.empty(500), np.empty(500, np.int32)
+    moments.statistics(*state, mean, std, count)
+    moments.standard_error(std, count, stderr)
+    for ours, theirs in zip((mean, std, stderr, count), twin.statistics(state), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-15)
+
+
+def test_pixels_that_threads_share_out_are_the_same_as_all_at_once() -> None:
+    rng = np.random.default_rng(6)
+    frames, index = rng.normal(5, 1, (33, 9000)).astype(np.float32), rng.integers(0, 3, 33)
+    whole, parts = accumulator(3, 9000), accumulator(3, 9100)
+    moments.add_frames(frames, *groups(index), *whole, 0, 9000, 0)
+    for low, high in ((0, 5), (4100, 9000), (5, 4100)):
+        moments.add_frames(frames, *groups(index), *parts, low, high, 100)
+    for ours, theirs in zip(parts, whole, strict=True):
+        np.testing.assert_array_equal(ours[:, 100:], theirs)
+        assert (ours[:, :100] == 0).all()
+
+
+def test_merging_into_the_first_is_merging() -> None:
+    rng = np.random.default_rng(7)
+    a, b = (
+        tuple(m.ravel() for m in batch_by_batch(rng.normal(5, 2, (9, 700)), np.zeros(9, np.int64), 1, 4)) for _ in "ab"
+    )
+    out = tuple(m.ravel() for m in accumulator(1, 700))
+    moments.merge(*a, *b, *out)
+    moments.merge(*a, *b, *a)
+    for ours, theirs in zip(a, out, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_the_kernel_releases_the_gil(lets_others_run: Callable[..., bool]) -> None:
     frames = np.ones((8, 2_000_000), np.float32)
     order, first, bins = groups(np.zeros(8, np.int64))
     state = accumulator(1, frames.shape[1])
-    assert lets_others_run(lambda: moments.add_frames(frames, order, first, bins, *state))
+    assert lets_others_run(lambda: moments.add_frames(frames, order, first, bins, *state, 0, frames.shape[1], 0))
 
 
 def test_a_bin_without_frames_stays_empty() -> None:
     frames, index = np.ones((3, 4), np.float32), np.zeros(3, np.int64)
     order, first, bins = groups(index)
     state = accumulator(2, 4)
-    moments.add_frames(frames, order, first, bins, *state)
+    moments.add_frames(frames, order, first, bins, *state, 0, frames.shape[1], 0)
     for ours, theirs in zip(state, twin.moments_of(frames, index, 2), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert state[0][:, 0].tolist() == [3, 0]
@@ -141,7 +168,7 @@ def test_infinite_values_are_skipped_as_in_the_reductions() -> None:
     index = np.zeros(6, dtype=np.int64)
     order, first, bins = np.arange(6), np.array([0, 6]), np.array([0])
     count, mean, m2 = np.zeros((1, 2), np.uint32), np.zeros((1, 2)), np.zeros((1, 2))
-    moments.add_frames(holes, order, first, bins, count, mean, m2)
+    moments.add_frames(holes, order, first, bins, count, mean, m2, 0, 2, 0)
     expected = twin.moments_of(holes, index, 1)
     assert count.tolist() == [[4, 6]]
     np.testing.assert_allclose(mean, expected[1])

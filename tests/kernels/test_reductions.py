@@ -270,7 +270,7 @@ def test_variances_equal_their_twins() -> None:
         np.stack([variance.ravel(), variance.ravel() * 2, variance.ravel()]),
     )
     order, first, bins = np.array([2, 0, 1]), np.array([0, 1, 3]), np.array([1, 0])
-    moments.add_variances(frames, variances, order, first, bins, total)
+    moments.add_variances(frames, variances, order, first, bins, total, 0, frames.shape[1], 0)
     np.testing.assert_allclose(total, slow_moments.add_variances(frames, variances, np.array([0, 0, 1]), 2), rtol=1e-15)
     lags = autocorrelation.Correlator(frame.shape, (2, 3)).with_variance(frame, use, variance)[1]
     np.testing.assert_allclose(lags, slow_autocorrelation.variance(frame, use, variance, (2, 3)), rtol=1e-5)

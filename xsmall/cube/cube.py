@@ -74,7 +74,8 @@ def cube(
         are joined to ``small`` by the label ``event``; events that only one of the two has are left out and counted. A
         Dataset of values and their variance, as ``calibrate(..., variance=True)`` returns, carries the variance along.
     memory
-        Bytes that tasks may use together; half of this machine's where nothing is said.
+        Bytes that the tasks of one process may use together. Where nothing is said: what the smallest worker of the
+        cluster has free, else half of what this process may have (by control groups and limits).
 
     Returns
     -------
@@ -140,7 +141,8 @@ def average(obj: xr.DataArray | xr.Dataset, *, memory: int | None = None) -> xr.
         Frames (event, segment, row, column), or anything else over ``event``; NaN is skipped. A Dataset of values and
         their variance (``<name>_variance``) carries the variance along.
     memory
-        Bytes that tasks may use together; half of this machine's where nothing is said.
+        Bytes that the tasks of one process may use together. Where nothing is said: what the smallest worker of the
+        cluster has free, else half of what this process may have (by control groups and limits).
 
     Returns
     -------
@@ -344,7 +346,8 @@ def _of_frames(
     spread = None if variance is None else data_of(variance)
     source = Source.of(data_of(image), frames.usable, float_dtype(frames.dtype), spread)
     known = variance is not None
-    found = statistics_of_frames(source, bound[2], bound[1], f"cube-{name}", memory, variance=known)
+    dtype = float_dtype(frames.dtype)
+    found = statistics_of_frames(source, bound[2], bound[1], f"cube-{name}", memory, dtype=dtype, variance=known)
     out = _labelled(name, found, bound[0], image.variable, counted=True)
     if variance is not None:
         dims = (*bound[0], *image.dims[1:])

@@ -1,22 +1,23 @@
-"""Which pixels one task accumulates, by the memory it may use: planned before anything is read."""
+"""Which pixels one task accumulates, by the memory of who computes: planned before anything is read."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
+from bisect import bisect_right
+from dataclasses import dataclass, replace
 
-import dask
-
-from xsmall.cube.moments import READ_BYTES, Tile, batch_events, lanes
+from xsmall.cube.lanes import READ_BYTES, Tile
+from xsmall.cube.moments import FEWEST_LANE, GROUP_OF_LANES, MOST_LANES
+from xsmall.engine.machine import Machine, limit_for, size
 from xsmall.engine.record import GROUP
-from xsmall.errors import ParameterError, PlanError
+from xsmall.errors import PlanError
 
 BYTES_PER_BIN_AND_PIXEL = 20  # count uint32, mean and M2 float64
 
-MERGING = 3  # accumulators that live at once in a task that merges two into a third
-
 MOST_READS = 16
 """How often the same bytes may be read for one tile of pixels after the other; beyond it, a smaller cube is better."""
+
+_MOST_OF_LIMIT = 0.8
+"""Of what this process may have, that a user is advised to give a cube."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,15 @@ class Job:
     shape
         Segments, rows and columns.
     raw_bytes, float_bytes
-        Bytes of a pixel as it is read, and as it is accumulated.
+        Bytes of a pixel as it is read, and of its float where all of a batch are made at once (else 0).
     segments_read
         Segments that are read together: the largest chunk along ``segment``.
+    events_read
+        Events that are read together.
+    batch
+        Events that are added together.
+    n_lanes, met
+        Lanes, and bins that one of them meets.
     variance
         Whether variances are read or made, and summed, beside the values.
     """
@@ -43,61 +50,90 @@ class Job:
     raw_bytes: int
     float_bytes: int
     segments_read: int
+    events_read: int
+    batch: int
+    n_lanes: int
+    met: int
     variance: bool = False
-
-    def task_bytes(self, segments: int, rows: int) -> int:
-        """Peak memory of a task of so many segments and rows: accumulators, a batch as read, its floats."""
-        _, all_rows, columns = self.shape
-        size = batch_events(all_rows, columns, self.float_bytes)
-        twice = 2 if self.variance else 1
-        accumulators = MERGING * self.accumulator_bytes * self.n_bins * segments * rows * columns
-        piece = max(segments, self.segments_read) * all_rows * columns * self.raw_bytes
-        read = min(size, self.n_events) * segments * all_rows * columns * self.raw_bytes + max(piece, READ_BYTES)
-        floats = size * rows * columns * self.float_bytes
-        scratch = GROUP * all_rows * columns * self.float_bytes if rows < all_rows else 0
-        return accumulators + twice * (read + floats + scratch)
 
     @property
     def accumulator_bytes(self) -> int:
         """Bytes per bin and pixel."""
         return BYTES_PER_BIN_AND_PIXEL + (8 if self.variance else 0)
 
+    @property
+    def result_bytes(self) -> int:
+        """Bytes of all that comes out: mean, spread, standard error, count, variance."""
+        segments, rows, columns = self.shape
+        return (28 + (8 if self.variance else 0)) * self.n_bins * segments * rows * columns
 
-def tiles(job: Job, memory: int | None = None) -> list[Tile]:
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of a whole frame as it is read."""
+        segments, rows, columns = self.shape
+        return segments * rows * columns * self.raw_bytes
+
+    def working_bytes(self, segments: int, rows: int, machine: Machine) -> int:
+        """Peak memory of a process that accumulates a tile of so many segments and rows, results of others aside."""
+        columns = self.shape[2]
+        pixels = segments * rows * columns
+        whole = self.accumulator_bytes * pixels * self.n_bins
+        lane = self.accumulator_bytes * pixels * min(self.met, self.n_bins)
+        frames = self._frames_bytes(segments, rows, machine.threads)
+        if machine.cluster and self.n_lanes > 1:  # lanes are tasks, which must not change what they were given
+            merging = 3 * whole + lane  # two become a third, while the next lane waits
+            return max(lane + frames + whole, merging, whole + 20 * self.n_bins * pixels)
+        group = min(whole, GROUP_OF_LANES * lane) if self.n_lanes > GROUP_OF_LANES else 0
+        filling = frames + whole + group + (lane if self.n_lanes > 1 else 0)
+        finishing = whole + 8 * self.n_bins * pixels  # in place, but for the standard error
+        return max(filling, finishing)
+
+    def _frames_bytes(self, segments: int, rows: int, threads: int) -> int:
+        """Frames of a batch as they are read, and their floats."""
+        _, all_rows, columns = self.shape
+        read = max(segments, self.segments_read) * all_rows * columns * self.raw_bytes
+        piece = max(READ_BYTES, self.events_read * read) if self.events_read > 1 else max(READ_BYTES, read)
+        kept = read if self.float_bytes else read * rows // all_rows  # what needs no other pixel is cut at once
+        held = min(self.n_events, self.batch) * kept + min(threads + 1, 1 + self.n_events * read // piece) * piece
+        floats = self.batch * rows * columns * self.float_bytes
+        scratch = threads * GROUP * all_rows * columns * self.float_bytes if rows < all_rows else 0
+        return (2 if self.variance else 1) * (held + floats + scratch)
+
+    def reads(self, segments: int, rows: int) -> int:
+        """How often a frame is read for one tile after the other."""
+        return -(-self.segments_read // segments) * -(-self.shape[1] // rows)
+
+    def sizes(self) -> list[tuple[int, int]]:
+        """Segments and rows of the tiles that may be taken, the largest first."""
+        n_rows = self.shape[1]
+        both = [(m, n_rows) for m in range(self.segments_read, 0, -1)]
+        rows = n_rows
+        while rows > 1:
+            rows = -(-rows // 2)
+            both.append((1, rows))
+        return [s for s in both if self.reads(*s) <= MOST_READS] or both[:1]
+
+
+def tiles(job: Job, machine: Machine) -> list[Tile]:
     """Cut the pixels into the largest tiles that fit: what is read together, else segments, else rows of one.
 
     Parameters
     ----------
     job
         What is to be done.
-    memory
-        Bytes that all tasks of this machine may use together; half of what it has, where nothing is said.
+    machine
+        Who does it.
 
     Raises
     ------
     PlanError
         Not even small tiles fit, or the data would be read too often for one tile after the other.
     """
-    n_segments, n_rows, columns = job.shape
-    limit = memory_limit(memory)
-    share = limit // n_threads()
-    segments = next((m for m in range(job.segments_read, 0, -1) if job.task_bytes(m, n_rows) <= share), 0)
-    rows = n_rows
-    if not segments:
-        segments = 1
-        rows = next((r for r in _halved(n_rows) if job.task_bytes(1, r) <= share), 0)
-    reads = -(-job.segments_read // segments) * (-(-n_rows // rows) if rows else MOST_READS + 1)
-    if reads > MOST_READS:
-        per_bin = MERGING * job.accumulator_bytes * columns * max(1, n_rows // MOST_READS)
-        fixed = job.task_bytes(1, max(1, n_rows // MOST_READS)) - per_bin * job.n_bins
-        fewer = max(0, (share - fixed) // per_bin)
-        raise PlanError(
-            "this cube does not fit into memory",
-            found=f"{job.n_bins} bins of {n_segments} x {n_rows} x {columns} pixels, "
-            f"{limit / 1e9:.3g} GB for {n_threads()} threads",
-            expected=f"at most {fewer} bins, or memory={_needed(job) * n_threads()}",
-            fix="fewer bins, a part of the pixels (.isel(segment=...)), or fewer threads",
-        )
+    n_segments, n_rows, _ = job.shape
+    fit = next((s for s in job.sizes() if job.working_bytes(*s, machine) <= machine.memory), None)
+    if fit is None:
+        raise _refusal(job, machine)
+    segments, rows = fit
     return [
         Tile((s, min(s + segments, n_segments)), (r, min(r + rows, n_rows)))
         for s in range(0, n_segments, segments)
@@ -105,44 +141,35 @@ def tiles(job: Job, memory: int | None = None) -> list[Tile]:
     ]
 
 
-def describe(job: Job, memory: int | None = None) -> dict[str, int]:
-    """Tell what the plan costs: tiles, lanes, tasks, bytes read and peak bytes of all tasks that run together."""
-    plan = tiles(job, memory)
-    segments = max(t.segments[1] - t.segments[0] for t in plan)
-    rows = max(t.rows[1] - t.rows[0] for t in plan)
-    n_lanes = len(lanes(job.n_events, job.n_bins))
-    reads = -(-job.segments_read // segments) * -(-job.shape[1] // rows)
-    frames = job.n_events * job.shape[0] * job.shape[1] * job.shape[2] * job.raw_bytes
-    return {
-        "tiles": len(plan),
-        "lanes": n_lanes,
-        "tasks": n_lanes * len(plan),
-        "bytes_read": frames * reads,
-        "peak_bytes": job.task_bytes(segments, rows) * n_threads(),
-    }
+def needed(job: Job, machine: Machine) -> int:
+    """Bytes that the smallest of all plans takes."""
+    return min(job.working_bytes(*s, machine) for s in job.sizes())
 
 
-def memory_limit(memory: object) -> int:
-    """Bytes that may be used: as said, or half of the memory of this machine."""
-    if memory is None:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    if isinstance(memory, bool) or not isinstance(memory, int | float) or not memory > 0:
-        raise ParameterError("memory is a number of bytes", found=repr(memory), fix="memory=8e9 for 8 GB")
-    return int(memory)
+def _refusal(job: Job, machine: Machine) -> PlanError:
+    """What is too large, and what fits: every way out is one that the same plan accepts."""
+    n_segments, n_rows, columns = job.shape
+    least = needed(job, machine)
+    fewer = bisect_right(range(1, job.n_bins), machine.memory, key=lambda n: needed(with_bins(job, n), machine))
+    ways = [f"at most {fewer} bins"] if fewer else []
+    of_segment = replace(job, shape=(1, n_rows, columns), segments_read=1)
+    if n_segments > 1 and needed(of_segment, machine) <= machine.memory:
+        ways.append("a cube of each segment (.isel(segment=[0]))")
+    if machine.said and least <= machine.free:
+        ways.append(f"memory={least}")
+    elif machine.cluster:
+        ways.append(f"workers with memory_limit={limit_for(least)}" + (" and no memory=" if machine.said else ""))
+    elif least <= machine.limit * _MOST_OF_LIMIT:
+        ways.append(f"memory={least}")
+    return PlanError(
+        "this cube does not fit into memory",
+        found=f"{job.n_bins} bins of {n_segments} x {n_rows} x {columns} pixels; {machine}",
+        expected=f"{size(least)} at the least",
+        fix=", or ".join(ways) or f"a part of the pixels (.isel(row=slice(0, {max(1, n_rows // 4)})))",
+    )
 
 
-def n_threads() -> int:
-    """Threads that dask will run in this process."""
-    return int(dask.config.get("num_workers", 0)) or os.cpu_count() or 1
-
-
-def _halved(rows: int) -> list[int]:
-    sizes = []
-    while rows > 1:
-        rows = -(-rows // 2)
-        sizes.append(rows)
-    return sizes
-
-
-def _needed(job: Job) -> int:
-    return job.task_bytes(1, max(1, job.shape[1] // MOST_READS))
+def with_bins(job: Job, n_bins: int) -> Job:
+    """The same events in fewer bins: no lane meets more bins than there are, but there may be more lanes."""
+    most = min(MOST_LANES, -(-job.n_events // FEWEST_LANE))
+    return replace(job, n_bins=n_bins, met=min(job.met, n_bins), n_lanes=max(job.n_lanes, most))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import dask
 import dask.array as da
@@ -12,25 +12,33 @@ import numpy as np
 import numpy.typing as npt
 from dask.delayed import Delayed
 
+from xsmall.cube.lanes import Rows, Tile, Way, merge_rows, rows_of_lanes, statistics_of_rows
 from xsmall.cube.moments import (
     DTYPES,
-    READ_BYTES,
     SPREAD,
+    STDERR,
     Index,
-    Moments,
-    Piece,
-    Tile,
+    Lanes,
+    batch_events,
+    bins_met,
+    chain,
     finish,
-    lane_of_frames,
+    in_groups,
     lane_of_values,
     lanes,
     merge,
-    merge_tree,
+    merge_lanes,
+    standard_error,
 )
 from xsmall.cube.plan import Job, tiles
 from xsmall.engine.blocks import Batch, Opaque, Unopened, rules_of, shared_of
+from xsmall.engine.machine import Machine, free_here, limit_for, machine, size
 from xsmall.engine.one_pass import Source
-from xsmall.engine.transform import Transform, as_delayed
+from xsmall.engine.plans import Plan, remember
+from xsmall.engine.rule import Rule
+from xsmall.engine.team import Team, my_turn
+from xsmall.engine.transform import Cast, Transform, as_delayed
+from xsmall.errors import PlanError
 
 Statistics = dict[str, Any]
 """mean, std, stderr, count, and variance where it is known: NumPy or dask arrays (*bins, ...)."""
@@ -53,19 +61,43 @@ def statistics_of_values(
         First part of dask names.
     """
     n_bins = int(np.prod(shape, dtype=np.int64))
-    borders = lanes(len(index), n_bins)
+    borders = lanes(index)
+    numbers = range(len(borders))
     trailing = tuple(data.shape[1:])
     if not isinstance(data, da.Array):
-        parts = [lane_of_values(data[a:b], index[a:b], n_bins) for a, b in borders]
-        return finish(merge_tree(parts, merge), shape, trailing)
+
+        def lane(i: int) -> Any:
+            a, b = borders[i]
+            return lane_of_values(data[a:b], index[a:b], n_bins)
+
+        return _with_error(finish(merge_lanes(numbers, lane, merge), shape, trailing))
     token = f"{label}-{dask.base.tokenize(data.name, index, shape)}"
     lane_chunks = {0: tuple(b - a for a, b in borders), **dict.fromkeys(range(1, data.ndim), -1)}
     blocks = data.rechunk(lane_chunks).to_delayed(optimize_graph=False).ravel()
+    parts = _parts_of(index, borders, token)
     tasks = [
         dask.delayed(lane_of_values, pure=False)(block, part, n_bins, dask_key_name=f"lane-{token}-{i}")
-        for i, (block, part) in enumerate(zip(blocks, _lane_indices(index, borders, token), strict=True))
+        for i, (block, part) in enumerate(zip(blocks, parts, strict=True))
     ]
-    return _arrays(tasks, token, shape, trailing)
+
+    def merge_two(a: Delayed, b: Delayed) -> Delayed:
+        return dask.delayed(merge, pure=False)(a, b, dask_key_name=f"merge-{token}-{next(count)}")
+
+    count = iter(range(len(tasks)))
+    merged = merge_lanes(numbers, lambda i: tasks[i], merge_two)
+    done = dask.delayed(finish, pure=False)(merged, shape, trailing, dask_key_name=f"finish-{token}")
+    return _arrays(done, token, (*shape, *trailing), DTYPES)
+
+
+class Cut(NamedTuple):
+    """How the work on frames is cut into tasks. Opaque to dask."""
+
+    way: Way
+    units: list[range]
+    """Lanes of each task."""
+    tiles: list[Tile]
+    needs: int
+    """Bytes that a process uses at the most, results of other tiles aside."""
 
 
 def statistics_of_frames(
@@ -75,6 +107,7 @@ def statistics_of_frames(
     label: str,
     memory: int | None = None,
     *,
+    dtype: np.dtype[Any],
     variance: bool = False,
 ) -> Statistics:
     """Statistics of frames (event, segment, row, column) per bin; see :func:`statistics_of_values`.
@@ -84,85 +117,177 @@ def statistics_of_frames(
     source
         Frames, presence and transform.
     memory
-        Bytes that the tasks may use together, see :func:`xsmall.cube.plan.tiles`.
+        Bytes that the tasks of one process may use together, see :func:`xsmall.engine.machine.machine`.
+    dtype
+        Of the floats that the transform makes.
     variance
         Propagate the variances that the source has, or its transform knows, to that of the mean.
     """
+    batch = source.batch
+    who = machine(memory)
+    cut, plan = _plan(source, index, int(np.prod(shape, dtype=np.int64)), who, dtype, variance)
+    if batch.lazy():
+        pieces = _tiles_of_dask(source, cut, index, shape, label)
+        for piece in pieces:
+            for array in piece.values():
+                remember(array.name, plan)
+    else:
+        pieces = [_tile_of_numpy(source, tile, index, cut.way, shape) for tile in cut.tiles]
+    return {name: _assemble(cut.tiles, [p[name] for p in pieces], len(shape)) for name in pieces[0]}
+
+
+def _plan(
+    source: Source, index: Index, n_bins: int, who: Machine, dtype: np.dtype[Any], variance: bool
+) -> tuple[Cut, Plan]:
+    """Lanes, batches and tiles, by the bins of the events, the shape of frames and the machine."""
     frames = source.batch.frames
-    n_bins = int(np.prod(shape, dtype=np.int64))
-    borders = lanes(len(index), n_bins)
+    n, segments, rows, columns = frames.shape
+    borders = lanes(index)
+    way = Way(borders, batch_events(index, borders, segments * rows * columns), (rows, columns), variance)
+    together = _events_together(frames)
+    beside = sum(a.dtype.itemsize for a in source.batch.beside if a.ndim == frames.ndim)
     job = Job(
-        n_events=frames.shape[0],
+        n_events=n,
         n_bins=n_bins,
-        shape=(frames.shape[1], frames.shape[2], frames.shape[3]),
-        raw_bytes=sum(a.dtype.itemsize for a in (frames, *source.batch.beside) if a.ndim == frames.ndim),
-        float_bytes=8 if isinstance(source.transform, Delayed) else source.transform.dtype.itemsize,
+        shape=(segments, rows, columns),
+        raw_bytes=frames.dtype.itemsize + beside,
+        float_bytes=0 if isinstance(source.transform, Cast) else dtype.itemsize,
         segments_read=max(frames.chunks[1], default=1) if isinstance(frames, da.Array) else 1,
+        events_read=together,
+        batch=way.batch,
+        n_lanes=len(borders),
+        met=int(np.ceil(max(1.0, bins_met(index, max(1, borders[0][1]))))),
         variance=variance,
     )
-    plan = tiles(job, memory)
-    if not source.batch.lazy():
-        transform = source.ready()
-        pieces = [_tile_of_numpy(source.batch, tile, index, borders, shape, transform, variance) for tile in plan]
-    else:
-        pieces = _tiles_of_dask(source, plan, index, borders, shape, label, variance)
-    return {name: _assemble(plan, [p[name] for p in pieces], len(shape)) for name in pieces[0]}
+    found = tiles(job, who)
+    first = found[0]
+    segments_of, rows_of = first.segments[1], first.rows[1]
+    needs = job.working_bytes(segments_of, rows_of, who)
+    units = _units(borders, together) if who.cluster else [range(len(borders))]
+    read = int((index >= 0).any()) * job.frame_bytes * n * job.reads(segments_of, rows_of)
+    plan = Plan(
+        what=f"cube of {n} events in {n_bins} bins of {segments} x {rows} x {columns} pixels",
+        bytes_to_read=read,
+        tasks=len(units) * len(found),
+        peak_bytes=_peak(job, needs, len(found), who),
+        result_bytes=job.result_bytes,
+        machine=str(who),
+    )
+    return Cut(way, units, found, needs), plan
 
 
-def _tile_of_numpy(
-    batch: Batch,
-    tile: Tile,
+def _peak(job: Job, needs: int, n_tiles: int, who: Machine) -> int:
+    """With what is done and waits: of all tiles but one; dask hands out a copy of what it has, piece by piece."""
+    result = job.result_bytes // who.workers
+    working = needs + result * (n_tiles - 1) // n_tiles
+    return working if who.cluster else max(working, 2 * result)
+
+
+def _events_together(frames: Any) -> int:
+    """Events that are read together, whoever wants one of them."""
+    if not isinstance(frames, da.Array):
+        return 1
+    step = Rule(frames).step
+    return max(frames.chunks[0], default=1) if step is None else step
+
+
+def _units(borders: Lanes, together: int) -> list[range]:
+    """Lanes that one task does: one, or where chunks are longer a group of them, or all: chunks are then read once."""
+    numbers = range(len(borders))
+    longest = borders[0][1]
+    if together <= longest:
+        return [numbers[i : i + 1] for i in numbers]
+    group = in_groups(numbers)
+    return group if together <= longest * len(group[0]) else [numbers]
+
+
+def _tile_of_numpy(source: Source, tile: Tile, index: Index, way: Way, shape: tuple[int, ...]) -> Statistics:
+    batch = source.batch.cut(slice(None), slice(*tile.segments))
+    return _with_error(_whole_tile(batch, index, tile, way, shape, source.ready(), Team()))
+
+
+def _whole_tile(
+    frames: Batch | Unopened,
     index: Index,
-    borders: list[tuple[int, int]],
+    tile: Tile,
+    way: Way,
     shape: tuple[int, ...],
     transform: Transform,
-    variance: bool,
-) -> Statistics:
-    cut = slice(*tile.segments)
-    rows, columns = batch.frames.shape[2:]
-    n_bins = int(np.prod(shape))
-    parts = []
-    for a, b in borders:
-        piece = (0, batch.cut(slice(a, b), cut))
-        lane = lane_of_frames([piece], index[a:b], n_bins, tile, (rows, columns), transform, variance=variance)
-        parts.append(lane)
-    return finish(merge_tree(parts, merge), shape, _pixels(tile, columns))
-
-
-def _tiles_of_dask(
-    source: Source,
-    plan: list[Tile],
-    index: Index,
-    borders: list[tuple[int, int]],
-    shape: tuple[int, ...],
-    label: str,
-    variance: bool,
-) -> list[Statistics]:
-    transform = as_delayed(source.transform, "transform")
-    rows, columns = source.batch.frames.shape[2:]
+    team: Team,
+) -> dict[str, npt.NDArray[Any]]:
+    """Statistics of all events of a tile."""
     n_bins = int(np.prod(shape, dtype=np.int64))
-    token = f"{label}-{dask.base.tokenize(*source.batch, variance, transform.key, index, shape, plan)}"
-    parts = _lane_indices(index, borders, token)
-    held = source.is_held
-    rules = None if held else rules_of(source.batch)
+    numbers = range(len(way.lanes))
+    made = rows_of_lanes(frames, index, numbers, way, tile, transform, team, n_bins=n_bins)
+    return _shaped(made.statistics(n_bins, team), shape, tile.pixels(way.shape[1]))
+
+
+def _shaped(
+    found: dict[str, npt.NDArray[Any]], shape: tuple[int, ...], trailing: tuple[int, ...]
+) -> dict[str, npt.NDArray[Any]]:
+    return {name: values.reshape(*shape, *trailing) for name, values in found.items()}
+
+
+def _tiles_of_dask(source: Source, cut: Cut, index: Index, shape: tuple[int, ...], label: str) -> list[Statistics]:
+    way = cut.way
+    transform = as_delayed(source.transform, "transform")
+    token = f"{label}-{dask.base.tokenize(*source.batch, transform.key, index, shape, cut.tiles, cut.units, way)}"
+    borders = [(way.lanes[unit[0]][0], way.lanes[unit[-1]][1]) for unit in cut.units]
+    parts = _parts_of(index, borders, token)
+    rules = None if source.is_held else rules_of(source.batch)
     shared = None if rules is None else shared_of(rules, source.batch, borders, f"shared-{token}")
+    common = dask.delayed(Opaque((way, cut.needs)), name=f"way-{token}", traverse=False)
+    types = {**DTYPES, SPREAD: np.float64} if way.variance else DTYPES
     out: list[Statistics] = []
-    for number, tile in enumerate(plan):
+    for number, tile in enumerate(cut.tiles):
         if rules is None:
             sources: Sequence[Batch | Unopened] = _held_blocks(
                 source.batch.cut(slice(None), slice(*tile.segments)), borders
             )
         else:
             sources = [Unopened(rules, a, b, tile.segments) for a, b in borders]
-        tasks = [
-            dask.delayed(_frames_task, pure=False)(
-                block, lane, n_bins, tile, (rows, columns), transform, variance, shared,
-                dask_key_name=f"lane-{token}-{number}-{i}",
-            )
-            for i, (block, lane) in enumerate(zip(sources, parts, strict=True))
-        ]  # fmt: skip
-        out.append(_arrays(tasks, f"{token}-{number}", shape, _pixels(tile, columns), variance=variance))
+        name = f"{token}-{number}"
+        pixels = tile.pixels(way.shape[1])
+        done = _tile_tasks(name, sources, parts, cut.units, (common, transform, shared), tile, shape, pixels)
+        out.append(_arrays(done, name, (*shape, *pixels), types))
     return out
+
+
+def _tile_tasks(
+    name: str,
+    sources: Sequence[Batch | Unopened],
+    parts: list[Delayed],
+    units: list[range],
+    common: tuple[Any, ...],
+    tile: Tile,
+    shape: tuple[int, ...],
+    pixels: tuple[int, ...],
+) -> Delayed:
+    """One task for all events; or one for some lanes each, and those that merge them."""
+    if len(units) == 1:
+        return dask.delayed(_tile_task, pure=False)(
+            sources[0], parts[0], Opaque((shape, tile)), *common, dask_key_name=f"lanes-{name}"
+        )
+    tasks = [
+        dask.delayed(_lanes_task, pure=False)(
+            block, part, Opaque((unit, tile)), *common, dask_key_name=f"lane-{name}-{i}"
+        )
+        for i, (block, part, unit) in enumerate(zip(sources, parts, units, strict=True))
+    ]
+    merged = _merged(tasks, name, units)
+    return dask.delayed(_finish_task, pure=False)(merged, shape, pixels, common[0], dask_key_name=f"finish-{name}")
+
+
+def _merged(tasks: list[Delayed], name: str, units: list[range]) -> Delayed:
+    """Merge the results of tasks in the fixed order of lanes; those of groups one after the other."""
+
+    def merge_two(a: Delayed, b: Delayed) -> Delayed:
+        return dask.delayed(_merge_task, pure=False)(a, b, dask_key_name=f"merge-{name}-{next(count)}")
+
+    count = iter(range(len(tasks)))
+    if len(units[0]) > 1:
+        return chain(tasks, merge_two)
+    return merge_lanes(range(len(tasks)), lambda i: tasks[i], merge_two)
 
 
 def _held_blocks(batch: Batch, borders: list[tuple[int, int]]) -> list[Batch]:
@@ -177,50 +302,80 @@ def _held_blocks(batch: Batch, borders: list[tuple[int, int]]) -> list[Batch]:
     ]
 
 
-def _frames_task(
-    block: Unopened | Batch,
-    index: Index,
-    n_bins: int,
-    tile: Tile,
-    shape: tuple[int, int],
-    transform: Transform,
-    variance: bool,
-    shared: Opaque | None,
-) -> Moments:
-    """One lane of one tile, from frames in memory or read here piece by piece."""
-    if isinstance(block, Unopened):
-        block = block.attached(shared)
-    pieces: Iterable[Piece] = [(0, block)] if isinstance(block, Batch) else block.pieces(index >= 0, READ_BYTES)
-    return lane_of_frames(pieces, index, n_bins, tile, shape, transform, variance=variance)
+def _lanes_task(
+    frames: Unopened | Batch, index: Index, what: Opaque, common: Opaque, transform: Transform, shared: Opaque | None
+) -> Rows:
+    """Some lanes of one tile, from frames in memory or read here piece by piece."""
+    (numbers, tile), (way, needs) = what.value, common.value
+    _check_memory(needs)
+    with my_turn() as team:
+        return rows_of_lanes(_attached(frames, shared), index, numbers, way, tile, transform, team).rows()
 
 
-def _lane_indices(index: Index, borders: list[tuple[int, int]], token: str) -> list[Delayed]:
-    """Bins of the events of each lane, each once in the graph."""
+def _tile_task(
+    frames: Unopened | Batch, index: Index, what: Opaque, common: Opaque, transform: Transform, shared: Opaque | None
+) -> dict[str, npt.NDArray[Any]]:
+    """All events of one tile."""
+    (shape, tile), (way, needs) = what.value, common.value
+    _check_memory(needs)
+    with my_turn() as team:
+        return _whole_tile(_attached(frames, shared), index, tile, way, shape, transform, team)
+
+
+def _attached(frames: Unopened | Batch, shared: Opaque | None) -> Unopened | Batch:
+    return frames.attached(shared) if isinstance(frames, Unopened) else frames
+
+
+def _check_memory(needs: int) -> None:
+    """Refuse what would only be killed: on a cluster that was not there, or was another, when the plan was made."""
+    free = free_here()
+    if free is not None and needs > free:
+        raise PlanError(
+            "this cube was planned for more memory than the worker has",
+            found=f"{size(max(0, free))} to work with on the worker",
+            expected=size(needs),
+            fix="build the cube again while the client of this cluster is there, it is then planned for its workers; "
+            f"or workers with memory_limit={limit_for(needs)}",
+        )
+
+
+def _merge_task(a: Rows, b: Rows) -> Rows:
+    with my_turn() as team:
+        return merge_rows(a, b, team)
+
+
+def _finish_task(
+    rows: Rows, shape: tuple[int, ...], trailing: tuple[int, ...], common: Opaque
+) -> dict[str, npt.NDArray[Any]]:
+    n_bins, n_pixels = (int(np.prod(of, dtype=np.int64)) for of in (shape, trailing))
+    with my_turn() as team:
+        found = statistics_of_rows(rows, n_bins, n_pixels, team, variance=common.value[0].variance)
+    return _shaped(found, shape, trailing)
+
+
+def _parts_of(index: Index, borders: Lanes, token: str) -> list[Delayed]:
+    """Bins of the events of each task, each once in the graph."""
     return [dask.delayed(index[a:b], name=f"index-{token}-{i}", traverse=False) for i, (a, b) in enumerate(borders)]
 
 
-def _arrays(
-    tasks: list[Delayed], token: str, shape: tuple[int, ...], trailing: tuple[int, ...], *, variance: bool = False
-) -> Statistics:
-    """Merge the lanes in the fixed tree; one dask array for each statistic."""
-    count = iter(range(len(tasks)))
-
-    def merge_two(a: Delayed, b: Delayed) -> Delayed:
-        return dask.delayed(merge, pure=False)(a, b, dask_key_name=f"merge-{token}-{next(count)}")
-
-    merged = merge_tree(tasks, merge_two)
-    done = dask.delayed(finish, pure=False)(merged, shape, trailing, dask_key_name=f"finish-{token}")
+def _arrays(done: Delayed, token: str, shape: tuple[int, ...], types: Mapping[str, type]) -> Statistics:
+    """One dask array for each statistic."""
     pick: Callable[..., Delayed] = dask.delayed(operator.getitem, pure=False)
-    return {
+    return _with_error({
         name: da.from_delayed(
-            pick(done, name, dask_key_name=f"{name}-{token}"), (*shape, *trailing), dtype=dtype, name=f"{name}s-{token}"
+            pick(done, name, dask_key_name=f"{name}-{token}"), shape, dtype=dtype, name=f"{name}s-{token}"
         )
-        for name, dtype in ({**DTYPES, SPREAD: np.float64} if variance else DTYPES).items()
-    }
+        for name, dtype in types.items()
+    })  # fmt: skip
 
 
-def _pixels(tile: Tile, columns: int) -> tuple[int, int, int]:
-    return tile.segments[1] - tile.segments[0], tile.rows[1] - tile.rows[0], columns
+def _with_error(found: Statistics) -> Statistics:
+    """Add the standard error, made of spread and count."""
+    std, count = found["std"], found["count"]
+    if not isinstance(std, da.Array):
+        return found | {STDERR: standard_error(std, count)}
+    meta = np.empty((0,) * std.ndim)
+    return found | {STDERR: da.map_blocks(standard_error, std, count, dtype=np.float64, meta=meta)}
 
 
 def _assemble(plan: Sequence[Tile], pieces: Sequence[Any], axis: int) -> Any:

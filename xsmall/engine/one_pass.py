@@ -29,6 +29,7 @@ from xsmall.engine.blocks import (
     unopened_blocks,
 )
 from xsmall.engine.interrupt import check
+from xsmall.engine.plans import plan_of_pass, remember
 from xsmall.engine.record import GROUP, Output, Record, Reducer
 from xsmall.engine.transform import (
     Cast,
@@ -255,7 +256,7 @@ def run_records(
         dask_key_name=f"job-{token}",
     )
     packed, sizes = _map_joined(source, beside, job, token) if beside else _map_blocks(source, job, token)
-    return {
+    arrays = {
         (name, variable): da.map_blocks(
             _pick,
             packed,
@@ -268,6 +269,12 @@ def run_records(
         )
         for (name, variable), output in outputs.items()
     }
+    plan = plan_of_pass(
+        [source.batch, *(c.batch for c in beside.values())], outputs.values(), sizes, ", ".join(records)
+    )
+    for array in arrays.values():
+        remember(array.name, plan)
+    return arrays
 
 
 def _map_joined(

@@ -31,6 +31,9 @@ def add_frames(
     count: npt.NDArray[np.uint32],
     mean: npt.NDArray[np.float64],
     m2: npt.NDArray[np.float64],
+    low: int,
+    high: int,
+    at: int,
 ) -> None:
     """Add a batch of frames, bin by bin, so that each bin's accumulator is read and written once.
 
@@ -46,6 +49,10 @@ def add_frames(
         Bin of each group.
     count, mean, m2
         The accumulator (bin, pixel), changed in place. ``mean`` and ``m2`` are 0 where ``count`` is 0.
+    low, high
+        The pixels of the frames that are added: threads share the work by them.
+    at
+        Place in the accumulator of the first pixel of the frames.
 
     Notes
     -----
@@ -59,11 +66,11 @@ def add_frames(
     for g in range(bins.shape[0]):
         group = order[first[g] : first[g + 1]]
         into = bins[g]
-        for start in range(0, frames.shape[1], _PIXELS):
-            stop = min(start + _PIXELS, frames.shape[1])
-            n_so_far = count[into, start:stop]
-            mean_so_far = mean[into, start:stop]
-            m2_so_far = m2[into, start:stop]
+        for start in range(low, high, _PIXELS):
+            stop = min(start + _PIXELS, high)
+            n_so_far = count[into, at + start : at + stop]
+            mean_so_far = mean[into, at + start : at + stop]
+            m2_so_far = m2[into, at + start : at + stop]
             _choose_shift(frames[:, start:stop], group, n_so_far, mean_so_far, shift)
             total[:] = 0.0
             square[:] = 0.0
@@ -93,6 +100,9 @@ def add_variances(
     first: npt.NDArray[np.int64],
     bins: npt.NDArray[np.int64],
     total: npt.NDArray[np.float64],
+    low: int,
+    high: int,
+    at: int,
 ) -> None:
     """Add the variances of a batch of frames, bin by bin, as :func:`add_frames` adds the values.
 
@@ -101,7 +111,7 @@ def add_variances(
     frames, variances
         (k, pixel), float32 or float64; the variance of a value that is not finite is skipped, a NaN of one that is
         makes the total NaN.
-    order, first, bins
+    order, first, bins, low, high, at
         As in :func:`add_frames`.
     total
         Sum of variances (bin, pixel), changed in place.
@@ -109,14 +119,14 @@ def add_variances(
     part = np.empty(_PIXELS, np.float64)
     for g in range(bins.shape[0]):
         group = order[first[g] : first[g + 1]]
-        for start in range(0, frames.shape[1], _PIXELS):
-            stop = min(start + _PIXELS, frames.shape[1])
+        for start in range(low, high, _PIXELS):
+            stop = min(start + _PIXELS, high)
             part[:] = 0.0
             for i in range(group.shape[0]):
                 value, variance = frames[group[i], start:stop], variances[group[i], start:stop]
                 for p in range(value.shape[0]):
                     part[p] += np.float64(variance[p]) if abs(value[p]) < np.inf else 0.0
-            into = total[bins[g], start:stop]
+            into = total[bins[g], at + start : at + stop]
             for p in range(into.shape[0]):
                 into[p] += part[p]
 
@@ -235,7 +245,7 @@ def merge(
     mean: npt.NDArray[np.float64],
     m2: npt.NDArray[np.float64],
 ) -> None:
-    """Merge accumulators a and b, all flat (pixel,), into a third one, which is overwritten.
+    """Merge accumulators a and b, all flat (pixel,), into a third one, which is overwritten and may be a itself.
 
     Where one of the two is empty the result is the other one, bit for bit.
     """
@@ -257,19 +267,21 @@ def statistics(
     m2: npt.NDArray[np.float64],
     out_mean: npt.NDArray[np.float64],
     out_std: npt.NDArray[np.float64],
-    out_stderr: npt.NDArray[np.float64],
     out_count: npt.NDArray[np.int32],
 ) -> None:
-    """Turn accumulators (part, bin, pixel) into statistics (bin, part, pixel).
+    """Turn accumulators (pixel,) into statistics (pixel,).
 
-    Mean: NaN where nothing was counted. Standard deviation (n - 1) and standard error of the mean: NaN below two.
+    Mean: NaN where nothing was counted. Standard deviation (n - 1): NaN below two.
     """
-    for part in range(count.shape[0]):
-        for b in range(count.shape[1]):
-            for p in range(count.shape[2]):
-                n = np.float64(count[part, b, p])
-                std = np.sqrt(m2[part, b, p] / (n - 1.0)) if n > 1.0 else np.nan
-                out_mean[b, part, p] = mean[part, b, p] if n > 0.0 else np.nan
-                out_std[b, part, p] = std
-                out_stderr[b, part, p] = std / np.sqrt(n) if n > 1.0 else np.nan
-                out_count[b, part, p] = np.int32(n)
+    for p in range(count.shape[0]):
+        n = np.float64(count[p])
+        out_std[p] = np.sqrt(m2[p] / (n - 1.0)) if n > 1.0 else np.nan
+        out_mean[p] = mean[p] if n > 0.0 else np.nan
+        out_count[p] = np.int32(n)
+
+
+@njit(fastmath=False)
+def standard_error(std: npt.NDArray[np.float64], count: npt.NDArray[np.int32], out: npt.NDArray[np.float64]) -> None:
+    """Standard error of the mean (pixel,): std / sqrt(count); NaN below two."""
+    for p in range(std.shape[0]):
+        out[p] = std[p] / np.sqrt(np.float64(count[p])) if count[p] > 1 else np.nan

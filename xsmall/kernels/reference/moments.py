@@ -32,8 +32,8 @@ def merge(a: Moments, b: Moments) -> Moments:
 
 
 def statistics(moments: Moments) -> tuple[npt.NDArray[Any], ...]:
-    """Mean, standard deviation (n - 1), standard error and count of accumulators (part, bin, pixel), bins in front."""
-    n, mean, m2 = (np.swapaxes(m, 0, 1) for m in moments)
+    """Mean, standard deviation (n - 1), standard error and count of accumulators."""
+    n, mean, m2 = moments
     several = np.where(n > 1, n, np.nan)
     std = np.sqrt(m2 / (several - 1))
     return np.where(n > 0, mean, np.nan), std, std / np.sqrt(several), n
