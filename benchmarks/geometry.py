@@ -7,10 +7,11 @@ import numpy as np
 import xarray as xr
 
 from benchmarks import Call, Case, optional, read
+from xsmall.detector.cache import CACHE
 from xsmall.detector.geometry.beam import Beam
 from xsmall.detector.geometry.formats.pyfai import to_pyfai
 from xsmall.detector.geometry.geometry import Geometry, Panel
-from xsmall.detector.geometry.pixel import CACHE, pixel_array
+from xsmall.detector.geometry.pixel import pixel_array
 from xsmall.frames.pixels import assign_geometry
 
 DIMS = ("event", "segment", "row", "column")

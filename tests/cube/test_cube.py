@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -413,6 +414,22 @@ def test_every_way_out_of_a_refused_plan_is_one(
         elif way == "memory_limit":
             assert int(number) > who.limit
             assert plan.tiles(asked, replace(who, memory=int(0.7 * int(number) - 3e8)))
+
+
+@pytest.mark.parametrize("n", [1, 15, 16, 17, 128, 129, 700, 1025, 1100])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_any_number_of_events_makes_the_mean_of_all_of_them(n: int, lazy: bool) -> None:
+    frames, data = images("f4", holes=True).isel(event=slice(n)), small().isel(event=slice(n))
+    truth = frames.values.astype(float)
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for found in (frames.rename("c").chunk(event=13) if lazy else frames.rename("c")).sd.average(), cube(
+            data.assign(one=("event", np.zeros(n))), {"one": bins(-1, 1, n=1)},
+            images={"c": frames.chunk(event=13) if lazy else frames},
+        ).isel(one=0):  # fmt: skip
+            np.testing.assert_array_equal(found["c_count"].values, np.isfinite(truth).sum(0))
+            np.testing.assert_allclose(found["c"].values, np.nanmean(truth, 0), rtol=1e-12)
+            np.testing.assert_allclose(found["c_std"].values, np.nanstd(truth, 0, ddof=1), rtol=1e-9)
 
 
 def test_a_plan_holds_for_what_is_really_asked_again() -> None:

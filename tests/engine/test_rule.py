@@ -1,6 +1,7 @@
 """Blocks carry rules: small, the same for runs of any length, right for every array a user may bring."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -149,6 +150,19 @@ def test_parts_of_a_chunk_are_read_where_the_source_allows_it() -> None:
     assert [(k.start, k.stop) for k in source.reads] == [(3, 10), (10, 20), (20, 28)]
     assert Rule(stored()).step is None
     assert len(event_blocks(array)) == 6
+
+
+def test_contiguous_hdf5_is_read_in_parts(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["one"] = VALUES
+        file.create_dataset("chunked", data=VALUES, chunks=(6, *SHAPE))
+    with h5py.File(tmp_path / "a.h5") as file:
+        one, chunked = (Rule(da.from_array(file[name], chunks=-1)) for name in ("one", "chunked"))
+        assert (one.step, one.together) == (1, 1)
+        assert (chunked.step, chunked.together) == (6, 6)
+        np.testing.assert_array_equal(one.read((3, 5)), VALUES[3:5])
+    assert Rule(stored(7)).together == 7
 
 
 def test_what_several_members_need_is_made_once() -> None:

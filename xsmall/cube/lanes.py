@@ -232,16 +232,16 @@ def rows_of_lanes(
 
     total = block([numbers]) if n_bins is None else Block(n_bins, pixels, variance=way.variance, by_bin=True)
     together = in_groups(numbers)
-    lane = block([numbers[i : i + 1] for i in range(len(numbers))]) if len(numbers) > 1 else total
+    lane = block([numbers[i : i + 1] for i in range(len(numbers))]) if len(numbers) > 1 else None
     group = block(together) if len(together) > 1 else total
     for some in together:
         group.clear()
         for number in some:
-            into = lane if number != some[0] else group
+            into = group if lane is None or number == some[0] else lane
             into.clear()
             _fill_lane(read, index, events(range(number, number + 1)), way, tile, fill, into, team)
-            if into is lane:
-                group.take(lane.rows(), team)
+            if into is not group:
+                group.take(into.rows(), team)
         if group is not total:
             total.take(group.rows(), team)
     return total

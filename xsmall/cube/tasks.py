@@ -144,7 +144,7 @@ def _plan(
     n, segments, rows, columns = frames.shape
     borders = lanes(index)
     way = Way(borders, batch_events(index, borders, segments * rows * columns), (rows, columns), variance)
-    together = _events_together(frames)
+    together = Rule(frames).together if isinstance(frames, da.Array) else 1
     beside = sum(a.dtype.itemsize for a in source.batch.beside if a.ndim == frames.ndim)
     job = Job(
         n_events=n,
@@ -181,14 +181,6 @@ def _peak(job: Job, needs: int, n_tiles: int, who: Machine) -> int:
     result = job.result_bytes // who.workers
     working = needs + result * (n_tiles - 1) // n_tiles
     return working if who.cluster else max(working, 2 * result)
-
-
-def _events_together(frames: Any) -> int:
-    """Events that are read together, whoever wants one of them."""
-    if not isinstance(frames, da.Array):
-        return 1
-    step = Rule(frames).step
-    return max(frames.chunks[0], default=1) if step is None else step
 
 
 def _units(borders: Lanes, together: int) -> list[range]:

@@ -1,38 +1,45 @@
-"""A memory of arrays with a budget in bytes, shared by the threads of a process."""
+"""What a process keeps because it was dear to make: arrays and tables per pixel, all under one budget in bytes."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from threading import Lock
-from typing import Any
+from typing import Any, Final, Protocol, TypeVar, cast
 
 import numpy as np
-import numpy.typing as npt
 
-__all__ = ["ArrayCache"]
+__all__ = ["CACHE", "Cache"]
 
 
-class ArrayCache:
-    """Arrays by key, read-only, the ones not used for longest given up first.
+class _Sized(Protocol):
+    @property
+    def nbytes(self) -> int: ...
 
-    Two threads that ask for one key at the same time make the array once; different keys do not wait for each other.
+
+T = TypeVar("T", bound=_Sized)
+
+
+class Cache:
+    """Arrays (then read-only) and tables by key, those not used for longest given up first.
+
+    Two threads that ask for one key at the same time make it once; different keys do not wait for each other.
 
     Parameters
     ----------
     budget
-        Bytes to keep at most. An array larger than that is made and handed out, but not kept.
+        Bytes to keep at most. What is larger by itself is kept until the next one comes.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from xsmall.detector.cache import ArrayCache
-    >>> cache = ArrayCache(budget=1000)
+    >>> from xsmall.detector.cache import Cache
+    >>> cache = Cache(budget=1000)
     >>> cache.get("ones", lambda: np.ones(10)) is cache.get("ones", lambda: np.zeros(10))
     True
     """
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
-        self._arrays: OrderedDict[Hashable, npt.NDArray[Any]] = OrderedDict()
+        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
         self._making: dict[Hashable, Lock] = {}
         self._lock = Lock()
 
@@ -40,39 +47,45 @@ class ArrayCache:
     def nbytes(self) -> int:
         """Bytes held."""
         with self._lock:
-            return sum(array.nbytes for array in self._arrays.values())
+            return self._held()
 
-    def get(self, key: Hashable, make: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
-        """Array of ``key``, made by ``make`` where it is not there yet."""
+    def _held(self) -> int:
+        return sum(int(kept.nbytes) for kept in self._kept.values())
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What ``key`` stands for, made by ``make`` where it is not there; keys begin with a word of their own."""
         with self._lock:
-            if key in self._arrays:
-                self._arrays.move_to_end(key)
-                return self._arrays[key]
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return cast("T", self._kept[key])
             making = self._making.setdefault(key, Lock())
         with making:
             with self._lock:
-                if key in self._arrays:
-                    return self._arrays[key]
+                if key in self._kept:
+                    return cast("T", self._kept[key])
             try:
-                array = np.asarray(make())
-                array.flags.writeable = False
+                made = make()
+                if isinstance(made, np.ndarray):
+                    made.flags.writeable = False
             finally:
                 with self._lock:
                     self._making.pop(key, None)
-            self._keep(key, array)
-        return array
+            self._keep(key, made)
+        return made
 
-    def _keep(self, key: Hashable, array: npt.NDArray[Any]) -> None:
+    def _keep(self, key: Hashable, made: _Sized) -> None:
         with self._lock:
-            if array.nbytes > self.budget:
-                return
-            self._arrays[key] = array
-            held = sum(kept.nbytes for kept in self._arrays.values())
-            while held > self.budget:
-                _, gone = self._arrays.popitem(last=False)
+            self._kept[key] = made
+            held = self._held()  # tables grow after they were made
+            while held > self.budget and len(self._kept) > 1:
+                _, gone = self._kept.popitem(last=False)
                 held -= gone.nbytes
 
     def clear(self) -> None:
         """Give up everything."""
         with self._lock:
-            self._arrays.clear()
+            self._kept.clear()
+
+
+CACHE: Final = Cache(budget=1 << 30)
+"""What this process keeps: 1 GiB for everything together (``CACHE.budget``)."""

@@ -88,6 +88,12 @@ class Rule:
         """Events that lie together on disk, where parts of a chunk can be read; else None."""
         return None if self._source is None else _storage_step(self._source)
 
+    @property
+    def together(self) -> int:
+        """Events that are read together, whoever wants one of them."""
+        axis = self._axes[0].borders
+        return (int(np.diff(axis).max()) if len(axis) > 1 else 1) if self.step is None else self.step
+
     def sizes(self, start: int, stop: int) -> list[int]:
         """Events of each chunk between two events."""
         axis = self._axes[0]
@@ -334,6 +340,8 @@ def _storage_step(source: Any) -> int | None:
             return said
         if isinstance(chunks, tuple) and chunks and isinstance(chunks[0], int):
             return max(1, chunks[0])
+        if type(source).__module__.startswith("h5py") and getattr(source, "chunks", 0) is None:
+            return 1  # contiguous: any part can be read
         inner = getattr(source, "array", None)  # xarray's wrappers of what it has opened
         source = getattr(source, "_array", None) if inner is None else inner
         if source is None:

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from xsmall.detector.cache import CACHE
 from xsmall.detector.geometry.geometry import Geometry
-from xsmall.detector.geometry.imaging import TABLES, Table
+from xsmall.detector.geometry.imaging import Table
 from xsmall.detector.part import Part
 from xsmall.vocabulary import PIXEL_DIMS, UNITS
 
@@ -83,7 +84,7 @@ def _spread_of_block(
     total = norm
     if plain.weight.size:
         geometry, *rest = arguments
-        squared = TABLES.get(
+        squared = CACHE.get(
             ("squared", table.__name__, geometry.token, *rest), lambda: Table(plain.start, plain.pixel, plain.weight**2)
         )
         mean, total = gather(squares, squared, double)

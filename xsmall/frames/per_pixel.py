@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from xsmall.detector.cache import ArrayCache
+from xsmall.detector.cache import CACHE
 from xsmall.detector.frames import Frames
 from xsmall.detector.part import Part
 from xsmall.errors import DataError, ParameterError
@@ -20,7 +20,6 @@ __all__ = ["Pixels", "StaticMask", "StaticNoise", "aligned", "boolean_mask", "us
 Pixels: TypeAlias = xr.DataArray | npt.NDArray[Any]
 """Values of pixels (segment, row, column): a DataArray goes by its labels, a bare array has the shape of the frames."""
 
-CACHE = ArrayCache(budget=1 << 28)
 """Masks cut down to the frames they are used on, of this process."""
 
 
@@ -110,7 +109,7 @@ class _Static:
         part = frames.part
         if self._known is None or self._known == part:
             return _of_part(self._values, None, part, self.what)
-        return CACHE.get((self, part), lambda: np.ascontiguousarray(self._cut(part)))
+        return CACHE.get(("per pixel", self, part), lambda: np.ascontiguousarray(self._cut(part)))
 
     def _cut(self, part: Part) -> npt.NDArray[Any]:
         return _of_part(self._values, self._known, part, self.what)

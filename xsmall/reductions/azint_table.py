@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.detector.cache import ArrayCache
+from xsmall.detector.cache import CACHE
 from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.pixel import pixel_array
 from xsmall.errors import GeometryError, ParameterError
 from xsmall.frames.per_pixel import StaticMask
 from xsmall.vocabulary import AREA, AZIMUTH, POLARIZATION, SOLID_ANGLE, Q
 
-__all__ = ["CACHE", "AzintBins", "Table"]
+__all__ = ["AzintBins", "Table"]
 
-CACHE = ArrayCache(budget=1 << 30)
 """Bin numbers, weights and edges of this process."""
 
 Floats = npt.NDArray[np.float64]
@@ -139,7 +138,7 @@ class Table:
     def _kept(self, what: str, make: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
         frames = self.frames
         geometry = None if frames.geometry is None else frames.geometry.token
-        key: Hashable = (what, self.bins, frames.part, geometry, frames.beam)
+        key: Hashable = ("azint", what, self.bins, frames.part, geometry, frames.beam)
         return CACHE.get(key, make)
 
     def _pixels(self, name: str, **named: float) -> Floats:

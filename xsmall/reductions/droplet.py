@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.detector.cache import ArrayCache
+from xsmall.detector.cache import CACHE
 from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.beam import Beam
 from xsmall.detector.geometry.pixel import pixel_array
@@ -48,9 +48,6 @@ from xsmall.vocabulary import (
 )
 
 __all__ = ["Droplet", "droplet"]
-
-CACHE = ArrayCache(budget=1 << 26)
-"""Masks as bits and noise, of this process."""
 
 OUTLINE: Final = (f"{FIRST_PREFIX}{ROW}", f"{LAST_PREFIX}{ROW}", f"{FIRST_PREFIX}{COLUMN}", f"{LAST_PREFIX}{COLUMN}")
 PLACES: Final = (X, Y, Z, RADIUS, TWO_THETA, Q)
@@ -269,9 +266,9 @@ def _mask_words(mask: StaticMask | None, frames: Frames) -> npt.NDArray[np.uint6
     from xsmall.kernels.droplet import mask_words
 
     if mask is None:
-        words = CACHE.get(frames.shape[1:], lambda: mask_words(np.ones(frames.shape[1:], dtype=bool)))
+        words = CACHE.get(("all words", frames.shape[1:]), lambda: mask_words(np.ones(frames.shape[1:], dtype=bool)))
         return np.broadcast_to(words, (frames.shape[0], *words.shape))
-    key = (mask, frames.part)
+    key = ("mask words", mask, frames.part)
     return CACHE.get(key, lambda: np.stack([mask_words(use) for use in mask.on(frames)]))
 
 
@@ -287,7 +284,7 @@ def _per_noise(noise: StaticNoise | None, frames: Frames) -> npt.NDArray[np.floa
         inverse: npt.NDArray[np.float64] = np.divide(1.0, values, out=np.full(values.shape, np.nan), where=good)
         return inverse.astype(frames.dtype)
 
-    found: npt.NDArray[np.floating[Any]] = CACHE.get((noise, frames.part, frames.dtype), make)
+    found: npt.NDArray[np.floating[Any]] = CACHE.get(("per noise", noise, frames.part, frames.dtype), make)
     return found
 
 

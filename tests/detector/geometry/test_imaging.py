@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from xsmall.detector.cache import Cache
 from xsmall.detector.geometry import imaging
 from xsmall.detector.geometry.geometry import Geometry, Panel
 from xsmall.detector.geometry.grids import detector_grid, part_grid
@@ -32,14 +33,14 @@ def test_grids_of_parts_agree_with_the_grid_of_the_whole() -> None:
 
 
 def test_old_tables_make_room_for_new_ones_and_the_last_one_stays(monkeypatch) -> None:
-    tables = imaging._Tables(budget=0)
-    monkeypatch.setattr(imaging, "TABLES", tables)
+    tables = Cache(budget=0)
+    monkeypatch.setattr(imaging, "CACHE", tables)
     part = Part(range(1), range(20), range(30))
     first = image_table(geometry(), part, detector_grid(geometry()), False)
     assert image_table(geometry(), part, detector_grid(geometry()), False) is first
     image_table(geometry(1e-3), part, detector_grid(geometry(1e-3)), False)
     assert image_table(geometry(), part, detector_grid(geometry()), False) is not first
-    assert len(tables._tables) == 1
+    assert len(tables._kept) == 1
 
 
 def test_threads_share_one_table() -> None:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xsmall.detector.cache import ArrayCache
+import xsmall as xs
+from xsmall.detector.cache import CACHE, Cache
 from xsmall.detector.geometry.beam import Beam
 from xsmall.detector.geometry.geometry import Geometry, Panel
 from xsmall.detector.geometry.pixel import QUANTITIES, pixel_array
@@ -137,7 +138,7 @@ def test_arrays_are_made_once_and_are_read_only() -> None:
 
 
 def test_the_cache_keeps_to_its_budget_and_gives_up_what_was_not_used_longest() -> None:
-    cache = ArrayCache(budget=3 * 800)
+    cache = Cache(budget=3 * 800)
     for key in "abc":
         cache.get(key, lambda: np.zeros(100))
     first = cache.get("a", lambda: np.ones(100))
@@ -147,11 +148,28 @@ def test_the_cache_keeps_to_its_budget_and_gives_up_what_was_not_used_longest() 
     assert cache.get("b", lambda: np.ones(100))[0] == 1
     large = cache.get("large", lambda: np.zeros(1000))
     assert large.nbytes == 8000
+    assert cache.get("large", lambda: np.zeros(1)) is large  # dear to make, so kept until the next one comes
+    assert cache.nbytes == large.nbytes
+    cache.get("small", lambda: np.zeros(1))
     assert cache.nbytes <= cache.budget
 
 
+def test_everything_per_pixel_shares_one_budget_also_where_distances_change_per_event(monkeypatch) -> None:
+    monkeypatch.setattr(CACHE, "budget", 200_000)
+    CACHE.clear()
+    frames = xs.simulate(8, shape=(1, 64, 64), seed=1)
+    cal = frames.run["jungfrau/raw"].sd.assign_geometry(frames.geometry).sd.calibrate(frames.constants)
+    for distance in np.linspace(0.1, 0.2, 20):
+        here = cal.sd.assign_beam(photon_energy=9500, distance=float(distance))
+        here.sd.azint(bins=20)["intensity"].compute()
+        here.isel(event=0).sd.image().compute()
+        here.sd.droplet(5.0, 3.0, mask=np.ones((1, 64, 64), bool))["n_droplets"].compute()
+        largest = max(int(kept.nbytes) for kept in CACHE._kept.values())
+        assert 0 < CACHE.nbytes <= max(CACHE.budget, largest)
+
+
 def test_threads_make_an_array_once_and_an_error_does_not_block_the_next() -> None:
-    cache, made = ArrayCache(budget=1 << 20), []
+    cache, made = Cache(budget=1 << 20), []
 
     def make() -> np.ndarray:
         made.append(1)

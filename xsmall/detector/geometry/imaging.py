@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from threading import RLock
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from xsmall.detector.cache import CACHE
 from xsmall.detector.geometry.grids import Grid, PolarGrid, centres_of, panels_of, shift_of
 from xsmall.detector.part import Part
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from xsmall.detector.geometry.geometry import Geometry
     from xsmall.detector.geometry.panel import Panel
 
-__all__ = ["TABLES", "Table", "image_table", "polar_table"]
+__all__ = ["Table", "image_table", "polar_table"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Entries: TypeAlias = tuple[npt.NDArray[Any], ...]  # cell, pixel, weight
@@ -58,31 +57,6 @@ class Table:
         return np.diff(self.start)
 
 
-class _Tables:
-    """Tables by key, the last one always kept, older ones as far as the budget in bytes goes.
-
-    Threads that need the same table wait for the one that makes it.
-    """
-
-    def __init__(self, budget: int) -> None:
-        self.budget = budget
-        self._tables: OrderedDict[Hashable, Table] = OrderedDict()
-        self._lock = RLock()
-
-    def get(self, key: Hashable, make: Callable[[], Table]) -> Table:
-        with self._lock:
-            if key not in self._tables:
-                self._tables[key] = make()
-            self._tables.move_to_end(key)
-            while len(self._tables) > 1 and sum(t.nbytes for t in self._tables.values()) > self.budget:
-                self._tables.popitem(last=False)
-            return self._tables[key]
-
-
-TABLES: Final = _Tables(budget=1 << 30)
-"""Tables that this process made, 1 GiB of them (``TABLES.budget``)."""
-
-
 def image_table(geometry: Geometry, part: Part, grid: Grid, area: bool) -> Table:
     """Table from the pixels of a part of the detector to the cells of a grid.
 
@@ -96,14 +70,14 @@ def image_table(geometry: Geometry, part: Part, grid: Grid, area: bool) -> Table
         True: each pixel goes to all cells it covers, weighted by the area they share; False: to the one that holds
         its centre.
     """
-    key = (geometry.token, part, grid, area)
-    return TABLES.get(key, lambda: _image_table(geometry, part, grid, area))
+    key = ("image", geometry.token, part, grid, area)
+    return CACHE.get(key, lambda: _image_table(geometry, part, grid, area))
 
 
 def polar_table(geometry: Geometry, part: Part, grid: PolarGrid, split: int) -> Table:
     """Table to bins (azimuth, radius): ``split`` x ``split`` points share a pixel, whose weights sum to 1."""
-    key = (geometry.token, part, grid, split)
-    return TABLES.get(key, lambda: _polar_table(geometry, part, grid, split))
+    key = ("polar", geometry.token, part, grid, split)
+    return CACHE.get(key, lambda: _polar_table(geometry, part, grid, split))
 
 
 def _image_table(geometry: Geometry, part: Part, grid: Grid, area: bool) -> Table:

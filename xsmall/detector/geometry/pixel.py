@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.detector.cache import ArrayCache
+from xsmall.detector.cache import CACHE
 from xsmall.detector.geometry.beam import HC, Beam, missing
 from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.geometry.panel import Floats, Panel
@@ -28,10 +28,7 @@ from xsmall.vocabulary import (
     Z,
 )
 
-__all__ = ["CACHE", "QUANTITIES", "pixel_array", "position_array"]
-
-CACHE: Final = ArrayCache(budget=1 << 30)
-"""Arrays that this process made, 1 GiB at most (``CACHE.budget``)."""
+__all__ = ["QUANTITIES", "pixel_array", "position_array"]
 
 QUANTITIES: Final = (X, Y, Z, RADIUS, AZIMUTH, TWO_THETA, Q, SOLID_ANGLE, POLARIZATION, AREA)
 _NEEDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
@@ -72,7 +69,7 @@ def pixel_array(
     Returns
     -------
     float64 (segment, row, column), read-only, NaN where no panel is. Cost: some 20 ns per pixel the first time; kept
-    for the process within :data:`CACHE`.
+    for the process within :data:`xsmall.detector.cache.CACHE`.
 
     Raises
     ------
@@ -109,7 +106,7 @@ def pixel_array(
     if plane is not None and not -360 <= plane <= 360:
         raise ParameterError("plane of polarization", found=plane, expected="degrees, -360 to 360")
     seen_by = _relevant(beam or Beam(), name)
-    key = (geometry.token, seen_by, name, plane, fraction)
+    key = ("pixel", geometry.token, seen_by, name, plane, fraction)
     return CACHE.get(key, lambda: _make(geometry, seen_by, name, plane or 0.0, 1.0 if fraction is None else fraction))
 
 
@@ -125,7 +122,7 @@ def position_array(geometry: Geometry, name: str) -> npt.NDArray[np.float32]:
 
     The float64 form is not kept beside it; what needs that asks :func:`pixel_array`.
     """
-    key = (geometry.token, name, "float32")
+    key = ("position", geometry.token, name)
     return CACHE.get(key, lambda: _make(geometry, Beam(), name, 0.0, 1.0).astype(np.float32))
 
 
