@@ -57,14 +57,13 @@ def cases(scale: float) -> list[Case]:
 
 def _kernel(name: str, frames: np.ndarray, index: np.ndarray) -> Case:
     few = frames[:8]
-    state = Moments.empty(1, N_BINS, frames.shape[1])
-    ours = [state.n[0], state.mean[0], state.m2[0]]
+    ours = Moments.empty(N_BINS, frames.shape[1])
     other = [np.zeros_like(m) for m in ours]
     sums = np.zeros((N_BINS, frames.shape[1]))
     batch = groups(index)
     return Case(
         name,
-        lambda: add_frames(frames, *batch, *ours),
+        lambda: add_frames(frames, *batch, *ours, 0, frames.shape[1], 0),
         len(frames),
         {
             "bare float64 sum": lambda: _sum_frames(frames, index, sums),
