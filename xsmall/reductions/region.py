@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.detector.cache import ArrayCache
+from xsmall.detector.cache import CACHE
 from xsmall.detector.frames import Frames
 from xsmall.detector.masks.regions import Region
 from xsmall.detector.part import Part
@@ -19,9 +19,6 @@ __all__ = ["Place", "as_place", "inside", "usable", "windows", "with_masks"]
 
 Place: TypeAlias = Box | Region | StaticMask
 """A box, a region of space, or a mask that is True inside."""
-
-CACHE = ArrayCache(budget=1 << 27)
-"""Pixels inside of regions, of this process."""
 
 
 def as_place(given: Any, what: str) -> Place:
@@ -70,7 +67,7 @@ def inside(place: Place, frames: Frames) -> npt.NDArray[np.bool_]:
             expected="frames with a geometry",
             fix='.sd.assign_geometry(xs.Geometry.from_psana("geometry.data"))',
         )
-    key = (place, frames.part, geometry.token, beam)
+    key = ("inside", place, frames.part, geometry.token, beam)
     return _some(CACHE.get(key, lambda: frames.part.take(place.inside(geometry, beam))), place)
 
 
