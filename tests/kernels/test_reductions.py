@@ -230,7 +230,15 @@ def calls() -> dict[str, Callable[[np.ndarray], object]]:
         ),
         "variance of roi": lambda f: roi.box_variance(f, f, 0, 0, use, places, places, found, out),
         "variance of a cube": lambda f: moments.add_variances(
-            f.reshape(1, -1), f.reshape(1, -1), np.zeros(1, np.int64), np.array([0, 1]), np.zeros(1, np.int64), total
+            f.reshape(1, -1),
+            f.reshape(1, -1),
+            np.zeros(1, np.int64),
+            np.array([0, 1]),
+            np.zeros(1, np.int64),
+            total,
+            0,
+            f.size,
+            0,
         ),
     }
 
