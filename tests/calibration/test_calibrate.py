@@ -481,3 +481,18 @@ def test_frames_of_a_file_know_their_run(shared: Path) -> None:
     with pytest.raises(CalibrationError, match="not valid for this run"):
         calibrate(raw, table)
     assert calibrate(raw, table.assign_attrs(run_range=[7, 7])).attrs["units"] == "keV"
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_constants_are_judged_over_the_whole_detector_in_memory_or_not(lazy: bool) -> None:
+    raw, table = small_jungfrau(2, shape=(3, 4, 6))
+    table["pedestal"][:, 1] = np.nan
+
+    def result(known: xr.Dataset) -> xr.DataArray:
+        return calibrate(raw.chunk(event=1), known.chunk(segment=1)).compute() if lazy else calibrate(raw, known)
+
+    assert np.isnan(result(table).isel(segment=1)).all()  # a module without constants
+    assert np.isfinite(result(table).isel(segment=0)).any()
+    table["pedestal"][:, 2] = np.nan
+    with pytest.raises(CalibrationError, match="few pixels have a usable pedestal"):
+        result(table)

@@ -65,7 +65,7 @@ def test_values_above_bit_zero_are_packed_exactly() -> None:
     pedestal = np.full((12, 1, 1, 2), 100.25, np.float32)
     settings = Settings(entry, np.dtype(np.uint16), Part.whole((1, 1, 2)))
     held = {"pedestal": pedestal[None, :, 0], "gain": np.full((1, 12, 1, 2), 1.5), "gain_control": np.array([[32, 16]])}
-    tables = pack(settings, held)
+    tables = pack(settings, held, lambda c: held)
     word = np.float32(700 << 1)
     value = (word - tables.pedestal[0, 0]) * tables.factor[0, 0]
     np.testing.assert_allclose(value, (700 - 100.25) / 1.5, rtol=1e-6)

@@ -21,6 +21,8 @@ __all__ = ["SegmentTables", "make_tables"]
 
 T = TypeVar("T")
 
+_OF_CELLS = 5  # dims of constants (memory cell, ..., segment, row, column)
+
 
 class SegmentTables(ABC, Generic[T]):
     """Builds a segment's tables on first use and keeps them as long as it lives.
@@ -65,6 +67,12 @@ class SegmentTables(ABC, Generic[T]):
                 for i in range(first, stop):
                     self._made[i] = self.pack({name: array[..., i - first, :, :] for name, array in read.items()})
             return self._made[s]
+
+    def whole(self, cell: int) -> dict[str, Any]:
+        """Read the constants of one memory cell of all segments; those without memory cells as they are."""
+        part = {n: array[cell : cell + 1] if array.ndim == _OF_CELLS else array for n, array in self._arrays.items()}
+        read: dict[str, Any] = dask.compute(part, scheduler="synchronous")[0]
+        return read
 
     def _together(self, s: int) -> tuple[int, int]:
         """First and last segment, exclusive, of the chunk that ``s`` lies in: the longest among the lazy constants."""

@@ -9,7 +9,7 @@ Detectors whose constants do not depend on a memory cell have one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -175,7 +175,7 @@ def control_stages(entry: DetectorType, gain_control: npt.NDArray[np.integer[Any
     return out
 
 
-def pack(settings: Settings, held: Mapping[str, Array]) -> ValueTables:
+def pack(settings: Settings, held: Mapping[str, Array], whole: Callable[[int], Mapping[str, Array]]) -> ValueTables:
     """Pack the constants of a segment, cell by cell: they may be large.
 
     Parameters
@@ -186,12 +186,14 @@ def pack(settings: Settings, held: Mapping[str, Array]) -> ValueTables:
         ``pedestal`` and, as far as they are known or wanted, ``gain``, ``offset``, ``noise``, ``status`` (memory cell,
         gain stage, row, column), ``threshold`` (memory cell, number, row, column); ``mask``, ``area``,
         ``gain_control`` (row, column).
+    whole
+        Gives what is held of one memory cell for all segments: asked where a segment lacks values.
 
     Raises
     ------
     CalibrationError
-        A stage has no usable pedestal or gain for most of its good pixels, unless the settings say that this was
-        looked at.
+        A stage of the detector has no usable pedestal or gain for most of its good pixels, unless the settings say
+        that this was looked at.
 
     Notes
     -----
@@ -206,7 +208,7 @@ def pack(settings: Settings, held: Mapping[str, Array]) -> ValueTables:
         known = of_cell(held, c)
         usable = usable_by_stage(settings, known)
         if not settings.checked:
-            check_values(entry, known, usable, cell=c if len(cells) > 1 else None)
+            _check_whole(settings, known, usable, c, whole)
         base, scale = _base(known), _factor(settings, known)
         scale[~(usable & np.isfinite(base) & np.isfinite(scale))] = np.nan
         pedestal[at], factor[at] = by_plane(base, control), by_plane(scale, control, np.float32(np.nan))
@@ -290,6 +292,18 @@ def usable_by_stage(settings: Settings, known: Mapping[str, Array]) -> Bools:
     if STATUS in known and own in settings.reasons:
         usable = usable & ~status_is_bad(settings, known[STATUS])
     return usable
+
+
+def _check_whole(
+    settings: Settings, known: Mapping[str, Array], usable: Bools, c: int, whole: Callable[[int], Mapping[str, Array]]
+) -> None:
+    """Raise where the constants of the whole detector are unusable; one bad segment of many becomes NaN."""
+    try:
+        check_values(settings.entry, known, usable)
+    except CalibrationError:
+        of_all = of_cell(whole(c), 0)
+        cell = c if len(settings.cells) > 1 else None
+        check_values(settings.entry, of_all, usable_by_stage(settings, of_all), cell=cell)
 
 
 def check_values(entry: DetectorType, known: Mapping[str, Array], usable: Bools, *, cell: int | None = None) -> None:

@@ -46,7 +46,7 @@ class Calibration(SegmentTables[_Tables], Transform):
     def pack(self, held: Mapping[str, Any]) -> _Tables:
         """Pack the constants of a segment."""
         settings = self.settings
-        values = pack(settings, held)
+        values = pack(settings, held, self.whole)
         if not settings.mode.steps:
             return _Tables(values, None)
         good = pixels_of_estimates(settings, held, values)

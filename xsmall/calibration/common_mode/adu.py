@@ -71,7 +71,7 @@ class AduTables(SegmentTables[_Tables]):
     def pack(self, held: Mapping[str, Any]) -> _Tables:
         """Make the tables of a segment."""
         settings = self.settings
-        values = pack(settings, held) if self.of_words else None
+        values = pack(settings, held, self.whole) if self.of_words else None
         if values is not None:
             good = pixels_of_estimates(settings, held, values)
         else:

@@ -25,16 +25,18 @@ from xsmall.calibration.dark.sums import (
     stage_of_codes,
     stage_result,
 )
+from xsmall.calibration.inputs import gain_control_of
 from xsmall.calibration.padded import are_padded
+from xsmall.detector.frames import Frames
+from xsmall.detector.part import Part
 from xsmall.detector.types import Decoding, DetectorType, detector_type
 from xsmall.engine.blocks import Batch, Unopened, group_chunks, unopened_blocks
 from xsmall.errors import CalibrationError, DataError
-from xsmall.frames.describe import check_frames, data_of, labels, presence
+from xsmall.frames.describe import data_of, describe
 from xsmall.vocabulary import (
     ADU,
     BOUND,
     COUNT,
-    DAMAGE,
     DETECTOR_SHAPE,
     DETECTOR_TYPE,
     DIMENSIONLESS,
@@ -43,7 +45,6 @@ from xsmall.vocabulary import (
     FLAG_MASKS,
     FLAG_MEANINGS,
     GAIN,
-    GAIN_CONTROL,
     GAIN_STAGE,
     LIMITS_SUFFIX,
     LONG_NAME,
@@ -55,7 +56,6 @@ from xsmall.vocabulary import (
     PARAMETERS,
     PEDESTAL,
     PIXEL_DIMS,
-    SEGMENT,
     SEGMENT_IDS,
     STATUS,
     UNITS,
@@ -131,7 +131,8 @@ def dark(
     -----
     One pass. Sums are exact 64-bit integers, so no chunking or order changes the result. About 0.4 ms per event of 0.5
     Mpixel and 36 bytes per pixel and stage while it runs. The noise is the standard deviation of the sample. Missing
-    segments and damaged ones (coordinates ``present``, ``damage``) are left out.
+    segments and damaged ones (coordinates ``present``, ``damage``) are left out, and padded ones, whose words are all
+    one value or all saturated.
 
     Examples
     --------
@@ -144,45 +145,49 @@ def dark(
     """
     arrays = [raw] if isinstance(raw, xr.DataArray) else list(raw)
     chosen = DarkLimits() if limits is None else limits
-    entry = _check_runs(arrays)
+    known = [describe(array) for array in arrays]
+    entry = _check_runs(known)
+    _check_events(sum(array.sizes[EVENT] for array in arrays))
     chosen = limits_of_type(chosen, entry, {array.dtype for array in arrays})
-    runs = [_Run(data_of(a), _trusted(a), _control(a, entry, gain_control)) for a in arrays]
-    shape = tuple(arrays[0].sizes[dim] for dim in PIXEL_DIMS)
+    runs = [
+        _Run(data_of(array), frames.usable, gain_control_of(array, entry, gain_control, frames.part))
+        for array, frames in zip(arrays, known, strict=True)
+    ]
+    shape = known[0].shape
     if any(isinstance(run.frames, da.Array) for run in runs):
         results = _lazily(runs, entry, chosen, shape)
     else:
         results = _finish([_sums(run.frames, run.present, entry, chosen) for run in runs], runs, entry, chosen)
-    return _dataset(results, arrays, entry, chosen)
+    return _dataset(results, arrays, known[0].part, entry, chosen)
 
 
-def _check_runs(arrays: Sequence[xr.DataArray]) -> DetectorType:
-    if not arrays:
+def _check_runs(runs: Sequence[Frames]) -> DetectorType:
+    if not runs:
         raise DataError("there is no dark run", found="nothing", expected="at least one array of raw words")
-    for array in arrays:
-        check_frames(array)
-        if array.dtype.kind not in "iu":
+    for run in runs:
+        if run.dtype.kind not in "iu":
             raise DataError(
-                "dark processing takes raw words, gain bits included", found=f"dtype {array.dtype}", expected="integers"
+                "dark processing takes raw words, gain bits included", found=f"dtype {run.dtype}", expected="integers"
             )
-        if array.dtype.itemsize > 4:
+        if run.dtype.itemsize > 4:
             raise DataError(
                 "dark processing takes words of at most 32 bits",
-                found=f"dtype {array.dtype}",
+                found=f"dtype {run.dtype}",
                 fix='raw.astype("int32")',
             )
-        for dim in PIXEL_DIMS:
-            if labels(array, dim) != labels(arrays[0], dim):
+        for dim, mine, first in zip(PIXEL_DIMS, run.part, runs[0].part, strict=True):
+            if mine != first:
                 raise DataError(
                     f"the dark runs differ in {dim!r}", fix="give all runs of the same part of the detector"
                 )
-    modules = {array.attrs[SEGMENT_IDS] for array in arrays if SEGMENT_IDS in array.attrs}
+    modules = {run.serial_numbers for run in runs if run.serial_numbers}
     if len(modules) > 1:
         raise DataError(
             "dark runs of different detectors",
-            found="; ".join(sorted(modules)),
+            found="; ".join(str(dict(of_run)) for of_run in sorted(modules)),
             expected="the same module in each segment of all runs",
         )
-    entries = {detector_type(array.attrs.get(DETECTOR_TYPE)) for array in arrays}
+    entries = {detector_type(run.detector_type) for run in runs}
     if len(entries) > 1:
         raise DataError("dark runs of different detectors", found=sorted(e.name for e in entries), expected="one")
     entry = entries.pop()
@@ -191,7 +196,6 @@ def _check_runs(arrays: Sequence[xr.DataArray]) -> DetectorType:
             f"{entry.name!r} keeps its gain stage outside the raw word: darks of it are not made here",
             fix="open the constants of the facility with xs.open_constants",
         )
-    _check_events(sum(array.sizes[EVENT] for array in arrays))
     return entry
 
 
@@ -203,37 +207,8 @@ def _check_events(n: int) -> None:
             f"{n} dark events: the pedestals are uncertain by {1 / math.sqrt(n):.2f} times the noise of a pixel; "
             f"take {FEW_EVENTS} events or more",
             DarkWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
-
-
-def _control(
-    array: xr.DataArray, entry: DetectorType, given: xr.DataArray | npt.NDArray[Any] | None
-) -> npt.NDArray[Any] | None:
-    if entry.decoding is not Decoding.CONTROL:
-        return None
-    control = array.coords.get(GAIN_CONTROL) if given is None else given
-    if control is None:
-        raise CalibrationError(
-            f"the gain stage of {entry.name!r} depends on the configuration of each pixel, which is not there",
-            found="no gain_control",
-            expected="gain_control (segment, row, column)",
-            fix='raw.assign_coords(gain_control=run["..."]["config"]["gain_control"])',
-        )
-    values = control.transpose(*PIXEL_DIMS).to_numpy() if isinstance(control, xr.DataArray) else np.asarray(control)
-    expected = tuple(array.sizes[dim] for dim in PIXEL_DIMS)
-    if values.shape != expected:
-        raise DataError("gain_control has another shape than the frames", found=values.shape, expected=expected)
-    return values
-
-
-def _trusted(array: xr.DataArray) -> npt.NDArray[np.bool_] | None:
-    """Which segments of which events are there and undamaged; None where all are."""
-    here = presence(array)
-    if DAMAGE not in array.coords:
-        return here
-    sound: npt.NDArray[np.bool_] = array.coords[DAMAGE].transpose(EVENT, SEGMENT).to_numpy() == 0
-    return sound if here is None else here & sound
 
 
 def _sums(
@@ -359,7 +334,7 @@ def _identity(arrays: Sequence[xr.DataArray]) -> dict[str, Any]:
 
 
 def _dataset(
-    results: Sequence[Any], arrays: Sequence[xr.DataArray], entry: DetectorType, limits: DarkLimits
+    results: Sequence[Any], arrays: Sequence[xr.DataArray], part: Part, entry: DetectorType, limits: DarkLimits
 ) -> xr.Dataset:
     dims = (GAIN_STAGE, *PIXEL_DIMS)
     said = {"function": "dark", "events": [array.sizes[EVENT] for array in arrays], **asdict(limits)}
@@ -373,7 +348,7 @@ def _dataset(
             name: (dims, data, {UNITS: DIMENSIONLESS if name in (STATUS, COUNT) else ADU, LONG_NAME: names[name]})
             for name, data in zip(_VARIABLES, results, strict=False)
         },
-        coords={GAIN_STAGE: stage_labels(entry)} | {dim: list(labels(arrays[0], dim)) for dim in PIXEL_DIMS},
+        coords={GAIN_STAGE: stage_labels(entry)} | dict(zip(PIXEL_DIMS, map(list, part), strict=True)),
         attrs=_identity(arrays) | {DETECTOR_TYPE: entry.name, PARAMETERS: json.dumps(said)},
     )
     out[STATUS].attrs = {

@@ -97,7 +97,7 @@ class DarkLimits:
     def __post_init__(self) -> None:
         if not self.n_sigma > 0 or not 0 <= self.fraction <= 1 or self.min_count < 2:
             raise ParameterError(
-                "limits that cannot be meant",
+                "invalid limits",
                 found=f"n_sigma={self.n_sigma}, fraction={self.fraction}, min_count={self.min_count}",
                 expected="n_sigma above 0, fraction from 0 to 1, min_count of at least 2",
             )
