@@ -496,3 +496,62 @@ def test_constants_are_judged_over_the_whole_detector_in_memory_or_not(lazy: boo
     table["pedestal"][:, 2] = np.nan
     with pytest.raises(CalibrationError, match="few pixels have a usable pedestal"):
         result(table)
+
+
+def test_what_lies_beside_frames_is_joined_by_labels_in_any_order() -> None:
+    rng = np.random.default_rng(3)
+    shape = (2, 4, 6)
+    words = rng.integers(0, 2**14, (3, *shape)).astype(np.uint16)
+    bits = xr.DataArray(rng.choice([28, 12, 16], shape).astype(np.uint8), dims=("segment", "row", "column"))
+    bits = bits.assign_coords({d: np.arange(n) for d, n in zip(bits.dims, shape, strict=True)})
+    mask = bits.copy(data=rng.random(shape) < 0.8)
+    table = constants("epix10ka", rng.normal(2000, 9, (7, *shape)), gain=rng.uniform(1, 9, (7, *shape)))
+    raw = frames(words, "epix10ka")
+    order = {"segment": [1, 0], "row": [2, 0, 3, 1], "column": [5, 1, 0, 2, 3, 4]}
+    expected = calibrate(raw, table, gain_control=bits, mask=mask)
+    found = calibrate(raw, table.isel(order), gain_control=bits.isel(order), mask=mask.isel(order).transpose())
+    np.testing.assert_array_equal(found, expected)
+    turned = calibrate(raw.isel(order), table, gain_control=bits, mask=mask)
+    np.testing.assert_array_equal(turned, expected.isel(order))
+    for wrong in ({"gain_control": bits.isel(row=[0, 1])}, {"gain_control": bits, "mask": mask.isel(segment=[0])}):
+        with pytest.raises(DataError, match="does not cover every"):
+            calibrate(raw, table, **wrong)
+
+
+@pytest.mark.parametrize("value", [0, 65535, 1234])
+def test_padded_segments_are_no_values_and_say_so(value: int) -> None:
+    raw, table = small_jungfrau(4, shape=(2, 8, 16))
+    words = raw.values.copy()
+    words[1, 0], words[2, 1] = value, value
+    words[2, 1, 3, 4] ^= 1  # one pixel differs: a measurement
+    padded = raw.copy(data=words)
+    out, flags = calibrate(padded, table), xs.trust(padded, table)
+    assert np.isnan(out[1, 0]).all()
+    assert ((flags[1, 0] & int(xs.Reason.PADDED)) != 0).all()
+    assert ((flags & int(xs.Reason.PADDED)) != 0).sum() == 8 * 16
+    static = xs.trust(raw, table)[0, 0] & 0xFFFF
+    np.testing.assert_array_equal(flags[1, 0] & ~np.uint32(int(xs.Reason.PADDED)), static)
+    kept = calibrate(padded, table, trust=["constant"])
+    np.testing.assert_array_equal(np.delete(out, 1, axis=0), np.delete(kept, 1, axis=0))
+    assert np.isfinite(kept[1, 0]).any()
+    lazy = padded.chunk(event=1)
+    np.testing.assert_array_equal(calibrate(lazy, table), out)
+    np.testing.assert_array_equal(xs.trust(lazy, table), flags)
+    small = out.sd.roi(xs.Box(segment=0))
+    assert small["n_valid"].values[1].item() == 0
+
+
+def test_frames_whose_pixels_are_all_saturated_are_padded_too() -> None:
+    raw, table = small_jungfrau(2, shape=(1, 8, 16))
+    words = raw.values.copy()
+    words[1] = np.where(np.arange(16) % 2, 0x3FFF, 0xC000)  # full in G0, and in G2, where signal lowers the value
+    flags = xs.trust(raw.copy(data=words), table).values
+    assert ((flags[1] & int(xs.Reason.PADDED)) != 0).all()
+    assert not (flags[0] & int(xs.Reason.PADDED)).any()
+
+
+def test_calibrating_without_constants_says_what_to_type() -> None:
+    raw, _ = small_jungfrau()
+    for function in (calibrate, xs.trust):
+        with pytest.raises(CalibrationError, match="no constants"):
+            function(raw)

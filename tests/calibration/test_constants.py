@@ -9,7 +9,7 @@ from xsmall.calibration.reasons import DEFAULT_TRUST, adc_limits, chosen_reasons
 from xsmall.calibration.tables import Settings, control_stages, pack
 from xsmall.detector.part import Part
 from xsmall.detector.types import DETECTOR_TYPES, Decoding, DetectorType, detector_type
-from xsmall.errors import CalibrationError, ParameterError
+from xsmall.errors import CalibrationError, DataError, ParameterError
 from xsmall.vocabulary import Reason
 
 ENTRIES = sorted({entry.name: entry for entry in DETECTOR_TYPES.values()}.values(), key=lambda entry: entry.name)
@@ -134,3 +134,34 @@ def test_limits_of_trusted_values() -> None:
     near = adc_limits(entry, Reason.NEAR_SWITCHING, None, {"G0": (0, 12000), "G1": (400, 16383)})
     assert near == ((0, 12000), (400, 16383), (0, 16383), (0, 16383))
     assert adc_limits(detector_type("epixuhr"), Reason.SATURATED) == ((0, 2046 << 1), (0, 2046 << 1))
+
+
+def test_labelled_arrays_are_joined_by_their_labels() -> None:
+    rng = np.random.default_rng(0)
+    dims = ("gain_stage", "segment", "row", "column")
+    coords = {"gain_stage": [0, 1, 2], "segment": [2, 3, 5], "row": range(4), "column": range(6)}
+    pedestal, gain = (xr.DataArray(rng.random((3, 3, 4, 6)).astype("f4"), dims=dims, coords=coords) for _ in range(2))
+    expected = constants("jungfrau", pedestal, gain=gain)
+    assert expected["segment"].values.tolist() == [2, 3, 5]
+    for turned in (
+        gain.isel(segment=[1, 2, 0]),
+        gain.isel(row=[3, 1, 0, 2]),
+        gain.isel(gain_stage=[2, 0, 1]),
+        gain.transpose(*dims[::-1]),
+        xr.concat([gain, gain.isel(segment=[0]).assign_coords(segment=[7])], "segment"),
+    ):
+        xr.testing.assert_identical(constants("jungfrau", pedestal, gain=turned), expected)
+    xr.testing.assert_identical(constants("jungfrau", pedestal.values, gain=gain, segment=[2, 3, 5]), expected)
+    part = constants("jungfrau", pedestal, gain=gain, segment=[5, 2])
+    np.testing.assert_array_equal(part["gain"], gain.isel(segment=[2, 0]))
+    assert constants("jungfrau", pedestal, gain=gain.values)["gain"].equals(expected["gain"])
+    with pytest.raises(DataError, match="gain does not cover every segment"):
+        constants("jungfrau", pedestal, gain=gain.isel(segment=[0, 1]))
+    with pytest.raises(CalibrationError, match="gain stages"):
+        constants("jungfrau", pedestal, gain=gain.isel(gain_stage=[0, 1]))
+    with pytest.raises(CalibrationError, match="other dims"):
+        constants("jungfrau", pedestal, gain=gain.rename(row="y"))
+    camera = constants("camera", pedestal.isel(gain_stage=0, segment=1), gain=gain.isel(gain_stage=0, segment=1).values)
+    assert camera["segment"].values.tolist() == [3]
+    with pytest.raises(DataError, match="gain does not cover every segment"):
+        constants("camera", pedestal.isel(gain_stage=0, segment=1), gain=gain.isel(gain_stage=0, segment=2))

@@ -63,7 +63,7 @@ SWITCHING: Final = "switching"
 
 def calibrate(
     raw: xr.DataArray,
-    constants: xr.Dataset,
+    constants: xr.Dataset | None = None,
     *,
     mask: Pixels | None = None,
     common_mode: CommonModeLike = None,
@@ -148,7 +148,7 @@ def calibrate(
     DataError
         Data that are not raw frames.
     ParameterError
-        An unknown unit, a photon energy that cannot be meant, or a mask that is not boolean.
+        An unknown unit, a photon energy out of range or without effect, or a mask that is not boolean.
 
     Notes
     -----
@@ -192,7 +192,7 @@ def calibrate(
     transform = make_tables(Calibration, arrays, looked_at(settings, arrays), lazy=not isinstance(frames, np.ndarray))
     here = usable_by(given.state, reasons)
     data = transform_frames(frames, here, transform, dtype=FLOAT, label=CALIBRATED, beside=beside)
-    said = _parameters(unit, constants, entry, scale, mode, reasons, mask)
+    said = _parameters(unit, mine, entry, scale, mode, reasons, mask)
     out = _labelled(raw, data, unit, said, entry)
     if here is not None:  # what is NaN already is told, so that frames which are shifted later need no `present`
         out = out.assign_coords({UNUSABLE: ((EVENT, SEGMENT), ~here)})

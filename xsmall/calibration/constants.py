@@ -31,6 +31,7 @@ from xsmall.vocabulary import (
     PEDESTAL,
     PIXEL_DIMS,
     RUN_RANGE,
+    SEGMENT,
     SOURCE,
     STATUS,
     UNITS,
@@ -81,7 +82,7 @@ def constants(
         Type of the detector, such as ``"jungfrau"``; see :data:`DETECTOR_TYPES`.
     pedestal, noise, offset
         ADU, (gain_stage, segment, row, column). Where the detector has one gain stage or one segment, that dim may be
-        left out.
+        left out. A DataArray goes by its labels; where several have some, all are put in the order of the first.
     gain
         ADU/keV, same shape; data are divided by it.
     status
@@ -103,6 +104,8 @@ def constants(
     ------
     CalibrationError
         An array has a shape or dtype that the detector's constants cannot have.
+    DataError
+        A labelled array lacks pixels of the others.
 
     Examples
     --------
@@ -112,22 +115,24 @@ def constants(
     {'gain_stage': 1, 'segment': 1, 'row': 4, 'column': 6}
     """
     entry = detector_type(detector)
-    given = {PEDESTAL: pedestal, NOISE: noise, GAIN: gain, OFFSET: offset, STATUS: status}
-    arrays = {name: full_shape(value, entry, name) for name, value in given.items() if value is not None}
+    named = {PEDESTAL: pedestal, NOISE: noise, GAIN: gain, OFFSET: offset, STATUS: status}
+    given = {name: _ordered(value, entry, name) for name, value in named.items() if value is not None}
+    labels = _labels_of(given, segment)
+    arrays = {name: full_shape(_by_labels(value, labels, name), entry, name) for name, value in given.items()}
     sizes = arrays[PEDESTAL].shape
     for name, array in arrays.items():
         if array.shape != sizes:
             raise CalibrationError(
                 f"the constants differ in shape: {name!r}", found=array.shape, expected=f"{sizes}, as the pedestal has"
             )
-    labels = np.arange(sizes[1]) if segment is None else np.asarray(segment)
+    whole = [labels.get(dim, np.arange(n)) for dim, n in zip(PIXEL_DIMS, sizes[1:], strict=True)]
     dataset = xr.Dataset(
         {name: ((GAIN_STAGE, *PIXEL_DIMS), array) for name, array in arrays.items()},
         coords={
             GAIN_STAGE: stage_labels(entry),
-            **{dim: (dim, v) for dim, v in zip(PIXEL_DIMS, (labels, *map(np.arange, sizes[2:])), strict=True)},
+            **{dim: (dim, v) for dim, v in zip(PIXEL_DIMS, whole, strict=True)},
         },
-        attrs={DETECTOR_TYPE: entry.name, DETECTOR_SHAPE: [int(n) for n in (labels.max(initial=0) + 1, *sizes[2:])]},
+        attrs={DETECTOR_TYPE: entry.name, DETECTOR_SHAPE: [int(v.max(initial=-1)) + 1 for v in whole]},
     )
     if run_range is not None:
         dataset.attrs[RUN_RANGE] = [int(r) for r in run_range]
@@ -138,6 +143,52 @@ def constants(
     if GAIN in arrays:
         dataset[GAIN].attrs[UNITS] = gain_unit
     return check_constants(dataset)
+
+
+def _ordered(value: Any, entry: DetectorType, name: str) -> Any:
+    """A labelled array with its dims and gain stages in order; bare ones as they are."""
+    if not isinstance(value, xr.DataArray):
+        return value
+    dims = [dim for dim in (GAIN_STAGE, *PIXEL_DIMS) if dim in value.dims]
+    if set(dims) != set(value.dims):
+        raise CalibrationError(
+            f"{name!r} has other dims than constants", found=value.dims, expected=(GAIN_STAGE, *PIXEL_DIMS)
+        )
+    ordered = value.transpose(*dims)
+    if GAIN_STAGE in dims and GAIN_STAGE in value.coords:
+        stages = list(range(entry.n_stages))
+        if sorted(value.coords[GAIN_STAGE].values.tolist()) != stages:
+            raise CalibrationError(
+                f"{name!r} lacks gain stages of {entry.name!r}, or has others",
+                found=value.coords[GAIN_STAGE].values.tolist(),
+                expected=f"{stages}: {', '.join(entry.stages)}",
+            )
+        ordered = ordered.isel({GAIN_STAGE: np.argsort(value.coords[GAIN_STAGE].values)})
+    return ordered
+
+
+def _labels_of(given: Mapping[str, Any], segment: npt.ArrayLike | None) -> dict[str, npt.NDArray[np.integer[Any]]]:
+    """Labels of the pixels along each dim, as far as they are said: those of the first labelled array."""
+    out = {} if segment is None else {SEGMENT: np.asarray(segment)}
+    for value in given.values():
+        if isinstance(value, xr.DataArray):
+            out = {dim: np.atleast_1d(value.coords[dim].values) for dim in PIXEL_DIMS if dim in value.coords} | out
+    return out
+
+
+def _by_labels(value: Any, labels: Mapping[str, npt.NDArray[np.integer[Any]]], name: str) -> Any:
+    """Values of the pixels with these labels; of arrays or dims without labels as they come."""
+    for dim in PIXEL_DIMS:
+        if isinstance(value, xr.DataArray) and dim in value.coords:
+            wanted, known = (_along(dim, np.atleast_1d(along)) for along in (labels[dim], value.coords[dim].values))
+            at = getattr(wanted.match(known, name), dim)  # raises where a pixel has no value
+            value = value.isel({dim: list(at)}) if dim in value.dims else value
+    return value
+
+
+def _along(dim: str, labels: Any) -> Part:
+    """Labels along one dim alone."""
+    return Part(**{name: labels if name == dim else () for name in PIXEL_DIMS})
 
 
 def stage_labels(entry: DetectorType) -> xr.Variable:

@@ -81,7 +81,7 @@ def subtract_ghost(
         )
     part, constant = (_per_pixel(x, values, name) for x, name in ((fraction, "fraction"), (offset, "offset")))
     if (np.abs(part) > 1.0).any() or np.isnan(part).all():
-        raise ParameterError("a fraction that cannot be meant", found=float(np.max(np.abs(part))), expected="-1 to 1")
+        raise ParameterError("invalid fraction of a ghost", found=float(np.max(np.abs(part))), expected="-1 to 1")
     known = _follows(values, max_gap)
     out = _less_previous(values, part, known, constant)
     if variance is None:

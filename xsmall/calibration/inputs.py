@@ -122,14 +122,14 @@ def prepare(
     The only look at the frames and at what lies beside them: all that follows is told what is found here. Of a mask of
     flags those that ``reasons`` names count.
     """
+    frames = describe(raw)
     if constants is None:
         raise CalibrationError(
             "raw words need the constants of their detector",
             found="no constants",
             expected="a Dataset with at least the pedestals",
-            fix='.sd.calibrate(xs.open_constants("calib"))',
+            fix='.sd.calibrate(xs.dark(raw_of_a_dark_run)), or the constants that xs.open_constants("...") reads',
         )
-    frames = describe(raw)
     known = check_constants(constants)
     entry = _same_detector(frames, known)
     _check_raw(frames, entry)

@@ -52,7 +52,7 @@ _WIDEST: Final = (-(2**31), 2**31 - 1)
 
 def trust(
     raw: xr.DataArray,
-    constants: xr.Dataset,
+    constants: xr.Dataset | None = None,
     *,
     mask: Pixels | None = None,
     gain_control: Pixels | None = None,
