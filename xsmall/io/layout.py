@@ -17,6 +17,8 @@ __all__ = [
     "RESULT_NUMBER",
     "RUN_LAYOUT",
     "RUN_NUMBER",
+    "SMALLDATA_LAYOUT",
+    "SMALLDATA_NUMBER",
     "TIME",
     "UNFINISHED",
     "event_bytes",
@@ -30,6 +32,8 @@ RESULT_LAYOUT: Final = "xsmall-result"
 RESULT_NUMBER: Final = 2
 FRAMES_LAYOUT: Final = "xsmall-frames"
 FRAMES_NUMBER: Final = 1
+SMALLDATA_LAYOUT: Final = "smalldata"
+SMALLDATA_NUMBER: Final = 1
 UNFINISHED: Final = "xsmall-unfinished"
 """The layout of what is still being written: it becomes one of the others when it is complete."""
 TIME: Final = {"units": "nanoseconds since 1970-01-01", "dtype": "int64", "calendar": "proleptic_gregorian"}
