@@ -156,6 +156,11 @@ RAGGED_DTYPE: Final = "ragged_dtype"  # and their dtype
 SAMPLE_DIMENSION: Final = "sample_dimension"  # CF attribute of a count: the dim whose entries it counts
 BOUNDS: Final = "bounds"  # CF attribute of a coordinate: the name of the one that holds its borders
 
+# ---- produced runs -----------------------------------------------------------------------------------------
+AVERAGE: Final = "average"  # of all events of a run, with _std, _stderr, _count, _variance
+FAULT: Final = "fault"  # (event), flags: what a detector lacks of an event
+N_SEGMENTS: Final = "n_segments"  # (event): segments that were used
+
 # ---- the truth of a simulated run ------------------------------------------------------------------------------
 RING: Final = "ring"
 RING_Q: Final = "ring_q"

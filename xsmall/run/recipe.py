@@ -67,12 +67,18 @@ class Recipe:
         run
             Its number; None for what holds where no override does.
         """
+        return _validated(self.tables(run), self._where(run))
+
+    def tables(self, run: int | None) -> dict[str, Any]:
+        """Give the tables for one run as they are written, units and all; paths are complete."""
         tables: dict[str, Any] = self.given
         for runs, override in self.overrides:
             if run in runs:
                 tables = _merged(tables, override)
-        where = self.name if run is None else f"{self.name}, run {run}"
-        return _validated(_with_paths(tables, self.folder, run, where), where)
+        return _with_paths(tables, self.folder, run, self._where(run))
+
+    def _where(self, run: int | None) -> str:
+        return self.name if run is None else f"{self.name}, run {run}"
 
     def _override(self, i: int, table: Mapping[str, Any]) -> tuple[frozenset[int], dict[str, Any]]:
         if _RUNS not in table:

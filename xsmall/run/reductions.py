@@ -6,6 +6,7 @@ one line here.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -298,7 +299,8 @@ def file_of(place: str, folder: Path) -> Path | None:
 
 def _from_file(module: str, file: Path) -> Any:
     """Import a file as it is now, under a name of its own: another recipe may have a module of the same name."""
-    name = f"xsmall_recipe_{abs(hash((str(file.resolve()), file.stat().st_mtime_ns)))}_{module.replace('.', '_')}"
+    told = hashlib.sha256(f"{file.resolve()} {file.stat().st_mtime_ns}".encode()).hexdigest()[:12]
+    name = f"xsmall_recipe_{told}_{module.replace('.', '_')}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)

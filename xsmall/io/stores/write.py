@@ -62,6 +62,7 @@ def write(
     whole_events: bool = False,
     chunk_events: int | None = None,
     add: Callable[[h5py.File], None] | None = None,
+    in_order: bool = False,
 ) -> Path:
     """Write the nodes of a tree to Zarr or HDF5.
 
@@ -86,6 +87,9 @@ def write(
     add
         Adds what another program wants to find in an HDF5 file, such as links and classes; then the file is HDF5
         whatever its ending.
+    in_order
+        Compute one lazy array after the other, in this thread, so that chunks lie in an HDF5 file in the same order
+        each time; else all together, so that what they share is computed once.
 
     Returns
     -------
@@ -112,7 +116,7 @@ def write(
             try:
                 store.create()
                 store.add(schema.arrays)
-                _write_arrays(store, schema.arrays, lists)
+                _write_arrays(store, schema.arrays, lists, in_order)
                 arrays = [*schema.arrays, *_write_lists(store, lists, nodes)]
                 _check_complete(target, store, arrays)
                 if add is not None:
@@ -154,7 +158,7 @@ def _format(
 # ---- values ----------------------------------------------------------------------------------------------------------
 
 
-def _write_arrays(store: Store, arrays: Sequence[StoredArray], lists: Sequence[Lists]) -> None:
+def _write_arrays(store: Store, arrays: Sequence[StoredArray], lists: Sequence[Lists], in_order: bool) -> None:
     """Write what is held at once, and compute what is lazy in one pass, so that what it shares is computed once."""
     sources, sinks = [], []
     for array in arrays:
@@ -167,7 +171,10 @@ def _write_arrays(store: Store, arrays: Sequence[StoredArray], lists: Sequence[L
         Path(one.folder).mkdir(parents=True)
         sources.append(one.data if hasattr(one.data, "dask") else da.from_array(one.data, chunks=-1))
         sinks.append(one)
-    if sources:
+    if in_order:
+        for source, sink in zip(sources, sinks, strict=True):
+            da.store([source], [sink], lock=False, scheduler="synchronous")
+    elif sources:
         da.store(sources, sinks, lock=False)
 
 

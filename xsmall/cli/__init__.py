@@ -1,4 +1,4 @@
-"""The command ``xsmall``: the demo, and what is in a file. Parts are imported when their command runs."""
+"""The command ``xsmall``. Parts are imported when their command runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xsmall._version import __version__
+from xsmall.cli import production
 from xsmall.errors import XsmallError
 
 __all__ = ["main"]
@@ -27,8 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns
     -------
-    0, or 1 where an error of xsmall or of the system was reported on stderr, or 130 after Ctrl-C. A command that
-    is invalid leaves by ``SystemExit(2)``, as argparse does.
+    0, or 1 where an error of xsmall or of the system was reported on stderr, or 130 after Ctrl-C; of ``produce`` also 1
+    where a run failed, and 3 where all are done and some events could not be read or computed. A command that is
+    invalid leaves by ``SystemExit(2)``, as argparse does.
 
     Examples
     --------
@@ -42,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
-        options.run(options)
+        return int(options.run(options) or 0)
     except XsmallError as error:
         print(f"xsmall {options.command}: {error}", file=sys.stderr)
         return FAILED
@@ -53,7 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"xsmall {options.command}: stopped", file=sys.stderr)
         return STOPPED
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,16 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("file", type=Path, nargs="+", metavar="FILE")
     info.set_defaults(run=_info)
 
-    recipe = commands.add_parser(
-        "recipe",
-        help="check a recipe, and show what it means for a run",
-        description="Check a recipe and show, as JSON, what it means for a run; or print the JSON schema for editors.",
-    )
-    what = recipe.add_mutually_exclusive_group(required=True)
-    what.add_argument("file", type=Path, nargs="?", metavar="RECIPE", help="a TOML file")
-    what.add_argument("--schema", action="store_true", help="print the JSON schema of recipes")
-    recipe.add_argument("--run", type=int, default=None, metavar="N", dest="number", help="show it for run N")
-    recipe.set_defaults(run=_recipe)
+    production.add_commands(commands)
     return parser
 
 
@@ -119,19 +111,3 @@ def _info(options: argparse.Namespace) -> None:
 
     for path in options.file:
         print(describe(path))
-
-
-def _recipe(options: argparse.Namespace) -> None:
-    import json
-
-    from xsmall.run.recipe import open_recipe, recipe_schema
-
-    if options.schema:
-        print(json.dumps(recipe_schema(), indent=2))
-        return
-    recipe = open_recipe(options.file)
-    print(repr(recipe) if options.number is None else recipe.for_run(options.number).model_dump_json(indent=2))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,137 @@
+"""Commands of production: ``recipe``, ``produce``, ``status``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from xsmall.run.state import RunState
+
+__all__ = ["add_commands"]
+
+FAILED: Final = 1  # a run failed, or was refused
+WITH_FAULTS: Final = 3  # all runs are done, and some events could not be read or computed
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands to those of ``xsmall``."""
+    recipe = commands.add_parser(
+        "recipe",
+        help="check a recipe, and show what it means for a run",
+        description="Check a recipe and show, as JSON, what it means for a run; or print the JSON schema for editors.",
+    )
+    what = recipe.add_mutually_exclusive_group(required=True)
+    what.add_argument("file", type=Path, nargs="?", metavar="RECIPE", help="a TOML file")
+    what.add_argument("--schema", action="store_true", help="print the JSON schema of recipes")
+    recipe.add_argument("--run", type=int, default=None, metavar="N", dest="number", help="show it for run N")
+    recipe.set_defaults(run=_recipe)
+
+    produce = commands.add_parser(
+        "produce",
+        help="make small data of runs as a recipe says",
+        description="Make small data of runs as a recipe says, one output per run. Stopped or killed, the same command "
+        "goes on where it was. Exit code: 0 all done; 3 all done, some events could not be read or computed and are "
+        "flagged; 1 a run failed or was refused; 130 Ctrl-C.",
+    )
+    produce.add_argument("recipe", type=Path, metavar="RECIPE", help="a TOML file")
+    produce.add_argument("--run", required=True, metavar="RUNS", dest="runs", help='such as "12" or "10-60,75"')
+    produce.add_argument("--out", type=Path, default=None, metavar="DIR", help="folder of the outputs")
+    where = produce.add_mutually_exclusive_group()
+    where.add_argument("--scheduler", default=None, metavar="ADDRESS", help="scheduler of a dask cluster")
+    where.add_argument("--workers", type=_number, default=None, metavar="N", help="processes; else threads")
+    again = produce.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="leave finished runs, try again what was lost in them")
+    again.add_argument("--overwrite", action="store_true", help="begin anew, and replace what is there")
+    again.add_argument("--dry-run", action="store_true", help="say what it would cost, and do nothing")
+    produce.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    produce.set_defaults(run=_produce)
+
+    status = commands.add_parser(
+        "status",
+        help="tell how far the runs of a production are",
+        description="Tell how far the runs of a production are, a line for each. Exit codes are those of produce.",
+    )
+    status.add_argument("folder", type=Path, metavar="DIR", help="the folder that produce writes to")
+    status.add_argument("--json", action="store_true", help="for other programs")
+    status.set_defaults(run=_status)
+
+
+def _number(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of workers")
+    return int(text)
+
+
+def _recipe(options: argparse.Namespace) -> None:
+    from xsmall.run.recipe import open_recipe, recipe_schema
+
+    if options.schema:
+        print(json.dumps(recipe_schema(), indent=2))
+        return
+    recipe = open_recipe(options.file)
+    print(repr(recipe) if options.number is None else recipe.for_run(options.number).model_dump_json(indent=2))
+
+
+def _produce(options: argparse.Namespace) -> int:
+    from xsmall.run.plan import forecast
+    from xsmall.run.produce import produce
+    from xsmall.run.recipe import open_recipe
+    from xsmall.run.text import runs_of
+
+    recipe = open_recipe(options.recipe)
+    if options.dry_run:
+        for run in runs_of(options.runs):
+            print(forecast(recipe, run).text())
+        return 0
+    states = produce(
+        recipe,
+        options.runs,
+        options.out or Path.cwd(),
+        resume=options.resume,
+        overwrite=options.overwrite,
+        scheduler=options.scheduler,
+        workers=options.workers,
+        progress=None if options.quiet else _follower(),
+    )
+    for state in states:
+        if state.state in ("failed", "refused"):
+            print(f"xsmall produce: run {state.run}: {state.why}", file=sys.stderr)
+    return exit_code(states)
+
+
+def exit_code(states: list[RunState]) -> int:
+    """The exit code that tells how runs ended."""
+    if any(state.state != "done" for state in states):
+        return FAILED
+    return WITH_FAULTS if any(state.n_faults for state in states) else 0
+
+
+def _follower() -> Callable[[RunState], None]:
+    """What prints a line for each run; on a terminal one that changes as the run goes on."""
+    live = sys.stdout.isatty()
+
+    def follow(state: RunState) -> None:
+        ended = state.state != "running"
+        if live:
+            print(f"\r\x1b[K{state.line()[:200]}", end="\n" if ended else "", flush=True)
+        elif ended:
+            print(state.line(), flush=True)
+
+    return follow
+
+
+def _status(options: argparse.Namespace) -> int:
+    from xsmall.run.state import production_status
+
+    states = production_status(options.folder)
+    if options.json:
+        print(json.dumps([state.as_json() for state in states], indent=2))
+    else:
+        for state in states:
+            print(state.line())
+    return exit_code(states)

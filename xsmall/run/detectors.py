@@ -1,0 +1,189 @@
+"""The detectors of a run as a recipe wants them: labelled, calibrated and ready to be reduced, nothing computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import xarray as xr
+
+from xsmall.calibration.calibrate import calibrate
+from xsmall.calibration.constants import select_constants
+from xsmall.errors import DataError
+from xsmall.frames.beam import assign_beam
+from xsmall.frames.mask import mask as mask_of
+from xsmall.frames.mask import usable
+from xsmall.frames.pixels import assign_geometry
+from xsmall.frames.variance import values_and_variance
+from xsmall.io.constants.open import open_constants
+from xsmall.io.geometry import open_geometry
+from xsmall.io.masks import open_mask
+from xsmall.reductions.reduce import Pass, prepare
+from xsmall.run.reductions import Context, record_of
+from xsmall.run.tables import Constants, DetectorRecipe, Geometry, Mask, RunRecipe
+from xsmall.run.text import like
+from xsmall.vocabulary import CONFIG_NODE, EVENTS_NODE, FRAME_DIMS, PIXEL_DIMS, STATUS, UNITS
+
+__all__ = ["Detector", "open_detectors"]
+
+_GIVEN: Final = ("photon_energy", "distance", "center", "tilt_x", "tilt_y", "tilt_z")
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A detector of a run, and what is done with it.
+
+    Attributes
+    ----------
+    name
+        As the run calls it.
+    recipe
+        What the recipe says of it.
+    raw
+        Its frames as they were read, with geometry and beam.
+    constants
+        Those of its pixels, None where frames are not calibrated.
+    mask
+        Reasons against pixels, as the recipe gives them; None where it gives none.
+    prepared
+        The pass over its frames.
+    """
+
+    name: str
+    recipe: DetectorRecipe
+    raw: xr.DataArray
+    constants: xr.Dataset | None
+    mask: xr.DataArray | None
+    prepared: Pass
+
+
+def open_detectors(
+    recipe: RunRecipe, tree: xr.DataTree, run: int, folder: Path
+) -> tuple[dict[str, Detector], dict[str, str]]:
+    """Make the detectors of a run ready.
+
+    Parameters
+    ----------
+    recipe
+        What is meant for this run.
+    tree
+        The run.
+    run
+        Its number.
+    folder
+        Folder of the recipe.
+
+    Returns
+    -------
+    The detectors that the run has, by name; and for those that it lacks what was found instead.
+
+    Raises
+    ------
+    DataError
+        A detector that is required is not there.
+    XsmallError
+        Constants, geometry, masks or arguments that do not fit.
+    """
+    found: dict[str, Detector] = {}
+    skipped: dict[str, str] = {}
+    for name, wanted in recipe.detectors.items():
+        raw = frames_of(tree, name, wanted.variable)
+        if isinstance(raw, str):
+            if wanted.required:
+                raise DataError(f"the detector {name!r} is required", found=raw, fix="required = false")
+            skipped[name] = raw
+        else:
+            found[name] = open_detector(name, wanted, raw, run, folder)
+    return found, skipped
+
+
+def frames_of(tree: xr.DataTree, name: str, variable: str) -> xr.DataArray | str:
+    """The frames of a detector, or why there are none."""
+    nodes = [n for n in tree.children if n not in (EVENTS_NODE, CONFIG_NODE)]
+    if name not in tree.children:
+        near = like(name, nodes)
+        return f"the run has {', '.join(nodes) or 'no detector'}" + (f"; is {near} meant?" if near else "")
+    node = tree[name].to_dataset()
+    framed = [str(n) for n, x in node.data_vars.items() if x.dims == FRAME_DIMS]
+    if variable not in framed:
+        return f"it has no frames {variable!r}; " + (f"frames: {', '.join(framed)}" if framed else "no frames at all")
+    return node[variable]
+
+
+def open_detector(name: str, wanted: DetectorRecipe, raw: xr.DataArray, run: int, folder: Path) -> Detector:
+    """Label, calibrate and prepare one detector."""
+    if wanted.geometry is not None:
+        given = Geometry(path=wanted.geometry) if isinstance(wanted.geometry, str) else wanted.geometry
+        raw = assign_geometry(raw, open_geometry(given.path, format=given.format))
+    if wanted.beam is not None:
+        said: dict[str, Any] = {k: getattr(wanted.beam, k) for k in _GIVEN if getattr(wanted.beam, k) is not None}
+        values: dict[str, Any] = {k: tuple(x) if isinstance(x, list) else x for k, x in said.items()}
+        raw = assign_beam(raw, **values)
+    constants = None if wanted.constants is None else _constants(wanted.constants, raw, run)
+    mask = None if wanted.mask is None else _mask(wanted.mask, raw, constants)
+    frames: xr.DataArray | xr.Dataset = raw
+    if constants is not None:
+        mode: Any = wanted.common_mode
+        frames = calibrate(
+            raw,
+            constants,
+            mask=mask,
+            common_mode=tuple(mode) if isinstance(mode, list) else mode,
+            trust=wanted.trust,
+            unit=wanted.unit,
+            variance=wanted.variance,
+        )
+    elif mask is not None:
+        frames = raw.where(usable(mask))
+    _check_needs(name, wanted)
+    units = values_and_variance(frames)[0].attrs.get(UNITS)
+    context = Context(units, constants, folder)
+    records = {key: record_of(key, table, context) for key, table in wanted.reductions.items()}
+    return Detector(name, wanted, raw, constants, mask, prepare(frames, records))
+
+
+def _check_needs(name: str, wanted: DetectorRecipe) -> None:
+    """Refuse what would be ignored."""
+    needs: Mapping[str, Any] = {
+        "common_mode": wanted.common_mode,
+        "unit": wanted.unit,
+        "trust": wanted.trust,
+        "variance": wanted.variance or None,
+    }
+    given = [key for key, value in needs.items() if value is not None]
+    if wanted.constants is None and given:
+        raise DataError(f"{name}: {given[0]} needs constants", found="no constants", fix='constants = "constants.zarr"')
+
+
+def _constants(given: str | Constants, raw: xr.DataArray, run: int) -> xr.Dataset:
+    told = Constants(path=given) if isinstance(given, str) else given
+    found = open_constants(
+        told.path,
+        detector=told.detector,
+        run=run,
+        detector_type=told.detector_type,
+        gain=told.gain,
+        experiment=told.experiment,
+    )
+    return select_constants(found, {dim: raw[dim].values for dim in PIXEL_DIMS if dim in raw.coords})
+
+
+def _mask(given: str | Mask, raw: xr.DataArray, constants: xr.Dataset | None) -> xr.DataArray:
+    told = Mask(path=given) if isinstance(given, str) else given
+    user = None
+    if told.path is not None:
+        user = open_mask(told.path, raw, convention=told.convention, dataset=told.dataset)
+    if told.status and (constants is None or STATUS not in constants):
+        raise DataError("a mask of the status needs constants", found="none with status", fix="status = false")
+    return mask_of(
+        raw,
+        edges=told.edges,
+        central=told.central,
+        unbonded=told.unbonded,
+        unbonded_neighbours=told.unbonded_neighbours,
+        status=constants if told.status else None,
+        neighbours=told.neighbours,
+        user=user,
+    )

@@ -1,0 +1,337 @@
+"""What is written for a run: all detectors joined by event, and the configuration and averages of each, once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import dask
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from xsmall.cube.moments import Moments, finish, merge, merge_tree
+from xsmall.engine.parameters import parameters_of
+from xsmall.engine.record import Output
+from xsmall.events.labels import labels_of
+from xsmall.io.layout import RESULT_LAYOUT, RESULT_NUMBER
+from xsmall.io.stores.blocks import BlockStore
+from xsmall.io.stores.provenance import origin
+from xsmall.io.stores.write import write
+from xsmall.run.block import MOMENTS, Fault, key_of
+from xsmall.run.detectors import Detector
+from xsmall.vocabulary import (
+    AVERAGE,
+    BIN_EDGE,
+    BOUNDS,
+    COUNT_SUFFIX,
+    DIMENSIONLESS,
+    EVENT,
+    EVENTS_NODE,
+    FAULT,
+    FLAG_MASKS,
+    FLAG_MEANINGS,
+    LONG_NAME,
+    LOST,
+    N_SEGMENTS,
+    PARAMETERS,
+    PIXEL_DIMS,
+    PRESENT,
+    PROVENANCE,
+    RAGGED_DIM,
+    RAGGED_DTYPE,
+    REASONS,
+    SAMPLE_DIMENSION,
+    SOURCE,
+    STD_SUFFIX,
+    STDERR_SUFFIX,
+    UNITS,
+    VARIANCE_SUFFIX,
+)
+
+__all__ = ["Events", "block_name", "save_run"]
+
+Array = npt.NDArray[Any]
+_STATISTICS: Final = {
+    "mean": "", "std": STD_SUFFIX, "stderr": STDERR_SUFFIX, "count": COUNT_SUFFIX, "variance": VARIANCE_SUFFIX,
+}  # fmt: skip
+_HELD_BYTES: Final = 256 * 2**20
+"""Event variables up to this size are held; larger ones, waveforms say, are written piece by piece."""
+_NAMING: Final = (BOUNDS, SAMPLE_DIMENSION, RAGGED_DIM)
+"""Attributes that name a dim or a variable."""
+
+
+def block_name(detector: str, number: int) -> str:
+    """Name of a block among those of a run."""
+    return f"{detector}-{number:06d}"
+
+
+class Events:
+    """The events of a run: those of all detectors and of the event variables, each once.
+
+    Parameters
+    ----------
+    tree
+        The run.
+    detectors
+        Its detectors by name.
+    """
+
+    def __init__(self, tree: xr.DataTree, detectors: Mapping[str, Detector]) -> None:
+        self.variables = tree[EVENTS_NODE].to_dataset() if EVENTS_NODE in tree.children else xr.Dataset()
+        owners: dict[str, xr.Dataset | xr.DataArray] = {name: d.raw for name, d in detectors.items()}
+        if EVENT in self.variables.dims:
+            owners = {EVENTS_NODE: self.variables, **owners}
+        self.label, self._at = _joined(owners)
+        self.n = 0 if self.label is None else self.label.size
+
+    def of(self, name: str) -> npt.NDArray[np.int64] | None:
+        """Place of each event among those of a detector, -1 where it has none; None where they are the same."""
+        return self._at[name]
+
+
+def _joined(
+    owners: Mapping[str, xr.Dataset | xr.DataArray],
+) -> tuple[xr.Variable | None, dict[str, npt.NDArray[np.int64] | None]]:
+    """The labels of all events, and where each owner has them."""
+    if not owners:
+        return None, {}
+    first = next(iter(owners.values()))
+    base = first[EVENT].variable
+    if all(x[EVENT].variable.equals(base) for x in owners.values()):  # type: ignore[no-untyped-call]
+        return xr.Variable((EVENT,), base.values, base.attrs), dict.fromkeys(owners)
+    indexes = {name: labels_of(x, name) for name, x in owners.items()}
+    union = next(iter(indexes.values()))
+    for index in indexes.values():
+        if not index.isin(union).all():
+            union = union.union(index)
+    at = {name: None if x.equals(union) else x.get_indexer(union).astype(np.int64) for name, x in indexes.items()}
+    return xr.Variable((EVENT,), union.to_numpy(), base.attrs), at
+
+
+def save_run(
+    target: Path,
+    events: Events,
+    detectors: Mapping[str, Detector],
+    blocks: Mapping[str, Sequence[tuple[int, int]]],
+    store: BlockStore,
+    *,
+    keep: Sequence[str] | None,
+    request: Mapping[str, Any],
+    overwrite: bool,
+) -> None:
+    """Join the finished blocks of a run and write its output, complete or not at all.
+
+    Parameters
+    ----------
+    target
+        Where to.
+    events
+        The events of the run.
+    detectors
+        Its detectors by name.
+    blocks
+        For each of them the events of its blocks.
+    store
+        The finished blocks.
+    keep
+        Names of event variables; None for all of them.
+    request
+        What was asked for; it is told in the output.
+    overwrite
+        Whether what is there may be replaced.
+    """
+    root = _event_variables(events, keep)
+    nodes: dict[str, xr.Dataset] = {}
+    for name, detector in detectors.items():
+        spans = blocks[name]
+        root = root.merge(_reductions(events, detector, spans, store))
+        nodes[f"/{name}"] = _configuration(detector, spans, store)
+    root.attrs = {
+        PARAMETERS: json.dumps({"function": "produce", "recipe": request["recipe"]}),
+        SOURCE: str(request["source"]),
+    }
+    lost = {name: json.loads(d.raw.attrs[LOST]) for name, d in detectors.items() if LOST in d.raw.attrs}
+    if lost:
+        root.attrs[LOST] = json.dumps(lost)
+    told = {k: x for k, x in origin(root).items() if k != "time"} | {"files": request["files"]}
+    ordered = target.suffix != ".zarr"
+    with dask.config.set({"scheduler": "threads", **({"num_workers": 1} if ordered else {})}):
+        write(
+            {"/": root, **nodes},
+            target,
+            layout=f"{RESULT_LAYOUT} {RESULT_NUMBER}",
+            marks={PROVENANCE: json.dumps(told)},
+            overwrite=overwrite,
+            compress=True,
+            in_order=ordered,
+        )
+
+
+def _event_variables(events: Events, keep: Sequence[str] | None) -> xr.Dataset:
+    """The event variables of the run, for all of its events."""
+    out = xr.Dataset() if events.label is None else xr.Dataset(coords={EVENT: events.label})
+    found = events.variables
+    at = events.of(EVENTS_NODE) if EVENT in found.dims else None
+    for name in [*found.data_vars, *found.coords]:
+        if name == EVENT or (keep is not None and str(name) not in keep):
+            continue
+        variable = found[name].variable
+        if variable.chunks is not None and variable.nbytes <= _HELD_BYTES:
+            variable = variable.compute(scheduler="synchronous")
+        if variable.dims[:1] == (EVENT,):
+            variable = xr.Variable(variable.dims, taken(variable.data, at), variable.attrs)
+        elif EVENT in variable.dims:
+            continue
+        out = out.assign_coords({name: variable})
+    return out
+
+
+# ---- reductions ------------------------------------------------------------------------------------------------------
+
+
+def _reductions(events: Events, detector: Detector, spans: Sequence[tuple[int, int]], store: BlockStore) -> xr.Dataset:
+    """Variables of a detector for all events of the run, lazy: blocks are read as they are written."""
+    name, prepared, at = detector.name, detector.prepared, events.of(detector.name)
+    names = [block_name(name, i) for i in range(len(spans))]
+    sizes = [stop - start for start, stop in spans]
+    arrays = {
+        (record, variable): _stored(store, names, sizes, key_of(record, variable), output)
+        for record, outputs in prepared.described.items()
+        for variable, output in outputs.items()
+    }
+    labelled = prepared.dataset(arrays)
+    own = {str(d) for x in labelled.data_vars.values() for d in (*x.dims, x.attrs.get(RAGGED_DIM, EVENT))} - {EVENT}
+    labels = {str(k): x.variable for k, x in labelled.coords.items() if x.dims and set(x.dims) <= own | {BIN_EDGE}}
+    names_of = {word: f"{name}_{word}" for word in own | labels.keys()}
+    out = xr.Dataset(coords={names_of[k]: _renamed(x, names_of) for k, x in labels.items()})
+    for key, x in labelled.data_vars.items():
+        values = xr.Variable(x.dims, taken(x.variable.data, at, x.attrs.get(RAGGED_DTYPE)), x.attrs)
+        out[f"{name}_{key}"] = _renamed(values, names_of)
+    faults = _held(store, names, FAULT, np.uint8)
+    if at is not None:
+        faults = np.where(at < 0, np.uint8(Fault.ABSENT), taken(faults, at)).astype(np.uint8)
+    segments = taken(_held(store, names, N_SEGMENTS, np.int32), at)
+    return out.assign(
+        {
+            f"{name}_{PRESENT}": ((EVENT,), segments > 0, {LONG_NAME: f"whether {name} has anything of the event"}),
+            f"{name}_{N_SEGMENTS}": ((EVENT,), segments, {UNITS: DIMENSIONLESS, LONG_NAME: "segments that were used"}),
+            f"{name}_{FAULT}": (
+                (EVENT,),
+                faults,
+                {
+                    LONG_NAME: f"what {name} lacks of the event",
+                    FLAG_MASKS: [int(f) for f in Fault],
+                    FLAG_MEANINGS: " ".join(str(f.name).lower() for f in Fault),
+                },
+            ),
+        }
+    )
+
+
+def _renamed(variable: xr.Variable, names: Mapping[str, str]) -> xr.Variable:
+    """A variable whose dims, and the names in its attributes, begin with the name of their detector."""
+    named = {k: names.get(str(variable.attrs[k]), variable.attrs[k]) for k in _NAMING if k in variable.attrs}
+    return xr.Variable([names.get(str(d), d) for d in variable.dims], variable.data, {**variable.attrs, **named})
+
+
+def _stored(store: BlockStore, names: Sequence[str], sizes: Sequence[int], key: str, output: Output) -> da.Array:
+    """One variable of all blocks, lazy."""
+    read = dask.delayed(store.read, traverse=False)
+    shape, dtype = output.array_shape, output.array_dtype
+    meta = np.empty((0,) * (1 + len(shape)), dtype)
+    parts = []
+    for name, n in zip(names, sizes, strict=True):  # names are those of blocks: the order of tasks is the same always
+        block = read(name, key, dask_key_name=f"read-{name}-{key}")
+        parts.append(da.from_delayed(block, (n, *shape), dtype=dtype, meta=meta, name=f"block-{name}-{key}"))
+    return da.concatenate(parts) if parts else da.from_array(np.empty((0, *shape), dtype))
+
+
+def _held(store: BlockStore, names: Sequence[str], key: str, dtype: Any) -> Array:
+    """One small variable of all blocks, in memory."""
+    return np.concatenate([np.empty(0, dtype), *(store.read(name, key) for name in names)]).astype(dtype)
+
+
+def taken(data: Any, at: npt.NDArray[np.int64] | None, of_lists: str | None = None) -> Any:
+    """Values at some places, and what stands for none where the place is -1: NaN, NaT, 0, False, no text, no list.
+
+    ``of_lists`` is the dtype of lists, where the values are lists.
+    """
+    if at is None:
+        return data
+    absent = at < 0
+    if not len(data):  # no place at all
+        return _emptied(np.empty((at.size, *data.shape[1:]), data.dtype), absent, of_lists)
+    found = data[np.where(absent, 0, at)]
+    if not absent.any():
+        return found
+    if not isinstance(found, da.Array):
+        return _emptied(np.array(found), absent, of_lists)
+    where = da.from_array(absent, chunks=(found.chunks[0],))[(..., *(None,) * (found.ndim - 1))]
+    return da.map_blocks(_emptied, found, where, of_lists, dtype=found.dtype, meta=found._meta)
+
+
+def _emptied(found: Array, absent: Array, of_lists: str | None) -> Array:
+    out = np.array(found)
+    where = absent.reshape(len(absent))
+    if out.dtype == object:
+        for i in np.flatnonzero(where):
+            out[i] = "" if of_lists is None else np.empty(0, of_lists)
+    else:
+        fill: Any = {"f": np.nan, "M": "NaT", "m": "NaT"}.get(out.dtype.kind)
+        out[where] = np.zeros((), out.dtype) if fill is None else fill
+    return out
+
+
+# ---- configuration and averages --------------------------------------------------------------------------------------
+
+
+def _configuration(detector: Detector, spans: Sequence[tuple[int, int]], store: BlockStore) -> xr.Dataset:
+    """What is known of each pixel, once: constants, places, masks; and the average of all events."""
+    values = detector.prepared.values
+    kept = [c for c, x in values.coords.items() if EVENT not in x.dims and set(x.dims) <= set(PIXEL_DIMS)]
+    out = xr.Dataset(coords={c: values.coords[c].variable for c in kept})
+    for dim in PIXEL_DIMS:
+        if dim not in out.coords:
+            out = out.assign_coords({dim: np.arange(values.sizes[dim])})
+    if detector.constants is not None:
+        own = detector.constants
+        out = out.assign({str(n): own[n].variable for n in own.data_vars})
+        out = out.assign_coords({c: own[c].variable for c in own.coords if c not in out.coords})
+    if detector.mask is not None:
+        out[REASONS] = detector.mask.variable
+    if detector.recipe.average:
+        out = out.assign(_average(detector, spans, store))
+    attrs = {k: x for k, x in values.attrs.items() if k not in (UNITS, PARAMETERS)}
+    steps = parameters_of(values.attrs)
+    out.attrs = attrs | ({} if steps is None else {PARAMETERS: json.dumps(steps)})
+    return out.compute(scheduler="synchronous")
+
+
+def _average(detector: Detector, spans: Sequence[tuple[int, int]], store: BlockStore) -> dict[str, xr.Variable]:
+    """Mean, spread, error and count of each pixel over all blocks, merged in a fixed tree."""
+    frames, units = detector.prepared.frames, detector.prepared.values.attrs.get(UNITS)
+    segments, rows, columns = frames.shape
+    parts = [_moments(store, block_name(detector.name, i)) for i in range(len(spans))]
+    whole = merge_tree(parts, merge) if parts else Moments.empty(segments, 1, rows * columns, variance=frames.variance)
+    found = finish(whole, (), (segments, rows, columns))
+    out = {}
+    for statistic, values in found.items():
+        unit = DIMENSIONLESS if statistic == "count" else units
+        if statistic == "variance" and units is not None:
+            unit = f"{units}2"
+        attrs = {} if unit is None else {UNITS: unit}
+        out[f"{AVERAGE}{_STATISTICS[statistic]}"] = xr.Variable(PIXEL_DIMS, values, attrs)
+    return out
+
+
+def _moments(store: BlockStore, name: str) -> Moments:
+    held = {key: store.read(name, f"{MOMENTS}.{key}") for key in ("n", "mean", "m2")}
+    try:
+        held["spread"] = store.read(name, f"{MOMENTS}.spread")
+    except ValueError:
+        return Moments(**held)
+    return Moments(**held)

@@ -1,0 +1,193 @@
+"""Who computes blocks: threads of this process, or the workers of a cluster. Blocks come back as they are done."""
+
+from __future__ import annotations
+
+import contextvars
+import os
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import dask
+
+from xsmall.engine.blocks import BATCH_BYTES
+from xsmall.engine.interrupt import stoppable
+from xsmall.errors import DataError, ParameterError
+from xsmall.io.run import open_run
+from xsmall.io.stores.blocks import BlockStore
+from xsmall.run.block import SMALLER, Work
+from xsmall.run.detectors import frames_of, open_detector
+from xsmall.run.output import block_name
+from xsmall.run.request import difference, request_of
+from xsmall.run.tables import RunRecipe
+
+__all__ = ["Pool", "Task", "pool_of", "run_all"]
+
+_LOST_WORKER: Final = ("KilledWorker", "CommClosedError", "NannyError")
+_HELD: Final = 4
+"""Detectors whose tables a process keeps."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A block of a detector, as whoever computes it is told: small, and the same for every process.
+
+    Attributes
+    ----------
+    request
+        What was asked for, as JSON; the recipe is in it.
+    source, run, folder
+        The run, its number, and the folder of the recipe.
+    detector
+        Name of the detector.
+    number, start, stop
+        Number of the block, and its events.
+    store
+        Folder of finished blocks.
+    limit
+        Bytes of frames that are read at once.
+    """
+
+    request: str
+    source: str
+    run: int
+    folder: str
+    detector: str
+    number: int
+    start: int
+    stop: int
+    store: str
+    limit: int = BATCH_BYTES
+
+    @property
+    def name(self) -> str:
+        """Name of the block."""
+        return block_name(self.detector, self.number)
+
+
+def compute(task: Task) -> dict[str, Any]:
+    """Compute a block and write it; returns its note. Runs on workers."""
+    work = _work(task.request, task.source, task.run, task.folder, task.detector)
+    with dask.config.set(scheduler="synchronous"):
+        block = work.compute(task.start, task.stop, task.limit)
+    return BlockStore(Path(task.store)).write(task.name, block.arrays, block.note)
+
+
+@lru_cache(maxsize=_HELD)
+def _work(request: str, source: str, run: int, folder: str, detector: str) -> Work:
+    """Open a detector in this process, once: constants and tables are made here and do not travel."""
+    import json
+
+    asked = json.loads(request)
+    recipe = RunRecipe.model_validate(asked["tables"])
+    changed = difference({"files": asked["files"]}, {"files": request_of(recipe, source, Path(folder))["files"]})
+    if changed:
+        raise DataError(f"{source}: what is read has changed since the job began", found=changed[0], fix="begin anew")
+    raw = frames_of(open_run(source), detector, recipe.detectors[detector].variable)
+    if isinstance(raw, str):
+        raise DataError(f"{source}: the detector {detector!r} is not there any more", found=raw)
+    with dask.config.set(scheduler="synchronous"):
+        return Work(open_detector(detector, recipe.detectors[detector], raw, run, Path(folder)))
+
+
+class Pool:
+    """Threads, or workers of a cluster, that compute blocks.
+
+    Parameters
+    ----------
+    client
+        A client of a dask cluster; None for threads of this process.
+    threads
+        How many, where there is no client.
+    """
+
+    def __init__(self, client: Any = None, threads: int | None = None) -> None:
+        self._client = client
+        self.size: int = threads or dask.config.get("num_workers", None) or os.cpu_count() or 1
+        self._threads = None if client is not None else ThreadPoolExecutor(self.size, "xsmall-block")
+        self._executor: Any = client.get_executor(pure=False, retries=0) if client is not None else self._threads
+        self._stop: Any = None
+
+    def submit(self, task: Task) -> Future[dict[str, Any]]:
+        """Hand a block to whoever is free next."""
+        if self._threads is None:
+            future: Future[dict[str, Any]] = self._executor.submit(compute, task)
+            return future
+        return self._threads.submit(contextvars.copy_context().run, compute, task)
+
+
+@contextmanager
+def pool_of(scheduler: str | Any = None, workers: int | None = None) -> Iterator[Pool]:
+    """Open what computes.
+
+    Parameters
+    ----------
+    scheduler
+        Address of the scheduler of a dask cluster, or a client; None for this machine.
+    workers
+        Without a scheduler: processes of a cluster of their own. None: threads of this process.
+    """
+    if scheduler is None and workers is None:
+        with stoppable() as stop:
+            pool = Pool()
+            try:
+                yield pool
+            except BaseException:
+                stop()
+                raise
+            finally:
+                assert pool._threads is not None
+                pool._threads.shutdown(wait=True, cancel_futures=True)
+        return
+    from distributed import Client, LocalCluster
+
+    if scheduler is not None and not isinstance(scheduler, str):
+        yield Pool(scheduler)
+    elif scheduler is not None:
+        with Client(scheduler) as client:
+            yield Pool(client)
+    else:
+        try:
+            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
+        except RuntimeError as error:
+            raise ParameterError(
+                "processes could not be started",
+                found=str(error).splitlines()[0],
+                expected="a script whose calls stand under: if __name__ == '__main__':",
+                fix="leave workers out, which takes threads; or `xsmall produce`",
+            ) from error
+        with cluster, Client(cluster) as client:
+            yield Pool(client)
+
+
+def run_all(pool: Pool, tasks: list[Task]) -> Iterator[tuple[Task, dict[str, Any] | BaseException]]:
+    """Compute blocks and yield each with its note, as they are done, or with the error that nothing helped against.
+
+    A block whose worker was lost, perhaps for want of memory, is tried once more in smaller pieces.
+    """
+    waiting = {pool.submit(task): task for task in tasks}
+    try:
+        while waiting:
+            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                task = waiting.pop(future)
+                error = future.exception()
+                if error is None:
+                    yield task, future.result()
+                elif is_lost(error) and task.limit == BATCH_BYTES:
+                    again = replace(task, limit=BATCH_BYTES // SMALLER)
+                    waiting[pool.submit(again)] = again
+                else:
+                    yield task, error
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether an error says that the worker is gone, rather than what went wrong."""
+    return type(error).__name__ in _LOST_WORKER

@@ -1,0 +1,356 @@
+"""Production: a recipe over every event of every run; what was finished is never computed twice."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import xarray as xr
+
+from xsmall.errors import DataError, ParameterError, WriteError, XsmallError
+from xsmall.io.run import open_run
+from xsmall.io.stores.blocks import BlockStore
+from xsmall.io.stores.place import held, settle
+from xsmall.run.block import blocks_of, lost_block
+from xsmall.run.detectors import Detector, open_detectors
+from xsmall.run.output import Events, block_name, save_run
+from xsmall.run.pool import Pool, Task, is_lost, pool_of, run_all
+from xsmall.run.recipe import Recipe, open_recipe
+from xsmall.run.request import difference, request_of
+from xsmall.run.state import RunState, blocks_folder, output_path, read_state, state_path
+from xsmall.run.tables import RunRecipe
+from xsmall.run.text import like, runs_of
+
+__all__ = ["produce"]
+
+_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+_MOST_MESSAGES: Final = 50
+Progress = Callable[[RunState], None]
+
+
+def produce(
+    recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe,
+    runs: int | str,
+    out: str | os.PathLike[str],
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    scheduler: Any = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> list[RunState]:
+    """Make the output of runs as a recipe says: all detectors joined by event, configuration and averages once.
+
+    Parameters
+    ----------
+    recipe
+        Path of a recipe, its tables, or what :func:`xsmall.open_recipe` returned; its ``source`` says where a run is.
+    runs
+        A number, or numbers and ranges: ``"10-60, 75"``.
+    out
+        Folder of the outputs; it is made where it is not there.
+    resume
+        Leave finished runs as they are, and try again what was lost in them. Blocks that a job which was stopped or
+        killed has left are used with or without it.
+    overwrite
+        Begin anew and replace what is there.
+    scheduler
+        Address of the scheduler of a dask cluster, or its client. All of its workers see the runs and ``out`` under
+        the same paths.
+    workers
+        Without a scheduler: this many processes on this machine. Left out: threads of this process.
+    progress
+        Called with the :class:`~xsmall.run.state.RunState` of a run whenever it has changed.
+
+    Returns
+    -------
+    The state of each run. What goes wrong with a run is told there and does not keep the others from being made:
+    ``state`` is ``"done"``, ``"failed"`` or ``"refused"``, ``why`` says why.
+
+    Raises
+    ------
+    ParameterError
+        A recipe that cannot be meant, or invalid numbers of runs.
+    WriteError
+        The disk is full, or nothing can be written there: no other run could be made either.
+    KeyboardInterrupt
+        By Ctrl-C; finished blocks are kept, and the same call goes on from there.
+
+    Notes
+    -----
+    ``run0012.zarr`` is one flat Dataset over ``event``: the event variables as coordinates; for each detector and
+    reduction ``<detector>_<reduction>_<variable>``, its dims ``<detector>_<dim>``; ``<detector>_present``,
+    ``<detector>_n_segments`` and the flags ``<detector>_fault``. The group of each detector holds constants, ``x``,
+    ``y``, ``z``, masks and the ``average`` with spread, error and count. Events that cannot be read, whose calculation
+    fails, or whose worker is lost twice, are flagged, counted and NaN; the rest goes on. Finished blocks (256 to 1024
+    events) lie in ``run0012.blocks`` until the output is complete, ``run0012.status.json`` says how far it is. The
+    output has the same bits however often the job was stopped, and on whatever it ran. Cost: one pass over the frames.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, xarray as xr, xsmall as xs
+    >>> from xsmall.io.stores.runs import write_run
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> path = write_run(xs.simulate(20, shape=(1, 16, 32)).run, folder / "raw0012.zarr")
+    >>> recipe = {
+    ...     "source": str(folder / "raw{run:04d}.zarr"),
+    ...     "detectors": {"jungfrau": {"reductions": {"rows": {"kind": "projection", "onto": "row"}}}},
+    ... }
+    >>> [state] = xs.produce(recipe, 12, folder / "out")
+    >>> state.state, xr.open_zarr(state.output)["jungfrau_rows_projection"].dims
+    ('done', ('event', 'jungfrau_segment', 'jungfrau_row'))
+    """
+    numbers = runs_of(runs)
+    known = open_recipe(recipe)
+    if resume and overwrite:
+        raise ParameterError("resume and overwrite contradict each other", fix="one of them")
+    folder = Path(out).expanduser().absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"{folder}: the folder cannot be made", found=error.strerror, fix="another folder") from error
+    told = progress or (lambda _: None)
+    with pool_of(scheduler, workers) as pool:
+        return [_Run(known, run, folder, pool, told, resume=resume, overwrite=overwrite).make() for run in numbers]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that was opened, and what is to be made of it; nothing is computed."""
+
+    recipe: RunRecipe
+    source: str
+    request: dict[str, Any]
+    tree: xr.DataTree
+    detectors: dict[str, Detector]
+    skipped: dict[str, str]
+    events: Events
+    blocks: dict[str, list[tuple[int, int]]]
+
+
+def plan_run(recipe: Recipe, run: int) -> Plan:
+    """Open a run and say what is to be made of it.
+
+    Raises
+    ------
+    XsmallError
+        Something of the recipe does not fit the run, or the run cannot be opened.
+    """
+    meant = recipe.for_run(run)
+    if meant.source is None:
+        raise ParameterError(f"{recipe.name} does not say where runs are", fix='source = "/data/run{run:04d}.zarr"')
+    request = request_of(meant, meant.source, recipe.folder)
+    tree = open_run(meant.source)
+    detectors, skipped = open_detectors(meant, tree, run, recipe.folder)
+    blocks = {name: blocks_of(d.raw.sizes["event"]) for name, d in detectors.items()}
+    return Plan(meant, meant.source, request, tree, detectors, skipped, Events(tree, detectors), blocks)
+
+
+class _Run:
+    """One run on its way from the recipe to its output."""
+
+    def __init__(
+        self, recipe: Recipe, run: int, folder: Path, pool: Pool, progress: Progress, *, resume: bool, overwrite: bool
+    ) -> None:
+        self.recipe, self.run, self.folder, self.pool, self.progress = recipe, run, folder, pool, progress
+        self.resume, self.overwrite = resume, overwrite
+        self.store = BlockStore(blocks_folder(folder, run))
+        self.state = RunState(run)
+
+    def make(self) -> RunState:
+        """Make the output; what goes wrong is told by the state that comes back."""
+        try:
+            with held(self.store.folder):
+                return self._make()
+        except KeyboardInterrupt:
+            raise
+        except OSError as error:
+            if error.errno in _DISK:
+                raise WriteError(
+                    f"{self.folder}: nothing can be written here",
+                    found=os.strerror(error.errno or 0),
+                    fix="free some space, or write to another folder; then the same command goes on",
+                ) from error
+            return self._failed(error)
+        except XsmallError as error:
+            return self._failed(error)
+
+    def _failed(self, error: Exception) -> RunState:
+        """Another job's run is left alone; of one's own it is written down."""
+        self.state.state, self.state.why = "refused", str(error)
+        self.progress(self.state)
+        return self.state
+
+    def _make(self) -> RunState:
+        try:
+            plan = plan_run(self.recipe, self.run)
+        except (XsmallError, OSError) as error:
+            return self._end("failed", error)
+        target = output_path(self.folder, self.run, plan.recipe.format)
+        settle(target)
+        finished = self._check_output(target, plan)
+        if finished is not None:
+            self.progress(finished)
+            return finished
+        replace_output = self.overwrite or target.exists()
+        self._begin(plan)
+        self.state.output = str(target)
+        try:
+            lost = self._compute(plan)
+            save_run(
+                target, plan.events, plan.detectors, plan.blocks, self.store,
+                keep=plan.recipe.events, request=plan.request, overwrite=replace_output,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            self._end("stopped", None)
+            raise
+        except Exception as error:
+            self._end("failed", error)
+            if isinstance(error, WriteError) or (isinstance(error, OSError) and error.errno in _DISK):
+                raise
+            return self.state
+        if not lost:
+            self.store.remove()
+        return self._end("done", None)
+
+    def _check_output(self, target: Path, plan: Plan) -> RunState | None:
+        """Refuse to touch a finished output unless that was asked for; return its state where it is left as it is."""
+        if self.overwrite or not target.exists():
+            return None
+        if not self.resume:
+            raise ParameterError(
+                f"{target}: is there already", fix="resume=True (--resume) or overwrite=True (--overwrite)"
+            )
+        before = read_state(state_path(self.folder, self.run))
+        if before is not None:
+            self._check_same(before.request, plan, str(target))
+        if before is not None and self.store.manifest() is None:
+            return before
+        if before is None:
+            raise ParameterError(f"{target}: nothing says what it was made of", fix="overwrite=True (--overwrite)")
+        return None
+
+    def _begin(self, plan: Plan) -> None:
+        """Take up the blocks of an earlier job, or begin anew."""
+        manifest = {**plan.request, "blocks": plan.blocks}
+        before = self.store.manifest()
+        if before is None or self.overwrite:
+            self.store.begin(manifest)
+        else:
+            self._check_same(before, plan, str(self.store.folder))
+        self.store.sweep()
+        self.state.request = plan.request
+        self.state.skipped = plan.skipped
+        self.state.events = plan.events.n
+        self.state.blocks = sum(map(len, plan.blocks.values()))
+        self.state.messages = list(_lacking(plan))
+
+    def _check_same(self, before: Mapping[str, Any], plan: Plan, what: str) -> None:
+        now = json.loads(json.dumps({**plan.request, "blocks": plan.blocks}))
+        differs = difference(*({k: one[k] for k in before.keys() & now.keys()} for one in (before, now)))
+        if differs or not before:
+            raise ParameterError(
+                f"{what}: was begun with something else",
+                found="; ".join(differs[:5]) or "nothing that can be read",
+                expected="the same recipe, input and versions",
+                fix="overwrite=True (--overwrite), or another folder",
+            )
+
+    def _compute(self, plan: Plan) -> int:
+        """Compute the blocks that are not there; returns how many were given up."""
+        tasks, notes = [], {}
+        asked = {**plan.request, "tables": self.recipe.tables(self.run)}
+        for task in _tasks(plan, self.run, self.recipe.folder, self.store.folder, json.dumps(asked)):
+            note = self.store.note(task.name, verify=True)
+            if note is None or note.get("lost"):
+                tasks.append(task)
+            else:
+                notes[task.name] = note
+        for note in notes.values():
+            self._count(note)
+        self._tell()
+        lost = 0
+        for task, result in run_all(self.pool, tasks):
+            if isinstance(result, BaseException):
+                if not is_lost(result):
+                    raise result
+                lost += 1
+                block = lost_block(plan.detectors[task.detector], task.start, task.stop, _first_line(result))
+                result = self.store.write(task.name, block.arrays, block.note)
+            notes[task.name] = result
+            self.state.events_done += task.stop - task.start
+            self._count(result)
+            self._tell()
+        self._tell_faults(plan, notes)
+        for name, spans in plan.blocks.items():
+            if spans and self.state.faults[name].get("failed", 0) == spans[-1][1]:
+                self.store.remove()
+                raise DataError(f"not one event of {name} could be computed", found=self.state.messages[-1])
+        return lost
+
+    def _count(self, note: Mapping[str, Any]) -> None:
+        self.state.blocks_done += 1
+        told = [
+            *note.get("reasons", []),
+            *(f"{n} events: {text}" for text, n in note.get("errors", {}).items()),
+            *(f"{name} raised: {text}" for name, (_, text) in note.get("functions", {}).items()),
+        ]
+        self.state.messages += [text for text in told if text not in self.state.messages]
+        del self.state.messages[_MOST_MESSAGES:]
+
+    def _tell_faults(self, plan: Plan, notes: Mapping[str, Mapping[str, Any]]) -> None:
+        for name, spans in plan.blocks.items():
+            counts: dict[str, int] = {}
+            at = plan.events.of(name)
+            absent = 0 if at is None else int((at < 0).sum())
+            if absent:
+                counts["absent"] = absent
+            for number in range(len(spans)):
+                note = notes[block_name(name, number)]
+                for key, n in note["faults"].items():
+                    counts[key] = counts.get(key, 0) + n
+            self.state.faults[name] = counts
+
+    def _tell(self) -> None:
+        self.state.save(self.folder)
+        self.progress(self.state)
+
+    def _end(self, state: Any, error: Exception | None) -> RunState:
+        self.state.state, self.state.why = state, "" if error is None else _text(error)
+        self.state.save(self.folder)
+        self.state.ended = self.state.updated
+        self.state.save(self.folder)
+        self.progress(self.state)
+        return self.state
+
+
+def _tasks(plan: Plan, run: int, folder: Path, store: Path, request: str) -> Sequence[Task]:
+    return [
+        Task(request, plan.source, run, str(folder), name, i, start, stop, str(store))
+        for name, spans in plan.blocks.items()
+        for i, (start, stop) in enumerate(spans)
+    ]
+
+
+def _lacking(plan: Plan) -> Sequence[str]:
+    """Event variables that the recipe names and the run lacks."""
+    known = [str(n) for n in plan.events.variables.variables]
+    out = []
+    for name in plan.recipe.events or ():
+        if name not in known:
+            near = like(name, known)
+            out.append(f"the run has no event variable {name!r}" + (f"; is {near} meant?" if near else ""))
+    return out
+
+
+def _text(error: Exception) -> str:
+    return str(error) if isinstance(error, XsmallError) else f"{type(error).__name__}: {error}"
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
