@@ -125,6 +125,18 @@ def forecast(recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe, run: i
     ------
     XsmallError
         Something of the recipe does not fit the run, or the run cannot be opened.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, xsmall as xs
+    >>> from xsmall.io.stores.runs import write_run
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> path = write_run(xs.simulate(20, shape=(1, 16, 32)).run, folder / "raw0012.zarr")
+    >>> reductions = {"rows": {"kind": "projection", "onto": "row"}}
+    >>> recipe = {"source": str(path), "detectors": {"jungfrau": {"reductions": reductions}}}
+    >>> found = xs.forecast(recipe, 12)
+    >>> found.raw_bytes, [x.name for x in found.variables]
+    (20480, ['jungfrau_rows_projection', 'jungfrau_rows_n_valid'])
     """
     plan = plan_run(open_recipe(recipe), run)
     variables = [x for d in plan.detectors.values() for x in _variables(d, plan)]

@@ -75,7 +75,7 @@ def produce(
     Raises
     ------
     ParameterError
-        A recipe that cannot be meant, or invalid numbers of runs.
+        An invalid recipe, or invalid numbers of runs.
     WriteError
         The disk is full, or nothing can be written there: no other run could be made either.
     KeyboardInterrupt
