@@ -11,6 +11,7 @@ import xarray as xr
 
 from xsmall.calibration.calibrate import calibrate
 from xsmall.calibration.constants import select_constants
+from xsmall.detector.part import Part
 from xsmall.errors import DataError
 from xsmall.frames.beam import assign_beam
 from xsmall.frames.mask import mask as mask_of
@@ -24,7 +25,7 @@ from xsmall.reductions.reduce import Pass, prepare
 from xsmall.run.reductions import Context, record_of
 from xsmall.run.tables import Constants, DetectorRecipe, Geometry, Mask, RunRecipe
 from xsmall.run.text import like
-from xsmall.vocabulary import CONFIG_NODE, EVENTS_NODE, FRAME_DIMS, PIXEL_DIMS, STATUS, UNITS
+from xsmall.vocabulary import CONFIG_NODE, EVENTS_NODE, FRAME_DIMS, STATUS, UNITS
 
 __all__ = ["Detector", "open_detectors"]
 
@@ -167,7 +168,7 @@ def _constants(given: str | Constants, raw: xr.DataArray, run: int) -> xr.Datase
         gain=told.gain,
         experiment=told.experiment,
     )
-    return select_constants(found, {dim: raw[dim].values for dim in PIXEL_DIMS if dim in raw.coords})
+    return select_constants(found, Part.of(raw))
 
 
 def _mask(given: str | Mask, raw: xr.DataArray, constants: xr.Dataset | None) -> xr.DataArray:
