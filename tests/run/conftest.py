@@ -31,7 +31,7 @@ def recipe_of(site: Path, **detector: Any) -> dict[str, Any]:
         "reductions": {
             "rows": {"kind": "projection", "onto": "row"},
             "drops": {"kind": "droplet", "threshold": "4 keV"},
-            "spot": {"kind": "roi", "boxes": {"segment": 0, "row": [4, 12], "column": [8, 24]}},
+            "spot": {"kind": "roi", "places": {"segment": 0, "row": [4, 12], "column": [8, 24]}},
         },
         **detector,
     }

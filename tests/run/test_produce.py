@@ -253,7 +253,7 @@ def test_what_a_run_lacks_is_skipped_and_told_or_an_error(site: Path, recipe: di
         ({"constants": "none.zarr"}, "none.zarr"),
         ({"constants": None, "unit": "keV"}, "needs constants"),
         ({"reductions": {"w": {"kind": "azint"}}}, "geometry"),
-        ({"reductions": {"w": {"kind": "roi", "boxes": {"segment": 7}}}}, "segment"),
+        ({"reductions": {"w": {"kind": "roi", "places": {"segment": 7}}}}, "segment"),
         ({"reductions": {"w": {"kind": "function", "function": "no_such_module:f"}}}, "no_such_module"),
     ],
 )

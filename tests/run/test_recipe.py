@@ -27,7 +27,7 @@ common_mode = "recommended"
 
 [detectors.jungfrau.reductions]
 waxs = {kind = "azint", bins = 50, range = ["5 1/nm", "3 angstrom-1"]}
-spot = {kind = "roi", boxes = {segment = 0, row = [4, 12], column = [8, 24]}}
+spot = {kind = "roi", places = {segment = 0, row = [4, 12], column = [8, 24]}}
 drops = {kind = "droplet", threshold = "5 sigma", threshold_low = "2.5 sigma"}
 
 [[override]]
@@ -89,9 +89,9 @@ def test_overrides_hold_for_their_runs_alone(tmp_path: Path, run: int, distance:
         (detector(reductions={"w": {"kind": "droplet", "threshold": 4}}), ["no unit", '"3 keV"']),
         (detector(reductions={"w": {"kind": "droplet", "threshold": "4 mm"}}), ["unit of pixels", "sigma"]),
         (detector(reductions={"w": {"kind": "droplet"}}), ["needs threshold"]),
-        (detector(reductions={"w": {"kind": "roi", "boxes": {"segment": 0, "rows": [1, 2]}}}), ["rows", "row = ..."]),
-        (detector(reductions={"w": {"kind": "roi", "boxes": {"segment": 0, "row": [5, 2]}}}), ["holds no pixel"]),
-        (detector(reductions={"w": {"kind": "roi", "boxes": 4}}), ["no table"]),
+        (detector(reductions={"w": {"kind": "roi", "places": {"segment": 0, "rows": [1, 2]}}}), ["rows", "row = ..."]),
+        (detector(reductions={"w": {"kind": "roi", "places": {"segment": 0, "row": [5, 2]}}}), ["holds no pixel"]),
+        (detector(reductions={"w": {"kind": "roi", "places": 4}}), ["no table"]),
         (detector(reductions={"a b": {"kind": "azint"}}), ["invalid name", "a b"]),
         (detector(reductions={"w": {"kind": "function"}}), ["which function"]),
         ({"override": [{"format": "h5"}]}, ["for which runs", 'runs = "10-20"']),
@@ -155,6 +155,25 @@ def test_runs_are_numbers_and_ranges() -> None:
     for wrong in ("", "5-3", "a", "1,1", "1-3,2", "-1"):
         with pytest.raises(ParameterError):
             runs_of(wrong)
+
+
+@pytest.mark.parametrize(
+    ("given", "record"),
+    [
+        ({"kind": "histogram", "of": 10, "range": ["0 keV", "20 keV"]}, lambda: xs.histogram(10, range=(0.0, 20.0))),
+        ({"kind": "histogram", "of": ["0 keV", "1000 eV", "2 keV"]}, lambda: xs.histogram((0.0, 1.0, 2.0))),
+        ({"kind": "lineout", "along": "column", "at": 3, "segment": 1}, lambda: xs.lineout("column", 3, segment=1)),
+        ({"kind": "rebin", "factor": [2, 4]}, lambda: xs.rebin((2, 4))),
+        ({"kind": "image", "pixel_size": "150 um"}, lambda: xs.image(pixel_size=150e-6)),
+        (
+            {"kind": "roi", "places": {"a": {"segment": 0}}, "threshold": ["1 keV", "9 keV"]},
+            lambda: xs.roi({"a": xs.Box(segment=0)}, threshold=(1.0, 9.0)),
+        ),
+    ],
+)
+def test_reductions_are_those_of_the_functions(tmp_path: Path, given: dict[str, Any], record: Any) -> None:
+    xs.open_recipe(detector(reductions={"it": given}))
+    assert reductions.record_of("it", given, reductions.Context("keV", None, tmp_path)) == record()
 
 
 @pytest.mark.parametrize("kind", reductions.KINDS)

@@ -24,7 +24,6 @@ from xsmall.errors import ParameterError
 from xsmall.reductions.box import Box
 from xsmall.reductions.threshold import Sigma
 from xsmall.reductions.user import record as user_record
-from xsmall.run.quantity import KINDS as UNITS_OF_KIND
 from xsmall.run.quantity import quantity, split
 from xsmall.run.text import like
 from xsmall.vocabulary import ADU, ELECTRONVOLT, GAIN_STAGE, KILOELECTRONVOLT, NOISE, PHOTON, RADIUS, TWO_THETA, Q
@@ -36,14 +35,21 @@ KIND: Final = "kind"
 KINDS: Final[Mapping[str, str]] = {
     "roi": "xsmall.reductions.roi:roi",
     "projection": "xsmall.reductions.projection:projection",
+    "lineout": "xsmall.reductions.projection:lineout",
     "azint": "xsmall.reductions.azint:azint",
     "droplet": "xsmall.reductions.droplet:droplet",
+    "histogram": "xsmall.reductions.histogram:histogram",
+    "rebin": "xsmall.reductions.rebin:rebin",
+    "image": "xsmall.reductions.image:image",
     "autocorrelation": "xsmall.reductions.autocorrelation:autocorrelation",
 }
 """The functions that make records, by the word that a recipe says; ``function`` is the user's own."""
 
-_NOT_IN_RECIPES: Final = ("mask", "noise")  # the mask is that of the detector, the noise that of its constants
-_DATA: Final = ("threshold", "threshold_low")
+_NOT_IN_RECIPES: Final = ("mask", "noise", "obj")  # mask and noise are those of the detector
+_BOXES: Final = ("places", "place", "box")
+_DATA: Final = ("threshold", "threshold_low", "saturation", "sums", "of")
+_OF_LENGTH: Final = ("pixel_size", "x", "y")
+_HISTOGRAM: Final = "histogram"
 _SIGMA: Final = "sigma"
 _OF_QUANTITY: Final = {Q: "q", TWO_THETA: "angle", RADIUS: "length"}
 _DATA_UNITS: Final[Mapping[str, Fraction]] = {ELECTRONVOLT: Fraction(1, 1000), KILOELECTRONVOLT: Fraction(1)}
@@ -119,7 +125,7 @@ def check(name: str, given: Mapping[str, Any]) -> None:
         ]
         if missing:
             raise ParameterError(f"reduction {name!r}: {kind} needs {missing[0]}", fix=f"{missing[0]} = ...")
-        if not any(isinstance(value, Sigma) for value in made.values()):
+        if not _has_sigma(made):
             _load(KINDS[str(kind)])(**made)  # what is invalid whatever the data raises here
 
 
@@ -148,7 +154,7 @@ def record_of(name: str, given: Mapping[str, Any], context: Context) -> Record:
         function = function_of(str(given[FUNCTION]), context.folder)
         return function if isinstance(function, Record) else user_record(function)
     made = {key: _converted(name, key, value, given, context) for key, value in given.items() if key != KIND}
-    if any(isinstance(value, Sigma) for value in made.values()):
+    if _has_sigma(made):
         made[NOISE] = _noise(name, context)
     record: Record = _load(KINDS[str(given[KIND])])(**made)
     return record
@@ -157,35 +163,31 @@ def record_of(name: str, given: Mapping[str, Any], context: Context) -> Record:
 def _converted(name: str, key: str, value: Any, given: Mapping[str, Any], context: Context | None) -> Any:
     """One argument as the function takes it; without a context only what needs none is told."""
     what = f"{key} of reduction {name!r}"
-    if key in ("boxes", "box"):
+    if key in _BOXES:
         return _boxes(what, value)
-    if key in _DATA:
-        return _of_data(what, value, context)
-    if key == "sums":
-        return tuple(_of_data(what, one, context) for one in _list(what, value))
+    if key in _DATA or (key == "range" and given[KIND] == _HISTOGRAM):
+        whole = isinstance(value, int) and not isinstance(value, bool) and key == "of"  # a number of bins
+        return value if whole else _each(value, lambda one: _of_data(what, one, context))
+    if key in _OF_LENGTH:
+        return _each(value, lambda one: quantity(one, "length", what))
     if key == "polarization_plane":
         return quantity(value, "angle", what)
     if key == "azimuth_bins" and isinstance(value, list):
         return [quantity(one, "angle", what) for one in value]
     if key in ("range", "bins") and isinstance(value, list):
-        radial = str(given.get("quantity", Q))
-        if radial not in _OF_QUANTITY:
-            return [quantity(one, _kind_of(one, what), what) for one in value]
-        edges = [quantity(one, _OF_QUANTITY[radial], what) for one in value]
-        return tuple(edges) if key == "range" else edges
+        kind = _OF_QUANTITY.get(str(given.get("quantity", Q)), "q")
+        return _each(value, lambda one: quantity(one, kind, what))
     return tuple(value) if isinstance(value, list) else value
 
 
-def _kind_of(value: object, what: str) -> str:
-    """What kind of quantity a unit measures."""
-    unit = split(value, what, "1 degree")[1]
-    return next((kind for kind, units in UNITS_OF_KIND.items() if unit in units), "q")
+def _each(value: Any, convert: Callable[[Any], Any]) -> Any:
+    return tuple(map(convert, value)) if isinstance(value, list) else convert(value)
 
 
-def _list(what: str, value: object) -> list[Any]:
-    if not isinstance(value, list):
-        raise ParameterError(f"{what} is no list", found=repr(value), expected="a list")
-    return value
+def _has_sigma(made: Mapping[str, Any]) -> bool:
+    """Whether a threshold is a multiple of the noise."""
+    flat = [one for value in made.values() for one in (value if isinstance(value, tuple) else (value,))]
+    return any(isinstance(one, Sigma) for one in flat)
 
 
 def _boxes(what: str, value: Any) -> Box | dict[str, Box]:
@@ -221,7 +223,9 @@ def _of_data(what: str, value: Any, context: Context | None) -> float | Sigma:
             found=repr(value),
             expected=f"a number with {', '.join((*energies, ADU, PHOTON, _SIGMA))}",
         )
-    if context is None or context.units == unit:
+    if context is None:  # whatever the data are, energies can be compared
+        return float(number * _DATA_UNITS.get(unit, 1))
+    if context.units == unit:
         return float(number)
     if unit in energies and context.units in energies:
         return float(number * _DATA_UNITS[unit] / _DATA_UNITS[str(context.units)])
