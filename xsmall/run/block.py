@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntFlag
 from itertools import pairwise
@@ -12,14 +11,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.cube.moments import BATCH, Moments, Tile, lane_of_frames, lanes
-from xsmall.engine.blocks import BATCH_BYTES, Batch, Rules, Unopened, rules_of
+from xsmall.engine.blocks import BATCH_BYTES, Rules, Unopened, rules_of
 from xsmall.engine.faults import collecting
 from xsmall.engine.interrupt import Interrupted
 from xsmall.engine.one_pass import Job, reduce_batches
-from xsmall.engine.record import Output
+from xsmall.engine.record import Output, Record
 from xsmall.engine.transform import Transform
 from xsmall.reductions.reduce import Pass
+from xsmall.run.average import Average, Averager, Moments
 from xsmall.run.detectors import Detector
 from xsmall.vocabulary import FAULT, N_SEGMENTS
 
@@ -27,7 +26,10 @@ __all__ = ["Fault", "Work", "blocks_of", "lost_block"]
 
 Array = npt.NDArray[Any]
 
-MOST_EVENTS: Final = 4 * BATCH
+FEWEST_EVENTS: Final = 256
+MOST_EVENTS: Final = 1024
+FEWEST_BLOCKS: Final = 64
+"""Blocks of a run as far as each has the fewest events, so that all workers have something to do."""
 SMALLER: Final = 8
 """How much less is read at once where memory was short."""
 MOST_FAILURES: Final = 32
@@ -47,8 +49,10 @@ class Fault(IntFlag):
 
 
 def blocks_of(n_events: int) -> list[tuple[int, int]]:
-    """Cut events into blocks, the same for the same number of events: the lanes of an average, or parts of them."""
-    size = min(MOST_EVENTS, lanes(n_events, 1)[0][1] or 1)
+    """Cut events into blocks, the same for the same number of events."""
+    size = FEWEST_EVENTS
+    while size < MOST_EVENTS and size * FEWEST_BLOCKS < n_events:
+        size *= 2
     return [(start, min(start + size, n_events)) for start in range(0, n_events, size)]
 
 
@@ -75,7 +79,6 @@ class Work:
         source = self.prepared.source
         self._transform: Transform = source.ready()
         self._rules: Rules = rules_of(source.batch)
-        self._job = Job(self.prepared.records, self.prepared.frames, self._transform)
 
     def compute(self, start: int, stop: int, limit: int = BATCH_BYTES) -> Block:
         """Compute a block of events; those that fail are left out, flagged and told.
@@ -117,38 +120,29 @@ class Work:
         arrays = empty_arrays(self.prepared, n)
         here, known = np.zeros((n, segments), bool), np.zeros((n, segments), bool)
 
-        def pieces() -> Iterator[tuple[int, Batch]]:
-            for a, b in ranges:
-                for first, batch in Unopened(self._rules, a, b).pieces(limit=limit):
-                    at = a - start + first
-                    into = slice(at, at + len(batch.frames))
-                    if self._job.records:
-                        for (name, variable), values in reduce_batches([batch], self._job).items():
-                            arrays[key_of(name, variable)][into] = values
-                    here[into] = True if batch.present is None else batch.present
-                    yield at, batch
-
-        used = np.full(n, -1, np.int64)
+        averager = Averager(self.prepared.frames) if self.detector.recipe.average else None
+        joined: dict[str, Record] = {} if averager is None else {MOMENTS: Average(averager)}
+        job = Job({**self.prepared.records, **joined}, self.prepared.frames, self._transform)
+        used = np.zeros(n, bool)
         for a, b in ranges:
-            used[a - start : b - start] = 0
+            used[a - start : b - start] = True
+            for first, batch in Unopened(self._rules, a, b).pieces(limit=limit):
+                at = a - start + first
+                into = slice(at, at + len(batch.frames))
+                if averager is not None:
+                    averager.move_to(at)
+                if job.records:
+                    for (name, variable), values in reduce_batches([batch], job).items():
+                        arrays[key_of(name, variable)][into] = values
+                here[into] = True if batch.present is None else batch.present
+        if averager is not None:
+            arrays |= arrays_of_moments(averager.finish())
         present = self.prepared.source.batch.present
         known[:] = True if present is None else present[start:stop]
-        if self.detector.recipe.average:
-            arrays |= self._average(pieces(), used)
-        else:
-            for _ in pieces():
-                pass
         faults = np.zeros(n, np.uint8)
         faults[~known.all(axis=1)] |= np.uint8(Fault.SEGMENTS_MISSING)
-        faults[(known & ~here).any(axis=1) & (used == 0)] |= np.uint8(Fault.UNREADABLE)
+        faults[(known & ~here).any(axis=1) & used] |= np.uint8(Fault.UNREADABLE)
         return Block(arrays | {FAULT: faults, N_SEGMENTS: here.sum(axis=1).astype(np.int32)})
-
-    def _average(self, pieces: Iterator[tuple[int, Batch]], used: npt.NDArray[np.int64]) -> dict[str, Array]:
-        frames = self.prepared.frames
-        segments, rows, columns = frames.shape
-        tile = Tile((0, segments), (0, rows))
-        made = lane_of_frames(pieces, used, 1, tile, (rows, columns), self._transform, variance=frames.variance)
-        return arrays_of_moments(made)
 
     def _find(self, start: int, stop: int, limit: int, error: Exception, bad: dict[int, str]) -> None:
         """Find the events that fail, by halves; where nearly all do, the rest of them is not tried."""
@@ -196,17 +190,14 @@ def lost_block(detector: Detector, start: int, stop: int, why: str) -> Block:
     arrays[FAULT] = np.full(n, Fault.LOST, np.uint8)
     arrays[N_SEGMENTS] = np.zeros(n, np.int32)
     if detector.recipe.average:
-        segments, rows, columns = detector.prepared.frames.shape
-        variance = detector.prepared.frames.variance
-        arrays |= arrays_of_moments(Moments.empty(segments, 1, rows * columns, variance=variance))
+        arrays |= arrays_of_moments(Moments.empty(detector.prepared.frames))
     told = {"events": [start, stop], "faults": _counts(arrays[FAULT]), "errors": {why[:_TEXT]: n}, "lost": True}
     return Block(arrays, told)
 
 
 def arrays_of_moments(moments: Moments) -> dict[str, Array]:
     """Moments as arrays of a block."""
-    held = moments._asdict()
-    return {f"{MOMENTS}.{name}": values for name, values in held.items() if values is not None}
+    return {f"{MOMENTS}.{name}": values for name, values in moments.arrays().items()}
 
 
 def _without(start: int, stop: int, bad: dict[int, str]) -> list[tuple[int, int]]:

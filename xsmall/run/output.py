@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from xsmall.cube.moments import Moments, finish, merge, merge_tree
 from xsmall.engine.parameters import parameters_of
 from xsmall.engine.record import Output
 from xsmall.events.labels import labels_of
@@ -21,6 +20,7 @@ from xsmall.io.layout import RESULT_LAYOUT, RESULT_NUMBER
 from xsmall.io.stores.blocks import BlockStore
 from xsmall.io.stores.provenance import origin
 from xsmall.io.stores.write import write
+from xsmall.run.average import Moments, merged, statistics_of
 from xsmall.run.block import MOMENTS, Fault, key_of
 from xsmall.run.detectors import Detector
 from xsmall.vocabulary import (
@@ -314,10 +314,9 @@ def _configuration(detector: Detector, spans: Sequence[tuple[int, int]], store: 
 def _average(detector: Detector, spans: Sequence[tuple[int, int]], store: BlockStore) -> dict[str, xr.Variable]:
     """Mean, spread, error and count of each pixel over all blocks, merged in a fixed tree."""
     frames, units = detector.prepared.frames, detector.prepared.values.attrs.get(UNITS)
-    segments, rows, columns = frames.shape
-    parts = [_moments(store, block_name(detector.name, i)) for i in range(len(spans))]
-    whole = merge_tree(parts, merge) if parts else Moments.empty(segments, 1, rows * columns, variance=frames.variance)
-    found = finish(whole, (), (segments, rows, columns))
+    names = [f"{MOMENTS}.{name}" for name in Moments.empty(frames).arrays()]
+    parts = [Moments(*(store.read(block_name(detector.name, i), key) for key in names)) for i in range(len(spans))]
+    found = statistics_of(merged(parts, frames), frames.shape)
     out = {}
     for statistic, values in found.items():
         unit = DIMENSIONLESS if statistic == "count" else units
@@ -326,12 +325,3 @@ def _average(detector: Detector, spans: Sequence[tuple[int, int]], store: BlockS
         attrs = {} if unit is None else {UNITS: unit}
         out[f"{AVERAGE}{_STATISTICS[statistic]}"] = xr.Variable(PIXEL_DIMS, values, attrs)
     return out
-
-
-def _moments(store: BlockStore, name: str) -> Moments:
-    held = {key: store.read(name, f"{MOMENTS}.{key}") for key in ("n", "mean", "m2")}
-    try:
-        held["spread"] = store.read(name, f"{MOMENTS}.spread")
-    except ValueError:
-        return Moments(**held)
-    return Moments(**held)

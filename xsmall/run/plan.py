@@ -10,10 +10,9 @@ from typing import Any, Final
 
 from dask.utils import format_bytes
 
-from xsmall.cube.moments import batch_events
-from xsmall.cube.plan import BYTES_PER_BIN_AND_PIXEL
 from xsmall.engine.blocks import BATCH_BYTES
 from xsmall.engine.record import GROUP
+from xsmall.run.average import together
 from xsmall.run.detectors import Detector
 from xsmall.run.produce import Plan, plan_run
 from xsmall.run.recipe import Recipe, open_recipe
@@ -23,6 +22,8 @@ __all__ = ["Forecast", "Variable", "forecast"]
 
 IMAGE_BYTES: Final = 100_000
 """More than this per event is an image rather than small data."""
+_MOMENTS_BYTES: Final = 28
+"""Of an accumulator, per pixel."""
 _TABLE_BYTES: Final = 8
 """Of the tables of calibration, per pixel and gain stage."""
 
@@ -164,15 +165,13 @@ def _variables(detector: Detector, plan: Plan) -> Iterator[Variable]:
 def _peak(detector: Detector, plan: Plan) -> int:
     """Memory of a thread: what is read at once, tables, buffers, accumulators, and results of a block."""
     frames = detector.prepared.frames
-    segments, rows, columns = frames.shape
-    pixels, itemsize = segments * rows * columns, frames.dtype.itemsize
+    pixels, itemsize = math.prod(frames.shape), frames.dtype.itemsize
     chunk = max(detector.raw.chunks[0], default=1) if detector.raw.chunks else 1
     read = 2 * max(min(BATCH_BYTES, detector.raw.nbytes), chunk * pixels * detector.raw.dtype.itemsize)
     stages = 0 if detector.constants is None else detector.constants.sizes.get("gain_stage", 1)
     twice = 2 if frames.variance else 1
     buffers = twice * GROUP * pixels * itemsize + _TABLE_BYTES * stages * pixels
     if detector.recipe.average:
-        batch = batch_events(rows, columns, itemsize) * rows * columns * itemsize
-        buffers += twice * batch + BYTES_PER_BIN_AND_PIXEL * pixels
+        buffers += twice * (together(frames) + GROUP) * pixels * itemsize + _MOMENTS_BYTES * pixels
     events = max((stop - start for start, stop in plan.blocks[detector.name]), default=0)
     return read + buffers + events * sum(x.bytes_per_event for x in _variables(detector, plan))

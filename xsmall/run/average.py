@@ -1,0 +1,169 @@
+"""The average of the frames of a block: it joins the pass of the reductions, so that frames are read and made once.
+
+Frames are added in groups of consecutive events whose borders are multiples of a fixed number, so that the result does
+not depend on what is read together; blocks are merged in a fixed tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from xsmall.detector.frames import Frames
+from xsmall.engine.record import GROUP, Output, Record, Reducer
+from xsmall.kernels import moments as kernel
+
+__all__ = ["Average", "Averager", "Moments", "merged", "statistics_of"]
+
+Array = npt.NDArray[Any]
+
+_BUFFER_BYTES: Final = 64 * 2**20
+_MOST_TOGETHER: Final = 64
+
+
+class Moments(NamedTuple):
+    """Count (n), mean and M2 of each pixel, flat; and the sum of the variances of its values, where they are known."""
+
+    n: npt.NDArray[np.uint32]
+    mean: npt.NDArray[np.float64]
+    m2: npt.NDArray[np.float64]
+    spread: npt.NDArray[np.float64] | None = None
+
+    @classmethod
+    def empty(cls, frames: Frames) -> Moments:
+        """Moments of no frame."""
+        n = int(np.prod(frames.shape))
+        return cls(np.zeros(n, np.uint32), np.zeros(n), np.zeros(n), np.zeros(n) if frames.variance else None)
+
+    def arrays(self) -> dict[str, Array]:
+        """The arrays by their names."""
+        return {name: values for name, values in self._asdict().items() if values is not None}
+
+
+def together(frames: Frames) -> int:
+    """Events that are added together: a power of two that follows from the shape of the frames alone."""
+    fit = _BUFFER_BYTES // (int(np.prod(frames.shape)) * frames.dtype.itemsize)
+    return int(min(_MOST_TOGETHER, max(GROUP, 1 << max(0, int(fit).bit_length() - 1))))
+
+
+class Averager(Reducer):
+    """Takes the frames of a pass and adds them up; it returns nothing for single events.
+
+    Parameters
+    ----------
+    frames
+        What is known of the frames.
+    """
+
+    def __init__(self, frames: Frames) -> None:
+        self._size = together(frames)
+        self._segments, rows, columns = frames.shape
+        self._pixels = rows * columns
+        held = (self._segments, self._size + GROUP, self._pixels)
+        self._frames = np.empty(held, frames.dtype)
+        self._spread = np.empty(held, frames.dtype) if frames.variance else None
+        self._filled = np.zeros(self._size + GROUP, bool)
+        self._base = self._next = self._k = 0
+        self.moments = Moments.empty(frames)
+
+    def move_to(self, event: int) -> None:
+        """Say which event of the block comes next; those that were passed by are left out."""
+        self._next = event
+        while self._next - self._base >= self._size:
+            self._flush()
+
+    def begin(self, k: int) -> None:
+        """Start a group of ``k`` events."""
+        self._k = k
+
+    def add(
+        self, s: int, frames: npt.NDArray[np.floating[Any]], variance: npt.NDArray[np.floating[Any]] | None = None
+    ) -> None:
+        """Keep segment ``s`` of the group."""
+        at = self._next - self._base
+        into = slice(at, at + self._k)
+        self._frames[s, into] = frames.reshape(self._k, -1)
+        if self._spread is not None and variance is not None:
+            self._spread[s, into] = variance.reshape(self._k, -1)
+
+    def end(self) -> Mapping[str, Array]:
+        """Add what is complete."""
+        at = self._next - self._base
+        self._filled[at : at + self._k] = True
+        self.move_to(self._next + self._k)
+        return {}
+
+    def finish(self) -> Moments:
+        """Add what is left, and return the moments."""
+        self._flush()
+        return self.moments
+
+    def _flush(self) -> None:
+        order = np.flatnonzero(self._filled[: self._size])
+        if order.size:
+            group = order, np.array([0, order.size]), np.zeros(1, np.int64)
+            count, mean, m2, spread = self.moments
+            into = [x[None, :] for x in (count, mean, m2)]
+            for s in range(self._segments):
+                where = 0, self._pixels, s * self._pixels
+                kernel.add_frames(self._frames[s], *group, *into, *where)
+                if spread is not None and self._spread is not None:
+                    kernel.add_variances(self._frames[s], self._spread[s], *group, spread[None, :], *where)
+        for held in (self._frames, self._spread):
+            if held is not None:
+                held[:, :GROUP] = held[:, self._size :]
+        self._filled[:GROUP] = self._filled[self._size :]
+        self._filled[GROUP:] = False
+        self._base += self._size
+
+
+@dataclass(frozen=True)
+class Average(Record):
+    """A record that hands out one averager, for the passes over the pieces of one block."""
+
+    name: ClassVar[str] = "average"
+
+    averager: Averager
+
+    def outputs(self, frames: Frames) -> Mapping[str, Output]:
+        """Say that nothing comes back for single events."""
+        del frames
+        return {}
+
+    def reducer(self, frames: Frames) -> Reducer:
+        """Hand out the averager."""
+        del frames
+        return self.averager
+
+
+def merged(parts: Sequence[Moments], frames: Frames) -> Moments:
+    """Merge the moments of blocks, neighbours first, in a fixed tree."""
+    level = list(parts) or [Moments.empty(frames)]
+    while len(level) > 1:
+        pairs = [_merge_two(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
+        level = pairs + level[len(level) - len(level) % 2 :]
+    return level[0]
+
+
+def _merge_two(a: Moments, b: Moments) -> Moments:
+    spread = None if a.spread is None or b.spread is None else a.spread + b.spread
+    out = Moments(np.empty_like(a.n), np.empty_like(a.mean), np.empty_like(a.m2), spread)
+    kernel.merge(*a[:3], *b[:3], *out[:3])
+    return out
+
+
+def statistics_of(moments: Moments, shape: tuple[int, ...]) -> dict[str, Array]:
+    """Mean, standard deviation (n - 1), standard error, count, and, where variances are known, that of the mean."""
+    n = moments.n.size
+    mean, std, stderr, count = np.empty(n), np.empty(n), np.empty(n), np.empty(n, np.int32)
+    kernel.statistics(*moments[:3], mean, std, count)
+    kernel.standard_error(std, count, stderr)
+    out: dict[str, Array] = {"mean": mean, "std": std, "stderr": stderr, "count": count}
+    if moments.spread is not None:
+        number = count.astype(np.float64)
+        out["variance"] = np.divide(moments.spread, number**2, out=np.full(n, np.nan), where=number > 0)
+    return {name: values.reshape(shape) for name, values in out.items()}
