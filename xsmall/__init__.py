@@ -98,6 +98,7 @@ _PUBLIC: dict[str, str] = {
     "roi": "xsmall.reductions.roi",
     "azint": "xsmall.reductions.azint",
     "droplet": "xsmall.reductions.droplet",
+    "photon": "xsmall.reductions.photon",
     "sigma": "xsmall.reductions.threshold",
     "projection": "xsmall.reductions.projection",
     "lineout": "xsmall.reductions.projection",

@@ -92,6 +92,7 @@ class _Shared(_Accessor):
     roi = _ReductionMethod("xsmall.reductions.roi:roi")
     azint = _ReductionMethod("xsmall.reductions.azint:azint")
     droplet = _ReductionMethod("xsmall.reductions.droplet:droplet")
+    photon = _ReductionMethod("xsmall.reductions.photon:photon")
     projection = _ReductionMethod("xsmall.reductions.projection:projection")
     lineout = _ReductionMethod("xsmall.reductions.projection:lineout")
     histogram = _ReductionMethod("xsmall.reductions.histogram:histogram")

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from xsmall.kernels.jit import guvectorize, njit
 
-__all__ = ["DETAILS", "Workspace", "collect", "droplet", "find", "mask_words"]
+__all__ = ["DETAILS", "Members", "Workspace", "collect", "droplet", "find", "mask_words"]
 
 WORD = 64
 _ONE = np.uint64(1)
@@ -67,6 +67,21 @@ class Workspace:
             np.zeros((labels, _SUMS + _SUMS_OF_VARIANCE if variance else _SUMS)),
             np.zeros((labels, 2)),  # highest value and highest level of each label
             np.zeros((labels, DETAILS), np.int32),  # outline of each label
+        )
+
+
+class Members:
+    """Buffers for the pixels of the droplets of a frame: each as a number ``row * columns + column`` and its label.
+
+    Cost: 10 bytes per pixel.
+    """
+
+    def __init__(self, rows: int, columns: int) -> None:
+        self.arrays = (
+            np.zeros(rows * columns, np.int32),  # pixels
+            np.zeros(rows * columns, np.int32),  # label of each
+            np.zeros(rows * columns // 2 + 2, np.int32),  # droplet of each label, -1 for none
+            np.zeros(1, np.int64),  # how many pixels
         )
 
 
@@ -218,6 +233,7 @@ def _label_word(
     flood: Any,
     diagonal: Any,
     details: Any,
+    members: Any,
     n: Any,
 ) -> Any:
     """Give every member of a word its label and add it to the label's sums; return the number of labels so far.
@@ -254,6 +270,10 @@ def _label_word(
             n += 1
             _new_label(here, r, c, tables, flood, details)
         label[now, c] = here
+        if members is not None:
+            m = members[3][0]
+            members[0][m], members[1][m] = r * frame.shape[1] + c, here
+            members[3][0] = m + 1
         value = np.float64(frame[r, c])
         _add_pixel(value, r, c, here, count, sums)
         if flood is not None:  # elsewhere every droplet has a seed
@@ -266,7 +286,7 @@ def _label_word(
 
 
 @njit
-def _merge(tables: Any, n: Any, high: Any, flood: Any, details: Any) -> Any:
+def _merge(tables: Any, n: Any, high: Any, flood: Any, details: Any, members: Any) -> Any:
     """Add every label to its root, and move the roots that hold a seed together, in the order of their first pixel."""
     parent, count, sums, peaks, outline = tables
     for i in range(n):
@@ -282,6 +302,8 @@ def _merge(tables: Any, n: Any, high: Any, flood: Any, details: Any) -> Any:
                 _merge_outlines(outline, root, i)
     found = 0
     for i in range(n):
+        if members is not None:  # a root comes before what it joins
+            members[2][i] = -1 if parent[i] == i else members[2][_root(parent, i)]
         if parent[i] == i and (flood is None or peaks[i, _LEVEL] >= high):
             count[found] = count[i]
             for k in range(sums.shape[1]):
@@ -289,6 +311,8 @@ def _merge(tables: Any, n: Any, high: Any, flood: Any, details: Any) -> Any:
             if details is not None:
                 peaks[found, _HIGHEST] = peaks[i, _HIGHEST]
                 outline[found] = outline[i]
+            if members is not None:
+                members[2][i] = found
             found += 1
     return found
 
@@ -303,7 +327,9 @@ def _merge_outlines(outline: Any, root: Any, i: Any) -> None:
 
 
 @njit
-def find(frame: Any, level: Any, variance: Any, use: Any, thresholds: Any, how: Any, work: Any) -> Any:
+def find(
+    frame: Any, level: Any, variance: Any, use: Any, thresholds: Any, how: Any, work: Any, members: Any = None
+) -> Any:
     """Find the droplets of one frame; their properties stay in the workspace, where :func:`collect` takes them.
 
     Parameters
@@ -324,6 +350,8 @@ def find(frame: Any, level: Any, variance: Any, use: Any, thresholds: Any, how: 
         True or None: what is not wanted is then not compiled.
     work
         The arrays of a :class:`Workspace`.
+    members
+        None, or the arrays of :class:`Members`, which then hold the pixels of every droplet.
 
     Returns
     -------
@@ -333,6 +361,8 @@ def find(frame: Any, level: Any, variance: Any, use: Any, thresholds: Any, how: 
     flood, diagonal, details = how
     seeds, busy, member, label, parent, count, sums, peaks, outline = work
     tables = (parent, count, sums, peaks, outline)
+    if members is not None:
+        members[3][0] = 0
     _mark_seeds(level, high if flood is None else low, seeds)
     _keep_fit(level, top, use, seeds, busy)
     rows, words = use.shape
@@ -370,9 +400,11 @@ def find(frame: Any, level: Any, variance: Any, use: Any, thresholds: Any, how: 
                         above_right |= member[last, w + 1] << _LAST
                 beside = (left, above, above_left, above_right)
                 images = (frame, level, variance)
-                n = _label_word(images, use, top, r, w, todo, beside, label, tables, flood, diagonal, details, n)
+                n = _label_word(
+                    images, use, top, r, w, todo, beside, label, tables, flood, diagonal, details, members, n
+                )
             carry = todo >> _LAST
-    return _merge(tables, n, high, flood, details)
+    return _merge(tables, n, high, flood, details, members)
 
 
 @njit

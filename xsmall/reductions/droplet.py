@@ -10,16 +10,23 @@ from typing import Any, ClassVar, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.detector.cache import CACHE
 from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.beam import Beam
 from xsmall.detector.geometry.pixel import pixel_array
-from xsmall.detector.part import Part
 from xsmall.engine.record import Output, Record, Reducer
-from xsmall.errors import GeometryError, ParameterError
+from xsmall.errors import ParameterError
 from xsmall.events.ragged import object_array
 from xsmall.frames.per_pixel import StaticMask, StaticNoise
 from xsmall.reductions.box import in_order
+from xsmall.reductions.droplet_tables import (
+    PLACES,
+    between_pixels,
+    check_places,
+    per_noise,
+    rising,
+    sorted_part,
+    words_of_mask,
+)
 from xsmall.reductions.threshold import Sigma, Threshold, check_noise, check_unit, number, thresholds_of
 from xsmall.vocabulary import (
     COLUMN,
@@ -31,26 +38,20 @@ from xsmall.vocabulary import (
     MAX,
     N_DROPLETS,
     N_PIXELS,
-    RADIUS,
     ROW,
     SAMPLE_DIMENSION,
     SEGMENT,
     SUM,
     TOUCHES,
-    TWO_THETA,
     UNITS,
     UNITS_OF,
     VARIANCE_SUFFIX,
     Q,
-    X,
-    Y,
-    Z,
 )
 
 __all__ = ["Droplet", "droplet"]
 
 OUTLINE: Final = (f"{FIRST_PREFIX}{ROW}", f"{LAST_PREFIX}{ROW}", f"{FIRST_PREFIX}{COLUMN}", f"{LAST_PREFIX}{COLUMN}")
-PLACES: Final = (X, Y, Z, RADIUS, TWO_THETA, Q)
 ALSO: Final = (MAX, *OUTLINE, TOUCHES, *PLACES)
 """What droplets can tell beside what they always tell."""
 
@@ -217,7 +218,7 @@ class Droplet(Record):
                 'Calibrate them, or say it: .assign_attrs(units="ADU")',
                 stacklevel=4,
             )
-        _check_places(self.also, frames)
+        check_places("droplets", self.also, frames)
         listed = self._listed(frames)
         padded = self.max_droplets is not None
         count = {UNITS: DIMENSIONLESS} if padded else {UNITS: DIMENSIONLESS, SAMPLE_DIMENSION: DROPLET}
@@ -248,58 +249,6 @@ class Droplet(Record):
         return DropletReducer(self, frames)
 
 
-def _check_places(also: tuple[str, ...], frames: Frames) -> None:
-    """Raise unless geometry and beam allow the places that are asked for."""
-    for name in set(also) & set(PLACES):
-        if frames.geometry is None:
-            raise GeometryError(
-                f"droplets have no {name} without a geometry",
-                found="frames without geometry",
-                expected="frames that know where their pixels are",
-                fix='.sd.assign_geometry(xs.Geometry.from_psana("geometry.data"))',
-            )
-        pixel_array(frames.geometry, frames.beam or Beam(), name)  # raises where the beam lacks something
-
-
-def _mask_words(mask: StaticMask | None, frames: Frames) -> npt.NDArray[np.uint64]:
-    """Bits of the pixels that may be used, (segment, row, word), made once per process."""
-    from xsmall.kernels.droplet import mask_words
-
-    if mask is None:
-        words = CACHE.get(("all words", frames.shape[1:]), lambda: mask_words(np.ones(frames.shape[1:], dtype=bool)))
-        return np.broadcast_to(words, (frames.shape[0], *words.shape))
-    key = ("mask words", mask, frames.part)
-    return CACHE.get(key, lambda: np.stack([mask_words(use) for use in mask.on(frames)]))
-
-
-def _per_noise(noise: StaticNoise | None, frames: Frames) -> npt.NDArray[np.floating[Any]] | None:
-    """One over the noise of each pixel, NaN where it is 0 or unknown, made once per process."""
-    if noise is None:
-        return None
-    frozen = noise
-
-    def make() -> npt.NDArray[np.floating[Any]]:
-        values = frozen.on(frames)
-        good = np.isfinite(values) & (values > 0)
-        inverse: npt.NDArray[np.float64] = np.divide(1.0, values, out=np.full(values.shape, np.nan), where=good)
-        return inverse.astype(frames.dtype)
-
-    found: npt.NDArray[np.floating[Any]] = CACHE.get(("per noise", noise, frames.part, frames.dtype), make)
-    return found
-
-
-def _sorted(part: Part) -> Part:
-    """The same segments with rows and columns in rising order."""
-    return Part(part.segment, sorted(part.row), sorted(part.column))  # type: ignore[arg-type]
-
-
-def _rising(part: Part) -> tuple[Any, ...] | None:
-    """Index that brings frames (k, row, column) into rising order of rows and columns; None where they are."""
-    if part == _sorted(part):
-        return None
-    return (slice(None), *np.ix_(np.argsort(part.row), np.argsort(part.column)))
-
-
 class DropletReducer(Reducer):
     """Gathers the droplets of a group of events, segment by segment, and hands them out event by event."""
 
@@ -307,17 +256,17 @@ class DropletReducer(Reducer):
         from xsmall.kernels.droplet import Workspace, collect, find
 
         self._find, self._collect = find, collect
-        self._order = _rising(frames.part)
-        frames = replace(frames, part=_sorted(frames.part))
+        self._order = rising(frames.part)
+        frames = replace(frames, part=sorted_part(frames.part))
         self._record, self._frames = record, frames
         self._dtypes = {name: dtype for name, (dtype, _) in record._listed(frames).items()}
-        self._use = _mask_words(record.mask, frames)
+        self._use = words_of_mask(record.mask, frames)
         real = frames.dtype.type
         levels = number(record.threshold), number(record.threshold_low)
         self._thresholds = (real(levels[0]), real(levels[1]), np.finfo(frames.dtype).max)
         details = any(name not in PLACES for name in record.also)
         self._how = tuple(True if wanted else None for wanted in (*record.how, details))
-        self._in_sigma = _per_noise(record.noise, frames)
+        self._in_sigma = per_noise(record.noise, frames)
         self._level = np.empty(frames.shape[1:] if self._in_sigma is not None else 0, dtype=frames.dtype)
         self._work = Workspace(*frames.shape[1:], variance=frames.variance).arrays
         self._origin = (float(frames.row[0]), float(frames.column[0]), 1.0, 1.0)
@@ -391,7 +340,7 @@ class DropletReducer(Reducer):
         for name in set(self._record.also) & set(PLACES):
             assert frames.geometry is not None
             whole = pixel_array(frames.geometry, frames.beam or Beam(), name)
-            out[name] = _between_pixels(whole, flat[SEGMENT], flat[ROW], flat[COLUMN])
+            out[name] = between_pixels(whole, flat[SEGMENT], flat[ROW], flat[COLUMN])
             if name == Q and self.energy is not None:
                 mean = frames.beam.photon_energy if frames.beam is not None else None
                 out[name] *= np.repeat(self.energy / np.float64(mean), n)
@@ -422,20 +371,3 @@ class DropletReducer(Reducer):
 def _padded(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """A dtype that can say that there is nothing: -1 for truth values too."""
     return np.dtype(np.int8) if dtype.kind == "b" else dtype
-
-
-def _between_pixels(
-    whole: npt.NDArray[np.floating[Any]],
-    segment: npt.NDArray[np.integer[Any]],
-    row: npt.NDArray[np.float64],
-    column: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float64]:
-    """Interpolate a quantity of the pixels of a detector (segment, row, column) linearly at centroids."""
-    r = np.clip(np.floor(row), 0, max(whole.shape[1] - 2, 0)).astype(np.intp)
-    c = np.clip(np.floor(column), 0, max(whole.shape[2] - 2, 0)).astype(np.intp)
-    dr, dc = row - r, column - c
-    r1, c1 = np.minimum(r + 1, whole.shape[1] - 1), np.minimum(c + 1, whole.shape[2] - 1)
-    near = whole[segment, r, c] * (1 - dc) + whole[segment, r, c1] * dc
-    far = whole[segment, r1, c] * (1 - dc) + whole[segment, r1, c1] * dc
-    between: npt.NDArray[np.float64] = near * (1 - dr) + far * dr
-    return between

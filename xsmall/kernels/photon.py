@@ -1,0 +1,421 @@
+"""Photons: from the pixels of droplets, or from whole and shared charge of single pixels; and how many pixels hold k.
+
+A droplet of n photons gets n positions. Each pixel first takes as many as fit whole. What is left goes by the largest
+rest: its photon takes the missing part from the largest of the four neighbours in the droplet, and lies as far towards
+it as it takes. The largest rest is found with a heap; rests only become smaller, so that an entry that is out of date
+is put back when it comes up. A droplet of 10^5 photons then costs 10^5 steps, not 10^10.
+
+A fit moves these positions until clouds of charge of a given width explain the pixels best, photon after photon.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from xsmall.kernels.jit import njit
+
+__all__ = ["NEAR", "Scratch", "count_invalid", "count_pixels", "photons_of_droplets", "photons_of_pixels"]
+
+NEAR = 0.49
+"""Largest distance of a photon from the centre of its pixel: rounding a position gives the pixel."""
+_SWEEPS, _STEPS, _REACH = 20, 3, 2
+_SMALL = 1e-3
+
+
+class Scratch:
+    """Buffers for placing the photons of a frame."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        n = rows * columns
+        self.arrays = (
+            np.zeros(n + 1, np.int64),  # where the pixels of each droplet begin
+            np.zeros(n, np.int32),  # pixels by droplet
+            np.zeros(n),  # what is left of each pixel, in photons
+            np.full(n, -1, np.int64),  # which droplet a pixel belongs to
+            np.zeros(n, np.int32),  # heap of pixels
+            np.zeros(n),  # the rest that each entry of the heap had
+            np.zeros(1, np.int64),  # droplets so far: their numbers never come back
+        )
+
+
+@njit
+def _sort_members(found: Any, count: Any, members: Any, begin: Any, order: Any) -> None:
+    """Bring the pixels of each droplet behind each other, in the order of the frame."""
+    pixel, label, droplet, n = members
+    begin[0] = 0
+    for d in range(found):
+        begin[d + 1] = begin[d] + count[d]
+    for m in range(n[0]):
+        d = droplet[label[m]]
+        if d >= 0:
+            order[begin[d]] = pixel[m]
+            begin[d] += 1
+    for d in range(found, 0, -1):
+        begin[d] = begin[d - 1]
+    begin[0] = 0
+
+
+@njit
+def _before(rest: Any, pixel: Any, other_rest: Any, other: Any) -> Any:
+    return rest > other_rest or (rest == other_rest and pixel < other)
+
+
+@njit
+def _sink(heap: Any, keys: Any, n: Any, i: Any) -> None:
+    """Let an entry sink to where it belongs."""
+    pixel, key = heap[i], keys[i]
+    while True:
+        child = 2 * i + 1
+        if child >= n:
+            break
+        if child + 1 < n and _before(keys[child + 1], heap[child + 1], keys[child], heap[child]):
+            child += 1
+        if not _before(keys[child], heap[child], key, pixel):
+            break
+        heap[i], keys[i] = heap[child], keys[child]
+        i = child
+    heap[i], keys[i] = pixel, key
+
+
+@njit
+def _largest_neighbour(r: Any, c: Any, rows: Any, columns: Any, mine: Any, rest: Any, owner: Any) -> Any:
+    """The neighbour of the same droplet with the largest rest, the first of equals; -1 without one."""
+    best, at = -np.inf, -1
+    for dr, dc in ((-1, 0), (0, -1), (0, 1), (1, 0)):
+        y, x = r + dr, c + dc
+        if 0 <= y < rows and 0 <= x < columns:
+            p = y * columns + x
+            if owner[p] == mine and rest[p] > best:
+                best, at = rest[p], p
+    return at
+
+
+@njit
+def _greedy(
+    frame: Any, pixels: Any, energy: Any, n: Any, mine: Any, scratch: Any, row: Any, column: Any, start: Any
+) -> Any:
+    """Place ``n`` photons on the pixels of a droplet; returns where the lists end."""
+    rows, columns = frame.shape
+    rest, owner, heap, keys = scratch
+    k = start
+    for i in range(pixels.size):
+        p = pixels[i]
+        r, c = p // columns, p % columns
+        value = np.float64(frame[r, c]) / energy
+        whole = math.floor(value)
+        rest[p], owner[p] = value - whole, mine
+        heap[i], keys[i] = p, value - whole
+        for _ in range(min(np.int64(whole), start + n - k)):
+            row[k], column[k] = r, c
+            k += 1
+    size = pixels.size
+    if k < start + n:
+        for i in range(size // 2 - 1, -1, -1):
+            _sink(heap, keys, size, i)
+    while k < start + n:
+        p = heap[0]
+        if keys[0] != rest[p]:  # something was taken from it since
+            keys[0] = rest[p]
+            _sink(heap, keys, size, 0)
+            continue
+        r, c = p // columns, p % columns
+        row[k], column[k] = r, c
+        other = _largest_neighbour(r, c, rows, columns, mine, rest, owner)
+        if other >= 0:
+            part = 1.0 - rest[p]
+            rest[other] -= part
+            part = min(part, NEAR)
+            row[k] += part * (other // columns - r)
+            column[k] += part * (other % columns - c)
+        rest[p] = keys[0] = 0.0
+        _sink(heap, keys, size, 0)
+        k += 1
+    return k
+
+
+@njit
+def _share(i: Any, x: Any, cloud: Any) -> Any:
+    """Part of a cloud of charge at ``x`` that pixel ``i`` collects along one direction, and its slope with ``x``."""
+    a, b = (i - 0.5 - x) / cloud, (i + 0.5 - x) / cloud
+    part = 0.5 * (math.erf(b / math.sqrt(2.0)) - math.erf(a / math.sqrt(2.0)))
+    slope = (math.exp(-0.5 * a * a) - math.exp(-0.5 * b * b)) / (cloud * math.sqrt(2.0 * math.pi))
+    return part, slope
+
+
+@njit
+def _add_cloud(y: Any, x: Any, sign: Any, cloud: Any, shape: Any, mine: Any, rest: Any, owner: Any) -> None:
+    """Add a photon's cloud to what is left of the pixels of its droplet."""
+    rows, columns = shape
+    r0: Any = np.int64(math.floor(y + 0.5))
+    c0: Any = np.int64(math.floor(x + 0.5))
+    for r in range(max(r0 - _REACH, 0), min(r0 + _REACH + 1, rows)):
+        along, _ = _share(r, y, cloud)
+        for c in range(max(c0 - _REACH, 0), min(c0 + _REACH + 1, columns)):
+            p = r * columns + c
+            if owner[p] == mine:
+                across, _ = _share(c, x, cloud)
+                rest[p] += sign * along * across
+
+
+@njit
+def _misfit(y: Any, x: Any, window: Any, cloud: Any, shape: Any, mine: Any, rest: Any, owner: Any) -> Any:
+    """Squares of what a photon at (y, x) leaves of the pixels around, and their normal equations."""
+    rows, columns = shape
+    total = by_y = by_x = yy = xx = xy = 0.0
+    for r in range(max(window[0] - _REACH, 0), min(window[0] + _REACH + 1, rows)):
+        along, along_slope = _share(r, y, cloud)
+        for c in range(max(window[1] - _REACH, 0), min(window[1] + _REACH + 1, columns)):
+            p = r * columns + c
+            if owner[p] != mine:
+                continue
+            across, across_slope = _share(c, x, cloud)
+            left = rest[p] - along * across
+            sy, sx = along_slope * across, along * across_slope
+            total += left * left
+            by_y += left * sy
+            by_x += left * sx
+            yy += sy * sy
+            xx += sx * sx
+            xy += sy * sx
+    return total, by_y, by_x, yy, xx, xy
+
+
+@njit
+def _fit(
+    frame: Any, pixels: Any, energy: Any, cloud: Any, mine: Any, scratch: Any, row: Any, column: Any, span: Any
+) -> None:
+    """Move the photons ``span`` of a droplet until their clouds explain its pixels best."""
+    rest, owner = scratch[0], scratch[1]
+    shape = frame.shape
+    for p in pixels:
+        rest[p], owner[p] = np.float64(frame[p // shape[1], p % shape[1]]) / energy, mine
+    for k in range(*span):
+        _add_cloud(row[k], column[k], -1.0, cloud, shape, mine, rest, owner)
+    for _ in range(_SWEEPS):
+        moved = 0.0
+        for k in range(*span):
+            y, x = row[k], column[k]
+            _add_cloud(y, x, 1.0, cloud, shape, mine, rest, owner)
+            for _ in range(_STEPS):
+                window = np.int64(math.floor(y + 0.5)), np.int64(math.floor(x + 0.5))
+                total, by_y, by_x, yy, xx, xy = _misfit(y, x, window, cloud, shape, mine, rest, owner)
+                yy, xx = 1.1 * yy + 1e-3, 1.1 * xx + 1e-3  # damped: at the centre of a pixel there is no slope
+                det = yy * xx - xy * xy
+                new_y = y + min(max((xx * by_y - xy * by_x) / det, -0.25), 0.25)
+                new_x = x + min(max((yy * by_x - xy * by_y) / det, -0.25), 0.25)
+                r, c = np.int64(math.floor(new_y + 0.5)), np.int64(math.floor(new_x + 0.5))
+                inside = 0 <= r < shape[0] and 0 <= c < shape[1] and owner[r * shape[1] + c] == mine
+                if not inside or _misfit(new_y, new_x, window, cloud, shape, mine, rest, owner)[0] >= total:
+                    break
+                y, x = new_y, new_x
+            moved = max(moved, abs(y - row[k]), abs(x - column[k]))
+            row[k], column[k] = y, x
+            _add_cloud(y, x, -1.0, cloud, shape, mine, rest, owner)
+        if moved < _SMALL:
+            break
+
+
+@njit
+def _lone(frame: Any, pixels: Any, by_row: Any, by_column: Any, total: Any, row: Any, column: Any, k: Any) -> None:
+    """Place one photon at the centroid of its droplet, or on the highest pixel where that lies beside the droplet."""
+    columns = frame.shape[1]
+    y, x = by_row / total, by_column / total
+    at = np.int64(math.floor(y + 0.5)) * columns + np.int64(math.floor(x + 0.5))
+    best, highest, inside = -np.inf, pixels[0], False
+    for p in pixels:
+        inside |= p == at
+        value = np.float64(frame[p // columns, p % columns])
+        if value > best:
+            best, highest = value, p
+    if not inside:
+        y, x = np.float64(highest // columns), np.float64(highest % columns)
+    row[k], column[k] = y, x
+
+
+@njit
+def photons_of_droplets(
+    frame: Any, found: Any, work: Any, members: Any, cuts: Any, photon: Any, scratch: Any, start: Any, out: Any
+) -> Any:
+    """Append the photons of the droplets that :func:`xsmall.kernels.droplet.find` left in the workspace.
+
+    Parameters
+    ----------
+    frame
+        (row, column) what was summed.
+    found
+        Number of droplets.
+    work, members
+        The arrays of the workspace and of its members.
+    cuts
+        (lowest sum, highest sum, fewest pixels, most pixels) of the droplets that are kept, ends included.
+    photon
+        (energy, cloud, most): value of one photon; width (rms, pixels) of its cloud of charge for a fit, 0 for none;
+        and the most photons of a droplet that is fitted.
+    scratch
+        The arrays of a :class:`Scratch`.
+    start
+        Length of the lists so far.
+    out
+        (row, column): float64 positions in the frame. They need room for the photons of the droplets; where they have
+        not, nothing is placed.
+
+    Returns
+    -------
+    New length of the lists, also where they have no room for it; droplets that are kept; those of them with less than
+    half a photon.
+    """
+    count, sums = work[5], work[6]
+    row, column = out
+    energy, cloud, most = photon
+    begin, order, rest, owner, heap, keys, used = scratch
+    end, kept, faint = start, 0, 0
+    for d in range(found):
+        if cuts[0] <= sums[d, 0] <= cuts[1] and cuts[2] <= count[d] <= cuts[3]:
+            kept += 1
+            n = np.int64(math.floor(sums[d, 0] / energy + 0.5))
+            faint += n == 0
+            end += n
+    if end > row.size:
+        return end, kept, faint
+    _sort_members(found, count, members, begin, order)
+    tables = (rest, owner, heap, keys)
+    k = start
+    for d in range(found):
+        n = np.int64(math.floor(sums[d, 0] / energy + 0.5))
+        if n == 0 or not (cuts[0] <= sums[d, 0] <= cuts[1] and cuts[2] <= count[d] <= cuts[3]):
+            continue
+        pixels = order[begin[d] : begin[d + 1]]
+        if n == 1:
+            _lone(frame, pixels, sums[d, 1], sums[d, 2], sums[d, 0], row, column, k)
+            k += 1
+        elif pixels.size == 1:
+            for _ in range(n):
+                row[k], column[k] = pixels[0] // frame.shape[1], pixels[0] % frame.shape[1]
+                k += 1
+        else:
+            mine = used[0] + d
+            stop = _greedy(frame, pixels, energy, n, mine, tables, row, column, k)
+            if cloud > 0.0 and n <= most:
+                _fit(frame, pixels, energy, cloud, mine, tables, row, column, (k, stop))
+            k = stop
+    used[0] += found
+    return k, kept, faint
+
+
+@njit
+def _fraction(frame: Any, use: Any, top: Any, energy: Any, r: Any, c: Any) -> Any:
+    """What is left of a pixel beside its whole photons; 0 where it is not used, not finite or below zero."""
+    if not use[r, c]:
+        return 0.0
+    value = np.float64(frame[r, c])
+    if not 0.0 <= value <= top:
+        return 0.0
+    value /= energy
+    return value - math.floor(value)
+
+
+@njit
+def photons_of_pixels(frame: Any, use: Any, top: Any, energy: Any, least: Any, start: Any, out: Any) -> Any:
+    """Append whole photons of each pixel, and one more where its rest and that of a neighbour make one.
+
+    A pixel whose rest is not below those of its four neighbours (of equals the first) has one more photon if its rest
+    and the largest of theirs are together at least ``least``.
+
+    Parameters
+    ----------
+    frame
+        (row, column).
+    use
+        (row, column) boolean, True where a pixel may be used.
+    top
+        Largest finite value.
+    energy
+        Value of one photon.
+    least
+        In photons.
+    start
+        Length of the lists so far.
+    out
+        (row, column): float64 positions. Where they have no room the photons are counted and not listed.
+
+    Returns
+    -------
+    New length of the lists.
+    """
+    rows, columns = frame.shape
+    row, column = out
+    k = start
+    for r in range(rows):
+        for c in range(columns):
+            if not use[r, c]:
+                continue
+            value = np.float64(frame[r, c])
+            if not 0.0 < value <= top:
+                continue
+            whole = np.int64(math.floor(value / energy))
+            mine = value / energy - whole
+            if 2.0 * mine >= least:  # no neighbour has more
+                best, largest = 0.0, True
+                for dr, dc in ((-1, 0), (0, -1), (0, 1), (1, 0)):
+                    y, x = r + dr, c + dc
+                    if 0 <= y < rows and 0 <= x < columns:
+                        other = _fraction(frame, use, top, energy, y, x)
+                        before = dr < 0 or (dr == 0 and dc < 0)
+                        largest &= other < mine if before else other <= mine
+                        best = max(best, other)
+                whole += largest and mine + best >= least
+            if k + whole <= row.size:
+                for i in range(whole):
+                    row[k + i], column[k + i] = r, c
+            k += whole
+    return k
+
+
+@njit
+def count_invalid(frame: Any, top: Any, regions: Any, invalid: Any) -> None:
+    """Add the pixels that are not finite to ``invalid`` (region,); ``regions`` (region, row, column) are boolean."""
+    for r in range(frame.shape[0]):
+        for c in range(frame.shape[1]):
+            if not abs(frame[r, c]) <= top:
+                for g in range(regions.shape[0]):
+                    invalid[g] += regions[g, r, c]
+
+
+@njit
+def count_pixels(row: Any, column: Any, regions: Any, counts: Any, n_k: Any, above: Any) -> None:
+    """Count the pixels that hold k photons in each region; ``counts`` holds the photons of each pixel in the end.
+
+    Parameters
+    ----------
+    row, column
+        Positions (photon,) in the segment.
+    regions
+        (region, row, column) boolean.
+    counts
+        (row, column) int32 of zeros.
+    n_k
+        (region, k) int64: pixels with 1, 2, ... photons are added from k = 1 on; k = 0 is left alone.
+    above
+        (region,) int64: pixels with more photons than ``n_k`` has room for.
+    """
+    most = n_k.shape[1] - 1
+    for i in range(row.size):
+        counts[np.int64(math.floor(row[i] + 0.5)), np.int64(math.floor(column[i] + 0.5))] += 1
+    for i in range(row.size):
+        r, c = np.int64(math.floor(row[i] + 0.5)), np.int64(math.floor(column[i] + 0.5))
+        k = counts[r, c]
+        if k < 0:
+            continue
+        counts[r, c] = -k  # seen
+        for g in range(regions.shape[0]):
+            if regions[g, r, c]:
+                if k > most:
+                    above[g] += 1
+                else:
+                    n_k[g, k] += 1
+    for i in range(row.size):
+        r, c = np.int64(math.floor(row[i] + 0.5)), np.int64(math.floor(column[i] + 0.5))
+        counts[r, c] = abs(counts[r, c])

@@ -1,0 +1,234 @@
+"""What turns groups of events into photons: of droplets, or of single pixels."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xsmall.detector.frames import Frames
+from xsmall.detector.geometry.beam import Beam
+from xsmall.detector.geometry.pixel import pixel_array
+from xsmall.engine.record import Reducer
+from xsmall.events.ragged import object_array
+from xsmall.frames.per_pixel import StaticMask, StaticNoise
+from xsmall.reductions.droplet_tables import between_pixels, per_noise, rising, sorted_part, words_of_mask
+from xsmall.reductions.region import Place, inside
+from xsmall.reductions.threshold import Threshold, number
+from xsmall.vocabulary import (
+    COLUMN,
+    N_ABOVE,
+    N_BELOW,
+    N_DROPLETS,
+    N_K,
+    N_PHOTONS,
+    N_VALID,
+    PHOTONS,
+    ROW,
+    SEGMENT,
+    Q,
+)
+
+__all__ = ["PhotonReducer", "PixelReducer"]
+
+Floats = npt.NDArray[np.floating[Any]]
+
+
+class _Photons(Reducer):
+    """Gathers the photons of a group of events, segment by segment; subclasses find them."""
+
+    def __init__(
+        self,
+        frames: Frames,
+        *,
+        mask: StaticMask | None,
+        value: float,
+        follows_energy: bool,
+        max_k: int,
+        also: tuple[str, ...],
+        image: bool,
+        places: Sequence[Place],
+    ) -> None:
+        from xsmall.kernels.photon import count_invalid, count_pixels
+
+        self._count_invalid, self._count_pixels = count_invalid, count_pixels
+        self._order = rising(frames.part)
+        self._frames = frames = replace(frames, part=sorted_part(frames.part))
+        self._value, self._follows_energy = value, follows_energy
+        self._also, self._stacked, self._max_k = also, bool(places), max_k
+        self._top = np.finfo(frames.dtype).max
+        self._use = self._usable(mask)
+        held = np.stack([inside(p, frames) for p in places]) if places else np.ones((1, *frames.shape), bool)
+        self._regions = [np.ascontiguousarray(held[:, s] & self._use[s]) for s in range(frames.shape[0])]
+        self._pixels = [held.sum(axis=(1, 2)) for held in self._regions]
+        self._counts = np.zeros(frames.shape[1:], np.int32)
+        self._out = np.empty(0), np.empty(0)
+        self._image = image
+
+    def _usable(self, mask: StaticMask | None) -> npt.NDArray[np.bool_]:
+        shape = self._frames.shape
+        return np.ones(shape, bool) if mask is None else np.array(mask.on(self._frames))
+
+    @abstractmethod
+    def _find(self, s: int, frame: Floats, value: float, start: int) -> tuple[int, int, int]:
+        """Append the photons of a frame to the lists: (their new length, droplets, droplets without a photon)."""
+
+    def _level(self, s: int, frame: Floats) -> Floats:
+        """What has to be finite for a pixel to be valid."""
+        del s
+        return frame
+
+    def begin(self, k: int) -> None:
+        """Start a group of ``k`` events with empty lists."""
+        n, segments = len(self._regions[0]), len(self._regions)
+        self._stop = 0
+        self._start = np.zeros((k, segments), np.int64)
+        self._length = np.zeros_like(self._start)
+        self._n_k = np.zeros((k, n, self._max_k + 1), np.int64)
+        self._above, self._valid = np.zeros((k, n), np.int64), np.zeros((k, n), np.int64)
+        self._droplets = np.zeros((k, 2), np.int64)
+        self._pictures = np.empty((k, *self._frames.shape), np.float32) if self._image else None
+
+    def add(self, s: int, frames: Floats, variance: Floats | None = None) -> None:
+        """Append the photons of segment ``s``."""
+        del variance  # a count of photons has that of counting
+        if self._order is not None:  # neighbours in the array are to be neighbours on the detector
+            frames = np.ascontiguousarray(frames[self._order])
+        regions = self._regions[s]
+        for j in range(len(frames)):
+            frame = frames[j]
+            value = self._value if self.energy is None or not self._follows_energy else float(self.energy[j]) / 1e3
+            if not np.isfinite(value):  # an event of unknown photon energy says nothing, not even that there are none
+                frame = np.full_like(frame, np.nan)
+            level = self._level(s, frame)
+            invalid = np.zeros(len(regions), np.int64)
+            self._count_invalid(level, self._top, regions, invalid)
+            self._valid[j] += self._pixels[s] - invalid
+            self._start[j, s] = self._stop
+            self._append(s, j, frame, value)
+            self._length[j, s] = self._stop - self._start[j, s]
+            self._count(s, j, level)
+
+    def _append(self, s: int, j: int, frame: Floats, value: float) -> None:
+        stop, droplets, faint = self._find(s, frame, value, self._stop)
+        if stop > self._out[0].size:
+            row, column = np.empty(2 * stop), np.empty(2 * stop)
+            for wide, old in zip((row, column), self._out, strict=True):
+                wide[: self._stop] = old[: self._stop]
+            self._out = row, column
+            stop, droplets, faint = self._find(s, frame, value, self._stop)
+        self._droplets[j] += droplets, faint
+        self._stop = stop
+
+    def _count(self, s: int, j: int, level: Floats) -> None:
+        row, column = (v[self._start[j, s] : self._stop] for v in self._out)
+        self._count_pixels(row, column, self._regions[s], self._counts, self._n_k[j], self._above[j])
+        if self._pictures is not None:
+            valid = (np.abs(level) <= self._top) & self._use[s]
+            self._pictures[j, s] = np.where(valid, self._counts, np.nan)
+        self._counts[np.floor(row + 0.5).astype(np.intp), np.floor(column + 0.5).astype(np.intp)] = 0
+
+    def end(self) -> Mapping[str, npt.NDArray[Any]]:
+        """Hand out the lists of each event, its segments in order, and the counts."""
+        self._n_k[..., 0] = self._valid - self._n_k[..., 1:].sum(axis=-1) - self._above
+        counts = {N_K: self._n_k, N_ABOVE: self._above, N_VALID: self._valid}
+        out: dict[str, npt.NDArray[Any]] = {
+            name: (v if self._stacked else v[:, 0]).astype(np.int32) for name, v in counts.items()
+        }
+        out |= {N_PHOTONS: self._length.sum(axis=1).astype(np.int32)} | self._of_droplets()
+        return out | (self._lists() if self._pictures is None else {PHOTONS: self._unsorted(self._pictures)})
+
+    def _lists(self) -> dict[str, npt.NDArray[Any]]:
+        frames = self._frames
+        spans = zip(self._start.ravel(), self._length.ravel(), strict=True)
+        order = np.concatenate([np.arange(a, a + n) for a, n in spans])
+        n = self._length.sum(axis=1)
+        flat: dict[str, npt.NDArray[Any]] = {
+            ROW: self._out[0][order] + frames.row[0],
+            COLUMN: self._out[1][order] + frames.column[0],
+            SEGMENT: np.repeat(np.tile(np.array(frames.segment, np.int32), len(n)), self._length.ravel()),
+        }
+        for name in self._also:
+            assert frames.geometry is not None
+            whole = pixel_array(frames.geometry, frames.beam or Beam(), name)
+            flat[name] = between_pixels(whole, flat[SEGMENT], flat[ROW], flat[COLUMN])
+            if name == Q and self.energy is not None:
+                mean = frames.beam.photon_energy if frames.beam is not None else None
+                flat[name] *= np.repeat(self.energy / np.float64(mean), n)
+        return {name: object_array(np.split(v, np.cumsum(n)[:-1])) for name, v in flat.items()}
+
+    def _of_droplets(self) -> dict[str, npt.NDArray[Any]]:
+        return {}
+
+    def _unsorted(self, pictures: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Rows and columns in the order that they came in."""
+        if self._order is None:
+            return pictures
+        out = np.empty_like(pictures)
+        out[(slice(None), *self._order)] = pictures
+        return out
+
+
+class PixelReducer(_Photons):
+    """Whole photons of pixels, and those that two neighbours share."""
+
+    def __init__(self, frames: Frames, *, thr_fraction: float, **shared: Any) -> None:
+        from xsmall.kernels.photon import photons_of_pixels
+
+        super().__init__(frames, **shared)
+        self._kernel, self._least = photons_of_pixels, thr_fraction
+
+    def _find(self, s: int, frame: Floats, value: float, start: int) -> tuple[int, int, int]:
+        return self._kernel(frame, self._use[s], self._top, value, self._least, start, self._out), 0, 0
+
+
+class PhotonReducer(_Photons):
+    """Photons of droplets."""
+
+    def __init__(
+        self,
+        frames: Frames,
+        *,
+        thresholds: tuple[Threshold, Threshold],
+        noise: StaticNoise | None,
+        grow: tuple[bool, bool],
+        cuts: tuple[float, float, float, float],
+        how: tuple[float, int],
+        **shared: Any,
+    ) -> None:
+        from xsmall.kernels.droplet import Members, Workspace, find
+        from xsmall.kernels.photon import Scratch, photons_of_droplets
+
+        super().__init__(frames, **shared)
+        self._droplets_of, self._photons_of = find, photons_of_droplets
+        frames, real = self._frames, frames.dtype.type
+        high, low = (real(number(t)) for t in thresholds)
+        self._thresholds = high, low, self._top
+        self._grow = tuple(True if wanted else None for wanted in (*grow, False))
+        self._cuts, self._how = cuts, how
+        self._words = words_of_mask(shared["mask"], frames)
+        self._per_noise = per_noise(noise, frames)
+        self._work = Workspace(*frames.shape[1:]).arrays
+        self._members = Members(*frames.shape[1:]).arrays
+        self._scratch = Scratch(*frames.shape[1:]).arrays
+
+    def _level(self, s: int, frame: Floats) -> Floats:
+        return frame if self._per_noise is None else frame * self._per_noise[s]
+
+    def _find(self, s: int, frame: Floats, value: float, start: int) -> tuple[int, int, int]:
+        level, words = self._level(s, frame), self._words[s]
+        found = self._droplets_of(
+            frame, level, frame, words, self._thresholds, self._grow, self._work, self._members
+        )  # fmt: skip
+        photon = value, *self._how
+        arguments = frame, found, self._work, self._members, self._cuts, photon, self._scratch, start, self._out
+        end, kept, faint = self._photons_of(*arguments)
+        return int(end), int(kept), int(faint)
+
+    def _of_droplets(self) -> dict[str, npt.NDArray[Any]]:
+        names = N_DROPLETS, N_BELOW
+        return {name: self._droplets[:, i].astype(np.int32) for i, name in enumerate(names)}
