@@ -104,26 +104,6 @@ def test_lazy_and_eager_are_equal_for_any_chunking_and_nothing_computes(
             xr.testing.assert_identical(lazy.compute(), eager)
 
 
-def test_lazy_constants_are_read_once_and_only_when_computing() -> None:
-    raw, table = small_jungfrau(8)
-    reads = []
-
-    def read(value: np.ndarray) -> np.ndarray:
-        reads.append(1)
-        return value
-
-    lazy = table.assign(
-        pedestal=(
-            table.pedestal.dims,
-            da.from_delayed(dask.delayed(read)(table.pedestal.values), table.pedestal.shape, "f4"),
-        )
-    )
-    out = calibrate(raw.chunk(event=1), lazy)
-    assert not reads
-    np.testing.assert_array_equal(out.values, calibrate(raw, table).values)
-    assert len(reads) == 1
-
-
 def test_a_slice_takes_its_own_constants_by_label() -> None:
     raw, table = small_jungfrau()
     whole = calibrate(raw, table)

@@ -78,26 +78,6 @@ def test_stages_may_be_given_and_bad_codes_are_nan() -> None:
     assert (xs.trust(raw, table, gain_stage=codes).values == int(Reason.BAD_GAIN_CODE)).all()
 
 
-def test_the_same_for_any_chunking_and_nothing_computes(computing_is_forbidden: Callable[[], Any]) -> None:
-    raw, gain, table = agipd(7)
-    present = np.ones((7, 2), bool)
-    present[3, 1] = False
-    raw = raw.assign_coords(present=(("event", "segment"), present))
-    mask = RNG.random(raw.shape[1:]) < 0.9
-    eager = xs.calibrate(raw, table, gain_stage=gain, mask=mask)
-    flags = xs.trust(raw, table, gain_stage=gain, mask=mask)
-    np.testing.assert_array_equal(np.isnan(eager.values), flags.values != 0)
-    for chunks in ({"event": 1}, {"event": (3, 4), "segment": 1, "row": 2}):
-        lazy_raw, lazy_gain = raw.copy(data=raw.chunk(chunks).data), gain.chunk(event=2)
-        with computing_is_forbidden():
-            lazy = xs.calibrate(lazy_raw, table.chunk(segment=1), gain_stage=lazy_gain, mask=mask)
-            lazy_flags = xs.trust(lazy_raw, table, gain_stage=lazy_gain, mask=mask)
-        xr.testing.assert_identical(lazy.compute(), eager)
-        xr.testing.assert_identical(lazy_flags.compute(), flags)
-    part = xs.calibrate(raw.isel(segment=[1]).assign_coords(segment=[1]), table, gain_stage=gain.isel(segment=[1]))
-    np.testing.assert_array_equal(part.values, xs.calibrate(raw, table, gain_stage=gain).values[:, [1]])
-
-
 def test_what_is_missing_is_named() -> None:
     raw, gain, table = agipd()
     with pytest.raises(CalibrationError, match="lies beside"):

@@ -1,9 +1,7 @@
 """Trust flags: every reason where it belongs, the same as what calibration makes NaN, lazy, right on slices."""
 
-from collections.abc import Callable
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
@@ -85,19 +83,6 @@ def test_calibration_makes_nan_of_exactly_the_chosen_reasons(chosen: list[str] |
     groups = {"default": ["dead", "hot", "noisy", "other_status", "damaged"]}
     names = [n for c in (["default"] if chosen is None else chosen) for n in groups.get(c, [c])] + always
     np.testing.assert_array_equal(np.isfinite(value.values), usable(flags, names).values)
-
-
-def test_flags_are_lazy_and_the_same_for_any_chunking(computing_is_forbidden: Callable[[], Any]) -> None:
-    raw, table = marked()
-    eager = trust(raw, table)
-    for chunks in ({"event": 1}, {"event": (2, 3), "segment": 1, "row": 3}):
-        with computing_is_forbidden():
-            lazy = trust(raw.chunk(chunks), table.chunk())
-            calibrate(raw.chunk(chunks), table.chunk())
-        assert isinstance(lazy.data, da.Array)
-        xr.testing.assert_identical(lazy.compute(), eager)
-    part = {"segment": [1], "row": slice(1, 3)}
-    xr.testing.assert_identical(trust(raw.isel(part), table), eager.isel(part))
 
 
 def test_masks_and_users_functions_are_flagged_user() -> None:
