@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 import xsmall as xs
-from xsmall.accessor import SdDataArray, SdDataset
+from xsmall.accessor import SdDataArray, SdDataset, SdDataTree
 
 
 def frames() -> xr.DataArray:
@@ -22,7 +22,7 @@ def methods(accessor: type) -> list[str]:
     return accessor._methods()
 
 
-@pytest.mark.parametrize("accessor", [SdDataArray, SdDataset])
+@pytest.mark.parametrize("accessor", [SdDataArray, SdDataset, SdDataTree])
 def test_every_method_forwards_to_a_documented_function(accessor: type) -> None:
     assert methods(accessor)
     for name in methods(accessor):
@@ -39,7 +39,36 @@ def test_a_method_has_the_signature_of_its_function_without_the_object() -> None
 
 
 def test_a_record_method_has_the_signature_of_its_record() -> None:
-    assert inspect.signature(frames().sd.azint) == inspect.signature(xs.azint)
+    method = frames().sd.azint
+    assert list(inspect.signature(method).parameters) == list(inspect.signature(xs.azint).parameters)
+
+
+@pytest.mark.parametrize("name", ["roi", "azint", "droplet", "projection", "lineout", "histogram", "rebin"])
+def test_help_of_a_reduction_says_that_a_dataset_comes_back(name: str) -> None:
+    method = getattr(frames().sd, name)
+    returns = inspect.getdoc(method).split("Returns\n-------\n")[1]
+    assert returns.startswith("A Dataset over the events")
+    assert str(inspect.signature(method)).endswith("-> xr.Dataset")
+
+
+def test_annotations_are_shown_without_quotes() -> None:
+    assert "'" not in str(inspect.signature(frames().sd.assign_geometry))
+
+
+def test_completion_offers_what_fits(computing_is_forbidden: Callable[[], Any]) -> None:
+    raw = frames()
+    small = xr.Dataset({"sum": ("event", np.zeros(3))})
+    bins = xr.Dataset({"sum": ("delay", np.zeros(3)), "count": ("delay", np.ones(3, int))})
+    with computing_is_forbidden():
+        assert {"roi", "calibrate", "average"} <= set(dir(raw.sd))
+        assert {"calibrate", "trust"}.isdisjoint(dir((raw * 1.0).sd))
+        assert {"image", "plot", "fit_beam"} <= set(dir(raw.isel(event=0).sd))
+        assert {"roi", "azint", "calibrate"}.isdisjoint(dir(raw.isel(event=0).sd))
+        assert "cube" in dir(small.sd)
+        assert {"roi", "difference", "image"}.isdisjoint(dir(small.sd))
+        assert "difference" in dir(bins.sd)
+        assert "cube" not in dir(bins.sd)
+        assert callable(small.sd.roi)  # its error says what is missing
 
 
 def test_the_repr_says_what_is_there_and_what_to_do_and_computes_nothing(
@@ -77,4 +106,4 @@ def test_the_repr_of_frames_with_their_variance_says_so() -> None:
 def test_an_unknown_method_is_an_attribute_error_that_names_those_alike() -> None:
     with pytest.raises(AttributeError, match=r"\.sd has no attribute 'calibarte': did you mean calibrate\?"):
         frames().sd.calibarte  # noqa: B018
-    assert not hasattr(frames().sd, "_repr_html_")
+    assert not hasattr(frames().sd, "_repr_pretty_")

@@ -1,8 +1,10 @@
 """What ``import xsmall`` may and may not do."""
 
 import importlib
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -33,3 +35,9 @@ def test_a_public_name_stays_itself_when_its_module_is_imported() -> None:
     for name, module in xs._PUBLIC.items():
         importlib.import_module(module)
         assert not isinstance(getattr(xs, name), type(sys)), f"xs.{name} is a module"
+
+
+def test_the_stub_for_type_checkers_is_that_of_the_list_of_names() -> None:
+    names = Path(__file__).with_name("public_names.py")
+    made = runpy.run_path(str(names))
+    assert made["STUB"].read_text(encoding="utf-8") == made["text"](), "type: python tests/public_names.py"

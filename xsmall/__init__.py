@@ -7,7 +7,7 @@ import importlib
 from typing import Any
 
 from xsmall._version import __version__
-from xsmall.accessor import SdDataArray, SdDataset, no_attribute
+from xsmall.accessor import SdDataArray, SdDataset, SdDataTree, no_attribute
 
 _PUBLIC: dict[str, str] = {
     # entry points
@@ -131,7 +131,7 @@ _PUBLIC: dict[str, str] = {
 }
 """The one list of public names, each with the module it lives in."""
 
-__all__ = [*sorted(_PUBLIC), "SdDataArray", "SdDataset", "__version__"]
+__all__ = [*sorted(_PUBLIC), "SdDataArray", "SdDataTree", "SdDataset", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,8 @@
 """The ``.sd`` accessors: methods that forward to the functions of the same name.
 
 They keep no state, check nothing when made, and import what they need on use, so that ``import xsmall`` stays light.
-Signature and text of a method are those of the function behind it.
+Signature and text of a method are those of the function behind it. Completion offers what fits the object; a method
+that does not fit can be called all the same, and its error says what is missing.
 """
 
 from __future__ import annotations
@@ -10,54 +11,84 @@ import difflib
 import functools
 import importlib
 import inspect
-from collections.abc import Callable, Iterable
-from typing import Any
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 import xarray as xr
 
-from xsmall.vocabulary import (
-    DETECTOR_TYPE,
-    EVENT,
-    FRAME_DIMS,
-    GEOMETRY,
-    PHOTON_ENERGY,
-    PRESENT,
-    UNITS,
-    VARIANCE_SUFFIX,
-    X,
+from xsmall.notebook.kinds import (
+    BINS,
+    CALIBRATED_FRAMES,
+    FLAGS,
+    IMAGE,
+    OTHER,
+    PIXELS,
+    RAW_FRAMES,
+    RUN,
+    SMALL,
+    kind_of,
 )
+
+if TYPE_CHECKING:  # type checkers and editors see the methods with the signatures of their functions
+    from xsmall.typed import DataArrayMethods, DatasetMethods, DataTreeMethods
+else:
+    DataArrayMethods = DatasetMethods = DataTreeMethods = object
+
+_FRAMES: Final = (RAW_FRAMES, CALIBRATED_FRAMES)
+_PIXELS: Final = (*_FRAMES, FLAGS, PIXELS)
+_ALL: Final = (*_PIXELS, IMAGE, SMALL, BINS, OTHER, RUN)
+_RETURNS: Final = re.compile(r"(Returns\n\s+-+\n\s+)(?:A record\.|The record of)")
+
+
+class _Text:
+    """An annotation that is shown as it was written, without quotes."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
 
 
 class _Method:
-    """A method that calls ``function(obj, ...)`` of a module that is imported on first use."""
+    """A method that calls ``function(obj, ...)`` of a module that is imported on first use.
 
-    def __init__(self, place: str) -> None:
+    Parameters
+    ----------
+    place
+        ``"module:function"``.
+    *kinds
+        Of what kinds of objects it makes sense: for these it is offered.
+    """
+
+    def __init__(self, place: str, *kinds: str) -> None:
         self._module, self._function = place.split(":")
+        self.kinds = frozenset(kinds)
 
-    def _load(self) -> Callable[..., Any]:
+    def load(self) -> Callable[..., Any]:
+        """Import the function behind the method."""
         function: Callable[..., Any] = getattr(importlib.import_module(self._module), self._function)
         return function
 
     def _bind(self, obj: Any) -> Callable[..., Any]:
-        function = self._load()
+        function = self.load()
 
         @functools.wraps(function)
         def method(*args: Any, **kwargs: Any) -> Any:
             return function(obj, *args, **kwargs)
 
-        signature = inspect.signature(function)
-        method.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])  # type: ignore[attr-defined]
-        return method
+        return _shown(method, _signature(function, skip=1), function.__doc__)
 
     def __get__(self, accessor: Any, owner: type) -> Callable[..., Any]:
-        return self._load() if accessor is None else self._bind(accessor._obj)
+        return self.load() if accessor is None else self._bind(accessor._obj)
 
 
 class _ReductionMethod(_Method):
     """A method that reduces with the record that ``function(...)`` of a module makes."""
 
     def _bind(self, obj: Any) -> Callable[..., Any]:
-        function = self._load()
+        function = self.load()
 
         @functools.wraps(function)
         def method(*args: Any, **kwargs: Any) -> Any:
@@ -65,162 +96,151 @@ class _ReductionMethod(_Method):
 
             return apply(obj, function(*args, **kwargs))
 
-        return method
+        text = _RETURNS.sub(r"\1A Dataset over the events, lazy where the frames are.", function.__doc__ or "")
+        return _shown(method, _signature(function).replace(return_annotation=_Text("xr.Dataset")), text)
+
+
+def _signature(function: Callable[..., Any], skip: int = 0) -> inspect.Signature:
+    """Signature whose annotations are shown as they are written in the source."""
+    signature = inspect.signature(function)
+    said = [p.replace(annotation=_as_text(p.annotation)) for p in list(signature.parameters.values())[skip:]]
+    return signature.replace(parameters=said, return_annotation=_as_text(signature.return_annotation))
+
+
+def _as_text(annotation: Any) -> Any:
+    return _Text(annotation) if isinstance(annotation, str) else annotation
+
+
+def _shown(method: Callable[..., Any], signature: inspect.Signature, text: str | None) -> Callable[..., Any]:
+    method.__signature__ = signature  # type: ignore[attr-defined]
+    method.__doc__ = text
+    return method
+
+
+_REDUCTIONS: Final[Mapping[str, _Method]] = {
+    "reduce": _Method("xsmall.reductions.reduce:reduce", *_FRAMES),
+    "roi": _ReductionMethod("xsmall.reductions.roi:roi", *_FRAMES),
+    "azint": _ReductionMethod("xsmall.reductions.azint:azint", *_FRAMES),
+    "droplet": _ReductionMethod("xsmall.reductions.droplet:droplet", *_FRAMES),
+    "photon": _ReductionMethod("xsmall.reductions.photon:photon", *_FRAMES),
+    "projection": _ReductionMethod("xsmall.reductions.projection:projection", *_FRAMES),
+    "lineout": _ReductionMethod("xsmall.reductions.projection:lineout", *_FRAMES),
+    "histogram": _ReductionMethod("xsmall.reductions.histogram:histogram", *_FRAMES),
+    "rebin": _ReductionMethod("xsmall.reductions.rebin:rebin", *_FRAMES),
+    "autocorrelation": _ReductionMethod("xsmall.reductions.autocorrelation:autocorrelation", *_FRAMES),
+    "apply": _Method("xsmall.reductions.reduce:apply", *_FRAMES),
+    "average": _Method("xsmall.cube.cube:average", *_FRAMES, SMALL),
+    "plan": _Method("xsmall.engine.plans:plan", *_FRAMES),
+    "image": _Method("xsmall.frames.image:image", *_PIXELS),
+    "polar": _Method("xsmall.frames.polar:polar", *_FRAMES, PIXELS),
+    "locate": _Method("xsmall.frames.locate:locate", *_PIXELS),
+    "subtract_ghost": _Method("xsmall.calibration.ghost:subtract_ghost", CALIBRATED_FRAMES),
+    "straighten": _Method("xsmall.frames.straighten:straighten", *_FRAMES),
+    "save": _Method("xsmall.io.stores.results:save", *_ALL),
+}
+"""What a DataArray of frames can do, and a Dataset that holds their variance too."""
+
+_DATAARRAY: Final[Mapping[str, _Method]] = {
+    "assign_geometry": _Method("xsmall.frames.pixels:assign_geometry", *_PIXELS),
+    "assign_beam": _Method("xsmall.frames.beam:assign_beam", *_PIXELS),
+    "pixel": _Method("xsmall.frames.pixels:pixel", *_PIXELS),
+    "fit_beam": _Method("xsmall.frames.fit_beam:fit_beam", *_FRAMES, PIXELS),
+    "at": _Method("xsmall.frames.locate:at", *_PIXELS),
+    "save_frames": _Method("xsmall.io.stores.frames:save_frames", *_FRAMES),
+    "plot": _Method("xsmall.plot.detector:plot", *_PIXELS, IMAGE),
+    "mask": _Method("xsmall.frames.mask:mask", *_FRAMES, PIXELS),
+    "usable": _Method("xsmall.frames.mask:usable", FLAGS),
+    "inside": _Method("xsmall.frames.mask:inside", *_PIXELS),
+    "calibrate": _Method("xsmall.calibration.calibrate:calibrate", RAW_FRAMES),
+    "trust": _Method("xsmall.calibration.trust:trust", RAW_FRAMES),
+    "common_mode": _Method("xsmall.calibration.corrections:common_mode", CALIBRATED_FRAMES),
+    **_REDUCTIONS,
+}
+
+_DATASET: Final[Mapping[str, _Method]] = {
+    "integrate": _Method("xsmall.engine.integrate:integrate", SMALL),
+    "event_variables": _Method("xsmall.events.names:event_variables", SMALL),
+    "cube": _Method("xsmall.cube.cube:cube", SMALL),
+    "difference": _Method("xsmall.cube.compare:difference", BINS),
+    **_REDUCTIONS,
+}
+
+_DATATREE: Final[Mapping[str, _Method]] = {
+    "event_variables": _Method("xsmall.events.names:event_variables", RUN),
+    "integrate": _Method("xsmall.engine.integrate:integrate", RUN),
+    "save": _Method("xsmall.io.stores.results:save", RUN),
+}
 
 
 class _Accessor:
-    """What both accessors share: the object, and the list of methods."""
+    """What all accessors share: the object, its methods, and what is shown of it."""
 
     def __init__(self, obj: Any) -> None:
         self._obj = obj
 
     @classmethod
     def _methods(cls) -> list[str]:
-        return [name for base in cls.__mro__ for name, value in vars(base).items() if isinstance(value, _Method)]
+        return [name for name, value in vars(cls).items() if isinstance(value, _Method)]
 
-    def __getattr__(self, name: str) -> Any:
-        """Say which method may be meant by a name that is none; ``AttributeError`` as Python has it."""
-        if not name.startswith("_"):
-            raise AttributeError(no_attribute(".sd", name, self._methods()))
-        raise AttributeError(name)
+    def _fitting(self) -> list[str]:
+        """Methods that make sense for this object; of something unknown all."""
+        kind = kind_of(self._obj)
+        return [name for name, value in vars(type(self)).items() if isinstance(value, _Method) and kind in value.kinds]
 
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self)} - {*self._methods()} | {*self._fitting()})
 
-class _Shared(_Accessor):
-    """What a DataArray of frames can do, and a Dataset that holds their variance too."""
+    def __repr__(self) -> str:
+        from xsmall.notebook.facts import facts_of
+        from xsmall.notebook.text import as_text
 
-    reduce = _Method("xsmall.reductions.reduce:reduce")
-    roi = _ReductionMethod("xsmall.reductions.roi:roi")
-    azint = _ReductionMethod("xsmall.reductions.azint:azint")
-    droplet = _ReductionMethod("xsmall.reductions.droplet:droplet")
-    photon = _ReductionMethod("xsmall.reductions.photon:photon")
-    projection = _ReductionMethod("xsmall.reductions.projection:projection")
-    lineout = _ReductionMethod("xsmall.reductions.projection:lineout")
-    histogram = _ReductionMethod("xsmall.reductions.histogram:histogram")
-    rebin = _ReductionMethod("xsmall.reductions.rebin:rebin")
-    autocorrelation = _ReductionMethod("xsmall.reductions.autocorrelation:autocorrelation")
-    apply = _Method("xsmall.reductions.reduce:apply")
-    average = _Method("xsmall.cube.cube:average")
-    plan = _Method("xsmall.engine.plans:plan")
-    image = _Method("xsmall.frames.image:image")
-    polar = _Method("xsmall.frames.polar:polar")
-    locate = _Method("xsmall.frames.locate:locate")
-    subtract_ghost = _Method("xsmall.calibration.ghost:subtract_ghost")
-    straighten = _Method("xsmall.frames.straighten:straighten")
-    save = _Method("xsmall.io.stores.results:save")
+        return as_text(facts_of(self._obj, self._fitting()))
+
+    def _repr_html_(self) -> str:
+        from xsmall.notebook.facts import facts_of
+        from xsmall.notebook.html import as_html
+
+        return as_html(self._obj, facts_of(self._obj, self._fitting()))
+
+    if not TYPE_CHECKING:  # or every name would be known to type checkers
+
+        def __getattr__(self, name: str) -> Any:
+            """Say which method may be meant by a name that is none; ``AttributeError`` as Python has it."""
+            if not name.startswith("_"):
+                raise AttributeError(no_attribute(".sd", name, self._methods()))
+            raise AttributeError(name)
 
 
-@xr.register_dataarray_accessor("sd")  # type: ignore[no-untyped-call]
-class SdDataArray(_Shared):
+def _with(methods: Mapping[str, _Method]) -> Callable[[type], type]:
+    def add(cls: Any) -> Any:
+        for name, method in methods.items():
+            setattr(cls, name, method)
+        return cls
+
+    return add
+
+
+class SdDataArray(_Accessor, DataArrayMethods):
     """Detector methods of a DataArray (event, segment, row, column); its repr says what it sees and could do."""
 
-    assign_geometry = _Method("xsmall.frames.pixels:assign_geometry")
-    assign_beam = _Method("xsmall.frames.beam:assign_beam")
-    pixel = _Method("xsmall.frames.pixels:pixel")
-    fit_beam = _Method("xsmall.frames.fit_beam:fit_beam")
-    at = _Method("xsmall.frames.locate:at")
-    save_frames = _Method("xsmall.io.stores.frames:save_frames")
-    plot = _Method("xsmall.plot.detector:plot")
-    mask = _Method("xsmall.frames.mask:mask")
-    usable = _Method("xsmall.frames.mask:usable")
-    inside = _Method("xsmall.frames.mask:inside")
 
-    calibrate = _Method("xsmall.calibration.calibrate:calibrate")
-    trust = _Method("xsmall.calibration.trust:trust")
-    common_mode = _Method("xsmall.calibration.corrections:common_mode")
-
-    def __repr__(self) -> str:
-        return describe_frames(self._obj, self._methods())
-
-
-@xr.register_dataset_accessor("sd")  # type: ignore[no-untyped-call]
-class SdDataset(_Shared):
+class SdDataset(_Accessor, DatasetMethods):
     """Methods of a Dataset: frames with their variance, small data, or a cube; its repr says what it sees."""
 
-    integrate = _Method("xsmall.engine.integrate:integrate")
-    event_variables = _Method("xsmall.events.names:event_variables")
-    cube = _Method("xsmall.cube.cube:cube")
-    difference = _Method("xsmall.cube.compare:difference")
 
-    def __repr__(self) -> str:
-        return describe_small(self._obj, self._methods())
+class SdDataTree(_Accessor, DataTreeMethods):
+    """Methods of a run; its repr says what is in it and what to type next."""
+
+
+for _accessor, _table, _register in (
+    (SdDataArray, _DATAARRAY, xr.register_dataarray_accessor),
+    (SdDataset, _DATASET, xr.register_dataset_accessor),
+    (SdDataTree, _DATATREE, xr.register_datatree_accessor),
+):
+    _register("sd")(_with(_table)(_accessor))  # type: ignore[no-untyped-call]
 
 
 def no_attribute(whose: str, name: str, known: Iterable[str]) -> str:
     """Text of the error for an unknown name, with the known ones that look like it."""
     alike = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
     return f"{whose} has no attribute {name!r}" + (f": did you mean {' or '.join(alike)}?" if alike else "")
-
-
-def describe_frames(obj: xr.DataArray, methods: list[str]) -> str:
-    """Say in a few lines what ``.sd`` sees on an array and what it could do; computes nothing."""
-    lines = [f"<xsmall .sd of {'a DataArray' if obj.name is None else obj.name}>"]
-    if obj.dims == FRAME_DIMS:
-        n, segments, rows, columns = obj.shape
-        lines.append(
-            f"  frames:   {n} events of {segments} x {rows} x {columns} pixels, {obj.dtype}, {_size(obj.nbytes)}"
-        )
-    else:
-        lines.append(f"  frames:   no, dims are {obj.dims}; reductions need {FRAME_DIMS}")
-    lines.append(f"  data:     {_laziness(obj)}")
-    lines.append(f"  detector: {obj.attrs.get(DETECTOR_TYPE, 'not said')}, values in {obj.attrs.get(UNITS, 'no unit')}")
-    if PRESENT in obj.coords:
-        lines.append(f"  present:  {_presence(obj)}")
-    has_geometry = GEOMETRY in obj.coords
-    lines.append(
-        f"  geometry: {_geometry(obj) if has_geometry else 'none: .sd.assign_geometry(xs.open_geometry(path))'}"
-    )
-    lines.append(f"  beam:     {_beam(obj)}")
-    lines.append(f"  can:      {', '.join(methods)}")
-    return "\n".join(lines)
-
-
-def describe_small(obj: xr.Dataset, methods: list[str]) -> str:
-    """Say in a few lines what ``.sd`` sees on a Dataset and what it could do; computes nothing."""
-    frames = [str(v) for v in obj.data_vars if obj[v].dims == FRAME_DIMS and not str(v).endswith(VARIANCE_SUFFIX)]
-    if len(frames) == 1:
-        known = f"{frames[0]}{VARIANCE_SUFFIX}" in obj
-        return describe_frames(obj[frames[0]], methods) + f"\n  variance: {'carried through' if known else 'none'}"
-    per_event = [str(v) for v in obj.data_vars if EVENT in obj[v].dims]
-    lines = ["<xsmall .sd of a Dataset>"]
-    if per_event:
-        scalars = [str(v) for v in obj.variables if obj[v].dims == (EVENT,)]
-        lines.append(f"  small data: {obj.sizes[EVENT]} events, {len(per_event)} variables")
-        lines.append(f"  bins may be made of: {', '.join(sorted(scalars)) or 'nothing: no variable over event alone'}")
-    else:
-        lines.append(f"  no dim {EVENT!r}: a cube or averages over {dict(obj.sizes)}")
-    lines.append(f"  can:        {', '.join(methods)}")
-    return "\n".join(lines)
-
-
-def _size(nbytes: int) -> str:
-    from dask.utils import format_bytes
-
-    return str(format_bytes(nbytes))
-
-
-def _laziness(obj: xr.DataArray) -> str:
-    if obj.chunks is None:
-        return "in memory or not chunked; results come at once"
-    return f"lazy, {len(obj.chunks[0])} chunks of up to {max(obj.chunks[0], default=0)} along {obj.dims[0]}"
-
-
-def _presence(obj: xr.DataArray) -> str:
-    present = obj.coords[PRESENT]
-    if present.chunks is not None:
-        return "known when computed"
-    absent = int((~present.values.astype(bool)).sum())
-    return "every segment in every event" if absent == 0 else f"{absent} of {present.size} segments are missing"
-
-
-def _geometry(obj: xr.DataArray) -> str:
-    detail = f"{obj.coords[GEOMETRY].attrs.get('name', 'known')}"
-    return detail if X in obj.coords else f"{detail} (no pixel coordinates here)"
-
-
-def _beam(obj: xr.DataArray) -> str:
-    if PHOTON_ENERGY not in obj.coords:
-        return "none: .sd.assign_beam(photon_energy=9500, distance=0.1) gives q and two_theta"
-    energy = obj.coords[PHOTON_ENERGY]
-    if energy.size != 1 or energy.chunks is not None:
-        return "photon energy per event"
-    return f"photon energy {float(energy):.6g} {energy.attrs.get(UNITS, 'eV')}"

@@ -93,7 +93,7 @@ def run_demo(
 
     with tell.step("open the run, assign geometry and beam, calibrate: all lazy"):
         run = xs.open_run(folder / "run.zarr")
-        cal = calibrate(run["jungfrau"]["raw"], simulation)
+        cal = calibrate(run.children["jungfrau"].dataset["raw"], simulation)
 
     with tell.step("reduce: azimuthal integral, region, droplets, projection, in one pass"):
         small = reduce_run(cal, simulation).compute()

@@ -35,6 +35,7 @@ _LONG_NAMES: Final = {
 
 def event_variables(
     run: xr.Dataset | xr.DataTree,
+    /,
     hutch: str | None = None,
     *,
     table: str | os.PathLike[str] | Mapping[str, Any] | None = None,

@@ -16,7 +16,7 @@ from xsmall.errors import FileFormatError
 from xsmall.io.run import open_with
 from xsmall.io.sources.source import HDF5_SIGNATURE, RunSpec, find_source, source_of
 
-__all__ = ["describe"]
+__all__ = ["describe", "detector_lines", "event_lines"]
 
 _PACKAGES: Final = "packages"  # versions: one line
 _OPTIONS: Final[Mapping[str, dict[str, Any]]] = {"zarr": {"consolidated": False}, "netcdf4": {}}
@@ -89,19 +89,29 @@ def _run(spec: RunSpec, run: xr.DataTree, kind: str) -> Iterator[str]:
     where = [f"{name} {run.attrs[name]}" for name in (v.EXPERIMENT, v.RUN) if name in run.attrs]
     if where:
         yield "  " + ", ".join(where)
-    yield from _troubles(run.attrs)
-    events = run[v.EVENTS_NODE].to_dataset() if v.EVENTS_NODE in run.children else xr.Dataset()
-    if v.EVENT in events.sizes:
-        yield "  " + _time(events)
-        yield from _steps(events)
+    yield from event_lines(run)
     for name, node in run.children.items():
         if name != v.EVENTS_NODE:
-            yield from _detector(name, node)
+            yield from detector_lines(name, node)
+    events = _events(run)
     if events.data_vars:
         yield "  event variables"
         yield from _variables(events)
     if v.LEFT_OUT in events.attrs:
         yield f"    left out: {events.attrs[v.LEFT_OUT]}"
+
+
+def _events(run: xr.DataTree) -> xr.Dataset:
+    return run[v.EVENTS_NODE].to_dataset() if v.EVENTS_NODE in run.children else xr.Dataset()
+
+
+def event_lines(run: xr.DataTree) -> Iterator[str]:
+    """What a run says of its events: what is lost, how many, when, how fast, steps and scans."""
+    yield from _troubles(run.attrs)
+    events = _events(run)
+    if v.EVENT in events.sizes:
+        yield "  " + _time(events)
+        yield from _steps(events)
 
 
 def _troubles(attrs: Mapping[Any, Any]) -> Iterator[str]:
@@ -144,7 +154,8 @@ def _steps(events: xr.Dataset) -> Iterator[str]:
             yield f"  {name}: {_range(x.values)}{_unit(x)}, {n} {_plural(n, 'value')}"
 
 
-def _detector(name: str, node: xr.DataTree) -> Iterator[str]:
+def detector_lines(name: str, node: xr.DataTree) -> Iterator[str]:
+    """What a run says of a detector: its name, its arrays, what is missing or damaged, what it carries."""
     dataset = node.to_dataset(inherit=False)
     kind = dataset.attrs.get(v.DETECTOR_TYPE)
     if kind is None and v.RAW in dataset:

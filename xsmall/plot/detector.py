@@ -259,20 +259,25 @@ def _draw_masked(axes: Any, picture: xr.DataArray, values: Any, extent: tuple[fl
     axes.imshow(silent, extent=extent, cmap=ListedColormap([MASKED]), vmin=0, vmax=2, interpolation="nearest")
 
 
-def _draw_outlines(axes: Any, geometry: Geometry, obj: xr.DataArray) -> None:
-    from matplotlib.collections import LineCollection
-
-    shown = set(np.atleast_1d(obj.coords[SEGMENT].values).tolist()) if SEGMENT in obj.coords else None
+def outlines(geometry: Geometry, segments: set[int] | None) -> list[list[list[float]]]:
+    """Borders of the panels of these segments (all where None) as closed lines of (x, y) in mm."""
     lines = []
     for panel in geometry.panels:
-        if shown is not None and panel.memory[0] not in shown:
+        if segments is not None and panel.memory[0] not in segments:
             continue
         a, b = (axis.edges()[[0, -1], [0, 1]] for axis in (panel.row_axis, panel.column_axis))
         corners = [(a[i], b[j]) for i, j in ((0, 0), (0, 1), (1, 1), (1, 0), (0, 0))]
         lines.append(
             [[MM * (panel.origin[k] + s * panel.slow[k] + f * panel.fast[k]) for k in (0, 1)] for s, f in corners]
         )
-    axes.add_collection(LineCollection(lines, colors=OUTLINE, linewidths=0.7), autolim=False)
+    return lines
+
+
+def _draw_outlines(axes: Any, geometry: Geometry, obj: xr.DataArray) -> None:
+    from matplotlib.collections import LineCollection
+
+    shown = set(np.atleast_1d(obj.coords[SEGMENT].values).tolist()) if SEGMENT in obj.coords else None
+    axes.add_collection(LineCollection(outlines(geometry, shown), colors=OUTLINE, linewidths=0.7), autolim=False)
 
 
 def _draw_colorbar(axes: Any, drawn: Any, obj: xr.DataArray, two: bool) -> None:

@@ -1,0 +1,105 @@
+"""Type checkers know the public names and the accessors: wrong names and arguments are found in a user's file."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import xsmall as xs
+from xsmall import accessor
+
+RIGHT = """
+import xarray as xr
+import xsmall as xs
+
+def mean_of_rings(cal: xr.DataArray) -> xr.Dataset:
+    sd: xs.SdDataArray = cal.sd
+    placed = sd.assign_beam(distance=0.1)
+    bound: xs.SdDataArray = placed.sd
+    return bound.azint(bins=3, quantity="q")
+
+record = xs.azint(bins=3)
+"""
+WRONG = """
+import xarray as xr
+import xsmall as xs
+
+def look(cal: xr.DataArray) -> None:
+    sd: xs.SdDataArray = cal.sd
+    sd.azimuth()
+    sd.azint(bin=3)
+    xs.azint(bin=3)
+    xs.azimt()
+"""
+WITH_PLUGIN = """
+import xarray as xr
+import xsmall
+
+def look(cal: xr.DataArray, small: xr.Dataset, run: xr.DataTree) -> xr.Dataset:
+    cal.sd.azimuth()
+    small.sd.cub()
+    run.sd.quicklok()
+    return cal.sd.azint(bins=3)
+"""
+
+
+def mypy(text: str, folder: Path, *options: str) -> list[str]:
+    pytest.importorskip("mypy")
+    (folder / "user.py").write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(folder / "cache"), *options, "user.py"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.stdout, done.stderr
+    return [line for line in done.stdout.splitlines() if line.startswith("user.py")]
+
+
+def test_mypy_finds_nothing_in_a_right_file_and_all_in_a_wrong_one(tmp_path: Path) -> None:
+    assert mypy(RIGHT, tmp_path) == []
+    found = [int(line.split(":")[1]) for line in mypy(WRONG, tmp_path) if "error:" in line]
+    assert found == [7, 8, 9, 10]
+
+
+def test_with_the_plugin_mypy_knows_the_accessor_of_any_array(tmp_path: Path) -> None:
+    (tmp_path / "mypy.ini").write_text("[mypy]\nplugins = xsmall.mypy_plugin\n", encoding="utf-8")
+    found = mypy(WITH_PLUGIN, tmp_path, "--config-file", "mypy.ini")
+    assert [int(line.split(":")[1]) for line in found if "error:" in line] == [6, 7, 8]
+
+
+def test_pyright_finds_nothing_in_a_right_file_and_all_in_a_wrong_one(tmp_path: Path) -> None:
+    import json
+
+    pytest.importorskip("pyright")
+    (tmp_path / "right.py").write_text(RIGHT, encoding="utf-8")
+    (tmp_path / "wrong.py").write_text(WRONG, encoding="utf-8")
+    command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, "right.py", "wrong.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    try:
+        told = json.loads(done.stdout)["generalDiagnostics"]
+    except ValueError:
+        pytest.skip(f"pyright does not run here: {done.stdout[-200:]}{done.stderr[-200:]}")
+    errors = [(Path(e["file"]).name, e["range"]["start"]["line"] + 1) for e in told if e["severity"] == "error"]
+    assert sorted(set(errors)) == [("wrong.py", 7), ("wrong.py", 8), ("wrong.py", 9), ("wrong.py", 10)]
+
+
+@pytest.mark.parametrize(
+    ("accessor_class", "seen"),
+    [
+        (xs.SdDataArray, "DataArrayMethods"),
+        (xs.SdDataset, "DatasetMethods"),
+        (xs.SdDataTree, "DataTreeMethods"),
+    ],
+)
+def test_type_checkers_see_the_methods_that_there_are(accessor_class: type, seen: str) -> None:
+    from xsmall import typed
+
+    there = {
+        name: value
+        for base in getattr(typed, seen).__mro__
+        for name, value in vars(base).items()
+        if isinstance(value, typed.Method | typed.Reduction)
+    }
+    methods = {n: v for n, v in vars(accessor_class).items() if isinstance(v, accessor._Method)}
+    assert there.keys() == methods.keys()
+    for name, method in methods.items():
+        assert there[name].function is method.load(), name
+        assert isinstance(there[name], typed.Reduction) == isinstance(method, accessor._ReductionMethod), name

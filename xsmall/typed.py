@@ -1,0 +1,138 @@
+"""What type checkers and editors see of the accessors; no program imports it when it runs.
+
+xarray's classes do not know ``.sd``: mypy learns it from the plugin :mod:`xsmall.mypy_plugin`, other checkers where
+the accessor is named, ``sd: xs.SdDataArray = data.sd``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+
+import xarray as xr
+
+from xsmall.calibration.calibrate import calibrate as _calibrate
+from xsmall.calibration.corrections import common_mode as _common_mode
+from xsmall.calibration.ghost import subtract_ghost as _subtract_ghost
+from xsmall.calibration.trust import trust as _trust
+from xsmall.cube.compare import difference as _difference
+from xsmall.cube.cube import average as _average
+from xsmall.cube.cube import cube as _cube
+from xsmall.engine.integrate import integrate as _integrate
+from xsmall.engine.plans import plan as _plan
+from xsmall.events.names import event_variables as _event_variables
+from xsmall.frames.beam import assign_beam as _assign_beam
+from xsmall.frames.fit_beam import fit_beam as _fit_beam
+from xsmall.frames.image import image as _image
+from xsmall.frames.locate import at as _at
+from xsmall.frames.locate import locate as _locate
+from xsmall.frames.mask import inside as _inside
+from xsmall.frames.mask import mask as _mask
+from xsmall.frames.mask import usable as _usable
+from xsmall.frames.pixels import assign_geometry as _assign_geometry
+from xsmall.frames.pixels import pixel as _pixel
+from xsmall.frames.polar import polar as _polar
+from xsmall.frames.straighten import straighten as _straighten
+from xsmall.io.stores.frames import save_frames as _save_frames
+from xsmall.io.stores.results import save as _save
+from xsmall.plot.detector import plot as _plot
+from xsmall.reductions.autocorrelation import autocorrelation as _autocorrelation
+from xsmall.reductions.azint import azint as _azint
+from xsmall.reductions.droplet import droplet as _droplet
+from xsmall.reductions.histogram import histogram as _histogram
+from xsmall.reductions.photon import photon as _photon
+from xsmall.reductions.projection import lineout as _lineout
+from xsmall.reductions.projection import projection as _projection
+from xsmall.reductions.rebin import rebin as _rebin
+from xsmall.reductions.reduce import apply as _apply
+from xsmall.reductions.reduce import reduce as _reduce
+from xsmall.reductions.roi import roi as _roi
+
+__all__ = ["DataArrayMethods", "DataTreeMethods", "DatasetMethods"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Method(Generic[P, R]):
+    """A function without its first argument."""
+
+    def __init__(self, function: Callable[Concatenate[Any, P], R]) -> None:
+        self.function = function
+
+    def __get__(self, accessor: object, owner: type | None = None) -> Callable[P, R]:
+        raise NotImplementedError("only type checkers ask")
+
+
+class OnArray(Method[P, R]):
+    """The same of a function whose first argument is a DataArray here, and what it returns follows it."""
+
+    def __init__(self, function: Callable[Concatenate[xr.DataArray, P], R]) -> None:
+        super().__init__(function)
+
+
+class Reduction(Generic[P]):
+    """A function that makes a record, as a method that returns what the record makes of frames."""
+
+    def __init__(self, function: Callable[P, object]) -> None:
+        self.function = function
+
+    def __get__(self, accessor: object, owner: type | None = None) -> Callable[P, xr.Dataset]:
+        raise NotImplementedError("only type checkers ask")
+
+
+class _Shared:
+    reduce = Method(_reduce)
+    roi = Reduction(_roi)
+    azint = Reduction(_azint)
+    droplet = Reduction(_droplet)
+    photon = Reduction(_photon)
+    projection = Reduction(_projection)
+    lineout = Reduction(_lineout)
+    histogram = Reduction(_histogram)
+    rebin = Reduction(_rebin)
+    autocorrelation = Reduction(_autocorrelation)
+    apply = Method(_apply)
+    average = Method(_average)
+    plan = Method(_plan)
+    image = Method(_image)
+    polar = Method(_polar)
+    locate = Method(_locate)
+    subtract_ghost = Method(_subtract_ghost)
+    straighten = Method(_straighten)
+    save = Method(_save)
+
+
+class DataArrayMethods(_Shared):
+    """Methods of ``data.sd``."""
+
+    assign_geometry = OnArray(_assign_geometry)
+    assign_beam = OnArray(_assign_beam)
+    pixel = Method(_pixel)
+    fit_beam = Method(_fit_beam)
+    at = Method(_at)
+    save_frames = Method(_save_frames)
+    plot = Method(_plot)
+    mask = Method(_mask)
+    usable = Method(_usable)
+    inside = Method(_inside)
+    calibrate = Method(_calibrate)
+    trust = Method(_trust)
+    common_mode = Method(_common_mode)
+
+
+class DatasetMethods(_Shared):
+    """Methods of ``dataset.sd``."""
+
+    integrate = Method(_integrate)
+    event_variables = Method(_event_variables)
+    cube = Method(_cube)
+    difference = Method(_difference)
+
+
+class DataTreeMethods:
+    """Methods of ``run.sd``."""
+
+    event_variables = Method(_event_variables)
+    integrate = Method(_integrate)
+    save = Method(_save)
