@@ -130,7 +130,7 @@ _REDUCTIONS: Final[Mapping[str, _Method]] = {
     "autocorrelation": _ReductionMethod("xsmall.reductions.autocorrelation:autocorrelation", *_FRAMES),
     "apply": _Method("xsmall.reductions.reduce:apply", *_FRAMES),
     "average": _Method("xsmall.cube.cube:average", *_FRAMES, SMALL),
-    "plan": _Method("xsmall.engine.plans:plan", *_FRAMES),
+    "plan": _Method("xsmall.engine.plans:plan", *_FRAMES, PIXELS, SMALL, BINS),
     "image": _Method("xsmall.frames.image:image", *_PIXELS),
     "polar": _Method("xsmall.frames.polar:polar", *_FRAMES, PIXELS),
     "locate": _Method("xsmall.frames.locate:locate", *_PIXELS),
