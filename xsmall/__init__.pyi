@@ -91,6 +91,7 @@ from xsmall.reductions.box import Box as Box
 from xsmall.reductions.droplet import droplet as droplet
 from xsmall.reductions.histogram import histogram as histogram
 from xsmall.reductions.image import image as image
+from xsmall.reductions.photon import photon as photon
 from xsmall.reductions.projection import lineout as lineout
 from xsmall.reductions.projection import projection as projection
 from xsmall.reductions.rebin import rebin as rebin
