@@ -284,8 +284,8 @@ def function_of(place: str, folder: Path) -> Any:
             found=f"{type(error).__name__}: {error}",
             expected=f"a file {module}.py in {folder}, or an installed module",
         ) from error
-    if not callable(getattr(found, name, None)):
-        known = [n for n, v in vars(found).items() if callable(v) and not n.startswith("_")]
+    if not _is_reduction(getattr(found, name, None)):
+        known = [n for n, v in vars(found).items() if _is_reduction(v) and not n.startswith("_")]
         near = like(name, known)
         raise ParameterError(
             f"the module {module!r} has no function {name!r}",
@@ -293,6 +293,10 @@ def function_of(place: str, folder: Path) -> Any:
             fix=f'function = "{module}:{near}"' if near else None,
         )
     return getattr(found, name)
+
+
+def _is_reduction(given: object) -> bool:
+    return callable(given) or isinstance(given, Record)
 
 
 def file_of(place: str, folder: Path) -> Path | None:
