@@ -106,6 +106,9 @@ _PUBLIC: dict[str, str] = {
     "rebin": "xsmall.reductions.rebin",
     "autocorrelation": "xsmall.reductions.autocorrelation",
     "record": "xsmall.reductions.user",
+    # speckle
+    "contrast": "xsmall.reductions.contrast",
+    "visibility": "xsmall.reductions.contrast",
     # lists per event
     "flatten": "xsmall.events.ragged",
     "lists": "xsmall.events.ragged",
