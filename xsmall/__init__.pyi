@@ -88,6 +88,8 @@ from xsmall.plot.calibration import plot_dark as plot_dark
 from xsmall.reductions.autocorrelation import autocorrelation as autocorrelation
 from xsmall.reductions.azint import azint as azint
 from xsmall.reductions.box import Box as Box
+from xsmall.reductions.contrast import contrast as contrast
+from xsmall.reductions.contrast import visibility as visibility
 from xsmall.reductions.droplet import droplet as droplet
 from xsmall.reductions.histogram import histogram as histogram
 from xsmall.reductions.image import image as image
