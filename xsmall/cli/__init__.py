@@ -86,6 +86,17 @@ def _parser() -> argparse.ArgumentParser:
     info.set_defaults(run=_info)
 
     production.add_commands(commands)
+
+    export = commands.add_parser(
+        "export-lcls1",
+        help="write the script that brings runs of LCLS-I to raw HDF5, inside psana1",
+        description="Write a script that needs psana1, h5py and NumPy alone (Python 3.6). Copy it to where these are: "
+        "python export_lcls1.py EXPERIMENT RUN --detector NAME --out run.h5; xs.open_run opens what it writes.",
+    )
+    export.add_argument(
+        "script", type=Path, nargs="?", default=Path("export_lcls1.py"), help="where to write it (default: %(default)s)"
+    )
+    export.set_defaults(run=_export)
     return parser
 
 
@@ -111,3 +122,12 @@ def _info(options: argparse.Namespace) -> None:
 
     for path in options.file:
         print(describe(path))
+
+
+def _export(options: argparse.Namespace) -> None:
+    from importlib import resources
+
+    text = resources.files("xsmall.io.lcls1").joinpath("export_lcls1.py").read_bytes()
+    with options.script.open("xb") as file:
+        file.write(text)
+    print(f"{options.script}: copy it to where psana1 is; python {options.script.name} --help")

@@ -135,13 +135,22 @@ def stored_tree(groups: StoredGroups, chunks: int | str | None, *, verify: bool)
     result = {}
     for group, node in groups.nodes.items():
         _check_frames(groups.path, group, node)
-        made = _with_positions(_Node(groups, group, node, lost).dataset(chunks, verify=verify))
+        made = _plain_labels(_with_positions(_Node(groups, group, node, lost).dataset(chunks, verify=verify)))
         result[group] = lazy_lists(made, f"{groups.path}, {group}")
     result["/"] = result["/"].assign_attrs(lost.attrs(result["/"].attrs))
     try:
         return xr.DataTree.from_dict(result)
     except ValueError as error:  # sizes or labels of groups that contradict each other
         raise FileFormatError(f"{groups.path}: the groups of this run do not fit together", found=error) from error
+
+
+def _plain_labels(node: xr.Dataset) -> xr.Dataset:
+    """Label pixels, and give presence its type, where a file of somebody else's hand has neither."""
+    if v.RAW not in node or node[v.RAW].dims != v.FRAME_DIMS:
+        return node
+    node = node.assign_coords({d: np.arange(node.sizes[d]) for d in v.PIXEL_DIMS if d not in node.coords})
+    present = node.coords.get(v.PRESENT)
+    return node if present is None or present.dtype == bool else node.assign_coords({v.PRESENT: present.astype(bool)})
 
 
 def _check_frames(path: Path, group: str, node: xr.Dataset) -> None:

@@ -1,0 +1,1 @@
+"""The script that brings runs of LCLS-I to raw HDF5."""
