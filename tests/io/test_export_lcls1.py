@@ -13,7 +13,7 @@ import xarray as xr
 
 import xsmall as xs
 from xsmall.cli import main as shell
-from xsmall.io.lcls1 import export_lcls1 as script
+from xsmall.io import export_lcls1 as script
 
 N, SHAPE = 23, (2, 8, 8)
 SECONDS = 1_500_000_000

@@ -127,7 +127,7 @@ def _info(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from importlib import resources
 
-    text = resources.files("xsmall.io.lcls1").joinpath("export_lcls1.py").read_bytes()
+    text = resources.files("xsmall.io").joinpath("export_lcls1.py").read_bytes()
     with options.script.open("xb") as file:
         file.write(text)
     print(f"{options.script}: copy it to where psana1 is; python {options.script.name} --help")

@@ -1,1 +1,0 @@
-"""The script that brings runs of LCLS-I to raw HDF5."""
