@@ -11,6 +11,7 @@ import xarray as xr
 
 import xsmall as xs
 from xsmall.accessor import SdDataArray, SdDataset, SdDataTree
+from xsmall.frames.variance import paired
 
 
 def frames() -> xr.DataArray:
@@ -97,7 +98,7 @@ def test_the_accessor_keeps_no_state() -> None:
 
 
 def test_the_repr_of_frames_with_their_variance_says_so() -> None:
-    both = xr.Dataset({"image": frames().astype("f4"), "image_variance": frames().astype("f4")})
+    both = paired(xr.Dataset({"image": frames().astype("f4"), "image_variance": frames().astype("f4")}))
     text = repr(both.sd)
     assert "6 events" in text
     assert "variance: carried through" in text

@@ -77,6 +77,9 @@ _PUBLIC: dict[str, str] = {
     "apply": "xsmall.reductions.reduce",
     "average": "xsmall.cube.cube",
     "plan": "xsmall.engine.plans",
+    "with_variance": "xsmall.frames.variance",
+    "scale": "xsmall.frames.uncertain",
+    "add": "xsmall.frames.uncertain",
     "difference": "xsmall.cube.compare",
     "merge_cubes": "xsmall.cube.compare",
     # calibration

@@ -162,6 +162,8 @@ _DATASET: Final[Mapping[str, _Method]] = {
     "event_variables": _Method("xsmall.events.names:event_variables", SMALL),
     "cube": _Method("xsmall.cube.cube:cube", SMALL),
     "difference": _Method("xsmall.cube.compare:difference", BINS),
+    "scale": _Method("xsmall.frames.uncertain:scale", CALIBRATED_FRAMES, PIXELS, IMAGE, SMALL),
+    "add": _Method("xsmall.frames.uncertain:add", CALIBRATED_FRAMES, PIXELS, IMAGE, SMALL),
     **_REDUCTIONS,
 }
 

@@ -33,6 +33,8 @@ from xsmall.frames.pixels import assign_geometry as _assign_geometry
 from xsmall.frames.pixels import pixel as _pixel
 from xsmall.frames.polar import polar as _polar
 from xsmall.frames.straighten import straighten as _straighten
+from xsmall.frames.uncertain import add as _add
+from xsmall.frames.uncertain import scale as _scale
 from xsmall.io.stores.frames import save_frames as _save_frames
 from xsmall.io.stores.results import save as _save
 from xsmall.plot.detector import plot as _plot
@@ -128,6 +130,8 @@ class DatasetMethods(_Shared):
     event_variables = Method(_event_variables)
     cube = Method(_cube)
     difference = Method(_difference)
+    scale = Method(_scale)
+    add = Method(_add)
 
 
 class DataTreeMethods:

@@ -9,6 +9,7 @@ import xarray as xr
 
 import xsmall as xs
 from xsmall.errors import DataError, ParameterError
+from xsmall.frames.variance import paired
 from xsmall.kernels.reference.autocorrelation import autocorrelation as correlate
 
 SHAPE = (1, 9, 11)
@@ -22,7 +23,7 @@ def both(seed: int = 0) -> xr.Dataset:
     values[rng.random(values.shape) < 0.1] = np.nan
     dims = ("event", "segment", "row", "column")
     variance = rng.uniform(0.1, 0.5, values.shape)
-    return xr.Dataset({"cal": (dims, values, {"units": "keV"}), "cal_variance": (dims, variance)})
+    return paired(xr.Dataset({"cal": (dims, values, {"units": "keV"}), "cal_variance": (dims, variance)}))
 
 
 def by_differences(function: Callable[[xr.DataArray], xr.DataArray], data: xr.Dataset) -> Values:
@@ -65,7 +66,7 @@ def test_the_variance_of_an_autocorrelation_is_that_of_its_derivatives() -> None
     np.testing.assert_allclose(out["autocorrelation_variance"][0], expected, rtol=1e-5)
     mask = np.random.default_rng(3).random(SHAPE) > 0.2
     use = mask[0] & np.isfinite(data["cal"].values[0, 0])
-    masked = data.where(xr.DataArray(use[None], dims=("segment", "row", "column")))
+    masked = paired(data.where(xr.DataArray(use[None], dims=("segment", "row", "column"))))
     xr.testing.assert_allclose(data.sd.autocorrelation(max_lag=2, mask=mask), masked.sd.autocorrelation(max_lag=2))
     np.testing.assert_allclose(
         out["autocorrelation"][0], correlate(data["cal"].values[0, 0], np.ones(SHAPE[1:], bool), (3, 4))
@@ -90,7 +91,7 @@ def test_the_variance_of_a_ring_is_that_of_its_derivatives(
         two = xr.concat([part, part], "event").assign_coords(photon_energy=("event", [9000.0, 9600.0]))
         part = two.assign_coords(event=placed["event"].values[:2])
     rng = np.random.default_rng(4)
-    data = xr.Dataset({"cal": part, "cal_variance": part.copy(data=rng.uniform(0.1, 0.5, part.shape))})
+    data = paired(xr.Dataset({"cal": part, "cal_variance": part.copy(data=rng.uniform(0.1, 0.5, part.shape))}))
     integrate = xs.azint(4, azimuth_bins=3, range=(0.1, 4), **corrections)  # type: ignore[arg-type]
     expected = by_differences(lambda frames: xs.apply(frames, integrate)["intensity"], data.isel(event=slice(0, 1)))
     found = xs.apply(data, integrate).isel(event=0)
@@ -104,7 +105,7 @@ def test_a_valid_pixel_without_a_variance_makes_the_variance_unknown_never_small
     spread = xr.full_like(frames, 0.25)
     place = tuple(np.argwhere(np.isfinite(frames.values[0]))[0])
     spread.values[(0, *place)] = np.nan
-    data = xr.Dataset({"cal": frames, "cal_variance": spread})
+    data = paired(xr.Dataset({"cal": frames, "cal_variance": spread}))
     small = data.sd.reduce(
         {
             "rings": xs.azint(1, range=(0.01, 9)),
@@ -235,7 +236,7 @@ def test_values_and_variances_may_be_lazy_or_not_each_for_itself() -> None:
     for data in (
         lazy,
         lazy.isel(event=slice(0, 20), row=slice(0, 16)),
-        lazy * 1.0,
+        paired(lazy * 1.0),
         held.assign(calibrated=lazy["calibrated"]),
         lazy.assign({spread: held[spread]}),
         held.assign({spread: lazy[spread]}),

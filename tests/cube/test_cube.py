@@ -24,6 +24,7 @@ from xsmall.cube.lanes import Tile
 from xsmall.engine.machine import Machine
 from xsmall.engine.transform import Transform, transform_frames
 from xsmall.errors import DataError, ParameterError, PlanError
+from xsmall.frames.variance import paired
 
 N = 1100
 BINS = {"delay": bins(-2, 4, n=6), "laser_on": categories()}
@@ -490,11 +491,13 @@ def test_the_variance_of_the_mean_of_images_is_that_of_numpy(how: str, monkeypat
     data_bins = {"delay": bins(-2, 5, n=3)}
     kinds = {"numpy": (None, None), "lazy": (150, 90), "held": (150, 90), "mixed": (150, None), "tiles": (150, 150)}
     chunks = kinds[how]
-    both = xr.Dataset(
-        {
-            "cal": frames if chunks[0] is None else frames.chunk(event=chunks[0]),
-            "cal_variance": spread if chunks[1] is None else spread.chunk(event=chunks[1]),
-        }
+    both = paired(
+        xr.Dataset(
+            {
+                "cal": frames if chunks[0] is None else frames.chunk(event=chunks[0]),
+                "cal_variance": spread if chunks[1] is None else spread.chunk(event=chunks[1]),
+            }
+        )
     )
     if how == "held":
         both = both.persist()
@@ -517,7 +520,7 @@ def test_the_variance_of_the_mean_of_images_is_that_of_numpy(how: str, monkeypat
 
 def test_merged_runs_and_differences_carry_the_variance_of_images() -> None:
     frames, data = images("f4", holes=True), small()
-    both = xr.Dataset({"cal": frames, "cal_variance": frames.copy(data=pixel_variances(frames.values))})
+    both = paired(xr.Dataset({"cal": frames, "cal_variance": frames.copy(data=pixel_variances(frames.values))}))
     by = {"laser_on": categories()}
     whole = cube(data, by, images={"camera": both})
     parts = [
@@ -535,13 +538,13 @@ def test_merged_runs_and_differences_carry_the_variance_of_images() -> None:
 
 def test_averages_take_a_dataset_with_its_variance() -> None:
     frames = images("f4", holes=True).rename("cal")
-    both = xr.Dataset({"cal": frames, "cal_variance": frames.copy(data=pixel_variances(frames.values))})
+    both = paired(xr.Dataset({"cal": frames, "cal_variance": frames.copy(data=pixel_variances(frames.values))}))
     ours = average(both)
     n = np.isfinite(frames.values).sum(axis=0)
     np.testing.assert_allclose(ours["cal_variance"], np.nansum(both["cal_variance"].astype(float), axis=0) / n**2)
     xr.testing.assert_identical(average(both.chunk(event=100)).compute(), ours)
     xr.testing.assert_equal(ours.drop_vars("cal_variance"), average(frames))
-    spectra = small()[["spectrum", "spectrum_variance"]]
+    spectra = paired(small()[["spectrum", "spectrum_variance"]])
     np.testing.assert_allclose(average(spectra)["spectrum_variance"], 4.0 / average(spectra)["spectrum_count"])
 
 
@@ -550,7 +553,7 @@ def test_two_variables_are_not_one_image() -> None:
     with pytest.raises(DataError, match="one variable"):
         average(xr.Dataset({"a": frames, "b": frames}))
     with pytest.raises(DataError, match="other dims"):
-        average(xr.Dataset({"a": frames, "a_variance": frames.isel(row=0)}))
+        average(paired(xr.Dataset({"a": frames, "a_variance": frames.isel(row=0)})))
 
 
 def test_variances_that_calibration_makes_are_summed_in_the_same_pass() -> None:

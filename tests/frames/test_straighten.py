@@ -8,6 +8,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import xsmall as xs
 from xsmall.errors import DataError, ParameterError
 from xsmall.frames.straighten import straighten
 
@@ -89,7 +90,7 @@ def test_the_variance_of_shared_pixels_has_pulls_of_unit_width() -> None:
     values = xr.DataArray(
         rng.normal(0, sigma, (3000, 1, 40, 30)).astype("f4"), dims=("event", "segment", "row", "column")
     )
-    both = values.to_dataset(name="calibrated").assign(calibrated_variance=values * 0 + sigma**2)
+    both = xs.with_variance(values.rename("calibrated"), values * 0 + sigma**2)
     out = both.sd.straighten([0.01, 0.13, 0.0])
     inside = out.isel(row=slice(14, 38))
     pulls = (inside["calibrated"] / np.sqrt(inside["calibrated_variance"])).std("event")

@@ -6,6 +6,7 @@ import xarray as xr
 
 import xsmall as xs
 from xsmall.errors import GeometryError, ParameterError, XsmallError
+from xsmall.frames.variance import paired
 from xsmall.kernels.reference.azint import azint as twin
 
 PIXEL = 75e-6
@@ -73,7 +74,7 @@ def test_slices_and_masks_find_their_pixels_by_label(placed: xr.DataArray) -> No
 
 
 def test_variances_are_propagated(placed: xr.DataArray) -> None:
-    both = xr.Dataset({"cal": placed, "cal_variance": xr.full_like(placed, 0.25)})
+    both = paired(xr.Dataset({"cal": placed, "cal_variance": xr.full_like(placed, 0.25)}))
     out = both.sd.azint(bins=10)
     n = out["n_valid"].where(out["n_valid"] > 0)
     np.testing.assert_allclose(out["intensity_variance"], 0.25 / n, rtol=1e-12)

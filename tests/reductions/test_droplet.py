@@ -6,6 +6,7 @@ import xarray as xr
 
 import xsmall as xs
 from xsmall.errors import DataError, GeometryError, ParameterError
+from xsmall.frames.variance import paired
 from xsmall.kernels.reference.droplet import droplet as twin
 
 
@@ -112,7 +113,7 @@ def test_masked_pixels_are_neither_seeds_nor_members(placed: xr.DataArray) -> No
 
 
 def test_variances_are_propagated(frames: xr.DataArray) -> None:
-    both = xr.Dataset({"cal": frames, "cal_variance": xr.full_like(frames, 0.25)})
+    both = paired(xr.Dataset({"cal": frames, "cal_variance": xr.full_like(frames, 0.25)}))
     out = xs.flatten(both.sd.droplet(4.0, 0.6))
     np.testing.assert_allclose(out["sum_variance"], 0.25 * out["n_pixels"])
 

@@ -6,6 +6,7 @@ import xarray as xr
 
 import xsmall as xs
 from xsmall.errors import ParameterError
+from xsmall.frames.variance import paired
 
 
 @pytest.mark.parametrize(("onto", "axis"), [("row", 3), ("column", 2)])
@@ -31,7 +32,7 @@ def test_a_box_keeps_its_labels(placed: xr.DataArray) -> None:
 
 def test_masks_and_variances(frames: xr.DataArray) -> None:
     mask = np.random.default_rng(0).random(frames.shape[1:]) > 0.5
-    both = xr.Dataset({"cal": frames, "cal_variance": xr.full_like(frames, 0.25)})
+    both = paired(xr.Dataset({"cal": frames, "cal_variance": xr.full_like(frames, 0.25)}))
     for statistic, power in (("sum", 1), ("mean", -1)):
         out = both.sd.projection("column", statistic=statistic, mask=mask)
         n = out["n_valid"].where(out["n_valid"] > 0).astype(float)

@@ -8,6 +8,7 @@ import xarray as xr
 
 import xsmall as xs
 from xsmall.errors import DataError, GeometryError, ParameterError
+from xsmall.frames.variance import paired
 from xsmall.kernels.rebin import rebin as kernel
 from xsmall.kernels.reference.rebin import rebin as twin
 
@@ -43,7 +44,7 @@ def test_whole_factors_are_those_of_coarsen(frames: xr.DataArray) -> None:
 
 def test_variances_are_those_of_shared_pixels(frames: xr.DataArray) -> None:
     spread = np.random.default_rng(0).random(frames.shape).astype("f4")
-    both = xr.Dataset({"cal": frames, "cal_variance": frames.copy(data=spread)})
+    both = paired(xr.Dataset({"cal": frames, "cal_variance": frames.copy(data=spread)}))
     out = both.sd.rebin((2.5, 3.3))
     expected = twin(frames.values[0, 1], spread[0, 1], (2.5, 3.3), 2)
     np.testing.assert_allclose(out["rebinned_variance"][0, 1], expected, rtol=1e-5)
@@ -97,7 +98,7 @@ def test_the_image_in_the_pass_is_that_of_the_array(
     placed: xr.DataArray, method: str, computing_is_forbidden: Any
 ) -> None:
     options = {"method": method, "pixel_size": 1.3e-4, "x": (-4e-3, 1e-3)}
-    both = xr.Dataset({"cal": placed, "cal_variance": xr.full_like(placed, 0.25)})
+    both = paired(xr.Dataset({"cal": placed, "cal_variance": xr.full_like(placed, 0.25)}))
     expected = both.sd.image(**options)
     with computing_is_forbidden():
         lazy = both.chunk(event=3).sd.reduce({"a": xs.image(**options), "rows": xs.projection("row")})

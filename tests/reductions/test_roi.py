@@ -6,6 +6,7 @@ import xarray as xr
 
 import xsmall as xs
 from xsmall.errors import DataError, ParameterError
+from xsmall.frames.variance import paired
 
 BOX = xs.Box(segment=1, row=(3, 30), column=(10, 69))
 
@@ -59,7 +60,7 @@ def test_all_masked_is_nan_and_counts_none(frames: xr.DataArray) -> None:
 
 
 def test_variances_are_propagated(frames: xr.DataArray) -> None:
-    both = xr.Dataset({"cal": frames, "cal_variance": xr.full_like(frames, 0.25)})
+    both = paired(xr.Dataset({"cal": frames, "cal_variance": xr.full_like(frames, 0.25)}))
     out = both.sd.roi(BOX)
     np.testing.assert_allclose(out["sum_variance"], (0.25 * out["n_valid"]).where(out["n_valid"] > 0))
     np.testing.assert_allclose(out["mean_variance"], (0.25 / out["n_valid"]).where(out["n_valid"] > 0))

@@ -8,6 +8,7 @@ import xarray as xr
 
 import xsmall as xs
 from xsmall.errors import DataError, GeometryError, ParameterError
+from xsmall.frames.variance import paired
 
 BOX = xs.Box(segment=1, row=(3, 30), column=(10, 69))
 PIXELS = ("segment", "row", "column")
@@ -96,7 +97,7 @@ def test_more_numbers_are_those_of_numpy(placed: xr.DataArray) -> None:
 
 
 def test_variances_of_what_lies_in_several_segments(placed: xr.DataArray) -> None:
-    both = xr.Dataset({"cal": placed, "cal_variance": xr.full_like(placed, 0.25)})
+    both = paired(xr.Dataset({"cal": placed, "cal_variance": xr.full_like(placed, 0.25)}))
     out = both.sd.roi(REGIONS["sector"], also=["x", "y", "full_sum"]).isel(roi=0)
     values = truth(placed, xs.inside(placed, REGIONS["sector"]).values)
     ok = some(values)
@@ -126,7 +127,7 @@ def test_thresholds_set_to_nothing_below_and_leave_out_above(placed: xr.DataArra
     in_sigma = placed.sd.roi(BOX, threshold=xs.sigma(4), noise=noise).isel(roi=0)
     plain = placed.sd.roi(BOX, threshold=2.0, mask=np.isfinite(noise)).isel(roi=0)
     xr.testing.assert_equal(in_sigma, plain)
-    spread = xr.Dataset({"cal": placed, "cal_variance": xr.full_like(placed, 0.25)}).sd.roi(BOX, threshold=2.0)
+    spread = paired(xr.Dataset({"cal": placed, "cal_variance": xr.full_like(placed, 0.25)})).sd.roi(BOX, threshold=2.0)
     above = (placed[:, 1, 3:30, 10:69] >= 2.0) & np.isfinite(placed[:, 1, 3:30, 10:69])
     np.testing.assert_allclose(spread["sum_variance"][ok, 0], 0.25 * above.sum(("row", "column"))[ok])
 

@@ -28,6 +28,7 @@ from xsmall.detector.types import DetectorType, detector_type
 from xsmall.engine.transform import transform_frames
 from xsmall.errors import CalibrationError, GeometryError, ParameterError
 from xsmall.frames.per_pixel import Pixels
+from xsmall.frames.variance import paired
 from xsmall.vocabulary import (
     ADU,
     AREA,
@@ -204,7 +205,7 @@ def calibrate(
 
 def _with_variance(values: xr.DataArray, variance: Any) -> xr.Dataset:
     attrs = {UNITS: f"{values.attrs[UNITS]}2", LONG_NAME: f"variance of {CALIBRATED}"}
-    return values.to_dataset().assign({f"{CALIBRATED}{VARIANCE_SUFFIX}": (values.dims, variance, attrs)})
+    return paired(values.to_dataset().assign({f"{CALIBRATED}{VARIANCE_SUFFIX}": (values.dims, variance, attrs)}))
 
 
 def _labelled(raw: xr.DataArray, data: Any, unit: str, parameters: str, entry: DetectorType) -> xr.DataArray:

@@ -14,7 +14,7 @@ from xsmall.detector.part import Part
 from xsmall.errors import DataError, ParameterError
 from xsmall.frames.describe import check_frames
 from xsmall.frames.per_pixel import aligned
-from xsmall.frames.variance import values_and_variance
+from xsmall.frames.variance import paired, values_and_variance
 from xsmall.vocabulary import EVENT
 
 __all__ = ["subtract_ghost"]
@@ -86,7 +86,7 @@ def subtract_ghost(
     out = _less_previous(values, part, known, constant)
     if variance is None:
         return out
-    return out.to_dataset().assign({str(variance.name): _less_previous(variance, -np.square(part), known)})
+    return paired(out.to_dataset().assign({str(variance.name): _less_previous(variance, -np.square(part), known)}))
 
 
 def _per_pixel(given: xr.DataArray | float, frames: xr.DataArray, name: str) -> npt.NDArray[Any]:

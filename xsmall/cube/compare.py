@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from xsmall.errors import DataError, ParameterError
+from xsmall.frames.variance import paired
 from xsmall.vocabulary import (
     BOUNDS_SUFFIX,
     COUNT,
@@ -88,7 +89,7 @@ def difference(cube: xr.Dataset, dim: str, *, relative: bool = False) -> xr.Data
             out[error].attrs = {**cube[error].attrs, **({UNITS: DIMENSIONLESS} if relative else {})}
     said = f"{dim}: {labels[after]} - {labels[before]}"
     out.attrs[DIFFERENCE] = f"{said}, relative to {labels[before]}" if relative else said
-    return out
+    return paired(out)
 
 
 def merge_cubes(first: xr.Dataset, *others: xr.Dataset) -> xr.Dataset:
@@ -130,7 +131,7 @@ def merge_cubes(first: xr.Dataset, *others: xr.Dataset) -> xr.Dataset:
             )
     for other in others:
         first = _merge_two(first, other)
-    return first
+    return paired(first)
 
 
 def _merge_two(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:

@@ -21,7 +21,7 @@ from xsmall.engine.transform import float_dtype
 from xsmall.errors import DataError, ParameterError
 from xsmall.events.join import positions
 from xsmall.frames.describe import data_of, describe
-from xsmall.frames.variance import EVENTS, values_and_variance
+from xsmall.frames.variance import EVENTS, paired, values_and_variance
 from xsmall.vocabulary import (
     BIN_EDGE,
     BOUNDS,
@@ -129,7 +129,7 @@ def cube(
     _check_names(variables, result)
     result = result.assign(variables)
     result.attrs = _attrs(small, bins, images, index, data)
-    return result
+    return paired(result)
 
 
 def average(obj: xr.DataArray | xr.Dataset, *, memory: int | None = None) -> xr.Dataset:
@@ -172,7 +172,7 @@ def average(obj: xr.DataArray | xr.Dataset, *, memory: int | None = None) -> xr.
             data |= _of_variance(f"{name}{VARIANCE_SUFFIX}", variance.variable, values.variable, bound)
     out = xr.Dataset(coords={k: c.variable for k, c in _without_events(values.coords).items()}).assign(data)
     out[COUNT] = xr.Variable((), n, {UNITS: DIMENSIONLESS, LONG_NAME: "events"})
-    return out
+    return paired(out)
 
 
 # ---- bins -------------------------------------------------------------------------------------------------------

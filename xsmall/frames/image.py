@@ -18,7 +18,7 @@ from xsmall.errors import DataError, ParameterError, PlanError
 from xsmall.frames.describe import usable_segments
 from xsmall.frames.image_variance import spread_attrs, spread_of_cells
 from xsmall.frames.pixels import need_geometry
-from xsmall.frames.variance import PIXELS, values_and_variance
+from xsmall.frames.variance import PIXELS, paired, values_and_variance
 from xsmall.vocabulary import (
     DAMAGE,
     DIMENSIONLESS,
@@ -160,7 +160,7 @@ def image(
     table = geometry, part, grid, area
     spread = spread_of_cells(frames, whole_frames(variance), gather_frames, image_table, table, sizes)
     named = {f"{values.name}{VARIANCE_SUFFIX}": spread.assign_attrs(spread_attrs(variance))}
-    return picture.to_dataset().assign(named)
+    return paired(picture.to_dataset().assign(named))
 
 
 def image_coords(grid: Grid) -> dict[str, tuple[str, Array, dict[str, str]]]:

@@ -17,7 +17,7 @@ from xsmall.frames.beam import beam_of
 from xsmall.frames.image import float_dtype, gather_frames, kind_of, over_frames, whole_frames
 from xsmall.frames.image_variance import spread_attrs, spread_of_cells
 from xsmall.frames.pixels import need_geometry
-from xsmall.frames.variance import PIXELS, values_and_variance
+from xsmall.frames.variance import PIXELS, paired, values_and_variance
 from xsmall.vocabulary import AZIMUTH, INTENSITY, LONG_NAME, N_VALID, RADIUS, UNITS, UNITS_OF, VARIANCE_SUFFIX
 
 __all__ = ["polar"]
@@ -114,7 +114,7 @@ def polar(
         spread = spread_of_cells(frames, whole_frames(variance), gather_frames, polar_table, table, sizes)
         out[f"{INTENSITY}{VARIANCE_SUFFIX}"] = spread.assign_attrs(spread_attrs(variance))
     out[N_VALID].attrs = {UNITS: UNITS_OF[N_VALID], LONG_NAME: "valid pixels, parts included"}
-    return out
+    return paired(out)
 
 
 def _map_polar(block: Array, geometry: Geometry, part: Part, grid: PolarGrid, split: int) -> tuple[Array, Array]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from xsmall.errors import DataError, ParameterError
-from xsmall.frames.variance import PIXELS, values_and_variance
+from xsmall.frames.variance import PIXELS, paired, values_and_variance
 from xsmall.vocabulary import COLUMN, GEOMETRY, POSITION, ROW
 
 __all__ = ["straighten"]
@@ -75,7 +75,7 @@ def _with_variance(frames: xr.Dataset, coefficients: Sequence[float], along: Lit
     out = _straight(values, coefficients, along, power=1).to_dataset()
     if variance is None:
         return out
-    return out.assign({str(variance.name): _straight(variance, coefficients, along, power=2)})
+    return paired(out.assign({str(variance.name): _straight(variance, coefficients, along, power=2)}))
 
 
 def _straight(frames: xr.DataArray, coefficients: Sequence[float], along: str, power: int) -> xr.DataArray:

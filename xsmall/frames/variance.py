@@ -1,15 +1,22 @@
-"""Values and their variance: where both are in a Dataset, and which is which."""
+"""Values and their variance: where both are in a Dataset, which is which, and whether they still belong together."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any, Final
 
+import dask.array as da
+import numpy as np
 import xarray as xr
 
 from xsmall.errors import DataError
-from xsmall.vocabulary import EVENT, FRAME_DIMS, PIXEL_DIMS, VARIANCE_SUFFIX
+from xsmall.vocabulary import EVENT, FRAME_DIMS, PIXEL_DIMS, PRESENT, UNITS, VARIANCE_SUFFIX
 
-__all__ = ["values_and_variance"]
+__all__ = ["paired", "square_of", "values_and_variance", "with_variance"]
+
+_PAIR: Final = "variance_pair"
+"""Key of ``encoding`` that a value and its variance have. xarray hands it on with whatever it chooses, orders, joins or
+copies, and drops it from whatever it computes: just what a variance does not survive."""
 
 FRAMES = "frames"
 PIXELS = "pixels"
@@ -34,7 +41,8 @@ def values_and_variance(
     Raises
     ------
     DataError
-        None or several variables of values; a variance of other dims than its values.
+        None or several variables of values; a variance of other dims than its values, or that may not be theirs any
+        more.
     """
     if isinstance(obj, xr.DataArray):
         return obj, None
@@ -56,11 +64,116 @@ def values_and_variance(
     variance = f"{values[0]}{VARIANCE_SUFFIX}"
     if variance not in found:
         return obj[values[0]], None
+    _check_pair(obj, values[0])
     if obj[variance].dims != obj[values[0]].dims:
         raise DataError(
             f"{variance} has other dims than its values", found=obj[variance].dims, expected=obj[values[0]].dims
         )
     return obj[values[0]], obj[variance]
+
+
+def paired(obj: xr.Dataset) -> xr.Dataset:
+    """Mark each value and its variance in a Dataset as belonging together; whoever makes them calls this."""
+    names = {str(v) for v in obj.variables}
+    both = [v for n in names if _is_variance(n, names) for v in (n, n.removesuffix(VARIANCE_SUFFIX))]
+    marked = {}
+    for name in sorted(both):
+        variable = obj.variables[name].copy(deep=False)
+        variable.encoding = {**variable.encoding, _PAIR: True}
+        marked[name] = variable
+    return obj.assign({n: v for n, v in marked.items() if n in obj.data_vars})
+
+
+def with_variance(values: xr.DataArray, variance: xr.DataArray | float) -> xr.Dataset:
+    """Put values and their variance together, which reductions, pictures, averages and cubes then propagate.
+
+    Parameters
+    ----------
+    values
+        Frames, or anything over events or pixels, with a name.
+    variance
+        Variance of each value, in the square of its unit: of the same dims and labels, or one number for all.
+
+    Returns
+    -------
+    Dataset of ``<name>`` and ``<name>_variance``. It stays a pair through what chooses, orders or joins (``isel``,
+    ``sel``, ``xs.concat``, ``rename``, ``compute``, saving), and through :func:`~xsmall.scale` and
+    :func:`~xsmall.add`; after any other arithmetic it is refused until it is declared again.
+
+    Raises
+    ------
+    DataError
+        Values without a name, a variance of other dims, sizes or labels, or that is negative.
+
+    Notes
+    -----
+    Nothing lazy is computed; a negative variance is seen where it is in memory.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr, xsmall as xs
+    >>> frames = xr.DataArray(np.full((2, 1, 4, 4), 10.0), dims=("event", "segment", "row", "column"), name="cal")
+    >>> both = xs.with_variance(frames, 4.0)
+    >>> float(both.sd.roi(xs.Box(segment=0))["sum_variance"][0, 0])
+    64.0
+    """
+    if getattr(values, "name", None) is None:
+        raise DataError(
+            "values need a name to have a variance", found=type(values).__name__, expected="a DataArray with a name",
+            fix='values.rename("cal")',
+        )  # fmt: skip
+    if isinstance(variance, xr.DataArray):
+        return _put_together(values, variance)
+    one = np.result_type(values.dtype, np.float32).type(variance)
+    lazy = isinstance(values.variable._data, da.Array)
+    same = da.full(values.shape, one, chunks=values.chunks) if lazy else np.full(values.shape, one)
+    return _put_together(values, values.copy(data=same))
+
+
+def _put_together(values: xr.DataArray, variance: xr.DataArray) -> xr.Dataset:
+    if set(variance.dims) != set(values.dims) or any(variance.sizes[d] != n for d, n in values.sizes.items()):
+        raise DataError(
+            "a variance has the dims of its values", found=dict(variance.sizes), expected=dict(values.sizes)
+        )
+    for dim in values.dims:
+        if dim in values.coords and dim in variance.coords and not values[dim].equals(variance[dim]):
+            raise DataError(
+                "a variance has the labels of its values", found=f"{dim} differs", expected="the same labels",
+                fix="values, variance = xr.align(values, variance)",
+            )  # fmt: skip
+    variance = variance.transpose(*values.dims)
+    if not isinstance(variance.data, da.Array) and bool((variance < 0).any()):
+        raise DataError("a variance is negative", found=float(variance.min()), expected="0 or more, NaN where unknown")
+    unit = {UNITS: square_of(str(values.attrs[UNITS]))} if UNITS in values.attrs else {}
+    spread = variance.variable.copy(deep=False)
+    spread.attrs = {k: v for k, v in variance.attrs.items() if k != UNITS} | unit
+    return paired(values.to_dataset().assign({f"{values.name}{VARIANCE_SUFFIX}": spread}))
+
+
+def square_of(unit: str) -> str:
+    """The square of a unit as it is written here: ``keV2``."""
+    return unit if unit == "1" else f"{unit}2"
+
+
+def _check_pair(obj: xr.Dataset, name: str) -> None:
+    """Refuse a variance that has seen arithmetic, by which it does not scale as its values do."""
+    variance = f"{name}{VARIANCE_SUFFIX}"
+    present = obj.coords.get(PRESENT)
+    averaged = present is not None and present.dtype.kind == "f"  # coarsen keeps the mark, and averages this
+    if not averaged and all(_is_marked(obj.variables[n].encoding) for n in (name, variance)):
+        return
+    raise DataError(
+        f"{variance} may not be the variance of {name} any more: arithmetic of xarray scales both alike",
+        found="a pair that was computed with, or put together by hand",
+        expected="what xsmall made, chosen from, ordered or joined but not computed with",
+        fix=f"xs.scale and xs.add compute with both; xs.with_variance(dataset[{name!r}], dataset[{variance!r}]) says "
+        "that the two belong together",
+    )
+
+
+def _is_marked(encoding: Any) -> bool:
+    """Made by xsmall and not computed with since; or as it was read from a file, which says its type there."""
+    return bool(encoding.get(_PAIR)) or "dtype" in encoding
 
 
 def _runs_over(variable: xr.DataArray, of: str) -> bool:

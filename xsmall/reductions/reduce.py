@@ -20,7 +20,7 @@ from xsmall.events.ragged import ragged_attrs
 from xsmall.frames.beam import BEAM_COORDS, one_value
 from xsmall.frames.describe import data_of, describe
 from xsmall.frames.pixels import geometry_of
-from xsmall.frames.variance import values_and_variance
+from xsmall.frames.variance import paired, values_and_variance
 from xsmall.reductions.joined import bind
 from xsmall.reductions.user import UserRecord
 from xsmall.reductions.user import record as _user_record
@@ -116,7 +116,7 @@ class Pass:
 
     def dataset(self, arrays: Mapping[tuple[str, str], Any]) -> xr.Dataset:
         """Label the arrays (event, ...) of each record and variable."""
-        return _labelled(self.values, self.records, self.frames, self.described, arrays)
+        return paired(_labelled(self.values, self.records, self.frames, self.described, arrays))
 
 
 def prepare(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record]) -> Pass:

@@ -1,0 +1,188 @@
+"""A variance stays with its values through what chooses, orders or joins, and is refused after any other arithmetic."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import xsmall as xs
+from xsmall.errors import DataError, ParameterError
+
+BOX = xs.Box(segment=0)
+TIMES = np.datetime64("2026-01-01", "ns") + np.arange(8) * np.timedelta64(1, "ms")
+
+
+def frames(value: float = 10.0) -> xr.DataArray:
+    data = value + np.arange(8 * 16, dtype=float).reshape(8, 1, 4, 4)
+    dims = ("event", "segment", "row", "column")
+    return xr.DataArray(data, dims=dims, coords={"event": TIMES}, name="cal", attrs={"units": "keV"})
+
+
+def pair(lazy: bool = False) -> xr.Dataset:
+    made = xs.with_variance(frames(), 4.0 + 0 * frames())
+    return made.chunk(event=3) if lazy else made
+
+
+def errors(both: xr.Dataset) -> np.ndarray:
+    return both.sd.roi(BOX)["sum_variance"].values[:, 0]
+
+
+SAFE: dict[str, Callable[[xr.Dataset], xr.Dataset]] = {
+    "isel": lambda d: d.isel(event=[5, 1, 2]),
+    "sel": lambda d: d.sel(event=TIMES[2:5]),
+    "a slice of pixels": lambda d: d.isel(row=slice(1, 3)),
+    "sortby": lambda d: d.sortby("event", ascending=False),
+    "concat": lambda d: xr.concat([d.isel(event=slice(4)), d.isel(event=slice(4, None))], "event"),
+    "xs.concat": lambda d: xs.concat([d.isel(event=slice(4)), d.isel(event=slice(4, None))]),
+    "merge": lambda d: xr.merge([d, xr.Dataset({"i0": ("event", np.ones(8))}, {"event": TIMES})]),
+    "rename": lambda d: d.rename(cal="a", cal_variance="a_variance"),
+    "chunk": lambda d: d.chunk(event=2),
+    "compute": lambda d: d.chunk(event=2).compute(),
+    "persist": lambda d: d.chunk(event=2).persist(),
+    "copy": lambda d: d.copy(deep=True),
+    "pickle": lambda d: pickle.loads(pickle.dumps(d)),
+    "assign_coords": lambda d: d.assign_coords(i0=("event", np.ones(8))),
+    "align": lambda d: xr.align(d, d.isel(event=[1, 2]))[0],
+    "a tree": lambda d: xr.DataTree.from_dict({"/a": d})["a"].to_dataset(),
+    "one group": lambda d: next(iter(d.groupby("event")))[1],
+}
+
+ARITHMETIC: dict[str, Callable[[xr.Dataset], xr.Dataset]] = {
+    "divide": lambda d: d / 2,
+    "divide by itself": lambda d: d / d,
+    "turn round": lambda d: 1 / d,
+    "negative": lambda d: -d,
+    "times": lambda d: d * xr.DataArray(np.arange(8.0), dims="event"),
+    "plus": lambda d: d + 5,
+    "minus a dark": lambda d: d - d.isel(event=0),
+    "in place": lambda d: d.copy().__imul__(3),
+    "the values alone": lambda d: d.assign(cal=d["cal"] * 2),
+    "rolling": lambda d: d.rolling(event=2).mean(),
+    "cumsum": lambda d: d.cumsum("event"),
+    "diff": lambda d: d.diff("event"),
+    "groups": lambda d: d.groupby(xr.DataArray(np.arange(8) // 2, dims="event", name="event")).mean(),
+    "map": lambda d: d.map(lambda x: x * 2),
+    "root": np.sqrt,
+    "square": np.square,
+    "filled": lambda d: d.fillna(0),
+    "apply_ufunc": lambda d: xr.apply_ufunc(lambda x: 2 * x, d, dask="allowed"),
+    "interpolated": lambda d: d.interp(event=TIMES[:2] + np.timedelta64(500, "us")),
+}
+
+
+@pytest.mark.parametrize("name", SAFE)
+@pytest.mark.parametrize("lazy", [False, True])
+def test_what_chooses_orders_or_joins_keeps_the_variance(name: str, lazy: bool) -> None:
+    kept = SAFE[name](pair(lazy))
+    np.testing.assert_allclose(errors(kept), 4.0 * kept.sizes["row"] * kept.sizes["column"])
+
+
+@pytest.mark.parametrize("name", ARITHMETIC)
+@pytest.mark.parametrize("lazy", [False, True])
+def test_what_computes_with_both_alike_is_refused(name: str, lazy: bool) -> None:
+    wrong = ARITHMETIC[name](pair(lazy))
+    for use in (lambda d: d.sd.roi(BOX), lambda d: d.sd.average(), lambda d: d.isel(event=[0]).sd.azint(bins=3)):
+        with pytest.raises(DataError, match=r"may not be the variance of cal any more.*(\n.*)*xs\.scale"):
+            use(wrong)
+
+
+def test_averages_of_events_by_coarsen_are_refused_where_frames_say_what_is_present() -> None:
+    sim = xs.simulate(12, shape=(1, 16, 16), seed=1)
+    both = sim.run["jungfrau/raw"].sd.calibrate(sim.constants, variance=True, photon_energy=9500)
+    errors(both)
+    with pytest.raises(DataError, match="may not be the variance"):
+        both.coarsen(event=3).mean().sd.roi(BOX)
+
+
+def test_the_advice_works() -> None:
+    half = pair() / 2
+    declared = xs.with_variance(half["cal"], half["cal_variance"] / 2)
+    np.testing.assert_array_equal(errors(declared), 16.0)
+    xr.testing.assert_allclose(declared, pair().sd.scale(1 / 2))
+
+
+@pytest.mark.parametrize("how", ["file.h5", "file.zarr"])
+def test_a_saved_pair_is_one_and_what_is_computed_with_it_is_not(tmp_path: Path, how: str) -> None:
+    xs.save(pair(), tmp_path / how)
+    opened = xr.open_dataset(tmp_path / how) if how.endswith("h5") else xr.open_zarr(tmp_path / how)
+    np.testing.assert_array_equal(errors(opened), 64.0)
+    with pytest.raises(DataError, match="may not be"):
+        (opened / 2).sd.roi(BOX)
+
+
+def test_every_pair_that_comes_back_goes_on() -> None:
+    sim = xs.simulate(12, shape=(2, 32, 64), seed=1)
+    raw = sim.run["jungfrau/raw"].sd.assign_geometry(sim.geometry)
+    both = raw.sd.calibrate(sim.constants, variance=True, photon_energy=9500).compute()
+    events = sim.run["events"].to_dataset()
+    mean = both.sd.average()
+    cube = events.sd.cube({"laser_on": xs.categories()}, images={"j": both})
+    for made in (
+        mean,
+        cube[["j", "j_variance"]],
+        both.sd.subtract_ghost(0.01),
+        both.sd.straighten([0.1, 0.0]).isel(event=slice(2)),
+    ):
+        name = next(str(v) for v in made.data_vars if f"{v}_variance" in made)
+        chosen = made[[name, f"{name}_variance"]]
+        assert f"{name}_variance" in xs.scale(chosen, 2.0)
+    picture = mean[["calibrated", "calibrated_variance"]].sd.image()
+    assert "calibrated_variance" in picture
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_scaled_and_added_pairs_have_pulls_of_unit_width(lazy: bool) -> None:
+    rng = np.random.default_rng(1)
+    sigma = rng.uniform(0.5, 2, (1, 20, 30))
+    dims = ("event", "segment", "row", "column")
+    truth = rng.uniform(5, 9, (1, 20, 30))
+
+    def measured(scale: float) -> xr.Dataset:
+        values = xr.DataArray(scale * truth + scale * sigma * rng.normal(size=(500, 1, 20, 30)), dims=dims, name="cal")
+        both = xs.with_variance(values, values * 0 + (scale * sigma) ** 2)
+        return both.chunk(event=100) if lazy else both
+
+    i0 = xr.DataArray(rng.uniform(0.5, 2, 500), dims="event")
+    found = measured(1.0).sd.scale(1 / i0).sd.add(measured(0.5), sign=-1).sd.scale(-2.0).sd.add(3.0).compute()
+    expected = -2.0 * (truth / i0.values[:, None, None, None] - 0.5 * truth) + 3.0
+    pulls = (found["cal"].values - expected) / np.sqrt(found["cal_variance"].values)
+    assert abs(pulls.mean()) < 0.01
+    assert abs(pulls.std() - 1) < 0.01
+
+
+def test_scale_and_add_compute_nothing_and_keep_what_was_said(computing_is_forbidden: Callable) -> None:
+    both = pair(lazy=True).astype("f4")
+    both = xs.with_variance(both["cal"], both["cal_variance"])
+    with computing_is_forbidden():
+        made = both.sd.scale(2.0).sd.add(both)
+    assert {v: made[v].dtype for v in made} == {"cal": np.float32, "cal_variance": np.float32}
+    assert made["cal"].attrs["units"] == "keV"
+    assert made["cal_variance"].attrs["units"] == "keV2"
+    np.testing.assert_array_equal(errors(made), 16 * (4 * 4 + 4))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: xs.with_variance(frames().rename(None), 1.0), DataError, "need a name"),
+        (lambda: xs.with_variance(frames(), frames().isel(row=0)), DataError, "has the dims"),
+        (lambda: xs.with_variance(frames(), frames().isel(event=slice(3))), DataError, "has the dims"),
+        (lambda: xs.with_variance(frames(), frames().assign_coords(event=TIMES + 1)), DataError, "has the labels"),
+        (lambda: xs.with_variance(frames(), -1.0), DataError, "is negative"),
+        (lambda: xs.with_variance(frames(), frames() - 50), DataError, "is negative"),
+        (lambda: xs.scale(frames().to_dataset(), 2), DataError, "without a variance"),
+        (lambda: xs.scale(pair(), "2"), ParameterError, "a factor is a number"),
+        (lambda: xs.scale(pair(), float("nan")), ParameterError, "a factor is a number"),
+        (lambda: xs.scale(pair(), xr.DataArray(np.ones(3), dims="k")), ParameterError, "dims of its own"),
+        (lambda: xs.scale(pair(), frames()[:, 0, 0, 0].isel(event=slice(2))), ParameterError, "labels of 'event'"),
+        (lambda: xs.add(pair(), pair(), sign=2), ParameterError, "1 or -1"),
+        (lambda: xs.add(pair(), frames().assign_attrs(units="ADU")), ParameterError, "different units"),
+        (lambda: xs.add(pair(), pair().isel(event=slice(3))), ParameterError, "labels of 'event'"),
+    ],
+)
+def test_mistakes_are_told(make: Callable[[], object], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make()
