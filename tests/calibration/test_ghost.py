@@ -61,7 +61,7 @@ def test_the_variance_of_both_frames_counts() -> None:
     values = frames(2000).assign_coords(event=np.arange(2000).astype("M8[ms]"))
     sigma = rng.uniform(1, 3, values.shape[1:]).astype("f4")
     both = values.copy(data=rng.normal(0, sigma, values.shape).astype("f4")).to_dataset()
-    both["calibrated_variance"] = both["calibrated"] * 0 + sigma**2
+    both = xs.with_variance(both["calibrated"], both["calibrated"] * 0 + sigma**2)
     out = both.sd.subtract_ghost(0.5)
     pulls = (out["calibrated"] / np.sqrt(out["calibrated_variance"])).values[1:]
     np.testing.assert_allclose(out["calibrated_variance"].values[1:], 1.25 * both["calibrated_variance"][1:], rtol=1e-5)
