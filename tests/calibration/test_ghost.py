@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import xsmall as xs
 from xsmall.calibration.ghost import subtract_ghost
 from xsmall.errors import DataError, ParameterError
 

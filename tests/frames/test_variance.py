@@ -145,7 +145,7 @@ def test_scaled_and_added_pairs_have_pulls_of_unit_width(lazy: bool) -> None:
         both = xs.with_variance(values, values * 0 + (scale * sigma) ** 2)
         return both.chunk(event=100) if lazy else both
 
-    i0 = xr.DataArray(rng.uniform(0.5, 2, 500), dims="event")
+    i0 = xr.DataArray(rng.uniform(0.5, 2, 500), dims="event", coords={"pulse_id": ("event", np.arange(500))})
     found = measured(1.0).sd.scale(1 / i0).sd.add(measured(0.5), sign=-1).sd.scale(-2.0).sd.add(3.0).compute()
     expected = -2.0 * (truth / i0.values[:, None, None, None] - 0.5 * truth) + 3.0
     pulls = (found["cal"].values - expected) / np.sqrt(found["cal_variance"].values)

@@ -138,7 +138,7 @@ def _again(pair: xr.Dataset, values: xr.DataArray, variance: xr.DataArray) -> xr
 def _check_labels(values: xr.DataArray, other: xr.DataArray) -> None:
     for dim in set(values.dims) & set(other.dims):
         known = dim in values.coords and dim in other.coords
-        if values.sizes[dim] != other.sizes[dim] or (known and not values[dim].equals(other[dim])):
+        if values.sizes[dim] != other.sizes[dim] or (known and not values[dim].variable.equals(other[dim].variable)):
             raise ParameterError(
                 f"labels of {dim!r} differ", found=f"{values.sizes[dim]} and {other.sizes[dim]} of them",
                 expected="the same labels", fix="a, b = xr.align(a, b)",

@@ -136,7 +136,7 @@ def _put_together(values: xr.DataArray, variance: xr.DataArray) -> xr.Dataset:
             "a variance has the dims of its values", found=dict(variance.sizes), expected=dict(values.sizes)
         )
     for dim in values.dims:
-        if dim in values.coords and dim in variance.coords and not values[dim].equals(variance[dim]):
+        if dim in values.coords and dim in variance.coords and not values[dim].variable.equals(variance[dim].variable):
             raise DataError(
                 "a variance has the labels of its values", found=f"{dim} differs", expected="the same labels",
                 fix="values, variance = xr.align(values, variance)",
