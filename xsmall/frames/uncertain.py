@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from xsmall.errors import DataError, ParameterError
-from xsmall.frames.variance import EVENTS, PIXELS, paired, values_and_variance
+from xsmall.frames.variance import EVENTS, PIXELS, paired, same_labels, values_and_variance
 from xsmall.vocabulary import EVENT, UNITS, VARIANCE_SUFFIX
 
 __all__ = ["add", "scale"]
@@ -137,8 +137,8 @@ def _again(pair: xr.Dataset, values: xr.DataArray, variance: xr.DataArray) -> xr
 
 def _check_labels(values: xr.DataArray, other: xr.DataArray) -> None:
     for dim in set(values.dims) & set(other.dims):
-        known = dim in values.coords and dim in other.coords
-        if values.sizes[dim] != other.sizes[dim] or (known and not values[dim].variable.equals(other[dim].variable)):
+        known = dim in values.indexes and dim in other.indexes
+        if values.sizes[dim] != other.sizes[dim] or (known and not same_labels(values, other, dim)):
             raise ParameterError(
                 f"labels of {dim!r} differ", found=f"{values.sizes[dim]} and {other.sizes[dim]} of them",
                 expected="the same labels", fix="a, b = xr.align(a, b)",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Hashable
 from typing import Any, Final
 
 import dask.array as da
@@ -136,7 +136,7 @@ def _put_together(values: xr.DataArray, variance: xr.DataArray) -> xr.Dataset:
             "a variance has the dims of its values", found=dict(variance.sizes), expected=dict(values.sizes)
         )
     for dim in values.dims:
-        if dim in values.coords and dim in variance.coords and not values[dim].variable.equals(variance[dim].variable):
+        if dim in values.indexes and dim in variance.indexes and not same_labels(values, variance, dim):
             raise DataError(
                 "a variance has the labels of its values", found=f"{dim} differs", expected="the same labels",
                 fix="values, variance = xr.align(values, variance)",
@@ -148,6 +148,11 @@ def _put_together(values: xr.DataArray, variance: xr.DataArray) -> xr.Dataset:
     spread = variance.variable.copy(deep=False)
     spread.attrs = {k: v for k, v in variance.attrs.items() if k != UNITS} | unit
     return paired(values.to_dataset().assign({f"{values.name}{VARIANCE_SUFFIX}": spread}))
+
+
+def same_labels(a: xr.DataArray, b: xr.DataArray, dim: Hashable) -> bool:
+    """Whether two arrays have the same labels along a dim, whatever lies beside these."""
+    return bool(a.indexes[dim].equals(b.indexes[dim]))
 
 
 def square_of(unit: str) -> str:
