@@ -65,6 +65,9 @@ from xsmall.frames.pixels import assign_geometry as assign_geometry
 from xsmall.frames.pixels import pixel as pixel
 from xsmall.frames.polar import polar as polar
 from xsmall.frames.straighten import straighten as straighten
+from xsmall.frames.uncertain import add as add
+from xsmall.frames.uncertain import scale as scale
+from xsmall.frames.variance import with_variance as with_variance
 from xsmall.io.constants.open import open_constants as open_constants
 from xsmall.io.geometry import open_beam as open_beam
 from xsmall.io.geometry import open_geometry as open_geometry
