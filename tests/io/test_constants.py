@@ -81,14 +81,12 @@ def test_an_epix100_folder_of_psana1_multiplies_by_its_gain(tmp_path: Path) -> N
     arrays = {"pedestals": np.full((704, 768), 100.0), "pixel_gain": np.full((704, 768), 0.5)}
     path = folder(tmp_path, "Epix100a::CalibV1", "Xcs.0:Epix100a.1", arrays)
     found = open_constants(path, detector="epix100a")
-    raw = xr.DataArray(
-        np.full((1, 1, 704, 768), 300, np.uint16),
-        dims=("event", "segment", "row", "column"),
-        attrs={"detector_type": "epix100"},
-    )
+    words = np.full((1, 1, 704, 768), 300, np.uint16)
+    words[0, 0, 0, 0] = 302  # words that are all one value are padding
+    raw = xr.DataArray(words, dims=("event", "segment", "row", "column"), attrs={"detector_type": "epix100"})
     value = xs.calibrate(raw, found)
     assert value.attrs["units"] == "ADU"
-    assert (value.values == 100.0).all()
+    np.testing.assert_array_equal(value.values, (words - 100.0) * 0.5)
 
 
 def test_cspad2x2_constants_come_in_the_order_of_segments(tmp_path: Path) -> None:

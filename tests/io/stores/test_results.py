@@ -106,9 +106,10 @@ def test_provenance_says_versions_parameters_input_and_time_and_keeps_the_past(t
             assert provenance(again)["history"] == [told]
 
 
-def test_what_was_not_saved_has_no_provenance() -> None:
+def test_what_was_not_saved_tells_what_it_was_made_with_and_nothing_where_nothing_is_known() -> None:
+    assert provenance(small())["input"] == small().attrs["source"]
     with pytest.raises(DataError, match="where this came from"):
-        provenance(small())
+        provenance(small().drop_attrs())
 
 
 def test_a_named_array_and_a_tree_are_saved_too(tmp_path: Path) -> None:
