@@ -25,6 +25,7 @@ _PUBLIC: dict[str, str] = {
     "provenance": "xsmall.io.stores.provenance",
     "history": "xsmall.io.stores.history",
     "simulate": "xsmall.simulation",
+    "show_versions": "xsmall.notebook.versions",
     "open_recipe": "xsmall.run.recipe",
     "forecast": "xsmall.run.plan",
     "produce": "xsmall.run.produce",

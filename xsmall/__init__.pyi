@@ -86,6 +86,7 @@ from xsmall.io.stores.history import history as history
 from xsmall.io.stores.provenance import provenance as provenance
 from xsmall.io.stores.results import save as save
 from xsmall.io.stores.smalldata import to_smalldata as to_smalldata
+from xsmall.notebook.versions import show_versions as show_versions
 from xsmall.plot.calibration import plot_common_modes as plot_common_modes
 from xsmall.plot.calibration import plot_dark as plot_dark
 from xsmall.reductions.autocorrelation import autocorrelation as autocorrelation

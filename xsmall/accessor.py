@@ -168,6 +168,7 @@ _DATASET: Final[Mapping[str, _Method]] = {
 }
 
 _DATATREE: Final[Mapping[str, _Method]] = {
+    "quicklook": _Method("xsmall.plot.quicklook:quicklook", RUN),
     "event_variables": _Method("xsmall.events.names:event_variables", RUN),
     "integrate": _Method("xsmall.engine.integrate:integrate", RUN),
     "save": _Method("xsmall.io.stores.results:save", RUN),

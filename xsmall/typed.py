@@ -38,6 +38,7 @@ from xsmall.frames.uncertain import scale as _scale
 from xsmall.io.stores.frames import save_frames as _save_frames
 from xsmall.io.stores.results import save as _save
 from xsmall.plot.detector import plot as _plot
+from xsmall.plot.quicklook import quicklook as _quicklook
 from xsmall.reductions.autocorrelation import autocorrelation as _autocorrelation
 from xsmall.reductions.azint import azint as _azint
 from xsmall.reductions.droplet import droplet as _droplet
@@ -137,6 +138,7 @@ class DatasetMethods(_Shared):
 class DataTreeMethods:
     """Methods of ``run.sd``."""
 
+    quicklook = Method(_quicklook)
     event_variables = Method(_event_variables)
     integrate = Method(_integrate)
     save = Method(_save)

@@ -85,6 +85,29 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("file", type=Path, nargs="+", metavar="FILE")
     info.set_defaults(run=_info)
 
+    look = commands.add_parser(
+        "look",
+        help="say what is in a run, and draw a first look at it",
+        description="Say what is in a run, and draw an average of every detector, the intensity and the scan.",
+    )
+    look.add_argument("source", metavar="RUN", help="what xs.open_run opens: a folder, a file, exp=...,run=...")
+    look.add_argument("--detector", default=None, metavar="NAME", help="only this one (default: all with frames)")
+    look.add_argument("--events", type=_number, default=100, metavar="N", help="averaged (default: %(default)s)")
+    look.add_argument(
+        "--out", type=Path, default=Path("look.png"), metavar="FILE", help="figure (default: %(default)s)"
+    )
+    look.set_defaults(run=_look)
+
+    warm_up = commands.add_parser(
+        "warm-up",
+        help="compile the kernels once, so that the first calls of a session do not wait",
+        description="Compile the kernels and keep them; once after installing, on every host.",
+    )
+    warm_up.set_defaults(run=_warm_up)
+
+    doctor = commands.add_parser("doctor", help="versions, threads, memory, and what is missing for what")
+    doctor.set_defaults(run=_doctor)
+
     production.add_commands(commands)
 
     export = commands.add_parser(
@@ -131,3 +154,30 @@ def _export(options: argparse.Namespace) -> None:
     with options.script.open("xb") as file:
         file.write(text)
     print(f"{options.script}: copy it to where psana1 is; python {options.script.name} --help")
+
+
+def _look(options: argparse.Namespace) -> None:
+    from xsmall.io.run import open_run
+    from xsmall.notebook.facts import facts_of
+    from xsmall.notebook.text import as_text
+    from xsmall.plot.quicklook import quicklook
+
+    run = open_run(options.source)
+    print(as_text(facts_of(run, ["quicklook", "event_variables", "integrate", "save"])))
+    quicklook(run, options.detector, events=options.events).savefig(options.out, dpi=120)
+    print(f"figure: {options.out}")
+
+
+def _warm_up(options: argparse.Namespace) -> None:
+    from xsmall.demo.warm_up import warm_up
+
+    del options
+    for what, seconds in warm_up():
+        print(f"{what:<24} {seconds:5.1f} s", flush=True)
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from xsmall.notebook.versions import show_versions
+
+    del options
+    print(show_versions())

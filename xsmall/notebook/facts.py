@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import xarray as xr
@@ -12,11 +12,10 @@ import xarray as xr
 from xsmall.frames.beam import beam_of
 from xsmall.frames.pixels import geometry_of
 from xsmall.io.info import detector_lines, event_lines
+from xsmall.io.nodes import detectors_of, frames_nodes
 from xsmall.notebook.kinds import BINS, SMALL, frames_of, kind_of
 from xsmall.vocabulary import (
-    CALIBRATED,
     CENTER_X,
-    CONFIG_NODE,
     COUNT,
     DETECTOR_TYPE,
     DISTANCE,
@@ -28,7 +27,6 @@ from xsmall.vocabulary import (
     LOST,
     PHOTON_ENERGY,
     PRESENT,
-    RAW,
     ROW,
     SCAN_PREFIX,
     UNITS,
@@ -195,23 +193,6 @@ def _of_run(run: xr.DataTree) -> Iterator[Line]:
         names = [str(n) for n in run[EVENTS_NODE].data_vars]
         yield "event variables", ", ".join(names[:24]) + (f" and {len(names) - 24} more" if len(names) > 24 else "")
     yield from (("next", line) for line in _next(run))
-
-
-def detectors_of(run: xr.DataTree) -> list[str]:
-    """Names of the nodes that hold a detector."""
-    return [name for name in run.children if name not in (EVENTS_NODE, CONFIG_NODE)]
-
-
-def frames_nodes(run: xr.DataTree) -> dict[str, xr.DataArray]:
-    """Frames by the name of their detector, calibrated ones where there are no raw ones."""
-    found = {}
-    for name in detectors_of(run):
-        node: Any = run[name]
-        for variable in (RAW, CALIBRATED):
-            if variable in node.data_vars and node[variable].dims == FRAME_DIMS:
-                found[name] = node[variable]
-                break
-    return found
 
 
 def _next(run: xr.DataTree) -> Iterator[str]:

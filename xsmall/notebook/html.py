@@ -7,7 +7,8 @@ import html
 
 import xarray as xr
 
-from xsmall.notebook.facts import Facts, frames_nodes
+from xsmall.io.nodes import frames_nodes
+from xsmall.notebook.facts import Facts
 from xsmall.notebook.kinds import frames_of
 from xsmall.plot.thumbnail import layout_svg, thumbnail_png
 from xsmall.vocabulary import ROW

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from xsmall.errors import DataError, MissingDependency
+from xsmall.errors import DataError
+from xsmall.plot.style import BLUE, pyplot
 from xsmall.vocabulary import (
     COLUMN,
     COUNT,
@@ -66,7 +67,7 @@ def plot_dark(constants: xr.Dataset, *, segment: int | None = None) -> Figure:
     6
     """
     _need(constants, (PEDESTAL, NOISE), "constants of dark runs", "xs.dark(raw)")
-    plt = _pyplot()
+    plt = pyplot()
     wanted = [name for name in (PEDESTAL, NOISE, STATUS, COUNT) if name in constants]
     limits = [name + LIMITS_SUFFIX for name in (PEDESTAL, NOISE) if name + LIMITS_SUFFIX in constants]
     known = constants[wanted + limits].compute()
@@ -108,7 +109,7 @@ def _histogram(ax: Axes, of_stage: xr.Dataset, name: str, good: xr.DataArray) ->
     near = [b for b in bounds if low - 4 * margin < b < high + 4 * margin]
     span = min([low - margin, *near]), max([high + margin, *near])
     ax.hist(values[known], bins=_BINS, range=span, color="0.75", label="all pixels")
-    ax.hist(values[known & good.to_numpy()], bins=_BINS, range=span, histtype="step", color="#4477aa", label="good")
+    ax.hist(values[known & good.to_numpy()], bins=_BINS, range=span, histtype="step", color=BLUE, label="good")
     for bound in near:
         ax.axvline(bound, color="#cc3311", linestyle="--", linewidth=1)
     ax.set(yscale="log", xlabel=f"{name} [ADU]", ylabel="pixels")
@@ -150,7 +151,7 @@ def plot_common_modes(comparison: xr.Dataset, *, ax: Axes | None = None) -> Axes
     _need(comparison, (NOISE, FRACTION_CORRECTED), "a comparison of common modes", "xs.compare_common_modes(raw, ...)")
     known = comparison.compute()
     if ax is None:
-        _, ax = _pyplot().subplots(figsize=(1.8 + 1.1 * known.sizes[MODE], 4), layout="constrained")
+        _, ax = pyplot().subplots(figsize=(1.8 + 1.1 * known.sizes[MODE], 4), layout="constrained")
     assert ax is not None
     middle = known[NOISE].quantile([0.16, 0.5, 0.84], EVENT).transpose("quantile", MODE, SEGMENT).to_numpy()
     n = known.sizes[SEGMENT]
@@ -158,7 +159,7 @@ def plot_common_modes(comparison: xr.Dataset, *, ax: Axes | None = None) -> Axes
     for m, mode in enumerate(known[MODE].to_numpy()):
         x = m + np.linspace(-0.3, 0.3, n) if n > 1 else np.array([float(m)])
         low, mid, high = middle[:, m]
-        ax.errorbar(x, mid, np.stack([mid - low, high - mid]), fmt="o", markersize=4, capsize=2, color="#4477aa")
+        ax.errorbar(x, mid, np.stack([mid - low, high - mid]), fmt="o", markersize=4, capsize=2, color=BLUE)
         share = float(known[FRACTION_CORRECTED][m].mean())
         ticks.append(f"{mode}\n({share:.0%} of units)" if share < 0.99 else str(mode))
     ax.axhline(float(np.nanmedian(middle[1, 0])), color="0.6", linestyle=":", zorder=0)
@@ -170,11 +171,3 @@ def plot_common_modes(comparison: xr.Dataset, *, ax: Axes | None = None) -> Axes
 def _need(dataset: xr.Dataset, names: tuple[str, ...], what: str, fix: str) -> None:
     if not all(name in dataset for name in names):
         raise DataError(f"this is not {what}", found=list(map(str, dataset.data_vars)), expected=names, fix=fix)
-
-
-def _pyplot() -> Any:
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError:
-        raise MissingDependency.of("matplotlib", "plot", "a figure") from None
-    return plt

@@ -9,10 +9,11 @@ import numpy as np
 import xarray as xr
 
 from xsmall.detector.geometry.geometry import Geometry
-from xsmall.errors import DataError, MissingDependency, ParameterError
+from xsmall.errors import DataError, ParameterError
 from xsmall.frames.beam import beam_of
 from xsmall.frames.image import image
 from xsmall.frames.pixels import geometry_of, need_geometry
+from xsmall.plot.style import BLUE, pyplot
 from xsmall.vocabulary import (
     COLUMN,
     EVENT,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["plot"]
 
 MASKED = "0.72"  # grey of pixels that exist but say nothing
-USED = "#4477aa"
+USED = BLUE
 OUTLINE = "0.35"
 MM = 1e3
 DRAWN = 2048  # image pixels along an axis that a figure can show
@@ -229,13 +230,9 @@ def _two_colors(obj: xr.DataArray) -> Any:
 
 def _axes(extent: tuple[float, float, float, float]) -> Any:
     """Axes of a new figure of about the shape of the picture."""
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError:
-        raise MissingDependency.of("matplotlib", "plot", "drawing") from None
     left, right, bottom, top = extent
     height = float(np.clip(6.0 * (top - bottom) / (left - right) + 0.9, 2.2, 9.0))
-    return plt.subplots(figsize=(7.5, height), layout="constrained")[1]
+    return pyplot().subplots(figsize=(7.5, height), layout="constrained")[1]
 
 
 def _extent(picture: xr.DataArray) -> tuple[float, float, float, float]:
