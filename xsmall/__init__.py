@@ -82,7 +82,8 @@ _PUBLIC: dict[str, str] = {
     "scale": "xsmall.frames.uncertain",
     "add": "xsmall.frames.uncertain",
     "difference": "xsmall.cube.compare",
-    "merge_cubes": "xsmall.cube.compare",
+    "merge_cubes": "xsmall.cube.merge",
+    "rebin_cube": "xsmall.cube.rebin",
     # calibration
     "constants": "xsmall.calibration.constants",
     "open_constants": "xsmall.io.constants.open",

@@ -19,8 +19,9 @@ from xsmall.cube.bins import edges as edges
 from xsmall.cube.bins import quantiles as quantiles
 from xsmall.cube.bins import steps as steps
 from xsmall.cube.compare import difference as difference
-from xsmall.cube.compare import merge_cubes as merge_cubes
 from xsmall.cube.cube import average as average
+from xsmall.cube.merge import merge_cubes as merge_cubes
+from xsmall.cube.rebin import rebin_cube as rebin_cube
 from xsmall.detector.frames import Frames as Frames
 from xsmall.detector.geometry.beam import Beam as Beam
 from xsmall.detector.geometry.formats.extra_geom import to_extra_geom as to_extra_geom

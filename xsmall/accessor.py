@@ -100,6 +100,15 @@ class _ReductionMethod(_Method):
         return _shown(method, _signature(function).replace(return_annotation=_Text("xr.Dataset")), text)
 
 
+class _RebinMethod(_ReductionMethod):
+    """Joins neighbours: pixels of frames, or the bins of a cube."""
+
+    def _bind(self, obj: Any) -> Callable[..., Any]:
+        if kind_of(obj) == BINS:
+            return _Method("xsmall.cube.rebin:rebin_cube", BINS)._bind(obj)
+        return super()._bind(obj)
+
+
 def _signature(function: Callable[..., Any], skip: int = 0) -> inspect.Signature:
     """Signature whose annotations are shown as they are written in the source."""
     signature = inspect.signature(function)
@@ -165,6 +174,7 @@ _DATASET: Final[Mapping[str, _Method]] = {
     "scale": _Method("xsmall.frames.uncertain:scale", CALIBRATED_FRAMES, PIXELS, IMAGE, SMALL),
     "add": _Method("xsmall.frames.uncertain:add", CALIBRATED_FRAMES, PIXELS, IMAGE, SMALL),
     **_REDUCTIONS,
+    "rebin": _RebinMethod("xsmall.reductions.rebin:rebin", *_FRAMES, BINS),
 }
 
 _DATATREE: Final[Mapping[str, _Method]] = {

@@ -84,6 +84,10 @@ class Reduction(Generic[P]):
         raise NotImplementedError("only type checkers ask")
 
 
+class Joining(Reduction[...]):
+    """``rebin`` of a Dataset: of frames as the record, of a cube by its dims, ``delay=2``."""
+
+
 class _Shared:
     reduce = Method(_reduce)
     roi = Reduction(_roi)
@@ -133,6 +137,7 @@ class DatasetMethods(_Shared):
     difference = Method(_difference)
     scale = Method(_scale)
     add = Method(_add)
+    rebin = Joining(_rebin)
 
 
 class DataTreeMethods:

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xsmall.cube.bins import bins, categories
-from xsmall.cube.compare import difference, merge_cubes
+from xsmall.cube.compare import difference
 from xsmall.cube.cube import cube
+from xsmall.cube.merge import merge_cubes
 from xsmall.errors import DataError, ParameterError
 
 BINS = {"delay": bins(-2, 2, n=4), "laser_on": categories()}

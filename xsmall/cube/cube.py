@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,18 +13,23 @@ import xarray as xr
 
 from xsmall.cube.binning import Assignment, Binning
 from xsmall.cube.bins import as_binning
-from xsmall.cube.compare import difference, merge_cubes
+from xsmall.cube.compare import difference
+from xsmall.cube.merge import merge_cubes
 from xsmall.cube.moments import SPREAD
 from xsmall.cube.tasks import Statistics, statistics_of_frames, statistics_of_values
 from xsmall.engine.one_pass import Source
 from xsmall.engine.parameters import parameters_attr, parameters_of, short_repr
 from xsmall.engine.transform import float_dtype
 from xsmall.errors import DataError, ParameterError
+from xsmall.events.held import Held
 from xsmall.events.join import positions
+from xsmall.events.labels import is_labelled, labels_of
+from xsmall.events.shots import shots_are_dropped
 from xsmall.frames.describe import data_of, describe
 from xsmall.frames.variance import EVENTS, paired, values_and_variance
 from xsmall.vocabulary import (
     BIN_EDGE,
+    BINNED_EVENTS,
     BOUNDS,
     BOUNDS_SUFFIX,
     COUNT,
@@ -34,17 +40,25 @@ from xsmall.vocabulary import (
     EVENT,
     FIDUCIAL,
     FRAME_DIMS,
+    IMAGES_JOINED,
     LEFT_OUT,
     LONG_NAME,
     LOST,
     MEAN,
     MEAN_SUFFIX,
+    N_DROPPED_SHOTS,
+    N_OUTSIDE,
+    N_WITHOUT_IMAGE,
+    N_WITHOUT_SMALL_DATA,
     PULSE_ID,
+    RUN,
+    SOURCE_TIMESTAMP,
     STD_SUFFIX,
     STDERR_SUFFIX,
     TOLERANCE,
     UNITS,
     VARIANCE_SUFFIX,
+    XRAY_ON,
 )
 
 __all__ = ["average", "cube", "difference", "merge_cubes"]
@@ -58,6 +72,7 @@ def cube(
     bins: Mapping[str, Binning | Any],
     *,
     images: Mapping[str, xr.DataArray | xr.Dataset] | None = None,
+    dropped_shots: bool = False,
     memory: int | None = None,
 ) -> xr.Dataset:
     """Sort events into bins of scan variables: mean, spread and count of every variable, spectrum and image.
@@ -73,6 +88,9 @@ def cube(
         Frames (event, segment, row, column), or anything else over ``event``, by the name they get in the cube. They
         are joined to ``small`` by the label ``event``; events that only one of the two has are left out and counted. A
         Dataset of values and their variance, as ``calibrate(..., variance=True)`` returns, carries the variance along.
+    dropped_shots
+        Whether events without X-rays (``xray_on`` false) go into the bins. By default they are left out, and counted in
+        ``attrs["n_dropped_shots"]``, unless ``xray_on`` is one of the variables to bin by.
     memory
         Bytes that the tasks of one process may use together. Where nothing is said: what the smallest worker of the
         cluster has free, else half of what this process may have (by control groups and limits).
@@ -113,7 +131,8 @@ def cube(
     _check_small(small)
     if images is not None and not isinstance(images, Mapping):
         raise ParameterError("images are given by name", found=type(images).__name__, fix='images={"jungfrau": cal}')
-    coords, bound = _bind(small, bins)
+    dropped = None if dropped_shots or XRAY_ON in bins else shots_are_dropped(small)
+    coords, bound = _bind(small, bins, dropped)
     names, sizes, index = bound
     data = _small_variables(small, bound)
     count = np.bincount(index[index >= 0], minlength=int(np.prod(sizes))).reshape(sizes)
@@ -123,16 +142,22 @@ def cube(
     kept = small.drop_dims(EVENT).drop_vars([n for n in small.drop_dims(EVENT).variables if n in names])
     result = xr.Dataset(coords=coords).assign_coords(kept.coords).assign(kept.data_vars)
     for name, image in (images or {}).items():
-        found, labels = _image(name, image, small, bound, memory)
+        found, labels = _image(name, image, small, bound, memory, dropped_shots=dropped_shots or XRAY_ON in bins)
         _add(variables, found, f"images {name!r}")
         result = _with_labels(result, labels, name)
     _check_names(variables, result)
     result = result.assign(variables)
+    if is_labelled(small):
+        labels = labels_of(small, "the small data")
+        held = Held.of(labels[index >= 0], _runs(small, index))
+        result = result.assign_coords({BINNED_EVENTS: held.coordinate()})
     result.attrs = _attrs(small, bins, images, index, data)
+    if dropped is not None:
+        result.attrs |= {N_DROPPED_SHOTS: int(dropped.sum()), N_OUTSIDE: int(((index < 0) & ~dropped).sum())}
     return paired(result)
 
 
-def average(obj: xr.DataArray | xr.Dataset, *, memory: int | None = None) -> xr.Dataset:
+def average(obj: xr.DataArray | xr.Dataset, *, dropped_shots: bool = False, memory: int | None = None) -> xr.Dataset:
     """Average over all events: mean, standard deviation, standard error and count of each pixel.
 
     Parameters
@@ -140,6 +165,9 @@ def average(obj: xr.DataArray | xr.Dataset, *, memory: int | None = None) -> xr.
     obj
         Frames (event, segment, row, column), or anything else over ``event``; NaN is skipped. A Dataset of values and
         their variance (``<name>_variance``) carries the variance along.
+    dropped_shots
+        Whether events without X-rays (``xray_on`` false) are averaged too. By default they are left out, and counted in
+        ``attrs["n_dropped_shots"]``.
     memory
         Bytes that the tasks of one process may use together. Where nothing is said: what the smallest worker of the
         cluster has free, else half of what this process may have (by control groups and limits).
@@ -163,7 +191,9 @@ def average(obj: xr.DataArray | xr.Dataset, *, memory: int | None = None) -> xr.
     values, variance = values_and_variance(obj, EVENTS)
     name = MEAN if values.name is None else str(values.name)
     n = _events(values, name)
-    bound: Bound = ((), (), np.zeros(n, np.int64))
+    dropped = None if dropped_shots else shots_are_dropped(values)
+    index = np.zeros(n, np.int64) if dropped is None else -dropped.astype(np.int64)
+    bound: Bound = ((), (), index)
     if values.dims == FRAME_DIMS:
         data = _of_frames(name, values, variance, bound, memory)
     else:
@@ -171,30 +201,40 @@ def average(obj: xr.DataArray | xr.Dataset, *, memory: int | None = None) -> xr.
         if variance is not None:
             data |= _of_variance(f"{name}{VARIANCE_SUFFIX}", variance.variable, values.variable, bound)
     out = xr.Dataset(coords={k: c.variable for k, c in _without_events(values.coords).items()}).assign(data)
-    out[COUNT] = xr.Variable((), n, {UNITS: DIMENSIONLESS, LONG_NAME: "events"})
+    out[COUNT] = xr.Variable((), int((index >= 0).sum()), {UNITS: DIMENSIONLESS, LONG_NAME: "events"})
+    if dropped is not None:
+        out.attrs[N_DROPPED_SHOTS] = int(dropped.sum())
     return paired(out)
 
 
 # ---- bins -------------------------------------------------------------------------------------------------------
 
 
-def _bind(small: xr.Dataset, bins: Mapping[str, Any]) -> tuple[dict[str, xr.Variable], Bound]:
-    """Give each event its bin in all dims; the bins' coordinates say how many events were left out, and why."""
+def _bind(
+    small: xr.Dataset, bins: Mapping[str, Any], dropped: npt.NDArray[np.bool_] | None
+) -> tuple[dict[str, xr.Variable], Bound]:
+    """Give each event its bin in all dims; the bins' coordinates say how many events were left out, and why.
+
+    Dropped shots are in none, and in none of these numbers.
+    """
     if not isinstance(bins, Mapping) or not bins:  # type: ignore[redundant-expr] # users are not typed
         raise ParameterError("a cube needs bins by variable", found=repr(bins), fix='{"delay": xs.bins(-2, 5, n=70)}')
     kinds = {name: as_binning(given, name) for name, given in bins.items()}
     lazy = (_one_per_event(small, name).data for name in kinds)
     values = dict(zip(kinds, dask.compute(*lazy), strict=True))
     coords: dict[str, xr.Variable] = {}
-    index = np.zeros(small.sizes[EVENT], np.int64)
+    lit = slice(None) if dropped is None else ~dropped
+    index = np.zeros(small.sizes[EVENT] if dropped is None else int((~dropped).sum()), np.int64)
     sizes = []
     for name, kind in kinds.items():
-        found = kind.assign(np.asarray(values[name]), name)
+        found = kind.assign(np.asarray(values[name])[lit], name)
         coords.update(_bin_coords(name, found, small[name].attrs))
         missed = (found.index < 0) | (index < 0)
         index = np.where(missed, -1, index * len(found.labels) + found.index)
         sizes.append(len(found.labels))
-    return coords, (tuple(kinds), tuple(sizes), index)
+    of_all = np.full(small.sizes[EVENT], -1, np.int64)
+    of_all[lit] = index
+    return coords, (tuple(kinds), tuple(sizes), of_all)
 
 
 def _one_per_event(small: xr.Dataset, name: str) -> xr.Variable:
@@ -252,7 +292,7 @@ def _small_variables(small: xr.Dataset, bound: Bound) -> dict[str, xr.Variable]:
 def _reason_to_leave_out(name: str, array: xr.Variable) -> str | None:
     if array.dtype.kind not in "biuf":
         return "no numbers"
-    if name in (PULSE_ID, FIDUCIAL, DAMAGE) or "flag_meanings" in array.attrs:
+    if name in (PULSE_ID, FIDUCIAL, DAMAGE, RUN, SOURCE_TIMESTAMP) or "flag_meanings" in array.attrs:
         return "flags or counters"
     if any(str(d) == DROPLET or str(d).endswith(f"_{DROPLET}") for d in array.dims):
         return "lists per event"
@@ -317,7 +357,13 @@ def _data(array: xr.Variable) -> Any:
 
 
 def _image(
-    name: str, given: xr.DataArray | xr.Dataset, small: xr.Dataset, bound: Bound, memory: int | None
+    name: str,
+    given: xr.DataArray | xr.Dataset,
+    small: xr.Dataset,
+    bound: Bound,
+    memory: int | None,
+    *,
+    dropped_shots: bool,
 ) -> tuple[dict[str, xr.Variable], Mapping[Any, xr.DataArray]]:
     """Statistics of images joined to the small data, and the coordinates that stay with them."""
     image, variance = values_and_variance(given, EVENTS, f"the images {name!r}")
@@ -326,6 +372,9 @@ def _image(
     names, sizes, index = bound
     own = np.where(at >= 0, np.append(index, -1)[at], -1)
     missing = int((index >= 0).sum() - (own >= 0).sum())
+    dropped = None if dropped_shots else shots_are_dropped(image)
+    dark = 0 if dropped is None else int((dropped & (own >= 0)).sum())  # that the small data do not know of
+    own = own if dropped is None else np.where(dropped, -1, own)
     here: Bound = (names, sizes, own)
     if image.dims == FRAME_DIMS:
         out = _of_frames(name, image, variance, here, memory)
@@ -335,7 +384,10 @@ def _image(
         out = _labelled(name, found, names, ordered, counted=True)
         if variance is not None:
             out |= _of_variance(f"{name}{VARIANCE_SUFFIX}", variance.variable, image.variable, here)
-    out[name].attrs |= {"n_without_small_data": int((at < 0).sum()), "n_without_image": missing}
+    offered = {dask.base.tokenize(labels_of(image, name).values): [int(at.size), int((at >= 0).sum())]}
+    out[name].attrs |= {
+        N_WITHOUT_SMALL_DATA: int((at < 0).sum()), N_WITHOUT_IMAGE: missing, IMAGES_JOINED: json.dumps(offered)
+    } | ({N_DROPPED_SHOTS: dark} if dark else {})  # fmt: skip
     return out, _without_events(image.coords)
 
 
@@ -371,6 +423,15 @@ def _with_labels(result: xr.Dataset, labels: Mapping[Any, xr.DataArray], name: s
                 fix="a cube for each detector",
             )
     return result.assign_coords({k: c.variable for k, c in labels.items()})
+
+
+def _runs(small: xr.Dataset, index: npt.NDArray[np.int64]) -> list[int]:
+    """Numbers of the runs of the events in the bins, as far as they are known without computing."""
+    if RUN in small.variables and small[RUN].dims == (EVENT,):
+        numbers = small[RUN].variable
+        return [] if numbers.chunks is not None else np.unique(numbers.values[index >= 0]).astype(int).tolist()
+    said = np.ravel(small.attrs.get(RUN, []))
+    return [int(n) for n in said] if said.dtype.kind in "iu" else []
 
 
 # ---- checks -----------------------------------------------------------------------------------------------------
@@ -430,6 +491,6 @@ def _attrs(
         **({LOST: "; ".join(lost)} if lost else {}),
         **parameters_attr("cube", {"small": parameters_of(small.attrs), "images": before or None}, bins=said),
         "n_events": int(index.size),
-        "n_outside": int((index < 0).sum()),
+        N_OUTSIDE: int((index < 0).sum()),
         LEFT_OUT: ", ".join(left),
     }

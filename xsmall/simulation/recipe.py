@@ -28,6 +28,7 @@ __all__ = [
 
 STAGES: Final = 3
 EPOCH: Final = np.datetime64("2026-03-01T08:00:00", "ns")
+DAYS: Final = 36_500  # runs of other seeds are taken on other days, up to so many
 REPETITION_RATE: Final = 120.0  # Hz
 BEAM_STOP: Final = 0.25  # 1/angstrom: no powder pattern below
 CUTOFF: Final = 2.5  # 1/angstrom: a collimator ends the powder pattern here, beyond there are single photons only
@@ -119,6 +120,11 @@ class Recipe:
     def token(self) -> str:
         """Name of this recipe: the same in every process, another for every other recipe."""
         return hashlib.sha256(repr(self).encode()).hexdigest()[:24]
+
+    @property
+    def start(self) -> np.datetime64:
+        """Time of the first event: each seed has its own day, so that no two runs share an event."""
+        return EPOCH + np.timedelta64(self.seed % DAYS, "D")
 
     @property
     def pixels(self) -> int:

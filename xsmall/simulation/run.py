@@ -18,7 +18,6 @@ from xsmall.errors import ParameterError
 from xsmall.simulation.detector import Tables, geometry_of, layout, tables
 from xsmall.simulation.frames import Frames, counts_of_photons, photons_of
 from xsmall.simulation.recipe import (
-    EPOCH,
     REPETITION_RATE,
     Events,
     Recipe,
@@ -212,7 +211,7 @@ class Simulation:
 
     def _times(self) -> npt.NDArray[np.datetime64]:
         period = round(1e9 / REPETITION_RATE)
-        return EPOCH + (self._events.number * period).astype("timedelta64[ns]")
+        return self.recipe.start + (self._events.number * period).astype("timedelta64[ns]")
 
     def _raw(self) -> xr.DataArray:
         source = Frames(self.recipe)
@@ -283,7 +282,8 @@ def simulate(
     shape
         Segments, rows and columns; the detector of a whole experiment is (8, 512, 1024).
     seed
-        Which of all possible runs; the same seed gives the same bits, however the run is cut or computed.
+        Which of all possible runs; the same seed gives the same bits, however the run is cut or computed. Runs of
+        other seeds are taken on other days.
     scan
         ``"step"``: ``n_steps`` delays one after the other; ``"fly"``: one sweep of the delay forth and back.
     delay_range

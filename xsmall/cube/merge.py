@@ -1,0 +1,361 @@
+"""Cubes of several runs made one, and neighbouring bins joined: exact, from the moments."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from xsmall.cube.pool import is_count, means_of, not_pooled, pooled
+from xsmall.engine.parameters import parameters_attr, parameters_of
+from xsmall.errors import ParameterError
+from xsmall.events.held import held_by
+from xsmall.frames.variance import paired
+from xsmall.vocabulary import (
+    BINNED_EVENTS,
+    BOUNDS_SUFFIX,
+    COUNT,
+    DETECTOR_TYPE,
+    GEOMETRY,
+    IMAGES_JOINED,
+    N_WITHOUT_IMAGE,
+    N_WITHOUT_SMALL_DATA,
+    PARAMETERS,
+    POSITION,
+    SEGMENT_IDS,
+    SOURCE,
+    TOLERANCE,
+    UNITS,
+)
+
+__all__ = ["merge_cubes"]
+
+_PART: Final = "part_of_the_merge"
+_SAME: Final = (UNITS, DETECTOR_TYPE, SEGMENT_IDS)
+"""Attributes that have to be the same."""
+
+
+def merge_cubes(
+    first: xr.Dataset, *others: xr.Dataset, dim: str | None = None, labels: Sequence[Any] | None = None
+) -> xr.Dataset:
+    """Merge cubes of several runs, as if all events had been binned together; or put them side by side.
+
+    Parameters
+    ----------
+    first, *others
+        Cubes with the same variables. Steps and categories may differ: the result has all of them, matched by value
+        (steps within their tolerance). Bins with borders are the same in all.
+    dim
+        Name of a new dim, such as ``"run"``: the cubes stand side by side along it instead of being added. What is one
+        number per cube, such as ``photon_energy`` or ``distance``, may then differ and runs along it too.
+    labels
+        Labels along ``dim``, one for each cube; where nothing is said the number of its run, else its source.
+
+    Returns
+    -------
+    One cube: counts add up, means and spreads are those of all events (to 1e-12, by the formula of Chan, Golub and
+    LeVeque 1983), numbers of events left out add up, and all sources are kept. Lazy where the cubes are.
+
+    Raises
+    ------
+    ParameterError
+        Cubes that differ in bins, variables, axes, labels, units, distance, photon energy, geometry or detector, each
+        named; or events that are in two of them.
+
+    Notes
+    -----
+    A cube knows its events by the coordinate ``binned_events``; where the events had no labels, nobody can tell that
+    the same ones come twice. An overlap of less than 1 event in 500 may go unseen.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from xsmall.cube.bins import categories
+    >>> from xsmall.cube.cube import cube
+    >>> small = xr.Dataset({"on": ("event", [False, True, True]), "s": ("event", [1.0, 3.0, 5.0])})
+    >>> parts = [cube(small.isel(event=cut), {"on": categories()}) for cut in (slice(0, 2), slice(2, 3))]
+    >>> merge_cubes(*parts)["s"].values.tolist()
+    [1.0, 4.0]
+    """
+    cubes = [first, *others]
+    for given in cubes:
+        if not isinstance(given, xr.Dataset) or COUNT not in given:  # type: ignore[redundant-expr] # users are not typed
+            raise ParameterError(
+                "only cubes can be merged",
+                found=type(given).__name__,
+                expected=f"Datasets with {COUNT!r}",
+                fix="xs.merge_cubes(*cubes)",
+            )
+    if dim is None and labels is not None:
+        raise ParameterError("labels are those of a new dim", fix='dim="run", labels=[41, 42]')
+    if len(cubes) == 1 and dim is None:
+        return first
+    for other in others:
+        _check_alike(first, other, side_by_side=dim is not None)
+    if dim is None:
+        _check_events(cubes)
+    aligned = _same_bins(cubes)
+    names = _labels(cubes, dim, labels) if dim is not None else None
+    constant = [n for n in not_pooled(first) if not set(first[n].dims) & set(first[COUNT].dims)]
+    bare = [_bare(c, aligned[0]).drop_vars(constant) for c in aligned]
+    stacked = xr.concat(
+        bare, dim or _PART, data_vars="all", coords="minimal", compat="override", join="exact", combine_attrs="override"
+    )
+    out = pooled(stacked, _PART) if dim is None else stacked.assign_coords({str(dim): names})
+    out = out.assign({name: first[name].variable for name in constant})[list(first.data_vars)]
+    out = out.assign_coords({k: c.variable for k, c in aligned[0].coords.items() if k not in out.coords})
+    if dim is not None:
+        out = out.assign_coords(_scalars(cubes, dim))
+    return paired(_told(out, cubes, added=dim is None))
+
+
+def _bare(cube: xr.Dataset, first: xr.Dataset) -> xr.Dataset:
+    """Variables in the order of the first cube, without coordinates but those of the bins, which all share."""
+    dims = set(first[COUNT].dims)
+    return cube.drop_vars([c for c in cube.coords if c not in dims])[list(first.data_vars)]
+
+
+def _labels(cubes: Sequence[xr.Dataset], dim: str, labels: Sequence[Any] | None) -> list[Any]:
+    if dim in cubes[0].variables or dim in cubes[0].dims:
+        raise ParameterError(f"the cubes have {dim!r} already", found=dict(cubes[0].sizes), fix='dim="run"')
+    names = list(labels) if labels is not None else [_run_of(c) for c in cubes]
+    if len(names) != len(cubes) or len(set(names)) != len(names) or None in names:
+        raise ParameterError(
+            f"cubes along {dim!r} need a label each",
+            found=names,
+            expected=f"{len(cubes)} different labels",
+            fix=f"xs.merge_cubes(*cubes, dim={dim!r}, labels={list(range(1, len(cubes) + 1))})",
+        )
+    return names
+
+
+def _run_of(cube: xr.Dataset) -> Any:
+    """The number of the run that a cube holds, if it is one, else its source."""
+    held = held_by(cube)
+    return held.runs[0] if held is not None and len(held.runs) == 1 else cube.attrs.get(SOURCE)
+
+
+def _scalars(cubes: Sequence[xr.Dataset], dim: str) -> dict[str, xr.Variable]:
+    """Coordinates of one number that differ from cube to cube, along the new dim."""
+    out = {}
+    for name, coord in cubes[0].coords.items():
+        values = [c[name].variable for c in cubes]
+        if name != BINNED_EVENTS and coord.ndim == 0 and not all(values[0].equals(v) for v in values[1:]):  # type: ignore[no-untyped-call]
+            out[str(name)] = xr.Variable(dim, [v.values[()] for v in values], coord.attrs)
+    return out
+
+
+# ---- what differs -------------------------------------------------------------------------------------------------
+
+
+def _check_alike(a: xr.Dataset, b: xr.Dataset, *, side_by_side: bool) -> None:
+    """Refuse cubes that are not of the same thing, and name what differs."""
+    if set(a.data_vars) != set(b.data_vars):
+        raise ParameterError(
+            "these cubes hold other variables", found=sorted(map(str, set(a.data_vars) ^ set(b.data_vars)))
+        )
+    bins = {str(d) for d in a[COUNT].dims}
+    if bins != {str(d) for d in b[COUNT].dims}:
+        raise ParameterError("these cubes have other bins", found=f"{a[COUNT].dims} and {b[COUNT].dims}")
+    of_bins = bins | {f"{d}{BOUNDS_SUFFIX}" for d in bins}
+    for name in a.data_vars:
+        if set(a[name].dims) != set(b[name].dims) or any(a.sizes[d] != b.sizes[d] for d in set(a[name].dims) - bins):
+            raise ParameterError(
+                f"{name} has another shape in the two cubes",
+                found=f"{dict(a[name].sizes)} and {dict(b[name].sizes)}",
+                expected="the same but for the bins",
+            )
+        constant = str(name) in not_pooled(a) and not set(a[name].dims) & bins
+        if constant and not a[name].variable.equals(b[name].variable):  # type: ignore[no-untyped-call]
+            raise _differ(str(name), *_shown(a[name], b[name]))
+    for name in (*a.data_vars, *a.coords):
+        for key in _SAME:
+            one, two = a[name].attrs.get(key), b[name].attrs.get(key) if name in b.variables else None
+            if name in b.variables and _plain(one) != _plain(two):
+                raise _differ(f"{key} of {name}", one, two)
+    for name in sorted(map(str, {*a.coords, *b.coords} - of_bins - {BINNED_EVENTS})):
+        if name in POSITION and GEOMETRY in a.coords and GEOMETRY in b.coords:
+            continue  # they follow from the geometry and the labels
+        if (name in a.coords) != (name in b.coords):
+            raise _differ(name, *("there" if name in c.coords else "not there" for c in (a, b)))
+        if not a[name].variable.equals(b[name].variable):  # type: ignore[no-untyped-call]
+            scalar = a[name].ndim == b[name].ndim == 0 and name != GEOMETRY
+            if not (scalar and side_by_side):
+                raise _differ(name, *_shown(a[name], b[name]), scalar=scalar)
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+
+def _differ(name: str, one: object, two: object, *, scalar: bool = False) -> ParameterError:
+    return ParameterError(
+        f"these cubes are not of the same thing: {name} differs",
+        found=f"{one} and {two}",
+        expected="the same in all cubes",
+        fix="xs.merge_cubes(*cubes, dim='run', labels=[...]) puts them side by side" if scalar else None,
+    )
+
+
+def _shown(a: xr.DataArray, b: xr.DataArray) -> tuple[str, str]:
+    """The values that differ, the first of them."""
+    if a.shape != b.shape:
+        return str(a.shape), str(b.shape)
+    one, two = a.values.ravel(), b.values.ravel()
+    at = np.flatnonzero(one != two)[:1]
+    return (str(one[at[0]]), str(two[at[0]])) if at.size else (str(a.dims), str(b.dims))
+
+
+def _check_events(cubes: Sequence[xr.Dataset]) -> None:
+    """Refuse the same events twice."""
+    for i, cube in enumerate(cubes):
+        for j in range(i):
+            one, two = held_by(cubes[j]), held_by(cube)
+            known = one is not None and two is not None
+            if cubes[j] is cube or (known and one.shared(two)):  # type: ignore[union-attr, arg-type]
+                spans = [f"{h.n} events from {h.first} to {h.last}" for h in (one, two) if h is not None]
+                raise ParameterError(
+                    "the same events are in two of the cubes",
+                    found=f"cubes {j} and {i}" + (f": {' and '.join(spans)}" if spans else ": the same cube"),
+                    expected="each event once",
+                    fix="leave one of them out; dim='run' puts them side by side",
+                )
+
+
+# ---- the same bins ------------------------------------------------------------------------------------------------
+
+
+def _same_bins(cubes: Sequence[xr.Dataset]) -> list[xr.Dataset]:
+    """Give all cubes all steps and categories; refuse other borders."""
+    out = [c.transpose(*cubes[0].dims, missing_dims="ignore") for c in cubes]
+    for dim in map(str, cubes[0][COUNT].dims):
+        if all(_alike(out[0], c, dim) for c in out[1:]):
+            continue
+        bounded = f"{dim}{BOUNDS_SUFFIX}" in out[0].coords
+        if bounded and not all(TOLERANCE in c[dim].attrs for c in out):
+            raise ParameterError(
+                f"the bins of {dim} differ",
+                found=" and ".join(f"{c[dim].values[:3].tolist()} ..." for c in out[:2]),
+                fix="the same bins for all runs",
+            )
+        out = _with_all_steps(out, dim) if bounded else _with_all(out, dim)
+    return out
+
+
+def _alike(a: xr.Dataset, b: xr.Dataset, dim: str) -> bool:
+    return all(
+        np.array_equal(a[label].values, b[label].values)
+        for label in (dim, f"{dim}{BOUNDS_SUFFIX}")
+        if label in a.coords or label in b.coords
+    )
+
+
+def _with_all(cubes: Sequence[xr.Dataset], dim: str, labels: npt.NDArray[Any] | None = None) -> list[xr.Dataset]:
+    """Cubes over all labels; what a cube does not have is empty there."""
+    if labels is None:
+        labels = np.unique(np.concatenate([c[dim].values for c in cubes]))
+    return [c.reindex({dim: labels}, fill_value={str(v): 0 for v in c.data_vars if is_count(c, str(v))}) for c in cubes]
+
+
+def _with_all_steps(cubes: Sequence[xr.Dataset], dim: str) -> list[xr.Dataset]:
+    """Cubes over all steps; steps within their tolerance are the same, labelled by the first cube that has it."""
+    tolerance = max(float(c[dim].attrs[TOLERANCE]) for c in cubes)
+    bounds = f"{dim}{BOUNDS_SUFFIX}"
+    labels: list[float] = []
+    low: list[float] = []
+    high: list[float] = []
+    renamed = []
+    for cube in cubes:
+        mine = []
+        for label, (a, b) in zip(cube[dim].values.tolist(), cube[bounds].values.tolist(), strict=True):
+            away = np.abs(np.array(labels) - label) if labels else np.array([np.inf])
+            k = int(np.argmin(away))
+            if away[k] > tolerance + 4 * np.spacing(abs(label)):
+                k = len(labels)
+                labels, low, high = [*labels, label], [*low, a], [*high, b]
+            low[k], high[k] = min(low[k], a), max(high[k], b)
+            mine.append(k)
+        if len(set(mine)) != len(mine):
+            raise ParameterError(
+                f"steps of {dim} cannot be told apart with tolerance {tolerance:g}",
+                found=f"{cube[dim].values.tolist()[:8]}",
+                fix="xs.steps(tolerance=..., at=[...]) with the same positions for all runs",
+            )
+        renamed.append(cube.assign_coords({dim: cube[dim].copy(data=np.array(labels)[mine])}))
+    order = np.argsort(labels)
+    borders = np.stack([np.array(low)[order], np.array(high)[order]], axis=1)
+    if (borders[1:, 0] <= borders[:-1, 1]).any():
+        raise ParameterError(
+            f"the steps of {dim} overlap in the two cubes",
+            found=f"borders {borders[:4].tolist()} ...",
+            fix="xs.steps(tolerance=..., at=[...]) with the same positions for all runs",
+        )
+    full = _with_all([c.drop_vars(bounds) for c in renamed], dim, np.array(labels)[order])
+    dims = cubes[0][bounds].dims
+    return [c.assign_coords({bounds: (dims, borders)}) for c in full]
+
+
+# ---- what is told -------------------------------------------------------------------------------------------------
+
+
+def _told(out: xr.Dataset, cubes: Sequence[xr.Dataset], *, added: bool) -> xr.Dataset:
+    """Numbers of events left out, sources and parameters of all cubes."""
+    for name in out.variables:
+        each = [c[name].attrs for c in cubes if name in c.variables]
+        attrs = dict(out[name].attrs)
+        if added:
+            attrs |= _summed(each, ("n_",))
+        attrs |= _sources(each)
+        out[name].attrs = attrs
+    if added:
+        for name in means_of(out):
+            _join_images(out[name], [c[name].attrs for c in cubes])
+    held = [held_by(c) for c in cubes]
+    out = out.drop_vars(BINNED_EVENTS, errors="ignore")
+    if all(h is not None for h in held):
+        total = held[0]
+        for one in held[1:]:
+            total = total | one  # type: ignore[operator]
+        out = out.assign_coords({BINNED_EVENTS: total.coordinate()})  # type: ignore[union-attr]
+    each = [c.attrs for c in cubes]
+    out.attrs = {**cubes[0].attrs, **_summed(each, ("n_",)), **_sources(each), **_parameters(each)}
+    return out
+
+
+def _summed(each: Sequence[dict[Any, Any]], starts: tuple[str, ...]) -> dict[str, Any]:
+    keys = {k for attrs in each for k, v in attrs.items() if str(k).startswith(starts) and np.isscalar(v)}
+    return {k: sum(attrs.get(k, 0) for attrs in each) for k in sorted(keys)}
+
+
+def _sources(each: Iterable[dict[Any, Any]]) -> dict[str, str]:
+    lines = [line for attrs in each for line in str(attrs.get(SOURCE) or "").splitlines()]
+    return {SOURCE: "\n".join(dict.fromkeys(lines))} if lines else {}
+
+
+def _parameters(each: Sequence[dict[Any, Any]]) -> dict[str, str]:
+    known: list[Any] = []
+    for attrs in each:
+        said = parameters_of(attrs)
+        parts = said["cubes"] if isinstance(said, dict) and said.get("function") == "merge_cubes" else [said]
+        known += [p for p in parts if p is not None and p not in known]
+    if not known:
+        return {}
+    return parameters_attr("merge_cubes", {}, cubes=known) if len(known) > 1 else {PARAMETERS: json.dumps(known[0])}
+
+
+def _join_images(array: xr.DataArray, each: Sequence[dict[Any, Any]]) -> None:
+    """Images without small data: those that no cube has used, where several were offered the same images."""
+    if not all(IMAGES_JOINED in attrs for attrs in each):
+        return
+    joined: dict[str, list[int]] = {}
+    for attrs in each:
+        for images, (offered, used) in json.loads(attrs[IMAGES_JOINED]).items():
+            before = joined.get(images, [offered, 0])
+            joined[images] = [offered, before[1] + used]
+    array.attrs[IMAGES_JOINED] = json.dumps(joined)
+    array.attrs[N_WITHOUT_SMALL_DATA] = sum(offered - used for offered, used in joined.values())
+    array.attrs[N_WITHOUT_IMAGE] = sum(attrs.get(N_WITHOUT_IMAGE, 0) for attrs in each)

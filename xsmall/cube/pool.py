@@ -1,0 +1,82 @@
+"""Moments of bins pooled into those of all their events: what merging cubes and joining bins have in common."""
+
+from __future__ import annotations
+
+import xarray as xr
+
+from xsmall.errors import DataError
+from xsmall.vocabulary import COUNT, COUNT_SUFFIX, STD_SUFFIX, STDERR_SUFFIX, VARIANCE_SUFFIX
+
+__all__ = ["count_of", "is_count", "means_of", "not_pooled", "pooled"]
+
+
+def means_of(cube: xr.Dataset) -> list[str]:
+    """Names of the variables of a cube that have a spread beside them."""
+    return [str(v) for v in cube.data_vars if f"{v}{STD_SUFFIX}" in cube]
+
+
+def is_count(cube: xr.Dataset, name: str) -> bool:
+    """Whether a variable counts events."""
+    return name == COUNT or (name.endswith(COUNT_SUFFIX) and name.removesuffix(COUNT_SUFFIX) in cube)
+
+
+def not_pooled(cube: xr.Dataset) -> list[str]:
+    """Names of the variables that are neither moments of events nor counts."""
+    known = {
+        f"{name}{suffix}" for name in means_of(cube) for suffix in ("", STD_SUFFIX, STDERR_SUFFIX, VARIANCE_SUFFIX)
+    }
+    return [str(v) for v in cube.data_vars if v not in known and not is_count(cube, str(v))]
+
+
+def count_of(cube: xr.Dataset, name: str) -> xr.DataArray:
+    """How many events are in each mean of a variable."""
+    own = f"{name}{COUNT_SUFFIX}"
+    return cube[own] if own in cube else cube[COUNT]
+
+
+def pooled(cube: xr.Dataset, dim: str) -> xr.Dataset:
+    """Pool the bins along ``dim`` into one: counts add up, means, spreads and errors are those of all events.
+
+    Variables that do not run over ``dim`` stay. The formula is that of Chan, Golub and LeVeque (1983).
+
+    Raises
+    ------
+    DataError
+        Variables over ``dim`` that are no moments: nobody knows how they add.
+    """
+    known = {
+        f"{name}{suffix}" for name in means_of(cube) for suffix in ("", STD_SUFFIX, STDERR_SUFFIX, VARIANCE_SUFFIX)
+    }
+    others = [str(v) for v in cube.data_vars if dim in cube[v].dims and v not in known and not is_count(cube, str(v))]
+    if others:
+        raise DataError(
+            "not everything here can be pooled: it is not a mean with its spread",
+            found=others,
+            expected="a cube as .sd.cube() made it, before differences and ratios",
+            fix=f"cube.drop_vars({others})",
+        )
+    out = cube.drop_vars([v for v in cube.variables if dim in cube[v].dims])
+    for name in (str(v) for v in cube.data_vars if dim in cube[v].dims and is_count(cube, str(v))):
+        out[name] = cube[name].sum(dim, keep_attrs=True)
+    for name in means_of(cube):
+        if dim not in cube[name].dims:
+            continue
+        n = count_of(cube, name)
+        total = n.sum(dim)
+        some = total.where(total > 0)
+        means = cube[name].where(n > 0, 0.0)
+        mean = (means * n).sum(dim) / some
+        inner = (cube[f"{name}{STD_SUFFIX}"] ** 2 * (n - 1)).where(n > 1, 0.0)
+        m2 = (inner + (means - mean) ** 2 * n).sum(dim)
+        std = (m2 / (total - 1).where(total > 1)) ** 0.5
+        made = {name: mean, f"{name}{STD_SUFFIX}": std, f"{name}{STDERR_SUFFIX}": std / total**0.5}
+        variance = f"{name}{VARIANCE_SUFFIX}"
+        if variance in cube:
+            summed = (cube[variance] * n.astype(float) ** 2).where(n > 0, 0.0)
+            made[variance] = summed.sum(dim, skipna=False) / some**2
+        for key, value in made.items():
+            if key in cube:
+                dims = [d for d in cube[key].dims if d != dim]
+                out[key] = value.transpose(*dims)
+                out[key].attrs = dict(cube[key].attrs)  # arithmetic brings those of the counts along
+    return out[[str(v) for v in cube.data_vars]]

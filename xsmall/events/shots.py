@@ -1,0 +1,77 @@
+"""Classes of shots: with X-rays or without, with laser or without."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from xsmall.errors import DataError, ParameterError
+from xsmall.vocabulary import EVENT, LASER_ON, XRAY_ON
+
+__all__ = ["laser_is_off", "one_per_event", "shots_are_dropped", "variables_per_event"]
+
+Flags = npt.NDArray[np.bool_]
+
+
+def shots_are_dropped(obj: xr.Dataset | xr.DataArray) -> Flags | None:
+    """Tell which events had no X-rays: ``xray_on`` false or 0; what is not known (NaN) counts as lit.
+
+    None where nobody says. Cost: computes ``xray_on`` where it is lazy.
+
+    Raises
+    ------
+    DataError
+        ``xray_on`` that is not one true/false per event.
+    """
+    return _is_false(obj, XRAY_ON)
+
+
+def laser_is_off(obj: xr.Dataset | xr.DataArray) -> Flags | None:
+    """Tell which events had no laser: ``laser_on`` false or 0; as :func:`shots_are_dropped`."""
+    return _is_false(obj, LASER_ON)
+
+
+def _is_false(obj: xr.Dataset | xr.DataArray, name: str) -> Flags | None:
+    known = obj.variables if isinstance(obj, xr.Dataset) else obj.coords
+    if name not in known or EVENT not in obj[name].dims:
+        return None
+    flag = obj[name].variable
+    if flag.dims != (EVENT,) or flag.dtype.kind not in "biuf":
+        raise DataError(
+            f"{name} has to be one true or false per event",
+            found=f"{flag.dtype} over {flag.dims}",
+            fix=f"data.assign({name}=('event', ...)) with true/false, or .drop_vars({name!r})",
+        )
+    return np.asarray(flag.values == 0)
+
+
+def one_per_event(obj: xr.Dataset | xr.DataArray, name: str) -> xr.Variable:
+    """Give the variable (event) of a name; dims of length 1, such as that of a single region, do not matter.
+
+    Raises
+    ------
+    ParameterError
+        No such variable, or one with several values per event.
+    """
+    there = obj.variables if isinstance(obj, xr.Dataset) else {str(k): c.variable for k, c in obj.coords.items()}
+    if name not in there or EVENT not in there[name].dims:
+        raise ParameterError(
+            f"{name!r} is no variable of events", found=name, expected=f"one of {variables_per_event(obj)}"
+        )
+    variable: xr.Variable = there[name]
+    others = [d for d in variable.dims if d != EVENT]
+    if all(variable.sizes[d] == 1 for d in others):
+        return variable.isel(dict.fromkeys(others, 0))
+    raise ParameterError(
+        f"{name!r} has several values per event",
+        found=f"dims {dict(variable.sizes)}",
+        expected="one value per event",
+        fix=f"small.assign(one=small[{name!r}].isel({others[0]}=0)), and use 'one'",
+    )
+
+
+def variables_per_event(obj: xr.Dataset | xr.DataArray) -> list[str]:
+    """Names of the variables that have one value per event."""
+    there = obj.variables if isinstance(obj, xr.Dataset) else obj.coords
+    return sorted(str(k) for k, x in there.items() if x.dims == (EVENT,) and k != EVENT)
