@@ -162,7 +162,7 @@ def test_pulses_that_are_repeated_are_refused_with_the_way_on(lpd: Path, tmp_pat
             for source in f.get("INSTRUMENT", {}):
                 for name in _detector_groups(f["INSTRUMENT"][source], "xtdf"):
                     f["INSTRUMENT"][source][name]["image/pulseId"][...] = 7
-    with pytest.raises(DataError, match=r"(?s)pulses are repeated.*LPD1M\(run, parallel_gain=True\)"):
+    with pytest.raises(DataError, match=r"(?s)pulses are repeated.*open_run\(path, parallel_gain=True\)"):
         xs.open_run(folder)
 
 
@@ -198,3 +198,73 @@ def test_what_is_recorded_once_per_train_is_a_variable_of_events(tmp_path: Path)
     for place in wrong:
         with pytest.raises(ParameterError):
             xs.open_run(folder, variables={"x": place})
+
+
+def test_lpd_read_in_three_gains_beside_extra_data(tmp_path: Path) -> None:
+    folder = make("make_lpd_parallelgain_run", tmp_path)
+    for file in sorted(folder.glob("*LPD0[03]-S*.h5")):
+        with h5py.File(file, "a") as f:
+            for name in _names_of(f, "image/data"):
+                for k in (0, 99, 100, 199, 200, 299, 300, 400, 500, 29_799, 29_899, 29_999):
+                    f[name][k, ..., 0, 0] = k
+    run = xs.open_run(folder, parallel_gain=True)
+    from extra_data import RunDirectory
+    from extra_data.components import LPD1M
+
+    theirs = LPD1M(RunDirectory(str(folder)), parallel_gain=True, raw=True)
+    nodes = ["FXE_DET_LPD1M-1", "FXE_DET_LPD1M-1_medium_gain", "FXE_DET_LPD1M-1_low_gain"]
+    for k, name in enumerate(nodes):
+        raw = run[name]["raw"]
+        assert raw.sizes["event"] == 100 * 100
+        values = raw.isel(event=[0, 99, 100, 9999], row=0, column=0).values
+        for module in (0, 3):
+            expected = [300 * train + 100 * k + pulse for train, pulse in ((0, 0), (0, 99), (1, 0), (99, 99))]
+            np.testing.assert_array_equal(values[:, module], expected)
+    np.testing.assert_array_equal(run[nodes[0]]["raw"].event, run[nodes[2]]["raw"].event)
+    of_gain = theirs["image.pulseId"].xarray().isel(module=0)
+    pulses = of_gain.values.reshape(100, 3, 100)[:, 0]
+    np.testing.assert_array_equal(run[nodes[1]]["raw"].pulse_id, pulses.ravel())
+    with pytest.raises(ParameterError, match="no LPD"):
+        xs.open_run(epix(tmp_path / "epix"), parallel_gain=True)
+
+
+def _names_of(file: Any, ending: str) -> list[str]:
+    found: list[str] = []
+    file.visit(lambda name: found.append(name) if name.endswith(ending) and name.startswith("INSTRUMENT") else None)
+    return found
+
+
+def epix(folder: Path, rows: int = 708, dtype: str = "u2") -> Path:
+    """Eight trains of an ePix100, the fifth without a frame, after the layout of the European XFEL's files."""
+    from extra_data.tests.mockdata import write_file
+    from extra_data.tests.mockdata.base import DeviceBase
+
+    class Epix(DeviceBase):
+        output_channels = ("daqOutput/data",)
+        instrument_keys = [("image/pixels", dtype, (rows, 768))]  # noqa: RUF012
+
+    folder.mkdir(exist_ok=True)
+    path = folder / "RAW-R0007-EPIX01-S00000.h5"
+    write_file(str(path), [Epix("MID_EXP_EPIX-1/DET/RECEIVER")], ntrains=8, chunksize=8, format_version="1.0")
+    with h5py.File(path, "a") as f:
+        (name,) = _names_of(f, "image/pixels")
+        f[name][...] = (np.arange(8)[:, None] * 1000 + np.arange(rows))[..., None]
+        index = f["INDEX/MID_EXP_EPIX-1/DET/RECEIVER:daqOutput/data"]
+        index["count"][4] = 0
+        index["first"][5:] = np.arange(4, 7)
+    return folder
+
+
+@pytest.mark.parametrize("rows", [704, 708])
+def test_epix100_without_the_rows_that_have_no_sensor(tmp_path: Path, rows: int) -> None:
+    run = xs.open_run(epix(tmp_path / "run", rows))
+    raw = run["MID_EXP_EPIX-1/raw"]
+    assert raw.shape == (7, 1, 704, 768)
+    assert raw.attrs["detector_type"] == "epix100"
+    assert raw.row.values[[0, -1]].tolist() == [0, 703]
+    first = (rows - 704) // 2
+    trains = [0, 1, 2, 3, 5, 6, 7]
+    np.testing.assert_array_equal(raw[:, 0, 0, 5], np.arange(7) * 1000 + first)
+    np.testing.assert_array_equal(raw.train_id, 10_000 + np.array(trains))
+    corrected = xs.open_run(epix(tmp_path / "proc", rows, "f4"))["MID_EXP_EPIX-1"]
+    assert corrected["calibrated"].dtype == np.float32

@@ -5,7 +5,7 @@ extra_data says which file holds which train of which module; frames are read by
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, ClassVar, Final
 
@@ -27,6 +27,10 @@ __all__ = ["EuxfelRun"]
 
 _FILES: Final = "*-S[0-9][0-9][0-9][0-9][0-9].h5"
 _TYPES: Final = {"AGIPD": "agipd", "LPD": "lpd", "DSSC": "dssc", "JUNGFRAU": "jungfrau_euxfel"}
+_PIXELS: Final = "data.image.pixels"
+_WITHOUT_SENSOR: Final = 2
+"""Rows of ePix100 at both ends of a frame of 708 rows that calibrate the electronics."""
+_GAINS: Final = 3
 _PULSES: Final = 16
 """Bits of a label below the train: the pulse; the highest is set where frames go by memory cell."""
 _BY_CELL: Final = 1 << (_PULSES - 1)
@@ -49,19 +53,23 @@ class EuxfelRun(RunSource):
         chunks: int | str | None,
         detectors: Sequence[str] | None = None,
         variables: Mapping[str, Sequence[Any]] | None = None,
+        parallel_gain: bool = False,
     ) -> xr.DataTree:
-        """Open AGIPD, LPD, DSSC and JUNGFRAU detectors, or those of ``detectors``, a node each.
+        """Open AGIPD, LPD, DSSC, JUNGFRAU and ePix100 detectors, or those of ``detectors``, a node each.
 
         The label ``event`` is a number made of train and pulse: all detectors that go by pulse share it. ``train_id``,
         ``pulse_id`` or ``memory_cell``, and ``time`` (of the train, UTC, NaT in old files) stand beside it.
 
         ``variables`` adds what is recorded once per train to the event variables: ``{"xgm_pulse_energy":
         ("SA1_XTD2_XGM/DOOCS/MAIN", "pulseEnergy.photonFlux")}``, or ``(source, key, index)``; NaN where a train has
-        none.
+        none. ``parallel_gain`` says that LPD was read in three gains, whose frames lie behind each other in a train:
+        high gain is the detector itself, the others are the nodes ``<detector>_medium_gain`` and
+        ``<detector>_low_gain`` over the same events. Of ePix100 the two first and two last rows, which have no sensor,
+        are cut.
         """
         assert spec.path is not None
         path = str(spec.path)
-        known = {d.name: d for d in _layout(path, self.identity(spec))}
+        known = {d.name: d for d in _layout(path, self.identity(spec), parallel_gain)}
         chosen = list(known) if detectors is None else list(detectors)
         for name in chosen:
             if name not in known:
@@ -76,7 +84,7 @@ class EuxfelRun(RunSource):
             events = events.assign(train_variables(_opened(path), path, trains, variables))
         nodes[f"/{v.EVENTS_NODE}"] = events
         for name in chosen:
-            nodes[f"/{name}"] = _dataset(path, self.identity(spec), known[name], chunks)
+            nodes[f"/{name}"] = _dataset(path, self.identity(spec), known[name], chunks, parallel_gain)
         return xr.DataTree.from_dict(nodes)
 
     def identity(self, spec: RunSpec) -> tuple[Identity, ...]:
@@ -126,7 +134,7 @@ def _opened(path: str) -> Any:
 
 
 @lru_cache(maxsize=8)
-def _layout(path: str, identities: tuple[Identity, ...]) -> tuple[_Detector, ...]:
+def _layout(path: str, identities: tuple[Identity, ...], parallel_gain: bool) -> tuple[_Detector, ...]:
     """Detectors of a run; each process looks once."""
     del identities  # another run at this path has other files
     run = _opened(path)
@@ -134,31 +142,26 @@ def _layout(path: str, identities: tuple[Identity, ...]) -> tuple[_Detector, ...
 
     found = []
     for name, cls in sorted(identify_multimod_detectors(run), key=lambda pair: str(pair[0])):
-        found.append(_detector(run, str(name), cls))
-    return tuple(found)
+        detector = _detector(run, str(name), cls, parallel_gain and cls.__name__.startswith("LPD"))
+        found += _three_gains(run, detector, cls) if parallel_gain and cls.__name__.startswith("LPD") else [detector]
+    if parallel_gain and not any(d.kind == "lpd" for d in found):
+        raise ParameterError(f"{path}: no LPD, which alone is read in three gains", fix="leave parallel_gain= out")
+    return (*found, *_epix100(run))
 
 
-def _detector(run: Any, name: str, cls: Any) -> _Detector:
+def _detector(run: Any, name: str, cls: Any, parallel_gain: bool) -> _Detector:
     whole = _components(run, name, cls)
     by_module = sorted(whole.source_to_modno.items(), key=lambda pair: int(pair[1]))
     by_cell = cls.__name__ == "JUNGFRAU"
     main = "data.adc" if by_cell else "image.data"
     sources = [(source, number) for source, number in by_module if run[source, main]._data_chunks_nonempty]
     keys = [k for k in _keys(by_cell) if all(k in run.keys_for_source(s) for s, _ in sources)]
-    own = [_module_labels(run, source, by_cell) for source, _ in sources]
-    labels = np.unique(np.concatenate(own))
-    rows = []
-    for (source, _), mine in zip(sources, own, strict=True):
-        if np.unique(mine).size < mine.size:
-            raise DataError(
-                f"{name}: pulses are repeated within a train",
-                found=f"{mine.size - np.unique(mine).size} frames of {source}",
-                expected="each pulse once; of LPD with parallel gain the three gains lie behind each other",
-                fix=f"extra_data.components.{cls.__name__}(run, parallel_gain=True)",
-            )
-        at = np.full(labels.size, -1, np.int64)
-        at[np.searchsorted(labels, mine)] = np.arange(mine.size)
-        rows.append(at)
+    own = [_module_labels(run, source, main, by_cell=by_cell) for source, _ in sources]
+    places = [np.arange(mine.size) for mine in own]
+    if parallel_gain:  # labels are those of the first gain
+        places = [_first_third(run, source, main) for source, _ in sources]
+        own = [mine[first] for mine, first in zip(own, places, strict=True)]
+    labels, rows = _rows_of(name, [source for source, _ in sources], own, places)
     per_row = _cells_per_train(run[sources[0][0], main]) if by_cell else 1
     return _Detector(
         name=name,
@@ -172,6 +175,97 @@ def _detector(run: Any, name: str, cls: Any) -> _Detector:
         stretches={k: tuple(_stretches(run[s, k], per_row) for s, _ in sources) for k in keys},
         forms={k: (_frame_shape(run[sources[0][0], k], by_cell), run[sources[0][0], k].dtype) for k in keys},
     )
+
+
+def _rows_of(
+    name: str,
+    sources: Sequence[str],
+    own: Sequence[npt.NDArray[np.int64]],
+    places: Sequence[npt.NDArray[np.int64]],
+) -> tuple[npt.NDArray[np.int64], list[npt.NDArray[np.int64]]]:
+    """Labels of all events, and for each module the number of its frame for each of them."""
+    labels = np.unique(np.concatenate(own))
+    rows = []
+    for source, mine, place in zip(sources, own, places, strict=True):
+        if np.unique(mine).size < mine.size:
+            raise DataError(
+                f"{name}: pulses are repeated within a train",
+                found=f"{mine.size - np.unique(mine).size} frames of {source}",
+                expected="each pulse once; of LPD with parallel gain the three gains lie behind each other",
+                fix="xs.open_run(path, parallel_gain=True) for such a run of LPD",
+            )
+        at = np.full(labels.size, -1, np.int64)
+        at[np.searchsorted(labels, mine)] = place
+        rows.append(at)
+    return labels, rows
+
+
+def _trains(data: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Trains that have frames, in the order of the files, and how many."""
+    chunks = data._data_chunks_nonempty
+    ids = np.concatenate([c.train_ids.astype(np.int64) for c in chunks])
+    return ids, np.concatenate([c.counts.astype(np.int64) for c in chunks])
+
+
+def _first_third(run: Any, source: str, main: str) -> npt.NDArray[np.int64]:
+    """Numbers of the frames that were read in the first of three gains."""
+    ids, counts = _trains(run[source, main])
+    if (counts % _GAINS).any():
+        odd = int(np.flatnonzero(counts % _GAINS)[0])
+        raise DataError(
+            f"{source}: these are no three gains",
+            found=f"{counts[odd]} frames in train {ids[odd]}",
+            expected="a multiple of 3",
+            fix="leave parallel_gain= out",
+        )
+    starts = np.cumsum(counts) - counts
+    within = np.arange(counts.sum()) - np.repeat(starts, counts)
+    return np.flatnonzero(within < np.repeat(counts // _GAINS, counts))
+
+
+def _three_gains(run: Any, first: _Detector, cls: Any) -> list[_Detector]:
+    """Make of the first gain all three: the same events, whose frames lie thirds of a train further on."""
+    main, found = "image.data", []
+    modules = dict(sorted(_components(run, first.name, cls).source_to_modno.items(), key=lambda pair: int(pair[1])))
+    sources = [s for s in modules if run[s, main]._data_chunks_nonempty]
+    for k, name in enumerate(("", "_medium_gain", "_low_gain")):
+        rows = []
+        for source, at in zip(sources, first.rows, strict=True):
+            _, counts = _trains(run[source, main])
+            third = np.repeat(counts // _GAINS, counts)
+            rows.append(np.where(at >= 0, at + k * third[np.maximum(at, 0)], -1))
+        found.append(replace(first, name=first.name + name, rows=tuple(rows)))
+    return found
+
+
+def _epix100(run: Any) -> list[_Detector]:
+    """Detectors of one module and one frame per train, known by the size of their frames."""
+    found: list[_Detector] = []
+    for source in sorted(run.instrument_sources):
+        if _PIXELS not in run.keys_for_source(source):
+            continue
+        data = run[source, _PIXELS]
+        if tuple(data.entry_shape) not in ((704, 768), (708, 768)) or not data._data_chunks_nonempty:
+            continue
+        own = _module_labels(run, source, _PIXELS, by_cell=True)
+        labels, rows = _rows_of(source, [source], [own], [np.arange(own.size)])
+        taken = {d.name for d in found}
+        short = source.split("/")[0]
+        found.append(
+            _Detector(
+                name=short if short not in taken else source.replace("/", "_"),
+                kind="epix100",
+                raw=data.dtype.kind in "iu",
+                segments=(0,),
+                labels=labels,
+                rows=tuple(rows),
+                cells=None,
+                by_cell=True,
+                stretches={_PIXELS: (_stretches(data, 1),)},
+                forms={_PIXELS: (tuple(data.entry_shape), data.dtype)},
+            )
+        )
+    return found
 
 
 def _components(run: Any, name: str, cls: Any) -> Any:
@@ -202,11 +296,10 @@ def _cells_per_train(data: Any) -> int:
     return int(data.entry_shape[0]) if len(data.entry_shape) == 3 else 1
 
 
-def _module_labels(run: Any, source: str, by_cell: bool) -> npt.NDArray[np.int64]:
+def _module_labels(run: Any, source: str, main: str, *, by_cell: bool) -> npt.NDArray[np.int64]:
     """The label of each frame of a module, in the order of its files; trains by the files' index."""
-    data = run[source, "data.adc" if by_cell else "image.data"]
-    chunks = data._data_chunks_nonempty
-    trains = np.concatenate([np.repeat(c.train_ids.astype(np.int64), c.counts.astype(np.int64)) for c in chunks])
+    data = run[source, main]
+    trains = np.repeat(*_trains(data))
     if by_cell:
         cells = _cells_per_train(data)
         beside = np.arange(cells) + _BY_CELL if cells > 1 else np.zeros(1, np.int64)
@@ -248,8 +341,11 @@ def _stretches(data: Any, per_row: int) -> tuple[_Stretch, ...]:
 class ModulesArray:
     """Frames of one key of all modules, (event, segment, ...), that reads when it is indexed; small in every task."""
 
-    def __init__(self, path: str, identities: tuple[Identity, ...], detector: str, key: str) -> None:
+    def __init__(
+        self, path: str, identities: tuple[Identity, ...], detector: str, key: str, parallel_gain: bool
+    ) -> None:
         self.path, self.identities, self.detector, self.key = path, identities, detector, key
+        self.parallel_gain = parallel_gain
         layout = self._of()
         shape, dtype = layout.forms[key]
         self.shape = (layout.labels.size, len(layout.segments), *shape)
@@ -258,10 +354,11 @@ class ModulesArray:
         self.storage_events = 1
 
     def _of(self) -> _Detector:
-        return next(d for d in _layout(self.path, self.identities) if d.name == self.detector)
+        known = _layout(self.path, self.identities, self.parallel_gain)
+        return next(d for d in known if d.name == self.detector)
 
     def __dask_tokenize__(self) -> tuple[object, ...]:
-        return (type(self).__qualname__, self.identities, self.detector, self.key)
+        return (type(self).__qualname__, self.identities, self.detector, self.key, self.parallel_gain)
 
     def __getitem__(self, key: Any) -> npt.NDArray[Any]:
         """Read; each part of ``key`` is an integer, a slice or a 1-D array of positions (outer indexing)."""
@@ -325,7 +422,9 @@ def _train_times(
     return np.asarray(run.train_ids, np.int64), np.asarray(run.train_timestamps()).astype("M8[ns]")
 
 
-def _dataset(path: str, identities: tuple[Identity, ...], layout: _Detector, chunks: int | str | None) -> xr.Dataset:
+def _dataset(
+    path: str, identities: tuple[Identity, ...], layout: _Detector, chunks: int | str | None, parallel_gain: bool
+) -> xr.Dataset:
     coords = _event_coords(path, identities, layout.labels, by_cell=layout.by_cell)
     coords[v.SEGMENT] = np.array(layout.segments)
     if layout.cells is not None:
@@ -333,7 +432,7 @@ def _dataset(path: str, identities: tuple[Identity, ...], layout: _Detector, chu
     coords[v.PRESENT] = ((v.EVENT, v.SEGMENT), np.stack([at >= 0 for at in layout.rows], axis=1))
     variables: dict[str, Any] = {}
     for key in layout.forms:
-        array = ModulesArray(path, identities, layout.name, key)
+        array = ModulesArray(path, identities, layout.name, key, parallel_gain)
         n = events_per_chunk(int(array.dtype.itemsize * np.prod(array.shape[1:], dtype=np.int64)), chunks)
         meta = np.empty((0,) * array.ndim, array.dtype)
         data = da.from_array(array, (n, *array.shape[1:]), name=f"euxfel-{tokenize(array, n)}", meta=meta)
@@ -345,6 +444,8 @@ def _dataset(path: str, identities: tuple[Identity, ...], layout: _Detector, chu
 
 def _variables(layout: _Detector, key: str, data: da.Array) -> dict[str, Any]:
     """Frames under our names: raw words with what lies in the other plane, or corrected values."""
+    if key == "pixels" and data.shape[-2] % 704:
+        data = data[:, :, _WITHOUT_SENSOR:-_WITHOUT_SENSOR]
     if key in ("gain", "mask"):
         return {key: (v.FRAME_DIMS, data)} if data.ndim == len(v.FRAME_DIMS) else {}
     if not layout.raw:
