@@ -25,6 +25,7 @@ DROPLET: Final = "droplet"
 K: Final = "k"  # how many photons a pixel holds
 TAU: Final = "tau"  # time between two events
 LAG_ROW: Final = "lag_row"
+LAG: Final = "lag"  # the length of a lag in pixels
 LAG_COLUMN: Final = "lag_column"
 IMAGE_Y: Final = "image_y"
 IMAGE_X: Final = "image_x"

@@ -51,3 +51,91 @@ def test_lags_beyond_the_box_and_odd_ones_are_refused(frames: xr.DataArray) -> N
 def test_frames_with_pixels_left_out_are_refused(placed: xr.DataArray) -> None:
     with pytest.raises(DataError, match="neighbours"):
         placed.isel(row=slice(None, None, 2)).sd.autocorrelation(xs.Box(segment=0), max_lag=1)
+
+
+def test_several_places_are_correlated_as_one_by_one(placed: xr.DataArray) -> None:
+    mask = np.random.default_rng(0).random(placed.shape[1:]) > 0.1
+    shape = np.hypot(*(i - n / 2 for i, n in zip(np.indices((40, 70)), (40, 70), strict=True))) < 15
+    odd = np.zeros(placed.shape[1:], bool)
+    odd[0] = shape
+    places = {"box": BOX, "odd": odd, "ring": xs.Band("radius", 1e-3, 2.5e-3)}
+    out = placed.sd.autocorrelation(places, max_lag=(3, 5), mask=mask)
+    assert out["autocorrelation"].dims == ("event", "roi", "lag_row", "lag_column")
+    for name, place in places.items():
+        one = placed.sd.autocorrelation(place, max_lag=(3, 5), mask=mask)
+        xr.testing.assert_equal(out["autocorrelation"].sel(roi=name, drop=True), one["autocorrelation"])
+    expected = twin(placed.values[0, 0], mask[0] & shape, (3, 5))
+    np.testing.assert_allclose(out["autocorrelation"].sel(roi="odd")[0], expected, rtol=1e-9)
+
+
+def test_pairs_of_several_segments_are_added_up_and_never_made_across(frames: xr.DataArray) -> None:
+    clean = frames.where(np.isfinite(frames), 0.5).assign_coords(segment=[0, 1])
+    both = clean.sd.autocorrelation(np.ones(clean.shape[1:], bool), max_lag=2)
+    # segments behind each other with a gap of masked rows between them have the same pairs
+    gap = xr.full_like(clean[:, 0, :5], np.nan)
+    long = xr.concat([clean[:, 0], gap, clean[:, 1]], "row", coords="minimal", compat="override").drop_vars("segment")
+    long = long.expand_dims("segment", axis=1)
+    one = long.sd.autocorrelation(max_lag=2)
+    np.testing.assert_allclose(both["autocorrelation"], one["autocorrelation"], rtol=1e-9)
+
+
+def test_variances_of_places_on_several_segments_are_those_of_their_derivatives(frames: xr.DataArray) -> None:
+    small = frames[:1, :, :6, :7]
+    small = small.where(np.isfinite(small), 0.5)
+    both = xr.Dataset({"cal": small, "cal_variance": xr.full_like(small, 0.25)})
+    place = np.ones(small.shape[1:], bool)
+    light = np.linspace(1.0, 2.0, place.size).reshape(place.shape)
+    out = both.sd.autocorrelation(place, max_lag=1, illumination=light)
+    expected = np.zeros((3, 3))
+    for at in np.ndindex(place.shape):
+        sides = []
+        for step in (1e-3, -1e-3):
+            moved = small.astype(float)
+            moved.values[(0, *at)] += step
+            sides.append(moved.sd.autocorrelation(place, max_lag=1, illumination=light)["autocorrelation"][0])
+        expected += 0.25 * ((sides[0] - sides[1]).values / 2e-3) ** 2
+    np.testing.assert_allclose(out["autocorrelation_variance"][0], expected, rtol=1e-4)
+
+
+def test_light_that_differs_between_pixels_is_taken_out() -> None:
+    rng = np.random.default_rng(2)
+    light = 1 + 0.8 * np.sin(np.arange(120) / 10) * np.ones((120, 1))
+    frames = xr.DataArray(rng.exponential(1, (3, 1, 120, 120)) * light, dims=("event", "segment", "row", "column"))
+    plain = frames.sd.autocorrelation(max_lag=4)["autocorrelation"]
+    light[5, 5] = 0.0  # nothing is known there
+    even = frames.sd.autocorrelation(max_lag=4, illumination=light[None])["autocorrelation"]
+    off = {"lag_row": [-4, -3, 3, 4]}
+    assert (plain.sel(off) > 1.2).all()
+    np.testing.assert_allclose(even.sel(off), 1.0, atol=0.05)
+    np.testing.assert_allclose(even.sel(lag_row=0, lag_column=0), 2.0, rtol=0.06)
+
+
+def test_views_are_those_of_the_whole(placed: xr.DataArray) -> None:
+    views = ["radial", "along_row", "along_column"]
+    out = placed.sd.autocorrelation(BOX, max_lag=(3, 5), also=views)
+    whole = out["autocorrelation"]
+    xr.testing.assert_equal(out["along_row"], whole.sel(lag_column=0, drop=True).rename("along_row"))
+    xr.testing.assert_equal(out["along_column"], whole.sel(lag_row=0, drop=True).rename("along_column"))
+    assert out["radial"].dims == ("event", "lag")
+    np.testing.assert_allclose(out["radial"][:, 0], whole.sel(lag_row=0, lag_column=0))
+    values = placed.values[0, 1, 3:20, 10:41]
+    valid = np.isfinite(values)
+    near = [(0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)]
+    pairs = [(valid[max(0, -r) : 17 - max(0, r), max(0, -c) : 31 - max(0, c)]
+              & valid[max(0, r) : 17 + min(0, r), max(0, c) : 31 + min(0, c)]).sum() for r, c in near]  # fmt: skip
+    terms = [float(whole[0].sel(lag_row=r, lag_column=c)) for r, c in near]
+    assert float(out["radial"][0, 1]) == pytest.approx(np.average(terms, weights=pairs))
+    with pytest.raises(ParameterError, match="invalid also"):
+        placed.sd.autocorrelation(BOX, also="diagonal")
+    with pytest.raises(ParameterError, match="none"):
+        placed.sd.autocorrelation({})
+
+
+def test_the_true_peak_is_found_where_it_is() -> None:
+    values = np.zeros((1, 1, 41, 41))
+    values[0, 0, 20, 20] = values[0, 0, 25, 17] = 1.0  # two spots 5 rows and -3 columns apart
+    frames = xr.DataArray(values, dims=("event", "segment", "row", "column"))
+    out = frames.sd.autocorrelation(max_lag=8, also="radial")
+    peak = out["autocorrelation"][0].where(abs(out["lag_row"]) + abs(out["lag_column"]) > 0, 0.0).fillna(0.0)
+    assert {tuple(map(int, p)) for p in np.argwhere(peak.values == peak.values.max()) - 8} == {(5, -3), (-5, 3)}
+    assert int(np.nanargmax(out["radial"].values[0, 1:])) + 1 == 6

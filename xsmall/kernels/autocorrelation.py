@@ -1,4 +1,4 @@
-"""Spatial autocorrelation of a masked frame by Fourier transforms; NumPy's transforms release the GIL.
+"""Spatial autocorrelation of a masked frame by Fourier transforms, which release the GIL.
 
 With I the frame where it is valid and 0 elsewhere, M = 1 where it is valid, and sums over all pixels p,
 
@@ -10,14 +10,15 @@ pairs: 1 without correlation, and not biased by masks or borders. Frames are pad
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy import fft
 
 from xsmall.kernels.jit import njit
 
-__all__ = ["Correlator", "autocorrelation", "fast_length", "spread_of_lag"]
+__all__ = ["Correlator", "Sums", "autocorrelation", "fast_length", "spread_of_lag"]
 
 _NOISE = 64 * np.finfo(np.float64).eps
 """Sums below this part of the largest possible are rounding of the transforms: no signal, no correlation."""
@@ -41,6 +42,33 @@ def fast_length(n: int) -> int:
         n += 1
 
 
+class Sums(NamedTuple):
+    """Sums over pairs of pixels, lag by lag: what can be added up over several pieces before it is normalised."""
+
+    product: npt.NDArray[np.float64]
+    """I(p) I(p + l)."""
+    one_side: npt.NDArray[np.float64]
+    """I(p) M(p + l); the other side is that of the opposite lag."""
+    pairs: npt.NDArray[np.float64]
+    """M(p) M(p + l)."""
+    most: float
+    """Sum of all absolute values."""
+
+    def plus(self, other: Sums) -> Sums:
+        """The sums over the pairs of both."""
+        product, one_side = self.product + other.product, self.one_side + other.one_side
+        return Sums(product, one_side, self.pairs + other.pairs, self.most + other.most)
+
+    def normalised(self) -> npt.NDArray[np.float64]:
+        """The correlation; NaN where no pair of valid pixels, or no signal, lies that far apart."""
+        other_side = self.one_side[::-1, ::-1]
+        floor = _NOISE * self.most
+        signal = (np.abs(self.one_side) > floor) & (np.abs(other_side) > floor) & (self.pairs > 0)
+        out = np.full(self.product.shape, np.nan)
+        np.divide(self.product * self.pairs, self.one_side * other_side, out=out, where=signal)
+        return out
+
+
 class Correlator:
     """Autocorrelation of frames of one shape up to some lag; keeps the transform of the last mask.
 
@@ -49,7 +77,7 @@ class Correlator:
     shape
         Rows and columns of the frames.
     max_lag
-        Largest lag along row and column, below the shape.
+        Largest lag along row and column; lags from the shape on have no pair.
     """
 
     def __init__(self, shape: tuple[int, int], max_lag: tuple[int, int]) -> None:
@@ -65,18 +93,26 @@ class Correlator:
 
         NaN where no pair of valid pixels, or no signal, lies that far apart.
         """
-        return self._correlate(frame, use)[0]
+        return self.sums(frame, use).normalised()
 
     def with_variance(
         self, frame: npt.NDArray[Any], use: npt.NDArray[np.bool_], variance: npt.NDArray[Any]
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Correlate as :meth:`__call__`, and propagate the variance of each pixel to first order.
+        """Correlate as :meth:`__call__`, and propagate the variance of each pixel to first order."""
+        sums = self.sums(frame, use)
+        return sums.normalised(), self.spread(frame, use, variance, sums)
+
+    def spread(
+        self, frame: npt.NDArray[Any], use: npt.NDArray[np.bool_], variance: npt.NDArray[Any], sums: Sums
+    ) -> npt.NDArray[np.float64]:
+        """What the errors of the pixels of this piece add to the variance of the correlation that ``sums`` make.
 
         With A, P, B and D for the four sums of C = A P / (B D), in the order above, the derivative of C(l) by the pixel
         at p is P / (B D) (I(p+l) + I(p-l)) - C (M(p+l) / B + M(p-l) / D).
         """
-        out, one_side, valid = self._correlate(frame, use)
+        out, one_side = sums.normalised(), sums.one_side
         other_side = one_side[::-1, ::-1]
+        valid = np.isfinite(frame) & use
         down, right = self.max_lag
         margin = ((down, down), (right, right))
         values = np.pad(np.where(valid, frame, 0).astype(np.float64), margin)
@@ -87,37 +123,43 @@ class Correlator:
             for j in range(2 * right + 1):
                 c, b, d = out[i, j], one_side[i, j], other_side[i, j]
                 if c == c:
-                    share = self._pairs[i, j] / (b * d)
+                    share = sums.pairs[i, j] / (b * d)
                     of_each[i, j] = spread_of_lag(values, mask, spread, i - down, j - right, share, c / b, c / d)
         of_each[down:] = of_each[down::-1, ::-1]
-        return out, of_each
+        return of_each
 
-    def _correlate(
-        self, frame: npt.NDArray[Any], use: npt.NDArray[np.bool_]
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-        """The correlation, the sums of I(p) M(p + l), and the pixels that are valid."""
+    def sums(self, frame: npt.NDArray[Any], use: npt.NDArray[np.bool_]) -> Sums:
+        """Sums over the pairs of valid pixels of one frame."""
         valid = np.isfinite(frame) & use
         if self._valid is None or not np.array_equal(valid, self._valid):
-            self._mask_transform = np.fft.rfft2(valid.astype(np.float64), self._size)
-            self._pairs = np.rint(self._lags(self._mask_transform, self._mask_transform))
+            self._mask_transform = self._transform(valid.astype(np.float64))
+            self._pairs = np.rint(self._even_lags(np.abs(self._mask_transform) ** 2))
             self._valid = valid
         values = np.where(valid, frame, 0).astype(np.float64)
-        transform = np.fft.rfft2(values, self._size)
-        product = self._lags(transform, transform)
-        one_side = self._lags(transform, self._mask_transform)
-        other_side = one_side[::-1, ::-1]
-        most = np.abs(values).sum()
-        signal = (np.abs(one_side) > _NOISE * most) & (np.abs(other_side) > _NOISE * most) & (self._pairs > 0)
-        out = np.full(product.shape, np.nan)
-        np.divide(product * self._pairs, one_side * other_side, out=out, where=signal)
-        return out, one_side, valid
+        transform = self._transform(values)
+        power = transform.real**2 + transform.imag**2
+        one_side = self._lags(np.conj(transform) * self._mask_transform)
+        return Sums(self._even_lags(power), one_side, self._pairs, float(np.abs(values).sum()))
 
-    def _lags(self, a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Sum of a(p) b(p + l) for the lags asked for, from the transforms."""
-        whole = np.fft.irfft2(np.conj(a) * b, self._size)
-        rows, columns = (np.arange(-lag, lag + 1) for lag in self.max_lag)
-        lags: npt.NDArray[np.float64] = whole[np.ix_(rows, columns)]
+    def _transform(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.complex128]:
+        """Transform, padded with zeros; rows of zeros have no part in the first step."""
+        along = fft.rfft(values, self._size[1], axis=1)
+        whole: npt.NDArray[np.complex128] = fft.fft(along, self._size[0], axis=0, overwrite_x=True)
+        return whole
+
+    def _lags(self, product: npt.NDArray[Any], first: int | None = None) -> npt.NDArray[np.float64]:
+        """Back to the lags asked for, rows from ``first`` on; only these take part in the last step."""
+        down, right = self.max_lag
+        rows = np.arange(-down if first is None else first, down + 1)
+        across = fft.ifft(product, axis=0, overwrite_x=True)[rows]
+        whole = fft.irfft(across, self._size[1], axis=1, overwrite_x=True)
+        lags: npt.NDArray[np.float64] = np.concatenate([whole[:, whole.shape[1] - right :], whole[:, : right + 1]], 1)
         return lags
+
+    def _even_lags(self, product: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """The same of what is alike for opposite lags, of which half is enough."""
+        half = self._lags(product.astype(np.complex128), first=0)
+        return np.concatenate([half[:0:-1, ::-1], half])
 
 
 @njit
