@@ -82,7 +82,7 @@ def test_pairs_of_several_segments_are_added_up_and_never_made_across(frames: xr
 def test_variances_of_places_on_several_segments_are_those_of_their_derivatives(frames: xr.DataArray) -> None:
     small = frames[:1, :, :6, :7]
     small = small.where(np.isfinite(small), 0.5)
-    both = xr.Dataset({"cal": small, "cal_variance": xr.full_like(small, 0.25)})
+    both = xs.with_variance(small, xr.full_like(small, 0.25))
     place = np.ones(small.shape[1:], bool)
     light = np.linspace(1.0, 2.0, place.size).reshape(place.shape)
     out = both.sd.autocorrelation(place, max_lag=1, illumination=light)

@@ -45,7 +45,7 @@ KINDS: Final[Mapping[str, str]] = {
 }
 """The functions that make records, by the word that a recipe says; ``function`` is the user's own."""
 
-_NOT_IN_RECIPES: Final = ("mask", "noise", "obj")  # mask and noise are those of the detector
+_NOT_IN_RECIPES: Final = ("mask", "noise", "illumination", "obj")  # mask and noise are those of the detector
 _BOXES: Final = ("places", "place")
 _DATA: Final = ("threshold", "threshold_low", "saturation", "sums", "of")
 _OF_LENGTH: Final = ("pixel_size", "x", "y")
