@@ -102,6 +102,8 @@ _PUBLIC: dict[str, str] = {
     # records
     "roi": "xsmall.reductions.roi",
     "azint": "xsmall.reductions.azint",
+    "anisotropy": "xsmall.reductions.anisotropy",
+    "merge_azint": "xsmall.reductions.merge",
     "droplet": "xsmall.reductions.droplet",
     "photon": "xsmall.reductions.photon",
     "sigma": "xsmall.reductions.threshold",

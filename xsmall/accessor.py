@@ -130,6 +130,7 @@ _REDUCTIONS: Final[Mapping[str, _Method]] = {
     "reduce": _Method("xsmall.reductions.reduce:reduce", *_FRAMES),
     "roi": _ReductionMethod("xsmall.reductions.roi:roi", *_FRAMES),
     "azint": _ReductionMethod("xsmall.reductions.azint:azint", *_FRAMES),
+    "anisotropy": _ReductionMethod("xsmall.reductions.anisotropy:anisotropy", *_FRAMES),
     "droplet": _ReductionMethod("xsmall.reductions.droplet:droplet", *_FRAMES),
     "photon": _ReductionMethod("xsmall.reductions.photon:photon", *_FRAMES),
     "projection": _ReductionMethod("xsmall.reductions.projection:projection", *_FRAMES),

@@ -15,7 +15,7 @@ from xsmall.detector.part import Part
 from xsmall.errors import DataError, ParameterError
 from xsmall.vocabulary import FLAG_MEANINGS, PIXEL_DIMS, Reason
 
-__all__ = ["Pixels", "StaticMask", "StaticNoise", "aligned", "boolean_mask", "usable_pixels"]
+__all__ = ["Pixels", "StaticMask", "StaticNoise", "StaticValues", "aligned", "boolean_mask", "usable_pixels"]
 
 Pixels: TypeAlias = xr.DataArray | npt.NDArray[Any]
 """Values of pixels (segment, row, column): a DataArray goes by its labels, a bare array has the shape of the frames."""
@@ -156,6 +156,40 @@ class StaticMask(_Static):
 
     def __repr__(self) -> str:
         return f"<mask {self._values.shape}, {int(self._values.sum())} pixels used, sha256 {self._digest[:12]}>"
+
+
+class StaticValues(_Static):
+    """A number for each pixel (segment, row, column), float64; made by :meth:`of`."""
+
+    __slots__ = ()
+    what = "values"
+
+    @classmethod
+    def of(cls, values: object) -> StaticValues:
+        """Check what a user gave for each pixel.
+
+        Raises
+        ------
+        ParameterError
+            No numbers, or not over (segment, row, column).
+        """
+        if isinstance(values, cls):
+            return values
+        found, known = _unpacked(values, cls.what)
+        if found.dtype.kind not in "fiu" or found.ndim != len(PIXEL_DIMS):
+            raise ParameterError(
+                "a number for each pixel is needed",
+                found=f"{found.dtype} of shape {found.shape}",
+                expected=f"numbers over {PIXEL_DIMS}",
+                fix="values[None] puts the segment in front of (row, column)",
+            )
+        return cls(found.astype(np.float64), known)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return StaticValues, (self._values, self._known)
+
+    def __repr__(self) -> str:
+        return f"<values {self._values.shape}, sha256 {self._digest[:12]}>"
 
 
 class StaticNoise(_Static):

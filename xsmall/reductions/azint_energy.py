@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from xsmall.engine.record import Reducer
 from xsmall.errors import DataError
+from xsmall.reductions.azint_reducers import Kind, results
 from xsmall.reductions.azint_table import Table
-from xsmall.vocabulary import INTENSITY, N_VALID, VARIANCE_SUFFIX
+from xsmall.vocabulary import WITHOUT_ENERGY
 
 __all__ = ["EnergyAzintReducer"]
 
@@ -19,7 +20,7 @@ __all__ = ["EnergyAzintReducer"]
 class EnergyAzintReducer(Reducer):
     """Bins each event by its own q; the table, q of each pixel at the mean energy, is that of all events."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, kind: Kind) -> None:
         from xsmall.kernels.azint_energy import scatter_scaled
         from xsmall.kernels.bins import first_bins
 
@@ -27,7 +28,7 @@ class EnergyAzintReducer(Reducer):
         if beam is None or beam.photon_energy is None:
             raise DataError("photon energies of events without their mean", fix=".sd.assign_beam(photon_energy=...)")
         self._scatter = scatter_scaled
-        self._table = table
+        self._table, self._kind = table, kind
         self._mean_energy = beam.photon_energy
         self._position, self._sector, self._weight = table.position(), table.sector(), table.weight()
         self._edges = table.edges()
@@ -62,12 +63,9 @@ class EnergyAzintReducer(Reducer):
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
         """Divide by what the valid pixels weigh."""
-        some = self._counts > 0
-        with np.errstate(divide="ignore", invalid="ignore"):
-            out = {INTENSITY: np.where(some, self._sums / self._weights, np.nan), N_VALID: self._counts}
-            if self._table.frames.variance:
-                # a valid pixel without a variance makes that of its bin unknown
-                known = some & (self._known == self._counts)
-                out[f"{INTENSITY}{VARIANCE_SUFFIX}"] = np.where(known, self._variance / self._weights**2, np.nan)
-        shape = self._table.shape if self._table.bins.azimuth_bins is not None else self._table.shape[1:]
-        return {name: values.reshape(len(values), *shape) for name, values in out.items()}
+        out = (self._table, self._kind, self._sums, self._counts, self._weights)
+        if not self._table.frames.variance:
+            found = results(*out)
+        else:
+            found = results(*out, self._variance, self._known == self._counts)
+        return {**found, WITHOUT_ENERGY: ~np.isfinite(self._scale)}

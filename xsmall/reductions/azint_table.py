@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,17 +12,22 @@ import numpy.typing as npt
 
 from xsmall.detector.cache import CACHE
 from xsmall.detector.frames import Frames
-from xsmall.detector.geometry.pixel import pixel_array
+from xsmall.detector.geometry.pixel import corner_array, pixel_array
 from xsmall.errors import GeometryError, ParameterError
-from xsmall.frames.per_pixel import StaticMask
+from xsmall.frames.per_pixel import StaticMask, StaticValues
 from xsmall.vocabulary import AREA, AZIMUTH, POLARIZATION, SOLID_ANGLE, Q
 
+<<<<<<< HEAD
 __all__ = ["AzintBins", "Table"]
+=======
+__all__ = ["CACHE", "AzintBins", "Table", "shares_of"]
+>>>>>>> a77fd19 (azint: split pixels as pyFAI does, any quantity, bins by width, sums, medians, clipped means, efficiencies, i0, masks of events; anisotropy; detectors merged on one axis)
 
 """Bin numbers, weights and edges of this process."""
 
 Floats = npt.NDArray[np.float64]
 FULL_TURN = 360.0
+_NEARLY = 1e-9
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,16 @@ class AzintBins:
         Whether pixels weigh by their solid angle.
     polarization
         (plane, fraction) that pixels weigh by, or None.
+    efficiency
+        More numbers per pixel that pixels weigh by.
+    values
+        The quantity itself, where it is none of the geometry's.
+    units
+        Of the quantity.
+    width
+        Of the radial bins, in place of their number.
+    split
+        ``"no"``, ``"box"`` or ``"full"``: how pixels are shared among bins.
     """
 
     bins: int | tuple[float, ...] = 500
@@ -53,13 +69,17 @@ class AzintBins:
     mask: StaticMask | None = None
     solid_angle: bool = False
     polarization: tuple[float, float] | None = None
+    efficiency: tuple[StaticValues, ...] = ()
+    values: StaticValues | None = None
+    units: str | None = None
+    width: float | None = None
+    split: str = "no"
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Azimuthal and radial bins."""
-        radial = self.bins if isinstance(self.bins, int) else len(self.bins) - 1
+    def sectors(self) -> int:
+        """Number of azimuthal bins."""
         around = self.azimuth_bins
-        return (1 if around is None else around if isinstance(around, int) else len(around) - 1), radial
+        return 1 if around is None else around if isinstance(around, int) else len(around) - 1
 
     def azimuth_edges(self) -> Floats | None:
         """Borders of the azimuthal bins in degrees, or None where there is one bin without borders."""
@@ -71,7 +91,7 @@ class AzintBins:
     @property
     def weighs(self) -> bool:
         """Whether pixels of one bin weigh differently."""
-        return self.solid_angle or self.polarization is not None
+        return self.solid_angle or self.polarization is not None or bool(self.efficiency)
 
 
 @dataclass(frozen=True)
@@ -88,14 +108,17 @@ class Table:
     @property
     def shape(self) -> tuple[int, int]:
         """Azimuthal and radial bins."""
-        return self.bins.shape
+        return self.bins.sectors, self.edges().size - 1
 
     def index(self) -> npt.NDArray[np.integer[Any]]:
         """Bin of each pixel, azimuth first: (segment, pixel); the number of bins stands for none."""
         return self._kept("index", self._index)
 
-    def counts(self) -> npt.NDArray[np.int64]:
-        """Pixels of each bin, and last of none: (bin + 1,)."""
+    def counts(self) -> npt.NDArray[Any]:
+        """Pixels of each bin, and last of none: (bin + 1,); split ones by their shares."""
+        if self.bins.split != "no":
+            _, bins, share = shares_of(self)
+            return self._kept("shared counts", lambda: np.bincount(bins, share, minlength=self._n + 1))
         return self._kept("counts", lambda: np.bincount(self.index().ravel(), minlength=self._n + 1))
 
     def weight(self) -> npt.NDArray[np.float32]:
@@ -107,6 +130,10 @@ class Table:
         weight = self.weight()
         if not weight.size:
             return self.counts().astype(np.float64)
+        if self.bins.split != "no":
+            start, bins, share = shares_of(self)
+            each = np.repeat(weight.ravel(), np.diff(start)).astype(np.float64) * share
+            return self._kept("shared norm", lambda: np.bincount(bins, each, minlength=self._n + 1))
         return self._kept("norm", lambda: np.bincount(self.index().ravel(), weight.ravel(), minlength=self._n + 1))
 
     def position(self) -> Floats:
@@ -144,6 +171,8 @@ class Table:
     def _pixels(self, name: str, **named: float) -> Floats:
         """A quantity of the pixels of the frames: (segment, row, column)."""
         frames = self.frames
+        if name == self.bins.quantity and self.bins.values is not None:
+            return self.bins.values.on(frames)
         if frames.geometry is None:
             raise GeometryError(
                 "azimuthal integration needs to know where the pixels are",
@@ -154,11 +183,16 @@ class Table:
         return frames.part.take(pixel_array(frames.geometry, frames.beam, name, **named))
 
     def _used(self, values: Floats) -> Floats:
-        """Finite values of the pixels that the mask leaves."""
-        use = np.isfinite(values)
-        if self.bins.mask is not None:
-            use &= self.bins.mask.on(self.frames)
-        return values[use]
+        """Finite values of the pixels that mask and efficiency leave."""
+        return values[np.isfinite(values) & self.use()]
+
+    def use(self) -> npt.NDArray[np.bool_]:
+        """Pixels that mask and efficiency leave: (segment, row, column)."""
+        use = np.ones(self.frames.shape, dtype=bool) if self.bins.mask is None else self.bins.mask.on(self.frames)
+        for given in self.bins.efficiency:
+            values = given.on(self.frames)
+            use = use & np.isfinite(values) & (values > 0)
+        return use
 
     def _edges(self) -> Floats:
         bins, limits = self.bins.bins, self.bins.range
@@ -166,6 +200,9 @@ class Table:
             return np.array(bins)
         if limits is None:
             values = self._used(self._pixels(self.bins.quantity))
+            if self.bins.split != "no":
+                corners = self.corners()[0][self.use().reshape(-1)]
+                values = np.concatenate([values, corners[np.isfinite(corners)]])
             if not values.size:
                 raise ParameterError(
                     "no pixel is left to integrate",
@@ -175,12 +212,15 @@ class Table:
                 )
             low, high = values.min(), values.max()
             limits = (low, np.nextafter(high, np.inf) if high > low else low + 1e-6 * max(abs(low), 1.0))
-        return np.linspace(*limits, bins + 1)
+        width = self.bins.width
+        if width is None:
+            return np.linspace(*limits, bins + 1)
+        low, high = np.floor(limits[0] / width + _NEARLY), np.ceil(limits[1] / width - _NEARLY)
+        return np.asarray(np.arange(low, max(high, low + 1) + 1) * width)
 
     def _position(self) -> Floats:
         position = np.array(self._pixels(self.bins.quantity))
-        if self.bins.mask is not None:
-            position[~self.bins.mask.on(self.frames)] = np.nan
+        position[~self.use()] = np.nan
         return position.reshape(position.shape[0], -1)
 
     def _sector(self) -> npt.NDArray[np.int32]:
@@ -194,7 +234,7 @@ class Table:
         chosen, n = self.bins, self._n
         radial = self._pixels(chosen.quantity)
         azimuth = None if chosen.azimuth_bins is None else self._pixels(AZIMUTH)
-        use = None if chosen.mask is None else chosen.mask.on(self.frames)
+        use = self.use()
         out = np.full((radial.shape[0], radial[0].size), n, dtype=np.uint16 if n < 1 << 16 else np.int32)
         edges, around = self.edges(), self.bins.azimuth_edges()
         for s in range(radial.shape[0]):
@@ -202,8 +242,7 @@ class Table:
             if azimuth is not None and around is not None:
                 sector = _bin(_turned(azimuth[s].ravel(), around[0]), around)
                 where = np.where((where < 0) | (sector < 0), -1, sector * self.shape[1] + where)
-            if use is not None:
-                where[~use[s].ravel()] = -1
+            where[~use[s].ravel()] = -1
             np.copyto(out[s], where, where=where >= 0, casting="unsafe")
         return out
 
@@ -221,7 +260,50 @@ class Table:
         if chosen.polarization is not None:
             plane, fraction = chosen.polarization
             weight *= self._pixels(POLARIZATION, plane=plane, fraction=fraction)
+        for given in chosen.efficiency:
+            weight *= np.where(self.use(), given.on(self.frames), 1.0)
         return weight.reshape(weight.shape[0], -1).astype(np.float32)
+
+    def corners(self) -> tuple[Floats, Floats]:
+        """Radial quantity and azimuth in degrees at the corners of all pixels, or of boxes around them: (pixel, 4).
+
+        A box has the centre of the pixel in its middle and reaches as far as its farthest corner. NaN where a pixel
+        has no place.
+        """
+        self._pixels(self.bins.quantity)  # raises where something is missing
+        geometry, part = self.frames.geometry, self.frames.part
+        assert geometry is not None
+        found = []
+        for name in (self.bins.quantity, AZIMUTH):
+            corners = np.moveaxis(corner_array(geometry, self.frames.beam, name), -1, 0)
+            found.append(np.stack([part.take(c).reshape(-1) for c in corners], axis=1))
+        radial, azimuth = found
+        if self.bins.split == "full":
+            return radial, azimuth
+        middle = [self._pixels(name).reshape(-1, 1) for name in (self.bins.quantity, AZIMUTH)]
+        turned = (azimuth - middle[1] + FULL_TURN / 2) % FULL_TURN - FULL_TURN / 2
+        reach = np.abs(radial - middle[0]).max(axis=1), np.abs(turned).max(axis=1)
+        (low, high), (first, last) = ((m[:, 0] - r, m[:, 0] + r) for m, r in zip(middle, reach, strict=True))
+        return np.stack([low, high, high, low], axis=1), np.stack([first, first, last, last], axis=1)
+
+
+@lru_cache(maxsize=8)
+def shares_of(table: Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Shares of the pixels in the bins, see :func:`xsmall.kernels.azint_split.share_out`; made once per process."""
+    from xsmall.kernels.azint_split import share_out
+    from xsmall.kernels.bins import first_bins
+
+    radial, azimuth = table.corners()
+    radial = np.where(table.use().reshape(-1, 1), radial, np.nan)
+    center = np.stack([table._pixels(name).reshape(-1) for name in (table.bins.quantity, AZIMUTH)], axis=1)
+    edges, around = table.edges(), table.bins.azimuth_edges()
+    start = np.empty(len(radial) + 1, np.int64)
+    where = (radial, azimuth, center, edges, first_bins(edges), np.empty(0) if around is None else around, start)
+    bins, share = np.empty(0, np.int32), np.empty(0, np.float32)
+    n = share_out(*where, bins, share)
+    bins, share = np.empty(n, np.int32), np.empty(n, np.float32)
+    share_out(*where, bins, share)
+    return start, bins, share
 
 
 def _bin(values: Floats, edges: Floats) -> npt.NDArray[np.int64]:

@@ -28,7 +28,7 @@ from xsmall.vocabulary import (
     Z,
 )
 
-__all__ = ["QUANTITIES", "pixel_array", "position_array"]
+__all__ = ["QUANTITIES", "corner_array", "pixel_array", "position_array"]
 
 QUANTITIES: Final = (X, Y, Z, RADIUS, AZIMUTH, TWO_THETA, Q, SOLID_ANGLE, POLARIZATION, AREA)
 _NEEDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
@@ -158,10 +158,26 @@ def _make(geometry: Geometry, beam: Beam, name: str, plane: float, fraction: flo
     return out
 
 
-def in_beam(panel: Panel, beam: Beam, mean_z: float) -> Floats:
-    """Pixels as seen from the sample along the beam: float64 (row, column, 3), m."""
+def corner_array(geometry: Geometry, beam: Beam | None, name: str) -> Floats:
+    """One number at each corner of each pixel, going round: float64 (segment, row, column, 4), NaN where no panel is.
+
+    ``name`` is one of ``x``, ``y``, ``z``, ``radius``, ``azimuth``, ``two_theta``, ``q``; as :func:`pixel_array` else.
+    """
+    seen_by = _relevant(beam or Beam(), name)
+    out = np.full((*geometry.shape, 4), np.nan)
+    for panel in geometry.panels:
+        at = panel.corners()
+        if name in POSITION:
+            out[panel.memory] = at[..., POSITION.index(name)]
+        else:
+            out[panel.memory] = _OF_POSITION[name](in_beam(panel, seen_by, geometry.distance, at), seen_by)
+    return out
+
+
+def in_beam(panel: Panel, beam: Beam, mean_z: float, at: Floats | None = None) -> Floats:
+    """Pixels, or other points ``at``, as seen from the sample along the beam: float64 (row, column, ..., 3), m."""
     beam.need_all()
-    at = panel.positions()
+    at = panel.positions() if at is None else at
     shift = np.array([*beam.center, 0.0])
     if beam.distance is not None:
         shift[2] = mean_z - beam.distance

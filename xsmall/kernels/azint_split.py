@@ -1,0 +1,145 @@
+"""Azimuthal integration with pixels that are shared among the bins they reach into.
+
+A pixel is a polygon in the plane of the radial quantity and the azimuth: its four corners, or the box around them. Its
+share of a bin is the part of its area that lies in it, which is what pyFAI computes. Shares are in compressed rows, one
+row per pixel, in the order of the pixels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xsmall.kernels.bins import find_bin
+from xsmall.kernels.image import cut_polygon, polygon_area
+from xsmall.kernels.jit import njit
+
+__all__ = ["scatter_shares", "share_out"]
+
+_MOST_CORNERS = 16
+
+
+@njit
+def _clipped(along: Any, across: Any, n: Any, low: Any, high: Any, spare: Any) -> Any:
+    """Keep the part of a polygon between two values of ``along``, in place; return its corners."""
+    m = cut_polygon(along, across, n, low, 1.0, spare[0], spare[1]) if n else 0
+    m = cut_polygon(spare[0], spare[1], m, high, -1.0, spare[2], spare[3]) if m else 0
+    along[:m], across[:m] = spare[2, :m], spare[3, :m]
+    return m
+
+
+@njit
+def _sector(azimuth: Any, around: Any) -> Any:
+    """Azimuthal bin of an angle, -1 where it is in none."""
+    if around.size == 0:
+        return 0
+    turned = around[0] + (azimuth - around[0]) % 360.0
+    for t in range(around.size - 1):
+        if turned >= around[t] and turned < around[t + 1]:
+            return t
+    return -1
+
+
+@njit
+def share_out(
+    radial: Any, azimuth: Any, center: Any, edges: Any, first: Any, around: Any, start: Any, bins: Any, share: Any
+) -> Any:
+    """Find the shares that the pixels have in the bins.
+
+    Parameters
+    ----------
+    radial, azimuth
+        (pixel, 4) float64 corners, going round, azimuth in degrees; NaN where a pixel is not used.
+    center
+        (pixel, 2) float64 the middle, for a pixel that holds the centre of the beam: it is not split.
+    edges, first
+        (bin + 1,) borders of the radial bins, and :func:`xsmall.kernels.bins.first_bins` of them.
+    around
+        (sector + 1,) borders of the azimuthal bins in degrees, or empty where there is one without borders.
+    start
+        (pixel + 1,) int64: filled with where each row begins.
+    bins, share
+        Filled with the bins and the shares where they are long enough; empty arrays just count.
+
+    Returns
+    -------
+    The number of shares.
+    """
+    n, sectors = edges.size - 1, max(around.size - 1, 1)
+    spare = np.empty((4, _MOST_CORNERS))
+    p, q, a, b = np.empty(_MOST_CORNERS), np.empty(_MOST_CORNERS), np.empty(_MOST_CORNERS), np.empty(_MOST_CORNERS)
+    count = 0
+    for i in range(radial.shape[0]):
+        start[i] = count
+        low, high = radial[i].min(), radial[i].max()
+        if not (high > edges[0] and low < edges[n]) and not (low == high and low >= edges[0] and low < edges[n]):
+            continue
+        for k in range(4):
+            p[k], q[k] = radial[i, k], azimuth[i, k]
+            if k and q[k] - q[0] > 180.0:
+                q[k] -= 360.0
+            elif k and q[k] - q[0] < -180.0:
+                q[k] += 360.0
+        whole = polygon_area(p, q, 4)
+        if q[:4].max() - q[:4].min() > 180.0 or not whole > 0:
+            t = _sector(center[i, 1], around)
+            if t >= 0 and center[i, 0] >= edges[0] and center[i, 0] < edges[n]:
+                if bins.size:
+                    bins[count], share[count] = t * n + find_bin(center[i, 0], edges, first), 1.0
+                count += 1
+            continue
+        begin = find_bin(max(low, edges[0]), edges, first)
+        for r in range(begin, n):
+            if edges[r] > high:
+                break
+            for t in range(sectors):
+                part = 0.0
+                for turn in range(-1, 2):
+                    if around.size == 0 and turn != 0:
+                        continue
+                    a[:4], b[:4] = p[:4], q[:4] + 360.0 * turn
+                    m = _clipped(a, b, 4, edges[r], edges[r + 1], spare)
+                    if around.size:
+                        m = _clipped(b, a, m, around[t], around[t + 1], spare)
+                    part += polygon_area(a, b, m)
+                if part > 1e-9 * whole:
+                    if bins.size:
+                        bins[count], share[count] = t * n + r, part / whole
+                    count += 1
+    start[radial.shape[0]] = count
+    return count
+
+
+@njit
+def scatter_shares(
+    frames: Any, start: Any, bins: Any, share: Any, weight: Any, squared: Any, sums: Any, lost: Any, lost_weight: Any
+) -> Any:
+    """Add the pixels of some events to the sums of the bins that they have shares in.
+
+    Parameters
+    ----------
+    frames
+        (event, pixel) values.
+    start, bins, share
+        What :func:`share_out` fills.
+    weight
+        (pixel,) what a whole pixel counts for in ``lost_weight``, or empty: 1.
+    squared
+        Whether shares are squared: for variances.
+    sums
+        (event, bin) float64, added to.
+    lost, lost_weight
+        (event, bin) float64, added to: shares of pixels that are not finite, and their weight.
+    """
+    for e in range(frames.shape[0]):
+        for i in range(start.size - 1):
+            value = frames[e, i]
+            if abs(value) < np.inf:
+                for k in range(start[i], start[i + 1]):
+                    part = np.float64(share[k])
+                    sums[e, bins[k]] += value * (part * part if squared else part)
+            else:
+                for k in range(start[i], start[i + 1]):
+                    lost[e, bins[k]] += share[k]
+                    lost_weight[e, bins[k]] += share[k] * (weight[i] if weight.size else 1.0)

@@ -1,0 +1,112 @@
+"""Azimuthal integrals of several detectors on one axis."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xsmall.errors import DataError, ParameterError
+from xsmall.vocabulary import BOUNDS, EVENT, INTENSITY, N_VALID, NORM, VARIANCE_SUFFIX
+
+__all__ = ["merge_azint"]
+
+_VARIANCE = f"{INTENSITY}{VARIANCE_SUFFIX}"
+
+
+def merge_azint(*parts: xr.Dataset, weights: Sequence[float] | None = None) -> xr.Dataset:
+    """Merge the azimuthal integrals of several detectors, which have the same bins, to one.
+
+    Parameters
+    ----------
+    *parts
+        What ``xs.azint(..., norm=True)`` returned for each detector, or without ``norm``, then ``n_valid`` takes its
+        place. Intensities have to be on one scale: divided by the signal that each detector gives for the same light.
+    weights
+        A number for each part that its pixels count for, such as one over the variance of a pixel; all alike without.
+
+    Returns
+    -------
+    Dataset over the events that all parts have, joined by label: ``intensity``, the mean of the parts weighted by
+    weight times norm, ``n_valid`` and ``norm``, their sums, and where all parts have it ``intensity_variance``. A bin
+    that one part does not cover is that of the others. ``n_events_left_out`` in the attributes says how many events
+    not all parts have. Lazy where the parts are.
+
+    Raises
+    ------
+    DataError
+        Parts of other bins, without intensity, or without a common event.
+    ParameterError
+        No part, weights that are not positive, or of another number.
+
+    Examples
+    --------
+    >>> import xsmall as xs
+    >>> sim = xs.simulate(4, shape=(2, 32, 64), seed=1)
+    >>> cal = sim.run["jungfrau"]["raw"].sd.calibrate(sim.constants)
+    >>> det = cal.sd.assign_geometry(sim.geometry).sd.assign_beam(photon_energy=9500, distance=0.1)
+    >>> halves = [det.isel(segment=[s]).sd.azint(bins=[0.02, 0.06, 0.1]) for s in (0, 1)]
+    >>> both, whole = xs.merge_azint(*halves), det.sd.azint(bins=[0.02, 0.06, 0.1])
+    >>> bool(abs(both.intensity - whole.intensity).max() < 1e-9)
+    True
+    """
+    each = (1.0,) * len(parts) if weights is None else tuple(float(w) for w in weights)
+    if not parts or len(each) != len(parts) or not all(np.isfinite(w) and w > 0 for w in each):
+        raise ParameterError(
+            "merge_azint takes results, and a weight for each",
+            found=f"{len(parts)} results, weights {weights}",
+            expected="one or more, with positive weights",
+            fix="xs.merge_azint(front, back, weights=[1.0, 0.5])",
+        )
+    for part in parts:
+        _check(part, parts[0])
+    try:
+        aligned = xr.align(*parts, join="inner", exclude=[str(d) for d in parts[0].sizes if d != EVENT])
+    except ValueError as error:
+        raise DataError("events of these parts cannot be joined", found=str(error).splitlines()[0]) from error
+    if aligned[0].sizes[EVENT] == 0 and all(part.sizes[EVENT] for part in parts):
+        raise DataError("the parts have no event in common", expected="integrals of the same run")
+    pairs = list(zip(aligned, each, strict=True))
+    norms = [part[NORM] if NORM in part else part[N_VALID].astype(float) for part in aligned]
+    shares = [w * n for (_, w), n in zip(pairs, norms, strict=True)]
+    total = _added(shares)
+    signal = _added([s * part[INTENSITY].fillna(0) for s, (part, _) in zip(shares, pairs, strict=True)])
+    out = aligned[0][[]].assign({INTENSITY: (signal / total.where(total > 0)).assign_attrs(parts[0][INTENSITY].attrs)})
+    out[N_VALID] = _added([part[N_VALID] for part in aligned]).assign_attrs(parts[0][N_VALID].attrs)
+    out[NORM] = _added(norms)
+    if all(_VARIANCE in part for part in parts):
+        known = [part[_VARIANCE].where(s > 0, 0) for s, (part, _) in zip(shares, pairs, strict=True)]
+        spread = _added([s**2 * v for s, v in zip(shares, known, strict=True)])
+        out[_VARIANCE] = (spread / total.where(total > 0) ** 2).assign_attrs(parts[0][_VARIANCE].attrs)
+    events = max(part.sizes[EVENT] for part in parts)
+    return out.assign_attrs({**parts[0].attrs, "n_events_left_out": events - out.sizes[EVENT]})
+
+
+def _added(arrays: list[xr.DataArray]) -> xr.DataArray:
+    return functools.reduce(operator.add, arrays)
+
+
+def _check(part: Any, first: xr.Dataset) -> None:
+    """Raise unless a part is an integral over the bins of the first one."""
+    if not isinstance(part, xr.Dataset) or not {INTENSITY, N_VALID} <= set(part) or EVENT not in part.dims:
+        raise DataError(
+            "not an azimuthal integral",
+            found=", ".join(map(str, part)) if isinstance(part, xr.Dataset) else type(part).__name__,
+            expected=f"{INTENSITY} and {N_VALID} over events",
+            fix="what .sd.azint(...) returns",
+        )
+    if part[INTENSITY].dims != first[INTENSITY].dims:
+        raise DataError("integrals of other dims", found=part[INTENSITY].dims, expected=first[INTENSITY].dims)
+    for dim in first[INTENSITY].dims[1:]:
+        name = first[dim].attrs.get(BOUNDS, dim)
+        if name not in part or not np.array_equal(part[name], first[name]):
+            raise DataError(
+                f"integrals over other bins of {dim}",
+                found=f"{part.sizes[dim]} bins from {float(part[dim][0]):.6g} to {float(part[dim][-1]):.6g}",
+                expected=f"{first.sizes[dim]} bins from {float(first[dim][0]):.6g} to {float(first[dim][-1]):.6g}",
+                fix="xs.azint(np.linspace(0.5, 4, 351)) for each detector",
+            )
