@@ -90,6 +90,7 @@ from xsmall.io.stores.smalldata import to_smalldata as to_smalldata
 from xsmall.notebook.versions import show_versions as show_versions
 from xsmall.plot.calibration import plot_common_modes as plot_common_modes
 from xsmall.plot.calibration import plot_dark as plot_dark
+from xsmall.reductions.anisotropy import anisotropy as anisotropy
 from xsmall.reductions.autocorrelation import autocorrelation as autocorrelation
 from xsmall.reductions.azint import azint as azint
 from xsmall.reductions.box import Box as Box
@@ -98,6 +99,7 @@ from xsmall.reductions.contrast import visibility as visibility
 from xsmall.reductions.droplet import droplet as droplet
 from xsmall.reductions.histogram import histogram as histogram
 from xsmall.reductions.image import image as image
+from xsmall.reductions.merge import merge_azint as merge_azint
 from xsmall.reductions.photon import photon as photon
 from xsmall.reductions.projection import lineout as lineout
 from xsmall.reductions.projection import projection as projection

@@ -76,7 +76,7 @@ def test_variances_of_shared_pixels(placed: xr.DataArray) -> None:
     rng = np.random.default_rng(0)
     flat = placed.isel(event=[0] * 4000).copy(data=rng.normal(5, 0.5, (4000, *placed.shape[1:])).astype("f4"))
     flat = flat.assign_coords(event=np.arange(4000))
-    out = xr.Dataset({"cal": flat, "cal_variance": xr.full_like(flat, 0.25)}).sd.azint(bins=60, split="full")
+    out = xs.with_variance(flat, xr.full_like(flat, 0.25)).sd.azint(bins=60, split="full")
     seen, said = out["intensity"].var("event"), out["intensity_variance"].isel(event=0)
     np.testing.assert_allclose(seen / said, 1, atol=0.2)
     assert abs(float((seen / said).mean()) - 1) < 0.02
@@ -184,7 +184,7 @@ def test_medians_and_sums_of_rings(placed: xr.DataArray) -> None:
         assert int(middle["n_valid"][e, b]) == int(total["n_valid"][e, b]) == good.size
         if good.size:
             assert float(clipped["intensity"][e, b]) <= good.mean()
-    both = xr.Dataset({"cal": placed, "cal_variance": xr.full_like(placed, 0.25)})
+    both = xs.with_variance(placed, xr.full_like(placed, 0.25))
     spread = both.sd.azint(edges, statistic="sum")
     np.testing.assert_allclose(spread["intensity_variance"], (0.25 * total["n_valid"]).where(total["n_valid"] > 0))
     with pytest.raises(ParameterError, match="no propagated variance"):
@@ -253,7 +253,7 @@ def test_thresholds_and_masks_of_events(placed: xr.DataArray) -> None:
 def test_intensities_are_divided_by_what_is_joined(placed: xr.DataArray, computing_is_forbidden: Any) -> None:
     i0 = xr.DataArray([2.0, np.nan, 0.0, -1.0, 4.0, 5.0], dims="event", attrs={"units": "mJ"},
                       coords={"event": placed.event[[6, 1, 2, 3, 4, 5]]})  # fmt: skip
-    both = xr.Dataset({"cal": placed, "cal_variance": xr.full_like(placed, 0.25)})
+    both = xs.with_variance(placed, xr.full_like(placed, 0.25))
     plain = both.sd.azint(bins=9)
     with computing_is_forbidden():
         lazy = both.chunk(event=2).sd.azint(bins=9, i0=i0)
@@ -283,7 +283,7 @@ def test_an_event_without_energy_is_flagged(placed: xr.DataArray) -> None:
 
 def test_detectors_are_merged_on_one_axis(placed: xr.DataArray) -> None:
     edges = np.linspace(0.05, 0.45, 30)
-    both = xr.Dataset({"cal": placed, "cal_variance": xr.full_like(placed, 0.25)})
+    both = xs.with_variance(placed, xr.full_like(placed, 0.25))
     options = {"bins": edges, "solid_angle": True, "norm": True}
     halves = [both.isel(segment=[0]).sd.azint(**options), both.isel(segment=[1], event=slice(1, 7)).sd.azint(**options)]
     out = xs.merge_azint(*halves)

@@ -17,13 +17,7 @@ from xsmall.errors import GeometryError, ParameterError
 from xsmall.frames.per_pixel import StaticMask, StaticValues
 from xsmall.vocabulary import AREA, AZIMUTH, POLARIZATION, SOLID_ANGLE, Q
 
-<<<<<<< HEAD
-__all__ = ["AzintBins", "Table"]
-=======
-__all__ = ["CACHE", "AzintBins", "Table", "shares_of"]
->>>>>>> a77fd19 (azint: split pixels as pyFAI does, any quantity, bins by width, sums, medians, clipped means, efficiencies, i0, masks of events; anisotropy; detectors merged on one axis)
-
-"""Bin numbers, weights and edges of this process."""
+__all__ = ["AzintBins", "Table", "shares_of"]
 
 Floats = npt.NDArray[np.float64]
 FULL_TURN = 360.0

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from xsmall.errors import DataError, ParameterError
+from xsmall.frames.variance import paired
 from xsmall.vocabulary import BOUNDS, EVENT, INTENSITY, N_VALID, NORM, VARIANCE_SUFFIX
 
 __all__ = ["merge_azint"]
@@ -83,7 +84,7 @@ def merge_azint(*parts: xr.Dataset, weights: Sequence[float] | None = None) -> x
         spread = _added([s**2 * v for s, v in zip(shares, known, strict=True)])
         out[_VARIANCE] = (spread / total.where(total > 0) ** 2).assign_attrs(parts[0][_VARIANCE].attrs)
     events = max(part.sizes[EVENT] for part in parts)
-    return out.assign_attrs({**parts[0].attrs, "n_events_left_out": events - out.sizes[EVENT]})
+    return paired(out).assign_attrs({**parts[0].attrs, "n_events_left_out": events - out.sizes[EVENT]})
 
 
 def _added(arrays: list[xr.DataArray]) -> xr.DataArray:
