@@ -82,6 +82,9 @@ _PUBLIC: dict[str, str] = {
     "scale": "xsmall.frames.uncertain",
     "add": "xsmall.frames.uncertain",
     "difference": "xsmall.cube.compare",
+    "select": "xsmall.events.select",
+    "cut": "xsmall.events.select",
+    "delay": "xsmall.events.delay",
     "merge_cubes": "xsmall.cube.merge",
     "rebin_cube": "xsmall.cube.rebin",
     # calibration

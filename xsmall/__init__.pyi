@@ -44,12 +44,15 @@ from xsmall.engine.record import Output as Output
 from xsmall.engine.record import Record as Record
 from xsmall.engine.record import Reducer as Reducer
 from xsmall.errors import XsmallError as XsmallError
+from xsmall.events.delay import delay as delay
 from xsmall.events.names import event_variables as event_variables
 from xsmall.events.names import save_hutch_table as save_hutch_table
 from xsmall.events.ragged import flatten as flatten
 from xsmall.events.ragged import lists as lists
 from xsmall.events.ragged import to_awkward as to_awkward
 from xsmall.events.ragged import to_pandas as to_pandas
+from xsmall.events.select import cut as cut
+from xsmall.events.select import select as select
 from xsmall.frames.beam import assign_beam as assign_beam
 from xsmall.frames.concat import concat as concat
 from xsmall.frames.fit_beam import calibrant_q as calibrant_q

@@ -151,6 +151,7 @@ _REDUCTIONS: Final[Mapping[str, _Method]] = {
 """What a DataArray of frames can do, and a Dataset that holds their variance too."""
 
 _DATAARRAY: Final[Mapping[str, _Method]] = {
+    "select": _Method("xsmall.events.select:select", *_FRAMES, SMALL),
     "assign_geometry": _Method("xsmall.frames.pixels:assign_geometry", *_PIXELS),
     "assign_beam": _Method("xsmall.frames.beam:assign_beam", *_PIXELS),
     "pixel": _Method("xsmall.frames.pixels:pixel", *_PIXELS),
@@ -170,6 +171,8 @@ _DATAARRAY: Final[Mapping[str, _Method]] = {
 _DATASET: Final[Mapping[str, _Method]] = {
     "integrate": _Method("xsmall.engine.integrate:integrate", SMALL),
     "event_variables": _Method("xsmall.events.names:event_variables", SMALL),
+    "select": _Method("xsmall.events.select:select", *_FRAMES, SMALL),
+    "delay": _Method("xsmall.events.delay:delay", SMALL),
     "cube": _Method("xsmall.cube.cube:cube", SMALL),
     "difference": _Method("xsmall.cube.compare:difference", BINS),
     "scale": _Method("xsmall.frames.uncertain:scale", CALIBRATED_FRAMES, PIXELS, IMAGE, SMALL),

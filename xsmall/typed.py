@@ -20,7 +20,9 @@ from xsmall.cube.cube import average as _average
 from xsmall.cube.cube import cube as _cube
 from xsmall.engine.integrate import integrate as _integrate
 from xsmall.engine.plans import plan as _plan
+from xsmall.events.delay import delay as _delay
 from xsmall.events.names import event_variables as _event_variables
+from xsmall.events.select import select as _select
 from xsmall.frames.beam import assign_beam as _assign_beam
 from xsmall.frames.fit_beam import fit_beam as _fit_beam
 from xsmall.frames.image import image as _image
@@ -113,6 +115,7 @@ class _Shared:
 class DataArrayMethods(_Shared):
     """Methods of ``data.sd``."""
 
+    select = Method(_select)
     assign_geometry = OnArray(_assign_geometry)
     assign_beam = OnArray(_assign_beam)
     pixel = Method(_pixel)
@@ -133,6 +136,8 @@ class DatasetMethods(_Shared):
 
     integrate = Method(_integrate)
     event_variables = Method(_event_variables)
+    select = Method(_select)
+    delay = Method(_delay)
     cube = Method(_cube)
     difference = Method(_difference)
     scale = Method(_scale)

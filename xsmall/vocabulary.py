@@ -50,6 +50,11 @@ I0: Final = "i0"
 LASER_ON: Final = "laser_on"
 XRAY_ON: Final = "xray_on"
 DELAY: Final = "delay"
+DELAY_NOMINAL: Final = "delay_nominal"
+TIME_TOOL: Final = "time_tool"  # attributes of a corrected delay: what it was corrected by,
+TIME_TOOL_SIGN: Final = "time_tool_sign"  # how that enters,
+SIGN_CERTAINTY: Final = "time_tool_sign_certainty"  # and by how many standard errors the other sign was worse
+TT_PREFIX: Final = "tt_"  # of what the time tool measures
 TT_POSITION: Final = "tt_position"
 TT_AMPLITUDE: Final = "tt_amplitude"
 TT_FWHM: Final = "tt_fwhm"
@@ -167,6 +172,7 @@ BOUNDS_SUFFIX: Final = "_bounds"
 TOLERANCE: Final = "tolerance"  # attribute of bins that are steps
 N_OUTSIDE: Final = "n_outside"  # attribute of a cube: events in no bin
 N_DROPPED_SHOTS: Final = "n_dropped_shots"  # attribute of averages and cubes: events without X-rays, left out
+SELECTION: Final = "selection"  # attribute, JSON: cuts and how many events passed them
 BINNED_EVENTS: Final = "binned_events"  # scalar coordinate of a cube: how many events; which, in its attributes
 FIRST_EVENT: Final = "first"
 LAST_EVENT: Final = "last"
@@ -259,6 +265,7 @@ UNITS_OF: Final[Mapping[str, str]] = MappingProxyType(
         AREA: "m2",
         PHOTON_ENERGY: ELECTRONVOLT,
         DELAY: PICOSECOND,
+        DELAY_NOMINAL: PICOSECOND,
         TT_POSITION: PICOSECOND,
         TT_FWHM: PICOSECOND,
         TT_AMPLITUDE: DIMENSIONLESS,

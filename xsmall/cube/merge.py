@@ -14,6 +14,7 @@ from xsmall.cube.pool import is_count, means_of, not_pooled, pooled
 from xsmall.engine.parameters import parameters_attr, parameters_of
 from xsmall.errors import ParameterError
 from xsmall.events.held import held_by
+from xsmall.events.select import merged_selections
 from xsmall.frames.variance import paired
 from xsmall.vocabulary import (
     BINNED_EVENTS,
@@ -322,7 +323,8 @@ def _told(out: xr.Dataset, cubes: Sequence[xr.Dataset], *, added: bool) -> xr.Da
             total = total | one  # type: ignore[operator]
         out = out.assign_coords({BINNED_EVENTS: total.coordinate()})  # type: ignore[union-attr]
     each = [c.attrs for c in cubes]
-    out.attrs = {**cubes[0].attrs, **_summed(each, ("n_",)), **_sources(each), **_parameters(each)}
+    told = _summed(each, ("n_",)) | _sources(each) | _parameters(each) | merged_selections(each)
+    out.attrs = {**cubes[0].attrs, **told}
     return out
 
 

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 import xarray as xr
 
+from xsmall.events.select import selection_lines
 from xsmall.frames.beam import beam_of
 from xsmall.frames.pixels import geometry_of
 from xsmall.io.info import detector_lines, event_lines
@@ -25,6 +26,7 @@ from xsmall.vocabulary import (
     FRAME_DIMS,
     GEOMETRY,
     LOST,
+    N_DROPPED_SHOTS,
     PHOTON_ENERGY,
     PRESENT,
     ROW,
@@ -87,6 +89,7 @@ def _of_array(obj: xr.DataArray) -> Iterator[Line]:
         yield "present", _presence(obj)
     if LOST in obj.attrs:
         yield "lost", f"the source had lost {obj.attrs[LOST]}"
+    yield from _selection(obj)
     yield from _trust(obj)
     if ROW in obj.dims:
         yield "geometry", _geometry(obj)
@@ -178,6 +181,14 @@ def _of_dataset(obj: xr.Dataset, kind: str) -> Iterator[Line]:
         yield "dims", f"no dim {EVENT!r}, but {dict(obj.sizes)}"
     if LOST in obj.attrs:
         yield "lost", f"the source had lost {obj.attrs[LOST]}"
+    yield from _selection(obj)
+    if N_DROPPED_SHOTS in obj.attrs:
+        yield "dropped", f"{obj.attrs[N_DROPPED_SHOTS]} shots without X-rays were left out"
+
+
+def _selection(obj: xr.DataArray | xr.Dataset) -> Iterator[Line]:
+    for line in selection_lines(obj.attrs):
+        yield "selected", line
 
 
 # ---- runs -----------------------------------------------------------------------------------------------------------

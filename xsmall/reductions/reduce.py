@@ -36,6 +36,7 @@ from xsmall.vocabulary import (
     PIXEL_DIMS,
     ROW,
     SAMPLE_DIMENSION,
+    SELECTION,
     SOURCE,
 )
 
@@ -310,7 +311,7 @@ def _dataset(
         out = out.drop_vars([c for c in (GEOMETRY, *BEAM_COORDS) if c in out.coords and not out[c].ndim])
         before |= _where(obj)
     said = {name: short_repr(record) for name, record in records.items()}
-    out.attrs = {k: v for k, v in obj.attrs.items() if k in (SOURCE, LOST)}
+    out.attrs = {k: v for k, v in obj.attrs.items() if k in (SOURCE, LOST, SELECTION)}
     out.attrs |= parameters_attr("reduce", before, records=said)
     return out
 

@@ -248,6 +248,7 @@ class Simulation:
         }
         units = {**v.UNITS_OF, MOTOR: v.PICOSECOND, v.I0: v.DIMENSIONLESS}
         data = {n: (v.EVENT, x, {v.UNITS: units[n]} if n in units else {}) for n, x in values.items()}
+        data[v.DELAY][2][v.TIME_TOOL] = v.TT_POSITION  # corrected
         return xr.Dataset(data, coords={v.EVENT: self._times()})
 
 

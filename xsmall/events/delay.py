@@ -1,0 +1,244 @@
+"""The delay of each event: nominal, from a scan variable, stage or encoder, and corrected by the time tool."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from xsmall.errors import DataError, ParameterError
+from xsmall.events.shots import laser_is_off, one_per_event, shots_are_dropped
+from xsmall.vocabulary import (
+    DELAY,
+    DELAY_NOMINAL,
+    LASER_ON,
+    LONG_NAME,
+    PICOSECOND,
+    SIGN_CERTAINTY,
+    SOURCE,
+    TIME_TOOL,
+    TIME_TOOL_SIGN,
+    UNITS,
+)
+
+__all__ = ["delay"]
+
+_MM_PER_PS: Final = 0.299792458  # speed of light
+_TIMES: Final = {"s": 1e12, "ns": 1e3, "ps": 1.0, "fs": 1e-3}
+_LENGTHS: Final = {"m": 1e3, "mm": 1.0, "um": 1e-3}
+_CERTAIN: Final = 4.0
+"""Standard errors by which one sign has to be better than the other."""
+_FEWEST: Final = 50
+
+
+def delay(
+    small: xr.Dataset,
+    *,
+    stage: str,
+    unit: str | None = None,
+    passes: int | None = None,
+    zero: float = 0.0,
+    stage_sign: Literal[1, -1] = 1,
+    time_tool: str | None = None,
+    calibration: Sequence[float] | None = None,
+    time_tool_unit: str | None = None,
+    sign: Literal[1, -1, "find"] = 1,
+    signal: str | None = None,
+    normalize: str | None = None,
+) -> xr.Dataset:
+    """Make the delay between laser and X-rays in ps: nominal delay plus what the time tool measured.
+
+    Parameters
+    ----------
+    small
+        Variables per event.
+    stage
+        Name of the scan variable, stage or encoder (event) that says the nominal delay.
+    unit
+        Its unit: ``"s"``, ``"ns"``, ``"ps"``, ``"fs"``, or for the place of a stage ``"m"``, ``"mm"``, ``"um"``.
+        Default: what its attribute ``units`` says; it is never guessed.
+    passes
+        Of a stage that says its place: how often light runs along it, 2 for one retro-reflector.
+    zero
+        Value of the stage, in its unit, at a delay of 0.
+    stage_sign
+        -1 where a larger value of the stage means a smaller delay.
+    time_tool
+        Name of the position of the edge (event); NaN where there was no fit. None: the nominal delay alone.
+    calibration
+        Coefficients of a polynomial that makes ps of the position, constant first: ``[c0, c1, c2]`` is
+        c0 + c1 p + c2 p^2. Default: the position is a time already, in ``time_tool_unit``.
+    time_tool_unit
+        Unit of a position without calibration; what its attribute ``units`` says by default.
+    sign
+        1 or -1: how the time of the time tool enters the delay. ``"find"``: the one with which ``signal`` depends on
+        the delay more sharply.
+    signal
+        Name of the variable (event), or of a single region, that changes with the delay; for ``sign="find"``.
+    normalize
+        Name of the intensity that ``signal`` is divided by before.
+
+    Returns
+    -------
+    The Dataset with ``delay`` (event), ps, float64, and beside it ``delay_nominal``. Without a fit ``delay`` is NaN;
+    shots without laser have their nominal delay, since there is nothing that the time tool could measure. The
+    attributes of ``delay`` say what it was made of, ``time_tool_sign`` with which sign and, where that was found,
+    ``time_tool_sign_certainty``, in standard errors. Lazy where the variables are; ``sign="find"`` computes them.
+
+    Raises
+    ------
+    ParameterError
+        Unknown variables, a unit that nobody says, a stage in mm without ``passes``, or a delay that was corrected
+        before.
+    DataError
+        ``sign="find"`` where the signal does not tell.
+
+    Notes
+    -----
+    The sign is found among shots with laser, X-rays and a fit: events are sorted by delay, and half the mean squared
+    difference of neighbours (von Neumann 1941) is their variance around a smooth curve; the right sign has the smaller
+    one.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> small = xr.Dataset({"motor": ("event", [0.0, 0.15]), "edge": ("event", [0.02, float("nan")])})
+    >>> made = delay(small, stage="motor", unit="mm", passes=2, time_tool="edge", time_tool_unit="ps")
+    >>> made.delay.round(3).values.tolist(), made.delay_nominal.round(3).values.tolist()
+    ([0.02, nan], [0.0, 1.001])
+    """
+    nominal = _nominal(small, stage, unit, passes, zero, stage_sign)
+    attrs: dict[str, Any] = {UNITS: PICOSECOND, SOURCE: stage}
+    out = small.assign({DELAY_NOMINAL: nominal.assign_attrs({**attrs, LONG_NAME: "nominal delay of the laser"})})
+    if time_tool is None:
+        if (calibration, time_tool_unit, signal, normalize) != (None,) * 4 or sign != 1:
+            raise ParameterError("these arguments mean nothing without a time tool", fix='time_tool="tt_position"')
+        return out.assign({DELAY: nominal.assign_attrs({**attrs, LONG_NAME: "nominal delay of the laser"})})
+    measured = _measured(small, time_tool, calibration, time_tool_unit)
+    certainty = None
+    if sign == "find":
+        sign, certainty = _find_sign(small, nominal, measured, signal, normalize)
+    elif sign not in (1, -1):
+        raise ParameterError("the sign of the time tool is 1 or -1", found=repr(sign), fix='sign="find", signal="..."')
+    elif signal is not None or normalize is not None:
+        raise ParameterError("signal and normalize serve to find the sign", fix='sign="find"')
+    corrected = nominal + sign * measured
+    if LASER_ON in small.variables:
+        corrected = corrected.where(small[LASER_ON].drop_vars(small[LASER_ON].coords) != 0, nominal)
+    attrs |= {LONG_NAME: "delay of the laser, corrected by the time tool", TIME_TOOL: time_tool, TIME_TOOL_SIGN: sign}
+    corrected.attrs = attrs if certainty is None else {**attrs, SIGN_CERTAINTY: round(certainty, 1)}
+    return out.assign({DELAY: corrected})
+
+
+def _variable(small: xr.Dataset, name: str) -> xr.DataArray:
+    return xr.DataArray(one_per_event(small, name))
+
+
+def _nominal(
+    small: xr.Dataset, stage: str, unit: str | None, passes: int | None, zero: float, stage_sign: int
+) -> xr.DataArray:
+    values = _variable(small, stage)
+    if TIME_TOOL in values.attrs:
+        raise ParameterError(
+            f"{stage} was corrected by the time tool before",
+            found=f"time tool {values.attrs[TIME_TOOL]!r}",
+            expected="the nominal delay",
+            fix=f'stage="{DELAY_NOMINAL}"' if DELAY_NOMINAL in small else 'stage="scan_..."',
+        )
+    if stage_sign not in (1, -1):
+        raise ParameterError("stage_sign is 1 or -1", found=stage_sign)
+    if isinstance(zero, bool) or not isinstance(zero, int | float | np.number) or not math.isfinite(zero):  # type: ignore[redundant-expr]
+        raise ParameterError("zero is a value of the stage", found=repr(zero))
+    said = _unit(values, stage, unit, "unit", {**_TIMES, **_LENGTHS})
+    if said in _LENGTHS:
+        if isinstance(passes, bool) or not isinstance(passes, int | np.integer) or passes < 1:
+            raise ParameterError(
+                f"{stage} says the place of a stage in {said}: how often light runs along it has to be said",
+                found=f"passes={passes!r}",
+                fix="passes=2 for one retro-reflector",
+            )
+        scale = _LENGTHS[said] * passes / _MM_PER_PS
+    elif passes is not None:
+        raise ParameterError(f"{stage} is a time in {said}: it has no passes", fix='unit="mm", or no passes')
+    else:
+        scale = _TIMES[said]
+    return stage_sign * scale * (values.astype(np.float64) - zero)
+
+
+def _unit(values: xr.DataArray, name: str, given: str | None, argument: str, known: dict[str, float]) -> str:
+    told = values.attrs.get(UNITS)
+    said = told if given is None else given
+    if said not in known:
+        raise ParameterError(
+            f"the unit of {name} is not known",
+            found=repr(said),
+            expected=f"one of {sorted(known)}",
+            fix=f'{argument}="ps"',
+        )
+    if given is not None and told in known and told != given:
+        raise ParameterError(f"{name} is in another unit", found=f"{argument}={given!r}, its attribute says {told!r}",
+                             fix=f"{argument}={told!r}")  # fmt: skip
+    return str(said)
+
+
+def _measured(small: xr.Dataset, time_tool: str, calibration: Sequence[float] | None, unit: str | None) -> xr.DataArray:
+    position = _variable(small, time_tool).astype(np.float64)
+    if calibration is None:
+        return position * _TIMES[_unit(position, time_tool, unit, "time_tool_unit", _TIMES)]
+    coefficients = np.asarray(calibration, dtype=np.float64)
+    if unit is not None:
+        raise ParameterError("a calibrated position is in ps: it has no other unit", fix="calibration without a unit")
+    if coefficients.ndim != 1 or coefficients.size < 2 or not np.isfinite(coefficients).all():
+        raise ParameterError(
+            "calibration is a polynomial of degree 1 or more, constant first",
+            found=np.asarray(calibration).tolist(),
+            fix="calibration=[c0, c1]",
+        )
+    out = xr.zeros_like(position) + coefficients[-1]
+    for c in coefficients[-2::-1]:
+        out = out * position + c
+    made: xr.DataArray = out.where(position.notnull())
+    return made
+
+
+def _find_sign(
+    small: xr.Dataset, nominal: xr.DataArray, measured: xr.DataArray, signal: str | None, normalize: str | None
+) -> tuple[Literal[1, -1], float]:
+    """Return the sign with the sharper signal, and by how many standard errors it is sharper."""
+    if signal is None:
+        raise ParameterError("the sign is found with a signal", fix='sign="find", signal="spot_sum", normalize="i0"')
+    values = _variable(small, signal).values.astype(np.float64)
+    if normalize is not None:
+        intensity = _variable(small, normalize).values.astype(np.float64)
+        values = np.divide(values, intensity, out=np.full(values.shape, np.nan), where=intensity > 0)
+    when, moved = nominal.values, measured.values
+    use = np.isfinite(values) & np.isfinite(when) & np.isfinite(moved)
+    for left_out in (laser_is_off(small), shots_are_dropped(small)):
+        use = use if left_out is None else use & ~left_out
+    if use.sum() < _FEWEST:
+        raise DataError(
+            "too few events to find the sign of the time tool",
+            found=f"{int(use.sum())} with laser, X-rays, a fit and a signal",
+            expected=f"{_FEWEST} at least",
+            fix="sign=1 or sign=-1",
+        )
+    plus, minus = (_roughness(values[use], when[use] + s * moved[use]) for s in (1, -1))
+    error = math.hypot(*(float(x.std()) / math.sqrt(x.size / 1.5) for x in (plus, minus)))  # neighbours share a value
+    certainty = float(minus.mean() - plus.mean()) / error if error else 0.0
+    if abs(certainty) < _CERTAIN:
+        raise DataError(
+            f"{signal} does not tell the sign of the time tool",
+            found=f"one is better by {abs(certainty):.1f} standard errors",
+            expected=f"{_CERTAIN:g} at least: an edge inside the scan, and jitter that is resolved",
+            fix="sign=1 or sign=-1",
+        )
+    return (1 if certainty > 0 else -1), abs(certainty)
+
+
+def _roughness(values: npt.NDArray[np.float64], when: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Half the squared differences of neighbours in time."""
+    return 0.5 * np.diff(values[np.argsort(when, kind="stable")]) ** 2

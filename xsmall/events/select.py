@@ -1,0 +1,337 @@
+"""Selecting events by named cuts, and what passed them."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from xsmall.errors import DataError, ParameterError
+from xsmall.events.join import of_the_events
+from xsmall.events.shots import laser_is_off, one_per_event, shots_are_dropped, variables_per_event
+from xsmall.vocabulary import EVENT, LASER_ON, SELECTION, TT_PREFIX, XRAY_ON
+
+__all__ = ["Cut", "cut", "merged_selections", "select", "selection_lines"]
+
+Events = TypeVar("Events", xr.Dataset, xr.DataArray)
+Flags = npt.NDArray[np.bool_]
+_MAD: Final = 1.4826  # a normal distribution's standard deviation over its median absolute deviation
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What an event has to be like; made by :func:`cut`.
+
+    Attributes
+    ----------
+    variable
+        The variable that is looked at; the name of the cut where it is None.
+    low, high
+        Lowest and highest value that pass; None where there is no limit.
+    equals
+        The value that passes.
+    robust
+        How many robust standard deviations from the median pass.
+    laser_off
+        Whether shots without laser are judged; None: not by variables of the time tool.
+    """
+
+    variable: str | None = None
+    low: float | None = None
+    high: float | None = None
+    equals: Any = None
+    robust: float | None = None
+    laser_off: bool | None = None
+
+    def __str__(self) -> str:
+        if self.equals is not None:
+            return f"{self.variable} == {self.equals}"
+        if self.robust is not None:
+            return f"{self.variable} within {self.robust:g} robust standard deviations of its median"
+        low = "" if self.low is None else f"{self.low:g} <= "
+        return f"{low}{self.variable}" + ("" if self.high is None else f" <= {self.high:g}")
+
+
+def cut(
+    variable: str | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    equals: Any = None,
+    robust: float | None = None,
+    laser_off: bool | None = None,
+) -> Cut:
+    """Say what an event has to be like to pass.
+
+    Parameters
+    ----------
+    variable
+        Name of the variable (event); by default the name of the cut.
+    low, high
+        Lowest and highest value that pass, both included, in the unit of the variable.
+    equals
+        The one value that passes, such as True.
+    robust
+        Largest distance from the median, in robust standard deviations: 1.4826 times the median absolute deviation of
+        the events with X-rays that are judged.
+    laser_off
+        Whether shots without laser (``laser_on`` false) are judged. By default they are, but not by variables of the
+        time tool (``tt_...``), which has nothing to measure there.
+
+    Returns
+    -------
+    A cut, for :func:`select`.
+
+    Raises
+    ------
+    ParameterError
+        No condition, or two that exclude each other; limits out of order.
+
+    Examples
+    --------
+    >>> str(cut("i0", low=0.5))
+    '0.5 <= i0'
+    """
+    kinds = [(low, high) != (None, None), equals is not None, robust is not None]
+    if sum(kinds) != 1:
+        raise ParameterError(
+            "a cut has one condition",
+            found=f"{sum(kinds)} conditions",
+            expected="limits, equals= or robust=",
+            fix='xs.cut("i0", low=0.5)',
+        )
+    numbers = [x for x in (low, high, robust) if x is not None]
+    if any(isinstance(x, bool) or not isinstance(x, int | float | np.number) or np.isnan(x) for x in numbers):  # type: ignore[redundant-expr]
+        raise ParameterError("limits of a cut are numbers", found=numbers)
+    if low is not None and high is not None and low > high:
+        raise ParameterError(f"no value lies from {low:g} to {high:g}", fix=f"low={high:g}, high={low:g}")
+    if robust is not None and robust <= 0:
+        raise ParameterError("robust is a number of standard deviations above zero", found=robust, fix="robust=5")
+    return Cut(variable, low, high, equals, robust, laser_off)
+
+
+def select(obj: Events, /, **cuts: Any) -> Events:
+    """Keep the events that pass all cuts, and tell how many passed each.
+
+    Parameters
+    ----------
+    obj
+        Small data, or frames with variables of events as coordinates.
+    **cuts
+        By the name of the variable or, with :func:`cut`, by any name: ``i0=(0.5, 2)`` (both ends included, None for no
+        limit), ``laser_on=True``, ``bright=xs.cut("i0", low=0.5)``, ``spot_sum=xs.cut(robust=5)``; or true/false of
+        your own (event), which joins by label.
+
+    Returns
+    -------
+    The events that pass, with all their dtypes; lazy where ``obj`` is. ``attrs["selection"]`` (JSON) has for each cut
+    how many events pass it alone, how many pass it and all before it, how many fail this one only, how many have no
+    value, and for how many it was waived; ``.sd`` shows it. Another selection is added to it.
+
+    Raises
+    ------
+    ParameterError
+        Unknown variables, a cut that has no meaning, or not one event that passes.
+    DataError
+        A variable that is not one value per event; for ``robust``, one without spread.
+
+    Notes
+    -----
+    A value that is NaN does not pass. A cut on the time tool (``tt_...``) is waived for shots without laser or without
+    X-rays, ``robust`` for shots without X-rays. Those shots stay, for averages and cubes to leave out, unless another
+    cut removes them. The variables of the cuts are computed at once, nothing else.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> small = xr.Dataset({"i0": ("event", [0.1, 1.0, 1.2]), "n": ("event", [1, 2, 3])})
+    >>> bright = select(small, i0=(0.5, None))
+    >>> bright.n.values.tolist(), str(bright.n.dtype)
+    ([2, 3], 'int64')
+    """
+    if EVENT not in obj.dims:
+        raise DataError("there are no events to select", found=f"dims {dict(obj.sizes)}", expected=f"a dim {EVENT!r}")
+    if not cuts:
+        raise ParameterError("nothing to select by", fix="small.sd.select(i0=(0.5, None))")
+    made = {name: _as_cut(name, given, obj) for name, given in cuts.items()}
+    values = _values(obj, made)
+    dropped, off = shots_are_dropped(obj), laser_is_off(obj)
+    n = obj.sizes[EVENT]
+    passes: dict[str, Flags] = {}
+    told: dict[str, dict[str, Any]] = {}
+    so_far = np.ones(n, bool)
+    for name, one in made.items():
+        waived = _waived(one, n, dropped, off)
+        judged = values[name]
+        passed = _passes(one, judged, ~waived) | waived
+        so_far &= passed
+        passes[name] = passed
+        told[name] = {
+            "cut": "true or false of the user" if isinstance(one, xr.DataArray) else str(one),
+            "n_passed_alone": int(passed.sum()),
+            "n_passed_so_far": int(so_far.sum()),
+            "n_waived": int(waived.sum()),
+            "n_missing": int((_is_missing(judged) & ~waived).sum()),
+        }
+    for name, numbers in told.items():
+        others = np.ones(n, bool)
+        for other, passed in passes.items():
+            others &= passed if other != name else True
+        numbers["n_failed_this_only"] = int((others & ~passes[name]).sum())
+    if n and not so_far.any():
+        raise ParameterError(
+            "not one event passes the cuts",
+            found=", ".join(f"{t['cut']}: {t['n_passed_alone']} of {n}" for t in told.values()),
+            expected="one event at least",
+            fix="limits in the units of the variables",
+        )
+    out: Events = obj.isel({EVENT: np.flatnonzero(so_far)})
+    stage = {
+        "n_events": n,
+        "n_passed": int(so_far.sum()),
+        **_class("n_dropped_shots", dropped, so_far),
+        **_class("n_laser_off", off, so_far),
+        "cuts": told,
+    }
+    out.attrs = {**obj.attrs, SELECTION: json.dumps([*_stages(obj.attrs), stage])}
+    return out
+
+
+def selection_lines(attrs: Mapping[Any, Any]) -> list[str]:
+    """Lines that tell what a selection did, for ``.sd``."""
+    lines = []
+    for stage in _stages(attrs):
+        cuts = ", ".join(f"{c['cut']}: {c['n_passed_alone']}" + (f" ({c['n_waived']} waived)" if c["n_waived"] else "")
+                         for c in stage["cuts"].values())  # fmt: skip
+        lines.append(f"{stage['n_passed']} of {stage['n_events']} events; alone {cuts}")
+    return lines
+
+
+def merged_selections(each: Sequence[Mapping[Any, Any]]) -> dict[str, str]:
+    """The attribute of results that are added: numbers of the same cuts add up, other cuts stand behind each other."""
+    known = [_stages(attrs) for attrs in each]
+    if not any(known):
+        return {}
+    said = [[{n: c["cut"] for n, c in stage["cuts"].items()} for stage in stages] for stages in known]
+    if all(one == said[0] for one in said[1:]):
+        merged = [_added([stages[k] for stages in known]) for k in range(len(known[0]))]
+    else:
+        merged = [stage for stages in known for stage in stages]
+    return {SELECTION: json.dumps(merged)}
+
+
+# ---- helpers ----------------------------------------------------------------------------------------------------
+
+
+def _added(stages: Sequence[Any]) -> Any:
+    if isinstance(stages[0], dict):
+        keys = dict.fromkeys(k for s in stages for k in s)
+        return {k: _added([s[k] for s in stages if k in s]) for k in keys}
+    return sum(stages) if isinstance(stages[0], int) else stages[0]
+
+
+def _stages(attrs: Mapping[Any, Any]) -> list[dict[str, Any]]:
+    return list(json.loads(attrs[SELECTION])) if SELECTION in attrs else []
+
+
+def _class(name: str, flags: Flags | None, passed: Flags) -> dict[str, int]:
+    return {} if flags is None else {name: int(flags.sum()), f"{name}_passed": int((flags & passed).sum())}
+
+
+def _as_cut(name: str, given: Any, obj: xr.Dataset | xr.DataArray) -> Cut | xr.DataArray:
+    if isinstance(given, xr.DataArray):
+        if given.dims != (EVENT,) or given.dtype != bool:
+            raise ParameterError(
+                f"{name}: a cut of your own is true or false per event", found=f"{given.dtype} over {given.dims}"
+            )
+        return given
+    if isinstance(given, Cut):
+        made = given if given.variable is not None else replace(given, variable=name)
+    elif isinstance(given, bool | np.bool_ | str):
+        made = cut(name, equals=given.item() if isinstance(given, np.bool_) else given)
+    elif isinstance(given, tuple | list) and len(given) == 2:
+        made = cut(name, *given)
+    else:
+        raise ParameterError(
+            f"{name}: this is no cut",
+            found=repr(given),
+            expected="(low, high), True, False, a text, xs.cut(...), or true/false per event",
+            fix=f"{name}=(0.5, None)",
+        )
+    variable = str(made.variable)
+    if variable not in (obj.variables if isinstance(obj, xr.Dataset) else obj.coords):
+        there = variables_per_event(obj)
+        alike = difflib.get_close_matches(variable, there, n=1)
+        raise ParameterError(
+            f"{variable!r} is no variable to select by",
+            found=variable,
+            expected=f"one of {there}",
+            fix=f"{alike[0]}=..." if alike else f'{name}=xs.cut("{there[0] if there else "i0"}", ...)',
+        )
+    return made
+
+
+def _values(obj: xr.Dataset | xr.DataArray, cuts: Mapping[str, Cut | xr.DataArray]) -> dict[str, npt.NDArray[Any]]:
+    found = {}
+    for name, one in cuts.items():
+        if isinstance(one, xr.DataArray):
+            own = of_the_events(one, obj, name)
+            if own.sizes[EVENT] != obj.sizes[EVENT]:
+                raise DataError(f"{name} is of other events", found=f"{own.size}, not {obj.sizes[EVENT]} events")
+            found[name] = xr.Variable(EVENT, own.data)
+        else:
+            found[name] = one_per_event(obj, str(one.variable))
+    numbered = xr.Dataset({str(k): x for k, x in enumerate(found.values())}).compute()  # all of them together
+    return {name: numbered[str(k)].values for k, name in enumerate(found)}
+
+
+def _waived(one: Cut | xr.DataArray, n: int, dropped: Flags | None, off: Flags | None) -> Flags:
+    """Events for which a cut has no meaning."""
+    waived = np.zeros(n, bool)
+    if isinstance(one, xr.DataArray) or one.variable in (LASER_ON, XRAY_ON):
+        return waived
+    of_time_tool = str(one.variable).startswith(TT_PREFIX)
+    judged = one.laser_off if one.laser_off is not None else not of_time_tool
+    if off is not None and not judged:
+        waived |= off
+    if dropped is not None and (of_time_tool or one.robust is not None):
+        waived |= dropped
+    return waived
+
+
+def _passes(one: Cut | xr.DataArray, values: npt.NDArray[Any], judged: Flags) -> Flags:
+    if isinstance(one, xr.DataArray):
+        return values.astype(bool)
+    if one.equals is not None:
+        return np.asarray(values == one.equals)
+    if values.dtype.kind not in "iuf":
+        raise DataError(
+            f"{one.variable} has no limits: it is no number",
+            found=str(values.dtype),
+            fix=f"{one.variable}=True" if values.dtype.kind == "b" else f'{one.variable}="..."',
+        )
+    if one.robust is None:
+        low, high = (-np.inf if one.low is None else one.low), (np.inf if one.high is None else one.high)
+        return np.asarray((values >= low) & (values <= high))
+    known = values[judged & np.isfinite(values)].astype(np.float64)
+    if not known.size:
+        return np.zeros(values.shape, bool)
+    middle = np.median(known)
+    sigma = _MAD * np.median(np.abs(known - middle))
+    if sigma == 0:
+        raise DataError(
+            f"{one.variable} has no robust spread: half of its values are the same",
+            found=f"{middle:g}",
+            fix=f"{one.variable}=(low, high)",
+        )
+    return np.asarray(np.abs(values - middle) <= one.robust * sigma)
+
+
+def _is_missing(values: npt.NDArray[Any]) -> Flags:
+    return np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
