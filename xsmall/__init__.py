@@ -30,6 +30,7 @@ _PUBLIC: dict[str, str] = {
     "forecast": "xsmall.run.plan",
     "produce": "xsmall.run.produce",
     "production_status": "xsmall.run.state",
+    "report": "xsmall.plot.report",
     "open_geometry": "xsmall.io.geometry",
     "open_beam": "xsmall.io.geometry",
     "save_geometry": "xsmall.io.geometry",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 from collections.abc import Callable
@@ -48,8 +49,18 @@ def add_commands(commands: Any) -> None:
     again.add_argument("--resume", action="store_true", help="leave finished runs, try again what was lost in them")
     again.add_argument("--overwrite", action="store_true", help="begin anew, and replace what is there")
     again.add_argument("--dry-run", action="store_true", help="say what it would cost, and do nothing")
+    produce.add_argument("--no-report", action="store_true", help="write no pages; `xsmall report` does it later")
     produce.add_argument("--quiet", action="store_true", help="print nothing but errors")
     produce.set_defaults(run=_produce)
+
+    report = commands.add_parser(
+        "report",
+        help="write a page for each run of a production, and one over all",
+        description="Write a page with figures for each run, and one over all runs, to be opened in a browser.",
+    )
+    report.add_argument("folder", type=Path, metavar="DIR", help="the folder that produce writes to")
+    report.add_argument("--run", type=int, default=None, metavar="N", dest="number", help="of run N alone")
+    report.set_defaults(run=_report)
 
     status = commands.add_parser(
         "status",
@@ -98,10 +109,27 @@ def _produce(options: argparse.Namespace) -> int:
         workers=options.workers,
         progress=None if options.quiet else _follower(),
     )
+    if not options.no_report and any(state.state != "refused" for state in states):
+        _write_reports(options.out or Path.cwd(), states)
     for state in states:
         if state.state in ("failed", "refused"):
             print(f"xsmall produce: run {state.run}: {state.why}", file=sys.stderr)
     return exit_code(states)
+
+
+def _write_reports(folder: Path, states: list[RunState]) -> None:
+    """Write the pages of runs; a page that cannot be drawn is told and costs no run."""
+    from xsmall.plot.report import write_index, write_page
+
+    pages: list[tuple[str, Callable[[], object]]] = [
+        (f"run {s.run}", functools.partial(write_page, folder, s)) for s in states if s.state != "refused"
+    ]
+    pages.append(("all runs", functools.partial(write_index, folder)))
+    for what, write in pages:
+        try:
+            write()
+        except Exception as error:  # whatever is in the data: the run itself is done
+            print(f"xsmall produce: {what}: no page: {type(error).__name__}: {error}", file=sys.stderr)
 
 
 def exit_code(states: list[RunState]) -> int:
@@ -123,6 +151,12 @@ def _follower() -> Callable[[RunState], None]:
             print(state.line(), flush=True)
 
     return follow
+
+
+def _report(options: argparse.Namespace) -> None:
+    from xsmall.plot.report import report
+
+    print(report(options.folder, options.number))
 
 
 def _status(options: argparse.Namespace) -> int:
