@@ -1,10 +1,12 @@
 """Mask files of other programs, there and back."""
 
+import errno
 import importlib
 import os
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -14,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xsmall as xs
-from xsmall.errors import DataError, FileFormatError, ParameterError
+from xsmall.errors import DataError, FileFormatError, ParameterError, WriteError
 from xsmall.frames.pixels import assign_geometry
 from xsmall.vocabulary import PIXEL_DIMS, Reason
 
@@ -196,3 +198,21 @@ def test_no_text_does_anything_but_give_a_mask_or_an_error_that_names_the_file(t
         else:
             said = "mask"
     assert "mask" in said
+
+
+@pytest.mark.parametrize("name", ["mask.data", "mask.npy", "mask.h5"])
+def test_a_disk_that_is_full_leaves_what_was_there(
+    tmp_path: Path, flags: xr.DataArray, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = b""
+    if name != "mask.h5":
+        xs.save_mask(flags, tmp_path / name, convention="good=1")
+        before = (tmp_path / name).read_bytes()
+    monkeypatch.setattr("xsmall.io.stores.place.sync", full)
+    with pytest.raises(WriteError, match="No space left"):
+        xs.save_mask(flags == 0, tmp_path / name, convention="good=1")
+    there = list(tmp_path.iterdir())
+    assert [p.read_bytes() for p in there] == ([before] if before else [])

@@ -19,6 +19,7 @@ from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.geometry.text import read_text
 from xsmall.errors import FileFormatError, ParameterError
 from xsmall.io import nexus_geometry
+from xsmall.io.stores.place import write_file
 
 __all__ = ["open_beam", "open_geometry", "save_geometry"]
 
@@ -168,7 +169,9 @@ def save_geometry(
     Raises
     ------
     FileFormatError
-        The file exists or cannot be written.
+        The file exists.
+    WriteError
+        Another job is writing it, or it cannot be written.
     GeometryError
         The format cannot say what this geometry is, such as hexagonal pixels.
     ParameterError
@@ -198,7 +201,9 @@ def save_geometry(
     for file in [target, _corners_beside(target)] if name == "pyfai" else [target]:
         if file.exists() and not overwrite:
             raise FileFormatError(f"{file} exists", fix="save_geometry(..., overwrite=True)")
-    part = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+    if name != "pyfai":
+        return write_file(target, lambda draft: kind.write(draft, geometry, beam, **options), overwrite=overwrite)
+    part = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")  # it names the file beside it
     try:
         kind.write(part, geometry, beam, **options)
         part.replace(target)

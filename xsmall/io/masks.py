@@ -18,6 +18,7 @@ from xsmall.errors import DataError, FileFormatError, ParameterError
 from xsmall.frames.mask import Target, flag_attrs
 from xsmall.io.constants.psana import read_text_array
 from xsmall.io.hdf5 import read_whole
+from xsmall.io.stores.place import write_file
 from xsmall.vocabulary import COLUMN, PIXEL_DIMS, REASONS, ROW, SEGMENT, Reason
 
 __all__ = ["open_mask", "save_mask"]
@@ -113,7 +114,9 @@ def save_mask(
     ParameterError
         A convention that is missing or unknown, or an unknown suffix.
     FileFormatError
-        A file that cannot be written.
+        The dataset is there already.
+    WriteError
+        The file cannot be written; a new one is complete or not there.
 
     Notes
     -----
@@ -256,15 +259,21 @@ def _write(path: Path, values: npt.NDArray[Any], dataset: str) -> None:
         header = [f"DTYPE {values.dtype}", f"NDIM {values.ndim}", *(f"DIM:{i} {n}" for i, n in enumerate(values.shape))]
         text = io.StringIO()
         np.savetxt(text, values.reshape(-1, values.shape[-1]), fmt="%2d", header="\n".join(header))
-        path.write_text(text.getvalue(), encoding="utf-8")
+        write_file(path, lambda draft: draft.write_text(text.getvalue(), encoding="utf-8"), overwrite=True)
     elif path.suffix == ".npy":
-        np.save(path, values, allow_pickle=False)
+        write_file(path, lambda draft: np.save(draft, values, allow_pickle=False), overwrite=True)
+    elif path.suffix in _HDF5 and not path.exists():
+        write_file(path, lambda draft: _add(draft, values, dataset), overwrite=False)
     elif path.suffix in _HDF5:
-        with h5py.File(path, "a") as file:
-            if dataset in file:
-                raise FileFormatError(f"{path} has a dataset {dataset!r} already", fix="dataset='/another/path'")
-            file.create_dataset(dataset, data=values, compression="gzip", shuffle=True)
+        _add(path, values, dataset)
     else:
         raise ParameterError(
             f"unknown kind of mask file {path.name!r}", found=path.suffix, expected=", ".join((*_TEXT, ".npy", *_HDF5))
         )
+
+
+def _add(path: Path, values: npt.NDArray[Any], dataset: str) -> None:
+    with h5py.File(path, "a") as file:
+        if dataset in file:
+            raise FileFormatError(f"{path} has a dataset {dataset!r} already", fix="dataset='/another/path'")
+        file.create_dataset(dataset, data=values, compression="gzip", shuffle=True)

@@ -11,6 +11,7 @@ import pytest
 import xarray as xr
 
 import xsmall
+import xsmall as xs
 from xsmall.cube.bins import bins, categories
 from xsmall.cube.cube import cube
 from xsmall.errors import DataError, ParameterError
@@ -229,3 +230,16 @@ def test_what_the_source_had_lost_stands_in_results_cubes_and_their_provenance(t
         attrs={LOST: json.dumps({"missing_chunks": 2})},
     )
     assert "missing_chunks" in cube(small(), {"laser_on": categories()}, images={"camera": frames}).attrs[LOST]
+
+
+@pytest.mark.parametrize("text", ['{"a":', "[1]", '{"history": 3}', "[" * 100_000, "7"])
+def test_provenance_that_cannot_be_read_is_refused_with_the_path(tmp_path: Path, text: str) -> None:
+    path = xs.save(small(), tmp_path / "small.h5")
+    with xr.open_dataset(path) as read:
+        broken = read.load().assign_attrs(xsmall_provenance=text)
+    with pytest.raises(xs.XsmallError, match=r"(?s)small\.h5.*del result\.attrs"):
+        provenance(broken)
+    with pytest.raises(xs.XsmallError, match=r"again\.zarr"):
+        xs.save(broken, tmp_path / "again.zarr")
+    del broken.attrs["xsmall_provenance"]
+    xs.save(broken, tmp_path / "again.zarr")

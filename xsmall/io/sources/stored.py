@@ -19,6 +19,7 @@ import xarray as xr
 from dask.base import tokenize
 
 from xsmall import vocabulary as v
+from xsmall.detector.types import DETECTOR_TYPES, Decoding
 from xsmall.errors import FileFormatError, XsmallError
 from xsmall.io.layout import RUN_LAYOUT, RUN_NUMBER, event_bytes, is_frames
 from xsmall.io.sources.chunks import events_per_chunk
@@ -238,6 +239,9 @@ class _Node:
     def _lazy(
         self, name: str, x: xr.Variable, array: StoredArray, chunks: int | str | None, *, verify: bool
     ) -> xr.Variable:
+        kind = DETECTOR_TYPES.get(str(x.attrs.get(v.DETECTOR_TYPE)).lower())
+        if name == v.RAW and kind is not None and kind.decoding is Decoding.CODE and array.dtype.kind not in "iu":
+            raise self._error(f"raw words of {kind.name} as {array.dtype}", "integers, whose bits hold the gain")
         missing = frozenset(array.missing_chunks())
         array.lost = missing
         self.lost.missing += [f"{array.chunk_name(place)}: it is not there" for place in sorted(missing)]

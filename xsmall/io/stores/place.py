@@ -18,7 +18,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,7 +28,7 @@ from uuid import uuid4
 from xsmall.errors import ParameterError, WriteError
 from xsmall.io.stores.owner import SILENCE, Heartbeat, Owner
 
-__all__ = ["Place", "held", "holder", "settle", "sync", "sync_all", "taken"]
+__all__ = ["Place", "held", "holder", "settle", "sync", "sync_all", "taken", "write_file"]
 
 _LOCK: Final = ".lock"
 _OWNER: Final = "owner.json"
@@ -143,6 +143,43 @@ def taken(path: Path, *, overwrite: bool) -> Iterator[Place]:
     finally:
         remove(place.part)
         _give_back(lock, owner)
+
+
+def write_file(path: Path, write: Callable[[Path], object], *, overwrite: bool) -> Path:
+    """Write one small file, complete or not there: masks and geometries for other programs.
+
+    Parameters
+    ----------
+    path
+        Where the file is to be.
+    write
+        Called with the path to write to, which has the same ending.
+    overwrite
+        Whether what is there may be replaced.
+
+    Raises
+    ------
+    ParameterError
+        No such folder, or something is there and may not be replaced.
+    WriteError
+        Another job is writing to it, or it cannot be written.
+    """
+    target = path.expanduser()
+    try:
+        with taken(target, overwrite=overwrite) as place:
+            draft = place.part / f"draft{target.suffix}"
+            write(draft)
+            sync(draft)
+            draft.rename(place.content)
+            place.land()
+    except OSError as error:
+        raise WriteError(
+            f"{target}: cannot be written",
+            found=error.strerror or str(error),
+            expected=f"a folder that this user may write to, with space: {target.parent}",
+            fix="write it to another folder; nothing was left behind",
+        ) from error
+    return target
 
 
 @contextmanager

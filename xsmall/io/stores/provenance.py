@@ -34,7 +34,7 @@ def provenance(obj: xr.Dataset | xr.DataArray | xr.DataTree) -> dict[str, Any]:
     Raises
     ------
     DataError
-        Nothing is known about it.
+        Nothing is known about it, or the file says it in a form that cannot be read.
 
     Examples
     --------
@@ -53,12 +53,34 @@ def provenance(obj: xr.Dataset | xr.DataArray | xr.DataTree) -> dict[str, Any]:
             expected="what calibrate, reduce, cube or xs.save returned",
             fix="xs.save writes it",
         )
-    told: dict[str, Any] = json.loads(text)
-    return told
+    return _read(obj, text)
 
 
-def origin(obj: xr.Dataset | xr.DataArray | xr.DataTree) -> dict[str, Any]:
-    """What is known about where ``obj`` came from, and with what it is written."""
+def _read(obj: xr.Dataset | xr.DataArray | xr.DataTree, text: Any, target: object = None) -> dict[str, Any]:
+    """Read the attribute of a file, which may be damaged, or somebody else's.
+
+    Raises
+    ------
+    DataError
+        It is no JSON of a table; the file is named where it is known.
+    """
+    try:
+        told = json.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        told = error
+    if isinstance(told, dict) and isinstance(told.get("history", []), list):
+        return told
+    path = obj.encoding.get("source") or obj.attrs.get(SOURCE) or "this result"
+    raise DataError(
+        f"{path}: what it says of where it came from cannot be read" + (f", saving to {target}" if target else ""),
+        found=told if isinstance(told, Exception) else f"{PROVENANCE} = {str(text)[:80]}",
+        expected="the JSON that xs.save writes",
+        fix=f"copy the file again, or forget it: del result.attrs[{PROVENANCE!r}]",
+    )
+
+
+def origin(obj: xr.Dataset | xr.DataArray | xr.DataTree, target: object = None) -> dict[str, Any]:
+    """What is known about where ``obj`` came from, and with what it is written, to ``target``."""
     told: dict[str, Any] = {
         "xsmall": __version__,
         "packages": {p: _version(p) for p in _PACKAGES},
@@ -69,7 +91,7 @@ def origin(obj: xr.Dataset | xr.DataArray | xr.DataTree) -> dict[str, Any]:
         "lost": _decoded(obj.attrs.get(LOST)),
     }
     if PROVENANCE in obj.attrs:
-        before = json.loads(obj.attrs[PROVENANCE])
+        before = _read(obj, obj.attrs[PROVENANCE], target)
         told["history"] = [*before.pop("history", []), before]
     return told
 

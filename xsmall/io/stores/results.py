@@ -75,7 +75,7 @@ def save(
         _nodes(obj),
         path,
         layout=f"{RESULT_LAYOUT} {RESULT_NUMBER}",
-        marks={PROVENANCE: json.dumps(origin(obj))},
+        marks={PROVENANCE: json.dumps(origin(obj, path))},
         overwrite=overwrite,
         compress=compress,
     )
