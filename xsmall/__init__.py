@@ -120,6 +120,8 @@ _PUBLIC: dict[str, str] = {
     # speckle
     "contrast": "xsmall.reductions.contrast",
     "visibility": "xsmall.reductions.contrast",
+    "g2": "xsmall.reductions.g2",
+    "two_time": "xsmall.reductions.g2",
     # lists per event
     "flatten": "xsmall.events.ragged",
     "lists": "xsmall.events.ragged",

@@ -101,6 +101,8 @@ from xsmall.reductions.box import Box as Box
 from xsmall.reductions.contrast import contrast as contrast
 from xsmall.reductions.contrast import visibility as visibility
 from xsmall.reductions.droplet import droplet as droplet
+from xsmall.reductions.g2 import g2 as g2
+from xsmall.reductions.g2 import two_time as two_time
 from xsmall.reductions.histogram import histogram as histogram
 from xsmall.reductions.image import image as image
 from xsmall.reductions.merge import merge_azint as merge_azint

@@ -1,0 +1,204 @@
+"""``g2`` and ``two_time``: beside a twin, beside scikit-beam, and for decays that are known."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import xsmall as xs
+from xsmall.errors import DataError, ParameterError, PlanError
+from xsmall.kernels.g2 import pair_sums
+from xsmall.kernels.reference import g2 as twin
+
+DIMS = ("event", "segment", "row", "column")
+PERIOD = 1e-3
+
+
+def frames_of(values: npt.NDArray[np.float64], steps: npt.NDArray[np.int64] | None = None) -> xr.DataArray:
+    """Frames of one segment, a millisecond apart, or at these multiples of it."""
+    steps = np.arange(len(values)) if steps is None else steps
+    times = np.datetime64("2026-01-01T00:00:00", "ns") + steps * np.timedelta64(1_000_000, "ns")
+    return xr.DataArray(values[:, None], {"event": times}, DIMS, attrs={"units": "photon"})
+
+
+def decaying(
+    rng: np.random.Generator, steps: npt.NDArray[np.int64], shape: tuple[int, int], tau: float
+) -> npt.NDArray[np.float64]:
+    """Light of mean 1 whose field loses its memory: g2 = 1 + exp(-2 lag / tau), lags in steps."""
+    field = rng.normal(size=(2, *shape))
+    out = []
+    for gap in np.diff(steps, prepend=steps[0]):
+        keep = np.exp(-gap / tau)
+        field = keep * field + np.sqrt(1 - keep**2) * rng.normal(size=field.shape)
+        out.append((field**2).sum(axis=0) / 2)
+    return np.array(out)
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 60), st.floats(0.05, 1.0))
+def test_sums_over_pairs_equal_the_twin(seed: int, n: int, density: float) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.poisson(1.0, (n, 6)) * (rng.random((n, 6)) < density) * 1.0
+    times = np.cumsum(rng.integers(1, 5, n))
+    edges = np.unique(rng.integers(1, 4 * n, 6))
+    if edges.size < 2:
+        edges = np.array([1, 4 * n])
+    pixel, event = np.nonzero(values.T)
+    begin = np.searchsorted(pixel, np.arange(7))
+    blocks = rng.integers(-1, 2, (2, 6)).astype(np.int16)
+    out = np.zeros((2, 2, edges.size - 1))
+    pair_sums(begin, event.astype(np.int32), values.T[pixel, event], times, edges, blocks, out)
+    expected = twin.pair_sums(values, times, edges)
+    for g in range(2):
+        for b in range(2):
+            np.testing.assert_allclose(out[g, b], expected[blocks[g] == b].sum(axis=0), atol=1e-9)
+
+
+def test_lists_of_photons_give_what_frames_give(computing_is_forbidden: Callable[[], object]) -> None:
+    rng = np.random.default_rng(1)
+    frames = frames_of(rng.poisson(0.1, (60, 20, 30)).astype(np.float32))
+    photons = frames.sd.photon()
+    regions = {"left": xs.Box(column=(0, 17)), "all": np.ones((1, 20, 30), bool)}
+    dense = xs.g2(frames, regions)
+    sparse = xs.g2(photons, regions, like=frames)
+    xr.testing.assert_allclose(dense.drop_attrs(), sparse.drop_attrs())
+    with computing_is_forbidden():  # type: ignore[attr-defined]
+        lazy = xs.g2(frames.chunk(event=7).sd.photon(), regions, like=frames.chunk(event=7))
+        matrix = xs.two_time(frames.chunk(event=7), regions)
+    xr.testing.assert_identical(lazy.compute().drop_attrs(), sparse.drop_attrs())
+    xr.testing.assert_allclose(matrix.compute().drop_attrs(), xs.two_time(photons, regions, like=frames).drop_attrs())
+    assert dense["n_events"].values.tolist() == [60, 60]
+    assert dense["n_pairs"][0, 0] == 59
+    turned = frames.isel(event=rng.permutation(60))
+    xr.testing.assert_allclose(xs.g2(turned, regions).drop_attrs(), dense.drop_attrs())
+
+
+def test_two_times_are_the_products_of_each_two_events() -> None:
+    rng = np.random.default_rng(2)
+    values = rng.random((6, 5, 7))
+    found = xs.two_time(frames_of(values), {"a": xs.Box(row=(1, 4))})["two_time"][0]
+    held = values[:, 1:4].reshape(6, -1)
+    expected = (held @ held.T) / held.shape[1] / np.outer(held.mean(axis=1), held.mean(axis=1))
+    np.fill_diagonal(expected, np.nan)
+    np.testing.assert_allclose(found, expected)
+    assert found.dims == ("event", "other_event")
+
+
+@pytest.mark.parametrize("mean", [0.02, 0.5])
+def test_a_known_decay_is_recovered_with_dropped_shots_and_jumping_pulses(mean: float) -> None:
+    rng = np.random.default_rng(3)
+    steps = np.flatnonzero(rng.random(500) < 0.7)
+    light = decaying(rng, steps, (60, 60), 40.0) * rng.gamma(4.0, 0.25, (steps.size, 1, 1)) * mean
+    frames = frames_of(rng.poisson(light).astype(np.float32), steps)
+    found = xs.g2(frames.sd.photon(), {"all": xs.Box()}, like=frames, lags=np.arange(0.5, 60.5) * PERIOD)
+    expected = 1 + np.exp(-2 * found["tau"] / (40.0 * PERIOD))
+    pulls = (found["g2"][0] - expected) / found["g2_stderr"][0]
+    assert abs(pulls).max() < 5
+    assert 0.5 < float(np.sqrt((pulls**2).mean())) < 1.6
+    assert float(found["g2_stderr"].max()) < (0.5 if mean < 0.1 else 0.1)
+    assert int(found["n_pairs"][0, 0]) == int((np.diff(steps) == 1).sum())
+
+
+def test_errors_have_unit_pulls() -> None:
+    rng = np.random.default_rng(4)
+    pulls = []
+    for _ in range(40):
+        frames = frames_of(rng.poisson(decaying(rng, np.arange(40), (24, 24), 8.0)).astype(np.float32))
+        found = xs.g2(frames, {"all": xs.Box()}, lags=[0.0005, 0.0015, 0.0025])
+        truth = 1 + np.exp(-2 * np.array([1, 2]) / 8.0)
+        pulls.append(((found["g2"][0] - truth) / found["g2_stderr"][0]).values)
+    assert 0.7 < np.std(pulls) < 1.35
+    assert abs(np.mean(pulls)) < 0.6
+
+
+def test_the_same_comes_from_scikit_beam() -> None:
+    correlation = pytest.importorskip("skbeam.core.correlation")
+    rng = np.random.default_rng(5)
+    light = decaying(rng, np.arange(64), (30, 30), 10.0)
+    light /= light.mean(axis=(1, 2), keepdims=True)  # there the mean is taken over time, here of each event
+    labels = np.ones((30, 30), int)
+    theirs, lags = correlation.multi_tau_auto_corr(1, 16, labels, light)[:2]
+    ours = xs.g2(frames_of(light), {"all": xs.Box()})
+    np.testing.assert_allclose(ours["tau"][:15], lags[1:16] * PERIOD, rtol=1e-9)
+    np.testing.assert_allclose(ours["g2"][0, :15], theirs[1:16, 0], rtol=1e-6)
+    matrix = xs.two_time(frames_of(light), {"all": xs.Box()})["two_time"][0]
+    two = correlation.two_time_corr(labels, light, 64, 64, 1)[0][0]
+    off = ~np.eye(64, dtype=bool) & (two != 0)
+    np.testing.assert_allclose(matrix.values[off], two[off], rtol=1e-6)
+
+
+def test_events_that_lack_pixels_are_left_out_of_their_regions() -> None:
+    rng = np.random.default_rng(6)
+    values = rng.random((20, 10, 12))
+    values[3, 2, 2] = np.nan
+    values[7] = np.nan
+    regions = {"top": xs.Box(row=(0, 5)), "rest": xs.Box(row=(5, 10))}
+    found = xs.g2(frames_of(values), regions)
+    assert found["n_events"].values.tolist() == [18, 19]
+    steps = np.delete(np.arange(20), [3, 7])
+    clean = xs.g2(frames_of(values[steps], steps), regions, lags=np.append(found["tau_bounds"][:, 0], 0.0195))
+    np.testing.assert_allclose(found["g2"][0, :3], clean["g2"][0, :3])
+    mask = np.ones((1, 10, 12), bool)
+    mask[0, 2, 2] = False
+    assert xs.g2(frames_of(values), regions, mask=mask)["n_events"].values.tolist() == [19, 19]
+    matrix = xs.two_time(frames_of(values), regions)["two_time"]
+    assert np.isnan(matrix.sel(roi="top")[3]).all()
+    assert int(np.isfinite(matrix.sel(roi="rest")[3]).sum()) == 18
+
+
+def test_multi_tau_bins_follow_each_other_to_the_longest_lag() -> None:
+    found = xs.g2(frames_of(np.ones((300, 2, 2))), {"all": xs.Box()})
+    bounds = found["tau_bounds"].values
+    np.testing.assert_array_equal(bounds[1:, 0], bounds[:-1, 1])
+    assert bounds[-1, 1] > 0.299
+    assert int(found["n_pairs"].sum()) == 300 * 299 // 2
+    np.testing.assert_allclose(found["g2"], 1.0)
+    assert found["tau"].attrs["units"] == "s"
+    numbers = frames_of(np.ones((9, 2, 2))).assign_coords(event=np.arange(9) * 3)
+    assert xs.g2(numbers, {"all": xs.Box()})["tau"].values[0] == pytest.approx(3.5)
+
+
+def test_light_that_is_not_there_gives_nothing() -> None:
+    found = xs.g2(frames_of(np.zeros((9, 3, 3))), {"all": xs.Box()})
+    assert np.isnan(found["g2"]).all()
+    assert np.isnan(found["g2_stderr"]).all()
+    gap = xs.g2(frames_of(np.ones((4, 3, 3)), np.array([0, 1, 90, 91])), {"all": xs.Box()}, lags=[5e-4, 1.5e-3, 9e-3])
+    assert gap["n_pairs"].values.tolist() == [[2, 0]]
+    assert np.isnan(gap["g2"][0, 1])
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda f: xs.g2(f, xs.Box()), ParameterError, "regions need names"),
+        (lambda f: xs.g2(f[:1], {"a": xs.Box()}), DataError, "two events"),
+        (lambda f: xs.g2(f, {"a": xs.Box()}, lags=[0.0, 1.0]), ParameterError, "invalid lags"),
+        (lambda f: xs.g2(f, {"a": xs.Box()}, blocks=1), ParameterError, "invalid blocks"),
+        (lambda f: xs.g2(f.sd.photon(), {"a": xs.Box()}), DataError, "like=cal"),
+        (lambda f: xs.g2(f[:, 0], {"a": xs.Box()}), DataError, "neither frames nor lists"),
+        (lambda f: xs.g2(f.drop_vars("event"), {"a": xs.Box()}), DataError, "labels"),
+        (lambda f: xs.two_time(xr.concat([f, f], "event"), {"a": xs.Box()}), DataError, "twice|more than once|same"),
+        (lambda f: xs.g2(f.sd.photon(), {"a": xs.Box()}, like=f[..., :2]), DataError, "beside the pixels"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused(make: Callable[[xr.DataArray], object], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        make(frames_of(np.ones((5, 3, 4), np.float32)))
+
+
+def test_a_matrix_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xsmall.reductions.g2.MOST_BYTES", 100)
+    with pytest.raises(PlanError, match="isel"):
+        xs.two_time(frames_of(np.ones((5, 3, 4))), {"a": xs.Box()})
+
+
+def test_the_kernel_lets_other_threads_run(lets_others_run: Callable[..., bool]) -> None:
+    rng = np.random.default_rng(1)
+    event = np.sort(rng.integers(0, 2000, (300, 60)), axis=1).astype(np.int32).ravel()
+    begin, edges = np.arange(301) * 60, np.arange(1, 40)
+    out, blocks = np.zeros((1, 1, 38)), np.zeros((1, 300), np.int16)
+    assert lets_others_run(lambda: pair_sums(begin, event, np.ones(event.size), np.arange(2000), edges, blocks, out))
