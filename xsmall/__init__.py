@@ -20,6 +20,7 @@ _PUBLIC: dict[str, str] = {
     "RunSpec": "xsmall.io.sources.source",
     "register_source": "xsmall.io.sources.source",
     "save": "xsmall.io.stores.results",
+    "lane_store": "xsmall.io.stores.lanes",
     "to_smalldata": "xsmall.io.stores.smalldata",
     "save_frames": "xsmall.io.stores.frames",
     "provenance": "xsmall.io.stores.provenance",

@@ -87,6 +87,7 @@ from xsmall.io.sources.source import register_source as register_source
 from xsmall.io.sources.stacks import open_frames as open_frames
 from xsmall.io.stores.frames import save_frames as save_frames
 from xsmall.io.stores.history import history as history
+from xsmall.io.stores.lanes import lane_store as lane_store
 from xsmall.io.stores.provenance import provenance as provenance
 from xsmall.io.stores.results import save as save
 from xsmall.io.stores.smalldata import to_smalldata as to_smalldata

@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from xsmall._version import __version__
 from xsmall.cube.binning import Assignment, Binning
 from xsmall.cube.bins import as_binning
 from xsmall.cube.compare import difference
+from xsmall.cube.kept import Store
 from xsmall.cube.merge import merge_cubes
 from xsmall.cube.moments import SPREAD
 from xsmall.cube.tasks import Statistics, statistics_of_frames, statistics_of_values
@@ -50,6 +52,7 @@ from xsmall.vocabulary import (
     N_OUTSIDE,
     N_WITHOUT_IMAGE,
     N_WITHOUT_SMALL_DATA,
+    PARAMETERS,
     PULSE_ID,
     RUN,
     SOURCE_TIMESTAMP,
@@ -63,6 +66,9 @@ from xsmall.vocabulary import (
 
 __all__ = ["average", "cube", "difference", "merge_cubes"]
 
+Where = tuple[Store, Mapping[str, str]]
+"""A store of finished lanes, and what they are made of."""
+
 Bound = tuple[tuple[str, ...], tuple[int, ...], npt.NDArray[np.int64]]
 """Names and sizes of the dims of the bins, and the bin of each event counted over all of them."""
 
@@ -74,6 +80,7 @@ def cube(
     images: Mapping[str, xr.DataArray | xr.Dataset] | None = None,
     dropped_shots: bool = False,
     memory: int | None = None,
+    store: Store | None = None,
 ) -> xr.Dataset:
     """Sort events into bins of scan variables: mean, spread and count of every variable, spectrum and image.
 
@@ -94,6 +101,9 @@ def cube(
     memory
         Bytes that the tasks of one process may use together. Where nothing is said: what the smallest worker of the
         cluster has free, else half of what this process may have (by control groups and limits).
+    store
+        Where finished lanes of images are kept, :func:`~xsmall.lane_store`: killed at any time, the same cube goes on
+        from there, to the same bits.
 
     Returns
     -------
@@ -141,8 +151,10 @@ def cube(
         _add(variables, _statistics(name, variable, small, bound), "small data")
     kept = small.drop_dims(EVENT).drop_vars([n for n in small.drop_dims(EVENT).variables if n in names])
     result = xr.Dataset(coords=coords).assign_coords(kept.coords).assign(kept.data_vars)
+    where = None if store is None else (store, {"xsmall": __version__, "bins": repr(_said(bins))})
     for name, image in (images or {}).items():
-        found, labels = _image(name, image, small, bound, memory, dropped_shots=dropped_shots or XRAY_ON in bins)
+        told = dropped_shots or XRAY_ON in bins
+        found, labels = _image(name, image, small, bound, memory, where, dropped_shots=told)
         _add(variables, found, f"images {name!r}")
         result = _with_labels(result, labels, name)
     _check_names(variables, result)
@@ -362,6 +374,7 @@ def _image(
     small: xr.Dataset,
     bound: Bound,
     memory: int | None,
+    kept: Where | None,
     *,
     dropped_shots: bool,
 ) -> tuple[dict[str, xr.Variable], Mapping[Any, xr.DataArray]]:
@@ -377,7 +390,7 @@ def _image(
     own = own if dropped is None else np.where(dropped, -1, own)
     here: Bound = (names, sizes, own)
     if image.dims == FRAME_DIMS:
-        out = _of_frames(name, image, variance, here, memory)
+        out = _of_frames(name, image, variance, here, memory, kept)
     else:
         ordered = image.variable.transpose(EVENT, ...)
         found = statistics_of_values(_data(ordered), own, sizes, f"cube-{name}")
@@ -392,14 +405,23 @@ def _image(
 
 
 def _of_frames(
-    name: str, image: xr.DataArray, variance: xr.DataArray | None, bound: Bound, memory: int | None
+    name: str,
+    image: xr.DataArray,
+    variance: xr.DataArray | None,
+    bound: Bound,
+    memory: int | None,
+    kept: Where | None = None,
 ) -> dict[str, xr.Variable]:
     frames = describe(image)
     spread = None if variance is None else data_of(variance)
     source = Source.of(data_of(image), frames.usable, float_dtype(frames.dtype), spread)
     known = variance is not None
     dtype = float_dtype(frames.dtype)
-    found = statistics_of_frames(source, bound[2], bound[1], f"cube-{name}", memory, dtype=dtype, variance=known)
+    store, made_of = kept or (None, {})
+    found = statistics_of_frames(
+        source, bound[2], bound[1], f"cube-{name}", memory, dtype=dtype, variance=known, store=store,
+        made_of={**made_of, "made by": str(image.attrs.get(PARAMETERS, ""))},
+    )  # fmt: skip
     out = _labelled(name, found, bound[0], image.variable, counted=True)
     if variance is not None:
         dims = (*bound[0], *image.dims[1:])
@@ -473,6 +495,10 @@ def _check_names(variables: Mapping[str, xr.Variable], result: xr.Dataset) -> No
                 )
 
 
+def _said(bins: Mapping[str, Any]) -> dict[str, str]:
+    return {name: short_repr(as_binning(given, name)) for name, given in bins.items()}
+
+
 def _attrs(
     small: xr.Dataset,
     bins: Mapping[str, Any],
@@ -482,7 +508,7 @@ def _attrs(
 ) -> dict[str, Any]:
     left = [str(n) for n, v in small.variables.items() if EVENT in v.dims and n != EVENT
             and n not in bins and n not in data]  # fmt: skip
-    said = {name: short_repr(as_binning(given, name)) for name, given in bins.items()}
+    said = _said(bins)
     read = {name: values_and_variance(image, EVENTS)[0].attrs for name, image in (images or {}).items()}
     before = {name: parameters_of(attrs) for name, attrs in read.items()}
     lost = dict.fromkeys(str(attrs[LOST]) for attrs in (small.attrs, *read.values()) if LOST in attrs)

@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from dask.delayed import Delayed
 
-from xsmall.cube.lanes import Rows, Tile, Way, merge_rows, rows_of_lanes, statistics_of_rows
+from xsmall.cube.accumulator import Rows, merge_rows, statistics_of_rows
+from xsmall.cube.kept import Kept, Store
+from xsmall.cube.lanes import Tile, Way, rows_of_lanes
 from xsmall.cube.moments import (
     DTYPES,
     SPREAD,
@@ -109,6 +111,8 @@ def statistics_of_frames(
     *,
     dtype: np.dtype[Any],
     variance: bool = False,
+    store: Store | None = None,
+    made_of: Mapping[str, str] | None = None,
 ) -> Statistics:
     """Statistics of frames (event, segment, row, column) per bin; see :func:`statistics_of_values`.
 
@@ -122,10 +126,14 @@ def statistics_of_frames(
         Of the floats that the transform makes.
     variance
         Propagate the variances that the source has, or its transform knows, to that of the mean.
+    store, made_of
+        Where finished lanes are kept, and what a person is told of the cube that they belong to.
     """
     batch = source.batch
     who = machine(memory)
     cut, plan = _plan(source, index, int(np.prod(shape, dtype=np.int64)), who, dtype, variance)
+    if store is not None:
+        cut = cut._replace(way=cut.way._replace(kept=_agreed(store, label, source, index, shape, cut, made_of or {})))
     if batch.lazy():
         pieces = _tiles_of_dask(source, cut, index, shape, label)
         for piece in pieces:
@@ -134,6 +142,23 @@ def statistics_of_frames(
     else:
         pieces = [_tile_of_numpy(source, tile, index, cut.way, shape) for tile in cut.tiles]
     return {name: _assemble(cut.tiles, [p[name] for p in pieces], len(shape)) for name in pieces[0]}
+
+
+def _agreed(
+    store: Store, label: str, source: Source, index: Index, shape: tuple[int, ...], cut: Cut, made_of: Mapping[str, str]
+) -> Kept:
+    """The place of this cube in a store, whose parts were made of the same."""
+    transform = source.transform
+    key = transform.key if isinstance(transform, Delayed) else dask.base.tokenize(transform)
+    store.agree(label, {
+        **made_of,
+        "frames": f"{source.batch.frames.shape} {source.batch.frames.dtype}",
+        "frames and where they lie": dask.base.tokenize(*source.batch),
+        "calibration": str(key),
+        "bins of events": dask.base.tokenize(index, shape),
+        "lanes": dask.base.tokenize(cut.way.lanes, cut.way.batch, cut.way.variance),
+    })  # fmt: skip
+    return Kept(store, label)
 
 
 def _plan(
