@@ -141,7 +141,7 @@ def test_tiles_that_are_read_again_count_in_the_plan() -> None:
 
 def cluster(limit: str, threads: int = 1, n: int = 1):
     return distributed.LocalCluster(
-        n_workers=n, threads_per_worker=threads, memory_limit=limit, dashboard_address=None, processes=True
+        n_workers=n, threads_per_worker=threads, memory_limit=limit, dashboard_address=":0", processes=True
     )
 
 

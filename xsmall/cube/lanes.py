@@ -108,8 +108,9 @@ def rows_of_lanes(
     group = block(together) if len(together) > 1 else total
     for some in together:
         done = kept.get(_name(some)) if kept is not None and group is not total else None
-        if done is not None:
+        if kept is not None and done is not None:
             total.take(done, team)
+            kept.drop([_name(range(number, number + 1)) for number in some])  # where a kill came in between
             continue
         group.clear()
         for number in some:

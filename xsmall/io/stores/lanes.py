@@ -82,7 +82,7 @@ class LaneStore:
     def get(self, name: str) -> dict[str, npt.NDArray[Any]] | None:
         """Arrays of a part; None where it is not there, or damaged: then it is made once more."""
         try:
-            with np.load(self._file(name), allow_pickle=False) as arrays:
+            with self._file(name).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return {key: arrays[key] for key in arrays.files}  # the checksums are compared here
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
