@@ -20,6 +20,7 @@ from xsmall.events.ragged import ragged_attrs
 from xsmall.frames.beam import BEAM_COORDS, one_value
 from xsmall.frames.describe import data_of, describe
 from xsmall.frames.pixels import geometry_of
+from xsmall.frames.stacked import as_events
 from xsmall.frames.variance import paired, values_and_variance
 from xsmall.reductions.joined import bind
 from xsmall.reductions.user import UserRecord
@@ -49,7 +50,8 @@ def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record | Functi
     Parameters
     ----------
     obj
-        Frames (event, segment, row, column): raw, calibrated, or any floats; NaN is skipped. A Dataset of frames and
+        Frames (event, segment, row, column): raw, calibrated, or any floats; NaN is skipped. Or pictures over the bins
+        of a cube, or one picture: then results have the bins in the place of events. A Dataset of frames and
         their variance (``<name>_variance``), as ``calibrate(..., variance=True)`` returns, carries the variance
         through: each value comes with its own.
     records
@@ -84,6 +86,9 @@ def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record | Functi
     >>> small["spot_sum"].dims
     ('event', 'roi')
     """
+    stacked = as_events(obj)
+    if stacked is not None:
+        return stacked.back(reduce(stacked.frames, records))
     prepared = prepare(obj, _records(records))
     return prepared.dataset(run_records(prepared.source, prepared.records, prepared.frames, prepared.beside))
 
