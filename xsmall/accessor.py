@@ -169,6 +169,7 @@ _DATAARRAY: Final[Mapping[str, _Method]] = {
 }
 
 _DATASET: Final[Mapping[str, _Method]] = {
+    "plot": _Method("xsmall.plot.results:plot", SMALL, BINS),
     "integrate": _Method("xsmall.engine.integrate:integrate", SMALL),
     "event_variables": _Method("xsmall.events.names:event_variables", SMALL),
     "select": _Method("xsmall.events.select:select", *_FRAMES, SMALL),

@@ -41,6 +41,7 @@ from xsmall.io.stores.frames import save_frames as _save_frames
 from xsmall.io.stores.results import save as _save
 from xsmall.plot.detector import plot as _plot
 from xsmall.plot.quicklook import quicklook as _quicklook
+from xsmall.plot.results import plot as _plot_results
 from xsmall.reductions.autocorrelation import autocorrelation as _autocorrelation
 from xsmall.reductions.azint import azint as _azint
 from xsmall.reductions.droplet import droplet as _droplet
@@ -134,6 +135,7 @@ class DataArrayMethods(_Shared):
 class DatasetMethods(_Shared):
     """Methods of ``dataset.sd``."""
 
+    plot = Method(_plot_results)
     integrate = Method(_integrate)
     event_variables = Method(_event_variables)
     select = Method(_select)
