@@ -1,6 +1,16 @@
 """Sphinx configuration: MyST pages, executed at build; a page that fails fails the build."""
 
+import sys
+from pathlib import Path
+
+import sphinx_autosummary_accessors
+
 import xsmall
+
+sys.path.insert(0, str(Path(__file__).parent))
+from examples_to_pages import write_pages
+
+write_pages()
 
 project = "xsmall"
 copyright = "2026, the xsmall developers"
@@ -13,6 +23,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
+    "sphinx_autosummary_accessors",
 ]
 
 nb_execution_mode = "force"
@@ -29,7 +40,8 @@ napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_use_param = True
 
-exclude_patterns = ["_build", "jupyter_execute", "**.ipynb_checkpoints"]
+templates_path = [sphinx_autosummary_accessors.templates_path]
+exclude_patterns = ["gallery/thumbnails.md", "_build", "jupyter_execute", "**.ipynb_checkpoints"]
 html_theme = "furo"
 html_title = "xsmall"
 html_show_sourcelink = False

@@ -1,6 +1,7 @@
 """The reference names everything that is public, and nothing else."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,36 @@ def test_words_that_strangers_do_not_understand_stay_out() -> None:
     package = Path(xs.__file__).parent
     files = (p for p in package.rglob("*.py") if "cannot be meant" in p.read_text(encoding="utf-8"))
     assert {p.name for p in files} <= {"calibrate.py", "ghost.py", "sums.py"}  # which lose them with their next change
+
+
+DOCS = API.parent
+
+
+@pytest.fixture(scope="module")
+def pages() -> Path:
+    if not API.is_file():
+        pytest.skip("docs are in the repository, not in the package")
+    return DOCS
+
+
+def test_every_error_is_explained(pages: Path) -> None:
+    from xsmall import errors
+
+    told = (pages / "troubleshooting.md").read_text(encoding="utf-8")
+    headings = " ".join(re.findall(r"^## (.*)$", told, re.MULTILINE))
+    assert sorted(name for name in errors.__all__ if name not in headings and name != "XsmallError") == []
+    assert "XsmallError" in told
+
+
+def test_every_question_has_its_place_among_the_topics(pages: Path) -> None:
+    listed = re.findall(r"^howto/(\w+)$", (pages / "howto.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(path.stem for path in (pages / "howto").glob("*.md"))
+
+
+def test_every_example_has_its_page_and_its_thumbnail(pages: Path) -> None:
+    examples = sorted(path.stem for path in (pages.parent / "examples").glob("*.py"))
+    assert sorted(path.stem for path in (pages / "images" / "gallery").glob("*.png")) == examples
+    made = runpy.run_path(str(pages / "examples_to_pages.py"))["write_pages"]()
+    assert made == examples
+    for name in made:
+        assert "code-cell" in (pages / "gallery" / f"{name}.md").read_text(encoding="utf-8")
