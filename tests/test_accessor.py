@@ -108,3 +108,22 @@ def test_an_unknown_method_is_an_attribute_error_that_names_those_alike() -> Non
     with pytest.raises(AttributeError, match=r"\.sd has no attribute 'calibarte': did you mean calibrate\?"):
         frames().sd.calibarte  # noqa: B018
     assert not hasattr(frames().sd, "_repr_pretty_")
+
+
+@pytest.mark.parametrize(
+    ("call", "meant"),
+    [
+        (lambda sd: sd.azint(npt=100), "azint(bins=...)"),
+        (lambda sd: sd.azint(bin=100), "azint(bins=...)"),
+        (lambda sd: sd.azint(unit="q_A^-1"), "azint(quantity=...)"),
+        (lambda sd: sd.assign_beam(energy=9500), "assign_beam(photon_energy=...)"),
+        (lambda sd: sd.calibrate(const=3), "calibrate(constants=...)"),
+        (lambda sd: sd.roi(), "roi? in a notebook"),
+        (lambda sd: sd.droplet(5, thresholdLow=2), "droplet(threshold_low=...)"),
+    ],
+)
+def test_a_wrong_argument_says_which_is_meant_before_anything_runs(call: Any, meant: str) -> None:
+    with pytest.raises(xs.XsmallError) as raised:
+        call(frames().sd)
+    assert isinstance(raised.value, TypeError)
+    assert str(raised.value).endswith(meant)

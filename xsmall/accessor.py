@@ -12,11 +12,12 @@ import functools
 import importlib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import xarray as xr
 
+from xsmall.errors import ArgumentError
 from xsmall.notebook.kinds import (
     BINS,
     CALIBRATED_FRAMES,
@@ -73,12 +74,14 @@ class _Method:
 
     def _bind(self, obj: Any) -> Callable[..., Any]:
         function = self.load()
+        signature = _signature(function, skip=1)
 
         @functools.wraps(function)
         def method(*args: Any, **kwargs: Any) -> Any:
+            _check_call(self._function, signature, args, kwargs)
             return function(obj, *args, **kwargs)
 
-        return _shown(method, _signature(function, skip=1), function.__doc__)
+        return _shown(method, signature, function.__doc__)
 
     def __get__(self, accessor: Any, owner: type) -> Callable[..., Any]:
         return self.load() if accessor is None else self._bind(accessor._obj)
@@ -89,15 +92,17 @@ class _ReductionMethod(_Method):
 
     def _bind(self, obj: Any) -> Callable[..., Any]:
         function = self.load()
+        signature = _signature(function).replace(return_annotation=_Text("xr.Dataset"))
 
         @functools.wraps(function)
         def method(*args: Any, **kwargs: Any) -> Any:
             from xsmall.reductions.reduce import apply
 
+            _check_call(self._function, signature, args, kwargs)
             return apply(obj, function(*args, **kwargs))
 
         text = _RETURNS.sub(r"\1A Dataset over the events, lazy where the frames are.", function.__doc__ or "")
-        return _shown(method, _signature(function).replace(return_annotation=_Text("xr.Dataset")), text)
+        return _shown(method, signature, text)
 
 
 class _RebinMethod(_ReductionMethod):
@@ -107,6 +112,44 @@ class _RebinMethod(_ReductionMethod):
         if kind_of(obj) == BINS:
             return _Method("xsmall.cube.rebin:rebin_cube", BINS)._bind(obj)
         return super()._bind(obj)
+
+
+_OTHERS_WORDS: Final[Mapping[str, str]] = {
+    "npt": "bins",
+    "n_bins": "bins",
+    "unit": "quantity",
+    "radial_range": "range",
+    "npt_azim": "azimuth_bins",
+    "thresholdLow": "threshold_low",
+    "threshold_high": "threshold",
+    "wavelength": "photon_energy",
+    "energy": "photon_energy",
+    "dist": "distance",
+    "center_x": "center",
+    "geom": "geometry",
+    "const": "constants",
+}
+"""Words of pyFAI, smalldata_tools and hasty fingers for our arguments."""
+
+
+def _check_call(name: str, signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Refuse arguments that the function does not have, or lacks, before it is called; say which may be meant."""
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        known = [p.name for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        unknown = [word for word in kwargs if word not in known]
+        fix = f"help(.sd.{name}), or .sd.{name}? in a notebook"
+        if unknown:
+            other = _OTHERS_WORDS.get(unknown[0])
+            alike = [other] if other in known else difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.5)
+            fix = f".sd.{name}({alike[0]}=...)" if alike else fix
+        raise ArgumentError(
+            f".sd.{name} cannot be called like this",
+            found=f"{error}",
+            expected=f"{name}{str(signature).split(' -> ')[0]}",
+            fix=fix,
+        ) from None
 
 
 def _signature(function: Callable[..., Any], skip: int = 0) -> inspect.Signature:

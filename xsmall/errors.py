@@ -5,6 +5,7 @@ keywords of :class:`XsmallError`, so that no part is forgotten.
 """
 
 __all__ = [
+    "ArgumentError",
     "CalibrationError",
     "DamagedDataError",
     "DamagedDataWarning",
@@ -43,6 +44,10 @@ class XsmallError(ValueError):
 
 class ParameterError(XsmallError):
     """An invalid argument: wrong range, wrong order, wrong unit, unknown name."""
+
+
+class ArgumentError(ParameterError, TypeError):
+    """An argument that the call does not know, or one that it needs and did not get."""
 
 
 class DataError(XsmallError):
