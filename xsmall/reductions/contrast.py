@@ -196,7 +196,7 @@ def visibility(double: xr.Dataset, single: xr.Dataset | float, *, fraction: floa
     Returns
     -------
     Dataset with ``visibility``, 1 for patterns that are the same and 0 for two that have nothing in common (the square
-    of the intermediate scattering function, |f|^2), and ``visibility_stderr``.
+    of the intermediate scattering function, ``abs(f)^2``), and ``visibility_stderr``.
 
     Raises
     ------
@@ -205,7 +205,7 @@ def visibility(double: xr.Dataset, single: xr.Dataset | float, *, fraction: floa
 
     Notes
     -----
-    With fractions r and s = 1 - r the contrast of the sum is single (r^2 + s^2 + 2 r s |f|^2), averaged over events.
+    With fractions r and s = 1 - r the contrast of the sum is ``single (r^2 + s^2 + 2 r s abs(f)^2)``, averaged over events.
     Only as good as the pulses' overlap: pulses that hit different places look like a sample that moves. Errors are
     propagated to first order.
 
