@@ -64,3 +64,21 @@ def test_every_example_has_its_page_and_its_thumbnail(pages: Path) -> None:
     assert made == examples
     for name in made:
         assert "code-cell" in (pages / "gallery" / f"{name}.md").read_text(encoding="utf-8")
+
+
+def test_issue_forms_and_citation_are_what_their_readers_take(pages: Path) -> None:
+    yaml = pytest.importorskip("yaml")
+    forms = sorted((pages.parent / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+    assert len(forms) >= 4
+    for form in forms:
+        told = yaml.safe_load(form.read_text(encoding="utf-8"))
+        if form.stem == "config":
+            continue
+        assert {"name", "description", "body"} <= told.keys()
+        for part in told["body"]:
+            assert part["type"] in ("textarea", "input", "dropdown", "checkboxes", "markdown")
+            assert {"id", "attributes"} <= part.keys()
+            assert part["attributes"]["label"]
+    cited = yaml.safe_load((pages.parent / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= cited.keys()
+    assert cited["license"] == "BSD-3-Clause"

@@ -205,7 +205,8 @@ def visibility(double: xr.Dataset, single: xr.Dataset | float, *, fraction: floa
 
     Notes
     -----
-    With fractions r and s = 1 - r the contrast of the sum is ``single (r^2 + s^2 + 2 r s abs(f)^2)``, averaged over events.
+    With fractions r and s = 1 - r the contrast of the sum is ``single (r^2 + s^2 + 2 r s abs(f)^2)``, averaged over
+    events.
     Only as good as the pulses' overlap: pulses that hit different places look like a sample that moves. Errors are
     propagated to first order.
 
