@@ -43,8 +43,8 @@ MISTAKES: dict[str, tuple[Make, str]] = {
     "no value of a beam": (lambda n: n["placed"].sd.assign_beam(), "{}"),
     "a geometry by its path": (lambda n: n["raw"].sd.assign_geometry(n["path"]), "raw.sd.assign_geometry({})"),
     "q without a beam": (
-        lambda n: n["raw"].sd.assign_geometry(n["geometry"]).sd.azint(bins=9),
-        "raw.sd.assign_geometry(geometry){}.sd.azint(bins=9)",
+        lambda n: n["raw"].astype("f4").sd.assign_geometry(n["geometry"]).sd.azint(bins=9),
+        'raw.astype("f4").sd.assign_geometry(geometry){}.sd.azint(bins=9)',
     ),
     "status bits without status": (lambda n: xs.mask(n["placed"], status_bits=5), "xs.mask(placed, status_bits=5, {})"),
     "status convention without status": (

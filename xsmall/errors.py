@@ -74,6 +74,10 @@ class DamagedDataError(FileFormatError):
     """
 
 
+class GainBitsWarning(UserWarning):
+    """Raw words whose upper bits are the gain are reduced as if they were numbers."""
+
+
 class DamagedDataWarning(UserWarning):
     """A part of a file could not be read, and the result was made without its events."""
 

@@ -175,7 +175,7 @@ def test_the_pixels_are_kept_where_that_is_asked_for(placed: xr.DataArray) -> No
 def test_many_pixels_are_warned_of() -> None:
     sim = xs.simulate(2, shape=(1, 160, 160), seed=1)
     with pytest.warns(UserWarning, match="of a million"):
-        sim.run["jungfrau"]["raw"].sd.roi(xs.Box(segment=0), area=True)
+        sim.run["jungfrau"]["raw"].sd.calibrate(sim.constants).sd.roi(xs.Box(segment=0), area=True)
 
 
 def test_chunks_do_not_matter_and_nothing_computes(placed: xr.DataArray, computing_is_forbidden: Any) -> None:

@@ -184,14 +184,5 @@ def as_delayed(transform: Transform | Delayed, label: str) -> Delayed:
     return dask.delayed(transform, name=f"{label}-transform-{dask.base.tokenize(transform)}", traverse=False)
 
 
-def per_chunk(values: npt.NDArray[Any] | None, chunks: tuple[int, ...], name: str) -> da.Array:
-    """Make the 1-D dask array of what each chunk's events have in ``values`` (event, ...), one object to a chunk."""
-    cells = np.empty(len(chunks), dtype=object)
-    stops = np.cumsum(chunks)
-    for i, (size, stop) in enumerate(zip(chunks, stops, strict=True)):
-        cells[i] = None if values is None else values[stop - size : stop]
-    return da.from_array(cells, chunks=1, name=name)
-
-
 def _transform_block(batch: Batch, first: int, *, transform: Transform, variance: bool) -> FloatFrames:
     return transform_stack(batch, transform, first, variance=variance)

@@ -88,8 +88,7 @@ def quicklook(run: xr.DataTree, detector: str | None = None, *, events: int = 10
     Examples
     --------
     >>> import matplotlib
-    ...
-    ... matplotlib.use("Agg")
+    >>> matplotlib.use("Agg")
     >>> import xsmall as xs
     >>> figure = quicklook(xs.simulate(60, shape=(2, 32, 64), seed=1).run, events=20)
     >>> [ax.get_title() for ax in figure.axes if ax.get_title()]

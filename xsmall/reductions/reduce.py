@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,12 +11,13 @@ import numpy as np
 import xarray as xr
 
 from xsmall.detector.frames import Frames
+from xsmall.detector.types import DETECTOR_TYPES, Decoding
 from xsmall.engine.beside import Companion
 from xsmall.engine.one_pass import Source, run_records
 from xsmall.engine.parameters import parameters_attr, parameters_of, short_repr
 from xsmall.engine.record import Output, Record
 from xsmall.engine.transform import float_dtype
-from xsmall.errors import ParameterError
+from xsmall.errors import GainBitsWarning, ParameterError
 from xsmall.events.ragged import ragged_attrs
 from xsmall.frames.beam import BEAM_COORDS, one_value
 from xsmall.frames.describe import data_of, describe
@@ -28,6 +30,7 @@ from xsmall.reductions.user import record as _user_record
 from xsmall.vocabulary import (
     BOUNDS,
     COLUMN,
+    DETECTOR_TYPE,
     EVENT,
     FRAME_DIMS,
     GEOMETRY,
@@ -90,6 +93,7 @@ def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record | Functi
     if stacked is not None:
         return stacked.back(reduce(stacked.frames, records))
     prepared = prepare(obj, _records(records))
+    _warn_of_gain_bits(prepared.values)
     return prepared.dataset(run_records(prepared.source, prepared.records, prepared.frames, prepared.beside))
 
 
@@ -167,6 +171,19 @@ def _labelled(
     return _dataset(values, variables, labels, records)
 
 
+def _warn_of_gain_bits(values: xr.DataArray) -> None:
+    """Say that raw words hold gain bits: as numbers they are nothing."""
+    entry = DETECTOR_TYPES.get(str(values.attrs.get(DETECTOR_TYPE)).lower())
+    if values.dtype.kind not in "iu" or entry is None or entry.decoding not in (Decoding.CODE, Decoding.CONTROL):
+        return
+    warnings.warn(
+        f"raw words of {entry.name!r} hold the gain of each pixel beside its ADC value: values made of them jump where "
+        "a pixel switches. Calibrate first: .sd.calibrate(constants)",
+        GainBitsWarning,
+        stacklevel=3,
+    )
+
+
 def apply(
     obj: xr.DataArray | xr.Dataset | Function | str,
     record: Record | Function | str | None = None,
@@ -207,10 +224,10 @@ def apply(
     --------
     >>> import numpy as np, xsmall as xs
     >>> sim = xs.simulate(4, shape=(1, 16, 32), seed=1)
-    >>> raw, i0 = sim.run["jungfrau"]["raw"], sim.run["events"]["i0"]
-    >>> sorted(xs.apply(raw, xs.projection("row")))
+    >>> cal, i0 = sim.run["jungfrau"]["raw"].sd.calibrate(sim.constants), sim.run["events"]["i0"]
+    >>> sorted(xs.apply(cal, xs.projection("row")))
     ['n_valid', 'projection']
-    >>> scaled = xs.apply(lambda jungfrau, i0: np.nansum(jungfrau) / i0, jungfrau=raw, i0=i0)
+    >>> scaled = xs.apply(lambda jungfrau, i0: np.nansum(jungfrau) / i0, jungfrau=cal, i0=i0)
     >>> scaled["value"].dims, set(scaled["missing"].values.tolist())
     (('event',), {''})
     """
