@@ -84,6 +84,7 @@ _PUBLIC: dict[str, str] = {
     "scale": "xsmall.frames.uncertain",
     "add": "xsmall.frames.uncertain",
     "difference": "xsmall.cube.compare",
+    "ratio": "xsmall.cube.ratio",
     "select": "xsmall.events.select",
     "cut": "xsmall.events.select",
     "delay": "xsmall.events.delay",

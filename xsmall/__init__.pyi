@@ -21,6 +21,7 @@ from xsmall.cube.bins import steps as steps
 from xsmall.cube.compare import difference as difference
 from xsmall.cube.cube import average as average
 from xsmall.cube.merge import merge_cubes as merge_cubes
+from xsmall.cube.ratio import ratio as ratio
 from xsmall.cube.rebin import rebin_cube as rebin_cube
 from xsmall.detector.frames import Frames as Frames
 from xsmall.detector.geometry.beam import Beam as Beam

@@ -219,6 +219,7 @@ _DATASET: Final[Mapping[str, _Method]] = {
     "delay": _Method("xsmall.events.delay:delay", SMALL),
     "cube": _Method("xsmall.cube.cube:cube", SMALL),
     "difference": _Method("xsmall.cube.compare:difference", BINS),
+    "ratio": _Method("xsmall.cube.ratio:ratio", BINS),
     "scale": _Method("xsmall.frames.uncertain:scale", CALIBRATED_FRAMES, PIXELS, IMAGE, SMALL),
     "add": _Method("xsmall.frames.uncertain:add", CALIBRATED_FRAMES, PIXELS, IMAGE, SMALL),
     **_REDUCTIONS,

@@ -18,6 +18,7 @@ from xsmall.calibration.trust import trust as _trust
 from xsmall.cube.compare import difference as _difference
 from xsmall.cube.cube import average as _average
 from xsmall.cube.cube import cube as _cube
+from xsmall.cube.ratio import ratio as _ratio
 from xsmall.engine.integrate import integrate as _integrate
 from xsmall.engine.plans import plan as _plan
 from xsmall.events.delay import delay as _delay
@@ -142,6 +143,7 @@ class DatasetMethods(_Shared):
     delay = Method(_delay)
     cube = Method(_cube)
     difference = Method(_difference)
+    ratio = Method(_ratio)
     scale = Method(_scale)
     add = Method(_add)
     rebin = Joining(_rebin)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from xsmall.cube.ratio import ratio
 from xsmall.errors import DataError, ParameterError
 from xsmall.frames.variance import paired
 from xsmall.vocabulary import (
@@ -19,7 +20,7 @@ from xsmall.vocabulary import (
 __all__ = ["difference"]
 
 
-def difference(cube: xr.Dataset, dim: str, *, relative: bool = False) -> xr.Dataset:
+def difference(cube: xr.Dataset, dim: str, *, relative: bool = False, normalize: str | None = None) -> xr.Dataset:
     """Subtract the two bins of ``dim`` from each other, with the error of the difference.
 
     Parameters
@@ -31,6 +32,9 @@ def difference(cube: xr.Dataset, dim: str, *, relative: bool = False) -> xr.Data
         ``laser_on`` on minus off. ``attrs["difference"]`` says which it was.
     relative
         Divide by the first: (on - off) / off.
+    normalize
+        Take each value for a weight of 1 first: the estimator of :func:`xsmall.ratio`, such as ``"sums"``; needs a cube
+        made with ``weights=``.
 
     Returns
     -------
@@ -55,6 +59,8 @@ def difference(cube: xr.Dataset, dim: str, *, relative: bool = False) -> xr.Data
     >>> float(out["s"]), round(float(out["s_stderr"]), 3)
     (4.0, 1.414)
     """
+    if normalize is not None:
+        cube = ratio(cube, normalize)
     if dim not in cube.dims:
         raise ParameterError(f"the cube has no dim {dim!r}", found=f"dims {dict(cube.sizes)}")
     if cube.sizes[dim] != 2:

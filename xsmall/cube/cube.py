@@ -15,6 +15,7 @@ from xsmall._version import __version__
 from xsmall.cube.binning import Assignment, Binning
 from xsmall.cube.bins import as_binning
 from xsmall.cube.compare import difference
+from xsmall.cube.covariance import pairs_of_values
 from xsmall.cube.kept import Store
 from xsmall.cube.merge import merge_cubes
 from xsmall.cube.moments import SPREAD
@@ -26,7 +27,7 @@ from xsmall.errors import DataError, ParameterError
 from xsmall.events.held import Held
 from xsmall.events.join import positions
 from xsmall.events.labels import is_labelled, labels_of
-from xsmall.events.shots import shots_are_dropped
+from xsmall.events.shots import one_per_event, shots_are_dropped
 from xsmall.frames.describe import data_of, describe
 from xsmall.frames.variance import EVENTS, paired, values_and_variance
 from xsmall.vocabulary import (
@@ -36,6 +37,7 @@ from xsmall.vocabulary import (
     BOUNDS_SUFFIX,
     COUNT,
     COUNT_SUFFIX,
+    COVARIANCE_SUFFIX,
     DAMAGE,
     DIMENSIONLESS,
     DROPLET,
@@ -48,6 +50,7 @@ from xsmall.vocabulary import (
     LOST,
     MEAN,
     MEAN_SUFFIX,
+    N_BAD_WEIGHTS,
     N_DROPPED_SHOTS,
     N_OUTSIDE,
     N_WITHOUT_IMAGE,
@@ -61,6 +64,8 @@ from xsmall.vocabulary import (
     TOLERANCE,
     UNITS,
     VARIANCE_SUFFIX,
+    WEIGHT_SUFFIX,
+    WEIGHTS,
     XRAY_ON,
 )
 
@@ -78,6 +83,7 @@ def cube(
     bins: Mapping[str, Binning | Any],
     *,
     images: Mapping[str, xr.DataArray | xr.Dataset] | None = None,
+    weights: str | None = None,
     dropped_shots: bool = False,
     memory: int | None = None,
     store: Store | None = None,
@@ -95,6 +101,11 @@ def cube(
         Frames (event, segment, row, column), or anything else over ``event``, by the name they get in the cube. They
         are joined to ``small`` by the label ``event``; events that only one of the two has are left out and counted. A
         Dataset of values and their variance, as ``calibrate(..., variance=True)`` returns, carries the variance along.
+    weights
+        Name of a variable (event), such as ``"i0"``, that ratios are wanted to. With each variable of the small data
+        the cube keeps ``<name>_weight``, the mean weight of its events, ``<name>_weight_std`` and
+        ``<name>_covariance``, of value and weight, for :func:`xsmall.ratio`. Events whose weight is not finite, zero or
+        negative are left out, and counted in ``attrs["n_bad_weights"]``.
     dropped_shots
         Whether events without X-rays (``xray_on`` false) go into the bins. By default they are left out, and counted in
         ``attrs["n_dropped_shots"]``, unless ``xray_on`` is one of the variables to bin by.
@@ -142,13 +153,18 @@ def cube(
     if images is not None and not isinstance(images, Mapping):
         raise ParameterError("images are given by name", found=type(images).__name__, fix='images={"jungfrau": cal}')
     dropped = None if dropped_shots or XRAY_ON in bins else shots_are_dropped(small)
-    coords, bound = _bind(small, bins, dropped)
+    weight, bad = (None, None) if weights is None else _weight(small, weights, dropped)
+    left = dropped if bad is None else bad if dropped is None else dropped | bad
+    coords, bound = _bind(small, bins, left)
     names, sizes, index = bound
     data = _small_variables(small, bound)
     count = np.bincount(index[index >= 0], minlength=int(np.prod(sizes))).reshape(sizes)
     variables: dict[str, xr.Variable] = {COUNT: xr.Variable(names, count, {UNITS: DIMENSIONLESS, LONG_NAME: "events"})}
+    apart = {n for n in data if n not in small.variables or _is_variance(n, small)}  # relative to no weight
     for name, variable in data.items():
         _add(variables, _statistics(name, variable, small, bound), "small data")
+        if weight is not None and name not in (weights, *apart) and variable.dtype.kind != "b":
+            _add(variables, _of_pairs(name, variable, weight, small[weights].attrs, bound), "weights")
     kept = small.drop_dims(EVENT).drop_vars([n for n in small.drop_dims(EVENT).variables if n in names])
     result = xr.Dataset(coords=coords).assign_coords(kept.coords).assign(kept.data_vars)
     where = None if store is None else (store, {"xsmall": __version__, "bins": repr(_said(bins))})
@@ -164,8 +180,12 @@ def cube(
         held = Held.of(labels[index >= 0], _runs(small, index))
         result = result.assign_coords({BINNED_EVENTS: held.coordinate()})
     result.attrs = _attrs(small, bins, images, index, data)
+    if left is not None:
+        result.attrs[N_OUTSIDE] = int(((index < 0) & ~left).sum())
     if dropped is not None:
-        result.attrs |= {N_DROPPED_SHOTS: int(dropped.sum()), N_OUTSIDE: int(((index < 0) & ~dropped).sum())}
+        result.attrs[N_DROPPED_SHOTS] = int(dropped.sum())
+    if bad is not None:
+        result.attrs |= {WEIGHTS: weights, N_BAD_WEIGHTS: int(bad.sum())}
     return paired(result)
 
 
@@ -232,7 +252,7 @@ def _bind(
     if not isinstance(bins, Mapping) or not bins:  # type: ignore[redundant-expr] # users are not typed
         raise ParameterError("a cube needs bins by variable", found=repr(bins), fix='{"delay": xs.bins(-2, 5, n=70)}')
     kinds = {name: as_binning(given, name) for name, given in bins.items()}
-    lazy = (_one_per_event(small, name).data for name in kinds)
+    lazy = (one_per_event(small, name).data for name in kinds)
     values = dict(zip(kinds, dask.compute(*lazy), strict=True))
     coords: dict[str, xr.Variable] = {}
     lit = slice(None) if dropped is None else ~dropped
@@ -247,23 +267,6 @@ def _bind(
     of_all = np.full(small.sizes[EVENT], -1, np.int64)
     of_all[lit] = index
     return coords, (tuple(kinds), tuple(sizes), of_all)
-
-
-def _one_per_event(small: xr.Dataset, name: str) -> xr.Variable:
-    """The variable to bin by; dims of length 1, such as that of a single region, do not matter."""
-    if name in small.variables and EVENT in small[name].dims:
-        variable = small[name].variable
-        others = [d for d in variable.dims if d != EVENT]
-        if all(variable.sizes[d] == 1 for d in others):
-            return variable.isel(dict.fromkeys(others, 0))
-        raise ParameterError(
-            f"{name!r} is no variable to bin by: it has several values per event",
-            found=f"dims {dict(variable.sizes)}",
-            expected="one value per event",
-            fix=f"small.assign(one=small[{name!r}].isel({others[0]}=0)).sd.cube({{'one': ...}})",
-        )
-    there = sorted(str(v) for v in small.variables if small[v].dims == (EVENT,) and v != EVENT)
-    raise ParameterError(f"{name!r} is no variable to bin by", found=name, expected=f"one of {there}")
 
 
 def _bin_coords(name: str, found: Assignment, attrs: Mapping[str, Any]) -> dict[str, xr.Variable]:
@@ -312,10 +315,48 @@ def _reason_to_leave_out(name: str, array: xr.Variable) -> str | None:
 
 
 def _statistics(name: str, array: xr.Variable, small: xr.Dataset, bound: Bound) -> dict[str, xr.Variable]:
-    base = name.removesuffix(VARIANCE_SUFFIX)
-    if base != name and base in small.variables:
-        return _of_variance(name, array, small.variables[base], bound)
+    if _is_variance(name, small):
+        return _of_variance(name, array, small.variables[name.removesuffix(VARIANCE_SUFFIX)], bound)
     return _of_values(name, array, bound)
+
+
+def _is_variance(name: str, small: xr.Dataset) -> bool:
+    return name.endswith(VARIANCE_SUFFIX) and name.removesuffix(VARIANCE_SUFFIX) in small.variables
+
+
+def _weight(
+    small: xr.Dataset, name: str, dropped: npt.NDArray[np.bool_] | None
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """The weight of each event, and which of those with X-rays have none."""
+    values = one_per_event(small, name).values
+    if values.dtype.kind not in "iuf":
+        raise DataError(f"{name} is no weight", found=str(values.dtype), expected="a number per event")
+    weight = values.astype(np.float64)
+    good = np.isfinite(weight) & (weight > 0)
+    lit = np.ones(good.shape, bool) if dropped is None else ~dropped
+    if lit.any() and not (good & lit).any():
+        raise DataError(
+            f"not one event has a weight {name!r}",
+            found=f"{int(lit.sum())} events, none with a finite weight above zero",
+            expected="an intensity, positive where there were X-rays",
+            fix=f"small.assign({name}=-small[{name!r}]) where a diode counts downwards",
+        )
+    return weight, lit & ~good
+
+
+def _of_pairs(
+    name: str, array: xr.Variable, weight: npt.NDArray[np.float64], attrs: Mapping[Any, Any], bound: Bound
+) -> dict[str, xr.Variable]:
+    """How a variable and the weight of its events go together."""
+    ordered = array.transpose(EVENT, ...)
+    mean, std, covariance = pairs_of_values(_data(ordered), weight, bound[2], bound[1], f"cube-{name}")
+    dims = (*bound[0], *ordered.dims[1:])
+    unit = {UNITS: attrs[UNITS]} if UNITS in attrs else {}
+    return {
+        f"{name}{WEIGHT_SUFFIX}": xr.Variable(dims, mean, unit),
+        f"{name}{WEIGHT_SUFFIX}{STD_SUFFIX}": xr.Variable(dims, std, unit),
+        f"{name}{COVARIANCE_SUFFIX}": xr.Variable(dims, covariance),
+    }
 
 
 def _of_values(name: str, array: xr.Variable, bound: Bound) -> dict[str, xr.Variable]:

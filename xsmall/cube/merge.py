@@ -31,6 +31,7 @@ from xsmall.vocabulary import (
     SOURCE,
     TOLERANCE,
     UNITS,
+    WEIGHTS,
 )
 
 __all__ = ["merge_cubes"]
@@ -173,6 +174,8 @@ def _check_alike(a: xr.Dataset, b: xr.Dataset, *, side_by_side: bool) -> None:
         constant = str(name) in not_pooled(a) and not set(a[name].dims) & bins
         if constant and not a[name].variable.equals(b[name].variable):  # type: ignore[no-untyped-call]
             raise _differ(str(name), *_shown(a[name], b[name]))
+    if a.attrs.get(WEIGHTS) != b.attrs.get(WEIGHTS):
+        raise _differ("weights", a.attrs.get(WEIGHTS), b.attrs.get(WEIGHTS))
     for name in (*a.data_vars, *a.coords):
         for key in _SAME:
             one, two = a[name].attrs.get(key), b[name].attrs.get(key) if name in b.variables else None

@@ -5,7 +5,15 @@ from __future__ import annotations
 import xarray as xr
 
 from xsmall.errors import DataError
-from xsmall.vocabulary import COUNT, COUNT_SUFFIX, STD_SUFFIX, STDERR_SUFFIX, VARIANCE_SUFFIX
+from xsmall.vocabulary import (
+    COUNT,
+    COUNT_SUFFIX,
+    COVARIANCE_SUFFIX,
+    STD_SUFFIX,
+    STDERR_SUFFIX,
+    VARIANCE_SUFFIX,
+    WEIGHT_SUFFIX,
+)
 
 __all__ = ["count_of", "is_count", "means_of", "not_pooled", "pooled"]
 
@@ -22,15 +30,15 @@ def is_count(cube: xr.Dataset, name: str) -> bool:
 
 def not_pooled(cube: xr.Dataset) -> list[str]:
     """Names of the variables that are neither moments of events nor counts."""
-    known = {
-        f"{name}{suffix}" for name in means_of(cube) for suffix in ("", STD_SUFFIX, STDERR_SUFFIX, VARIANCE_SUFFIX)
-    }
+    suffixes = ("", STD_SUFFIX, STDERR_SUFFIX, VARIANCE_SUFFIX, COVARIANCE_SUFFIX)
+    known = {f"{name}{suffix}" for name in means_of(cube) for suffix in suffixes}
     return [str(v) for v in cube.data_vars if v not in known and not is_count(cube, str(v))]
 
 
 def count_of(cube: xr.Dataset, name: str) -> xr.DataArray:
     """How many events are in each mean of a variable."""
-    own = f"{name}{COUNT_SUFFIX}"
+    base = name.removesuffix(WEIGHT_SUFFIX)  # a weight is known where its value is
+    own = f"{base if base in cube else name}{COUNT_SUFFIX}"
     return cube[own] if own in cube else cube[COUNT]
 
 
@@ -44,10 +52,7 @@ def pooled(cube: xr.Dataset, dim: str) -> xr.Dataset:
     DataError
         Variables over ``dim`` that are no moments: nobody knows how they add.
     """
-    known = {
-        f"{name}{suffix}" for name in means_of(cube) for suffix in ("", STD_SUFFIX, STDERR_SUFFIX, VARIANCE_SUFFIX)
-    }
-    others = [str(v) for v in cube.data_vars if dim in cube[v].dims and v not in known and not is_count(cube, str(v))]
+    others = [name for name in not_pooled(cube) if dim in cube[name].dims]
     if others:
         raise DataError(
             "not everything here can be pooled: it is not a mean with its spread",
@@ -74,9 +79,22 @@ def pooled(cube: xr.Dataset, dim: str) -> xr.Dataset:
         if variance in cube:
             summed = (cube[variance] * n.astype(float) ** 2).where(n > 0, 0.0)
             made[variance] = summed.sum(dim, skipna=False) / some**2
+        covariance = f"{name}{COVARIANCE_SUFFIX}"
+        if covariance in cube:
+            made[covariance] = _pooled_covariance(cube, name, n, dim)
         for key, value in made.items():
             if key in cube:
                 dims = [d for d in cube[key].dims if d != dim]
                 out[key] = value.transpose(*dims)
                 out[key].attrs = dict(cube[key].attrs)  # arithmetic brings those of the counts along
     return out[[str(v) for v in cube.data_vars]]
+
+
+def _pooled_covariance(cube: xr.Dataset, name: str, n: xr.DataArray, dim: str) -> xr.DataArray:
+    """Covariance of value and weight over all events of the bins along ``dim``."""
+    total = n.sum(dim)
+    value, weight = (cube[key].where(n > 0, 0.0) for key in (name, f"{name}{WEIGHT_SUFFIX}"))
+    of_value, of_weight = ((x * n).sum(dim) / total.where(total > 0) for x in (value, weight))
+    inner = (cube[f"{name}{COVARIANCE_SUFFIX}"] * (n - 1)).where(n > 1, 0.0)
+    products = (inner + (value - of_value) * (weight - of_weight) * n).sum(dim)
+    return products / (total - 1).where(total > 1)

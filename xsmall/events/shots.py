@@ -57,7 +57,9 @@ def one_per_event(obj: xr.Dataset | xr.DataArray, name: str) -> xr.Variable:
     there = obj.variables if isinstance(obj, xr.Dataset) else {str(k): c.variable for k, c in obj.coords.items()}
     if name not in there or EVENT not in there[name].dims:
         raise ParameterError(
-            f"{name!r} is no variable of events", found=name, expected=f"one of {variables_per_event(obj)}"
+            f"{name!r} is no variable of events, one value each",
+            found=name,
+            expected=f"one of {variables_per_event(obj)}",
         )
     variable: xr.Variable = there[name]
     others = [d for d in variable.dims if d != EVENT]
