@@ -86,6 +86,12 @@ def test_the_sign_is_found_from_the_signal_and_reported(right: int) -> None:
     made = data.sd.delay(stage=STAGE, time_tool="tt_position", sign="find", signal="signal", normalize="i0")
     assert made.delay.attrs["time_tool_sign"] == right
     assert made.delay.attrs["time_tool_sign_certainty"] > 4
+    steps = xs.simulate(3000, shape=(1, 8, 16), seed=6, delay_range=(-1.0, 2.0))
+    stepped = steps.run["events"].to_dataset().drop_vars("delay").assign(signal=("event", steps.truth.response.values))
+    turned = stepped.assign(tt_position=stepped.tt_position * right).sd.delay(
+        stage=STAGE, time_tool="tt_position", sign="find", signal="signal"
+    )
+    assert turned.delay.attrs["time_tool_sign"] == right
     said = data.sd.delay(stage=STAGE, time_tool="tt_position", sign=right)
     np.testing.assert_array_equal(made.delay, said.delay)
 
