@@ -50,7 +50,55 @@ def test_results_do_not_depend_on_chunks(frames: xr.DataArray, computing_is_forb
     assert frames[:0].sd.projection("row")["projection"].shape == (0, 2, 40)
 
 
-@pytest.mark.parametrize("arguments", [{"onto": "x"}, {"onto": "row", "statistic": "max"}, {"onto": "row", "place": 3}])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"onto": "d"},
+        {"onto": "row", "bins": 3},
+        {"onto": "x", "bins": [2, 1]},
+        {"onto": "x", "width": -1},
+        {"onto": 3},
+        {"onto": "row", "statistic": "max"},
+        {"onto": "row", "place": 3},
+    ],
+)
 def test_arguments_that_cannot_be_meant_are_refused(arguments: dict) -> None:
     with pytest.raises(ParameterError):
         xs.projection(**arguments)
+
+
+def test_onto_a_coordinate_of_the_pixels(placed: xr.DataArray) -> None:
+    edges = np.linspace(-3e-3, 2e-3, 11)
+    out = placed.chunk(event=3).sd.projection("x", bins=edges).compute()
+    x = placed.sd.pixel("x").values
+    for e, values in enumerate(placed.values):
+        good = np.isfinite(values)
+        expected, _ = np.histogram(x[good], edges, weights=values[good].astype(float))
+        counts, _ = np.histogram(x[good], edges)
+        np.testing.assert_array_equal(out["n_valid"][e], counts)
+        np.testing.assert_allclose(out["projection"][e].fillna(0), expected, rtol=1e-9)
+    mean = placed.sd.projection("x", bins=edges, statistic="mean")
+    np.testing.assert_allclose(mean["projection"] * mean["n_valid"], out["projection"], rtol=1e-12)
+    own = placed.sd.projection(placed.sd.pixel("x").rename("energy"), bins=edges, threshold=2.0)
+    assert own["projection"].dims == ("event", "energy")
+    spread = xs.with_variance(placed, xr.full_like(placed, 0.25)).sd.projection("x", width=1e-3)
+    np.testing.assert_allclose(spread["projection_variance"], (0.25 * spread["n_valid"]).where(spread["n_valid"] > 0))
+
+
+def test_onto_a_coordinate_in_regions_as_azint_does(placed: xr.DataArray) -> None:
+    box, disc = xs.Box(segment=1, row=(3, 30), column=(10, 69)), xs.Circle((0, 0), 2e-3)
+    places = {"box": box, "disc": disc}
+    edges = np.linspace(0.02, 0.3, 9)
+    use = xs.inside(placed, disc).copy(data=np.random.default_rng(0).random(placed.shape[1:]) < 0.7)
+    small = placed.sd.reduce(
+        {
+            "sum": xs.roi(places) | xs.projection("q", bins=edges),
+            "mean": xs.roi(places, mask=use) | xs.azint(edges),
+        }
+    )
+    inside = xs.inside(placed, disc)
+    expected = placed.sd.azint(edges, mask=inside, statistic="sum")
+    np.testing.assert_array_equal(small["sum_disc_projection"], expected["intensity"])
+    np.testing.assert_array_equal(small["sum_box_projection"], placed.sd.projection("q", box, bins=edges)["projection"])
+    whole = placed.sd.azint(edges, mask=inside & use)
+    np.testing.assert_array_equal(small["mean_disc_intensity"], whole["intensity"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -13,13 +13,16 @@ import xarray as xr
 from xsmall.detector.frames import Frames
 from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import ParameterError
-from xsmall.frames.per_pixel import StaticValues
+from xsmall.frames.per_pixel import StaticMask, StaticValues
 from xsmall.reductions.azint_energy import EnergyAzintReducer
 from xsmall.reductions.azint_reducers import AzintReducer, Kind, RingsReducer, SharesReducer
 from xsmall.reductions.azint_table import FULL_TURN, AzintBins, Table
+from xsmall.reductions.chain import in_regions
 from xsmall.reductions.edges import as_bins, as_edges, labels_of_bins
 from xsmall.reductions.filters import filtered, static_mask
 from xsmall.reductions.normalize import normalized
+from xsmall.reductions.region import Place
+from xsmall.reductions.roi import Roi
 from xsmall.vocabulary import (
     AZIMUTH,
     DEGREE,
@@ -126,6 +129,10 @@ def azint(
     GeometryError, ParameterError
         No geometry, a beam without what the quantity needs, edges that do not rise, bins that cover no pixel; options
         that do not go together.
+
+    See Also
+    --------
+    roi : ``xs.roi(places) | xs.azint(...)`` integrates in each of several regions.
 
     Notes
     -----
@@ -245,6 +252,14 @@ class Azint(Record):
 
     bins: AzintBins
     kind: Kind = field(default_factory=Kind)
+
+    def after(self, first: Record) -> Record:
+        """Integrate in each region of ``xs.roi``."""
+        return in_regions(first, self) if isinstance(first, Roi) else super().after(first)
+
+    def within(self, place: Place, masks: tuple[StaticMask, ...]) -> Azint:
+        """The integral of a place, with further masks."""
+        return replace(self, bins=replace(self.bins, places=(*self.bins.places, place, *masks)))
 
     def outputs(self, frames: Frames) -> Mapping[str, Output]:
         """Describe intensity and n_valid over the bins."""

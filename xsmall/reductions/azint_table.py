@@ -15,6 +15,7 @@ from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.pixel import corner_array, pixel_array
 from xsmall.errors import GeometryError, ParameterError
 from xsmall.frames.per_pixel import StaticMask, StaticValues
+from xsmall.reductions.region import Place, inside
 from xsmall.vocabulary import AREA, AZIMUTH, POLARIZATION, SOLID_ANGLE, Q
 
 __all__ = ["AzintBins", "Table", "shares_of"]
@@ -54,6 +55,8 @@ class AzintBins:
         Of the radial bins, in place of their number.
     split
         ``"no"``, ``"box"`` or ``"full"``: how pixels are shared among bins.
+    places
+        Boxes, regions and masks that pixels have to lie in.
     """
 
     bins: int | tuple[float, ...] = 500
@@ -68,6 +71,7 @@ class AzintBins:
     units: str | None = None
     width: float | None = None
     split: str = "no"
+    places: tuple[Place, ...] = ()
 
     @property
     def sectors(self) -> int:
@@ -181,8 +185,10 @@ class Table:
         return values[np.isfinite(values) & self.use()]
 
     def use(self) -> npt.NDArray[np.bool_]:
-        """Pixels that mask and efficiency leave: (segment, row, column)."""
+        """Pixels that mask, places and efficiency leave: (segment, row, column)."""
         use = np.ones(self.frames.shape, dtype=bool) if self.bins.mask is None else self.bins.mask.on(self.frames)
+        for place in self.bins.places:
+            use = use & inside(place, self.frames)
         for given in self.bins.efficiency:
             values = given.on(self.frames)
             use = use & np.isfinite(values) & (values > 0)

@@ -15,6 +15,8 @@ from xsmall.detector.part import Part
 from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import ParameterError
 from xsmall.frames.per_pixel import StaticMask
+from xsmall.reductions.azint import QUANTITIES, Azint, azint_bins
+from xsmall.reductions.azint_reducers import Kind
 from xsmall.reductions.box import Box, Window
 from xsmall.reductions.chain import in_regions
 from xsmall.reductions.filters import filtered, static_mask
@@ -23,6 +25,7 @@ from xsmall.reductions.roi import Roi
 from xsmall.vocabulary import (
     COLUMN,
     DIMENSIONLESS,
+    INTENSITY,
     MEAN,
     N_VALID,
     PROJECTION,
@@ -37,23 +40,29 @@ __all__ = ["Projection", "lineout", "projection"]
 
 
 def projection(
-    onto: str,
+    onto: str | xr.DataArray,
     place: Any = None,
     *,
+    bins: Any = None,
+    range: tuple[float, float] | None = None,  # noqa: A002 the word of numpy.histogram
+    width: float | None = None,
     statistic: str = SUM,
     mask: Any = None,
     threshold: Any = None,
     noise: Any = None,
 ) -> Record:
-    """Project frames onto their rows or columns.
+    """Project frames onto their rows, their columns, or any other coordinate of the pixels.
 
     Parameters
     ----------
     onto
-        ``"row"``: one value per row, over its columns; or ``"column"``.
+        ``"row"``: one value per row, over its columns; or ``"column"``. Or a quantity of the pixels in space, ``"x"``,
+        ``"y"``, ``"q"`` ..., or a DataArray with a name: what :func:`~xsmall.azint` bins by.
     place
         Project only these pixels: a :class:`~xsmall.Box`, a region of space, or a boolean mask, as in
         :func:`~xsmall.roi`; without it every segment by itself.
+    bins, range, width
+        Of a quantity: the bins, as in :func:`~xsmall.azint`.
     statistic
         ``"sum"`` or ``"mean"`` of the valid pixels.
     mask
@@ -64,13 +73,14 @@ def projection(
     Returns
     -------
     A record. Its variables over (event, row) or (event, column) with a box, over (event, segment, row) or (event,
-    segment, column) else: ``projection`` (float64, unit of the data), NaN where no pixel is valid, and ``n_valid``
-    (int32). With variances also ``projection_variance``. Coordinates: the labels of the detector.
+    segment, column) else, over (event, quantity) of a quantity: ``projection`` (float64, unit of the data), NaN where
+    no pixel is valid, and ``n_valid`` (int32). With variances also ``projection_variance``. Coordinates: the labels of
+    the detector, or centres and bounds of the bins.
 
     Raises
     ------
     ParameterError
-        Another dim or statistic, a place that misses the frames, a mask that is not boolean.
+        Another dim or statistic, bins of rows, a place that misses the frames, a mask that is not boolean.
 
     Notes
     -----
@@ -85,12 +95,25 @@ def projection(
     >>> cal.sd.projection("column", xs.Box(segment=0, row=(4, 12)))["projection"].shape
     (4, 64)
     """
-    if onto not in (ROW, COLUMN):
-        raise ParameterError("projection onto another dim", found=repr(onto), expected=f"{ROW!r} or {COLUMN!r}")
     if statistic not in (SUM, MEAN):
         raise ParameterError("statistic of a projection", found=repr(statistic), expected=f"{SUM!r} or {MEAN!r}")
     fixed, of_events = static_mask(mask)
     where = None if place is None else as_place(place, "the place of a projection")
+    if not isinstance(onto, str) or onto not in (ROW, COLUMN):
+        if not isinstance(onto, xr.DataArray) and onto not in QUANTITIES:
+            raise ParameterError(
+                "projection onto another dim",
+                found=repr(onto)[:80],
+                expected=f"{ROW!r}, {COLUMN!r}, one of {QUANTITIES}, or a DataArray with a name",
+            )
+        given = 500 if bins is None else bins
+        chosen = azint_bins(given, onto, range, width, None, split="no", efficiency=(), mask=fixed)
+        chosen = chosen if where is None else replace(chosen, places=(where,))
+        return filtered(OntoQuantity(Azint(chosen, Kind(statistic))), threshold, noise, of_events)
+    if (bins, range, width) != (None, None, None):
+        raise ParameterError(
+            "bins of rows or columns", found=f"onto={onto!r} with bins, range or width", fix="xs.rebin"
+        )
     return filtered(Projection(onto, where, statistic, with_masks(fixed)), threshold, noise, of_events)
 
 
@@ -202,6 +225,59 @@ class Projection(Record):
     def reducer(self, frames: Frames) -> Reducer:
         """Make the reducer."""
         return ProjectionReducer(self, frames)
+
+
+@dataclass(frozen=True)
+class OntoQuantity(Record):
+    """A projection onto a quantity of the pixels: an azimuthal integral by another name."""
+
+    name: ClassVar[str] = "projection"
+
+    inner: Azint
+
+    def after(self, first: Record) -> Record:
+        """Project the regions of ``xs.roi``."""
+        return in_regions(first, self) if isinstance(first, Roi) else super().after(first)
+
+    def within(self, place: Place, masks: tuple[StaticMask, ...]) -> OntoQuantity:
+        """The projection of a place, with further masks."""
+        return replace(self, inner=self.inner.within(place, masks))
+
+    def outputs(self, frames: Frames) -> Mapping[str, Output]:
+        """Describe projection and n_valid."""
+        return _renamed(self.inner.outputs(frames))
+
+    def coords(self, frames: Frames) -> Mapping[str, xr.Variable]:
+        """Centres and edges of the bins."""
+        return self.inner.coords(frames)
+
+    def reducer(self, frames: Frames) -> Reducer:
+        """Make the reducer."""
+        return OntoQuantityReducer(self.inner.reducer(frames))
+
+
+def _renamed(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.replace(INTENSITY, PROJECTION): value for name, value in found.items()}
+
+
+class OntoQuantityReducer(Reducer):
+    """Names what another reducer has found."""
+
+    def __init__(self, inner: Reducer) -> None:
+        self._inner = inner
+
+    def begin(self, k: int) -> None:
+        """Start a group of ``k`` events."""
+        self._inner.energy, self._inner.beside = self.energy, self.beside
+        self._inner.begin(k)
+
+    def add(self, s: int, frames: npt.NDArray[np.floating[Any]], variance: Any = None) -> None:
+        """Take segment ``s``."""
+        self._inner.add(s, frames, variance)
+
+    def end(self) -> Mapping[str, npt.NDArray[Any]]:
+        """Finish the group."""
+        return _renamed(self._inner.end())
 
 
 class ProjectionReducer(Reducer):
