@@ -1,0 +1,99 @@
+"""Photons of an ePix100-like frame, with a giant droplet, and g2 of their lists."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks import Case, optional, read
+from benchmarks.droplet import HIGH, LOW, frames_of
+from xsmall.detector.frames import Frames
+from xsmall.detector.part import Part
+from xsmall.engine.record import GROUP
+from xsmall.kernels.g2 import pair_sums
+from xsmall.reductions.droplet import droplet
+from xsmall.reductions.photon import photon
+
+
+def giant(shape: tuple[int, int], scale: float) -> np.ndarray:
+    """A direct beam of 160,000 photons in one blob: (GROUP, *shape)."""
+    rng = np.random.default_rng(1)
+    y, x = np.indices(shape)
+    beam = np.exp(-((y - shape[0] / 2) ** 2 + (x - shape[1] / 2) ** 2) / 2 / (40 * scale) ** 2)
+    counts = rng.poisson(beam * 160_000 * scale**2 / beam.sum(), (GROUP, *shape))
+    return (counts + rng.normal(0, 0.05, counts.shape)).astype(np.float32)
+
+
+def case(name: str, stack: np.ndarray) -> Case:
+    """Time droplets and their photons on a group of events."""
+    shape = stack.shape[1:]
+    frames = Frames(Part.whole((1, *shape)), np.dtype(np.float32))
+    reducer = (droplet(HIGH, LOW) | photon(1.0)).reducer(frames)
+    alone = droplet(HIGH, LOW).reducer(frames)
+
+    def run(one: object = reducer) -> object:
+        one.begin(GROUP)  # type: ignore[attr-defined]
+        one.add(0, stack)  # type: ignore[attr-defined]
+        return one.end()  # type: ignore[attr-defined]
+
+    return Case(f"photons, {name}", run, GROUP, {"droplets alone": lambda: run(alone)}, read(stack))
+
+
+def g2_case(scale: float) -> Case:
+    """Time sums over pairs of photons in ten rings against dense frames, per frame."""
+    rng = np.random.default_rng(2)
+    events, pixels = max(20, int(500 * scale)), max(1000, int(540_672 * scale**2))
+    event = rng.integers(0, events, events * pixels // 100)
+    pixel = rng.integers(0, pixels, event.size)
+    order = np.lexsort((event, pixel))
+    event, begin = event[order].astype(np.int32), np.searchsorted(pixel[order], np.arange(pixels + 1))
+    ring = np.arange(pixels) * 10 // pixels
+    blocks = np.where(ring == np.arange(10)[:, None], 0, -1).astype(np.int16)
+    weights, times, edges = np.ones(event.size), np.arange(events), np.arange(1, 33)
+    out = np.zeros((10, 1, 31))
+    dense = np.zeros((events, pixels), np.float32)
+    np.add.at(dense, (event, pixel[order]), 1.0)
+
+    def in_numpy() -> object:
+        return [[(dense[:-lag] * dense[lag:]).sum(axis=0) for lag in (1,)] for _ in range(1)]
+
+    name = f"g2, {events} frames of {pixels / 1e6:.2g} Mpixel at 1 %, 31 lags"
+    baselines = {"NumPy, dense, one lag of 31": in_numpy}
+    return Case(
+        name, lambda: pair_sums(begin, event, weights, times, edges, blocks, out), events, baselines, read(dense)
+    )
+
+
+def autocorrelation_case(scale: float) -> Case | None:
+    """Time a masked autocorrelation against the three transforms of that size that it takes."""
+    fft = optional("scipy.fft")
+    if fft is None:
+        return None
+    from xsmall.kernels.autocorrelation import Correlator
+
+    n = max(16, int(512 * scale))
+    rng = np.random.default_rng(3)
+    frame, use = rng.random((n, n)).astype(np.float32), rng.random((n, n)) > 0.05
+    correlate, padded = Correlator((n, n), (n - 1, n - 1)), (2 * n, 2 * n)
+
+    def in_scipy() -> object:
+        there = fft.rfft2(np.where(use, frame, 0.0).astype(np.float64), padded)
+        return fft.irfft2(there * np.conj(there)), fft.irfft2(there * np.conj(there))
+
+    return Case(
+        f"autocorrelation {n} x {n}, masked",
+        lambda: correlate(frame, use),
+        1,
+        {"SciPy, its FFTs": in_scipy},
+        read(frame),
+    )
+
+
+def cases(scale: float) -> list[Case]:
+    """Few and many photons, a giant droplet, g2, and an autocorrelation."""
+    shape = (max(16, int(704 * scale)), 768)
+    out = [
+        case(f"{n} in {shape[0] * shape[1] / 1e6:.2g} Mpixel", frames_of(max(2, int(n * scale)), shape))
+        for n in (2000, 20000)
+    ]
+    out += [case("a giant droplet of 160,000", giant(shape, scale)), g2_case(scale)]
+    return [c for c in [*out, autocorrelation_case(scale)] if c is not None]
