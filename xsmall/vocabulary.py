@@ -80,6 +80,7 @@ WAITING_EVENTS: Final = "waiting_events"  # of a run that is still written: not 
 REPEATED_TIMES: Final = "repeated_times"  # records whose time their stream has already had
 OUT_OF_ORDER_TIMES: Final = "out_of_order_times"  # records that come after a later one
 MISSING_FILES: Final = "missing_files"  # files that the others name, and that are not there
+UNREADABLE_PARTS: Final = "unreadable_parts"  # parts of files that could not be read while a result was computed
 UNREADABLE: Final = "unreadable"  # where and why, the first of them
 LOST: Final = "lost"  # attribute of frames and of every result of them, JSON: what the source had lost, with counts
 CALIBRATED: Final = "calibrated"

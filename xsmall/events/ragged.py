@@ -18,7 +18,17 @@ import xarray as xr
 from xsmall.errors import DataError
 from xsmall.vocabulary import DIMENSIONLESS, EVENT, N_PREFIX, RAGGED_DIM, RAGGED_DTYPE, SAMPLE_DIMENSION, UNITS
 
-__all__ = ["counts_of", "flatten", "is_ragged", "lists", "object_array", "ragged_attrs", "to_awkward", "to_pandas"]
+__all__ = [
+    "ListBlock",
+    "counts_of",
+    "flatten",
+    "is_ragged",
+    "lists",
+    "object_array",
+    "ragged_attrs",
+    "to_awkward",
+    "to_pandas",
+]
 
 
 def ragged_attrs(dim: str, dtype: npt.DTypeLike) -> dict[str, str]:
@@ -38,6 +48,18 @@ def object_array(values: Iterable[npt.NDArray[Any]], shape: tuple[int, ...] | No
     for i, value in enumerate(held):
         out[i] = value
     return out if shape is None else out.reshape(shape)
+
+
+class ListBlock(np.ndarray):
+    """Lists of some events, whose single element is an array without dims: a lazy array takes it for that."""
+
+    def __getitem__(self, key: Any) -> Any:
+        found = super().__getitem__(key)
+        if self.dtype != object or (isinstance(found, np.ndarray) and found.dtype == object):
+            return found
+        one = np.empty((), object)
+        one[()] = found
+        return one
 
 
 def counts_of(values: npt.NDArray[np.object_]) -> npt.NDArray[np.int64]:

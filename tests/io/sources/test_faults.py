@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import xarray as xr
 import zarr
 
 import xsmall as xs
@@ -390,3 +391,24 @@ def _only_missing(truth: dict[str, Any], found: dict[str, Any]) -> bool:
         elif not np.array_equal(here, right):
             return False
     return bool(np.isnan(found["mean"][found["n"] == 0]).all())
+
+
+@pytest.mark.parametrize("ending", ["zarr", "h5"])
+@pytest.mark.parametrize("kind", ["zarr, chunk of garbage", "hdf5, chunk of garbage"])
+def test_what_turns_out_unreadable_while_a_result_is_saved_stands_in_it(
+    kind: str, ending: str, tmp_path: Path, copy: Callable[[str], Path]
+) -> None:
+    of, damage = DAMAGES[kind]
+    path = copy(of)
+    damage(path)
+    lazy = xs.open_run(path)["jungfrau/raw"].sd.projection("row")
+    with pytest.warns(DamagedDataWarning):
+        saved = xs.save(lazy, tmp_path / f"small.{ending}")
+    back = xr.open_zarr(saved) if ending == "zarr" else xr.open_dataset(saved)
+    with back:
+        assert json.loads(back.attrs["lost"])["unreadable_parts"] == 1
+        assert path.name in back.attrs["unreadable"]
+        assert xs.provenance(back)["lost"]["unreadable_parts"] == 1
+    sound = xs.save(lazy.isel(event=slice(32, None)), tmp_path / f"sound.{ending}")
+    with xr.open_zarr(sound) if ending == "zarr" else xr.open_dataset(sound) as back:
+        assert "unreadable" not in back.attrs

@@ -11,6 +11,7 @@ import zarr
 
 import xsmall as xs
 from xsmall.errors import DataError, ParameterError
+from xsmall.events.ragged import object_array, ragged_attrs
 from xsmall.io.stores.runs import write_run
 
 FORMATS = ["zarr", "h5"]
@@ -107,3 +108,20 @@ def test_writing_holds_a_few_chunks_whatever_the_length(tmp_path: Path, kind: st
     tracemalloc.stop()
     assert peak < raw.nbytes / 3
     np.testing.assert_array_equal(xs.open_run(path)["det/raw"][100:104], frames[100:104].compute())
+
+
+@pytest.mark.parametrize("ending", ["zarr", "h5"])
+def test_one_list_of_a_run_is_computed_by_itself(tmp_path: Path, ending: str) -> None:
+    times = np.datetime64("2026-01-01", "ns") + np.arange(5)
+    lists = object_array([np.arange(k, dtype="f4") for k in range(10)], (5, 2))
+    attrs = ragged_attrs("peak", np.dtype("f4"))
+    hsd = xr.Dataset({"peaks": (("event", "segment"), lists, attrs)}, {"event": times})
+    tree = xr.DataTree.from_dict({"/": xr.Dataset(), "/events": xr.Dataset(coords={"event": times}), "/hsd": hsd})
+    peaks = xs.open_run(write_run(tree, tmp_path / f"run.{ending}"))["hsd/peaks"]
+    np.testing.assert_array_equal(peaks[3, 1].compute().item(), np.arange(7))
+    np.testing.assert_array_equal(peaks[0, 0].compute().item(), [])
+    assert [len(x) for x in peaks[2].compute().values] == [4, 5]
+    whole = peaks.compute()
+    assert [len(x) for x in whole.values.ravel()] == list(range(10))
+    assert type(whole.values[3, 1]) is np.ndarray
+    np.testing.assert_array_equal(whole[3, 1].item(), np.arange(7))

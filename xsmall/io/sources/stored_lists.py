@@ -9,7 +9,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from xsmall.errors import FileFormatError
-from xsmall.events.ragged import object_array, ragged_attrs
+from xsmall.events.ragged import ListBlock, object_array, ragged_attrs
 from xsmall.vocabulary import EVENT, SAMPLE_DIMENSION
 
 __all__ = ["lazy_lists"]
@@ -72,4 +72,4 @@ def _lists(values: xr.Variable, n: npt.NDArray[np.int64]) -> da.Array:
 def _split(values: npt.NDArray[Any], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
     if not counts.size:
         return np.empty(counts.shape, object)
-    return object_array(np.split(values, np.cumsum(counts.ravel())[:-1]), counts.shape)
+    return object_array(np.split(values, np.cumsum(counts.ravel())[:-1]), counts.shape).view(ListBlock)

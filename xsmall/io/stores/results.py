@@ -6,7 +6,10 @@ name when it is complete, never before.
 
 import json
 import os
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any, Final
 
 import xarray as xr
 
@@ -15,9 +18,11 @@ from xsmall.io.layout import RESULT_LAYOUT, RESULT_NUMBER
 from xsmall.io.stores.provenance import origin
 from xsmall.io.stores.runs import write_run
 from xsmall.io.stores.write import write
-from xsmall.vocabulary import PROVENANCE, RAW
+from xsmall.vocabulary import LOST, PROVENANCE, RAW, UNREADABLE, UNREADABLE_PARTS
 
 __all__ = ["save"]
+
+_SHOWN: Final = 8
 
 
 def save(
@@ -59,7 +64,8 @@ def save(
     -----
     Plain ``xr.open_zarr`` and ``xr.open_dataset`` read the values back equal, with the label ``event`` as index. Times
     of any resolution and zone are written in UTC to the nanosecond. :func:`xsmall.provenance` tells versions,
-    parameters, input and time. A run with raw frames is written by :func:`xsmall.io.stores.runs.write_run`. Chunks
+    parameters, input and time. Parts of the source that turn out unreadable are counted in ``attrs["lost"]``
+    and named. A run with raw frames is written by :func:`xsmall.io.stores.runs.write_run`. Chunks
     carry checksums. On a cluster the folder must be one that all workers see.
 
     Examples
@@ -75,10 +81,21 @@ def save(
         _nodes(obj),
         path,
         layout=f"{RESULT_LAYOUT} {RESULT_NUMBER}",
-        marks={PROVENANCE: json.dumps(origin(obj, path))},
+        marks=partial(_marks, origin(obj, path)),
         overwrite=overwrite,
         compress=compress,
     )
+
+
+def _marks(told: dict[str, Any], unreadable: Sequence[str]) -> dict[str, str]:
+    """Where the result came from, and what of it could not be read when it was computed."""
+    if not unreadable:
+        return {PROVENANCE: json.dumps(told)}
+    before = told["lost"] if isinstance(told["lost"], dict) else {}
+    lost = {**before, UNREADABLE_PARTS: int(before.get(UNREADABLE_PARTS, 0)) + len(unreadable)}
+    shown = "\n".join(unreadable[:_SHOWN])
+    told = {**told, "lost": lost, UNREADABLE: shown}
+    return {PROVENANCE: json.dumps(told), LOST: json.dumps(lost), UNREADABLE: shown}
 
 
 def _nodes(obj: object) -> dict[str, xr.Dataset]:

@@ -3,8 +3,10 @@
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -15,7 +17,7 @@ import h5py
 import xarray as xr
 from dask.utils import format_bytes
 
-from xsmall.errors import ParameterError, WriteError
+from xsmall.errors import DamagedDataWarning, ParameterError, WriteError
 from xsmall.io.stores import hdf5_store, zarr_store
 from xsmall.io.stores.place import Place, taken
 from xsmall.io.stores.ragged import Lists, arrays_of, lists_of
@@ -56,7 +58,7 @@ def write(
     path: str | os.PathLike[str],
     *,
     layout: str,
-    marks: Mapping[str, Any],
+    marks: Mapping[str, Any] | Callable[[Sequence[str]], Mapping[str, Any]],
     overwrite: bool,
     compress: bool | str,
     whole_events: bool = False,
@@ -75,7 +77,8 @@ def write(
     layout
         Name and number of the layout; it is written last and says that the file is complete.
     marks
-        Other attributes of the root that are written last.
+        Other attributes of the root that are written last; or a function that makes them of what could not be read
+        while the values were computed.
     overwrite
         Replace what is there.
     compress
@@ -116,13 +119,15 @@ def write(
             try:
                 store.create()
                 store.add(schema.arrays)
-                _write_arrays(store, schema.arrays, lists, in_order)
+                with _noted() as unreadable:
+                    _write_arrays(store, schema.arrays, lists, in_order)
                 arrays = [*schema.arrays, *_write_lists(store, lists, nodes)]
                 _check_complete(target, store, arrays)
                 if add is not None:
                     assert isinstance(store, hdf5_store.Hdf5Store)
                     store.extend(add)
-                store.finish({**marks, LAYOUT: layout})
+                last = marks(unreadable) if callable(marks) else marks
+                store.finish({**last, LAYOUT: layout})
             except OSError as error:
                 raise _explained(error, target, *_progress(store, schema)) from error
             finally:
@@ -176,6 +181,18 @@ def _write_arrays(store: Store, arrays: Sequence[StoredArray], lists: Sequence[L
             da.store([source], [sink], lock=False, scheduler="synchronous")
     elif sources:
         da.store(sources, sinks, lock=False)
+
+
+@contextmanager
+def _noted() -> Iterator[list[str]]:
+    """Note each part of a file that cannot be read while values are computed; the warnings of it come as always."""
+    reasons: list[str] = []
+    with warnings.catch_warnings(record=True) as met:
+        warnings.simplefilter("always", DamagedDataWarning)
+        yield reasons
+    reasons += dict.fromkeys(str(w.message) for w in met if issubclass(w.category, DamagedDataWarning))
+    for w in met:
+        warnings.warn_explicit(w.message, w.category, w.filename, w.lineno, source=w.source)
 
 
 def _write_held(sink: Any, array: StoredArray, values: Any) -> None:
