@@ -323,7 +323,7 @@ def test_a_run_that_is_replaced_while_it_is_open_is_noticed(ending: str, tmp_pat
         with pytest.raises(FileFormatError, match="has changed since it was opened"):
             raw[16:].compute()
         with pytest.raises(FileFormatError, match="has changed since it was opened"):
-            raw.sd.projection("row").compute()
+            raw.sd.calibrate(SIM.constants).sd.projection("row").compute()
     else:  # HDF5 keeps the old file open: the old run to its end, or the same error where it is opened anew
         np.testing.assert_array_equal(raw[16:].values, RAW[16:])
 
@@ -371,7 +371,7 @@ def _values_or_error(path: Path) -> dict[str, Any] | xs.XsmallError:
 def _values(path: Path) -> dict[str, Any]:
     run = xs.open_run(path)
     raw = run["jungfrau/raw"]
-    small = raw.sd.roi(xs.Box(segment=0)).compute()
+    small = raw.assign_attrs(detector_type="camera").sd.roi(xs.Box(segment=0)).compute()  # words without gain bits
     found = {f"events/{n}": x.values for n, x in run["events"].variables.items()}
     found |= {f"config/{n}": x.values for n, x in run["jungfrau"].variables.items() if n != "raw"}
     usable = (raw["present"].values & (raw["damage"].values == 0))[:, :1]
@@ -401,7 +401,7 @@ def test_what_turns_out_unreadable_while_a_result_is_saved_stands_in_it(
     of, damage = DAMAGES[kind]
     path = copy(of)
     damage(path)
-    lazy = xs.open_run(path)["jungfrau/raw"].sd.projection("row")
+    lazy = xs.open_run(path)["jungfrau/raw"].sd.calibrate(SIM.constants).sd.projection("row")
     with pytest.warns(DamagedDataWarning):
         saved = xs.save(lazy, tmp_path / f"small.{ending}")
     back = xr.open_zarr(saved) if ending == "zarr" else xr.open_dataset(saved)
