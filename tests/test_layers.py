@@ -38,9 +38,6 @@ LEVELS = {
     "cli": 17,
 }  # fmt: skip
 
-# Arrows that point up or close a circle. The list only gets shorter: an entry that is not needed any more fails too.
-NOT_YET_OPEN: set[tuple[str, str]] = set()
-
 # package -> top folders it may be imported in
 ONLY_IN = {
     "numba": {"kernels"},
@@ -142,26 +139,16 @@ def points_down(module: str, other: str) -> bool:
 def test_imports_point_down_only(module: str) -> None:
     here = folder_of(module)
     assert here in LEVELS, f"{here} has no level: add it to the table"
-    wrong = {n for n in arrows()[module] if not points_down(module, n) and (module, n) not in NOT_YET_OPEN}
+    wrong = {n for n in arrows()[module] if not points_down(module, n)}
     assert not wrong, f"{module}, of level {LEVELS[here]}, may not import {sorted(wrong)}"
 
 
-def test_every_row_of_the_table_is_a_folder_or_is_planned() -> None:
-    planned = {"run"}
-    assert LEVELS.keys() - {folder_of(module) for module in MODULES} <= planned
+def test_every_row_of_the_table_is_a_folder_or_a_file() -> None:
+    assert LEVELS.keys() == {folder_of(module) for module in MODULES}
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    graph = {m: frozenset(n for n in found if (m, n) not in NOT_YET_OPEN) for m, found in arrows().items()}
-    assert circles(graph) == []
-
-
-@pytest.mark.parametrize("arrow", sorted(NOT_YET_OPEN), ids=" to ".join)
-def test_what_is_listed_as_not_open_yet_is_still_needed(arrow: tuple[str, str]) -> None:
-    one, other = arrow
-    there = one in MODULES and other in arrows()[one]
-    wrong = there and (not points_down(one, other) or one in reachable(arrows(), other))
-    assert wrong, f"the arrow from {one} to {other} is gone or right now: take the entry out of NOT_YET_OPEN"
+    assert circles(arrows()) == []
 
 
 def test_a_circle_would_be_found() -> None:
