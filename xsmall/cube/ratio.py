@@ -68,7 +68,7 @@ def ratio(cube: xr.Dataset, estimator: str = SUMS) -> xr.Dataset:
     >>> import xarray as xr, xsmall as xs
     >>> small = xr.Dataset({"on": ("event", [True, True]), "i0": ("event", [1.0, 2.0]), "s": ("event", [2.0, 4.0])})
     >>> out = small.sd.cube({"on": xs.categories([True])}, weights="i0").sd.ratio()
-    >>> float(out.s[0]), float(out.s_stderr[0])
+    >>> float(out.s[0]), round(float(out.s_stderr[0]), 6)
     (2.0, 0.0)
     """
     if estimator not in _ESTIMATORS:

@@ -86,9 +86,6 @@ def plot(
 
     Examples
     --------
-    >>> import matplotlib
-    ...
-    ... matplotlib.use("Agg")
     >>> import numpy as np, xarray as xr, xsmall as xs
     >>> small = xr.Dataset({"signal": ("event", np.arange(8.0)), "delay": ("event", np.arange(8) % 4)})
     >>> cube = small.sd.cube({"delay": xs.bins(0, 4, n=4)})
