@@ -117,6 +117,7 @@ _PUBLIC: dict[str, str] = {
     "lineout": "xsmall.reductions.projection",
     "histogram": "xsmall.reductions.histogram",
     "rebin": "xsmall.reductions.rebin",
+    "sums": "xsmall.reductions.sums",
     "autocorrelation": "xsmall.reductions.autocorrelation",
     "record": "xsmall.reductions.user",
     # speckle

@@ -115,6 +115,7 @@ from xsmall.reductions.rebin import rebin as rebin
 from xsmall.reductions.reduce import apply as apply
 from xsmall.reductions.reduce import reduce as reduce
 from xsmall.reductions.roi import roi as roi
+from xsmall.reductions.sums import sums as sums
 from xsmall.reductions.threshold import sigma as sigma
 from xsmall.reductions.user import record as record
 from xsmall.run.plan import forecast as forecast

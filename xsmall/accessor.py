@@ -180,6 +180,7 @@ _REDUCTIONS: Final[Mapping[str, _Method]] = {
     "lineout": _ReductionMethod("xsmall.reductions.projection:lineout", *_FRAMES),
     "histogram": _ReductionMethod("xsmall.reductions.histogram:histogram", *_FRAMES),
     "rebin": _ReductionMethod("xsmall.reductions.rebin:rebin", *_FRAMES),
+    "sums": _ReductionMethod("xsmall.reductions.sums:sums", *_FRAMES),
     "autocorrelation": _ReductionMethod("xsmall.reductions.autocorrelation:autocorrelation", *_FRAMES),
     "apply": _Method("xsmall.reductions.reduce:apply", *_FRAMES),
     "average": _Method("xsmall.cube.cube:average", *_FRAMES, SMALL),

@@ -43,6 +43,7 @@ from xsmall.io.stores.results import save as _save
 from xsmall.plot.detector import plot as _plot
 from xsmall.plot.quicklook import quicklook as _quicklook
 from xsmall.plot.results import plot as _plot_results
+from xsmall.reductions.anisotropy import anisotropy as _anisotropy
 from xsmall.reductions.autocorrelation import autocorrelation as _autocorrelation
 from xsmall.reductions.azint import azint as _azint
 from xsmall.reductions.droplet import droplet as _droplet
@@ -54,6 +55,7 @@ from xsmall.reductions.rebin import rebin as _rebin
 from xsmall.reductions.reduce import apply as _apply
 from xsmall.reductions.reduce import reduce as _reduce
 from xsmall.reductions.roi import roi as _roi
+from xsmall.reductions.sums import sums as _sums
 
 __all__ = ["DataArrayMethods", "DataTreeMethods", "DatasetMethods"]
 
@@ -96,6 +98,7 @@ class _Shared:
     reduce = Method(_reduce)
     roi = Reduction(_roi)
     azint = Reduction(_azint)
+    anisotropy = Reduction(_anisotropy)
     droplet = Reduction(_droplet)
     photon = Reduction(_photon)
     projection = Reduction(_projection)
@@ -103,6 +106,7 @@ class _Shared:
     histogram = Reduction(_histogram)
     rebin = Reduction(_rebin)
     autocorrelation = Reduction(_autocorrelation)
+    sums = Reduction(_sums)
     apply = Method(_apply)
     average = Method(_average)
     plan = Method(_plan)

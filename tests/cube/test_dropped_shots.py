@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
@@ -94,3 +95,28 @@ def test_a_run_of_which_one_shot_in_fifty_is_dropped_is_not_two_percent_low(
     merged = xs.merge_cubes(*(sim.run["events"].to_dataset().isel(event=s).sd.cube({"laser_on": xs.categories()})
                               for s in (slice(0, 100), slice(100, None))))  # fmt: skip
     assert merged.attrs["n_dropped_shots"] == 30
+
+
+def test_an_average_of_some_events_reads_these_alone() -> None:
+    reads: list[int] = []
+    values = np.random.default_rng(1).normal(size=(40, 1, 4, 5)).astype("f4")
+
+    def read(block: np.ndarray, block_info: dict | None = None) -> np.ndarray:
+        if block_info:
+            reads.append(block_info[0]["chunk-location"][0])
+        return block
+
+    data = da.from_array(values, chunks=(2, 1, 4, 5)).map_blocks(read, dtype="f4")
+    lit = np.arange(40) % 4 != 0
+    frames = xr.DataArray(data, {"event": np.arange(40)}, ("event", "segment", "row", "column"), name="cal")
+    first = xs.average(frames, n=10)
+    reads.clear()
+    np.testing.assert_allclose(first.compute(scheduler="synchronous")["cal"], values[:10].mean(axis=0), rtol=1e-5)
+    assert sorted(reads) == list(range(5))
+    of_lit = xs.average(frames.assign_coords(xray_on=("event", lit)), n=10).compute()
+    np.testing.assert_allclose(of_lit["cal"], values[lit][:10].mean(axis=0), rtol=1e-5)
+    assert int(of_lit["count"]) == 10
+    assert int(xs.average(frames, n=1000)["count"]) == 40
+    for wrong in (0, -1, 2.5, True):
+        with pytest.raises(xs.XsmallError, match="invalid n"):
+            xs.average(frames, n=wrong)

@@ -189,7 +189,13 @@ def cube(
     return paired(result)
 
 
-def average(obj: xr.DataArray | xr.Dataset, *, dropped_shots: bool = False, memory: int | None = None) -> xr.Dataset:
+def average(
+    obj: xr.DataArray | xr.Dataset,
+    *,
+    n: int | None = None,
+    dropped_shots: bool = False,
+    memory: int | None = None,
+) -> xr.Dataset:
     """Average over all events: mean, standard deviation, standard error and count of each pixel.
 
     Parameters
@@ -197,6 +203,8 @@ def average(obj: xr.DataArray | xr.Dataset, *, dropped_shots: bool = False, memo
     obj
         Frames (event, segment, row, column), or anything else over ``event``; NaN is skipped. A Dataset of values and
         their variance (``<name>_variance``) carries the variance along.
+    n
+        Average the first ``n`` events only (those that are not left out), for a quick look: no others are read.
     dropped_shots
         Whether events without X-rays (``xray_on`` false) are averaged too. By default they are left out, and counted in
         ``attrs["n_dropped_shots"]``.
@@ -213,6 +221,13 @@ def average(obj: xr.DataArray | xr.Dataset, *, dropped_shots: bool = False, memo
     ------
     DataError
         No events dim, or no numbers.
+    ParameterError
+        A number of events below 1.
+
+    Notes
+    -----
+    All threads of a process read and add up together. :func:`xsmall.sums` averages in the pass of other reductions, by
+    class of shots, with extremes and counts.
 
     Examples
     --------
@@ -222,9 +237,13 @@ def average(obj: xr.DataArray | xr.Dataset, *, dropped_shots: bool = False, memo
     """
     values, variance = values_and_variance(obj, EVENTS)
     name = MEAN if values.name is None else str(values.name)
-    n = _events(values, name)
     dropped = None if dropped_shots else shots_are_dropped(values)
-    index = np.zeros(n, np.int64) if dropped is None else -dropped.astype(np.int64)
+    index = np.zeros(_events(values, name), np.int64) if dropped is None else -dropped.astype(np.int64)
+    if n is not None:
+        last = _last_of_the_first(n, index)
+        values, index = values.isel({EVENT: slice(last)}), index[:last]
+        variance = None if variance is None else variance.isel({EVENT: slice(last)})
+        dropped = None if dropped is None else dropped[:last]
     bound: Bound = ((), (), index)
     if values.dims == FRAME_DIMS:
         data = _of_frames(name, values, variance, bound, memory)
@@ -237,6 +256,14 @@ def average(obj: xr.DataArray | xr.Dataset, *, dropped_shots: bool = False, memo
     if dropped is not None:
         out.attrs[N_DROPPED_SHOTS] = int(dropped.sum())
     return paired(out)
+
+
+def _last_of_the_first(n: object, index: npt.NDArray[np.int64]) -> int:
+    """How many events have to be looked at for ``n`` that are averaged."""
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise ParameterError("invalid n", found=repr(n), expected="a number of events, 1 or more", fix="n=100")
+    wanted = np.flatnonzero(index >= 0)[:n]
+    return int(wanted[-1]) + 1 if wanted.size else len(index)
 
 
 # ---- bins -------------------------------------------------------------------------------------------------------

@@ -111,9 +111,11 @@ class Beside:
         return out
 
 
-def joined_blocks(frames: da.Array, beside: Mapping[str, tuple[da.Array, npt.NDArray[np.int64]]]) -> list[Span]:
+def joined_blocks(
+    frames: da.Array, beside: Mapping[str, tuple[da.Array, npt.NDArray[np.int64]]], fewest: int = 1
+) -> list[Span]:
     """Blocks of events of a pass; as far as few of them make one, borders are those of chunks beside them too."""
-    blocks = event_blocks(frames) or [(0, 0)]
+    blocks = event_blocks(frames, fewest) or [(0, 0)]
     borders = {name: set(np.cumsum((0, *other.chunks[0])).tolist()) for name, (other, _) in beside.items()}
     out: list[Span] = []
     first, n = 0, 0

@@ -259,10 +259,13 @@ def group_chunks(
         yield start, stop
 
 
-def event_blocks(frames: da.Array) -> list[tuple[int, int]]:
-    """Cut the events into the blocks of tasks: whole chunks, or parts of them where those can be read, and even."""
+def event_blocks(frames: da.Array, fewest: int = 1) -> list[tuple[int, int]]:
+    """Cut the events into the blocks of tasks: whole chunks, or parts of them where those can be read, and even.
+
+    ``fewest`` events are put together as far as they come in smaller chunks, where each block costs something.
+    """
     n = frames.shape[0]
-    most = min(MOST_EVENTS, max(1, n // FEWEST_TASKS))
+    most = min(MOST_EVENTS, max(fewest, n // FEWEST_TASKS))
     step = Rule(frames).step
     return list(group_chunks(frames.chunks[0] if step is None else _even(0, n, step), most))
 

@@ -7,6 +7,7 @@ records share them.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +31,7 @@ from xsmall.engine.blocks import (
 )
 from xsmall.engine.interrupt import check
 from xsmall.engine.plans import plan_of_pass, remember
-from xsmall.engine.record import GROUP, Output, Record, Reducer
+from xsmall.engine.record import GROUP, Output, Record, Reducer, Totals
 from xsmall.engine.transform import (
     Cast,
     FloatFrames,
@@ -42,6 +43,12 @@ from xsmall.engine.transform import (
 
 Results = dict[tuple[str, str], npt.NDArray[Any]]
 """Arrays (event, ...) by the name of the record and of its variable."""
+
+FEWEST_SUMMED = 16
+"""Events of a task at least, where it sums them up: what it has gathered is larger than a frame, and is joined."""
+
+_TOTALS = ""
+"""In the place of a variable: what a record has gathered of all events, which is joined before it is finished."""
 
 
 class Job:
@@ -168,7 +175,10 @@ def reduce_batches(batches: Iterable[Batch], job: Job, beside: Mapping[str, Besi
     reducers = {name: record.reducer(frames) for name, record in job.records.items()}
     outputs = {name: record.outputs(frames) for name, record in job.records.items()}
     pieces: dict[tuple[str, str], list[npt.NDArray[Any]]] = {
-        (name, variable): [] for name, variables in outputs.items() for variable in variables
+        (name, variable): []
+        for name, variables in outputs.items()
+        for variable, output in variables.items()
+        if not output.summed
     }
     whole = any(reducer.takes_whole_frames for reducer in reducers.values())
     values = np.empty((GROUP, *frames.shape[0 if whole else 1 :]), dtype=job.transform.dtype)
@@ -192,11 +202,10 @@ def reduce_batches(batches: Iterable[Batch], job: Job, beside: Mapping[str, Besi
                     for variable, result in reducer.end().items():
                         pieces[name, variable].append(result)
         before += len(batch.frames)
-    return {
-        (name, variable): _join(pieces[name, variable], output)
-        for name, variables in outputs.items()
-        for variable, output in variables.items()
+    totals: dict[tuple[str, str], Any] = {
+        (name, _TOTALS): gathered for name, r in reducers.items() if (gathered := r.totals()) is not None
     }
+    return totals | {key: _join(values, outputs[key[0]][key[1]]) for key, values in pieces.items()}
 
 
 def _hand_over(
@@ -243,7 +252,8 @@ def run_records(
     if not source.batch.lazy() and not any(c.batch.lazy() for c in beside.values()):
         ready = {name: c.ready() for name, c in beside.items()}
         job = Job(records, frames, source.ready(), ready)
-        return dict(reduce_batches([source.batch], job, {n: Beside(c.batch, c.at) for n, c in beside.items()}))
+        made = reduce_batches([source.batch], job, {n: Beside(c.batch, c.at) for n, c in beside.items()})
+        return _finished(made)
     token = dask.base.tokenize(
         *source.batch, dict(records), frames, _key(source.transform),
         [(name, *c.batch, _key(c.transform), c.at) for name, c in beside.items()],
@@ -255,7 +265,11 @@ def run_records(
         {n: None if c.transform is None else as_delayed(c.transform, "transform") for n, c in beside.items()},
         dask_key_name=f"job-{token}",
     )
-    packed, sizes = _map_joined(source, beside, job, token) if beside else _map_blocks(source, job, token)
+    fewest = FEWEST_SUMMED if any(output.summed for output in outputs.values()) else 1
+    if beside:
+        packed, sizes = _map_joined(source, beside, job, token, fewest)
+    else:
+        packed, sizes = _map_blocks(source, job, token, fewest)
     arrays = {
         (name, variable): da.map_blocks(
             _pick,
@@ -268,7 +282,9 @@ def run_records(
             name=f"{name}-{variable}-{token}",
         )
         for (name, variable), output in outputs.items()
+        if not output.summed
     }
+    arrays |= _summed(packed, outputs, token)
     plan = plan_of_pass(
         [source.batch, *(c.batch for c in beside.values())], outputs.values(), sizes, ", ".join(records)
     )
@@ -277,13 +293,58 @@ def run_records(
     return arrays
 
 
+def _finished(made: Results) -> dict[tuple[str, str], Any]:
+    """Variables of all events in the place of what was gathered."""
+    out = {key: values for key, values in made.items() if key[1] != _TOTALS}
+    for (name, variable), totals in made.items():
+        if variable == _TOTALS:
+            out |= {(name, v): values for v, values in _finish(totals).items()}  # type: ignore[arg-type]
+    return out
+
+
+def _summed(packed: da.Array, outputs: Mapping[tuple[str, str], Output], token: str) -> dict[tuple[str, str], Any]:
+    """Join what the blocks have gathered, two and two, and finish it: a task for each, and one array per variable."""
+    arrays: dict[tuple[str, str], Any] = {}
+    for name in dict.fromkeys(name for (name, _), output in outputs.items() if output.summed):
+        blocks = packed.to_delayed(optimize_graph=False).ravel()
+        level = [
+            dask.delayed(_pick, pure=False)(b, key=(name, _TOTALS), dask_key_name=f"totals-{name}-{token}-{i}")
+            for i, b in enumerate(blocks)
+        ]
+        depth = 0
+        while len(level) > 1:
+            pairs = [
+                dask.delayed(_join_two, pure=False)(*level[i : i + 2], dask_key_name=f"join-{name}-{token}-{depth}-{i}")
+                for i in range(0, len(level) - 1, 2)
+            ]
+            level, depth = pairs + level[len(level) - len(level) % 2 :], depth + 1
+        done = dask.delayed(_finish, pure=False)(level[0], dask_key_name=f"finish-{name}-{token}")
+        for (other, variable), output in outputs.items():
+            if other == name and output.summed:
+                one = dask.delayed(operator.getitem, pure=False)(
+                    done, variable, dask_key_name=f"{variable}-{name}-{token}"
+                )
+                arrays[name, variable] = da.from_delayed(
+                    one, output.array_shape, dtype=output.dtype, name=f"{name}-{variable}-{token}"
+                )
+    return arrays
+
+
+def _join_two(a: Totals, b: Totals) -> Totals:
+    return a.joined(b)
+
+
+def _finish(totals: Totals) -> Mapping[str, npt.NDArray[Any]]:
+    return totals.finish()
+
+
 def _map_joined(
-    source: Source, beside: Mapping[str, Companion], job: Delayed, token: str
+    source: Source, beside: Mapping[str, Companion], job: Delayed, token: str, fewest: int
 ) -> tuple[da.Array, tuple[int, ...]]:
     """Map the pass over blocks of events together with what lies beside them; a task for each block."""
     batch = source.batch.all_lazy()
     others = {name: c.batch.all_lazy() for name, c in beside.items()}
-    blocks = joined_blocks(batch.frames, {name: (others[name].frames, c.at) for name, c in beside.items()})
+    blocks = joined_blocks(batch.frames, {name: (others[name].frames, c.at) for name, c in beside.items()}, fewest)
     held = source.is_held or any(c.is_held for c in beside.values())
     mains = _cells(batch, blocks, held, f"blocks-{token}")
     spans = {name: [c.span(*block) for block in blocks] for name, c in beside.items()}
@@ -318,7 +379,7 @@ def _opened(cell: Any) -> Unopened | Batch:
     return block
 
 
-def _map_blocks(source: Source, job: Delayed, token: str) -> tuple[da.Array, tuple[int, ...]]:
+def _map_blocks(source: Source, job: Delayed, token: str, fewest: int) -> tuple[da.Array, tuple[int, ...]]:
     """Map the pass over blocks of events; each chunk of the result is a :data:`Results`."""
     sizes: tuple[int, ...] = source.batch.frames.chunks[0]
     as_objects: dict[str, Any] = {"job": job, "dtype": object, "meta": np.empty(0, dtype=object)}
@@ -327,7 +388,7 @@ def _map_blocks(source: Source, job: Delayed, token: str) -> tuple[da.Array, tup
             _run_chunk, source.batch, name=f"pass-{token}", whole_events=True, **as_objects,
         )  # fmt: skip
         return packed, sizes
-    blocks = event_blocks(source.batch.frames) or [(0, 0)]
+    blocks = event_blocks(source.batch.frames, fewest) or [(0, 0)]
     cells = unopened_blocks(source.batch, blocks, f"blocks-{token}")
     packed = da.map_blocks(_run_block, cells, name=f"pass-{token}", **as_objects)
     return packed, tuple(stop - start for start, stop in blocks)
@@ -343,8 +404,9 @@ def _run_chunk(batch: Batch, first: int, *, job: Job) -> Results:
     return reduce_batches([batch], job)
 
 
-def _pick(packed: Results, *, key: tuple[str, str]) -> npt.NDArray[Any]:
-    return packed[key]
+def _pick(packed: Any, *, key: tuple[str, str]) -> Any:
+    made: Results = packed if isinstance(packed, dict) else packed.item()
+    return made[key]
 
 
 def _key(transform: Transform | Delayed | None) -> object:

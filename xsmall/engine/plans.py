@@ -98,6 +98,8 @@ class Plans(tuple[Plan, ...]):
 _PLANS: OrderedDict[str, Plan] = OrderedDict()
 _LOCK = Lock()
 _MOST = 4096
+_SUMS_KEPT = 4
+"""How often a thread holds what sums over events need: its own, two that are joined, and what comes of them."""
 
 
 def remember(name: str, made: Plan) -> None:
@@ -166,12 +168,16 @@ def plan_of_pass(batches: Sequence[Batch], outputs: Iterable[Output], sizes: tup
             read += array.nbytes
             at_once += min(array.nbytes, max(BATCH_BYTES, together * array.nbytes // max(1, len(array))))
         floats += GROUP * math.prod(batch.frames.shape[1:]) * 8 * (2 if batch.variance is not None else 1)
-    result = sum(o.array_dtype.itemsize * math.prod(o.array_shape) for o in outputs)
+    told = list(outputs)
+    result, summed = (
+        sum(o.array_dtype.itemsize * math.prod(o.array_shape) for o in told if o.summed == of_all)
+        for of_all in (False, True)
+    )
     return Plan(
         what=f"{what} of {n} events of {' x '.join(map(str, shape))} pixels",
         bytes_to_read=read,
         tasks=len(sizes),
-        peak_bytes=who.threads * (at_once + floats + 2 * result * max(sizes, default=0)),
-        result_bytes=result * n,
+        peak_bytes=who.threads * (at_once + floats + 2 * result * max(sizes, default=0) + _SUMS_KEPT * summed),
+        result_bytes=result * n + summed,
         machine=str(who),
     )

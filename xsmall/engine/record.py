@@ -27,13 +27,15 @@ class Output:
     """One variable of a record's result, for one event (the dim ``event`` is put in front by the engine).
 
     A list whose length differs between events has the shape ``(None,)``: its reducer returns an array of objects (k,),
-    each a 1-D array of ``dtype``; see :mod:`xsmall.events.ragged`.
+    each a 1-D array of ``dtype``; see :mod:`xsmall.events.ragged`. What is made of all events together is ``summed``:
+    it has no dim ``event``, and comes from :meth:`Reducer.totals`.
     """
 
     dims: tuple[str, ...]
     shape: tuple[int | None, ...]
     dtype: np.dtype[Any]
     attrs: Mapping[str, Any] = field(default_factory=dict)
+    summed: bool = False
 
     @property
     def is_ragged(self) -> bool:
@@ -69,6 +71,18 @@ class Input:
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+
+
+class Totals(ABC):
+    """What a reducer has gathered of all its events, which can be joined with that of others, in any order."""
+
+    @abstractmethod
+    def joined(self, other: Any) -> Totals:
+        """Make what was gathered of both, changing neither; it must not depend on the order, bit for bit."""
+
+    @abstractmethod
+    def finish(self) -> Mapping[str, npt.NDArray[Any]]:
+        """Return the variables that are summed."""
 
 
 class Reducer(ABC):
@@ -115,6 +129,10 @@ class Reducer(ABC):
     @abstractmethod
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
         """Return the variables of the group, each ``(k, *shape)``, as arrays of their own."""
+
+    def totals(self) -> Totals | None:
+        """Return what was gathered of all groups, where the record has variables that are summed."""
+        return None
 
 
 GROUP = 4
@@ -192,6 +210,11 @@ class Record(ABC):
             expected="regions before what is done in them, or lists before their histogram",
             fix='xs.roi(box) | xs.projection("row")',
         )
+
+    def seeing(self, frames: xr.DataArray) -> Record:
+        """Make the record that has seen the labels of the frames, of records that need them; none computes these."""
+        del frames
+        return self
 
     def coords(self, frames: Frames) -> Mapping[str, xr.Variable]:
         """Coordinates of the dims that the record adds (bin centres, labels), if any."""

@@ -13,7 +13,7 @@ import xarray as xr
 
 from xsmall.detector.frames import Frames
 from xsmall.detector.part import Part
-from xsmall.engine.record import GROUP, Input, Output, Record, Reducer
+from xsmall.engine.record import GROUP, Input, Output, Record, Reducer, Totals
 from xsmall.errors import DataError, ParameterError
 from xsmall.frames.per_pixel import StaticMask, StaticNoise, boolean_mask
 from xsmall.reductions.threshold import Sigma, check_noise, check_unit, sigma
@@ -149,6 +149,10 @@ class Filtered(Record):
         own = {} if self.mask is None or self.mask.given is None else {_MASK: self.mask.given}
         return own | {f"{_THEN}{k}": v for k, v in self.record.beside.items()}
 
+    def seeing(self, frames: xr.DataArray) -> Filtered:
+        """Show the labels of the frames to the record."""
+        return replace(self, record=self.record.seeing(frames))
+
     def bound(self, inputs: Mapping[str, Input], left_out: str) -> Filtered:
         """Make the record that knows where its mask is."""
         others = {k.removeprefix(_THEN): v for k, v in inputs.items() if k != _MASK}
@@ -220,3 +224,7 @@ class FilteredReducer(Reducer):
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
         """Finish the group."""
         return self._inner.end()
+
+    def totals(self) -> Totals | None:
+        """What the record has gathered."""
+        return self._inner.totals()

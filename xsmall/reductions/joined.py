@@ -29,7 +29,8 @@ def bind(records: Mapping[str, Record], obj: xr.DataArray) -> tuple[dict[str, Re
     out: dict[str, Record] = dict(records)
     beside: dict[str, Companion] = {}
     names: dict[int, str] = {}
-    for name, record in records.items():
+    for name, given_record in records.items():
+        out[name] = record = given_record.seeing(obj)
         if not record.beside:
             continue
         inputs, left = {}, []

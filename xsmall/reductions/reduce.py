@@ -161,7 +161,8 @@ def _labelled(
                 attrs[SAMPLE_DIMENSION] = renamed.get((name, attrs[SAMPLE_DIMENSION]), attrs[SAMPLE_DIMENSION])
             if output.is_ragged:
                 attrs, dims = attrs | ragged_attrs(dims[0], output.dtype), ()
-            variables[f"{name}_{variable}"] = xr.Variable((EVENT, *dims), arrays[name, variable], attrs)
+            events = () if output.summed else (EVENT,)
+            variables[f"{name}_{variable}"] = xr.Variable((*events, *dims), arrays[name, variable], attrs)
         for key, label in coords[name].items():
             dims = tuple(renamed.get((name, str(d)), str(d)) for d in label.dims)
             attrs = dict(label.attrs)
@@ -326,6 +327,8 @@ def _dataset(
 ) -> xr.Dataset:
     kept = obj.coords.to_dataset().drop_vars([c for c in obj.coords if set(obj[c].dims) & set(PIXEL_DIMS)])
     out = kept.assign_coords(labels).assign(variables)
+    if not any(EVENT in v.dims for v in variables.values()):  # all are sums over the events
+        out = out.drop_dims(EVENT)
     before = {"frames": parameters_of(obj.attrs)}
     if not any({ROW, COLUMN} <= set(v.dims) or {IMAGE_X, IMAGE_Y} <= set(v.dims) for v in variables.values()):
         # Nothing here is in space any more. Scalars would stand in the title of every plot and keep the results of two
