@@ -196,7 +196,8 @@ def test_bad_pixels_show_what_the_truth_says(simulation, raw: xr.DataArray) -> N
 
 def test_delays_follow_the_scan_and_the_time_tool() -> None:
     for scan in ("step", "fly"):
-        simulation = xs.simulate(3000, shape=(1, 8, 8), scan=scan, n_steps=10)
+        steps = {"n_steps": 10} if scan == "step" else {}
+        simulation = xs.simulate(3000, shape=(1, 8, 8), scan=scan, **steps)
         events, truth = simulation.run["events"].to_dataset(), simulation.truth
         on = (events["laser_on"] & events["xray_on"]).values
         error = (events["delay"] - truth["delay"]).values[on]

@@ -18,7 +18,7 @@ from xsmall.calibration.inputs import (
     prepare,
     usable_by,
 )
-from xsmall.calibration.reasons import Untrusted, adc_limits, chosen_reasons, own_reasons
+from xsmall.calibration.reasons import OF_STATUS, Untrusted, adc_limits, chosen_reasons, own_reasons
 from xsmall.calibration.segment_tables import make_tables
 from xsmall.calibration.tables import looked_at
 from xsmall.calibration.transform import FLOAT, Calibration
@@ -172,7 +172,7 @@ def calibrate(
     unit, scale = _unit(unit, mine, known, photon_energy)
     mode = _mode(common_mode, given)
     reasons = own_reasons(entry, reasons)
-    _check_limits(reasons, saturation, switching)
+    _check_limits(reasons, saturation, switching, status_bits)
     settings = given.settings(
         status_bits=status_bits,
         reasons=reasons,
@@ -275,7 +275,7 @@ def _unit(unit: str | None, constants: xr.Dataset, frames: Frames, photon_energy
     return wanted, 1000.0 / _photon_energy(frames, photon_energy, fix)
 
 
-def _check_limits(reasons: Reason, saturation: object, switching: object) -> None:
+def _check_limits(reasons: Reason, saturation: object, switching: object, status_bits: int | None) -> None:
     """Refuse limits that nothing would be done with."""
     given = ((SATURATION, saturation, Reason.SATURATED), (SWITCHING, switching, Reason.NEAR_SWITCHING))
     for name, limits, reason in given:
@@ -286,6 +286,12 @@ def _check_limits(reasons: Reason, saturation: object, switching: object) -> Non
                 found=f"{name}={limits!r}",
                 fix=f'trust=["default", "{word}"], or .sd.trust(constants, {name}=...) for flags of it',
             )
+    if status_bits is not None and not reasons & (OF_STATUS | Reason.MEMORY_CELL_STATUS):
+        raise ParameterError(
+            "status_bits is given, and no status is among the reasons that make a pixel NaN",
+            found=", ".join(reason_names(reasons)),
+            fix='trust=["constant"], or leave status_bits out',
+        )
 
 
 def _counting(

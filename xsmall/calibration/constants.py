@@ -16,7 +16,7 @@ import xarray as xr
 
 from xsmall.detector.part import Part
 from xsmall.detector.types import DETECTOR_TYPES, Decoding, DetectorType, detector_type
-from xsmall.errors import CalibrationError
+from xsmall.errors import CalibrationError, ParameterError
 from xsmall.vocabulary import (
     ADU,
     DETECTOR_SHAPE,
@@ -69,7 +69,7 @@ def constants(
     gain: npt.ArrayLike | None = None,
     offset: npt.ArrayLike | None = None,
     status: npt.ArrayLike | None = None,
-    gain_unit: str = UNITS_OF[GAIN],
+    gain_unit: str | None = None,
     segment: npt.ArrayLike | None = None,
     run_range: tuple[int, int] | None = None,
     source: str | None = None,
@@ -88,7 +88,7 @@ def constants(
     status
         Bits, same shape, 0 = good.
     gain_unit
-        ``"ADU/keV"``, or ``"1"`` for a relative gain: data are divided by it and stay in ADU.
+        ``"ADU/keV"`` where nothing is said, or ``"1"`` for a relative gain: data are divided by it and stay in ADU.
     segment
         Which segments of the detector these are; 0, 1, 2 ... if left out.
     run_range
@@ -106,6 +106,8 @@ def constants(
         An array has a shape or dtype that the detector's constants cannot have.
     DataError
         A labelled array lacks pixels of the others.
+    ParameterError
+        A unit of the gain without a gain.
 
     Examples
     --------
@@ -140,7 +142,9 @@ def constants(
         dataset.attrs[SOURCE] = source
     for name in arrays:
         dataset[name].attrs = {LONG_NAME: _LONG_NAMES[name]} | ({UNITS: UNITS_OF[name]} if name in UNITS_OF else {})
-    if GAIN in arrays:
+    if gain_unit is not None:
+        if GAIN not in arrays:
+            raise ParameterError("gain_unit of which gain?", found="no gain", fix="gain=... beside it")
         dataset[GAIN].attrs[UNITS] = gain_unit
     return check_constants(dataset)
 

@@ -97,6 +97,8 @@ class CalibrationInput:
 
     def settings(self, *, status_bits: int | None = None, **options: Any) -> Settings:
         """What a calibration of these frames is asked to do."""
+        if status_bits is not None and STATUS not in self.constants:
+            raise ParameterError("status_bits of which status?", found="no status in the constants")
         return Settings(
             entry=self.entry,
             dtype=self.frames.dtype,

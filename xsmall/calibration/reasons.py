@@ -18,6 +18,7 @@ __all__ = [
     "ALWAYS",
     "CONSTANT",
     "DEFAULT_TRUST",
+    "OF_STATUS",
     "Untrusted",
     "adc_limits",
     "check_untrusted",
@@ -64,7 +65,8 @@ def chosen_reasons(names: Iterable[str | Reason] | str | None) -> Reason:
     return ALWAYS | reason_bits(names, _GROUPS)
 
 
-_OF_STATUS: Final = Reason.DEAD | Reason.HOT | Reason.NOISY | Reason.OTHER_STATUS | Reason.GAIN_STAGE_STATUS
+OF_STATUS: Final = Reason.DEAD | Reason.HOT | Reason.NOISY | Reason.OTHER_STATUS | Reason.GAIN_STAGE_STATUS
+"""Reasons that words of status give, of detectors without memory cells."""
 
 
 def own_reasons(entry: DetectorType, reasons: Reason) -> Reason:
@@ -87,10 +89,10 @@ def own_reasons(entry: DetectorType, reasons: Reason) -> Reason:
         return reasons
     if CONSTANT & ~reasons == Reason(0):
         return reasons | Reason.MEMORY_CELL_STATUS
-    if reasons & _OF_STATUS:
+    if reasons & OF_STATUS:
         raise ParameterError(
             f"the status of {entry.name!r} is that of the memory cell and gain stage of each value, as a whole",
-            found=", ".join(reason_names(reasons & _OF_STATUS)),
+            found=", ".join(reason_names(reasons & OF_STATUS)),
             expected='"memory_cell_status"',
         )
     return reasons

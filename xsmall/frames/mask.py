@@ -118,9 +118,10 @@ def mask(
     flags = np.zeros(target.shape, dtype=np.uint32)
     of_status = {"status_bits": status_bits, "status_convention": status_convention, "gain_stages": gain_stages}
     if status is not None:
-        flags |= _status(target, status, status_bits, status_convention or "any", gain_stages)
+        flags |= _status(target, status, status_bits, status_convention, gain_stages)
     elif without := [name for name, value in of_status.items() if value is not None]:
-        raise ParameterError(f"{without[0]} of which status?", found="no status", fix="status=constants beside it")
+        words = 'constants["status"].values' if without[0] == "status_convention" else "constants"
+        raise ParameterError(f"{without[0]} of which status?", found="no status", fix=f"status={words} beside it")
     radius, pattern = neighbours if isinstance(neighbours, tuple) else (neighbours, "diamond")
     if radius and status is None:
         raise ParameterError("neighbours of which pixels?", found="no status", fix="status=constants")
@@ -224,7 +225,7 @@ def flag_attrs() -> dict[str, Any]:
 
 
 def _status(
-    target: Target, status: xr.Dataset | Array, bits: int | None, convention: str, gain_stages: Iterable[int] | None
+    target: Target, status: xr.Dataset | Array, bits: int | None, convention: str | None, gain_stages: Any
 ) -> npt.NDArray[np.uint32]:
     """Reasons from status words, of all stages that count."""
     words: Any = status
@@ -243,10 +244,18 @@ def _status(
                 "gain stages that the status does not have", found=stages, expected=f"from 0 to {len(values) - 1}"
             )
         values = values[stages]
+    elif gain_stages is not None:
+        raise ParameterError("this status has no gain stages", found="gain_stages", fix="leave gain_stages out")
     named = named_bits(words.attrs) if isinstance(words, xr.DataArray) else ()
+    if named and convention is not None:
+        raise ParameterError(
+            "the status words name their bits themselves",
+            found=f"flag_meanings, status_convention={convention!r}",
+            fix="leave status_convention out",
+        )
     if named:
         return named_reasons(np.bitwise_or.reduce(values, axis=0) if staged else values, named, bits)
-    return status_reasons(values, convention=convention, bits=bits, stage_axis=0 if staged else None)
+    return status_reasons(values, convention=convention or "any", bits=bits, stage_axis=0 if staged else None)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import xarray as xr
 from xsmall.detector.masks.edges import psana_geometry_mask
 from xsmall.detector.masks.patterns import mask_from_array
 from xsmall.detector.status_words import PIXEL_MASK_BIT
-from xsmall.errors import DataError
+from xsmall.errors import DataError, ParameterError
 from xsmall.frames.mask import Array, Target, mask
 from xsmall.vocabulary import GAIN_STAGE, STATUS, Reason
 
@@ -71,6 +71,9 @@ def psana_mask(
     >>> int((flags == 0).sum())
     70236
     """
+    for name, given, needed, wanted in (("width", width, "edges", edges), ("wcentral", wcentral, "central", central)):
+        if given != 1 and not wanted:
+            raise ParameterError(f"{name} without {needed}", found=f"{name}={given}", fix=f"{needed}=True beside it")
     target = Target.of(detector)
     bits = PSANA_STATUS_BITS & ~PIXEL_MASK_BIT if isinstance(status, xr.Dataset) else PSANA_STATUS_BITS
     stages = _merged_stages(status)

@@ -81,6 +81,7 @@ def open_mask(
     """
     path = Path(path)
     _check_convention(convention)
+    _check_dataset(path, dataset)
     values, default = _read(path, dataset)
     target = None if detector is None else Target.of(detector)
     values = _pixel_axes(values, dims, target, path)
@@ -93,7 +94,7 @@ def open_mask(
 
 
 def save_mask(
-    flags: xr.DataArray, path: str | Path, *, convention: str | None = None, dataset: str = NEXUS_MASK
+    flags: xr.DataArray, path: str | Path, *, convention: str | None = None, dataset: str | None = None
 ) -> None:
     """Write reasons, or a boolean mask (True = use), for another program.
 
@@ -107,7 +108,7 @@ def save_mask(
     convention
         As in :func:`open_mask`; None: ``"good=1"`` for text, ``"nexus"`` for HDF5. For ``.npy`` it has to be named.
     dataset
-        Path of the dataset in an HDF5 file.
+        Path of the dataset in an HDF5 file; None: where NeXus has the mask of a detector.
 
     Raises
     ------
@@ -134,15 +135,16 @@ def save_mask(
     """
     path = Path(path)
     _check_convention(convention)
+    _check_dataset(path, dataset)
     if set(flags.dims) != set(PIXEL_DIMS):
         raise DataError("a mask file holds one mask", found=f"dims {flags.dims}", expected=PIXEL_DIMS)
     if flags.dtype == np.bool_:
         flags = flags.copy(data=np.where(flags.values, 0, int(Reason.USER)))
     words = flags.transpose(*PIXEL_DIMS).values.astype(np.uint32)
     default = "good=1" if path.suffix in _TEXT else "nexus" if path.suffix in _HDF5 else None
-    values = _words(words, _named(convention or default, "a .npy file"))
+    values = _words(words, _named(convention or default, f"a {path.suffix} file"))
     try:
-        _write(path, values, dataset)
+        _write(path, values, dataset or NEXUS_MASK)
     except OSError as error:
         raise FileFormatError(f"{path} cannot be written", found=error) from None
 
@@ -160,16 +162,12 @@ def _read(path: Path, dataset: str | None) -> tuple[npt.NDArray[Any], str | None
             return values.astype(np.int64), "good=1"
         if path.suffix == ".npy":
             return np.array(np.load(path, mmap_mode="r", allow_pickle=False)), None
-        if path.suffix in _HDF5:
-            with h5py.File(path, "r") as file:
-                return _read_hdf5(file, dataset, path)
+        with h5py.File(path, "r") as file:
+            return _read_hdf5(file, dataset, path)
     except (OSError, EOFError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
         if isinstance(error, FileFormatError):
             raise
         raise FileFormatError(f"{path} cannot be read as a mask", found=str(error)[:200]) from None
-    raise ParameterError(
-        f"unknown kind of mask file {path.name!r}", found=path.suffix, expected=", ".join((*_TEXT, ".npy", *_HDF5))
-    )
 
 
 def _read_hdf5(file: Any, dataset: str | None, path: Path) -> tuple[npt.NDArray[Any], str | None]:
@@ -233,6 +231,15 @@ def _check_convention(convention: str | None) -> None:
         raise ParameterError("unknown convention of a mask", found=convention, expected=", ".join(_KNOWN))
 
 
+def _check_dataset(path: Path, dataset: str | None) -> None:
+    if path.suffix not in (*_TEXT, ".npy", *_HDF5):
+        raise ParameterError(
+            f"unknown kind of mask file {path.name!r}", found=path.suffix, expected=", ".join((*_TEXT, ".npy", *_HDF5))
+        )
+    if dataset is not None and path.suffix not in _HDF5:
+        raise ParameterError(f"a {path.suffix} file has no datasets", found=f"dataset={dataset!r}", fix="leave it out")
+
+
 def _named(convention: str | None, what: str) -> str:
     if convention is None:
         raise ParameterError(
@@ -262,14 +269,10 @@ def _write(path: Path, values: npt.NDArray[Any], dataset: str) -> None:
         write_file(path, lambda draft: draft.write_text(text.getvalue(), encoding="utf-8"), overwrite=True)
     elif path.suffix == ".npy":
         write_file(path, lambda draft: np.save(draft, values, allow_pickle=False), overwrite=True)
-    elif path.suffix in _HDF5 and not path.exists():
+    elif not path.exists():
         write_file(path, lambda draft: _add(draft, values, dataset), overwrite=False)
-    elif path.suffix in _HDF5:
-        _add(path, values, dataset)
     else:
-        raise ParameterError(
-            f"unknown kind of mask file {path.name!r}", found=path.suffix, expected=", ".join((*_TEXT, ".npy", *_HDF5))
-        )
+        _add(path, values, dataset)
 
 
 def _add(path: Path, values: npt.NDArray[Any], dataset: str) -> None:

@@ -13,7 +13,7 @@ import xarray as xr
 from xsmall.detector.frames import Frames
 from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import ParameterError
-from xsmall.reductions.azint import azint_bins
+from xsmall.reductions.azint import azint_bins, polarization_of
 from xsmall.reductions.azint_table import AzintBins, Table
 from xsmall.reductions.edges import labels_of_bins
 from xsmall.reductions.filters import filtered, static_mask
@@ -43,7 +43,7 @@ _VARIANCE: Final = f"{ANISOTROPY}{VARIANCE_SUFFIX}"
 
 def anisotropy(
     axis: Any,
-    bins: int | Sequence[float] | npt.NDArray[Any] = 100,
+    bins: int | Sequence[float] | npt.NDArray[Any] | None = None,
     *,
     orders: Sequence[int] = ORDERS,
     quantity: str = Q,
@@ -105,17 +105,10 @@ def anisotropy(
     wanted = tuple(orders) if isinstance(orders, tuple | list) else (orders,)
     if wanted not in (ORDERS[:1], ORDERS[:2], ORDERS):
         raise ParameterError("orders of the fit", found=repr(orders), expected="(0, 2, 4), (0, 2) or (0,)")
-    if (polarization_plane is None) != (polarization_fraction is None):
-        raise ParameterError(
-            "polarization needs its plane and its fraction",
-            found=f"plane {polarization_plane}, fraction {polarization_fraction}",
-            fix="polarization_plane=0, polarization_fraction=0.99: field along x",
-        )
-    plane = None if polarization_plane is None else (float(polarization_plane), float(polarization_fraction or 0.0))
     fixed, of_events = static_mask(mask)
     chosen = azint_bins(
-        bins, quantity, range, width, None, split="no", mask=fixed, efficiency=efficiency,
-        solid_angle=bool(solid_angle), polarization=plane,
+        bins, quantity, range, width, None, split="no", mask=fixed, efficiency=efficiency, usual=100,
+        solid_angle=bool(solid_angle), polarization=polarization_of(polarization_plane, polarization_fraction),
     )  # fmt: skip
     record = normalized(Anisotropy(chosen, float(axis), len(wanted)), i0, (ANISOTROPY, _ERROR))
     return filtered(record, threshold, noise, of_events)

@@ -45,14 +45,16 @@ from xsmall.vocabulary import (
     Z,
 )
 
-__all__ = ["Azint", "azint", "azint_bins"]
+__all__ = ["Azint", "azint", "azint_bins", "polarization_of"]
 
 QUANTITIES: Final = (Q, TWO_THETA, RADIUS, X, Y, Z, AZIMUTH)
 SPLITS: Final = ("no", "box", "full")
+NUMBER_OF_BINS: Final = 500
+"""Bins where nothing is said."""
 
 
 def azint(
-    bins: int | Sequence[float] | npt.NDArray[Any] = 500,
+    bins: int | Sequence[float] | npt.NDArray[Any] | None = None,
     *,
     quantity: str | xr.DataArray = Q,
     range: tuple[float, float] | None = None,  # noqa: A002 the word of numpy.histogram
@@ -76,7 +78,8 @@ def azint(
     Parameters
     ----------
     bins
-        Number of bins, or their edges in the unit of ``quantity``. Bins are closed left and open right.
+        Number of bins, or their edges in the unit of ``quantity``; 500 where neither this nor ``width`` is given. Bins
+        are closed left and open right.
     quantity
         ``"q"`` (1/angstrom), ``"two_theta"``, ``"azimuth"`` (degrees), ``"radius"``, ``"x"``, ``"y"``, ``"z"`` (m); or
         any number for each pixel, a DataArray (segment, row, column) whose name is that of the dim. Where
@@ -156,7 +159,7 @@ def azint(
     ('event', 'q')
     """
     fixed, of_events = static_mask(mask)
-    polarization = _polarization(polarization_plane, polarization_fraction)
+    polarization = polarization_of(polarization_plane, polarization_fraction)
     chosen = azint_bins(
         bins, quantity, range, width, azimuth_bins, split=split, mask=fixed, efficiency=efficiency,
         solid_angle=bool(solid_angle), polarization=polarization,
@@ -167,8 +170,9 @@ def azint(
 
 
 def azint_bins(
-    bins: Any, quantity: Any, limits: Any, width: Any, azimuth_bins: Any, *, split: str, efficiency: Any, **more: Any
-) -> AzintBins:
+    bins: Any, quantity: Any, limits: Any, width: Any, azimuth_bins: Any, *, split: str, efficiency: Any,
+    usual: int = NUMBER_OF_BINS, **more: Any,
+) -> AzintBins:  # fmt: skip
     """Check which pixels go to which bin."""
     values, units, name = None, None, quantity
     if isinstance(quantity, xr.DataArray):
@@ -180,12 +184,19 @@ def azint_bins(
             expected=f"one of {QUANTITIES}, or a DataArray (segment, row, column) with a name",
             fix='quantity=cal.sd.pixel("q").rename("my_q")',
         )
-    radial = as_bins(bins, "bins")
+    radial = as_bins(usual if bins is None else bins, "bins")
     if width is not None:
         if isinstance(width, bool) or not isinstance(width, int | float | np.number) or not 0 < width < np.inf:
             raise ParameterError("invalid width of bins", found=repr(width), expected="a number above 0")
         if not isinstance(radial, int):
             raise ParameterError("width and edges at once", fix="leave width out: edges say it already")
+        if bins is not None:
+            raise ParameterError(
+                "width and number of bins at once",
+                found=f"bins={bins}, width={width}",
+                expected="one of them",
+                fix=f"width={width}, with a range where its ends matter",
+            )
     if limits is not None:
         if not isinstance(radial, int):
             raise ParameterError("range and edges at once", fix="leave range out: edges say it already")
@@ -206,7 +217,7 @@ def azint_bins(
                      split=split, **more)  # fmt: skip
 
 
-def _polarization(plane: float | None, fraction: float | None) -> tuple[float, float] | None:
+def polarization_of(plane: float | None, fraction: float | None) -> tuple[float, float] | None:
     if (plane is None) != (fraction is None):
         raise ParameterError(
             "polarization needs its plane and its fraction",

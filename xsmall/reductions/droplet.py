@@ -147,6 +147,13 @@ def droplet(
     frozen, units = check_noise(noise, high)
     _one_of("neighbours", neighbours, (4, 8))
     _one_of("grow", grow, ("ring", "flood"))
+    if grow == "flood" and threshold_low is None:
+        raise ParameterError(
+            "nothing is flooded without a lower threshold",
+            found='grow="flood" with one threshold',
+            expected="threshold_low, down to which pixels join",
+            fix='droplet(4.0, threshold_low=1.0, grow="flood")',
+        )
     for name in [also] if isinstance(also, str) else also:
         _one_of("also", name, ALSO)
     cuts = (*_cut("sums", sums, -np.inf), *_cut("sizes", sizes, 1.0))

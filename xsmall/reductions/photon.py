@@ -52,9 +52,9 @@ MUCH: Final = 1 << 20
 def photon(
     per_photon: float | None = None,
     *,
-    method: Literal["greedy", "fit"] = "greedy",
-    cloud: float = 0.25,
-    thr_fraction: float = 0.9,
+    method: Literal["greedy", "fit"] | None = None,
+    cloud: float | None = None,
+    thr_fraction: float | None = None,
     regions: Any = None,
     max_k: int = 10,
     mask: Any = None,
@@ -69,14 +69,15 @@ def photon(
         Value of one photon in the unit of the data. Without it that of the beam's photon energy, for data in keV, or 1
         for data in photons.
     method
-        How the photons of a droplet are placed. ``"greedy"``: each pixel takes as many as fit whole; then the pixel
-        with the largest rest takes what it lacks from its largest neighbour, and so on. ``"fit"``: from there, until
-        clouds of charge explain the pixels best, for droplets of up to 64 photons.
+        How the photons of a droplet are placed. ``"greedy"``, which holds where nothing is said: each pixel takes as
+        many as fit whole; then the pixel with the largest rest takes what it lacks from its largest neighbour, and so
+        on. ``"fit"``: from there, until clouds of charge explain the pixels best, for droplets of up to 64 photons.
     cloud
-        Width (rms) of the cloud of charge of one photon in pixels, for the fit.
+        Width (rms) of the cloud of charge of one photon in pixels, for the fit; 0.25 where nothing is said.
     thr_fraction
         Without droplets: psana's rule. A pixel has its whole photons, and one more where its rest is the largest around
-        and makes, with the largest rest of its four neighbours, at least this part of a photon.
+        and makes, with the largest rest of its four neighbours, at least this part of a photon, 0.9 where nothing is
+        said.
     regions
         Count pixels in regions: a mapping of names to what :func:`~xsmall.roi` takes, such as
         ``{"ring": xs.Band("q", 1.0, 1.2)}``. Without it over all pixels.
@@ -104,7 +105,7 @@ def photon(
     ------
     ParameterError
         A value of a photon that is not positive or not known, an unknown method, a mask beside droplets, lists of
-        droplets that are cut.
+        droplets that are cut, options that have no effect here.
     DataError
         Frames with rows or columns left out.
     GeometryError
@@ -137,14 +138,18 @@ def photon(
     ('event',)
     """
     value = None if per_photon is None else _positive("per_photon", per_photon, "xs.photon(9.5) for 9.5 keV")
-    if method not in ("greedy", "fit"):
+    if method not in ("greedy", "fit", None):
         raise ParameterError("invalid method", found=repr(method), expected="'greedy' or 'fit'")
-    width = _positive("cloud", cloud, "cloud=0.25")
-    least = _positive("thr_fraction", thr_fraction, "thr_fraction=0.9")
+    width = _positive("cloud", 0.25 if cloud is None else cloud, "cloud=0.25")
+    if cloud is not None and method != "fit":
+        raise ParameterError("the cloud is for the fit", found=f"cloud={cloud!r}", fix='method="fit" beside it')
+    least = None if thr_fraction is None else _positive("thr_fraction", thr_fraction, "thr_fraction=0.9")
     wanted = tuple(dict.fromkeys([also] if isinstance(also, str) else also))
     for name in wanted:
         if name not in PLACES:
             raise ParameterError("invalid also", found=repr(name), expected=" or ".join(map(repr, PLACES)))
+    if wanted and image:
+        raise ParameterError("pictures have no lists", found=f"also={list(wanted)}", fix="leave also or image out")
     if regions is not None and not (isinstance(regions, Mapping) and regions):
         raise ParameterError(
             "regions need names",
@@ -153,7 +158,7 @@ def photon(
             fix='regions={"ring": xs.Band("q", 1.0, 1.2)}',
         )
     places = tuple((str(n), as_place(p, "a region")) for n, p in (regions or {}).items())
-    how = (width if method == "fit" else 0.0, FITTED)
+    how = None if method is None else (width if method == "fit" else 0.0, FITTED)
     return Photon(value, how, least, places, _whole("max_k", max_k), StaticMask.of(mask), wanted, bool(image))
 
 
@@ -180,9 +185,9 @@ class Photon(Record):
     name: ClassVar[str] = "photon"
 
     per_photon: float | None
-    how: tuple[float, int]
-    """(width of the cloud for a fit or 0, the most photons that are fitted)."""
-    thr_fraction: float
+    how: tuple[float, int] | None
+    """(width of the cloud for a fit or 0, the most photons that are fitted); None where no method is said."""
+    thr_fraction: float | None
     regions: tuple[tuple[str, Place], ...]
     max_k: int
     mask: StaticMask | None = None
@@ -194,6 +199,12 @@ class Photon(Record):
         """Count the photons of droplets."""
         if not isinstance(first, Droplet):
             return super().after(first)
+        if self.thr_fraction is not None:
+            raise ParameterError(
+                "thr_fraction is for single pixels",
+                found=f"thr_fraction={self.thr_fraction} after droplets",
+                fix="leave it out, or xs.photon() without droplets",
+            )
         if self.mask is not None:
             raise ParameterError("the mask belongs to the droplets", fix="xs.droplet(..., mask=mask) | xs.photon()")
         if first.max_droplets is not None:
@@ -246,6 +257,12 @@ class Photon(Record):
         check_places("photons", self.also, frames)
         whole, double, none = np.dtype(np.int32), np.dtype(np.float64), {UNITS: DIMENSIONLESS}
         out = {N_PHOTONS: Output((), (), whole, none if self.image else {**none, SAMPLE_DIMENSION: PHOTON})}
+        if self.droplets is None and self.how is not None:
+            raise ParameterError(
+                "photons of single pixels are not placed by a method",
+                found="method without droplets",
+                fix="xs.droplet(4.0, 1.0) | xs.photon(...), or leave method out",
+            )
         if self.droplets is not None:
             self.droplets.outputs(frames)
             out |= {name: Output((), (), whole, none) for name in (N_DROPLETS, N_BELOW)}
@@ -284,9 +301,10 @@ class Photon(Record):
             "max_k": self.max_k, "also": self.also, "image": self.image, "places": places,
         }  # fmt: skip
         if self.droplets is None:
-            return PixelReducer(frames, mask=self.mask, thr_fraction=self.thr_fraction, **shared)
+            least = 0.9 if self.thr_fraction is None else self.thr_fraction
+            return PixelReducer(frames, mask=self.mask, thr_fraction=least, **shared)
         d = self.droplets
         return PhotonReducer(
             frames, thresholds=(d.threshold, d.threshold_low), noise=d.noise, mask=d.mask, grow=d.how, cuts=d.cuts,
-            how=self.how, **shared,
+            how=self.how or (0.0, FITTED), **shared,
         )  # fmt: skip

@@ -106,8 +106,7 @@ def projection(
                 found=repr(onto)[:80],
                 expected=f"{ROW!r}, {COLUMN!r}, one of {QUANTITIES}, or a DataArray with a name",
             )
-        given = 500 if bins is None else bins
-        chosen = azint_bins(given, onto, range, width, None, split="no", efficiency=(), mask=fixed)
+        chosen = azint_bins(bins, onto, range, width, None, split="no", efficiency=(), mask=fixed)
         chosen = chosen if where is None else replace(chosen, places=(where,))
         return filtered(OntoQuantity(Azint(chosen, Kind(statistic))), threshold, noise, of_events)
     if (bins, range, width) != (None, None, None):

@@ -60,6 +60,8 @@ def inputs_of(obj: xr.DataArray | xr.Dataset, regions: Any, like: xr.DataArray |
         )
     arrays: tuple[Any, ...]
     if isinstance(obj, xr.DataArray) and obj.dims == FRAME_DIMS:
+        if like is not None:
+            raise ParameterError("frames know their pixels", found="like beside frames", fix="leave like out")
         like, arrays = obj, (obj.data,)
     else:
         names = (SEGMENT, ROW, COLUMN)

@@ -259,7 +259,7 @@ def simulate(
     seed: int = 0,
     scan: Literal["step", "fly"] = "step",
     delay_range: tuple[float, float] = (-2.0, 5.0),
-    n_steps: int = 15,
+    n_steps: int | None = None,
     laser_off_every: int = 3,
     xray_off_every: int = 50,
     delay_jitter: float = 0.1,
@@ -290,7 +290,7 @@ def simulate(
     delay_range
         First and last delay in ps.
     n_steps
-        Steps of a step scan.
+        Steps of a step scan, 15 where nothing is said.
     laser_off_every
         Every how many events the laser is off; 0: never, 1: always.
     xray_off_every
@@ -334,13 +334,15 @@ def simulate(
     >>> int(raw[3].max().compute()) > 3000
     True
     """
+    if scan == "fly" and n_steps is not None:
+        raise ParameterError("a fly scan has no steps", found=f"n_steps={n_steps}", fix="leave n_steps out")
     recipe = Recipe(
         n_events=n_events,
         shape=tuple(shape),  # type: ignore[arg-type]
         seed=seed,
         scan=scan,
         delay_range=tuple(delay_range),  # type: ignore[arg-type]
-        n_steps=n_steps,
+        n_steps=15 if n_steps is None else n_steps,
         laser_off_every=laser_off_every,
         xray_off_every=xray_off_every,
         delay_jitter=delay_jitter,

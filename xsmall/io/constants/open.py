@@ -6,7 +6,7 @@ What another program means by its gain (multiply or divide, per keV or relative)
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
@@ -32,6 +32,7 @@ from xsmall.vocabulary import (
     NOISE,
     OFFSET,
     PEDESTAL,
+    RUN_RANGE,
     SEGMENT,
     SEGMENT_IDS,
     SOURCE,
@@ -73,7 +74,7 @@ def open_constants(
     detector
         Name of the detector in the source, where there are several.
     run
-        Number of the run, where constants depend on it.
+        Number of the run: it chooses among constants that depend on it, and has to lie in the range of saved ones.
     detector_type
         Such as ``"jungfrau"``, where the source does not say.
     gain
@@ -93,7 +94,8 @@ def open_constants(
     FileFormatError
         A file that is not what it should be; the message names it.
     CalibrationError, ParameterError
-        The source does not say which detector it is, or what its gain means.
+        The source does not say which detector it is, or what its gain means; it is for other runs; an option that it
+        does not use.
 
     Examples
     --------
@@ -102,12 +104,16 @@ def open_constants(
     >>> dark["pedestal"].dims
     ('gain_stage', 'segment', 'row', 'column')
     """
+    options = {"detector": detector, "run": run, "detector_type": detector_type, "gain": gain, "experiment": experiment}
+    given = [name for name, value in options.items() if value is not None and name != "run"]
     if hasattr(source, "calibconst"):
+        _check_used(given, "detector_type", "gain")
         return _from_psana(source.calibconst, detector_type or _dettype(source), gain, "psana")
     if isinstance(source, str) and source == "psana":
         found = psana_database(_needed(detector, "detector"), experiment, run)
         return _from_psana(found, detector_type or _guess(detector), gain, "psana database")
     if isinstance(source, Mapping):
+        _check_used(given, "detector_type", "gain")
         if any(isinstance(value, tuple) for value in source.values()):
             return _from_psana(source, detector_type, gain, "psana")
         return _from_files(source, detector_type, gain)
@@ -116,19 +122,41 @@ def open_constants(
     if not path.exists():
         raise FileFormatError(f"{path}: there is no such file or folder")
     if path.is_dir() and not ((path / "zarr.json").exists() or (path / ".zgroup").exists()):
+        _check_used(given, "detector", "gain")
         return _from_folder(path, detector, run, gain)
     if not path.is_dir() and h5py.is_hdf5(path):
-        return _from_hdf5(path, detector, detector_type, gain)
-    return _ours(path)
+        return _from_hdf5(path, detector, detector_type, gain, run, given)
+    return _ours(path, run, given)
 
 
-def _ours(path: Path) -> xr.Dataset:
+def _check_used(given: Sequence[str], *used: str) -> None:
+    """Refuse options that a source makes no use of."""
+    for name in given:
+        if name not in used:
+            raise ParameterError(
+                f"{name} says nothing about constants of this source",
+                found=f"{name}=...",
+                expected=" and ".join(used) or "no options: saved constants say all themselves",
+                fix=f"leave {name} out",
+            )
+
+
+def _ours(path: Path, run: int | None, given: Sequence[str]) -> xr.Dataset:
     """Constants that :func:`xsmall.save` wrote, lazily."""
+    _check_used(given)
     if not path.is_dir() and not h5py.is_hdf5(path):
         raise FileFormatError(f"{path}: these are not constants", found="neither HDF5 nor Zarr")
     with (zarr_groups if path.is_dir() else hdf5_groups)(path) as groups:
         found = whole_dataset(groups)
     checked = check_constants(found)
+    first, last = found.attrs.get(RUN_RANGE, (0, LAST_RUN))
+    if run is not None and not first <= min(run, LAST_RUN) <= last:
+        raise CalibrationError(
+            f"{path}: these constants are for other runs",
+            found=f"run {run}",
+            expected=f"runs {first} to {last}",
+            fix="leave run out to open them all the same",
+        )
     return checked.assign_attrs({SOURCE: str(path), **found.attrs})
 
 
@@ -196,17 +224,26 @@ def _array(value: Any) -> npt.NDArray[Any]:
         raise FileFormatError(f"{path}: not an array", found=f"{type(error).__name__}: {error}") from error
 
 
-def _from_hdf5(path: Path, detector: str | None, kind: str | None, gain: GainMeaning | None) -> xr.Dataset:
+def _from_hdf5(
+    path: Path,
+    detector: str | None,
+    kind: str | None,
+    gain: GainMeaning | None,
+    run: int | None,
+    given: Sequence[str],
+) -> xr.Dataset:
     with open_hdf5(path) as file:
         if _USER_DATA in file:
+            _check_used(given, "detector", "detector_type", "gain")
             return _from_small_data(file[_USER_DATA], path, detector, kind, gain)
         calcat = is_calcat(file)
         saved = "xsmall_layout" in file.attrs or "xsmall_provenance" in file.attrs or PEDESTAL in file
         plain = {name: read_whole(file[name], path) for name in _OURS if name in file and (kind or not saved)}
+    if kind is None and saved and not calcat:
+        return _ours(path, run, given)
+    _check_used(given, "detector_type", "gain")
     if calcat:
         return calcat_constants(path, detector_type(_needed(kind, "detector_type")), cast("Any", gain))
-    if kind is None and saved:
-        return _ours(path)
     if not plain:
         raise FileFormatError(
             f"{path}: no constants in this file",
@@ -281,7 +318,7 @@ def _assemble(
         entry.name,
         held[PEDESTAL],
         **{name: held[name] for name in (NOISE, GAIN, OFFSET, STATUS) if name in held},
-        gain_unit=unit,
+        gain_unit=unit if GAIN in held else None,
         run_range=run_range,
         source=source,
     )
