@@ -118,6 +118,7 @@ _PUBLIC: dict[str, str] = {
     "histogram": "xsmall.reductions.histogram",
     "rebin": "xsmall.reductions.rebin",
     "sums": "xsmall.reductions.sums",
+    "peaks": "xsmall.reductions.peaks",
     "autocorrelation": "xsmall.reductions.autocorrelation",
     "record": "xsmall.reductions.user",
     # speckle

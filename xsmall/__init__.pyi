@@ -108,6 +108,7 @@ from xsmall.reductions.g2 import two_time as two_time
 from xsmall.reductions.histogram import histogram as histogram
 from xsmall.reductions.image import image as image
 from xsmall.reductions.merge import merge_azint as merge_azint
+from xsmall.reductions.peaks import peaks as peaks
 from xsmall.reductions.photon import photon as photon
 from xsmall.reductions.projection import lineout as lineout
 from xsmall.reductions.projection import projection as projection

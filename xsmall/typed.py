@@ -48,6 +48,7 @@ from xsmall.reductions.autocorrelation import autocorrelation as _autocorrelatio
 from xsmall.reductions.azint import azint as _azint
 from xsmall.reductions.droplet import droplet as _droplet
 from xsmall.reductions.histogram import histogram as _histogram
+from xsmall.reductions.peaks import peaks as _peaks
 from xsmall.reductions.photon import photon as _photon
 from xsmall.reductions.projection import lineout as _lineout
 from xsmall.reductions.projection import projection as _projection
@@ -106,6 +107,7 @@ class _Shared:
     histogram = Reduction(_histogram)
     rebin = Reduction(_rebin)
     autocorrelation = Reduction(_autocorrelation)
+    peaks = Reduction(_peaks)
     sums = Reduction(_sums)
     apply = Method(_apply)
     average = Method(_average)

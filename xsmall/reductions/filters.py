@@ -189,6 +189,7 @@ class FilteredReducer(Reducer):
 
     def __init__(self, record: Filtered, frames: Frames) -> None:
         self._inner = record.record.reducer(frames)
+        self.takes_whole_frames = self._inner.takes_whole_frames  # type: ignore[misc]  # as the record does
         self._frames = frames
         self._cut = None if record.cut is None else record.cut.ready(frames)
         self._mask = record.mask
@@ -207,6 +208,19 @@ class FilteredReducer(Reducer):
 
     def add(self, s: int, frames: Stack, variance: Stack | None = None) -> None:
         """Filter segment ``s`` and hand it on."""
+        self._inner.add(s, *self._filtered(s, frames, variance))
+
+    def whole(self, frames: Stack, variance: Stack | None, here: Any) -> None:
+        """Filter whole frames, a segment after the other, and hand them on."""
+        out = np.empty_like(frames)
+        spread = None if variance is None else np.empty_like(variance)
+        for s in range(frames.shape[1]):
+            out[:, s], of_segment = self._filtered(s, frames[:, s], None if variance is None else variance[:, s])
+            if spread is not None:
+                spread[:, s] = of_segment
+        self._inner.whole(out, spread, here)
+
+    def _filtered(self, s: int, frames: Stack, variance: Stack | None) -> tuple[Stack, Stack | None]:
         out = self._buffer[: len(frames)]
         if self._cut is None:
             np.copyto(out, frames)
@@ -219,7 +233,7 @@ class FilteredReducer(Reducer):
             np.copyto(spread, variance)
             spread[(out == 0) & (frames != 0)] = 0  # what was set to nothing is known
             variance = spread
-        self._inner.add(s, out, variance)
+        return out, variance
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
         """Finish the group."""

@@ -41,6 +41,7 @@ KINDS: Final[Mapping[str, str]] = {
     "histogram": "xsmall.reductions.histogram:histogram",
     "rebin": "xsmall.reductions.rebin:rebin",
     "image": "xsmall.reductions.image:image",
+    "peaks": "xsmall.reductions.peaks:peaks",
     "autocorrelation": "xsmall.reductions.autocorrelation:autocorrelation",
 }
 """The functions that make records, by the word that a recipe says; ``function`` is the user's own."""
