@@ -28,6 +28,7 @@ _PUBLIC: dict[str, str] = {
     "simulate": "xsmall.simulation",
     "show_versions": "xsmall.notebook.versions",
     "open_recipe": "xsmall.run.recipe",
+    "to_recipe": "xsmall.run.write_recipe",
     "forecast": "xsmall.run.plan",
     "produce": "xsmall.run.produce",
     "production_status": "xsmall.run.state",

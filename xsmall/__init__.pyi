@@ -123,6 +123,7 @@ from xsmall.run.plan import forecast as forecast
 from xsmall.run.produce import produce as produce
 from xsmall.run.recipe import open_recipe as open_recipe
 from xsmall.run.state import production_status as production_status
+from xsmall.run.write_recipe import to_recipe as to_recipe
 from xsmall.simulation import simulate as simulate
 from xsmall.vocabulary import Reason as Reason
 from xsmall._version import __version__ as __version__

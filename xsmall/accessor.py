@@ -222,6 +222,7 @@ _DATASET: Final[Mapping[str, _Method]] = {
     "event_variables": _Method("xsmall.events.names:event_variables", SMALL),
     "select": _Method("xsmall.events.select:select", *_FRAMES, SMALL),
     "delay": _Method("xsmall.events.delay:delay", SMALL),
+    "to_recipe": _Method("xsmall.run.write_recipe:to_recipe", SMALL),
     "cube": _Method("xsmall.cube.cube:cube", SMALL),
     "difference": _Method("xsmall.cube.compare:difference", BINS),
     "ratio": _Method("xsmall.cube.ratio:ratio", BINS),

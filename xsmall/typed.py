@@ -57,6 +57,7 @@ from xsmall.reductions.reduce import apply as _apply
 from xsmall.reductions.reduce import reduce as _reduce
 from xsmall.reductions.roi import roi as _roi
 from xsmall.reductions.sums import sums as _sums
+from xsmall.run.write_recipe import to_recipe as _to_recipe
 
 __all__ = ["DataArrayMethods", "DataTreeMethods", "DatasetMethods"]
 
@@ -147,6 +148,7 @@ class DatasetMethods(_Shared):
     event_variables = Method(_event_variables)
     select = Method(_select)
     delay = Method(_delay)
+    to_recipe = Method(_to_recipe)
     cube = Method(_cube)
     difference = Method(_difference)
     ratio = Method(_ratio)

@@ -25,6 +25,7 @@ from xsmall.calibration.transform import FLOAT, Calibration
 from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.beam import check_photon_energy
 from xsmall.detector.types import DetectorType, detector_type
+from xsmall.engine.asked import tell
 from xsmall.engine.transform import transform_frames
 from xsmall.errors import CalibrationError, GeometryError, ParameterError
 from xsmall.frames.per_pixel import Pixels
@@ -62,6 +63,7 @@ SATURATION: Final = "saturation"
 SWITCHING: Final = "switching"
 
 
+@tell
 def calibrate(
     raw: xr.DataArray,
     constants: xr.Dataset | None = None,

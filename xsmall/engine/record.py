@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xsmall.detector.frames import Frames
+from xsmall.engine.asked import Remembering, chained
 from xsmall.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ GROUP = 4
 """Events that go through the reducers together: four hide the latency of scattered sums and still fit the cache."""
 
 
-class Record(ABC):
+class Record(Remembering, ABC):
     """A reduction as a value: subclasses are frozen dataclasses whose fields are its arguments.
 
     Examples
@@ -194,7 +195,7 @@ class Record(ABC):
         """Chain two records: ``xs.roi(...) | xs.projection("row")`` projects each region."""
         if not isinstance(following, Record):
             return NotImplemented
-        return following.after(self)
+        return chained(self, following, following.after(self))
 
     def after(self, first: Record) -> Record:
         """Make the record that does this with what ``first`` finds: of records that can follow others.

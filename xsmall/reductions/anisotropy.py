@@ -11,6 +11,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from xsmall.detector.frames import Frames
+from xsmall.engine.asked import ask
 from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import ParameterError
 from xsmall.reductions.azint import azint_bins, polarization_of
@@ -41,6 +42,7 @@ _ERROR: Final = f"{ANISOTROPY}{STDERR_SUFFIX}"
 _VARIANCE: Final = f"{ANISOTROPY}{VARIANCE_SUFFIX}"
 
 
+@ask
 def anisotropy(
     axis: Any,
     bins: int | Sequence[float] | npt.NDArray[Any] | None = None,

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from xsmall.detector.frames import Frames
+from xsmall.engine.asked import ask
 from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import ParameterError
 from xsmall.frames.per_pixel import StaticMask, StaticNoise
@@ -54,6 +55,7 @@ class Piece(NamedTuple):
         return len(self.rows), len(self.columns)
 
 
+@ask
 def autocorrelation(
     places: Any = None,
     *,

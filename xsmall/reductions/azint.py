@@ -11,6 +11,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from xsmall.detector.frames import Frames
+from xsmall.engine.asked import ask
 from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import ParameterError
 from xsmall.frames.per_pixel import StaticMask, StaticValues
@@ -53,6 +54,7 @@ NUMBER_OF_BINS: Final = 500
 """Bins where nothing is said."""
 
 
+@ask
 def azint(
     bins: int | Sequence[float] | npt.NDArray[Any] | None = None,
     *,

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.beam import Beam
 from xsmall.detector.geometry.pixel import pixel_array
+from xsmall.engine.asked import ask
 from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import ParameterError
 from xsmall.events.ragged import object_array
@@ -56,6 +57,7 @@ ALSO: Final = (MAX, *OUTLINE, TOUCHES, *PLACES)
 """What droplets can tell beside what they always tell."""
 
 
+@ask
 def droplet(
     threshold: float | Sigma,
     threshold_low: float | Sigma | None = None,

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from xsmall.detector.frames import Frames
+from xsmall.engine.asked import ask
 from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import ParameterError
 from xsmall.frames.per_pixel import StaticMask
@@ -26,6 +27,7 @@ _COUNTS = (N_BELOW, N_ABOVE, N_VALID)
 _FIX = "xs.histogram(np.linspace(-5, 30, 141)), or xs.histogram(140, range=(-5, 30))"
 
 
+@ask
 def histogram(
     of: Any,
     bins: Any = None,

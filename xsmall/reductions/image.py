@@ -14,6 +14,7 @@ from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.geometry.grids import Grid, part_grid
 from xsmall.detector.geometry.imaging import Table, image_table
+from xsmall.engine.asked import ask
 from xsmall.engine.record import GROUP, Output, Record, Reducer
 from xsmall.errors import GeometryError, ParameterError
 from xsmall.frames.image import check_table, image_coords
@@ -24,6 +25,7 @@ from xsmall.vocabulary import IMAGE, IMAGE_X, IMAGE_Y, UNITS, VARIANCE_SUFFIX
 __all__ = ["Image", "image"]
 
 
+@ask
 def image(
     obj: Any = None,
     *,

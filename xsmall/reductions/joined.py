@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xsmall.engine.asked import remembered
 from xsmall.engine.beside import Companion
 from xsmall.engine.blocks import Batch
 from xsmall.engine.one_pass import Source
@@ -43,7 +44,7 @@ def bind(records: Mapping[str, Record], obj: xr.DataArray) -> tuple[dict[str, Re
             inputs[keyword] = Input(keyword, key, shape, dtype)
             lost = given.sizes[EVENT] - np.unique(made.at[made.at >= 0]).size
             left += [f"{keyword}: {lost} of {given.sizes[EVENT]} events"] if lost else []
-        out[name] = record.bound(inputs, ", ".join(left))
+        out[name] = remembered(record, record.bound(inputs, ", ".join(left)))
     return out, beside
 
 

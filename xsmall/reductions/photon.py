@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from xsmall.detector.frames import Frames
+from xsmall.engine.asked import ask
 from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import ParameterError
 from xsmall.frames.per_pixel import StaticMask
@@ -49,6 +50,7 @@ MUCH: Final = 1 << 20
 """Bytes of pictures kept of each event from which on the size is told."""
 
 
+@ask
 def photon(
     per_photon: float | None = None,
     *,

@@ -12,6 +12,7 @@ import xarray as xr
 
 from xsmall.detector.frames import Frames
 from xsmall.detector.part import Part
+from xsmall.engine.asked import ask
 from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import ParameterError
 from xsmall.frames.per_pixel import StaticMask
@@ -39,6 +40,7 @@ from xsmall.vocabulary import (
 __all__ = ["Projection", "lineout", "projection"]
 
 
+@ask
 def projection(
     onto: str | xr.DataArray,
     place: Any = None,
@@ -116,6 +118,7 @@ def projection(
     return filtered(Projection(onto, where, statistic, with_masks(fixed)), threshold, noise, of_events)
 
 
+@ask
 def lineout(along: str, at: Any, *, segment: int | None = None, width: Any = 1, mask: Any = None) -> Record:
     """Read a line of pixels: the mean of a few rows, along the columns, or of a few columns.
 

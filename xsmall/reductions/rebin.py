@@ -13,6 +13,7 @@ import xarray as xr
 
 from xsmall.detector.frames import Frames
 from xsmall.detector.part import Labels
+from xsmall.engine.asked import ask
 from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import ParameterError
 from xsmall.frames.per_pixel import StaticMask
@@ -38,6 +39,7 @@ Floats = npt.NDArray[np.float64]
 _NEARLY = 1e-9
 
 
+@ask
 def rebin(
     factor: float | tuple[float, float],
     *,

@@ -12,6 +12,7 @@ import xarray as xr
 
 from xsmall.detector.frames import Frames
 from xsmall.detector.types import DETECTOR_TYPES, Decoding
+from xsmall.engine.asked import ASKED, keep, said_of
 from xsmall.engine.beside import Companion
 from xsmall.engine.one_pass import Source, run_records
 from xsmall.engine.parameters import parameters_attr, parameters_of, short_repr
@@ -42,6 +43,7 @@ from xsmall.vocabulary import (
     SAMPLE_DIMENSION,
     SELECTION,
     SOURCE,
+    UNITS,
 )
 
 Function = Callable[..., Any]
@@ -336,17 +338,32 @@ def _dataset(
         out = out.drop_vars([c for c in (GEOMETRY, *BEAM_COORDS) if c in out.coords and not out[c].ndim])
         before |= _where(obj)
     said = {name: short_repr(record) for name, record in records.items()}
+    before[ASKED] = _asked(obj, records)
     out.attrs = {k: v for k, v in obj.attrs.items() if k in (SOURCE, LOST, SELECTION)}
     out.attrs |= parameters_attr("reduce", before, records=said)
     return out
 
 
+def _asked(obj: xr.DataArray, records: Mapping[str, Record]) -> dict[str, Any]:
+    """The calls that made the records, and on what, for recipes."""
+    geometry = geometry_of(obj)
+    return {
+        "records": {name: said_of(record) for name, record in records.items()},
+        "units": obj.attrs.get(UNITS),
+        "shape": [int(obj.sizes[d]) for d in PIXEL_DIMS],
+        "geometry": None if geometry is None else keep(geometry, str(geometry.token)),
+        "beam": _beam(obj),
+    }
+
+
 def _where(obj: xr.DataArray) -> dict[str, Any]:
     """Geometry and beam of the frames, as parameters of what was made of them."""
     geometry = geometry_of(obj)
+    said = None if geometry is None else f"{geometry!r}, token {geometry.token}"
+    return {"geometry": said, "beam": _beam(obj) or None}
+
+
+def _beam(obj: xr.DataArray) -> dict[str, float]:
+    """What is known of the beam, for all events."""
     numbers = {name: one_value(obj, name) for name in BEAM_COORDS if name in obj.coords}
-    known = {name: value for name, value in numbers.items() if value is not None}
-    return {
-        "geometry": None if geometry is None else f"{geometry!r}, token {geometry.token}",
-        "beam": known or None,
-    }
+    return {name: value for name, value in numbers.items() if value is not None}

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from xsmall.detector.frames import Frames
+from xsmall.engine.asked import ask
 from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import GeometryError, ParameterError
 from xsmall.frames.per_pixel import StaticMask
@@ -49,6 +50,7 @@ MUCH: Final = 1 << 16
 """Bytes of pixels kept of each event from which on the size is told."""
 
 
+@ask
 def roi(
     places: Any,
     *,

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from xsmall.detector.frames import Frames
+from xsmall.engine.asked import ask
 from xsmall.engine.record import Input, Output, Record, Reducer
 from xsmall.errors import ParameterError
 from xsmall.events.shots import shots_are_dropped
@@ -55,6 +56,7 @@ _LARGE: Final = 1 << 30
 _KEPT = ".*keeps .* of each event.*"
 
 
+@ask
 def sums(
     by: xr.DataArray | str | None = None,
     *,

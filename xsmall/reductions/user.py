@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from xsmall.detector.frames import Frames
+from xsmall.engine.asked import FUNCTION, remember
 from xsmall.engine.record import Input, Output, Record, Reducer
 from xsmall.errors import ParameterError
 from xsmall.reductions.user_reducer import (
@@ -127,9 +128,11 @@ def record(
             fix="xs.record(lambda frame: np.nansum(frame))",
         )
     declared = None if outputs is None else tuple((str(name), _output(name, said)) for name, said in outputs.items())
-    return UserRecord(
+    made = UserRecord(
         function, declared, bool(variance), _digest(function), bool(batch), given=dict(beside) if beside else None
     )
+    asked = {FUNCTION: function, "outputs": outputs, "variance": variance, "batch": batch, "beside": beside}
+    return remember(made, "function", {key: value for key, value in asked.items() if value})
 
 
 def _imported(name: str) -> Any:

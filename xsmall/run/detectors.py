@@ -22,7 +22,8 @@ from xsmall.io.constants.open import open_constants
 from xsmall.io.geometry import open_geometry
 from xsmall.io.masks import open_mask
 from xsmall.reductions.reduce import Pass, prepare
-from xsmall.run.reductions import Context, record_of
+from xsmall.run.arguments import Context
+from xsmall.run.reductions import record_of
 from xsmall.run.tables import Constants, DetectorRecipe, Geometry, Mask, RunRecipe
 from xsmall.run.text import like
 from xsmall.vocabulary import CONFIG_NODE, EVENTS_NODE, FRAME_DIMS, STATUS, UNITS
@@ -96,7 +97,7 @@ def open_detectors(
                 raise DataError(f"the detector {name!r} is required", found=raw, fix="required = false")
             skipped[name] = raw
         else:
-            found[name] = open_detector(name, wanted, raw, run, folder)
+            found[name] = open_detector(name, wanted, raw, run, folder, events_of(tree))
     return found, skipped
 
 
@@ -113,7 +114,14 @@ def frames_of(tree: xr.DataTree, name: str, variable: str) -> xr.DataArray | str
     return node[variable]
 
 
-def open_detector(name: str, wanted: DetectorRecipe, raw: xr.DataArray, run: int, folder: Path) -> Detector:
+def events_of(tree: xr.DataTree) -> xr.Dataset | None:
+    """The event variables of a run."""
+    return tree[EVENTS_NODE].to_dataset() if EVENTS_NODE in tree.children else None
+
+
+def open_detector(
+    name: str, wanted: DetectorRecipe, raw: xr.DataArray, run: int, folder: Path, events: xr.Dataset | None = None
+) -> Detector:
     """Label, calibrate and prepare one detector."""
     if wanted.geometry is not None:
         given = Geometry(path=wanted.geometry) if isinstance(wanted.geometry, str) else wanted.geometry
@@ -135,12 +143,16 @@ def open_detector(name: str, wanted: DetectorRecipe, raw: xr.DataArray, run: int
             trust=wanted.trust,
             unit=wanted.unit,
             variance=wanted.variance,
+            area=wanted.area,
+            status_bits=wanted.status_bits,
+            saturation=wanted.saturation,
+            switching=None if wanted.switching is None else {k: (a, b) for k, (a, b) in wanted.switching.items()},
         )
     elif mask is not None:
         frames = raw.where(usable(mask))
     _check_needs(name, wanted)
     units = values_and_variance(frames)[0].attrs.get(UNITS)
-    context = Context(units, constants, folder)
+    context = Context(units, constants, folder, raw, events)
     records = {key: record_of(key, table, context) for key, table in wanted.reductions.items()}
     return Detector(name, wanted, raw, constants, mask, prepare(frames, records))
 
@@ -152,6 +164,10 @@ def _check_needs(name: str, wanted: DetectorRecipe) -> None:
         "unit": wanted.unit,
         "trust": wanted.trust,
         "variance": wanted.variance or None,
+        "area": wanted.area or None,
+        "status_bits": wanted.status_bits,
+        "saturation": wanted.saturation,
+        "switching": wanted.switching,
     }
     given = [key for key, value in needs.items() if value is not None]
     if wanted.constants is None and given:
@@ -173,12 +189,9 @@ def _constants(given: str | Constants, raw: xr.DataArray, run: int) -> xr.Datase
 
 def _mask(given: str | Mask, raw: xr.DataArray, constants: xr.Dataset | None) -> xr.DataArray:
     told = Mask(path=given) if isinstance(given, str) else given
-    user = None
-    if told.path is not None:
-        user = open_mask(told.path, raw, convention=told.convention, dataset=told.dataset)
     if told.status and (constants is None or STATUS not in constants):
         raise DataError("a mask of the status needs constants", found="none with status", fix="status = false")
-    return mask_of(
+    flags = mask_of(
         raw,
         edges=told.edges,
         central=told.central,
@@ -186,5 +199,9 @@ def _mask(given: str | Mask, raw: xr.DataArray, constants: xr.Dataset | None) ->
         unbonded_neighbours=told.unbonded_neighbours,
         status=constants if told.status else None,
         neighbours=told.neighbours,
-        user=user,
     )
+    if told.path is not None:  # with the reasons that the file gives
+        flags = flags | open_mask(told.path, raw, convention=told.convention, dataset=told.dataset).assign_attrs(
+            flags.attrs
+        )
+    return flags

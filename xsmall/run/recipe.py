@@ -164,7 +164,8 @@ def recipe_schema() -> dict[str, Any]:
         for kind in (*reductions.KINDS, reductions.FUNCTION)
     ]
     found = schema["$defs"]["DetectorRecipe"]["properties"]["reductions"]
-    found["additionalProperties"] = {"type": "object", "oneOf": kinds}
+    one = {"type": "object", "oneOf": kinds}
+    found["additionalProperties"] = {"anyOf": [one, {"type": "array", "items": one}]}
     runs = {"type": "string", "description": "runs that these values are for", "examples": ["10-20, 25"]}
     properties = {_RUNS: runs, **schema["properties"]}
     override = {"type": "object", "properties": properties, "required": [_RUNS], "additionalProperties": False}
@@ -215,8 +216,20 @@ def _with_paths(tables: Mapping[str, Any], folder: Path, run: int | None, where:
                 detector[what] = _path(value, folder, run, f"{where}: {what}")
             elif isinstance(value, Mapping) and isinstance(value.get("path"), str):
                 detector[what] = {**value, "path": _path(value["path"], folder, run, f"{where}: {what}.path")}
+        made = detector.get("reductions") if isinstance(detector, dict) else None
+        if isinstance(made, Mapping):
+            detector["reductions"] = {k: _with_mask(x, folder, run, f"{where}: {k}.mask") for k, x in made.items()}
         out["detectors"][name] = detector
     return out
+
+
+def _with_mask(given: Any, folder: Path, run: int | None, where: str) -> Any:
+    """A reduction, or the steps of one, whose masks have complete paths."""
+    if isinstance(given, list):
+        return [_with_mask(one, folder, run, where) for one in given]
+    if isinstance(given, Mapping) and isinstance(given.get("mask"), str):
+        return {**given, "mask": _path(given["mask"], folder, run, where)}
+    return given
 
 
 def _path(text: str, folder: Path, run: int | None, what: str) -> str:

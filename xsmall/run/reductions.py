@@ -6,29 +6,25 @@ one line here.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import importlib.util
 import inspect
+import operator
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
-import xarray as xr
-
 from xsmall.engine.record import Record
 from xsmall.errors import ParameterError
-from xsmall.reductions.box import Box
-from xsmall.reductions.threshold import Sigma
 from xsmall.reductions.user import record as user_record
-from xsmall.run.quantity import quantity, split
+from xsmall.run.arguments import Context, converted, has_sigma, noise_of
 from xsmall.run.text import like
-from xsmall.vocabulary import ADU, ELECTRONVOLT, GAIN_STAGE, KILOELECTRONVOLT, NOISE, PHOTON, RADIUS, TWO_THETA, Q
+from xsmall.vocabulary import NOISE
 
-__all__ = ["FUNCTION", "KINDS", "Context", "arguments_of", "check", "function_of", "record_of"]
+__all__ = ["FUNCTION", "KIND", "KINDS", "arguments_of", "check", "file_of", "function_of", "record_of", "steps_of"]
 
 FUNCTION: Final = "function"
 KIND: Final = "kind"
@@ -37,7 +33,9 @@ KINDS: Final[Mapping[str, str]] = {
     "projection": "xsmall.reductions.projection:projection",
     "lineout": "xsmall.reductions.projection:lineout",
     "azint": "xsmall.reductions.azint:azint",
+    "anisotropy": "xsmall.reductions.anisotropy:anisotropy",
     "droplet": "xsmall.reductions.droplet:droplet",
+    "photon": "xsmall.reductions.photon:photon",
     "histogram": "xsmall.reductions.histogram:histogram",
     "rebin": "xsmall.reductions.rebin:rebin",
     "image": "xsmall.reductions.image:image",
@@ -46,39 +44,14 @@ KINDS: Final[Mapping[str, str]] = {
 }
 """The functions that make records, by the word that a recipe says; ``function`` is the user's own."""
 
-_NOT_IN_RECIPES: Final = ("mask", "noise", "illumination", "obj")  # mask and noise are those of the detector
-_BOXES: Final = ("places", "place")
-_DATA: Final = ("threshold", "threshold_low", "saturation", "sums", "of")
-_OF_LENGTH: Final = ("pixel_size", "x", "y")
-_HISTOGRAM: Final = "histogram"
-_SIGMA: Final = "sigma"
-_OF_QUANTITY: Final = {Q: "q", TWO_THETA: "angle", RADIUS: "length"}
-_DATA_UNITS: Final[Mapping[str, Fraction]] = {ELECTRONVOLT: Fraction(1, 1000), KILOELECTRONVOLT: Fraction(1)}
-
-
-@dataclass(frozen=True)
-class Context:
-    """What the arguments of a reduction are made with.
-
-    Parameters
-    ----------
-    units
-        Unit of the data that are reduced; None where they do not say.
-    constants
-        Constants of the detector, for thresholds in sigma.
-    folder
-        Where the files of own functions are looked for.
-    """
-
-    units: str | None
-    constants: xr.Dataset | None
-    folder: Path
+_NOT_IN_RECIPES: Final = ("noise", "illumination", "obj")  # noise is that of the constants
+_OF_FUNCTIONS: Final = (FUNCTION, "variance", "batch")
 
 
 def arguments_of(kind: str) -> tuple[str, ...]:
     """Names of the arguments that a reduction takes in a recipe."""
     if kind == FUNCTION:
-        return (FUNCTION,)
+        return _OF_FUNCTIONS
     return tuple(name for name in inspect.signature(_load(KINDS[kind])).parameters if name not in _NOT_IN_RECIPES)
 
 
@@ -88,7 +61,12 @@ def _load(place: str) -> Callable[..., Any]:
     return found
 
 
-def check(name: str, given: Mapping[str, Any]) -> None:
+def steps_of(given: Any) -> list[Mapping[str, Any]]:
+    """The tables of a reduction: one, or one after the other where it is a chain."""
+    return list(given) if isinstance(given, list | tuple) else [given]
+
+
+def check(name: str, given: Any) -> None:
     """Check what can be told without data: the kind, the names of arguments, and that what needs a unit has one.
 
     Raises
@@ -96,6 +74,16 @@ def check(name: str, given: Mapping[str, Any]) -> None:
     ParameterError
         An unknown kind or argument, or a number without its unit.
     """
+    steps = steps_of(given)
+    made = [_checked(name, step) for step in steps]
+    if not steps:
+        raise ParameterError(f"reduction {name!r}: an empty list", expected="one step at least")
+    if all(one is not None for one in made):
+        functools.reduce(operator.or_, made)  # what cannot follow raises
+
+
+def _checked(name: str, given: Mapping[str, Any]) -> Record | None:
+    """The record of one step as far as it can be made without data."""
     kind = given.get(KIND)
     known = (*KINDS, FUNCTION)
     if kind not in known:
@@ -115,22 +103,22 @@ def check(name: str, given: Mapping[str, Any]) -> None:
                 expected=", ".join(allowed),
                 fix=f"{near} = ..." if near else f"leave {key} out",
             )
-    if kind == FUNCTION and FUNCTION not in given:
-        raise ParameterError(f"reduction {name!r}: which function?", fix='function = "mymodule:myfunction"')
-    made = {key: _converted(name, key, value, given, None) for key, value in given.items() if key != KIND}
-    if kind != FUNCTION:
-        missing = [
-            p.name
-            for p in inspect.signature(_load(KINDS[str(kind)])).parameters.values()
-            if p.default is p.empty and p.name not in made
-        ]
-        if missing:
-            raise ParameterError(f"reduction {name!r}: {kind} needs {missing[0]}", fix=f"{missing[0]} = ...")
-        if not _has_sigma(made):
-            _load(KINDS[str(kind)])(**made)  # what is invalid whatever the data raises here
+    if kind == FUNCTION:
+        if FUNCTION not in given:
+            raise ParameterError(f"reduction {name!r}: which function?", fix='function = "mymodule:myfunction"')
+        return None
+    made = {key: converted(name, key, value, given, None) for key, value in given.items() if key != KIND}
+    parameters = inspect.signature(_load(KINDS[str(kind)])).parameters.values()
+    missing = [p.name for p in parameters if p.default is p.empty and p.name not in made]
+    if missing:
+        raise ParameterError(f"reduction {name!r}: {kind} needs {missing[0]}", fix=f"{missing[0]} = ...")
+    if has_sigma(made):
+        return None
+    record: Record = _load(KINDS[str(kind)])(**made)  # what is invalid whatever the data raises here
+    return record
 
 
-def record_of(name: str, given: Mapping[str, Any], context: Context) -> Record:
+def record_of(name: str, given: Any, context: Context) -> Record:
     """Make the record of a reduction.
 
     Parameters
@@ -138,7 +126,7 @@ def record_of(name: str, given: Mapping[str, Any], context: Context) -> Record:
     name
         Its name in the recipe.
     given
-        Its table: ``kind`` and the arguments.
+        Its table, ``kind`` and the arguments; or several, for a chain.
     context
         What the data are.
 
@@ -151,105 +139,20 @@ def record_of(name: str, given: Mapping[str, Any], context: Context) -> Record:
     ParameterError
         A unit that the data do not have, or what the function of the record refuses.
     """
+    made: Record = functools.reduce(operator.or_, (_record_of(name, step, context) for step in steps_of(given)))
+    return made
+
+
+def _record_of(name: str, given: Mapping[str, Any], context: Context) -> Record:
     if given[KIND] == FUNCTION:
         function = function_of(str(given[FUNCTION]), context.folder)
-        return function if isinstance(function, Record) else user_record(function)
-    made = {key: _converted(name, key, value, given, context) for key, value in given.items() if key != KIND}
-    if _has_sigma(made):
-        made[NOISE] = _noise(name, context)
+        options: Any = {key: bool(value) for key, value in given.items() if key not in (KIND, FUNCTION)}
+        return function if isinstance(function, Record) else user_record(function, **options)
+    made = {key: converted(name, key, value, given, context) for key, value in given.items() if key != KIND}
+    if has_sigma(made):
+        made[NOISE] = noise_of(name, context)
     record: Record = _load(KINDS[str(given[KIND])])(**made)
     return record
-
-
-def _converted(name: str, key: str, value: Any, given: Mapping[str, Any], context: Context | None) -> Any:
-    """One argument as the function takes it; without a context only what needs none is told."""
-    what = f"{key} of reduction {name!r}"
-    if key in _BOXES:
-        return _boxes(what, value)
-    if key in _DATA or (key == "range" and given[KIND] == _HISTOGRAM):
-        whole = isinstance(value, int) and not isinstance(value, bool) and key == "of"  # a number of bins
-        return value if whole else _each(value, lambda one: _of_data(what, one, context))
-    if key in _OF_LENGTH:
-        return _each(value, lambda one: quantity(one, "length", what))
-    if key == "polarization_plane":
-        return quantity(value, "angle", what)
-    if key == "azimuth_bins" and isinstance(value, list):
-        return [quantity(one, "angle", what) for one in value]
-    if key in ("range", "bins") and isinstance(value, list):
-        kind = _OF_QUANTITY.get(str(given.get("quantity", Q)), "q")
-        return _each(value, lambda one: quantity(one, kind, what))
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _each(value: Any, convert: Callable[[Any], Any]) -> Any:
-    return tuple(map(convert, value)) if isinstance(value, list) else convert(value)
-
-
-def _has_sigma(made: Mapping[str, Any]) -> bool:
-    """Whether a threshold is a multiple of the noise."""
-    flat = [one for value in made.values() for one in (value if isinstance(value, tuple) else (value,))]
-    return any(isinstance(one, Sigma) for one in flat)
-
-
-def _boxes(what: str, value: Any) -> Box | dict[str, Box]:
-    """One box, a table of segment, row and column; or boxes by name."""
-    if not isinstance(value, Mapping):
-        raise ParameterError(f"{what} is no table", found=repr(value), fix="{segment = 0, row = [0, 10]}")
-    if value and all(isinstance(one, Mapping) for one in value.values()):
-        return {str(k): _box(f"{what}, {k!r}", one) for k, one in value.items()}
-    return _box(what, value)
-
-
-def _box(what: str, value: Mapping[str, Any]) -> Box:
-    known = ("segment", "row", "column")
-    for key in value:
-        if key not in known:
-            near = like(key, known)
-            raise ParameterError(
-                f"{what}: a box has no {key!r}", expected=", ".join(known), fix=f"{near} = ..." if near else None
-            )
-    made: dict[str, Any] = {k: tuple(one) if isinstance(one, list) else one for k, one in value.items()}
-    return Box(**made)
-
-
-def _of_data(what: str, value: Any, context: Context | None) -> float | Sigma:
-    """A number in the unit of the data, or a multiple of the noise."""
-    number, unit = split(value, what, "3 keV")
-    if unit == _SIGMA:
-        return Sigma(float(number))
-    energies = tuple(_DATA_UNITS)
-    if unit not in (*energies, ADU, PHOTON):
-        raise ParameterError(
-            f"{what} is not in a unit of pixels",
-            found=repr(value),
-            expected=f"a number with {', '.join((*energies, ADU, PHOTON, _SIGMA))}",
-        )
-    if context is None:  # whatever the data are, energies can be compared
-        return float(number * _DATA_UNITS.get(unit, 1))
-    if context.units == unit:
-        return float(number)
-    if unit in energies and context.units in energies:
-        return float(number * _DATA_UNITS[unit] / _DATA_UNITS[str(context.units)])
-    raise ParameterError(
-        f"{what} has another unit than the data",
-        found=f"{value}, data in {context.units}",
-        expected=f"a number with {context.units} or sigma",
-        fix=f'unit = "{unit}" of the detector' if unit in (KILOELECTRONVOLT, ADU, PHOTON) else None,
-    )
-
-
-def _noise(name: str, context: Context) -> xr.DataArray | xr.Dataset:
-    """What the noise of a pixel follows from, in the unit of the data."""
-    constants = context.constants
-    if constants is None or NOISE not in constants:
-        raise ParameterError(
-            f"reduction {name!r}: a threshold in sigma needs the noise",
-            found="no constants" if constants is None else "constants without noise",
-            fix="constants = ... of the detector, or a threshold in its unit",
-        )
-    if context.units == ADU:
-        return constants[NOISE].isel({GAIN_STAGE: 0}, drop=True).assign_attrs(units=ADU)
-    return constants
 
 
 def function_of(place: str, folder: Path) -> Any:

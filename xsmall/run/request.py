@@ -14,7 +14,7 @@ from xsmall.io.files import identify
 from xsmall.io.sources.source import RunSpec, source_of
 from xsmall.io.stores.provenance import origin
 from xsmall.run.recipe import as_json
-from xsmall.run.reductions import FUNCTION, file_of
+from xsmall.run.reductions import FUNCTION, file_of, steps_of
 from xsmall.run.tables import RunRecipe
 
 __all__ = ["difference", "request_of"]
@@ -55,9 +55,10 @@ def _modules(recipe: RunRecipe, folder: Path) -> Iterator[Path]:
     """Files beside the recipe that hold functions of users."""
     for detector in recipe.detectors.values():
         for table in detector.reductions.values():
-            file = file_of(str(table[FUNCTION]), folder) if FUNCTION in table else None
-            if file is not None:
-                yield file
+            for step in steps_of(table):
+                file = file_of(str(step[FUNCTION]), folder) if FUNCTION in step else None
+                if file is not None:
+                    yield file
 
 
 def _identity(path: Path) -> Any:

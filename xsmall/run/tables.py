@@ -131,12 +131,20 @@ class DetectorRecipe(_Table):
     """Give each result its variance."""
     average: bool = True
     """Average of all events, with spread, error and count of each pixel."""
-    reductions: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Reductions by name; each has a ``kind``, and the arguments of the function of that name."""
+    area: bool = False
+    """Divide by the area of each pixel relative to that of a regular one."""
+    status_bits: int | None = None
+    """Bits of the status in the constants that forbid trust."""
+    saturation: dict[str, int] | None = None
+    """ADC value at which a gain stage saturates, by its name: ``{G0 = 16383}``."""
+    switching: dict[str, list[int]] | None = None
+    """Range of ADC values that is far from the switching point, by gain stage."""
+    reductions: dict[str, dict[str, Any] | list[dict[str, Any]]] = Field(default_factory=dict)
+    """Reductions by name; each has a ``kind``, and the arguments of the function of that name. A list is a chain."""
 
     @field_validator("reductions")
     @classmethod
-    def _known(cls, given: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    def _known(cls, given: dict[str, Any]) -> dict[str, Any]:
         for name, table in given.items():
             if not name.isidentifier():
                 raise ParameterError("invalid name of a reduction", found=repr(name), fix="letters, digits and _")
@@ -172,6 +180,10 @@ class RunRecipe(_Table):
                 path = given if isinstance(given, str) else getattr(given, "path", None)
                 if path is not None:
                     yield f"detectors.{name}.{what}", path
+            for key, table in detector.reductions.items():
+                for step in reductions.steps_of(table):
+                    if "mask" in step:
+                        yield f"detectors.{name}.reductions.{key}.mask", step["mask"]
 
 
 TABLES = {"constants": Constants, "geometry": Geometry, "beam": Beam, "mask": Mask}

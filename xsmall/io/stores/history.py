@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import xarray as xr
 
+from xsmall.engine.asked import ASKED
 from xsmall.errors import DataError
 from xsmall.vocabulary import LOST, PARAMETERS, PROVENANCE, SOURCE
 
@@ -110,6 +111,8 @@ def _steps(told: Any) -> Iterator[tuple[str, Mapping[str, str]]]:
         return
     said: dict[str, str] = {}
     for name, value in told.items():
+        if name == ASKED:  # the same once more, for recipes
+            continue
         if isinstance(value, Mapping) and _FUNCTION in value:
             yield from _steps(value)
         elif isinstance(value, Mapping) and any(isinstance(v, Mapping) and _FUNCTION in v for v in value.values()):
