@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -19,7 +18,7 @@ import dask
 import numpy as np
 import xarray as xr
 
-from xsmall.vocabulary import PARAMETERS
+from xsmall.vocabulary import PEDESTAL
 
 __all__ = [
     "ARRAY",
@@ -37,6 +36,7 @@ __all__ = [
     "said",
     "said_of",
     "tell",
+    "told_of",
 ]
 
 ASKED: Final = "asked"
@@ -92,7 +92,7 @@ def remember(made: T, name: str, given: Mapping[str, Any]) -> T:
 
 
 def tell(function: Callable[P, R]) -> Callable[P, R]:
-    """Let the parameters of the arrays that a function returns tell its arguments, the first aside."""
+    """Let the arrays that a function returns remember its arguments, the first aside, until they are changed."""
     signature = inspect.signature(function)
 
     @functools.wraps(function)
@@ -101,22 +101,16 @@ def tell(function: Callable[P, R]) -> Callable[P, R]:
         given = dict(list(signature.bind(*args, **kwargs).arguments.items())[1:])
         arrays = [made] if isinstance(made, xr.DataArray) else list(getattr(made, "data_vars", {}).values())
         for array in arrays:
-            if PARAMETERS in array.attrs:
-                array.attrs[PARAMETERS] = json.dumps(
-                    {**json.loads(array.attrs[PARAMETERS]), ASKED: _told(given, array)}
-                )
+            array.encoding[ASKED] = Call(function.__name__, given)  # arithmetic drops the encoding
         return made
 
     return telling
 
 
-def _told(given: Mapping[str, Any], made: xr.DataArray) -> dict[str, Any]:
-    """Arguments as JSON. Tables of many MB are not hashed again: the name of what was made of them holds their hash."""
-    lazy = made.chunks is not None
-    return {
-        key: {ARRAY: keep(value, f"{key}-{made.data.name}")} if lazy and isinstance(value, xr.Dataset) else said(value)
-        for key, value in given.items()
-    }
+def told_of(array: xr.DataArray) -> Any:
+    """The arguments of the function that returned this very array, as JSON; None where it was changed since."""
+    call = array.encoding.get(ASKED)
+    return {key: said(value) for key, value in call.given.items()} if isinstance(call, Call) and call.name else None
 
 
 def chained(first: Remembering, following: Remembering, made: T) -> T:

@@ -31,7 +31,7 @@ def bind(records: Mapping[str, Record], obj: xr.DataArray) -> tuple[dict[str, Re
     beside: dict[str, Companion] = {}
     names: dict[int, str] = {}
     for name, given_record in records.items():
-        out[name] = record = given_record.seeing(obj)
+        out[name] = record = remembered(given_record, given_record.seeing(obj))
         if not record.beside:
             continue
         inputs, left = {}, []

@@ -12,7 +12,7 @@ import xarray as xr
 
 from xsmall.detector.frames import Frames
 from xsmall.detector.types import DETECTOR_TYPES, Decoding
-from xsmall.engine.asked import ASKED, keep, said_of
+from xsmall.engine.asked import ASKED, keep, said_of, told_of
 from xsmall.engine.beside import Companion
 from xsmall.engine.one_pass import Source, run_records
 from xsmall.engine.parameters import parameters_attr, parameters_of, short_repr
@@ -353,6 +353,7 @@ def _asked(obj: xr.DataArray, records: Mapping[str, Record]) -> dict[str, Any]:
         "shape": [int(obj.sizes[d]) for d in PIXEL_DIMS],
         "geometry": None if geometry is None else keep(geometry, str(geometry.token)),
         "beam": _beam(obj),
+        "calibrate": told_of(obj),
     }
 
 

@@ -249,7 +249,7 @@ def _table(told: Mapping[str, Any], made: _Written, given: Mapping[str, Any]) ->
     asked, frames = told[ASKED], told.get("frames")
     table: dict[str, Any] = {}
     if frames is not None:
-        table |= _calibration(frames, made, given)
+        table |= _calibration(frames, asked["calibrate"], made, given)
     elif given.keys() - {"geometry"}:
         raise ParameterError(f"{next(iter(given))} of frames that are not calibrated", fix="leave it out")
     if asked["geometry"] is not None:
@@ -268,8 +268,9 @@ def _table(told: Mapping[str, Any], made: _Written, given: Mapping[str, Any]) ->
     return table
 
 
-def _calibration(frames: Mapping[str, Any], made: _Written, given: Mapping[str, Any]) -> dict[str, Any]:
-    asked = frames.get(ASKED)
+def _calibration(
+    frames: Mapping[str, Any], asked: Mapping[str, Any] | None, made: _Written, given: Mapping[str, Any]
+) -> dict[str, Any]:
     if frames.get("function") != "calibrate" or asked is None:
         raise ParameterError(
             "frames were changed after they were calibrated, which a recipe cannot say",
