@@ -167,14 +167,8 @@ def said(value: Any) -> Any:
 def keep(value: Any, token: str | None = None) -> str:
     """Keep something in this process, and return the token by which it is found."""
     if token is None:
-        of = (
-            value.variable
-            if isinstance(value, xr.DataArray)
-            else value.variables
-            if isinstance(value, xr.Dataset)
-            else value
-        )
-        token = dask.base.tokenize(of)
+        of = value[PEDESTAL] if isinstance(value, xr.Dataset) and PEDESTAL in value else value  # tables of many MB
+        token = dask.base.tokenize(getattr(of, "variables", getattr(of, "variable", of)))
     with _LOCK:
         _KEPT[token] = value
         _KEPT.move_to_end(token)
