@@ -7,7 +7,6 @@ records share them.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,8 +29,9 @@ from xsmall.engine.blocks import (
     unopened_blocks,
 )
 from xsmall.engine.interrupt import check
+from xsmall.engine.packets import TOTALS, Results, finished, variables_of
 from xsmall.engine.plans import plan_of_pass, remember
-from xsmall.engine.record import GROUP, Output, Record, Reducer, Totals
+from xsmall.engine.record import GROUP, Output, Record, Reducer
 from xsmall.engine.transform import (
     Cast,
     FloatFrames,
@@ -41,14 +41,8 @@ from xsmall.engine.transform import (
     origin_of,
 )
 
-Results = dict[tuple[str, str], npt.NDArray[Any]]
-"""Arrays (event, ...) by the name of the record and of its variable."""
-
 FEWEST_SUMMED = 16
 """Events of a task at least, where it sums them up: what it has gathered is larger than a frame, and is joined."""
-
-_TOTALS = ""
-"""In the place of a variable: what a record has gathered of all events, which is joined before it is finished."""
 
 
 class Job:
@@ -203,7 +197,7 @@ def reduce_batches(batches: Iterable[Batch], job: Job, beside: Mapping[str, Besi
                         pieces[name, variable].append(result)
         before += len(batch.frames)
     totals: dict[tuple[str, str], Any] = {
-        (name, _TOTALS): gathered for name, r in reducers.items() if (gathered := r.totals()) is not None
+        (name, TOTALS): gathered for name, r in reducers.items() if (gathered := r.totals()) is not None
     }
     return totals | {key: _join(values, outputs[key[0]][key[1]]) for key, values in pieces.items()}
 
@@ -253,7 +247,7 @@ def run_records(
         ready = {name: c.ready() for name, c in beside.items()}
         job = Job(records, frames, source.ready(), ready)
         made = reduce_batches([source.batch], job, {n: Beside(c.batch, c.at) for n, c in beside.items()})
-        return _finished(made)
+        return finished(made)
     token = dask.base.tokenize(
         *source.batch, dict(records), frames, _key(source.transform),
         [(name, *c.batch, _key(c.transform), c.at) for name, c in beside.items()],
@@ -270,72 +264,13 @@ def run_records(
         packed, sizes = _map_joined(source, beside, job, token, fewest)
     else:
         packed, sizes = _map_blocks(source, job, token, fewest)
-    arrays = {
-        (name, variable): da.map_blocks(
-            _pick,
-            packed,
-            key=(name, variable),
-            dtype=output.array_dtype,
-            chunks=(sizes, *((n,) for n in output.array_shape)),
-            new_axis=list(range(1, 1 + len(output.array_shape))),
-            meta=np.empty((0,) * (1 + len(output.array_shape)), dtype=output.array_dtype),
-            name=f"{name}-{variable}-{token}",
-        )
-        for (name, variable), output in outputs.items()
-        if not output.summed
-    }
-    arrays |= _summed(packed, outputs, token)
+    arrays = variables_of(packed, outputs, sizes, token)
     plan = plan_of_pass(
         [source.batch, *(c.batch for c in beside.values())], outputs.values(), sizes, ", ".join(records)
     )
     for array in arrays.values():
         remember(array.name, plan)
     return arrays
-
-
-def _finished(made: Results) -> dict[tuple[str, str], Any]:
-    """Variables of all events in the place of what was gathered."""
-    out = {key: values for key, values in made.items() if key[1] != _TOTALS}
-    for (name, variable), totals in made.items():
-        if variable == _TOTALS:
-            out |= {(name, v): values for v, values in _finish(totals).items()}  # type: ignore[arg-type]
-    return out
-
-
-def _summed(packed: da.Array, outputs: Mapping[tuple[str, str], Output], token: str) -> dict[tuple[str, str], Any]:
-    """Join what the blocks have gathered, two and two, and finish it: a task for each, and one array per variable."""
-    arrays: dict[tuple[str, str], Any] = {}
-    for name in dict.fromkeys(name for (name, _), output in outputs.items() if output.summed):
-        blocks = packed.to_delayed(optimize_graph=False).ravel()
-        level = [
-            dask.delayed(_pick, pure=False)(b, key=(name, _TOTALS), dask_key_name=f"totals-{name}-{token}-{i}")
-            for i, b in enumerate(blocks)
-        ]
-        depth = 0
-        while len(level) > 1:
-            pairs = [
-                dask.delayed(_join_two, pure=False)(*level[i : i + 2], dask_key_name=f"join-{name}-{token}-{depth}-{i}")
-                for i in range(0, len(level) - 1, 2)
-            ]
-            level, depth = pairs + level[len(level) - len(level) % 2 :], depth + 1
-        done = dask.delayed(_finish, pure=False)(level[0], dask_key_name=f"finish-{name}-{token}")
-        for (other, variable), output in outputs.items():
-            if other == name and output.summed:
-                one = dask.delayed(operator.getitem, pure=False)(
-                    done, variable, dask_key_name=f"{variable}-{name}-{token}"
-                )
-                arrays[name, variable] = da.from_delayed(
-                    one, output.array_shape, dtype=output.dtype, name=f"{name}-{variable}-{token}"
-                )
-    return arrays
-
-
-def _join_two(a: Totals, b: Totals) -> Totals:
-    return a.joined(b)
-
-
-def _finish(totals: Totals) -> Mapping[str, npt.NDArray[Any]]:
-    return totals.finish()
 
 
 def _map_joined(
@@ -402,11 +337,6 @@ def _run_block(cell: npt.NDArray[np.object_], *, job: Job) -> Results:
 def _run_chunk(batch: Batch, first: int, *, job: Job) -> Results:
     del first  # a chunk has all segments
     return reduce_batches([batch], job)
-
-
-def _pick(packed: Any, *, key: tuple[str, str]) -> Any:
-    made: Results = packed if isinstance(packed, dict) else packed.item()
-    return made[key]
 
 
 def _key(transform: Transform | Delayed | None) -> object:
