@@ -78,3 +78,21 @@ def test_reductions_that_need_one_beam_say_so(raw: xr.DataArray) -> None:
 def test_values_of_another_unit_or_number_of_events_are_refused(raw: xr.DataArray, wrong: Any, message: str) -> None:
     with pytest.raises(ParameterError, match=message):
         raw.sd.assign_beam(**wrong)
+
+
+def test_energies_that_cannot_be_cost_their_events_and_a_wrong_unit_is_refused() -> None:
+    frames = xr.DataArray(np.ones((4, 1, 2, 3)), dims=("event", "segment", "row", "column"))
+    for stand_in in (0.0, -3.0, 1e9, np.inf, np.nan, 9.5):
+        energies = xr.DataArray([9500.0, stand_in, 9400.0, 9500.0], dims="event", attrs={"units": "eV"})
+        for given in (energies, energies.values):
+            own = frames.sd.assign_beam(photon_energy=given)
+            np.testing.assert_array_equal(own["photon_energy"], [9500, np.nan, 9400, 9500])
+    with pytest.raises(ParameterError, match="outside the range"):
+        frames.sd.assign_beam(photon_energy=[9.5, 9.4, 9500, 9.5])
+    for unit, value in (("keV", [9500.0] * 4), ("keV", 9500.0)):
+        with pytest.raises(ParameterError, match="another unit"):
+            frames.sd.assign_beam(
+                photon_energy=xr.DataArray(value, dims=("event",)[: np.ndim(value)], attrs={"units": unit})
+            )
+    with pytest.raises(ParameterError, match="another unit"):
+        frames.sd.assign_beam(distance=xr.DataArray(0.1, attrs={"units": "mm"}))

@@ -65,7 +65,8 @@ def assign_beam(
     beam
         All values at once; single ones given beside it win.
     photon_energy
-        In eV, one number, or one per event (array along ``event``).
+        In eV, one number, or one per event (array along ``event``). An event whose energy cannot be one, such as the 0
+        of a monitor that saw nothing, has none (NaN): what needs an energy leaves it out and counts it.
     distance
         In m, sample to the point where the beam hits the detector; replaces the mean z of the geometry. One number, or
         one per event, as centre and tilts: :func:`pixel` then answers per event, and reductions that need one beam for
@@ -83,7 +84,8 @@ def assign_beam(
     Raises
     ------
     ParameterError
-        Where a value is outside the range of its unit, or nothing is given.
+        Where a value is outside the range of its unit (of energies per event: most of them), or says to be in
+        another unit; or nothing is given.
     DataError
         Where labelled values per event do not have all events of ``obj``; their order does not matter.
 
@@ -161,8 +163,11 @@ def _two(center: Any) -> tuple[Any, Any]:
 def _beam_coord(obj: xr.DataArray | xr.Dataset, name: str, value: Any) -> xr.Variable:
     attrs = {UNITS: UNITS_OF[name]}
     if np.ndim(value) == 0:
+        if isinstance(value, xr.DataArray):
+            check_unit(value, name)
         return xr.Variable((), check_beam_value(name, value), attrs)
     if isinstance(value, xr.DataArray):
+        check_unit(value, name)
         if value.dims != (EVENT,):
             raise ParameterError(f"{name} has other dims", found=value.dims, expected=(EVENT,))
         value = of_the_events(value, obj, name)
@@ -173,6 +178,10 @@ def _beam_coord(obj: xr.DataArray | xr.Dataset, name: str, value: Any) -> xr.Var
             found=values.shape,
             expected=(obj.sizes.get(EVENT, "no events"),),
         )
+    if name == PHOTON_ENERGY:
+        measured = _measured(values)
+        if 2 * np.isfinite(measured).sum() >= np.isfinite(values).sum():  # else it is no monitor, but the unit
+            return xr.Variable((EVENT,), measured, attrs)
     check_range(name, values)
     return xr.Variable((EVENT,), values, attrs)
 
@@ -186,7 +195,10 @@ def measured_energies(coord: xr.DataArray) -> npt.NDArray[np.float64]:
         Energies in another unit.
     """
     check_unit(coord, PHOTON_ENERGY)
-    values = np.asarray(coord.values, dtype=np.float64)
+    return _measured(np.asarray(coord.values, dtype=np.float64))
+
+
+def _measured(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     low, high = PHOTON_ENERGY_RANGE
     with np.errstate(invalid="ignore"):
         return np.where((values >= low) & (values <= high), values, np.nan)

@@ -13,6 +13,7 @@ from xsmall.vocabulary import EVENT
 __all__ = [
     "FRAMES_LAYOUT",
     "FRAMES_NUMBER",
+    "OWN_LABELS",
     "RESULT_LAYOUT",
     "RESULT_NUMBER",
     "RUN_LAYOUT",
@@ -32,6 +33,8 @@ RESULT_LAYOUT: Final = "xsmall-result"
 RESULT_NUMBER: Final = 2
 FRAMES_LAYOUT: Final = "xsmall-frames"
 FRAMES_NUMBER: Final = 1
+OWN_LABELS: Final = "xsmall"
+"""Group of a file of frames that holds labels for which its format has no place."""
 SMALLDATA_LAYOUT: Final = "smalldata"
 SMALLDATA_NUMBER: Final = 1
 UNFINISHED: Final = "xsmall-unfinished"

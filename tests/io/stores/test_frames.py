@@ -6,6 +6,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -43,9 +44,50 @@ def test_frames_and_times_come_back(tmp_path: Path, name: str, dtype: str) -> No
     assert back.attrs["units"] == "keV"
 
 
-def test_labels_that_are_no_times_come_back_too(tmp_path: Path) -> None:
-    mine = frames().assign_coords(event=[3, 5, 7, 11, 13])
+@pytest.mark.parametrize("labels", [[3, 5, 7, 11, 13], [0.5, 1.5, 2.0, 2.25, 9.0], list("abcde")])
+def test_labels_that_are_no_times_come_back_too(tmp_path: Path, labels: list[Any]) -> None:
+    mine = frames().assign_coords(event=labels)
     np.testing.assert_array_equal(xs.open_frames(xs.save_frames(mine, tmp_path / "a.cxi")).event, mine.event)
+
+
+def test_times_of_any_zone_and_resolution_come_back_in_utc(tmp_path: Path) -> None:
+    mine = frames()
+    us = mine.event.values.astype("M8[us]")
+    for i, times in enumerate((us, pd.DatetimeIndex(us).tz_localize("UTC").tz_convert("Asia/Tokyo"))):
+        back = xs.open_frames(xs.save_frames(mine.assign_coords(event=times), tmp_path / f"{i}.cxi"))
+        np.testing.assert_array_equal(back.event, us.astype("M8[ns]"))
+    lost = mine.assign_coords(event=np.where(np.arange(5) == 2, np.datetime64("NaT"), mine.event))
+    with pytest.raises(xs.XsmallError, match="no label"):
+        xs.save_frames(lost, tmp_path / "lost.cxi")
+    odd = mine.assign_coords(event=("event", np.array([1 + 2j, 2, 3, 4, 5])))
+    with pytest.raises(xs.XsmallError, match="these labels of events"):
+        xs.save_frames(odd, tmp_path / "odd.cxi")
+
+
+@pytest.mark.parametrize("name", ["a.cxi", "a.nxs"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"row": slice(None, None, -1)},
+        {"segment": [1, 0], "column": [3, 1, 0, 2, 7, 6, 5, 4]},
+        {"segment": [1], "row": slice(2, 5)},
+        {"event": [4, 0, 2], "column": slice(None, None, -2)},
+    ],
+)
+def test_pixels_in_any_order_and_parts_of_a_detector_keep_their_labels(
+    tmp_path: Path, name: str, change: dict[str, Any]
+) -> None:
+    mine = frames(lazy=True).isel(change)
+    mask = (frames() > 7).isel(segment=[1, 0]).isel({k: x for k, x in change.items() if k != "segment"})
+    mask = mask.sel(segment=np.sort(mine.segment.values)[::-1])
+    path = xs.save_frames(mine, tmp_path / name, mask=mask)
+    back = xs.open_frames(path)
+    for dim in mine.dims:
+        assert sorted(back[dim].values.tolist()) == sorted(mine[dim].values.tolist())
+    np.testing.assert_array_equal(back.sel({d: mine[d] for d in mine.dims}), mine)
+    with h5py.File(path) as file:
+        bits = file["/entry_1/data_1/mask" if name.endswith("cxi") else "/entry/data/mask"][()]
+    np.testing.assert_array_equal(bits == 0, mask.sel({d: back[d] for d in back.dims}))
 
 
 def test_a_mask_per_event_in_the_bits_of_the_format(tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from xsmall.detector.geometry.beam import HC
 from xsmall.detector.geometry.geometry import Geometry, Panel
 from xsmall.errors import XsmallError
 from xsmall.io.hdf5 import read_whole
+from xsmall.io.layout import OWN_LABELS
 from xsmall.io.nexus_geometry import read_nexus_geometry
+from xsmall.vocabulary import EVENT, PIXEL_DIMS
 
 __all__ = ["About", "about", "together"]
 
@@ -33,6 +35,8 @@ class About:
     """What a file says of its frames; None where it says nothing."""
 
     labels: npt.NDArray[Any] | None = None
+    pixels: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    """Labels of segments, rows and columns that are not numbered from 0."""
     usable: npt.NDArray[np.bool_] | None = None
     geometry: Geometry | None = None
     photon_energy: Any = None
@@ -64,6 +68,11 @@ def together(parts: Sequence[About], sizes: Sequence[int]) -> About:
         energies = [np.broadcast_to(part.photon_energy, n) for part, n in zip(parts, sizes, strict=True)]
         joined = np.concatenate(energies)
         out.photon_energy = float(joined[0]) if np.unique(joined).size == 1 else joined
+    labels_of = [{dim: held.tolist() for dim, held in part.pixels.items()} for part in parts]
+    if all(held == labels_of[0] for held in labels_of):
+        out.pixels = first.pixels
+    else:
+        out.left_out.append("labels of pixels: differ between the files")
     for name in ("usable", "geometry", "distance"):
         values = [getattr(part, name) for part in parts]
         if all(np.array_equal(value, values[0]) if name == "usable" else value == values[0] for value in values):
@@ -79,6 +88,7 @@ def about(file: Any, path: Path, name: str, shape: tuple[int, ...]) -> About:
     cxi = "entry_1" in file
     detector = _detector(file, name)
     _labels(file, path, shape[0], found)
+    _pixels(file, path, shape[1:], found)
     _energy(file, path, shape[0], found, cxi=cxi)
     if detector is not None:
         _mask(detector, path, shape, found, cxi=cxi)
@@ -120,10 +130,14 @@ def _unit(item: Any) -> str:
 
 def _labels(file: Any, path: Path, n: int, found: About) -> None:
     """Times that CXI files of LCLS carry: seconds and nanoseconds of each event; or labels that xsmall wrote."""
-    own = file.get("xsmall/event")
-    if isinstance(own, h5py.Dataset) and own.shape == (n,) and own.dtype.kind in "iu":
+    own = file.get(f"{OWN_LABELS}/{EVENT}")
+    if isinstance(own, h5py.Dataset) and own.shape == (n,):
         labels = read_whole(own, path)
-        found.labels = labels if np.unique(labels).size == n else None
+        labels = np.array([text.decode() for text in labels]) if labels.dtype.kind == "O" else labels
+        if np.unique(labels).size == n:
+            found.labels = labels
+        else:
+            found.left_out.append(f"{own.name}: labels are repeated")
         return
     seconds, rest = file.get("LCLS/machineTime"), file.get("LCLS/machineTimeNanoSeconds")
     if seconds is None or rest is None or seconds.shape != (n,) or rest.shape != (n,):
@@ -133,6 +147,14 @@ def _labels(file: Any, path: Path, n: int, found: About) -> None:
         found.labels = times.astype("M8[ns]")
     else:
         found.left_out.append("LCLS/machineTime: times are repeated")
+
+
+def _pixels(file: Any, path: Path, shape: tuple[int, ...], found: About) -> None:
+    """Labels of pixels that xsmall wrote since the frames are a part of a detector."""
+    for dim, n in zip(PIXEL_DIMS, shape, strict=True):
+        own = file.get(f"{OWN_LABELS}/{dim}")
+        if isinstance(own, h5py.Dataset) and own.shape == (n,) and own.dtype.kind in "iu":
+            found.pixels[dim] = read_whole(own, path)
 
 
 def _energy(file: Any, path: Path, n: int, found: About, *, cxi: bool) -> None:

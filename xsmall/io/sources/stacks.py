@@ -115,7 +115,7 @@ def open_frames(
     data = da.concatenate([piece.data for piece in pieces]) if len(pieces) > 1 else pieces[0].data
     found = together([piece.found for piece in pieces], [len(piece.data) for piece in pieces])
     coords: dict[str, Any] = {v.EVENT: np.arange(data.shape[0]) if found.labels is None else found.labels}
-    coords |= {dim: np.arange(n) for dim, n in zip(v.PIXEL_DIMS, data.shape[1:], strict=True)}
+    coords |= {dim: found.pixels.get(dim, np.arange(n)) for dim, n in zip(v.PIXEL_DIMS, data.shape[1:], strict=True)}
     coords[v.PRESENT] = ((v.EVENT, v.SEGMENT), np.concatenate([piece.present for piece in pieces]))
     frames = _told(xr.DataArray(data, coords, v.FRAME_DIMS, v.RAW), found)
     said = {piece.units for piece in pieces}

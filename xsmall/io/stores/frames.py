@@ -20,9 +20,10 @@ from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.status_words import status_words
 from xsmall.errors import DataError, ParameterError
 from xsmall.events.join import of_the_events
+from xsmall.events.labels import check_labels, in_utc
 from xsmall.frames.beam import beam_of, measured_energies
 from xsmall.frames.describe import describe, presence
-from xsmall.io.layout import FRAMES_LAYOUT, FRAMES_NUMBER
+from xsmall.io.layout import FRAMES_LAYOUT, FRAMES_NUMBER, OWN_LABELS
 from xsmall.io.nexus_geometry import add_nexus_geometry, check_writable, nexus_group
 from xsmall.io.stores.write import write
 
@@ -82,6 +83,8 @@ def save_frames(
     The path. Frames are (event, segment, row, column), a chunk each, under ``/entry_1/data_1/data`` (CXI)
     or ``/entry/data/data`` (NXmx). A mask per event, uint32, 0 = use, stands beside them as ``mask``, in the
     bits of the format; the mask that holds for all events is the ``mask`` of the detector (CXI) or its ``pixel_mask``.
+    Segments, rows and columns are written in the order of their labels; those of a part come back by
+    :func:`~xsmall.open_frames`.
     Times, photon energy (per event too), distance and, in NXmx, the geometry as modules with the beam go along.
 
     Raises
@@ -110,6 +113,7 @@ def save_frames(
     >>> xs.open_frames(path).shape
     (6, 2, 32, 64)
     """
+    frames = _labelled(frames)
     known = describe(frames)
     target = Path(path)
     name = _ENDINGS.get(target.suffix) if format is None else format
@@ -161,6 +165,34 @@ def save_frames(
     )
 
 
+def _labelled(frames: xr.DataArray) -> xr.DataArray:
+    """Bring segments, rows and columns to the order of their labels, as other programs know places only; times to UTC.
+
+    Raises
+    ------
+    DataError
+        Labels of events that a file of frames has no form for.
+    """
+    if frames.dims != v.FRAME_DIMS:
+        return frames
+    if v.EVENT in frames.coords:
+        events = in_utc(xr.Dataset(coords={v.EVENT: frames[v.EVENT].variable}))
+        check_labels(events, "frames")
+        held = events[v.EVENT].values
+        held = held.astype("U") if held.dtype.kind == "O" and all(isinstance(x, str) for x in held) else held
+        if held.dtype.kind not in "MiufU":
+            raise DataError(
+                "frames cannot be saved with these labels of events",
+                found=held.dtype,
+                expected="times, numbers or text",
+                fix=f"frames.drop_vars({v.EVENT!r})",
+            )
+        frames = frames.assign_coords({v.EVENT: held})
+    labels = {dim: frames[dim].values for dim in v.PIXEL_DIMS if dim in frames.coords}
+    turned = {dim: np.argsort(held) for dim, held in labels.items() if not (np.diff(held) > 0).all()}
+    return frames.isel(turned) if turned else frames
+
+
 def _put(nodes: dict[str, xr.Dataset], where: str, name: str, x: xr.Variable) -> None:
     nodes[where] = nodes.get(where, xr.Dataset()).assign({name: x})
 
@@ -206,9 +238,10 @@ def _reasons(mask: xr.DataArray, frames: xr.DataArray) -> xr.DataArray:
             expected=f"bool (True = use) or reasons over {v.PIXEL_DIMS} or {v.FRAME_DIMS}",
         )
     for dim in v.PIXEL_DIMS:
-        if mask.sizes[dim] != frames.sizes[dim] or (
-            dim in mask.coords and dim in frames.coords and not np.array_equal(mask[dim], frames[dim])
-        ):
+        labelled = dim in mask.coords and dim in frames.coords
+        if labelled and set(mask[dim].values) == set(frames[dim].values):
+            mask = mask.sel({dim: frames[dim]})
+        if mask.sizes[dim] != frames.sizes[dim] or (labelled and not np.array_equal(mask[dim], frames[dim])):
             raise DataError(
                 f"the mask has other pixels along {dim!r}", found=mask.sizes[dim], expected=frames.sizes[dim]
             )
@@ -258,7 +291,12 @@ class _About:
         return values if np.isfinite(values).any() else None
 
     def add_labels(self, file: Any) -> None:
-        """Labels of the events: times as CXI files of LCLS have them, anything else in a place of ours."""
+        """Labels of the events: times as CXI files of LCLS have them, anything else in a place of ours; as are the
+        labels of pixels that are a part of the detector."""
+        for dim in v.PIXEL_DIMS:
+            held = self.frames[dim].values  # numbers from 0 where there are no labels
+            if held.dtype.kind in "iu" and not np.array_equal(held, np.arange(held.size)):
+                file[f"{OWN_LABELS}/{dim}"] = held
         if v.EVENT not in self.frames.coords:
             return
         labels = self.frames[v.EVENT].values
@@ -266,8 +304,8 @@ class _About:
             ns = labels.astype("M8[ns]").astype(np.int64)
             file["LCLS/machineTime"] = ns // 10**9
             file["LCLS/machineTimeNanoSeconds"] = ns % 10**9
-        elif labels.dtype.kind in "iu":
-            file["xsmall/event"] = labels
+        else:
+            file[f"{OWN_LABELS}/{v.EVENT}"] = labels.astype(object) if labels.dtype.kind == "U" else labels
 
     def add_cxi(self, file: Any) -> None:
         """What CXI has: the link to the detector, distance, pixel size, energy in J."""
