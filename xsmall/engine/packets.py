@@ -107,13 +107,18 @@ def _only(packet: Any, *, keys: tuple[Key, ...]) -> Results:
     return {key: _pick(packet, key=key) for key in keys}
 
 
-def _join(*packets: Results) -> Results:
-    return {key: np.concatenate([packet[key] for packet in packets]) for key in packets[0]}
+def _join(*packets: Any) -> Results:
+    made = [_made(packet) for packet in packets]
+    return {key: np.concatenate([one[key] for one in made]) for key in made[0]}
 
 
 def _pick(packet: Any, *, key: Key) -> Any:
-    made: Results = packet if isinstance(packet, dict) else packet.item()
-    return made[key]
+    return _made(packet)[key]
+
+
+def _made(packet: Any) -> Results:
+    out: Results = packet if isinstance(packet, dict) else packet.item()
+    return out
 
 
 # ---- what is gathered of all events --------------------------------------------------------------------------------
