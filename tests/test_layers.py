@@ -26,7 +26,8 @@ LEVELS = {
     "calibration": 9, "calibration/common_mode": 9, "calibration/dark": 9,
     "reductions": 9,
     "cube": 9,
-    "io": 10, "io/constants": 10, "io/sources": 10, "io/sources/xtc2": 10, "io/stores": 10,
+    "io": 10, "io/constants": 10, "io/sources": 10, "io/sources/xtc2": 10, "io/sources/psana": 10,
+    "io/stores": 10,
     "run": 11,
     "plot": 12, "simulation": 12,
     "notebook": 13,
@@ -51,6 +52,7 @@ ONLY_IN = {
 NOT_BELOW = {"xarray": "events", "pandas": "events", "dask": "engine", "distributed": "engine"}
 OPTIONAL = {
     "psana",
+    "mpi4py",
     "pyFAI",
     "extra_geom",
     "extra_data",

@@ -11,7 +11,9 @@ __all__ = [
     "DamagedDataWarning",
     "DataError",
     "FileFormatError",
+    "GainBitsWarning",
     "GeometryError",
+    "KeptConstantsWarning",
     "MissingDependency",
     "ParameterError",
     "PlanError",
@@ -80,6 +82,10 @@ class GainBitsWarning(UserWarning):
 
 class DamagedDataWarning(UserWarning):
     """A part of a file could not be read, and the result was made without its events."""
+
+
+class KeptConstantsWarning(UserWarning):
+    """A database of constants does not answer, and what it answered before was taken."""
 
 
 class PlanError(XsmallError):

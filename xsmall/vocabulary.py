@@ -68,6 +68,7 @@ RAW: Final = "raw"
 SOURCE_TIMESTAMP: Final = "psana_timestamp"  # the source's own 64-bit time, as psana shows it
 EXPERIMENT: Final = "experiment"
 DETECTOR_IDS: Final = "detector_ids"  # serial numbers of the segments, in their order
+DETECTOR_ID: Final = "detector_id"  # attribute of raw: type and serial numbers, as psana's database has it
 SEGMENT_IDS: Final = "segment_ids"  # attribute of raw and of constants, JSON: serial number by label of the segment
 DETECTOR_SHAPE: Final = "detector_shape"  # attribute: segments, rows, columns of the whole, as far as they are known
 LEFT_OUT: Final = "left_out"  # what of a source could not be brought to arrays, and why

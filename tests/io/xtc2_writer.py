@@ -103,10 +103,10 @@ def event(time: int, tables: Sequence[Table], data: np.ndarray, **how: object) -
     return datagram(L1, time, *parts)
 
 
-def start(*tables: Table, time: int = 1 << 32, run: int = 7) -> bytes:
+def start(*tables: Table, time: int = 1 << 32, run: int = 7, experiment: str = "exp123") -> bytes:
     """Configure and BeginRun."""
     configure = datagram(CONFIGURE, time, *(table(t) for t in (*tables, RUN_INFO)))
-    return configure + datagram(BEGIN_RUN, time + 1, block(RUN_INFO, "exp123", run))
+    return configure + datagram(BEGIN_RUN, time + 1, block(RUN_INFO, experiment, run))
 
 
 def plain_run(n: int = 6, segments: int = 2, rows: int = 3, columns: int = 4, first: int = 2 << 32, **how: object):

@@ -19,6 +19,7 @@ from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.geometry.text import read_text
 from xsmall.errors import FileFormatError, ParameterError
 from xsmall.io import nexus_geometry
+from xsmall.io.constants.of_run import asked_of_database, geometry_of_database, is_of_database
 from xsmall.io.stores.place import write_file
 
 __all__ = ["open_beam", "open_geometry", "save_geometry"]
@@ -60,14 +61,16 @@ def open_geometry(source: str | os.PathLike[str] | Any, *, format: str | None = 
     Parameters
     ----------
     source
-        Path of the file; of text formats also the text itself (anything with a line break); or a geometry object of
-        EXtra-geom.
+        Path of the file; of text formats also the text itself (anything with a line break); a geometry object of
+        EXtra-geom; or what psana's database has: for frames of an LCLS-II run, or for ``"exp=mfx101332224,run=7"`` with
+        ``detector``.
     format
         "psana", "crystfel", "nexus", "dials", "pyfai", "extra_geom" or "xsmall"; where not given, the content says it.
     **options
         What only one format has. psana: ``wide_pixels``, ``segment_shape``, ``psana`` (see
         :meth:`Geometry.from_psana`). CrystFEL: ``corner``, ``segment_rows``, ``camera_length`` in m. NeXus:
-        ``detector``, its path in the file. EXtra-geom: ``distance`` in m.
+        ``detector``, its path in the file. EXtra-geom: ``distance`` in m. psana's database: ``detector``, ``run`` and
+        ``dir`` as in :func:`open_constants`, and those of psana.
 
     Returns
     -------
@@ -81,6 +84,8 @@ def open_geometry(source: str | os.PathLike[str] | Any, *, format: str | None = 
         Naming file and place of what is missing or invalid.
     ParameterError
         An option that this format does not have.
+    CalibrationError
+        psana's database has no geometry, or does not answer.
 
     Examples
     --------
@@ -89,6 +94,11 @@ def open_geometry(source: str | os.PathLike[str] | Any, *, format: str | None = 
     >>> xs.open_geometry(text)
     <Geometry 1 x 704 x 768 (segment x row x column), 1 panels: EPIX100:V1; mean z 0.1 m>
     """
+    if format is None and is_of_database(source):
+        asked = asked_of_database(
+            source, options.pop("detector", None), options.pop("run", None), options.pop("dir", None)
+        )
+        source, format = geometry_of_database(asked), "psana"  # noqa: A001
     name = _recognised(source) if format is None else _known(format)
     return _FORMATS[name].read(_given(source, name), **_checked(name, _FORMATS[name].read, options))
 

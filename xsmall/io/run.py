@@ -12,6 +12,7 @@ from xsmall.vocabulary import (
     DAMAGE,
     DAMAGED_CHUNKS,
     DAMAGED_EVENTS,
+    FRAME_DIMS,
     LOST,
     LOST_EVENTS,
     MISSING_CHUNKS,
@@ -43,7 +44,7 @@ def open_run(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     chunks: int | str | None = None,
-    format: str | None = None,  # noqa: A002 # the word that users know
+    engine: str | None = None,
     **options: Any,
 ) -> xr.DataTree:
     """Open a run as a tree of labelled arrays, the frames lazy.
@@ -57,8 +58,9 @@ def open_run(
     chunks
         Events of one chunk, or its bytes as text (``"100 MB"``). Default: whole frames of consecutive events, about
         64 MiB; always whole chunks of the file.
-    format
-        Name of the source (``"xtc2"``, ``"zarr"``, ``"hdf5"``), where the file does not say it.
+    engine
+        Name of the source (``"xtc2"``, ``"zarr"``, ``"hdf5"`` ...), where the file does not say it; or ``"psana"``, for
+        what only psana makes of events of LCLS-II: see the page on opening runs.
     **options
         What this source knows beside; an option that it does not know is an error. Raw Zarr and HDF5 know ``verify``:
         read every chunk once, and flag the events of those that cannot be read (``present`` False, ``damage``).
@@ -78,7 +80,7 @@ def open_run(
     FileFormatError
         The file does not exist or is none of these; with path and byte where that can be said.
     ParameterError
-        Invalid ``chunks``, an unknown format, or an option that this source does not know.
+        Invalid ``chunks``, an unknown engine, or an option that this source does not know.
 
     Notes
     -----
@@ -97,7 +99,7 @@ def open_run(
     ('event', 'segment', 'row', 'column')
     """
     spec = RunSpec.of(source)
-    return open_with(source_of(spec, format), spec, chunks, options)
+    return open_with(source_of(spec, engine), spec, chunks, options)
 
 
 def open_with(
@@ -107,10 +109,11 @@ def open_with(
     source.check_options(options or {})
     tree = source.open(spec, chunks=chunks, **(options or {}))
     for node in tree.subtree:
-        if RAW in node.data_vars:  # results say what they came from
+        found = [name for name, x in node.data_vars.items() if name == RAW or x.dims == FRAME_DIMS]
+        if found:  # results say what they came from
             frames = node.to_dataset(inherit=False)
             told = {SOURCE: str(spec.path or spec.given), **_lost(tree, frames)}
-            node.dataset = frames.assign({RAW: frames[RAW].assign_attrs(told)})
+            node.dataset = frames.assign({name: frames[name].assign_attrs(told) for name in found})
     return tree
 
 

@@ -24,7 +24,7 @@ from xsmall.io.masks import open_mask
 from xsmall.reductions.reduce import Pass, prepare
 from xsmall.run.arguments import Context
 from xsmall.run.reductions import record_of
-from xsmall.run.tables import Constants, DetectorRecipe, Geometry, Mask, RunRecipe
+from xsmall.run.tables import PSANA, Constants, DetectorRecipe, Geometry, Mask, RunRecipe
 from xsmall.run.text import like
 from xsmall.vocabulary import CONFIG_NODE, EVENTS_NODE, FRAME_DIMS, STATUS, UNITS
 
@@ -125,7 +125,7 @@ def open_detector(
     """Label, calibrate and prepare one detector."""
     if wanted.geometry is not None:
         given = Geometry(path=wanted.geometry) if isinstance(wanted.geometry, str) else wanted.geometry
-        raw = assign_geometry(raw, open_geometry(given.path, format=given.format))
+        raw = assign_geometry(raw, open_geometry(raw if given.path == PSANA else given.path, format=given.format))
     if wanted.beam is not None:
         said: dict[str, Any] = {k: getattr(wanted.beam, k) for k in _GIVEN if getattr(wanted.beam, k) is not None}
         values: dict[str, Any] = {k: tuple(x) if isinstance(x, list) else x for k, x in said.items()}
@@ -176,14 +176,8 @@ def _check_needs(name: str, wanted: DetectorRecipe) -> None:
 
 def _constants(given: str | Constants, raw: xr.DataArray, run: int) -> xr.Dataset:
     told = Constants(path=given) if isinstance(given, str) else given
-    found = open_constants(
-        told.path,
-        detector=told.detector,
-        run=run,
-        detector_type=told.detector_type,
-        gain=told.gain,
-        experiment=told.experiment,
-    )
+    source = raw if told.path == PSANA else told.path
+    found = open_constants(source, detector=told.detector, run=run, detector_type=told.detector_type, gain=told.gain)
     return select_constants(found, Part.of(raw))
 
 

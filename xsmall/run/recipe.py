@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from xsmall.errors import ParameterError, XsmallError
 from xsmall.run import reductions
-from xsmall.run.tables import TABLES, DetectorRecipe, RunRecipe
+from xsmall.run.tables import PSANA, TABLES, DetectorRecipe, RunRecipe
 from xsmall.run.text import like, runs_of
 
 __all__ = ["Recipe", "as_json", "open_recipe", "recipe_schema"]
@@ -239,7 +239,7 @@ def _path(text: str, folder: Path, run: int | None, what: str) -> str:
         text = text.format(run=run)
     except (KeyError, IndexError, ValueError) as error:
         raise ParameterError(f"{what}: this cannot be filled in", found=text, expected="{run} or {run:04d}") from error
-    if text == "psana" or ("=" in text.split("/")[0] and not (folder / text).exists()):  # a database, or exp=..,run=..
+    if text == PSANA or ("=" in text.split("/")[0] and not (folder / text).exists()):  # a database, or exp=..,run=..
         return text
     return str(folder / Path(text).expanduser())
 

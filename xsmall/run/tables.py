@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator
 
@@ -39,6 +39,10 @@ else:
     Energy, Length, Angle = _quantity("energy"), _quantity("length"), _quantity("angle")
 
 
+PSANA: Final = "psana"
+"""In place of a path: psana's database."""
+
+
 class _Table(BaseModel):
     """A table of a recipe: unknown keys are errors, and nothing is turned into another type."""
 
@@ -49,22 +53,20 @@ class Constants(_Table):
     """Constants of a detector, as :func:`xsmall.open_constants` opens them."""
 
     path: str
-    """File or folder; ``{run}`` stands for the number of the run."""
+    """File or folder; ``{run}`` stands for the number of the run. ``psana``: what psana's database has for it."""
     detector: str | None = None
     """Name of the detector in the source, where there are several."""
     detector_type: str | None = None
     """Such as ``jungfrau``, where the source does not say."""
     gain: Literal["divide", "multiply", "divide_relative", "nominal"] | None = None
     """What the gain of the source means, where it does not say."""
-    experiment: str | None = None
-    """For psana's database."""
 
 
 class Geometry(_Table):
     """Where the pixels are, as :func:`xsmall.open_geometry` opens it."""
 
     path: str
-    """File; ``{run}`` stands for the number of the run."""
+    """File; ``{run}`` stands for the number of the run. ``psana``: what psana's database has for it."""
     format: str | None = None
     """Such as ``psana``, where the file does not say."""
 

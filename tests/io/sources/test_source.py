@@ -75,14 +75,14 @@ def test_a_reader_of_this_session_opens_runs(text: Path, monkeypatch: pytest.Mon
     with pytest.raises(FileFormatError, match="not a run that xsmall can open"):
         xs.open_run(text)
     xs.register_source(TextRun())
-    assert xs.open_run(text, format="text")["camera/raw"].sizes["event"] == 2
+    assert xs.open_run(text, engine="text")["camera/raw"].sizes["event"] == 2
     with pytest.raises(ParameterError, match="no source of runs"):
         xs.register_source(TextRun)  # type: ignore[arg-type]
 
 
 def test_options_are_checked_by_the_source(text: Path, installed: None) -> None:
     assert xs.open_run(text, skip=1)["camera/raw"].values.ravel().tolist() == [4, 5, 6]
-    with pytest.raises(ParameterError, match=r"(?s)text file cannot be opened with skap=.*chunks, format, skip"):
+    with pytest.raises(ParameterError, match=r"(?s)text file cannot be opened with skap=.*chunks, engine, skip"):
         xs.open_run(text, skap=1)
     path = xs.save(xs.simulate(2, shape=(1, 16, 16)).run, text.with_name("run.zarr"))
     with pytest.raises(ParameterError, match="skip="):
@@ -93,16 +93,16 @@ def test_a_reader_that_cannot_be_loaded_is_told_where_nothing_opens_the_run(tmp_
     (tmp_path / "other.txt").write_text("nothing known")
     with pytest.raises(FileFormatError, match=r"(?s)'broken' could not be loaded: ModuleNotFoundError.*'odd'"):
         xs.open_run(tmp_path / "other.txt")
-    with pytest.raises(ParameterError, match=r"(?s)unknown format.*'zarr'.*'text'"):
-        xs.open_run(tmp_path / "other.txt", format="texd")
+    with pytest.raises(ParameterError, match=r"(?s)unknown engine.*'zarr'.*'text'"):
+        xs.open_run(tmp_path / "other.txt", engine="texd")
 
 
-def test_a_format_that_is_named_wins(tmp_path: Path, xtc2: ModuleType) -> None:
+def test_an_engine_that_is_named_wins(tmp_path: Path, xtc2: ModuleType) -> None:
     path = tmp_path / "run.of.no.ending"
     path.write_bytes(xtc2.plain_run(3)[0])
     with pytest.raises(FileFormatError, match="not a run that xsmall can open"):
         xs.open_run(path)
-    assert xs.open_run(path, format="xtc2")["events"].sizes["event"] == 3
+    assert xs.open_run(path, engine="xtc2")["events"].sizes["event"] == 3
 
 
 def test_what_a_user_names_becomes_paths_or_a_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

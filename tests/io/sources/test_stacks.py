@@ -327,7 +327,7 @@ def test_foreign_files_are_runs_where_they_say_so_and_else_get_the_call_that_ope
         xs.open_run(path)
     call = str(told.value).split("do this:  ")[1]
     assert eval(call, {"xs": xs}).shape == (12, 1, 16, 24)
-    assert xs.open_run(path, format="stack", dataset="/deep/frames")["detector/raw"].shape == (12, 1, 16, 24)
+    assert xs.open_run(path, engine="stack", dataset="/deep/frames")["detector/raw"].shape == (12, 1, 16, 24)
 
 
 # ---- images ---------------------------------------------------------------------------------------------------------

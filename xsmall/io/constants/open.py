@@ -6,6 +6,7 @@ What another program means by its gain (multiply or divide, per keV or relative)
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, cast
@@ -19,7 +20,9 @@ from xsmall.calibration.constants import check_constants, constants, full_shape
 from xsmall.detector.types import DETECTOR_TYPES, DetectorType, detector_type
 from xsmall.errors import CalibrationError, FileFormatError, ParameterError
 from xsmall.io.constants.calcat import calcat_constants, is_calcat
-from xsmall.io.constants.psana import LAST_RUN, folder_constants, known_arrays, psana_database, read_text_array
+from xsmall.io.constants.of_run import asked_of_database, constants_of_database, is_of_database
+from xsmall.io.constants.psana import folder_constants, known_arrays, read_text_array
+from xsmall.io.constants.psana_database import LAST_RUN
 from xsmall.io.hdf5 import open_hdf5, read_whole
 from xsmall.io.sources.hdf5_run import hdf5_groups
 from xsmall.io.sources.stored import whole_dataset
@@ -55,7 +58,7 @@ def open_constants(
     run: int | None = None,
     detector_type: str | None = None,
     gain: GainMeaning | None = None,
-    experiment: str | None = None,
+    dir: str | os.PathLike[str] | None = None,  # noqa: A002 # as open_run calls it
 ) -> xr.Dataset:
     """Open constants of a detector, wherever they come from.
 
@@ -65,16 +68,20 @@ def open_constants(
         One of
 
         - a calibration folder of psana (``.../calib``), with ``detector`` (its source) and ``run``;
-        - a psana detector object (``run.Detector("jungfrau")``) or its ``calibconst``; or ``"psana"``, which asks
-          psana's database, with ``detector`` (the long unique id), ``experiment`` and ``run``;
+        - frames of an LCLS-II run (``run["jungfrau/raw"]``): what psana's database has for their detector and run;
+        - ``"exp=mfx101332224,run=7"``, with ``detector``: the same without opening the run. What was read is kept on
+          this computer (in ``~/.cache/xsmall``, or where ``XSMALL_CACHE`` says);
+        - a psana detector object (``run.Detector("jungfrau")``) or its ``calibconst``;
         - ``{"pedestal": "ped.npy", "gain": "gain.txt", ...}``: arrays, or files (.npy, text) with one array each;
         - an HDF5 file: small data of smalldata_tools (constants in ``UserDataCfg``), constants of the European XFEL
           (``<module>/<constant>/0/data``), or one with datasets of our names;
         - constants saved by :func:`xsmall.save` (Zarr, netCDF), which stay lazy.
     detector
-        Name of the detector in the source, where there are several.
+        Name of the detector in the source, where there are several. Of psana's database also the long name (type and
+        serial numbers), for which the files of the run need not be there.
     run
-        Number of the run: it chooses among constants that depend on it, and has to lie in the range of saved ones.
+        Number of the run: it chooses among constants that depend on it, and has to lie in the range of saved ones. Of
+        frames the default is their own.
     detector_type
         Such as ``"jungfrau"``, where the source does not say.
     gain
@@ -82,8 +89,8 @@ def open_constants(
         multiplied by), ``"divide_relative"``, or ``"nominal"`` (take the maker's values in place of any). Left out
         where the source settles it: psana divides data of Jungfrau and ePix10ka by ADU/keV, psana1 multiplies those
         of all other detectors, psana2 divides.
-    experiment
-        For psana's database.
+    dir
+        Where the files of ``exp=...,run=...`` are; as in :func:`open_run`.
 
     Returns
     -------
@@ -95,7 +102,12 @@ def open_constants(
         A file that is not what it should be; the message names it.
     CalibrationError, ParameterError
         The source does not say which detector it is, or what its gain means; it is for other runs; an option that it
-        does not use.
+        does not use; a database that does not answer.
+
+    Warns
+    -----
+    KeptConstantsWarning
+        psana's database does not answer, and what it named before for this run is taken.
 
     Examples
     --------
@@ -104,14 +116,15 @@ def open_constants(
     >>> dark["pedestal"].dims
     ('gain_stage', 'segment', 'row', 'column')
     """
-    options = {"detector": detector, "run": run, "detector_type": detector_type, "gain": gain, "experiment": experiment}
+    options = {"detector": detector, "run": run, "detector_type": detector_type, "gain": gain, "dir": dir}
     given = [name for name, value in options.items() if value is not None and name != "run"]
     if hasattr(source, "calibconst"):
         _check_used(given, "detector_type", "gain")
         return _from_psana(source.calibconst, detector_type or _dettype(source), gain, "psana")
-    if isinstance(source, str) and source == "psana":
-        found = psana_database(_needed(detector, "detector"), experiment, run)
-        return _from_psana(found, detector_type or _guess(detector), gain, "psana database")
+    if is_of_database(source):
+        asked = asked_of_database(source, detector, run, dir)
+        kind = detector_type or asked.detector_type or _guess(asked.detector)
+        return _from_psana(constants_of_database(asked), kind, gain, "psana database")
     if isinstance(source, Mapping):
         _check_used(given, "detector_type", "gain")
         if any(isinstance(value, tuple) for value in source.values()):

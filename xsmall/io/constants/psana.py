@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from xsmall.detector.status_words import PIXEL_MASK_BIT
-from xsmall.errors import CalibrationError, FileFormatError, MissingDependency
+from xsmall.errors import CalibrationError, FileFormatError
+from xsmall.io.constants.psana_database import LAST_RUN
 from xsmall.vocabulary import GAIN, NOISE, OFFSET, PEDESTAL, STATUS
 
-__all__ = ["FolderConstants", "folder_constants", "known_arrays", "psana_database", "read_text_array", "run_file"]
+__all__ = ["FolderConstants", "folder_constants", "known_arrays", "read_text_array", "run_file"]
 
-LAST_RUN: Final = 9999
 TYPES: Final[Mapping[str, str]] = MappingProxyType(
     {"pedestals": PEDESTAL, "pixel_rms": NOISE, "pixel_gain": GAIN, "pixel_offset": OFFSET, "pixel_status": STATUS}
 )
@@ -233,35 +233,3 @@ def _all_stages(array: npt.NDArray[Any], kind: str) -> npt.NDArray[Any]:
     if kind == "epixuhr" and array.ndim == 4 and len(array) == 8:
         return array[[*range(8), 2, 3, 2, 3]]
     return array
-
-
-def psana_database(detector: str, experiment: str | None, run: int | None) -> Mapping[str, Any]:
-    """Ask psana for all constants of a detector: {type: (array, metadata)}.
-
-    Raises
-    ------
-    MissingDependency
-        psana is not installed.
-    CalibrationError
-        The database has nothing for this detector.
-    """
-    try:
-        from psana.pscalib.calib.MDBWebUtils import calib_constants_all_types
-    except ImportError as error:
-        raise MissingDependency.of("psana", "psana", "reading constants from psana's database") from error
-    try:
-        found: Mapping[str, Any] = calib_constants_all_types(detector, exp=experiment, run=run or LAST_RUN)
-    except OSError as error:  # requests' errors are
-        raise CalibrationError(
-            "psana's database cannot be reached",
-            found=str(error)[:200],
-            expected="an answer of its web service",
-            fix="check the network; LCLS_CALIB_HTTP names another address of the service, before psana is imported",
-        ) from error
-    if not found:
-        raise CalibrationError(
-            "psana's database has no constants",
-            found=f"detector {detector!r}, experiment {experiment!r}, run {run}",
-            expected="the long unique id of the detector, and its experiment",
-        )
-    return found

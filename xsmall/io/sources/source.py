@@ -35,6 +35,7 @@ _BUILT_IN: Final = (
     "xsmall.io.sources.zarr_run:ZarrRun",
     "xsmall.io.sources.hdf5_run:Hdf5Run",
     "xsmall.io.sources.xtc2.source:Xtc2Run",
+    "xsmall.io.sources.psana.source:PsanaSource",
     "xsmall.io.sources.stacks:StackRun",
     "xsmall.io.sources.euxfel:EuxfelRun",
 )
@@ -81,8 +82,8 @@ class RunSpec:
         """
         if isinstance(given, RunSpec):
             return given
-        if isinstance(given, str) and _QUERY.fullmatch(given) and not os.path.lexists(given):
-            return cls(given, query=MappingProxyType(dict(_pairs(given))))
+        if isinstance(given, str) and (query := cls.of_query(given)):
+            return cls(given, query=MappingProxyType(query))
         if isinstance(given, str | os.PathLike):
             return cls(str(given), tuple(_found(os.fspath(given))))
         if isinstance(given, Sequence) and given and all(isinstance(one, str | os.PathLike) for one in given):
@@ -93,6 +94,11 @@ class RunSpec:
             expected="text, a Path, or a list of them",
             fix='xs.open_run("run.xtc2")',
         )
+
+    @staticmethod
+    def of_query(given: str) -> dict[str, str]:
+        """Give what ``exp=...,run=...`` names; nothing where it is a path."""
+        return dict(_pairs(given)) if _QUERY.fullmatch(given) and not os.path.lexists(given) else {}
 
     @property
     def path(self) -> Path | None:
@@ -158,7 +164,7 @@ class RunSource(ABC):
     Attributes
     ----------
     name
-        One word that chooses it: ``open_run(path, format=name)``.
+        One word that chooses it: ``open_run(path, engine=name)``.
     title
         What such a run is called, by errors and by ``xsmall info``.
     """
@@ -210,7 +216,7 @@ class RunSource(ABC):
                 raise ParameterError(
                     f"{self.title} cannot be opened with {name}=",
                     found=name,
-                    expected=", ".join(("chunks", "format", *known)),
+                    expected=", ".join(("chunks", "engine", *known)),
                     fix=f"leave {name}= out",
                 )
 
@@ -285,14 +291,14 @@ def find_source(spec: RunSpec) -> RunSource | None:
     return next((source for source in _Sources() if source.recognises(spec)), None)
 
 
-def source_of(spec: RunSpec, format: str | None = None) -> RunSource:  # noqa: A002 # the word that users know
+def source_of(spec: RunSpec, engine: str | None = None) -> RunSource:
     """Find the source of what was named.
 
     Parameters
     ----------
     spec
         What was named.
-    format
+    engine
         Name of the source, where several might open it.
 
     Raises
@@ -305,15 +311,15 @@ def source_of(spec: RunSpec, format: str | None = None) -> RunSource:  # noqa: A
     sources, known = _Sources(), []
     for source in sources:
         known.append(source)
-        if source.name == format or (format is None and source.recognises(spec)):
+        if source.name == engine or (engine is None and source.recognises(spec)):
             return source
     failed = [f"the source {name!r} could not be loaded: {why}" for name, why in sources.failed.items()]
-    if format is not None:
+    if engine is not None:
         raise ParameterError(
-            "unknown format of a run",
-            found=repr(format),
+            "unknown engine of a run",
+            found=repr(engine),
             expected=", ".join(repr(s.name) for s in known),
-            fix="; ".join(failed) or "leave format= out: the file says what it is",
+            fix="; ".join(failed) or "leave engine= out: the file says what it is",
         )
     raise FileFormatError(
         f"{spec.path or spec.given}: not a run that xsmall can open",

@@ -311,10 +311,16 @@ def _segment_ids(run: RunIndex, detector: str) -> dict[int, str]:
     return {n.segment: n.detector_id for t in run.tables for n in t.values() if n.detector == detector}
 
 
+def detector_id(run: RunIndex, detector: str) -> str:
+    """Long name of a detector: its type and the serial numbers of its segments, as psana's database knows it."""
+    ids = _segment_ids(run, detector)
+    return "_".join([detector_type(run, detector), *(ids[s] for s in sorted(ids))])
+
+
 def _identity_of_frames(run: RunIndex, detector: str, area: Area) -> dict[str, Any]:
     """What tells of which run and detector frames are: run, experiment, serial numbers, size as far as it is known."""
     of_file, field, panels = file_attrs(run), area.field, area.panels or 1
-    attrs: dict[str, Any] = {}
+    attrs: dict[str, Any] = {v.DETECTOR_ID: detector_id(run, detector)}
     if isinstance(of_file.get(v.RUN), int):
         attrs |= {v.RUN: of_file[v.RUN], v.EXPERIMENT: of_file[v.EXPERIMENT]}
     ids = {s: name for s, name in sorted(_segment_ids(run, detector).items()) if name}

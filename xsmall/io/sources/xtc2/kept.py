@@ -7,10 +7,8 @@ the walk goes on from its end. Anything wrong with what was kept means walking a
 
 import hashlib
 import json
-import os
 import threading
 import zlib
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -19,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from xsmall.io.files import Identity, Window, open_file
+from xsmall.io.kept_files import keep_file, kept_folder
 from xsmall.io.sources.xtc2.chain import Chain
 from xsmall.io.sources.xtc2.format import Block, Datagram, Service
 from xsmall.io.sources.xtc2.index import Index, Layout, Transition, Unreadable, read_tables
 from xsmall.io.sources.xtc2.walk import Walk
 
-__all__ = ["folder_of_indices", "index_of"]
+__all__ = ["index_of"]
 
 FORMAT: Final = 1
 ENOUGH_EVENTS: Final = 20_000
@@ -67,19 +66,8 @@ def forget() -> None:
         _walked.clear()
 
 
-def folder_of_indices() -> Path | None:
-    """Say where indices are kept; None where that is switched off."""
-    named = os.environ.get("XSMALL_CACHE")
-    if named == "0":
-        return None
-    if named:
-        return Path(named).expanduser() / "indices"
-    home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    return Path(home) / "xsmall" / "indices"
-
-
 def _place(first: str) -> Path | None:
-    folder = folder_of_indices()
+    folder = kept_folder("indices")
     name = hashlib.sha256(first.encode("utf-8", "surrogateescape")).hexdigest()[:32]
     return None if folder is None else folder / f"{name}.npz"
 
@@ -102,14 +90,7 @@ def _save(walk: Walk) -> None:
     columns = {f"c{k}": np.array(c, t) for k, (c, t) in enumerate(zip(walk.columns, _TYPES, strict=True))}
     text = np.frombuffer(json.dumps(told).encode(), np.uint8)
     check = np.array([_check(text, list(columns.values()))], np.uint32)
-    part = place.with_name(f"{place.name}.{os.getpid()}.part")
-    with suppress(OSError):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            np.savez(file, text=text, check=check, **columns)  # type: ignore[arg-type]
-        part.replace(place)
-        for old in sorted(place.parent.glob("*.npz"), key=lambda p: p.stat().st_mtime)[:-_MOST]:
-            old.unlink()
+    keep_file(place, lambda file: np.savez(file, text=text, check=check, **columns), _MOST)  # type: ignore[arg-type]
 
 
 def _check(text: npt.NDArray[np.uint8], columns: list[npt.NDArray[Any]]) -> int:

@@ -18,7 +18,7 @@ from xsmall.io.sources.xtc2.fields import EventField
 from xsmall.io.sources.xtc2.find import files_of_run, folder_of_experiment, holds_xtc2, is_xtc2, run_by_name
 from xsmall.io.sources.xtc2.run_index import RunFiles, choose_run, run_of
 
-__all__ = ["Xtc2Run"]
+__all__ = ["Xtc2Run", "files_of_spec"]
 
 
 class Xtc2Run(RunSource):
@@ -37,7 +37,7 @@ class Xtc2Run(RunSource):
 
     def identity(self, spec: RunSpec) -> tuple[Identity, ...]:
         """Path, size and time of change of every chunk of every stream."""
-        return tuple(chunk for chunks in _files(spec).streams for chunk in chunks)
+        return tuple(chunk for chunks in files_of_spec(spec).streams for chunk in chunks)
 
     def open(
         self,
@@ -67,7 +67,7 @@ class Xtc2Run(RunSource):
             Whether the files still grow: then events that some stream has not yet reached are held back, and counted.
             Default: by their names (``.inprogress``), or because none of several streams has ended.
         """
-        files = _files(spec, run, dir, missing, live)
+        files = files_of_spec(spec, run, dir, missing, live)
         index = run_of(files)
         choose_run(index, run_by_name(files))
         index.check_segments()
@@ -87,13 +87,14 @@ class Xtc2Run(RunSource):
         return xr.DataTree.from_dict(tree_of(files, wrap))
 
 
-def _files(
+def files_of_spec(
     spec: RunSpec,
     run: int | None = None,
     folder: str | os.PathLike[str] | None = None,
     missing: str = "raise",
     live: bool | None = None,
 ) -> RunFiles:
+    """Find the files that were named; see :meth:`Xtc2Run.open`."""
     if spec.query:
         place, number = folder_of_experiment(spec.query, folder)
         if run not in (None, number):

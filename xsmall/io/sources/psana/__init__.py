@@ -1,0 +1,1 @@
+"""LCLS-II runs through psana: what only psana can make of an event, such as its own calibrated frames."""
