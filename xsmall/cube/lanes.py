@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.cube.accumulator import Block
+from xsmall.cube.accumulator import Block, Row, clear_row
 from xsmall.cube.kept import Kept
-from xsmall.cube.moments import Index, Lanes, groups, in_groups
+from xsmall.cube.moments import EXTREMES, PAIRS, SPREADS, Events, Index, Lanes, groups, in_groups
 from xsmall.engine.blocks import Batch, Unopened
 from xsmall.engine.record import GROUP
 from xsmall.engine.team import Team
 from xsmall.engine.transform import Cast, Transform
 from xsmall.kernels import moments as kernel
+from xsmall.kernels import pairs
 
 READ_BYTES = 16 * 2**20
 """Raw bytes that are read together, unless a chunk is larger: joining chunks costs a copy, each reading some work."""
@@ -25,8 +26,8 @@ READ_BYTES = 16 * 2**20
 _STRIP = 1 << 16
 """Pixels that a thread adds at a time."""
 
-_STRIP_BYTES = 1 << 20
-"""Bytes of floats that a thread makes at a time, where a pixel needs no other: they stay in its cache."""
+_STRIP_BYTES = 1 << 22
+"""Bytes of floats that a thread makes at a time, where a pixel needs no other: they stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +55,20 @@ class Way(NamedTuple):
     """Events of a batch."""
     shape: tuple[int, int]
     """Rows and columns of a segment."""
-    variance: bool
-    """Whether variances are summed beside."""
+    more: tuple[str, ...] = ()
+    """What is gathered beside the moments."""
     kept: Kept | None = None
     """Where finished lanes are kept."""
+
+    @property
+    def variance(self) -> bool:
+        """Whether variances are summed beside."""
+        return SPREADS in self.more
 
 
 def rows_of_lanes(
     frames: Unopened | Batch,
-    index: Index,
+    events: Events,
     numbers: range,
     way: Way,
     tile: Tile,
@@ -78,8 +84,8 @@ def rows_of_lanes(
     frames
         The frames of the tile's segments, whole rows and columns, from the first of the lanes to the last; unopened, or
         in memory.
-    index
-        Bin of each of these events, -1 for none.
+    events
+        Bins and weights of these events.
     numbers
         The lanes, one group of them, or all.
     way, tile, transform
@@ -93,18 +99,19 @@ def rows_of_lanes(
     first = way.lanes[numbers[0]][0]
     pixels = int(np.prod(tile.pixels(way.shape[1])))
     part = isinstance(transform, Cast) and tile.rows != (0, way.shape[0])
-    read = _Pieces(frames, index, team, slice(*tile.rows) if part else None)
-    fill = _Filler(transform, tile, way, team)
+    read = _Pieces(frames, events.bins, team, slice(*tile.rows) if part else None)
 
-    def events(some: range) -> slice:
+    def span(some: range) -> slice:
         return slice(way.lanes[some[0]][0] - first, way.lanes[some[-1]][1] - first)
 
     def block(some: list[range]) -> Block:
-        return Block(max(_n_bins(index[events(part)]) for part in some), pixels, variance=way.variance)
+        return Block(max(_n_bins(events.bins[span(part)]) for part in some), pixels, way.more)
 
-    total = block([numbers]) if n_bins is None else Block(n_bins, pixels, variance=way.variance, by_bin=True)
+    fill = _Filler(transform, tile, way, team, at_once=kept is None)
+    total = block([numbers]) if n_bins is None else Block(n_bins, pixels, way.more, by_bin=True)
     together = in_groups(numbers)
-    lane = block([numbers[i : i + 1] for i in range(len(numbers))]) if len(numbers) > 1 else None
+    apart = len(numbers) > 1 and not fill.whole_lanes
+    lane = block([numbers[i : i + 1] for i in range(len(numbers))]) if apart else None
     group = block(together) if len(together) > 1 else total
     for some in together:
         done = kept.get(_name(some)) if kept is not None and group is not total else None
@@ -120,8 +127,9 @@ def rows_of_lanes(
                 group.take(finished, team)
                 continue
             into = group if lane is None or number == some[0] else lane
-            into.clear()
-            _fill_lane(read, index, events(alone), way, tile, fill, into, team)
+            if into is lane:
+                into.clear()
+            _fill_lane(read, events, span(alone), way, tile, fill, into, number == some[0] or into is lane, team)
             if kept is not None:
                 kept.put(_name(alone), into.rows())
             if into is not group:
@@ -143,20 +151,66 @@ def _n_bins(index: Index) -> int:
 
 
 def _fill_lane(
-    read: _Pieces, index: Index, events: slice, way: Way, tile: Tile, fill: _Filler, block: Block, team: Team
+    read: _Pieces,
+    events: Events,
+    lane: slice,
+    way: Way,
+    tile: Tile,
+    fill: _Filler,
+    block: Block,
+    alone: bool,
+    team: Team,
 ) -> None:
+    """Add a lane to a block: alone, or merged with what is in it."""
     parts, n_rows, columns = tile.pixels(way.shape[1])
-    own = index[events]
-    block.empty(np.unique(own[own >= 0]), team)
-    for low in range(events.start, events.stop, way.batch):
-        high = min(low + way.batch, events.stop)
-        order, first, of = groups(index[low:high])
-        if not of.size:
+    own = events.bins[lane]
+    bins = np.unique(own[own >= 0])
+    if not bins.size:
+        return
+    fresh = None if alone else ~block.holds(bins)
+    if alone:
+        block.empty(bins, team)
+    into = _Into(block, block.fill(bins), fresh)
+    span = lane.stop - lane.start if fill.whole_lanes else way.batch
+    for low in range(lane.start, lane.stop, span):
+        high = min(low + span, lane.stop)
+        batches = list(_batches(events, slice(low, high), way.batch, bins, into))
+        if not batches:
             continue
-        batch = order, first, block.place(of)
         pieces = read.between(low, high)
         for i in range(parts):
-            fill.add(i, low, high, pieces, batch, block.arrays, i * n_rows * columns)
+            fill.add(i, low, high, pieces, batches, into, i * n_rows * columns)
+
+
+class _Into(NamedTuple):
+    """Where a lane goes."""
+
+    block: Block
+    rows: Index
+    """Row of each of its bins in the block."""
+    fresh: npt.NDArray[np.bool_] | None
+    """Which of the rows are empty; None where the lane is added to the block itself, alone in its rows."""
+
+
+class _Added(NamedTuple):
+    """Events that are added together, bin by bin."""
+
+    events: slice
+    """Counted from the first of the span that is in memory."""
+    groups: tuple[Index, Index, Index]
+    """Their order, the first of each bin and the end, and the row of each bin, of those of the lane or of the block."""
+    weight: npt.NDArray[np.float64] | None
+
+
+def _batches(events: Events, span: slice, batch: int, bins: Index, into: _Into) -> Iterator[_Added]:
+    for start in range(span.start, span.stop, batch):
+        some = events.cut(slice(start, min(start + batch, span.stop)))
+        order, first, of = groups(some.bins)
+        if of.size:
+            place = np.searchsorted(bins, of)
+            rows = into.rows[place] if into.fresh is None else place
+            at = slice(start - span.start, start - span.start + len(some.bins))
+            yield _Added(at, (order, first, rows.astype(np.int64)), some.weight)
 
 
 class _Pieces:
@@ -188,14 +242,17 @@ class _Pieces:
         return whole.put(cut)
 
 
-Groups = tuple[Index, Index, Index]
 Pieces = list[tuple[int, Batch]]
 
 
 class _Filler:
-    """Makes floats of the raw frames of a batch, one segment at a time, and adds them to the accumulators."""
+    """Makes floats of raw frames, one segment at a time, and adds them to the accumulators, strip of pixels by strip.
 
-    def __init__(self, transform: Transform, tile: Tile, way: Way, team: Team) -> None:
+    Where ``whole_lanes`` is true all frames of a lane are in memory together: a thread then gathers a lane within its
+    cache, a strip at a time, and merges it at once; no accumulator of a lane is written to memory.
+    """
+
+    def __init__(self, transform: Transform, tile: Tile, way: Way, team: Team, *, at_once: bool) -> None:
         self._transform = transform
         self._tile = tile
         self._way = way
@@ -204,30 +261,60 @@ class _Filler:
         self._whole = tile.rows == (0, way.shape[0])
         self._pixels = (tile.rows[1] - tile.rows[0]) * way.shape[1]
         self._of_thread = local()
+        longest = max(b - a for a, b in way.lanes)
+        self.whole_lanes = at_once and longest <= way.batch
         alone = isinstance(transform, Cast)
-        self._batch = None if alone else np.empty((2 if way.variance else 1, way.batch, self._pixels), transform.dtype)
+        self._floats = None if alone else np.empty((2 if way.variance else 1, way.batch, self._pixels), transform.dtype)
 
-    def add(self, i: int, low: int, high: int, pieces: Pieces, batch: Groups, block: Any, at: int) -> None:
+    def add(self, i: int, low: int, high: int, pieces: Pieces, batches: list[_Added], into: _Into, at: int) -> None:
         """Add segment number ``i`` of those that were read, of the events from ``low`` to ``high``."""
-        if self._batch is None:
-            step = max(1024, _STRIP_BYTES // (self._way.batch * self._transform.dtype.itemsize))
-            self._team.map(
-                lambda strip: self._add_strip(i, low, high, pieces, batch, block, at, strip), self._strips(step)
-            )
-            return
-        self._team.map(lambda group: self._fill(i, low, *group), _by_group(pieces, low, high))
-        values, spreads = self._batch[0], self._batch[-1] if self._way.variance else None
-        self._team.map(lambda strip: _add(values, spreads, batch, block, *strip, at), self._strips(_STRIP))
+        if self._floats is None:
+            size = max(1024, _STRIP_BYTES // ((high - low) * self._transform.dtype.itemsize))
 
-    def _strips(self, step: int) -> list[tuple[int, int]]:
-        return [(p, min(p + step, self._pixels)) for p in range(0, self._pixels, step)]
+            def add_strip(strip: tuple[int, int]) -> None:
+                floats = self._cast(i, low, high, pieces, strip)
+                self._sum(floats, strip, 0, batches, into, at)
+        else:
+            size = _STRIP
+            floats = self._floats
+            self._team.map(lambda group: self._fill(i, low, *group), _by_group(pieces, low, high))
 
-    def _add_strip(
-        self, i: int, low: int, high: int, pieces: Pieces, batch: Groups, block: Any, at: int, strip: tuple[int, int]
+            def add_strip(strip: tuple[int, int]) -> None:
+                self._sum(floats, strip, strip[0], batches, into, at)
+
+        self._team.map(add_strip, [(p, min(p + size, self._pixels)) for p in range(0, self._pixels, size)])
+
+    def _sum(
+        self, floats: npt.NDArray[Any], strip: tuple[int, int], low: int, batches: list[_Added], into: _Into, at: int
     ) -> None:
-        """Numbers that are what they are: a few pixels of all events become floats and are added while in cache."""
-        size = strip[1] - strip[0]
-        floats = self._scratch((2 if self._way.variance else 1, high - low, size))
+        """Add a strip of pixels, which begins at ``low`` in the floats, to the block; or to a lane that is merged."""
+        size, block, place = strip[1] - strip[0], into.block, at + strip[0]
+        lane: Row | None = None
+        if into.fresh is None:
+            state, start = dict(zip(block.fields, block.arrays, strict=True)), place
+        else:
+            types = {field: m.dtype for field, m in zip(block.fields, block.arrays, strict=True)}
+            state, start = {k: self._scratch(k, (len(into.rows), size), of) for k, of in types.items()}, 0
+            lane = Row(**state)
+            clear_row(lane)
+        pixels = low, low + size, start - low
+        for batch in batches:
+            values = floats[0, batch.events]
+            if SPREADS in self._way.more:
+                kernel.add_variances(values, floats[1, batch.events], *batch.groups, state["spread"], *pixels)
+            if PAIRS in self._way.more and batch.weight is not None:
+                beside = (state[field] for field in ("n", "mean", "weight", "weight_m2", "cross"))
+                pairs.add_pairs(values, batch.weight, *batch.groups, *beside, *pixels)
+            if EXTREMES in self._way.more:
+                pairs.add_extremes(values, *batch.groups, state["low"], state["high"], *pixels)
+            kernel.add_frames(values, *batch.groups, state["n"], state["mean"], state["m2"], *pixels)
+        if lane is not None and into.fresh is not None:
+            block.take_lane(lane, into.rows, into.fresh, place, size)
+
+    def _cast(self, i: int, low: int, high: int, pieces: Pieces, strip: tuple[int, int]) -> npt.NDArray[Any]:
+        """Numbers that are what they are: a few pixels of all events become floats while in cache."""
+        shape = (2 if self._way.variance else 1, high - low, strip[1] - strip[0])
+        floats = self._scratch("floats", shape, self._transform.dtype)
         for first, piece in pieces:
             a, b = max(low, first), min(high, first + len(piece.frames))
             events, into = slice(a - first, b - first), slice(a - low, b - low)
@@ -238,38 +325,29 @@ class _Filler:
             if self._way.variance:
                 rows = piece.variance[events, i].reshape(b - a, -1)
                 np.copyto(floats[1, into], rows[:, slice(*strip)], casting="unsafe")
-        spreads = floats[1] if self._way.variance else None
-        _add(floats[0], spreads, batch, block, 0, size, at + strip[0])
+        return floats
 
     def _fill(self, i: int, low: int, first: int, group: Batch) -> None:
         """Fill the floats of a few events, and their variances."""
         k, s = len(group.frames), self._tile.segments[0] + i
         raw, here = group.segment(slice(None), i), group.here(slice(None), i)
-        assert self._batch is not None
-        into = self._batch[:, first - low : first - low + k].reshape(len(self._batch), k, -1, self._way.shape[1])
+        assert self._floats is not None
+        into = self._floats[:, first - low : first - low + k].reshape(len(self._floats), k, -1, self._way.shape[1])
         made = self._way.variance and group.variance is None
-        out = into if self._whole else self._scratch((len(into), k, *self._way.shape))
+        out = into if self._whole else self._scratch("frames", (len(into), k, *self._way.shape), into.dtype)
         self._transform.apply(s, raw, here, out[0], *([out[1]] if made else []))
         if out is not into:
             into[...] = out[:, :, self._rows]
         if self._way.variance and not made:
             into[1] = group.variance[:, i, self._rows]
 
-    def _scratch(self, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    def _scratch(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         """A buffer of this thread."""
-        held: npt.NDArray[Any] | None = getattr(self._of_thread, "held", None)
+        held: dict[str, npt.NDArray[Any]] = self._of_thread.__dict__
         size = int(np.prod(shape))
-        if held is None or held.size < size:
-            held = self._of_thread.held = np.empty(size, self._transform.dtype)
-        return held[:size].reshape(shape)
-
-
-def _add(
-    values: npt.NDArray[Any], spreads: npt.NDArray[Any] | None, batch: Groups, block: Any, low: int, high: int, at: int
-) -> None:
-    kernel.add_frames(values, *batch, *block[:3], low, high, at)
-    if spreads is not None:
-        kernel.add_variances(values, spreads, *batch, block[3], low, high, at)
+        if name not in held or held[name].size < size:
+            held[name] = np.empty(size, dtype)
+        return held[name][:size].reshape(shape)
 
 
 def _by_group(pieces: Pieces, start: int, stop: int) -> Iterator[tuple[int, Batch]]:

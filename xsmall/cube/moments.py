@@ -23,7 +23,7 @@ FEWEST_BATCH = 16
 
 FEWEST_LANE = 128
 MOST_LANES = 64
-EVENTS_PER_BIN = 8
+EVENTS_PER_BIN = 4
 """Events of a lane for each bin that it meets at least, so that merging stays cheap beside filling."""
 
 GROUP_OF_LANES = 8
@@ -38,10 +38,43 @@ DTYPES: Mapping[str, type] = {"mean": np.float64, "std": np.float64, "count": np
 STDERR = "stderr"
 """Made of ``std`` and ``count`` where it is asked for."""
 
-SPREAD = "variance"
-"""One more where the variances of the values are known: the propagated variance of the mean, float64."""
+SPREADS, PAIRS, EXTREMES = "variances", "pairs", "extremes"
+"""What is gathered beside the moments where it is asked for: sums of known variances; pairs of value and weight; the
+least and the largest values."""
+
+SPREAD, WEIGHT, WEIGHT_STD, COVARIANCE, LEAST, LARGEST = (
+    "variance", "weight", "weight_std", "covariance", "min", "max"
+)  # fmt: skip
+"""Statistics that come of it, float64: the propagated variance of the mean; mean and spread of the weights, and their
+covariance with the values; the least and the largest value."""
+
+_MORE: Mapping[str, tuple[str, ...]] = {
+    SPREADS: (SPREAD,), PAIRS: (WEIGHT, WEIGHT_STD, COVARIANCE), EXTREMES: (LEAST, LARGEST)
+}  # fmt: skip
+
+
+def statistics_types(more: Iterable[str]) -> dict[str, type]:
+    """All statistics that come out, and their types."""
+    kinds = set(more)
+    return {**DTYPES, **{name: np.float64 for kind, names in _MORE.items() if kind in kinds for name in names}}
+
 
 Index = npt.NDArray[np.int64]
+
+
+class Events(NamedTuple):
+    """What is known of some events before a frame is read."""
+
+    bins: Index
+    """Bin of each, counted over all dims of the bins, -1 for none."""
+    weight: npt.NDArray[np.float64] | None = None
+    """Weight of each; finite where it has a bin."""
+
+    def cut(self, events: slice) -> Events:
+        """Some of them."""
+        return Events(self.bins[events], None if self.weight is None else self.weight[events])
+
+
 Lanes = list[tuple[int, int]]
 T = TypeVar("T")
 
@@ -84,7 +117,7 @@ def bins_met(index: Index, lane: int) -> float:
 def batch_events(index: Index, borders: Lanes, frame_pixels: int) -> int:
     """Events of a batch: a few for each bin that a lane meets, and no more than memory takes of such frames."""
     longest = borders[0][1] - borders[0][0]
-    wanted = 2.5 * bins_met(index, max(1, longest))
+    wanted = EVENTS_PER_BIN * bins_met(index, max(1, longest))
     batch = FEWEST_BATCH
     while batch < min(BATCH, wanted):
         batch *= 2
@@ -146,11 +179,11 @@ def chain(parts: Iterable[T], merge_two: Callable[[T, T], T]) -> T:
     return out
 
 
-def finish(moments: Moments, shape: tuple[int, ...], trailing: tuple[int, ...]) -> dict[str, npt.NDArray[Any]]:
-    """Mean, standard deviation (n - 1) and count, each (*shape of bins, *trailing)."""
+def finish(moments: Moments, shape: tuple[int, ...]) -> dict[str, npt.NDArray[Any]]:
+    """Mean, standard deviation (n - 1) and count, in the shape (*bins, ...)."""
     out: dict[str, npt.NDArray[Any]] = {name: np.empty(moments.n.shape, dtype) for name, dtype in DTYPES.items()}
     kernel.statistics(*(m.reshape(-1) for m in moments), *(values.reshape(-1) for values in out.values()))
-    return {name: values.reshape(*shape, *trailing) for name, values in out.items()}
+    return {name: values.reshape(shape) for name, values in out.items()}
 
 
 def standard_error(std: npt.NDArray[np.float64], count: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 
+from xsmall.cube.accumulator import fields_of
 from xsmall.cube.lanes import READ_BYTES, Tile
-from xsmall.cube.moments import FEWEST_LANE, GROUP_OF_LANES, MOST_LANES
+from xsmall.cube.moments import FEWEST_LANE, GROUP_OF_LANES, MOST_LANES, SPREADS
 from xsmall.engine.machine import Machine, limit_for, size
 from xsmall.engine.record import GROUP
 from xsmall.errors import PlanError
@@ -40,8 +41,12 @@ class Job:
         Events that are added together.
     n_lanes, met
         Lanes, and bins that one of them meets.
-    variance
-        Whether variances are read or made, and summed, beside the values.
+    lane
+        Events of the longest lane.
+    is_kept
+        Whether finished lanes are kept on disk.
+    more
+        What is gathered beside the moments.
     """
 
     n_events: int
@@ -54,18 +59,20 @@ class Job:
     batch: int
     n_lanes: int
     met: int
-    variance: bool = False
+    lane: int = FEWEST_LANE
+    is_kept: bool = False
+    more: tuple[str, ...] = ()
 
     @property
     def accumulator_bytes(self) -> int:
         """Bytes per bin and pixel."""
-        return BYTES_PER_BIN_AND_PIXEL + (8 if self.variance else 0)
+        return BYTES_PER_BIN_AND_PIXEL + 8 * (len(fields_of(self.more)) - len(fields_of(())))
 
     @property
     def result_bytes(self) -> int:
-        """Bytes of all that comes out: mean, spread, standard error, count, variance."""
+        """Bytes of all that comes out: mean, spread, standard error, count, and what was gathered beside."""
         segments, rows, columns = self.shape
-        return (28 + (8 if self.variance else 0)) * self.n_bins * segments * rows * columns
+        return (8 + self.accumulator_bytes) * self.n_bins * segments * rows * columns
 
     @property
     def frame_bytes(self) -> int:
@@ -82,9 +89,10 @@ class Job:
         frames = self._frames_bytes(segments, rows, machine.threads)
         if machine.cluster and self.n_lanes > 1:  # lanes are tasks, which must not change what they were given
             merging = 3 * whole + lane  # two become a third, while the next lane waits
-            return max(lane + frames + whole, merging, whole + 20 * self.n_bins * pixels)
+            return max(lane + frames + whole, merging, 2 * whole)
         group = min(whole, GROUP_OF_LANES * lane) if self.n_lanes > GROUP_OF_LANES else 0
-        filling = frames + whole + group + (lane if self.n_lanes > 1 else 0)
+        apart = self.n_lanes > 1 and (self.lane > self.batch or self.is_kept)  # else lanes are gathered in the cache
+        filling = frames + whole + group + (lane if apart else 0)
         finishing = whole + 8 * self.n_bins * pixels  # in place, but for the standard error
         return max(filling, finishing)
 
@@ -97,7 +105,7 @@ class Job:
         held = min(self.n_events, self.batch) * kept + min(threads + 1, 1 + self.n_events * read // piece) * piece
         floats = self.batch * rows * columns * self.float_bytes
         scratch = threads * GROUP * all_rows * columns * self.float_bytes if rows < all_rows else 0
-        return (2 if self.variance else 1) * (held + floats + scratch)
+        return (2 if SPREADS in self.more else 1) * (held + floats + scratch)
 
     def reads(self, segments: int, rows: int) -> int:
         """How often a frame is read for one tile after the other."""

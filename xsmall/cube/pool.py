@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 import xarray as xr
 
 from xsmall.errors import DataError
@@ -9,11 +12,17 @@ from xsmall.vocabulary import (
     COUNT,
     COUNT_SUFFIX,
     COVARIANCE_SUFFIX,
+    MAX,
+    MIN,
     STD_SUFFIX,
     STDERR_SUFFIX,
+    SUM,
     VARIANCE_SUFFIX,
     WEIGHT_SUFFIX,
 )
+
+_POOLED: Final[Mapping[str, str]] = {f"_{MIN}": "min", f"_{MAX}": "max", f"_{SUM}": "sum"}
+"""Statistics beside a mean that pool by the method of this name."""
 
 __all__ = ["count_of", "is_count", "means_of", "not_pooled", "pooled"]
 
@@ -30,7 +39,7 @@ def is_count(cube: xr.Dataset, name: str) -> bool:
 
 def not_pooled(cube: xr.Dataset) -> list[str]:
     """Names of the variables that are neither moments of events nor counts."""
-    suffixes = ("", STD_SUFFIX, STDERR_SUFFIX, VARIANCE_SUFFIX, COVARIANCE_SUFFIX)
+    suffixes = ("", STD_SUFFIX, STDERR_SUFFIX, VARIANCE_SUFFIX, COVARIANCE_SUFFIX, *_POOLED)
     known = {f"{name}{suffix}" for name in means_of(cube) for suffix in suffixes}
     return [str(v) for v in cube.data_vars if v not in known and not is_count(cube, str(v))]
 
@@ -82,6 +91,11 @@ def pooled(cube: xr.Dataset, dim: str) -> xr.Dataset:
         covariance = f"{name}{COVARIANCE_SUFFIX}"
         if covariance in cube:
             made[covariance] = _pooled_covariance(cube, name, n, dim)
+        made |= {
+            f"{name}{suffix}": getattr(cube[f"{name}{suffix}"], how)(dim)
+            for suffix, how in _POOLED.items()
+            if f"{name}{suffix}" in cube
+        }
         for key, value in made.items():
             if key in cube:
                 dims = [d for d in cube[key].dims if d != dim]

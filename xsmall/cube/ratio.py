@@ -43,7 +43,7 @@ def ratio(cube: xr.Dataset, estimator: str = SUMS) -> xr.Dataset:
     -------
     Dataset of the same dims and names: each value per weight, ``<name>_stderr``, its ``<name>_count`` where it has one,
     for ``"regression"`` also ``<name>_offset`` and ``<name>_offset_stderr``, the value at a weight of 0; and ``count``.
-    What has no covariance (images, the weight itself, binned variables) is left out and named in
+    What has no covariance (the weight itself, true and false, binned variables) is left out and named in
     ``attrs["left_out"]``.
     NaN where there are too few events (2, or 3 for ``"regression"``) or no spread of the weight. Units are those of the
     value over those of the weight. Lazy where the cube is.

@@ -1,9 +1,8 @@
-"""Moments of NumPy and dask arrays per bin: at once for the first, as tasks for the second, the same to the bit."""
+"""Moments of frames per bin: at once for NumPy, as tasks for dask, the same to the bit."""
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import dask
@@ -16,23 +15,19 @@ from xsmall.cube.accumulator import Rows, merge_rows, statistics_of_rows
 from xsmall.cube.kept import Kept, Store
 from xsmall.cube.lanes import Tile, Way, rows_of_lanes
 from xsmall.cube.moments import (
-    DTYPES,
-    SPREAD,
-    STDERR,
+    Events,
     Index,
     Lanes,
     batch_events,
     bins_met,
     chain,
-    finish,
     in_groups,
-    lane_of_values,
     lanes,
-    merge,
     merge_lanes,
-    standard_error,
+    statistics_types,
 )
 from xsmall.cube.plan import Job, tiles
+from xsmall.cube.values import Statistics, parts_of, picked, with_error
 from xsmall.engine.blocks import Batch, Opaque, Unopened, rules_of, shared_of
 from xsmall.engine.machine import Machine, free_here, limit_for, machine, size
 from xsmall.engine.one_pass import Source
@@ -41,54 +36,6 @@ from xsmall.engine.rule import Rule
 from xsmall.engine.team import Team, my_turn
 from xsmall.engine.transform import Cast, Transform, as_delayed
 from xsmall.errors import PlanError
-
-Statistics = dict[str, Any]
-"""mean, std, stderr, count, and variance where it is known: NumPy or dask arrays (*bins, ...)."""
-
-
-def statistics_of_values(
-    data: npt.NDArray[Any] | da.Array, index: Index, shape: tuple[int, ...], label: str
-) -> Statistics:
-    """Statistics of any variable (event, ...) per bin.
-
-    Parameters
-    ----------
-    data
-        Numbers or true/false; NaN is skipped.
-    index
-        Bin of each event, counted over all dims of the bins, -1 for none.
-    shape
-        Numbers of bins.
-    label
-        First part of dask names.
-    """
-    n_bins = int(np.prod(shape, dtype=np.int64))
-    borders = lanes(index)
-    numbers = range(len(borders))
-    trailing = tuple(data.shape[1:])
-    if not isinstance(data, da.Array):
-
-        def lane(i: int) -> Any:
-            a, b = borders[i]
-            return lane_of_values(data[a:b], index[a:b], n_bins)
-
-        return _with_error(finish(merge_lanes(numbers, lane, merge), shape, trailing))
-    token = f"{label}-{dask.base.tokenize(data.name, index, shape)}"
-    lane_chunks = {0: tuple(b - a for a, b in borders), **dict.fromkeys(range(1, data.ndim), -1)}
-    blocks = data.rechunk(lane_chunks).to_delayed(optimize_graph=False).ravel()
-    parts = _parts_of(index, borders, token)
-    tasks = [
-        dask.delayed(lane_of_values, pure=False)(block, part, n_bins, dask_key_name=f"lane-{token}-{i}")
-        for i, (block, part) in enumerate(zip(blocks, parts, strict=True))
-    ]
-
-    def merge_two(a: Delayed, b: Delayed) -> Delayed:
-        return dask.delayed(merge, pure=False)(a, b, dask_key_name=f"merge-{token}-{next(count)}")
-
-    count = iter(range(len(tasks)))
-    merged = merge_lanes(numbers, lambda i: tasks[i], merge_two)
-    done = dask.delayed(finish, pure=False)(merged, shape, trailing, dask_key_name=f"finish-{token}")
-    return _arrays(done, token, (*shape, *trailing), DTYPES)
 
 
 class Cut(NamedTuple):
@@ -104,48 +51,59 @@ class Cut(NamedTuple):
 
 def statistics_of_frames(
     source: Source,
-    index: Index,
+    events: Events,
     shape: tuple[int, ...],
     label: str,
     memory: int | None = None,
     *,
     dtype: np.dtype[Any],
-    variance: bool = False,
+    more: tuple[str, ...] = (),
     store: Store | None = None,
     made_of: Mapping[str, str] | None = None,
 ) -> Statistics:
-    """Statistics of frames (event, segment, row, column) per bin; see :func:`statistics_of_values`.
+    """Mean, std, stderr and count of frames (event, segment, row, column) per bin, and what is gathered beside.
 
     Parameters
     ----------
     source
         Frames, presence and transform.
+    events
+        Bins of the events, and their weights.
     memory
         Bytes that the tasks of one process may use together, see :func:`xsmall.engine.machine.machine`.
     dtype
         Of the floats that the transform makes.
-    variance
-        Propagate the variances that the source has, or its transform knows, to that of the mean.
+    more
+        What is gathered beside the moments: ``SPREADS`` propagates the variances that the source has, or its transform
+        knows, to that of the mean; ``PAIRS`` needs a weight of each event.
     store, made_of
         Where finished lanes are kept, and what a person is told of the cube that they belong to.
     """
     batch = source.batch
     who = machine(memory)
-    cut, plan = _plan(source, index, int(np.prod(shape, dtype=np.int64)), who, dtype, variance)
+    cut, plan = _plan(
+        source, events.bins, int(np.prod(shape, dtype=np.int64)), who, dtype, more, is_kept=store is not None
+    )
     if store is not None:
-        cut = cut._replace(way=cut.way._replace(kept=_agreed(store, label, source, index, shape, cut, made_of or {})))
+        cut = cut._replace(way=cut.way._replace(kept=_agreed(store, label, source, events, shape, cut, made_of or {})))
     if batch.lazy():
-        pieces = _tiles_of_dask(source, cut, index, shape, label)
+        pieces = _tiles_of_dask(source, cut, events, shape, label)
         for piece in pieces:
             for array in piece.values():
                 remember(array.name, plan)
     else:
-        pieces = [_tile_of_numpy(source, tile, index, cut.way, shape) for tile in cut.tiles]
+        pieces = [_tile_of_numpy(source, tile, events, cut.way, shape) for tile in cut.tiles]
     return {name: _assemble(cut.tiles, [p[name] for p in pieces], len(shape)) for name in pieces[0]}
 
 
 def _agreed(
-    store: Store, label: str, source: Source, index: Index, shape: tuple[int, ...], cut: Cut, made_of: Mapping[str, str]
+    store: Store,
+    label: str,
+    source: Source,
+    events: Events,
+    shape: tuple[int, ...],
+    cut: Cut,
+    made_of: Mapping[str, str],
 ) -> Kept:
     """The place of this cube in a store, whose parts were made of the same."""
     transform = source.transform
@@ -155,20 +113,28 @@ def _agreed(
         "frames": f"{source.batch.frames.shape} {source.batch.frames.dtype}",
         "frames and where they lie": dask.base.tokenize(*source.batch),
         "calibration": str(key),
-        "bins of events": dask.base.tokenize(index, shape),
-        "lanes": dask.base.tokenize(cut.way.lanes, cut.way.batch, cut.way.variance),
+        "bins of events": dask.base.tokenize(events.bins, shape),
+        "weights of events": dask.base.tokenize(events.weight),
+        "lanes": dask.base.tokenize(cut.way.lanes, cut.way.batch, cut.way.more),
     })  # fmt: skip
     return Kept(store, label)
 
 
 def _plan(
-    source: Source, index: Index, n_bins: int, who: Machine, dtype: np.dtype[Any], variance: bool
+    source: Source,
+    index: Index,
+    n_bins: int,
+    who: Machine,
+    dtype: np.dtype[Any],
+    more: tuple[str, ...],
+    *,
+    is_kept: bool,
 ) -> tuple[Cut, Plan]:
     """Lanes, batches and tiles, by the bins of the events, the shape of frames and the machine."""
     frames = source.batch.frames
     n, segments, rows, columns = frames.shape
     borders = lanes(index)
-    way = Way(borders, batch_events(index, borders, segments * rows * columns), (rows, columns), variance)
+    way = Way(borders, batch_events(index, borders, segments * rows * columns), (rows, columns), more)
     together = Rule(frames).together if isinstance(frames, da.Array) else 1
     beside = sum(a.dtype.itemsize for a in source.batch.beside if a.ndim == frames.ndim)
     job = Job(
@@ -182,7 +148,9 @@ def _plan(
         batch=way.batch,
         n_lanes=len(borders),
         met=int(np.ceil(max(1.0, bins_met(index, max(1, borders[0][1]))))),
-        variance=variance,
+        lane=borders[0][1] - borders[0][0],
+        is_kept=is_kept,
+        more=more,
     )
     found = tiles(job, who)
     first = found[0]
@@ -218,14 +186,14 @@ def _units(borders: Lanes, together: int) -> list[range]:
     return group if together <= longest * len(group[0]) else [numbers]
 
 
-def _tile_of_numpy(source: Source, tile: Tile, index: Index, way: Way, shape: tuple[int, ...]) -> Statistics:
+def _tile_of_numpy(source: Source, tile: Tile, events: Events, way: Way, shape: tuple[int, ...]) -> Statistics:
     batch = source.batch.cut(slice(None), slice(*tile.segments))
-    return _with_error(_whole_tile(batch, index, tile, way, shape, source.ready(), Team()))
+    return with_error(_whole_tile(batch, events, tile, way, shape, source.ready(), Team()))
 
 
 def _whole_tile(
     frames: Batch | Unopened,
-    index: Index,
+    events: Events,
     tile: Tile,
     way: Way,
     shape: tuple[int, ...],
@@ -235,7 +203,7 @@ def _whole_tile(
     """Statistics of all events of a tile."""
     n_bins = int(np.prod(shape, dtype=np.int64))
     numbers = range(len(way.lanes))
-    made = rows_of_lanes(frames, index, numbers, way, tile, transform, team, n_bins=n_bins)
+    made = rows_of_lanes(frames, events, numbers, way, tile, transform, team, n_bins=n_bins)
     return _shaped(made.statistics(n_bins, team), shape, tile.pixels(way.shape[1]))
 
 
@@ -245,16 +213,16 @@ def _shaped(
     return {name: values.reshape(*shape, *trailing) for name, values in found.items()}
 
 
-def _tiles_of_dask(source: Source, cut: Cut, index: Index, shape: tuple[int, ...], label: str) -> list[Statistics]:
+def _tiles_of_dask(source: Source, cut: Cut, events: Events, shape: tuple[int, ...], label: str) -> list[Statistics]:
     way = cut.way
     transform = as_delayed(source.transform, "transform")
-    token = f"{label}-{dask.base.tokenize(*source.batch, transform.key, index, shape, cut.tiles, cut.units, way)}"
+    token = f"{label}-{dask.base.tokenize(*source.batch, transform.key, *events, shape, cut.tiles, cut.units, way)}"
     borders = [(way.lanes[unit[0]][0], way.lanes[unit[-1]][1]) for unit in cut.units]
-    parts = _parts_of(index, borders, token)
+    parts = parts_of(events, borders, token)
     rules = None if source.is_held else rules_of(source.batch)
     shared = None if rules is None else shared_of(rules, source.batch, borders, f"shared-{token}")
     common = dask.delayed(Opaque((way, cut.needs)), name=f"way-{token}", traverse=False)
-    types = {**DTYPES, SPREAD: np.float64} if way.variance else DTYPES
+    types = statistics_types(way.more)
     out: list[Statistics] = []
     for number, tile in enumerate(cut.tiles):
         if rules is None:
@@ -266,7 +234,7 @@ def _tiles_of_dask(source: Source, cut: Cut, index: Index, shape: tuple[int, ...
         name = f"{token}-{number}"
         pixels = tile.pixels(way.shape[1])
         done = _tile_tasks(name, sources, parts, cut.units, (common, transform, shared), tile, shape, pixels)
-        out.append(_arrays(done, name, (*shape, *pixels), types))
+        out.append(with_error(picked(done, name, (*shape, *pixels), types)))
     return out
 
 
@@ -320,23 +288,23 @@ def _held_blocks(batch: Batch, borders: list[tuple[int, int]]) -> list[Batch]:
 
 
 def _lanes_task(
-    frames: Unopened | Batch, index: Index, what: Opaque, common: Opaque, transform: Transform, shared: Opaque | None
+    frames: Unopened | Batch, events: Opaque, what: Opaque, common: Opaque, transform: Transform, shared: Opaque | None
 ) -> Rows:
     """Some lanes of one tile, from frames in memory or read here piece by piece."""
     (numbers, tile), (way, needs) = what.value, common.value
     _check_memory(needs)
     with my_turn() as team:
-        return rows_of_lanes(_attached(frames, shared), index, numbers, way, tile, transform, team).rows()
+        return rows_of_lanes(_attached(frames, shared), events.value, numbers, way, tile, transform, team).rows()
 
 
 def _tile_task(
-    frames: Unopened | Batch, index: Index, what: Opaque, common: Opaque, transform: Transform, shared: Opaque | None
+    frames: Unopened | Batch, events: Opaque, what: Opaque, common: Opaque, transform: Transform, shared: Opaque | None
 ) -> dict[str, npt.NDArray[Any]]:
     """All events of one tile."""
     (shape, tile), (way, needs) = what.value, common.value
     _check_memory(needs)
     with my_turn() as team:
-        return _whole_tile(_attached(frames, shared), index, tile, way, shape, transform, team)
+        return _whole_tile(_attached(frames, shared), events.value, tile, way, shape, transform, team)
 
 
 def _attached(frames: Unopened | Batch, shared: Opaque | None) -> Unopened | Batch:
@@ -366,33 +334,8 @@ def _finish_task(
 ) -> dict[str, npt.NDArray[Any]]:
     n_bins, n_pixels = (int(np.prod(of, dtype=np.int64)) for of in (shape, trailing))
     with my_turn() as team:
-        found = statistics_of_rows(rows, n_bins, n_pixels, team, variance=common.value[0].variance)
+        found = statistics_of_rows(rows, n_bins, n_pixels, team, common.value[0].more)
     return _shaped(found, shape, trailing)
-
-
-def _parts_of(index: Index, borders: Lanes, token: str) -> list[Delayed]:
-    """Bins of the events of each task, each once in the graph."""
-    return [dask.delayed(index[a:b], name=f"index-{token}-{i}", traverse=False) for i, (a, b) in enumerate(borders)]
-
-
-def _arrays(done: Delayed, token: str, shape: tuple[int, ...], types: Mapping[str, type]) -> Statistics:
-    """One dask array for each statistic."""
-    pick: Callable[..., Delayed] = dask.delayed(operator.getitem, pure=False)
-    return _with_error({
-        name: da.from_delayed(
-            pick(done, name, dask_key_name=f"{name}-{token}"), shape, dtype=dtype, name=f"{name}s-{token}"
-        )
-        for name, dtype in types.items()
-    })  # fmt: skip
-
-
-def _with_error(found: Statistics) -> Statistics:
-    """Add the standard error, made of spread and count."""
-    std, count = found["std"], found["count"]
-    if not isinstance(std, da.Array):
-        return found | {STDERR: standard_error(std, count)}
-    meta = np.empty((0,) * std.ndim)
-    return found | {STDERR: da.map_blocks(standard_error, std, count, dtype=np.float64, meta=meta)}
 
 
 def _assemble(plan: Sequence[Tile], pieces: Sequence[Any], axis: int) -> Any:

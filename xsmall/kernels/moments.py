@@ -261,6 +261,49 @@ def merge(
 
 
 @njit(fastmath=False)
+def merge_rows(
+    rows: npt.NDArray[np.int64],
+    fresh: npt.NDArray[np.bool_],
+    count_b: npt.NDArray[np.uint32],
+    mean_b: npt.NDArray[np.float64],
+    m2_b: npt.NDArray[np.float64],
+    count: npt.NDArray[np.uint32],
+    mean: npt.NDArray[np.float64],
+    m2: npt.NDArray[np.float64],
+    at: int,
+    size: int,
+) -> None:
+    """Merge a few pixels of some rows into an accumulator, row by row as :func:`merge` does.
+
+    Parameters
+    ----------
+    rows
+        Row of the accumulator that each row goes into.
+    fresh
+        Whether there is nothing in it yet: then it is copied.
+    count_b, mean_b, m2_b
+        What is merged, (row, pixel).
+    count, mean, m2
+        The accumulator (row, pixel), changed in place.
+    at, size
+        First pixel of the accumulator, and pixels.
+    """
+    for i in range(rows.shape[0]):
+        n, m, s = count_b[i, :size], mean_b[i, :size], m2_b[i, :size]
+        into_n, into_m, into_s = (
+            count[rows[i], at : at + size],
+            mean[rows[i], at : at + size],
+            m2[rows[i], at : at + size],
+        )
+        if fresh[i]:
+            into_n[:] = n
+            into_m[:] = m
+            into_s[:] = s
+        else:
+            merge(into_n, into_m, into_s, n, m, s, into_n, into_m, into_s)
+
+
+@njit(fastmath=False)
 def statistics(
     count: npt.NDArray[np.uint32],
     mean: npt.NDArray[np.float64],

@@ -1,0 +1,186 @@
+"""Statistics of the variables of small data per bin, named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from xsmall.cube.moments import COVARIANCE, WEIGHT, WEIGHT_STD, Events
+from xsmall.cube.sorting import Bound
+from xsmall.cube.values import COVARIANCES, EXTREME_VALUES, MEDIANS, MOMENTS, Statistics, folded, with_error
+from xsmall.errors import DataError, ParameterError
+from xsmall.frames.describe import data_of
+from xsmall.vocabulary import (
+    COUNT,
+    COUNT_SUFFIX,
+    COVARIANCE_SUFFIX,
+    DAMAGE,
+    DIMENSIONLESS,
+    DROPLET,
+    EVENT,
+    FIDUCIAL,
+    MAX,
+    MEAN,
+    MEAN_SUFFIX,
+    MEDIAN,
+    MIN,
+    PULSE_ID,
+    RUN,
+    SOURCE_TIMESTAMP,
+    STD_SUFFIX,
+    STDERR_SUFFIX,
+    SUM,
+    UNITS,
+    VARIANCE_SUFFIX,
+    WEIGHT_SUFFIX,
+)
+
+Named = dict[str, xr.Variable]
+"""Variables of a cube by name."""
+
+
+def small_variables(small: xr.Dataset, bound: Bound) -> dict[str, xr.Variable]:
+    """Variables that have a mean, by the name it gets."""
+    out: dict[str, xr.Variable] = {}
+    for key, array in small.variables.items():
+        name = str(key)
+        if EVENT not in array.dims or _reason_to_leave_out(name, array):
+            continue
+        if name in bound[0]:
+            if array.dtype.kind in "iuf":
+                out[f"{name}{MEAN_SUFFIX}"] = array
+        elif set(map(str, array.dims)) & set(bound[0]):
+            raise ParameterError(
+                f"{name} has a dim of the name of the bins", found=array.dims, fix="rename one of them"
+            )
+        else:
+            out[name] = array
+    return out
+
+
+def _reason_to_leave_out(name: str, array: xr.Variable) -> str | None:
+    if array.dtype.kind not in "biuf":
+        return "no numbers"
+    if name in (PULSE_ID, FIDUCIAL, DAMAGE, RUN, SOURCE_TIMESTAMP) or "flag_meanings" in array.attrs:
+        return "flags or counters"
+    if any(str(d) == DROPLET or str(d).endswith(f"_{DROPLET}") for d in array.dims):
+        return "lists per event"
+    return None
+
+
+class Wanted(NamedTuple):
+    """What a cube has of each variable beside mean, spread and count."""
+
+    statistics: tuple[str, ...] = ()
+    """Some of :data:`STATISTICS`."""
+    weight: npt.NDArray[np.float64] | None = None
+    """Weight of each event that ratios are wanted to."""
+    weight_attrs: Mapping[Any, Any] = MappingProxyType({})
+
+    def only_statistics(self) -> Wanted:
+        """The same without the weight."""
+        return Wanted(self.statistics)
+
+
+STATISTICS: Final = (MIN, MAX, SUM, MEDIAN)
+"""What can be asked for."""
+
+
+def check_statistics(statistics: Sequence[str]) -> tuple[str, ...]:
+    """Check what a user asks for."""
+    given = (statistics,) if isinstance(statistics, str) else tuple(statistics)
+    unknown = [name for name in given if name not in STATISTICS]
+    if unknown:
+        raise ParameterError(
+            "unknown statistics of a cube", found=unknown, expected=f"some of {STATISTICS}; mean, std, stderr and "
+            "count are always there", fix='statistics=("min", "max")',
+        )  # fmt: skip
+    return given
+
+
+def is_variance(name: str, small: xr.Dataset) -> bool:
+    """Whether a variable is the variance of another one."""
+    return name.endswith(VARIANCE_SUFFIX) and name.removesuffix(VARIANCE_SUFFIX) in small.variables
+
+
+def of_values(name: str, array: xr.Variable, bound: Bound, wanted: Wanted, *, counted: bool = False) -> Named:
+    """Statistics of a variable (event, ...)."""
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{name} has no mean", found=array.dtype, expected="numbers or true/false")
+    ordered = array.transpose(EVENT, ...)
+    data, events, shape = data_inside(ordered), Events(bound[2], wanted.weight), bound[1]
+    found = with_error(folded(data, Events(bound[2]), shape, f"cube-{name}", MOMENTS))
+    if wanted.weight is not None:
+        found |= folded(data, events, shape, f"cube-{name}", COVARIANCES)
+    if {MIN, MAX} & set(wanted.statistics):
+        found |= folded(data, Events(bound[2]), shape, f"cube-{name}", EXTREME_VALUES)
+    if MEDIAN in wanted.statistics:
+        found |= folded(data, Events(bound[2]), shape, f"cube-{name}", MEDIANS)
+    return labelled(name, found, bound[0], ordered, wanted, counted=counted)
+
+
+def of_variance(name: str, array: xr.Variable, values: xr.Variable, bound: Bound) -> Named:
+    """Propagated variance of a mean: the mean of the variances over their number.
+
+    Those of values that are not finite do not count; a value without a variance makes that of the mean unknown.
+    """
+    valid = xr.apply_ufunc(np.isfinite, xr.DataArray(values), dask="allowed")
+    variance = xr.DataArray(array)
+    known = variance.where(valid).transpose(EVENT, ...).variable
+    lacking = (valid & variance.isnull()).transpose(EVENT, ...).variable
+    events = Events(bound[2])
+    found = folded(data_inside(known), events, bound[1], f"cube-{name}", MOMENTS)
+    lack = folded(data_inside(lacking), events, bound[1], f"cube-{name}-lacking", MOMENTS)
+    dims = (*bound[0], *known.dims[1:])
+    mean = xr.DataArray(found[MEAN] / np.maximum(found[COUNT], 1), dims=dims)
+    out = mean.where(xr.DataArray(lack[MEAN], dims=dims) == 0)
+    return {name: out.assign_attrs(array.attrs).variable}
+
+
+def labelled(
+    name: str,
+    found: Statistics,
+    bins: tuple[str, ...],
+    array: xr.Variable,
+    wanted: Wanted | None = None,
+    *,
+    counted: bool = False,
+) -> Named:
+    """Name the statistics of one variable; true/false has no unit but 1."""
+    dims = (*bins, *array.dims[1:])
+    attrs = {**array.attrs, **({UNITS: DIMENSIONLESS} if array.dtype.kind == "b" else {})}
+    spread = {UNITS: attrs[UNITS]} if UNITS in attrs else {}
+    out = {
+        name: xr.Variable(dims, found[MEAN], attrs),
+        f"{name}{STD_SUFFIX}": xr.Variable(dims, found["std"], spread),
+        f"{name}{STDERR_SUFFIX}": xr.Variable(dims, found["stderr"], spread),
+    }
+    if array.dtype.kind == "f" or counted:
+        out[f"{name}{COUNT_SUFFIX}"] = xr.Variable(dims, found[COUNT], {UNITS: DIMENSIONLESS})
+    if WEIGHT in found and wanted is not None:
+        unit = {UNITS: wanted.weight_attrs[UNITS]} if UNITS in wanted.weight_attrs else {}
+        out[f"{name}{WEIGHT_SUFFIX}"] = xr.Variable(dims, found[WEIGHT], unit)
+        out[f"{name}{WEIGHT_SUFFIX}{STD_SUFFIX}"] = xr.Variable(dims, found[WEIGHT_STD], unit)
+        out[f"{name}{COVARIANCE_SUFFIX}"] = xr.Variable(dims, found[COVARIANCE])
+    for statistic in () if wanted is None else wanted.statistics:
+        values = _sum(found) if statistic == SUM else found[statistic]
+        out[f"{name}_{statistic}"] = xr.Variable(dims, values, spread)
+    return out
+
+
+def _sum(found: Statistics) -> Any:
+    """Sum of the values of each bin; of none it is 0."""
+    n = found[COUNT]
+    where = da.where if isinstance(n, da.Array) else np.where
+    return where(n > 0, found[MEAN] * n, 0.0)
+
+
+def data_inside(array: xr.Variable) -> Any:
+    """Array inside, NumPy or dask, without loading anything else that is lazy."""
+    return data_of(xr.DataArray(array))

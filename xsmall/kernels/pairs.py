@@ -1,0 +1,141 @@
+"""Moments of pairs, a pixel and the weight of its frame; and the least and the largest value of a pixel.
+
+What :mod:`xsmall.kernels.moments` has of the values is taken as it is there. The covariance is updated and merged as M2
+is, by the formula of Chan, Golub and LeVeque with a product in place of the square.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xsmall.kernels.jit import njit
+
+_PIXELS = 4096
+
+
+@njit(fastmath=False)
+def add_pairs(
+    frames: npt.NDArray[Any],
+    weights: npt.NDArray[np.float64],
+    order: npt.NDArray[np.int64],
+    first: npt.NDArray[np.int64],
+    bins: npt.NDArray[np.int64],
+    count: npt.NDArray[np.uint32],
+    mean: npt.NDArray[np.float64],
+    weight: npt.NDArray[np.float64],
+    weight_m2: npt.NDArray[np.float64],
+    cross: npt.NDArray[np.float64],
+    low: int,
+    high: int,
+    at: int,
+) -> None:
+    """Add the weights of a batch of frames, bin by bin, before the frames themselves are added.
+
+    Parameters
+    ----------
+    frames
+        (k, pixel), float32 or float64; what is not finite is skipped, and its weight with it.
+    weights
+        Weight of each frame, finite.
+    order, first, bins, low, high, at
+        As in :func:`xsmall.kernels.moments.add_frames`.
+    count, mean
+        Accumulator of the values (bin, pixel), before these frames are added; not changed.
+    weight, weight_m2, cross
+        Mean and M2 of the weights, and sum of products of deviations (bin, pixel), changed in place.
+    """
+    shift = np.empty(_PIXELS, np.float64)
+    valid = np.empty(_PIXELS, np.float64)
+    sums = np.empty((4, _PIXELS), np.float64)
+    for g in range(bins.shape[0]):
+        group = order[first[g] : first[g + 1]]
+        for start in range(low, high, _PIXELS):
+            stop = min(start + _PIXELS, high)
+            n_so_far = count[bins[g], at + start : at + stop]
+            mean_so_far = mean[bins[g], at + start : at + stop]
+            w, w_m2 = weight[bins[g], at + start : at + stop], weight_m2[bins[g], at + start : at + stop]
+            both = cross[bins[g], at + start : at + stop]
+            of_x, of_w, square, product = sums[0], sums[1], sums[2], sums[3]
+            sums[:] = 0.0
+            valid[:] = 0.0
+            for p in range(stop - start):
+                shift[p] = mean_so_far[p] if n_so_far[p] > 0 else np.nan
+            for i in range(group.shape[0]):
+                values = frames[group[i], start:stop]
+                for p in range(stop - start):
+                    v = np.float64(values[p])
+                    good = abs(v) < np.inf
+                    shift[p] = v if good and shift[p] != shift[p] else shift[p]
+                    x = v - shift[p] if good else 0.0
+                    d = weights[group[i]] - (w[p] if n_so_far[p] > 0 else weights[group[0]]) if good else 0.0
+                    of_x[p] += x
+                    of_w[p] += d
+                    square[p] += d * d
+                    product[p] += x * d
+                    valid[p] += 1.0 if good else 0.0
+            for p in range(stop - start):
+                share = 1.0 / max(np.float64(n_so_far[p]) + valid[p], 1.0)
+                step = of_w[p] * share
+                w[p] = (w[p] if n_so_far[p] > 0 else weights[group[0]] if valid[p] > 0 else 0.0) + step
+                w_m2[p] = max(w_m2[p] + (square[p] - of_w[p] * step), 0.0)
+                both[p] = both[p] + (product[p] - of_x[p] * step)
+
+
+@njit(fastmath=False)
+def merge_pairs(
+    count_a: npt.NDArray[np.uint32],
+    mean_a: npt.NDArray[np.float64],
+    weight_a: npt.NDArray[np.float64],
+    weight_m2_a: npt.NDArray[np.float64],
+    cross_a: npt.NDArray[np.float64],
+    count_b: npt.NDArray[np.uint32],
+    mean_b: npt.NDArray[np.float64],
+    weight_b: npt.NDArray[np.float64],
+    weight_m2_b: npt.NDArray[np.float64],
+    cross_b: npt.NDArray[np.float64],
+    weight: npt.NDArray[np.float64],
+    weight_m2: npt.NDArray[np.float64],
+    cross: npt.NDArray[np.float64],
+) -> None:
+    """Merge what :func:`add_pairs` gathered in a and b, all flat (pixel,), into a third one, which may be a itself."""
+    for p in range(count_a.shape[0]):
+        n_a = np.float64(count_a[p])
+        share = np.float64(count_b[p]) / max(n_a + np.float64(count_b[p]), 1.0)
+        d = mean_b[p] - mean_a[p]
+        d_w = weight_b[p] - weight_a[p]
+        weight[p] = weight_a[p] + d_w * share
+        weight_m2[p] = weight_m2_a[p] + weight_m2_b[p] + d_w * d_w * n_a * share
+        cross[p] = cross_a[p] + cross_b[p] + d * d_w * n_a * share
+
+
+@njit(fastmath=False)
+def add_extremes(
+    frames: npt.NDArray[Any],
+    order: npt.NDArray[np.int64],
+    first: npt.NDArray[np.int64],
+    bins: npt.NDArray[np.int64],
+    least: npt.NDArray[np.float64],
+    largest: npt.NDArray[np.float64],
+    low: int,
+    high: int,
+    at: int,
+) -> None:
+    """Update the least and the largest finite value (bin, pixel) with a batch of frames; infinite where is none.
+
+    The other parameters are those of :func:`xsmall.kernels.moments.add_frames`.
+    """
+    for g in range(bins.shape[0]):
+        group = order[first[g] : first[g + 1]]
+        for start in range(low, high, _PIXELS):
+            stop = min(start + _PIXELS, high)
+            small, large = least[bins[g], at + start : at + stop], largest[bins[g], at + start : at + stop]
+            for i in range(group.shape[0]):
+                values = frames[group[i], start:stop]
+                for p in range(stop - start):
+                    v = np.float64(values[p])
+                    good = abs(v) < np.inf
+                    small[p] = v if good and v < small[p] else small[p]
+                    large[p] = v if good and v > large[p] else large[p]
