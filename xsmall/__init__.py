@@ -120,6 +120,13 @@ _PUBLIC: dict[str, str] = {
     "rebin": "xsmall.reductions.rebin",
     "sums": "xsmall.reductions.sums",
     "peaks": "xsmall.reductions.peaks",
+    "edge": "xsmall.reductions.edge",
+    "edge_weights": "xsmall.reductions.edge",
+    "waveforms": "xsmall.frames.waveforms",
+    "waveform_integral": "xsmall.reductions.waveform",
+    "waveform_hits": "xsmall.reductions.waveform",
+    "waveform_fit": "xsmall.reductions.waveform_fit",
+    "waveform_basis": "xsmall.reductions.waveform_fit",
     "autocorrelation": "xsmall.reductions.autocorrelation",
     "record": "xsmall.reductions.user",
     # speckle

@@ -73,6 +73,7 @@ from xsmall.frames.straighten import straighten as straighten
 from xsmall.frames.uncertain import add as add
 from xsmall.frames.uncertain import scale as scale
 from xsmall.frames.variance import with_variance as with_variance
+from xsmall.frames.waveforms import waveforms as waveforms
 from xsmall.io.constants.open import open_constants as open_constants
 from xsmall.io.geometry import open_beam as open_beam
 from xsmall.io.geometry import open_geometry as open_geometry
@@ -103,6 +104,8 @@ from xsmall.reductions.box import Box as Box
 from xsmall.reductions.contrast import contrast as contrast
 from xsmall.reductions.contrast import visibility as visibility
 from xsmall.reductions.droplet import droplet as droplet
+from xsmall.reductions.edge import edge as edge
+from xsmall.reductions.edge import edge_weights as edge_weights
 from xsmall.reductions.g2 import g2 as g2
 from xsmall.reductions.g2 import two_time as two_time
 from xsmall.reductions.histogram import histogram as histogram
@@ -119,6 +122,10 @@ from xsmall.reductions.roi import roi as roi
 from xsmall.reductions.sums import sums as sums
 from xsmall.reductions.threshold import sigma as sigma
 from xsmall.reductions.user import record as record
+from xsmall.reductions.waveform import waveform_hits as waveform_hits
+from xsmall.reductions.waveform import waveform_integral as waveform_integral
+from xsmall.reductions.waveform_fit import waveform_basis as waveform_basis
+from xsmall.reductions.waveform_fit import waveform_fit as waveform_fit
 from xsmall.run.plan import forecast as forecast
 from xsmall.run.produce import produce as produce
 from xsmall.run.recipe import open_recipe as open_recipe

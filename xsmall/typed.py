@@ -47,6 +47,7 @@ from xsmall.reductions.anisotropy import anisotropy as _anisotropy
 from xsmall.reductions.autocorrelation import autocorrelation as _autocorrelation
 from xsmall.reductions.azint import azint as _azint
 from xsmall.reductions.droplet import droplet as _droplet
+from xsmall.reductions.edge import edge as _edge
 from xsmall.reductions.histogram import histogram as _histogram
 from xsmall.reductions.peaks import peaks as _peaks
 from xsmall.reductions.photon import photon as _photon
@@ -57,6 +58,9 @@ from xsmall.reductions.reduce import apply as _apply
 from xsmall.reductions.reduce import reduce as _reduce
 from xsmall.reductions.roi import roi as _roi
 from xsmall.reductions.sums import sums as _sums
+from xsmall.reductions.waveform import waveform_hits as _waveform_hits
+from xsmall.reductions.waveform import waveform_integral as _waveform_integral
+from xsmall.reductions.waveform_fit import waveform_fit as _waveform_fit
 from xsmall.run.write_recipe import to_recipe as _to_recipe
 
 __all__ = ["DataArrayMethods", "DataTreeMethods", "DatasetMethods"]
@@ -109,6 +113,10 @@ class _Shared:
     rebin = Reduction(_rebin)
     autocorrelation = Reduction(_autocorrelation)
     peaks = Reduction(_peaks)
+    edge = Reduction(_edge)
+    waveform_integral = Reduction(_waveform_integral)
+    waveform_hits = Reduction(_waveform_hits)
+    waveform_fit = Reduction(_waveform_fit)
     sums = Reduction(_sums)
     apply = Method(_apply)
     average = Method(_average)

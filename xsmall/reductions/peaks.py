@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Literal
@@ -18,6 +17,7 @@ from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import GeometryError, ParameterError
 from xsmall.events.ragged import object_array
 from xsmall.frames.per_pixel import StaticMask
+from xsmall.reductions.arguments import one_of, real_number, whole_number
 from xsmall.reductions.box import in_order
 from xsmall.reductions.droplet_tables import PLACES, between_pixels, check_places, rising, sorted_part
 from xsmall.reductions.filters import filtered, static_mask
@@ -124,44 +124,28 @@ def peaks(
     >>> [len(sums) for sums in found["sum"].values] == found["n_peaks"].values.tolist()
     True
     """
-    floor = _number("threshold", threshold, -math.inf)
-    ratio = _number("snr", snr, 0.0)
-    if background not in (_RADIAL, _SEGMENT):
-        raise ParameterError("invalid background", found=repr(background), expected="'radial' or 'segment'")
+    floor = real_number("threshold", threshold, "a number in the unit of the data", _FIX)
+    ratio = real_number("snr", snr, "a number above 0", _FIX, above=0.0)
+    one_of("background", background, (_RADIAL, _SEGMENT))
     fewest, most = _pair("sizes", sizes)
     if fewest > most:
         raise ParameterError("sizes out of order", found=repr(sizes), expected="(fewest, most)", fix=_FIX)
     cut = None if tile is None else _pair("tile", tile)
     wanted = tuple(dict.fromkeys([also] if isinstance(also, str) else also))
     for name in wanted:
-        if name not in PLACES:
-            raise ParameterError("invalid also", found=repr(name), expected=" or ".join(map(repr, PLACES)))
-    reach = 2 * _whole("background_radius", background_radius)
-    enough = None if hit is None else _whole("hit", hit)
+        one_of("also", name, PLACES)
+    reach = 2 * whole_number("background_radius", background_radius, _FIX)
+    enough = None if hit is None else whole_number("hit", hit, _FIX)
     fixed, of_events = static_mask(mask)
     made = Peaks(floor, ratio, (fewest, most), reach, background == _RADIAL, cut, enough, fixed, wanted)
     return filtered(made, mask=of_events)
-
-
-def _number(what: str, value: object, lowest: float) -> float:
-    known = isinstance(value, int | float | np.number) and not isinstance(value, bool | np.bool_)
-    if not known or not math.isfinite(float(value)) or float(value) <= lowest:  # type: ignore[arg-type]
-        expected = "a number in the unit of the data" if lowest < 0 else "a number above 0"
-        raise ParameterError(f"invalid {what}", found=repr(value), expected=expected, fix=_FIX)
-    return float(value)  # type: ignore[arg-type]
-
-
-def _whole(what: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ParameterError(f"invalid {what}", found=repr(value), expected="an integer of 1 or more", fix=_FIX)
-    return int(value)
 
 
 def _pair(what: str, values: object) -> tuple[int, int]:
     pair = tuple(values) if isinstance(values, Sequence) and not isinstance(values, str) else ()
     if len(pair) != 2:
         raise ParameterError(f"invalid {what}", found=repr(values), expected="two integers", fix=_FIX)
-    return _whole(what, pair[0]), _whole(what, pair[1])
+    return whole_number(what, pair[0], _FIX), whole_number(what, pair[1], _FIX)
 
 
 @dataclass(frozen=True)

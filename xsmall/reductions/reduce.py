@@ -25,6 +25,7 @@ from xsmall.frames.describe import data_of, describe
 from xsmall.frames.pixels import geometry_of
 from xsmall.frames.stacked import as_events
 from xsmall.frames.variance import paired, values_and_variance
+from xsmall.frames.waveforms import as_waves
 from xsmall.reductions.joined import bind
 from xsmall.reductions.user import UserRecord
 from xsmall.reductions.user import record as _user_record
@@ -56,7 +57,8 @@ def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record | Functi
     ----------
     obj
         Frames (event, segment, row, column): raw, calibrated, or any floats; NaN is skipped. Or pictures over the bins
-        of a cube, or one picture: then results have the bins in the place of events. A Dataset of frames and
+        of a cube, or one picture: then results have the bins in the place of events. Or waveforms (event, sample) or
+        (event, channel, sample), for records of these. A Dataset of frames and
         their variance (``<name>_variance``), as ``calibrate(..., variance=True)`` returns, carries the variance
         through: each value comes with its own.
     records
@@ -91,7 +93,7 @@ def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record | Functi
     >>> small["spot_sum"].dims
     ('event', 'roi')
     """
-    stacked = as_events(obj)
+    stacked = as_waves(obj) or as_events(obj)
     if stacked is not None:
         return stacked.back(reduce(stacked.frames, records))
     prepared = prepare(obj, _records(records))

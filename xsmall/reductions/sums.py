@@ -16,6 +16,7 @@ from xsmall.engine.record import Input, Output, Record, Reducer
 from xsmall.errors import ParameterError
 from xsmall.events.shots import shots_are_dropped
 from xsmall.frames.per_pixel import StaticMask
+from xsmall.reductions.arguments import one_of, real_number
 from xsmall.reductions.edges import as_edges, labels_of_bins
 from xsmall.reductions.filters import filtered, static_mask
 from xsmall.reductions.sums_reducer import Stream, SumsReducer, Wanted
@@ -127,22 +128,12 @@ def sums(
     """
     wanted = tuple(dict.fromkeys([also] if isinstance(also, str) else also))
     for name in wanted:
-        if name not in ALSO:
-            raise ParameterError("invalid also", found=repr(name), expected=" or ".join(map(repr, ALSO)))
-    if count_above is not None and not np.isfinite(_real(count_above)):
-        raise ParameterError(
-            "invalid count_above", found=repr(count_above), expected="a number in the unit of the data"
-        )
+        one_of("also", name, ALSO)
     edges = None if histogram is None else as_edges(histogram, "histogram")
-    level = None if count_above is None else float(count_above)
+    level = None if count_above is None else real_number("count_above", count_above, "a number in the unit of the data")
     fixed, of_events = static_mask(mask)
     made = Sums(_classes(by), Wanted(wanted, level, edges), fixed, bool(dropped_shots))
     return filtered(made, threshold, noise, of_events)
-
-
-def _real(value: Any) -> float:
-    known = isinstance(value, int | float | np.number) and not isinstance(value, bool | np.bool_)
-    return float(value) if known else np.nan
 
 
 @dataclass(frozen=True)
