@@ -30,13 +30,14 @@ LEVELS = {
     "io/stores": 10,
     "run": 11,
     "plot": 12, "simulation": 12,
+    "plot/explore": 13,
     "notebook": 13,
-    "typed": 13,  # the signatures of the accessors, for type checkers
-    "accessor": 14,
-    "mypy_plugin": 14,
-    "__init__": 15,
-    "demo": 16,
-    "cli": 17,
+    "typed": 14,  # the signatures of the accessors, for type checkers
+    "accessor": 15,
+    "mypy_plugin": 15,
+    "__init__": 16,
+    "demo": 17,
+    "cli": 18,
 }  # fmt: skip
 
 # package -> top folders it may be imported in
@@ -62,6 +63,8 @@ OPTIONAL = {
     "fabio",
     "matplotlib",
     "awkward",
+    "ipympl",
+    "ipywidgets",
     "mypy",
 }
 

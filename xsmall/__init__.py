@@ -50,6 +50,9 @@ _PUBLIC: dict[str, str] = {
     "Exclude": "xsmall.calibration.common_mode.mode",
     "DarkLimits": "xsmall.calibration.dark.sums",
     "Reason": "xsmall.vocabulary",
+    # tools for the mouse
+    "explore": "xsmall.plot.explore.explorer",
+    "Explorer": "xsmall.plot.explore.explorer",
     # masks and regions
     "mask": "xsmall.frames.mask",
     "inside": "xsmall.frames.mask",

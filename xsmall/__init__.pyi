@@ -96,6 +96,8 @@ from xsmall.io.stores.smalldata import to_smalldata as to_smalldata
 from xsmall.notebook.versions import show_versions as show_versions
 from xsmall.plot.calibration import plot_common_modes as plot_common_modes
 from xsmall.plot.calibration import plot_dark as plot_dark
+from xsmall.plot.explore.explorer import Explorer as Explorer
+from xsmall.plot.explore.explorer import explore as explore
 from xsmall.plot.report import report as report
 from xsmall.reductions.anisotropy import anisotropy as anisotropy
 from xsmall.reductions.autocorrelation import autocorrelation as autocorrelation

@@ -211,6 +211,7 @@ _DATAARRAY: Final[Mapping[str, _Method]] = {
     "at": _Method("xsmall.frames.locate:at", *_PIXELS),
     "save_frames": _Method("xsmall.io.stores.frames:save_frames", *_FRAMES),
     "plot": _Method("xsmall.plot.detector:plot", *_PIXELS, IMAGE),
+    "explore": _Method("xsmall.plot.explore.explorer:explore", *_PIXELS),
     "mask": _Method("xsmall.frames.mask:mask", *_FRAMES, PIXELS),
     "usable": _Method("xsmall.frames.mask:usable", FLAGS),
     "inside": _Method("xsmall.frames.mask:inside", *_PIXELS),

@@ -41,6 +41,7 @@ from xsmall.frames.uncertain import scale as _scale
 from xsmall.io.stores.frames import save_frames as _save_frames
 from xsmall.io.stores.results import save as _save
 from xsmall.plot.detector import plot as _plot
+from xsmall.plot.explore.explorer import explore as _explore
 from xsmall.plot.quicklook import quicklook as _quicklook
 from xsmall.plot.results import plot as _plot_results
 from xsmall.reductions.anisotropy import anisotropy as _anisotropy
@@ -140,6 +141,7 @@ class DataArrayMethods(_Shared):
     at = Method(_at)
     save_frames = Method(_save_frames)
     plot = Method(_plot)
+    explore = Method(_explore)
     mask = Method(_mask)
     usable = Method(_usable)
     inside = Method(_inside)

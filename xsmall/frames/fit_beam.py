@@ -21,7 +21,9 @@ from xsmall.frames.ring_shapes import ShapeFit, fit_ring_shapes
 from xsmall.kernels.rings import CircleFit, distortion, fit_circles, profile_peaks, radial_profile, ring_points
 from xsmall.vocabulary import DISTANCE, PIXEL_DIMS
 
-__all__ = ["CALIBRANTS", "BeamFit", "calibrant_q", "fit_beam"]
+__all__ = [
+    "CALIBRANTS", "BeamFit", "calibrant_q", "fit_beam", "known_rings", "moved_beam", "ring_radii", "start_of",
+]  # fmt: skip
 
 Floats = npt.NDArray[np.float64]
 
@@ -203,8 +205,8 @@ def fit_beam(
     lengths: tuple[object, ...] = (search, width)
     if not all(isinstance(v, int | float | np.number) and 0 < v < np.inf for v in lengths):
         raise ParameterError("search and ring_width are lengths in m", found=(search, ring_width), expected="above 0")
-    start = _start(image, geometry)
-    known = _known_rings(rings, start)
+    start = start_of(image, geometry)
+    known = known_rings(rings, start)
     x, y, z, values = _pixels(image, geometry, start)
     low, high = np.percentile(values, [0.5, 99.5])
     scene = _Scene(x, y, z, np.clip(values, low, high), values, start.need(DISTANCE), pitch, width)
@@ -212,13 +214,15 @@ def fit_beam(
     return _refine(scene, start, known, coarse, search)
 
 
-def _start(image: xr.DataArray, geometry: Geometry) -> Beam:
+def start_of(image: xr.DataArray, geometry: Geometry) -> Beam:
+    """The beam that a search begins with: the assigned one, at the mean z of the geometry where it has no distance."""
     beam = beam_of(image) or Beam()
     beam.need_all()
     return beam if beam.distance is not None else beam.replace(distance=geometry.distance)
 
 
-def _known_rings(rings: Sequence[float] | str | None, beam: Beam) -> Floats | None:
+def known_rings(rings: Sequence[float] | str | None, beam: Beam) -> Floats | None:
+    """q of rings, by their values or the name of a calibrant, as far as the photon energy reaches."""
     if rings is None:
         return None
     highest = 4 * np.pi / beam.wavelength * 0.99
@@ -312,7 +316,7 @@ def _refine(scene: _Scene, start: Beam, known: Floats | None, center: tuple[floa
         if angles.size < 4:
             break
         scale = radii * np.cos(angles), radii * np.sin(angles)
-        nominal = _radii(q, start, distance) if known is not None else places
+        nominal = ring_radii(q, start, distance) if known is not None else places
         fit = fit_circles(*scale, ring, nominal, known=known is not None)
         off, times = distortion(*scale, ring, fit)
         found, n_points, gap = q, angles.size, _widest_gap(angles)
@@ -342,7 +346,7 @@ def _refine(scene: _Scene, start: Beam, known: Floats | None, center: tuple[floa
     return _report(scene, start, center, distance, fit, shapes, found, n_points, gap, search, known is not None, doubts)
 
 
-def _radii(q: Floats, beam: Beam, distance: float) -> Floats:
+def ring_radii(q: Floats, beam: Beam, distance: float) -> Floats:
     """Radii of rings on the plane at ``distance``."""
     theta = np.arcsin(np.minimum(q * HC / beam.need("photon_energy") / (4 * np.pi), 1.0))
     radii: Floats = distance * np.tan(2 * theta)
@@ -360,7 +364,7 @@ def _comb(scene: _Scene, center: tuple[float, float], q: Floats, beam: Beam) -> 
     above = np.clip(full - base[: full.size], 0, None)
 
     def score(distance: float) -> float:
-        places = _radii(q, beam, distance) / scene.pitch - 0.5
+        places = ring_radii(q, beam, distance) / scene.pitch - 0.5
         places = places[places < profile.size - 1]
         return float(np.interp(places, at, above).sum())
 
@@ -379,7 +383,7 @@ def _rings(
     if known is None:
         best = np.sort(np.argsort(heights)[::-1][:12])
         return places[best], np.empty(0)
-    expected = _radii(known, beam, distance)
+    expected = ring_radii(known, beam, distance)
     if places.size == 0:
         return places, np.empty(0)
     nearest = np.abs(places[None, :] - expected[:, None]).argmin(axis=1)
@@ -410,7 +414,7 @@ def _points(
     return np.concatenate(angles), np.concatenate(radii), np.concatenate(ring)
 
 
-def _moved(start: Beam, by: tuple[float, float], distance: float) -> Beam:
+def moved_beam(start: Beam, by: tuple[float, float], distance: float) -> Beam:
     """Beam that hits ``by`` beside the old one, seen across the beam; a tilted detector is hit deeper then."""
     turn = start.rotation()
     on_detector = np.linalg.solve(turn[:2, :2], np.array(by))
@@ -466,7 +470,7 @@ def _report(
         doubts.append("only one known ring: another ring taken for it would give another distance")
     if known and (fit.weights < 0.3).mean() > 0.3:
         doubts.append("many points do not lie on the known rings")
-    beam = _moved(start, center, distance)
+    beam = moved_beam(start, center, distance)
     error = float(errors[2]) * distance if known else None
     return BeamFit(
         beam, (float(errors[0]), float(errors[1])), error, tuple(fit.radii.tolist()), tuple(q.tolist()),

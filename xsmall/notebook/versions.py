@@ -25,6 +25,7 @@ _EXTRAS: Final = (
     ("fabio", "images", "single images (CBF, TIFF)"),
     ("extra-geom", "extra", "geometry of EXtra-geom"),
     ("flox", "groupby", "xarray's own groupby, faster"),
+    ("ipympl", "notebook", "tools for the mouse in notebooks"),
     ("awkward", "awkward", "lists per event as awkward arrays"),
 )
 """Package, extra, and what it is for."""

@@ -32,7 +32,7 @@ from xsmall.vocabulary import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot"]
+__all__ = ["MASKED", "MM", "color_limits", "color_norm", "extent_of", "mean_of_few", "pixel_size_of", "plot"]
 
 MASKED = "0.72"  # grey of pixels that exist but say nothing
 USED = BLUE
@@ -105,8 +105,8 @@ def plot(
     """
     picture, title = _picture(obj, mask, frames)
     values = np.asarray(picture.values, dtype=np.float64)
-    low, high = _limits(values, percentile, vmin, vmax, log)
-    extent = _extent(picture)
+    low, high = color_limits(values, percentile, vmin, vmax, log)
+    extent = extent_of(picture)
     axes = _axes(extent) if ax is None else ax
     _draw_masked(axes, picture, values, extent)
     two = _two_colors(obj)
@@ -114,7 +114,7 @@ def plot(
         values,
         extent=extent,
         cmap=two or cmap,
-        norm=_norm(0.0, 1.0, False) if two else _norm(low, high, log),
+        norm=color_norm(0.0, 1.0, False) if two else color_norm(low, high, log),
         interpolation="nearest",
     )
     geometry = geometry_of(obj)
@@ -142,7 +142,7 @@ def _picture(obj: xr.DataArray, mask: xr.DataArray | None, frames: int) -> tuple
             "one picture at a time is drawn", found=f"dims {obj.dims}", fix=f".isel({extra[0]}=0).sd.plot()"
         )
     if EVENT in obj.dims:
-        obj, name = _mean_of_few(obj, frames, name)
+        obj, name = mean_of_few(obj, frames, name)
     if mask is not None:
         if getattr(mask, "dims", None) is None or mask.dtype != np.bool_:
             found = f"{type(mask).__name__} of {getattr(mask, 'dtype', 'no dtype')}"
@@ -153,10 +153,10 @@ def _picture(obj: xr.DataArray, mask: xr.DataArray | None, frames: int) -> tuple
         obj = (obj != 0).astype(np.float32).assign_attrs({LONG_NAME: attrs.get(LONG_NAME, "")})
     elif obj.dtype == np.bool_:
         obj = obj.astype(np.float32)
-    return image(obj, pixel_size=_pixel_size(obj)).compute(), name
+    return image(obj, pixel_size=pixel_size_of(obj)).compute(), name
 
 
-def _mean_of_few(obj: xr.DataArray, frames: int, name: str) -> tuple[xr.DataArray, str]:
+def mean_of_few(obj: xr.DataArray, frames: int, name: str) -> tuple[xr.DataArray, str]:
     """Mean over a few events, evenly spread; those where no segment is there are passed over."""
     n = obj.sizes[EVENT]
     if isinstance(frames, bool) or frames < 1 or n == 0:
@@ -177,7 +177,7 @@ def _mean_of_few(obj: xr.DataArray, frames: int, name: str) -> tuple[xr.DataArra
     return mean.assign_attrs(obj.attrs), text.removeprefix(": ")
 
 
-def _pixel_size(obj: xr.DataArray) -> float | None:
+def pixel_size_of(obj: xr.DataArray) -> float | None:
     """Pixels of the picture: those of the detector, or larger ones where a figure could not show them."""
     from xsmall.detector.geometry.grids import part_grid
     from xsmall.detector.part import Part
@@ -191,7 +191,7 @@ def _pixel_size(obj: xr.DataArray) -> float | None:
     return None if times <= 1 else times * grid.step
 
 
-def _limits(
+def color_limits(
     values: Any, percentile: tuple[float, float], vmin: float | None, vmax: float | None, log: bool
 ) -> tuple[float, float]:
     finite = values[np.isfinite(values)]
@@ -213,7 +213,7 @@ def _limits(
     return low, high if high > low else low + (abs(low) or 1.0)
 
 
-def _norm(low: float, high: float, log: bool) -> Any:
+def color_norm(low: float, high: float, log: bool) -> Any:
     from matplotlib.colors import LogNorm, Normalize
 
     return LogNorm(low, high, clip=True) if log else Normalize(low, high)
@@ -235,7 +235,7 @@ def _axes(extent: tuple[float, float, float, float]) -> Any:
     return pyplot().subplots(figsize=(7.5, height), layout="constrained")[1]
 
 
-def _extent(picture: xr.DataArray) -> tuple[float, float, float, float]:
+def extent_of(picture: xr.DataArray) -> tuple[float, float, float, float]:
     """Left, right, bottom and top border in mm; left is the larger x."""
     sides = []
     for dim in (IMAGE_X, IMAGE_Y):

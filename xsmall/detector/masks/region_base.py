@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BoolArray",
+    "Combined",
     "Floats",
+    "Outside",
     "Pair",
     "Region",
     "Shape",
@@ -48,19 +50,21 @@ class Region(ABC):
     def __or__(self, other: Region) -> Region:
         if not isinstance(other, Region):
             return NotImplemented
-        return _Combined(self, other, "or")
+        return Combined(self, other, "or")
 
     def __and__(self, other: Region) -> Region:
         if not isinstance(other, Region):
             return NotImplemented
-        return _Combined(self, other, "and")
+        return Combined(self, other, "and")
 
     def __invert__(self) -> Region:
-        return _Outside(self)
+        return Outside(self)
 
 
 @dataclass(frozen=True)
-class _Combined(Region):
+class Combined(Region):
+    """The union of two regions, or what they share."""
+
     left: Region
     right: Region
     how: Literal["or", "and"]
@@ -72,7 +76,9 @@ class _Combined(Region):
 
 
 @dataclass(frozen=True)
-class _Outside(Region):
+class Outside(Region):
+    """All but a region."""
+
     region: Region
 
     def inside(self, geometry: Geometry, beam: Beam | None = None) -> BoolArray:
