@@ -4,17 +4,82 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
 import xarray as xr
 
 from xsmall.detector.frames import Frames
 from xsmall.detector.part import Labels
-from xsmall.errors import CalibrationError
+from xsmall.detector.types import Decoding, DetectorType, detector_type
+from xsmall.errors import CalibrationError, DataError
 from xsmall.frames.describe import serial_numbers
-from xsmall.vocabulary import DETECTOR_SHAPE, EXPERIMENT, PIXEL_DIMS, RUN_RANGE, SEGMENT
+from xsmall.vocabulary import ADU, DETECTOR_SHAPE, DETECTOR_TYPE, EXPERIMENT, PIXEL_DIMS, RUN_RANGE, SEGMENT
 
-__all__ = ["check_belonging", "n_segments_of"]
+__all__ = ["check_belonging", "detector_of", "n_segments_of"]
 
+_UHR_ASIC: Final = (168, 192)
 _OPEN_END: Final = 9999  # as psana writes that a range has no end; there are runs beyond
+
+
+def detector_of(raw: xr.DataArray, frames: Frames, constants: xr.Dataset) -> DetectorType:
+    """Type of the detector of raw frames and checked constants; raises where they do not belong together."""
+    entry = _same_detector(frames, constants)
+    _check_raw(frames, entry)
+    _check_labels(raw, constants)
+    check_belonging(frames, constants)
+    return entry
+
+
+def _same_detector(frames: Frames, constants: xr.Dataset) -> DetectorType:
+    of_constants = detector_type(constants.attrs[DETECTOR_TYPE])
+    if frames.detector_type is None:
+        raise CalibrationError(
+            "the data do not say which detector they come from",
+            found="no detector_type in the attributes",
+            expected=f"{of_constants.name!r}, as the constants say",
+            fix=f"raw.assign_attrs(detector_type={of_constants.name!r})",
+        )
+    of_data = detector_type(frames.detector_type)
+    if of_data.name != of_constants.name:
+        raise CalibrationError(
+            "these are constants of another detector",
+            found=f"constants of {of_constants.name!r}, data of {of_data.name!r}",
+            expected=f"constants of {of_data.name!r}",
+        )
+    return of_data
+
+
+def _check_raw(frames: Frames, entry: DetectorType) -> None:
+    if frames.units not in (None, ADU):
+        raise DataError(
+            "these frames are calibrated already", found=f"units {frames.units!r}", expected=f"raw frames in {ADU!r}"
+        )
+    if entry.decoding in (Decoding.CODE, Decoding.CONTROL) and frames.dtype != np.uint16:
+        raise DataError(
+            f"raw words of {entry.name!r} carry the gain code in their upper bits",
+            found=f"dtype {frames.dtype}",
+            expected="uint16, as the detector wrote them",
+            fix='raw.astype("uint16") where only the order of the bytes differs' if frames.dtype == ">u2" else None,
+        )
+    said = str(frames.detector_type).lower()
+    if said == "epixuhr35khz" or (said == "epixuhr" and frames.shape[1:] == _UHR_ASIC):
+        raise DataError(
+            "psana gives the words of the ePixUHR of single ASICs in another layout: their gain bit is bit 11",
+            found=f"detector_type {said!r}, {frames.shape[1]} x {frames.shape[2]} pixels",
+            expected="words of the ePixUHR 3x2: the gain in bit 0, the ADC value in bits 1 to 11",
+            fix='((raw & 0x7FF) << 1 | (raw >> 11) & 1).astype("uint16").assign_attrs(detector_type="epixuhr3x2")',
+        )
+
+
+def _check_labels(raw: xr.DataArray, constants: xr.Dataset) -> None:
+    """Refuse frames without labels that are not the whole detector: which part they are nobody knows."""
+    for dim in PIXEL_DIMS:
+        if dim not in raw.coords and raw.sizes[dim] != constants.sizes[dim]:
+            raise CalibrationError(
+                f"data and constants differ in {dim!r}",
+                found=f"{raw.sizes[dim]} in the data, {constants.sizes[dim]} in the constants",
+                expected="data of the whole detector, or labels that say which part they are",
+                fix=f"raw.assign_coords({dim}=[...])  # positions in the whole detector, before slicing",
+            )
 
 
 def check_belonging(frames: Frames, constants: xr.Dataset) -> None:
@@ -28,7 +93,7 @@ def check_belonging(frames: Frames, constants: xr.Dataset) -> None:
 def n_segments_of(frames: Frames, constants: xr.Dataset) -> int:
     """Segments of the whole detector, as far as frames and constants know."""
     said = int(constants.attrs.get(DETECTOR_SHAPE, (0,))[0])
-    return max(len(frames.segment), constants.sizes[SEGMENT], frames.whole_shape[0] or 0, said)
+    return max(len(frames.part.segment), constants.sizes[SEGMENT], frames.whole_shape[0] or 0, said)
 
 
 def _check_run(frames: Frames, constants: xr.Dataset) -> None:
@@ -52,7 +117,7 @@ def _check_run(frames: Frames, constants: xr.Dataset) -> None:
 def _check_modules(frames: Frames, constants: xr.Dataset) -> None:
     """Raise where serial numbers say that a segment of the frames is another module than that of the constants."""
     of_frames, of_constants = dict(frames.serial_numbers), dict(serial_numbers(constants.attrs))
-    for segment in frames.segment:
+    for segment in frames.part.segment:
         mine, known = of_frames.get(segment), of_constants.get(segment)
         if mine is None or known is None or mine == known:
             continue

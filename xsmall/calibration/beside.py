@@ -16,9 +16,10 @@ from xsmall.detector.types import Decoding, DetectorType
 from xsmall.errors import CalibrationError, DataError, ParameterError
 from xsmall.events.join import of_the_events
 from xsmall.frames.describe import data_of, small
-from xsmall.vocabulary import EVENT, FRAME_DIMS, GAIN_STAGE, MEMORY_CELL, PIXEL_DIMS, THRESHOLD
+from xsmall.frames.per_pixel import Pixels, aligned
+from xsmall.vocabulary import EVENT, FRAME_DIMS, GAIN_CONTROL, GAIN_STAGE, MEMORY_CELL, PIXEL_DIMS, THRESHOLD
 
-__all__ = ["BesideFrames", "beside_frames", "check_gain_stage"]
+__all__ = ["BesideFrames", "beside_frames", "gain_control_of"]
 
 Lazy: TypeAlias = npt.NDArray[Any] | da.Array
 
@@ -63,19 +64,50 @@ def beside_frames(
     threshold: xr.DataArray | None = None,
 ) -> BesideFrames:
     """Check and put together what goes with the frames of the pixels ``part``."""
-    frames = data_of(raw)
+    _check_gain_stage(entry, gain_stage)
     if not entry.memory_cell:
-        return BesideFrames(frames)
+        return BesideFrames(data_of(raw))
     cells, at = np.unique(_cells(raw, constants), return_inverse=True)
     of_cells = tuple(cells.tolist()), at.reshape(-1).astype(np.int64)
     if entry.decoding is not Decoding.BESIDE:
-        return BesideFrames(frames, *of_cells)
-    frames, gain = _both_lazy(frames, data_of(_gain_frames(raw, part, gain_stage)))
-    number = None if gain.dtype == np.uint8 else _thresholds(threshold, part, len(constants.get(MEMORY_CELL, (0,))))
+        return BesideFrames(data_of(raw), *of_cells)
+    of_gain = _gain_frames(raw, part, gain_stage)
+    n_cells = len(constants.get(MEMORY_CELL, (0,)))
+    number = None if of_gain.dtype == np.uint8 else _thresholds(threshold, part, n_cells)
+    frames, gain = _both_lazy(data_of(raw), data_of(of_gain))
     return BesideFrames(frames, *of_cells, gain, number)
 
 
-def check_gain_stage(entry: DetectorType, gain_stage: object) -> None:
+def gain_control_of(
+    raw: xr.DataArray, entry: DetectorType, given: Pixels | None, part: Part
+) -> npt.NDArray[Any] | None:
+    """Configuration bits of the pixels of the data where the type needs them: given, or the coordinate of the data."""
+    if entry.decoding is not Decoding.CONTROL:
+        if given is not None:
+            raise ParameterError(
+                f"the gain of {entry.name!r} does not depend on the configuration of its pixels",
+                found="gain_control",
+                fix="leave gain_control out",
+            )
+        return None
+    if given is None and GAIN_CONTROL in raw.coords:
+        given = small(raw.coords[GAIN_CONTROL])
+    if given is None:
+        raise CalibrationError(
+            f"the gain of {entry.name!r} depends on the configuration of each pixel, which is not there",
+            found="no gain_control",
+            expected="gain_control (segment, row, column): bits 4 (g), 8 (ga), 16 (trbit)",
+            fix='raw.assign_coords(gain_control=run["..."]["config"]["gain_control"])',
+        )
+    values = aligned(given, part, GAIN_CONTROL)
+    if values.dtype.kind not in "iu":
+        raise ParameterError(
+            "gain_control has to be bits", found=f"dtype {values.dtype}", expected="integers, one per pixel"
+        )
+    return values
+
+
+def _check_gain_stage(entry: DetectorType, gain_stage: object) -> None:
     """Refuse a gain that nothing would be done with."""
     if gain_stage is not None and entry.decoding is not Decoding.BESIDE:
         raise ParameterError(

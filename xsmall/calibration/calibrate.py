@@ -16,7 +16,6 @@ from xsmall.calibration.constants import data_unit, gain_units
 from xsmall.calibration.inputs import (
     CalibrationInput,
     prepare,
-    usable_by,
 )
 from xsmall.calibration.reasons import OF_STATUS, Untrusted, adc_limits, chosen_reasons, own_reasons
 from xsmall.calibration.segment_tables import make_tables
@@ -175,6 +174,7 @@ def calibrate(
     mode = _mode(common_mode, given)
     reasons = own_reasons(entry, reasons)
     _check_limits(reasons, saturation, switching, status_bits)
+    here = given.usable(reasons)
     settings = given.settings(
         status_bits=status_bits,
         reasons=reasons,
@@ -193,16 +193,15 @@ def calibrate(
         arrays[AREA] = _relative_areas(known, variance)
     frames, beside = given.beside.frames, given.beside.arrays
     transform = make_tables(Calibration, arrays, looked_at(settings, arrays), lazy=not isinstance(frames, np.ndarray))
-    here = usable_by(given.state, reasons)
     data = transform_frames(frames, here, transform, dtype=FLOAT, label=CALIBRATED, beside=beside)
+    spread = None
+    if variance:
+        spread = transform_frames(frames, here, transform, dtype=FLOAT, label=CALIBRATED, variance=True, beside=beside)
     said = _parameters(unit, mine, entry, scale, mode, reasons, mask)
     out = _labelled(raw, data, unit, said, entry)
     if here is not None:  # what is NaN already is told, so that frames which are shifted later need no `present`
         out = out.assign_coords({UNUSABLE: ((EVENT, SEGMENT), ~here)})
-    if not variance:
-        return out
-    spread = transform_frames(frames, here, transform, dtype=FLOAT, label=CALIBRATED, variance=True, beside=beside)
-    return _with_variance(out, spread)
+    return out if spread is None else _with_variance(out, spread)
 
 
 def _with_variance(values: xr.DataArray, variance: Any) -> xr.Dataset:
@@ -233,7 +232,7 @@ def _mode(common_mode: CommonModeLike, given: CalibrationInput) -> CommonMode:
             expected="noise [ADU] (gain_stage, segment, row, column)",
             fix="constants with noise, as xs.dark makes them",
         )
-    mode.grids(given.frames.row, given.frames.column)  # raises where a slice has cut units
+    mode.grids(given.frames.part.row, given.frames.part.column)  # raises where a slice has cut units
     return mode
 
 

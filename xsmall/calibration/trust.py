@@ -123,7 +123,7 @@ def trust(
         arrays[REASONS] = aligned(added, given.frames.part, "mask")
     limits = _limits(given.entry, saturation, switching, given.frames.dtype)
     settings = given.settings(status_bits=status_bits, limits=limits, user=user)
-    state = np.zeros(given.beside.frames.shape[:2], dtype=FLAGS) if given.state is None else given.state
+    state = np.zeros(given.beside.frames.shape[:2], dtype=FLAGS) if given.frames.state is None else given.frames.state
     data = _flags(Batch(given.beside.frames, beside=(*given.beside.arrays, state)), settings, arrays)
     coords = raw.drop_vars(GAIN_STAGE, errors="ignore").coords
     attrs = flag_attrs() | {DETECTOR_TYPE: given.entry.name}

@@ -49,6 +49,8 @@ class Frames:
         Name of the experiment, or None.
     usable
         Which segments may be used (event, segment); None where all may. Missing and damaged segments may not.
+    state
+        Reasons against whole segments, uint32 (event, segment): missing or damaged; None where there are none.
     energies
         Photon energy of each event in eV, NaN where it is not known; None where one holds for all.
 
@@ -74,6 +76,7 @@ class Frames:
     runs: tuple[int, ...] = ()
     experiment: str | None = None
     usable: npt.NDArray[np.bool_] | None = field(default=None, compare=False, repr=False)
+    state: npt.NDArray[np.uint32] | None = field(default=None, compare=False, repr=False)
     energies: npt.NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -99,4 +102,4 @@ class Frames:
     @property
     def of_all_events(self) -> Frames:
         """The same without what differs between events: small, and what tasks carry."""
-        return replace(self, usable=None, energies=None)
+        return replace(self, usable=None, state=None, energies=None)

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from xsmall.errors import DataError
-from xsmall.events.labels import is_labelled, labels_of
+from xsmall.events.labels import labels_of
 from xsmall.vocabulary import EVENT
 
 __all__ = ["JoinWarning", "find", "of_the_events", "positions"]
@@ -83,7 +83,7 @@ def of_the_events(values: xr.DataArray, obj: xr.Dataset | xr.DataArray, name: st
     DataError
         An event of ``obj`` that has no value; a label twice.
     """
-    if not (is_labelled(values) and is_labelled(obj)) or values[EVENT].variable.equals(obj[EVENT].variable):  # type: ignore[no-untyped-call]
+    if EVENT not in values.coords or EVENT not in obj.coords or values[EVENT].variable.equals(obj[EVENT].variable):  # type: ignore[no-untyped-call]
         return values
     ours, theirs = labels_of(obj, "the data"), labels_of(values, name)
     at = find(ours, theirs)

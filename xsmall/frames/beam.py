@@ -32,6 +32,7 @@ __all__ = [
     "beam_moves",
     "beam_of",
     "check_range",
+    "event_energies",
     "measured_energies",
     "one_value",
 ]
@@ -184,6 +185,14 @@ def _beam_coord(obj: xr.DataArray | xr.Dataset, name: str, value: Any) -> xr.Var
             return xr.Variable((EVENT,), measured, attrs)
     check_range(name, values)
     return xr.Variable((EVENT,), values, attrs)
+
+
+def event_energies(obj: xr.DataArray | xr.Dataset) -> npt.NDArray[np.float64] | None:
+    """Photon energy of each event in eV, NaN where none was measured; None where one holds for all or none is known."""
+    if PHOTON_ENERGY not in obj.coords or obj.coords[PHOTON_ENERGY].dims != (EVENT,):
+        return None
+    values = measured_energies(obj.coords[PHOTON_ENERGY].compute(scheduler="synchronous"))
+    return values if np.unique(values).size > 1 else None
 
 
 def measured_energies(coord: xr.DataArray) -> npt.NDArray[np.float64]:

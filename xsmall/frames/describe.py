@@ -16,7 +16,7 @@ from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.part import Part
 from xsmall.detector.types import DETECTOR_TYPES
 from xsmall.errors import DataError
-from xsmall.frames.beam import beam_of, measured_energies
+from xsmall.frames.beam import beam_of, event_energies
 from xsmall.frames.pixels import check_pixels, geometry_of
 from xsmall.vocabulary import (
     DAMAGE,
@@ -28,7 +28,6 @@ from xsmall.vocabulary import (
     KILOELECTRONVOLT,
     PARAMETERS,
     PHOTON,
-    PHOTON_ENERGY,
     PIXEL_DIMS,
     PRESENT,
     RUN,
@@ -36,6 +35,7 @@ from xsmall.vocabulary import (
     SEGMENT_IDS,
     UNITS,
     UNUSABLE,
+    Reason,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ __all__ = [
     "describe",
     "of_segments",
     "presence",
+    "segment_state",
     "serial_numbers",
     "small",
     "usable_segments",
@@ -84,9 +85,9 @@ def describe(obj: xr.DataArray) -> Frames:
     geometry = geometry_of(obj)
     if geometry is not None:
         check_pixels(obj, geometry)
+    beam, energies = beam_of(obj), event_energies(obj)
+    runs, usable, state = _runs(obj), usable_segments(obj), segment_state(obj)
     part = Part.of(obj)
-    energies = _energies(obj)
-    beam = beam_of(obj)
     if energies is not None and np.isfinite(energies).any():
         beam = replace(beam or Beam(), photon_energy=float(np.nanmean(energies)))
     return Frames(
@@ -97,11 +98,12 @@ def describe(obj: xr.DataArray) -> Frames:
         beam=beam,
         energy_varies=energies is not None,
         detector_type=obj.attrs.get(DETECTOR_TYPE),
-        whole_shape=_whole_shape(obj, geometry, part),
+        whole_shape=_whole_shape(obj.attrs, geometry, part),
         serial_numbers=serial_numbers(obj.attrs),
-        runs=_runs(obj),
+        runs=runs,
         experiment=obj.attrs.get(EXPERIMENT),
-        usable=usable_segments(obj),
+        usable=usable,
+        state=state,
         energies=energies,
     )
 
@@ -198,6 +200,19 @@ def usable_segments(obj: xr.DataArray) -> npt.NDArray[np.bool_] | None:
     return None if usable is None else _some_false(usable)
 
 
+def segment_state(raw: xr.DataArray) -> npt.NDArray[np.uint32] | None:
+    """Reasons against whole segments (event, segment): missing, or damaged; None where there are none."""
+    present, damage = presence(raw), of_segments(raw, DAMAGE)
+    if present is None and (damage is None or not damage.any()):
+        return None
+    state = np.zeros(raw.shape[:2], dtype=np.uint32)
+    if damage is not None:
+        state[damage != 0] = np.uint32(Reason.DAMAGED)
+    if present is not None:
+        state[~present] = np.uint32(Reason.MISSING)
+    return state
+
+
 def _some_false(usable: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None:
     return None if usable.all() else np.ascontiguousarray(usable)
 
@@ -212,23 +227,15 @@ def serial_numbers(attrs: Any) -> tuple[tuple[int, str], ...]:
     return tuple((int(k), str(v)) for k, v in json.loads(attrs.get(SEGMENT_IDS, "{}")).items() if v is not None)
 
 
-def _energies(obj: xr.DataArray) -> npt.NDArray[np.float64] | None:
-    """Photon energy of each event in eV, NaN where none was measured; None where one holds for all or none is known."""
-    if PHOTON_ENERGY not in obj.coords or obj.coords[PHOTON_ENERGY].dims != (EVENT,):
-        return None
-    values = measured_energies(small(obj.coords[PHOTON_ENERGY]))
-    return values if np.unique(values).size > 1 else None
-
-
-def _whole_shape(obj: xr.DataArray, geometry: Geometry | None, part: Part) -> tuple[int | None, int | None, int | None]:
+def _whole_shape(attrs: Any, geometry: Geometry | None, part: Part) -> tuple[int | None, int | None, int | None]:
     """Size of the whole detector, as far as the frames know it: by geometry, source or type."""
     if geometry is not None:
         return geometry.shape
-    if DETECTOR_SHAPE in obj.attrs:
-        said = zip(obj.attrs[DETECTOR_SHAPE], part.labels, strict=True)
+    if DETECTOR_SHAPE in attrs:
+        said = zip(attrs[DETECTOR_SHAPE], part.labels, strict=True)
         segments, rows, columns = (max(int(n), max(labels) + 1) for n, labels in said)
         return segments, rows, columns
-    kind = DETECTOR_TYPES.get(str(obj.attrs.get(DETECTOR_TYPE)).lower())
+    kind = DETECTOR_TYPES.get(str(attrs.get(DETECTOR_TYPE)).lower())
     shape = None if kind is None else kind.segment_shape
     return (None, None, None) if shape is None else (None, *shape)
 

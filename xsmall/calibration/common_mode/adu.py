@@ -12,12 +12,13 @@ import numpy.typing as npt
 import xarray as xr
 
 from xsmall.calibration.belonging import check_belonging, n_segments_of
+from xsmall.calibration.beside import gain_control_of
 from xsmall.calibration.common_mode.mode import CommonMode, Grid
 from xsmall.calibration.common_mode.numbers import CommonModeLike, resolve_common_mode
 from xsmall.calibration.common_mode.plan import CommonModeTables, pixels_of_estimates
 from xsmall.calibration.constants import check_constants, select_constants
 from xsmall.calibration.decoders import Numbers, Stack, decoder_of
-from xsmall.calibration.inputs import gain_control_of, prepare
+from xsmall.calibration.inputs import prepare
 from xsmall.calibration.padded import are_padded
 from xsmall.calibration.reasons import DEFAULT_TRUST, own_reasons
 from xsmall.calibration.segment_tables import SegmentTables, make_tables
@@ -192,7 +193,7 @@ class AduFrames:
         checked = None if constants is None else check_constants(constants)
         self.name = known.detector_type or (None if checked is None else checked.attrs[DETECTOR_TYPE])
         self.entry = detector_type(self.name or "camera")
-        self.n_segments = len(known.segment)
+        self.n_segments = len(known.part.segment)
         self._arrays = {}
         named: tuple[tuple[int, str], ...] = ()
         if checked is not None:

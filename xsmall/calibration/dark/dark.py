@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from xsmall.calibration.beside import gain_control_of
 from xsmall.calibration.constants import stage_labels
 from xsmall.calibration.dark.sums import (
     STATUS_MEANINGS,
@@ -25,7 +26,6 @@ from xsmall.calibration.dark.sums import (
     stage_of_codes,
     stage_result,
 )
-from xsmall.calibration.inputs import gain_control_of
 from xsmall.calibration.padded import are_padded
 from xsmall.detector.frames import Frames
 from xsmall.detector.part import Part
