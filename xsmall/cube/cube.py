@@ -13,10 +13,20 @@ from xsmall._version import __version__
 from xsmall.cube.binning import Binning
 from xsmall.cube.bins import as_binning
 from xsmall.cube.compare import difference
-from xsmall.cube.images import Road, are_images, n_events, of_any, of_frames, of_image, with_labels, without_events
-from xsmall.cube.kept import Store
+from xsmall.cube.images import (
+    Road,
+    are_images,
+    frames_of,
+    n_events,
+    of_any,
+    of_frames,
+    of_image,
+    with_labels,
+    without_events,
+)
+from xsmall.cube.kept import Averaged, Store
 from xsmall.cube.merge import merge_cubes
-from xsmall.cube.sorting import Bound, bind, weight_of
+from xsmall.cube.sorting import Bound, bind, left_out
 from xsmall.cube.variables import Wanted, check_statistics, is_variance, of_values, of_variance, small_variables
 from xsmall.engine.parameters import parameters_attr, parameters_of, short_repr
 from xsmall.errors import DataError, ParameterError
@@ -50,7 +60,7 @@ def cube(
     small: xr.Dataset,
     bins: Mapping[str, Binning | Any],
     *,
-    images: Mapping[str, xr.DataArray | xr.Dataset] | None = None,
+    images: Mapping[str, xr.DataArray | xr.Dataset | Averaged] | None = None,
     weights: str | None = None,
     statistics: Sequence[str] = (),
     dropped_shots: bool = False,
@@ -124,8 +134,7 @@ def cube(
     _check_small(small)
     if images is not None and not isinstance(images, Mapping):
         raise ParameterError("images are given by name", found=type(images).__name__, fix='images={"jungfrau": cal}')
-    dropped = None if dropped_shots or XRAY_ON in bins else shots_are_dropped(small)
-    weight, bad = (None, None) if weights is None else weight_of(small, weights, dropped)
+    weight, dropped, bad = left_out(small, bins, weights, dropped_shots=dropped_shots)
     left = dropped if bad is None else bad if dropped is None else dropped | bad
     coords, bound = bind(small, bins, left)
     names, sizes, index = bound
@@ -152,7 +161,7 @@ def cube(
         held = Held.of(labels[index >= 0], _runs(small, index))
         result = result.assign_coords({BINNED_EVENTS: held.coordinate()})
     asked = {key: value for key, value in (("weights", weights), ("statistics", list(wanted.statistics))) if value}
-    result.attrs = _attrs(small, bins, images, index, data, asked)
+    result.attrs = _attrs(small, bins, {k: frames_of(x) for k, x in (images or {}).items()}, index, data, asked)
     if left is not None:
         result.attrs[N_OUTSIDE] = int(((index < 0) & ~left).sum())
     if dropped is not None:

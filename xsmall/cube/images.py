@@ -10,7 +10,7 @@ import dask
 import numpy as np
 import xarray as xr
 
-from xsmall.cube.kept import Store
+from xsmall.cube.kept import Averaged, Store
 from xsmall.cube.moments import EXTREMES, PAIRS, SPREAD, SPREADS, Events
 from xsmall.cube.sorting import Bound
 from xsmall.cube.tasks import statistics_of_frames
@@ -53,10 +53,15 @@ class Road(NamedTuple):
 
 
 def of_image(
-    name: str, given: xr.DataArray | xr.Dataset, small: xr.Dataset, bound: Bound, road: Road, wanted: Wanted
+    name: str,
+    given: xr.DataArray | xr.Dataset | Averaged,
+    small: xr.Dataset,
+    bound: Bound,
+    road: Road,
+    wanted: Wanted,
 ) -> tuple[Named, Mapping[Any, xr.DataArray]]:
     """Statistics of images joined to the small data, and the coordinates that stay with them."""
-    image, variance = values_and_variance(given, EVENTS, f"the images {name!r}")
+    image, variance = values_and_variance(frames_of(given), EVENTS, f"the images {name!r}")
     n_events(image, name)
     at = positions(small, image, name)
     names, sizes, index = bound
@@ -67,12 +72,21 @@ def of_image(
     own = own if dropped is None else np.where(dropped, -1, own)
     if wanted.weight is not None:
         wanted = wanted._replace(weight=np.append(wanted.weight, np.nan)[at])
-    out = of_any(name, image, variance, (names, sizes, own), road, wanted)
+    here: Bound = (names, sizes, own)
+    if isinstance(given, Averaged):
+        out = _named(name, image, variance, here, wanted.only_statistics(), dict(given.statistics))
+    else:
+        out = of_any(name, image, variance, here, road, wanted)
     offered = {dask.base.tokenize(labels_of(image, name).values): [int(at.size), int((at >= 0).sum())]}
     out[name].attrs |= {
         N_WITHOUT_SMALL_DATA: int((at < 0).sum()), N_WITHOUT_IMAGE: missing, IMAGES_JOINED: json.dumps(offered)
     } | ({N_DROPPED_SHOTS: dark} if dark else {})  # fmt: skip
     return out, without_events(image.coords)
+
+
+def frames_of(given: xr.DataArray | xr.Dataset | Averaged) -> xr.DataArray | xr.Dataset:
+    """The images themselves."""
+    return given.frames if isinstance(given, Averaged) else given
 
 
 def are_images(array: xr.Variable | xr.DataArray) -> bool:
@@ -121,6 +135,17 @@ def of_frames(
     )  # fmt: skip
     if not of_detector:
         found = {key: array.reshape(*bound[1], *image.shape[1:]) for key, array in found.items()}
+    return _named(name, image, variance, bound, wanted, found)
+
+
+def _named(
+    name: str,
+    image: xr.DataArray,
+    variance: xr.DataArray | None,
+    bound: Bound,
+    wanted: Wanted,
+    found: dict[str, Any],
+) -> Named:
     out = labelled(name, found, bound[0], image.variable, wanted, counted=True)
     if variance is not None:
         attrs = dict(variance.attrs)

@@ -63,3 +63,19 @@ class Kept:
     def drop(self, parts: Sequence[str]) -> None:
         """Give up lanes whose group is kept."""
         self.store.drop([f"{self.prefix}/{part}" for part in parts])
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """Images of a cube whose statistics per bin are made already, by whoever walked over the frames.
+
+    Attributes
+    ----------
+    frames
+        The images, lazy: their labels and attributes.
+    statistics
+        mean, std, stderr, count, and variance where it is known: (*bins, segment, row, column).
+    """
+
+    frames: Any
+    statistics: Mapping[str, Any]

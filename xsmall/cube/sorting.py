@@ -13,7 +13,7 @@ import xarray as xr
 from xsmall.cube.binning import Assignment
 from xsmall.cube.bins import as_binning
 from xsmall.errors import DataError, ParameterError
-from xsmall.events.shots import one_per_event
+from xsmall.events.shots import one_per_event, shots_are_dropped
 from xsmall.vocabulary import (
     BIN_EDGE,
     BOUNDS,
@@ -22,6 +22,7 @@ from xsmall.vocabulary import (
     LONG_NAME,
     TOLERANCE,
     UNITS,
+    XRAY_ON,
 )
 
 Bound = tuple[tuple[str, ...], tuple[int, ...], npt.NDArray[np.int64]]
@@ -53,6 +54,33 @@ def bind(
     of_all = np.full(small.sizes[EVENT], -1, np.int64)
     of_all[lit] = index
     return coords, (tuple(kinds), tuple(sizes), of_all)
+
+
+def bins_of_events(
+    small: xr.Dataset, bins: Mapping[str, Any], *, weights: str | None = None
+) -> tuple[tuple[str, ...], tuple[int, ...], npt.NDArray[np.int64]]:
+    """Say which bin each event is in before anything is averaged: names and sizes of the bins, and their index.
+
+    Parameters
+    ----------
+    small, bins, weights
+        As for :func:`xsmall.cube.cube.cube`, which takes the same events.
+
+    Returns
+    -------
+    Names and sizes of the dims, and for each event its bin counted over all of them, -1 where it is in none.
+    """
+    _, dropped, bad = left_out(small, bins, weights, dropped_shots=False)
+    return bind(small, bins, dropped if bad is None else bad if dropped is None else dropped | bad)[1]
+
+
+def left_out(
+    small: xr.Dataset, bins: Mapping[str, Any], weights: str | None, *, dropped_shots: bool
+) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.bool_] | None, npt.NDArray[np.bool_] | None]:
+    """Weights of the events, those without X-rays, and those whose weight is none."""
+    dropped = None if dropped_shots or XRAY_ON in bins else shots_are_dropped(small)
+    weight, bad = (None, None) if weights is None else weight_of(small, weights, dropped)
+    return weight, dropped, bad
 
 
 def _bin_coords(name: str, found: Assignment, attrs: Mapping[str, Any]) -> dict[str, xr.Variable]:

@@ -85,6 +85,10 @@ class Totals(ABC):
     def finish(self) -> Mapping[str, npt.NDArray[Any]]:
         """Return the variables that are summed."""
 
+    @abstractmethod
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return all that was gathered as arrays by their keys; not copies: what is written to them is gathered."""
+
 
 class Reducer(ABC):
     """Computes the variables of one record for one group of events after the other.

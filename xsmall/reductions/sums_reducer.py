@@ -137,6 +137,11 @@ class Gathered(Totals):
         out[N_EVENTS] = self.events[:-2] if self.n is not None else self.events[0]
         return out | {N_DROPPED_SHOTS: self.events[-2], N_WITHOUT_CLASS: self.events[-1]}
 
+    def arrays(self) -> dict[str, Array]:
+        """All sums and counts."""
+        own = {f"{i}.{key}": values for i, one in enumerate(self.sums) for key, values in one.arrays.items()}
+        return own | {N_EVENTS: self.events}
+
     def _of(self, stream: Stream, arrays: dict[str, Array]) -> dict[str, Array]:
         from xsmall.kernels import sums as kernel
         from xsmall.kernels.moments import standard_error

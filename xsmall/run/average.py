@@ -1,5 +1,6 @@
-"""The average of the frames of a block: it joins the pass of the reductions, so that frames are read and made once.
+"""Averages of the frames of a block: they join the pass of the reductions, so that frames are read and made once.
 
+There may be several, each over bins of events: the average of all events has one bin, the images of a cube have many.
 Frames are added in groups of consecutive events whose borders are multiples of a fixed number, so that the result does
 not depend on what is read together; blocks are merged in a fixed tree.
 """
@@ -13,6 +14,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from xsmall.cube.moments import groups
 from xsmall.detector.frames import Frames
 from xsmall.engine.record import GROUP, Output, Record, Reducer
 from xsmall.kernels import moments as kernel
@@ -34,10 +36,16 @@ class Moments(NamedTuple):
     spread: npt.NDArray[np.float64] | None = None
 
     @classmethod
-    def empty(cls, frames: Frames) -> Moments:
-        """Moments of no frame."""
-        n = int(np.prod(frames.shape))
-        return cls(np.zeros(n, np.uint32), np.zeros(n), np.zeros(n), np.zeros(n) if frames.variance else None)
+    def empty(cls, frames: Frames, *bins: int) -> Moments:
+        """Moments of no frame; in front the bins, if any."""
+        shape = (*bins, int(np.prod(frames.shape)))
+        return cls(
+            np.zeros(shape, np.uint32), np.zeros(shape), np.zeros(shape), np.zeros(shape) if frames.variance else None
+        )
+
+    def of(self, i: int) -> Moments:
+        """The moments of one bin."""
+        return Moments(self.n[i], self.mean[i], self.m2[i], None if self.spread is None else self.spread[i])
 
     def arrays(self) -> dict[str, Array]:
         """The arrays by their names."""
@@ -50,6 +58,10 @@ def together(frames: Frames) -> int:
     return int(min(_MOST_TOGETHER, max(GROUP, 1 << max(0, int(fit).bit_length() - 1))))
 
 
+Bins = dict[tuple[str, int], Moments]
+"""Moments by the name of the average and the bin."""
+
+
 class Averager(Reducer):
     """Takes the frames of a pass and adds them up; it returns nothing for single events.
 
@@ -57,9 +69,11 @@ class Averager(Reducer):
     ----------
     frames
         What is known of the frames.
+    index
+        For each average the bin of each event of the block, -1 for none.
     """
 
-    def __init__(self, frames: Frames) -> None:
+    def __init__(self, frames: Frames, index: Mapping[str, npt.NDArray[np.int64]]) -> None:
         self._size = together(frames)
         self._segments, rows, columns = frames.shape
         self._pixels = rows * columns
@@ -68,7 +82,11 @@ class Averager(Reducer):
         self._spread = np.empty(held, frames.dtype) if frames.variance else None
         self._filled = np.zeros(self._size + GROUP, bool)
         self._base = self._next = self._k = 0
-        self.moments = Moments.empty(frames)
+        self._bins = {name: np.unique(own[own >= 0]) for name, own in index.items()}
+        self._index = {  # among the bins that the block meets
+            name: np.where(own >= 0, np.searchsorted(self._bins[name], own), -1) for name, own in index.items()
+        }
+        self._moments = {name: Moments.empty(frames, len(met)) for name, met in self._bins.items()}
 
     def move_to(self, event: int) -> None:
         """Say which event of the block comes next; those that were passed by are left out."""
@@ -97,28 +115,39 @@ class Averager(Reducer):
         self.move_to(self._next + self._k)
         return {}
 
-    def finish(self) -> Moments:
-        """Add what is left, and return the moments."""
+    def finish(self) -> Bins:
+        """Add what is left, and return the moments of each bin."""
         self._flush()
-        return self.moments
+        return {
+            (name, int(number)): self._moments[name].of(i)
+            for name, met in self._bins.items()
+            for i, number in enumerate(met)
+        }
 
     def _flush(self) -> None:
-        order = np.flatnonzero(self._filled[: self._size])
-        if order.size:
-            group = order, np.array([0, order.size]), np.zeros(1, np.int64)
-            count, mean, m2, spread = self.moments
-            into = [x[None, :] for x in (count, mean, m2)]
-            for s in range(self._segments):
-                where = 0, self._pixels, s * self._pixels
-                kernel.add_frames(self._frames[s], *group, *into, *where)
-                if spread is not None and self._spread is not None:
-                    kernel.add_variances(self._frames[s], self._spread[s], *group, spread[None, :], *where)
+        filled = self._filled[: self._size]
+        if filled.any():
+            for name, own in self._index.items():
+                here = np.full(self._size, -1, np.int64)
+                part = own[self._base : self._base + self._size]
+                here[: len(part)] = np.where(filled[: len(part)], part, -1)
+                self._add(here, self._moments[name])
         for held in (self._frames, self._spread):
             if held is not None:
                 held[:, :GROUP] = held[:, self._size :]
         self._filled[:GROUP] = self._filled[self._size :]
         self._filled[GROUP:] = False
         self._base += self._size
+
+    def _add(self, index: npt.NDArray[np.int64], moments: Moments) -> None:
+        group = groups(index)
+        if not group[2].size:
+            return
+        for s in range(self._segments):
+            where = 0, self._pixels, s * self._pixels
+            kernel.add_frames(self._frames[s], *group, *moments[:3], *where)
+            if moments.spread is not None and self._spread is not None:
+                kernel.add_variances(self._frames[s], self._spread[s], *group, moments.spread, *where)
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,15 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.engine.blocks import BATCH_BYTES, Rules, Unopened, rules_of
+from xsmall.engine.beside import Beside, Companion
+from xsmall.engine.blocks import BATCH_BYTES, Batch, Rules, Unopened, rules_of
 from xsmall.engine.faults import collecting
 from xsmall.engine.interrupt import Interrupted
 from xsmall.engine.one_pass import Job, reduce_batches
-from xsmall.engine.record import Output, Record
+from xsmall.engine.record import Output, Record, Totals
 from xsmall.engine.transform import Transform
 from xsmall.reductions.reduce import Pass
-from xsmall.run.average import Average, Averager, Moments
+from xsmall.run.average import Average, Averager, Bins
 from xsmall.run.detectors import Detector
 from xsmall.vocabulary import FAULT, N_SEGMENTS
 
@@ -35,6 +36,7 @@ SMALLER: Final = 8
 MOST_FAILURES: Final = 32
 """Events of a block that may fail one by one; where more do, it is no matter of single events."""
 MOMENTS: Final = "moments"
+TOTALS: Final = "totals"
 _TEXT: Final = 200
 
 
@@ -79,6 +81,8 @@ class Work:
         source = self.prepared.source
         self._transform: Transform = source.ready()
         self._rules: Rules = rules_of(source.batch)
+        self._beside = {name: (_held(c), c.at) for name, c in self.prepared.beside.items()}
+        self._floats = {name: c.ready() for name, c in self.prepared.beside.items()}
 
     def compute(self, start: int, stop: int, limit: int = BATCH_BYTES) -> Block:
         """Compute a block of events; those that fail are left out, flagged and told.
@@ -120,9 +124,11 @@ class Work:
         arrays = empty_arrays(self.prepared, n)
         here, known = np.zeros((n, segments), bool), np.zeros((n, segments), bool)
 
-        averager = Averager(self.prepared.frames) if self.detector.recipe.average else None
+        index = {name: own[start:stop] for name, own in self.detector.sums.items()}
+        averager = Averager(self.prepared.frames, index) if index else None
         joined: dict[str, Record] = {} if averager is None else {MOMENTS: Average(averager)}
-        job = Job({**self.prepared.records, **joined}, self.prepared.frames, self._transform)
+        job = Job({**self.prepared.records, **joined}, self.prepared.frames, self._transform, self._floats)
+        totals: dict[str, Totals] = {}
         used = np.zeros(n, bool)
         for a, b in ranges:
             used[a - start : b - start] = True
@@ -132,11 +138,18 @@ class Work:
                 if averager is not None:
                     averager.move_to(at)
                 if job.records:
-                    for (name, variable), values in reduce_batches([batch], job).items():
-                        arrays[key_of(name, variable)][into] = values
+                    events = slice(start + at, start + at + len(batch.frames))
+                    near = {name: Beside(held, own[events]) for name, (held, own) in self._beside.items()}
+                    for (name, variable), values in reduce_batches([batch], job, near).items():
+                        if isinstance(values, Totals):
+                            totals[name] = totals[name].joined(values) if name in totals else values
+                        else:
+                            arrays[key_of(name, variable)][into] = values
                 here[into] = True if batch.present is None else batch.present
         if averager is not None:
             arrays |= arrays_of_moments(averager.finish())
+        for name, gathered in totals.items():
+            arrays |= {total_key(name, key): values for key, values in gathered.arrays().items()}
         present = self.prepared.source.batch.present
         known[:] = True if present is None else present[start:stop]
         faults = np.zeros(n, np.uint8)
@@ -169,6 +182,7 @@ def empty_arrays(prepared: Pass, n: int) -> dict[str, Array]:
         key_of(name, variable): nothing(output, n)
         for name, outputs in prepared.described.items()
         for variable, output in outputs.items()
+        if not output.summed
     }
 
 
@@ -189,15 +203,29 @@ def lost_block(detector: Detector, start: int, stop: int, why: str) -> Block:
     arrays = empty_arrays(detector.prepared, n)
     arrays[FAULT] = np.full(n, Fault.LOST, np.uint8)
     arrays[N_SEGMENTS] = np.zeros(n, np.int32)
-    if detector.recipe.average:
-        arrays |= arrays_of_moments(Moments.empty(detector.prepared.frames))
     told = {"events": [start, stop], "faults": _counts(arrays[FAULT]), "errors": {why[:_TEXT]: n}, "lost": True}
     return Block(arrays, told)
 
 
-def arrays_of_moments(moments: Moments) -> dict[str, Array]:
+def moments_key(name: str, number: int) -> str:
+    """First part of the keys of the moments of one bin."""
+    return f"{MOMENTS}.{name}.{number}"
+
+
+def total_key(name: str, key: str) -> str:
+    """Key of an array of what a record has gathered."""
+    return f"{TOTALS}.{name}.{key}"
+
+
+def arrays_of_moments(bins: Bins) -> dict[str, Array]:
     """Moments as arrays of a block."""
-    return {f"{MOMENTS}.{name}": values for name, values in moments.arrays().items()}
+    return {f"{moments_key(*of)}.{k}": x for of, moments in bins.items() for k, x in moments.arrays().items()}
+
+
+def _held(companion: Companion) -> Batch:
+    """What lies beside the frames, values of events, in memory."""
+    frames = companion.batch.frames
+    return Batch(frames.compute(scheduler="synchronous") if hasattr(frames, "dask") else frames)
 
 
 def _without(start: int, stop: int, bad: dict[int, str]) -> list[tuple[int, int]]:

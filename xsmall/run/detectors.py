@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from xsmall.calibration.calibrate import calibrate
@@ -23,6 +25,7 @@ from xsmall.io.geometry import open_geometry
 from xsmall.io.masks import open_mask
 from xsmall.reductions.reduce import Pass, prepare
 from xsmall.run.arguments import Context
+from xsmall.run.classes import accumulations, event_table
 from xsmall.run.reductions import record_of
 from xsmall.run.tables import PSANA, Constants, DetectorRecipe, Geometry, Mask, RunRecipe
 from xsmall.run.text import like
@@ -45,20 +48,26 @@ class Detector:
         What the recipe says of it.
     raw
         Its frames as they were read, with geometry and beam.
+    values
+        Its frames as they are reduced, with their variance where that is asked for.
     constants
         Those of its pixels, None where frames are not calibrated.
     mask
         Reasons against pixels, as the recipe gives them; None where it gives none.
     prepared
         The pass over its frames.
+    sums
+        Which frames are added up together: for each sum the bin of each event, -1 for none.
     """
 
     name: str
     recipe: DetectorRecipe
     raw: xr.DataArray
+    values: xr.DataArray | xr.Dataset
     constants: xr.Dataset | None
     mask: xr.DataArray | None
     prepared: Pass
+    sums: Mapping[str, npt.NDArray[np.int64]]
 
 
 def open_detectors(
@@ -97,7 +106,7 @@ def open_detectors(
                 raise DataError(f"the detector {name!r} is required", found=raw, fix="required = false")
             skipped[name] = raw
         else:
-            found[name] = open_detector(name, wanted, raw, run, folder, events_of(tree))
+            found[name] = open_detector(name, recipe, tree, raw, run, folder)
     return found, skipped
 
 
@@ -114,15 +123,12 @@ def frames_of(tree: xr.DataTree, name: str, variable: str) -> xr.DataArray | str
     return node[variable]
 
 
-def events_of(tree: xr.DataTree) -> xr.Dataset | None:
-    """The event variables of a run."""
-    return tree[EVENTS_NODE].to_dataset() if EVENTS_NODE in tree.children else None
-
-
 def open_detector(
-    name: str, wanted: DetectorRecipe, raw: xr.DataArray, run: int, folder: Path, events: xr.Dataset | None = None
+    name: str, recipe: RunRecipe, tree: xr.DataTree, raw: xr.DataArray, run: int, folder: Path
 ) -> Detector:
     """Label, calibrate and prepare one detector."""
+    wanted = recipe.detectors[name]
+    sums = accumulations(recipe, tree, name, raw)
     if wanted.geometry is not None:
         given = Geometry(path=wanted.geometry) if isinstance(wanted.geometry, str) else wanted.geometry
         raw = assign_geometry(raw, open_geometry(raw if given.path == PSANA else given.path, format=given.format))
@@ -152,9 +158,9 @@ def open_detector(
         frames = raw.where(usable(mask))
     _check_needs(name, wanted)
     units = values_and_variance(frames)[0].attrs.get(UNITS)
-    context = Context(units, constants, folder, raw, events)
+    context = Context(units, constants, folder, raw, event_table(recipe, tree))
     records = {key: record_of(key, table, context) for key, table in wanted.reductions.items()}
-    return Detector(name, wanted, raw, constants, mask, prepare(frames, records))
+    return Detector(name, wanted, raw, frames, constants, mask, prepare(frames, records), sums)
 
 
 def _check_needs(name: str, wanted: DetectorRecipe) -> None:

@@ -20,9 +20,11 @@ from xsmall.io.layout import RESULT_LAYOUT, RESULT_NUMBER
 from xsmall.io.stores.blocks import BlockStore
 from xsmall.io.stores.provenance import origin
 from xsmall.io.stores.write import write
-from xsmall.run.average import Moments, merged, statistics_of
-from xsmall.run.block import MOMENTS, Fault, key_of
+from xsmall.run.block import Fault, key_of
+from xsmall.run.classes import AVERAGED
+from xsmall.run.cube_output import Added, cube_of, cube_path
 from xsmall.run.detectors import Detector
+from xsmall.run.tables import RunRecipe
 from xsmall.vocabulary import (
     AVERAGE,
     BIN_EDGE,
@@ -74,14 +76,14 @@ class Events:
 
     Parameters
     ----------
-    tree
-        The run.
+    variables
+        The event variables of the run.
     detectors
         Its detectors by name.
     """
 
-    def __init__(self, tree: xr.DataTree, detectors: Mapping[str, Detector]) -> None:
-        self.variables = tree[EVENTS_NODE].to_dataset() if EVENTS_NODE in tree.children else xr.Dataset()
+    def __init__(self, variables: xr.Dataset, detectors: Mapping[str, Detector]) -> None:
+        self.variables = variables
         owners: dict[str, xr.Dataset | xr.DataArray] = {name: d.raw for name, d in detectors.items()}
         if EVENT in self.variables.dims:
             owners = {EVENTS_NODE: self.variables, **owners}
@@ -119,10 +121,10 @@ def save_run(
     blocks: Mapping[str, Sequence[tuple[int, int]]],
     store: BlockStore,
     *,
-    keep: Sequence[str] | None,
+    recipe: RunRecipe,
     request: Mapping[str, Any],
     overwrite: bool,
-) -> None:
+) -> list[Path]:
     """Join the finished blocks of a run and write its output, complete or not at all.
 
     Parameters
@@ -137,19 +139,30 @@ def save_run(
         For each of them the events of its blocks.
     store
         The finished blocks.
-    keep
-        Names of event variables; None for all of them.
+    recipe
+        What is meant for the run.
     request
         What was asked for; it is told in the output.
     overwrite
         Whether what is there may be replaced.
+
+    Returns
+    -------
+    Paths of all that was written: the small data, then the cubes.
     """
-    root = _event_variables(events, keep)
+    root = _event_variables(events)
     nodes: dict[str, xr.Dataset] = {}
+    added: dict[str, Added] = {}
     for name, detector in detectors.items():
         spans = blocks[name]
-        root = root.merge(_reductions(events, detector, spans, store))
-        nodes[f"/{name}"] = _configuration(detector, spans, store)
+        added[name] = Added(detector, [block_name(name, i) for i in range(len(spans))], store)
+        of_events, summed = _reductions(events, detector, spans, added[name])
+        root = root.merge(of_events)
+        nodes[f"/{name}"] = _configuration(detector, added[name]).merge(summed)
+    small = root
+    if recipe.events is not None:
+        dropped = [n for n in events.variables.variables if n in root.coords and n != EVENT and n not in recipe.events]
+        root = root.drop_vars(dropped)
     root.attrs = {
         PARAMETERS: json.dumps({"function": "produce", "recipe": request["recipe"]}),
         SOURCE: str(request["source"]),
@@ -159,25 +172,31 @@ def save_run(
         root.attrs[LOST] = json.dumps(lost)
     told = {k: x for k, x in origin(root).items() if k != "time"} | {"files": request["files"]}
     ordered = target.suffix != ".zarr"
+    written = []
     with dask.config.set({"scheduler": "threads", **({"num_workers": 1} if ordered else {})}):
-        write(
-            {"/": root, **nodes},
-            target,
-            layout=f"{RESULT_LAYOUT} {RESULT_NUMBER}",
-            marks={PROVENANCE: json.dumps(told)},
-            overwrite=overwrite,
-            compress=True,
-            in_order=ordered,
-        )
+        small = small.assign_attrs(root.attrs)
+        made = {cube_path(target, name): cube_of(name, recipe, small, added, request) for name in recipe.cubes}
+        for path, content in [*((path, {"/": one}) for path, one in made.items()), (target, {"/": root, **nodes})]:
+            write(
+                content,
+                path,
+                layout=f"{RESULT_LAYOUT} {RESULT_NUMBER}",
+                marks={PROVENANCE: json.dumps(told)},
+                overwrite=overwrite or path != target,  # the small data come last and say that all is there
+                compress=True,
+                in_order=ordered,
+            )
+            written.append(path)
+    return written[::-1]
 
 
-def _event_variables(events: Events, keep: Sequence[str] | None) -> xr.Dataset:
+def _event_variables(events: Events) -> xr.Dataset:
     """The event variables of the run, for all of its events."""
     out = xr.Dataset() if events.label is None else xr.Dataset(coords={EVENT: events.label})
     found = events.variables
     at = events.of(EVENTS_NODE) if EVENT in found.dims else None
     for name in [*found.data_vars, *found.coords]:
-        if name == EVENT or (keep is not None and str(name) not in keep):
+        if name == EVENT:
             continue
         variable = found[name].variable
         if variable.chunks is not None and variable.nbytes <= _HELD_BYTES:
@@ -193,17 +212,28 @@ def _event_variables(events: Events, keep: Sequence[str] | None) -> xr.Dataset:
 # ---- reductions ------------------------------------------------------------------------------------------------------
 
 
-def _reductions(events: Events, detector: Detector, spans: Sequence[tuple[int, int]], store: BlockStore) -> xr.Dataset:
-    """Variables of a detector for all events of the run, lazy: blocks are read as they are written."""
+def _reductions(
+    events: Events, detector: Detector, spans: Sequence[tuple[int, int]], added: Added
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """Variables of a detector for all events of the run, lazy: blocks are read as they are written; and those of none.
+
+    What records have added up has no events, and keeps the names that it has in a notebook.
+    """
     name, prepared, at = detector.name, detector.prepared, events.of(detector.name)
-    names = [block_name(name, i) for i in range(len(spans))]
+    store, names = added.store, added.blocks
     sizes = [stop - start for start, stop in spans]
     arrays = {
         (record, variable): _stored(store, names, sizes, key_of(record, variable), output)
         for record, outputs in prepared.described.items()
         for variable, output in outputs.items()
+        if not output.summed
     }
+    arrays |= {(record, variable): values for record, found in added.totals() for variable, values in found.items()}
     labelled = prepared.dataset(arrays)
+    summed = labelled.drop_dims(EVENT, errors="ignore")
+    used = {d for x in summed.data_vars.values() for d in x.dims}
+    summed = summed.drop_vars([c for c in summed.coords if not set(summed[c].dims) & used])
+    labelled = labelled.drop_vars(list(summed.data_vars))
     own = {str(d) for x in labelled.data_vars.values() for d in (*x.dims, x.attrs.get(RAGGED_DIM, EVENT))} - {EVENT}
     labels = {str(k): x.variable for k, x in labelled.coords.items() if x.dims and set(x.dims) <= own | {BIN_EDGE}}
     names_of = {word: f"{name}_{word}" for word in own | labels.keys()}
@@ -215,7 +245,7 @@ def _reductions(events: Events, detector: Detector, spans: Sequence[tuple[int, i
     if at is not None:
         faults = np.where(at < 0, np.uint8(Fault.ABSENT), taken(faults, at)).astype(np.uint8)
     segments = taken(_held(store, names, N_SEGMENTS, np.int32), at)
-    return out.assign(
+    flags = out.assign(
         {
             f"{name}_{PRESENT}": ((EVENT,), segments > 0, {LONG_NAME: f"whether {name} has anything of the event"}),
             f"{name}_{N_SEGMENTS}": ((EVENT,), segments, {UNITS: DIMENSIONLESS, LONG_NAME: "segments that were used"}),
@@ -230,6 +260,7 @@ def _reductions(events: Events, detector: Detector, spans: Sequence[tuple[int, i
             ),
         }
     )
+    return flags, xr.Dataset(summed.data_vars, summed.coords)
 
 
 def _renamed(variable: xr.Variable, names: Mapping[str, str]) -> xr.Variable:
@@ -289,7 +320,7 @@ def _emptied(found: Array, absent: Array, of_lists: str | None) -> Array:
 # ---- configuration and averages --------------------------------------------------------------------------------------
 
 
-def _configuration(detector: Detector, spans: Sequence[tuple[int, int]], store: BlockStore) -> xr.Dataset:
+def _configuration(detector: Detector, added: Added) -> xr.Dataset:
     """What is known of each pixel, once: constants, places, masks; and the average of all events."""
     values = detector.prepared.values
     kept = [c for c, x in values.coords.items() if EVENT not in x.dims and set(x.dims) <= set(PIXEL_DIMS)]
@@ -304,19 +335,17 @@ def _configuration(detector: Detector, spans: Sequence[tuple[int, int]], store: 
     if detector.mask is not None:
         out[REASONS] = detector.mask.variable
     if detector.recipe.average:
-        out = out.assign(_average(detector, spans, store))
+        out = out.assign(_average(detector, added))
     attrs = {k: x for k, x in values.attrs.items() if k not in (UNITS, PARAMETERS)}
     steps = parameters_of(values.attrs)
     out.attrs = attrs | ({} if steps is None else {PARAMETERS: json.dumps(steps)})
     return out.compute(scheduler="synchronous")
 
 
-def _average(detector: Detector, spans: Sequence[tuple[int, int]], store: BlockStore) -> dict[str, xr.Variable]:
-    """Mean, spread, error and count of each pixel over all blocks, merged in a fixed tree."""
-    frames, units = detector.prepared.frames, detector.prepared.values.attrs.get(UNITS)
-    names = [f"{MOMENTS}.{name}" for name in Moments.empty(frames).arrays()]
-    parts = [Moments(*(store.read(block_name(detector.name, i), key) for key in names)) for i in range(len(spans))]
-    found = statistics_of(merged(parts, frames), frames.shape)
+def _average(detector: Detector, added: Added) -> dict[str, xr.Variable]:
+    """Mean, spread, error and count of each pixel over all events with X-rays."""
+    units = detector.prepared.values.attrs.get(UNITS)
+    found = added.statistics(AVERAGED, 0)
     out = {}
     for statistic, values in found.items():
         unit = DIMENSIONLESS if statistic == "count" else units

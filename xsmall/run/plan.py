@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 from dask.utils import format_bytes
 
 from xsmall.engine.blocks import BATCH_BYTES
@@ -49,7 +50,7 @@ class Variable:
     @property
     def bytes_per_event(self) -> int:
         """Bytes of one event."""
-        return 0 if self.nbytes is None or not self.shape else self.nbytes // max(1, self.shape[0])
+        return 0 if self.nbytes is None or self.dims[:1] != (EVENT,) else self.nbytes // max(1, self.shape[0])
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,12 @@ def _variables(detector: Detector, plan: Plan) -> Iterator[Variable]:
     n, name = plan.events.n, detector.name
     for record, outputs in detector.prepared.described.items():
         for variable, output in outputs.items():
+            if output.summed:
+                nbytes = math.prod(output.array_shape) * output.array_dtype.itemsize
+                yield Variable(
+                    f"{name}/{record}_{variable}", output.dims, output.array_shape, str(output.dtype), nbytes
+                )
+                continue
             dims = (EVENT, *(() if output.is_ragged else tuple(f"{name}_{d}" for d in output.dims)))
             shape = (n, *output.array_shape)
             size = None if output.is_ragged else math.prod(shape) * output.array_dtype.itemsize
@@ -171,7 +178,11 @@ def _peak(detector: Detector, plan: Plan) -> int:
     stages = 0 if detector.constants is None else detector.constants.sizes.get("gain_stage", 1)
     twice = 2 if frames.variance else 1
     buffers = twice * GROUP * pixels * itemsize + _TABLE_BYTES * stages * pixels
-    if detector.recipe.average:
-        buffers += twice * (together(frames) + GROUP) * pixels * itemsize + _MOMENTS_BYTES * pixels
+    if detector.sums:
+        spans = plan.blocks[detector.name]
+        met = [sum(len(np.unique(own[a:b])) for own in detector.sums.values()) for a, b in spans]
+        buffers += twice * (together(frames) + GROUP) * pixels * itemsize + _MOMENTS_BYTES * pixels * max(
+            met, default=0
+        )
     events = max((stop - start for start, stop in plan.blocks[detector.name]), default=0)
     return read + buffers + events * sum(x.bytes_per_event for x in _variables(detector, plan))

@@ -20,7 +20,7 @@ from xsmall.errors import DataError, ParameterError
 from xsmall.io.run import open_run
 from xsmall.io.stores.blocks import BlockStore
 from xsmall.run.block import SMALLER, Work
-from xsmall.run.detectors import events_of, frames_of, open_detector
+from xsmall.run.detectors import frames_of, open_detector
 from xsmall.run.output import block_name
 from xsmall.run.request import difference, request_of
 from xsmall.run.tables import RunRecipe
@@ -92,7 +92,7 @@ def _work(request: str, source: str, run: int, folder: str, detector: str) -> Wo
     if isinstance(raw, str):
         raise DataError(f"{source}: the detector {detector!r} is not there any more", found=raw)
     with dask.config.set(scheduler="synchronous"):
-        return Work(open_detector(detector, recipe.detectors[detector], raw, run, Path(folder), events_of(tree)))
+        return Work(open_detector(detector, recipe, tree, raw, run, Path(folder)))
 
 
 class Pool:

@@ -17,6 +17,7 @@ from xsmall.io.run import open_run
 from xsmall.io.stores.blocks import BlockStore
 from xsmall.io.stores.place import held, settle
 from xsmall.run.block import blocks_of, lost_block
+from xsmall.run.classes import event_table
 from xsmall.run.detectors import Detector, open_detectors
 from xsmall.run.output import Events, block_name, save_run
 from xsmall.run.pool import Pool, Task, is_lost, pool_of, run_all
@@ -148,7 +149,9 @@ def plan_run(recipe: Recipe, run: int) -> Plan:
     tree = open_run(meant.source)
     detectors, skipped = open_detectors(meant, tree, run, recipe.folder)
     blocks = {name: blocks_of(d.raw.sizes["event"]) for name, d in detectors.items()}
-    return Plan(meant, meant.source, request, tree, detectors, skipped, Events(tree, detectors), blocks)
+    return Plan(
+        meant, meant.source, request, tree, detectors, skipped, Events(event_table(meant, tree), detectors), blocks
+    )
 
 
 class _Run:
@@ -204,7 +207,7 @@ class _Run:
             lost = self._compute(plan)
             save_run(
                 target, plan.events, plan.detectors, plan.blocks, self.store,
-                keep=plan.recipe.events, request=plan.request, overwrite=replace_output,
+                recipe=plan.recipe, request=plan.request, overwrite=replace_output,
             )  # fmt: skip
         except KeyboardInterrupt:
             self._end("stopped", None)

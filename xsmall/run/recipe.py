@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from xsmall.errors import ParameterError, XsmallError
 from xsmall.run import reductions
-from xsmall.run.tables import PSANA, TABLES, DetectorRecipe, RunRecipe
+from xsmall.run.tables import PSANA, TABLES, CubeRecipe, Delay, DetectorRecipe, RunRecipe
 from xsmall.run.text import like, runs_of
 
 __all__ = ["Recipe", "as_json", "open_recipe", "recipe_schema"]
@@ -152,7 +152,7 @@ def recipe_schema() -> dict[str, Any]:
     --------
     >>> from xsmall.run.recipe import recipe_schema
     >>> sorted(recipe_schema()["properties"])
-    ['detectors', 'events', 'format', 'override', 'source']
+    ['cubes', 'delay', 'detectors', 'event_variables', 'events', 'format', 'override', 'selections', 'source']
     """
     schema = RunRecipe.model_json_schema()
     kinds = [
@@ -298,7 +298,13 @@ def _keys_beside(place: list[str]) -> tuple[str, ...]:
     """Keys that the table of a place has."""
     if len(place) == 1:
         return (*RunRecipe.model_fields, _OVERRIDE)
-    model: Any = TABLES.get(place[2]) if len(place) == 4 else DetectorRecipe if len(place) == 3 else None
+    model: Any = None
+    if place[0] == "delay":
+        model = Delay
+    elif place[0] == "cubes":
+        model = CubeRecipe
+    elif place[0] == "detectors":
+        model = TABLES.get(place[2]) if len(place) == 4 else DetectorRecipe if len(place) == 3 else None
     return tuple(model.model_fields) if model is not None else ()
 
 

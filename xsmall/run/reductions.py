@@ -40,6 +40,7 @@ KINDS: Final[Mapping[str, str]] = {
     "rebin": "xsmall.reductions.rebin:rebin",
     "image": "xsmall.reductions.image:image",
     "peaks": "xsmall.reductions.peaks:peaks",
+    "sums": "xsmall.reductions.sums:sums",
     "autocorrelation": "xsmall.reductions.autocorrelation:autocorrelation",
 }
 """The functions that make records, by the word that a recipe says; ``function`` is the user's own."""

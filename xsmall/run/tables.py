@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from xsmall.errors import ParameterError
 from xsmall.run import reductions
 from xsmall.run.quantity import KINDS, quantity
+from xsmall.run.text import like
 
-__all__ = ["TABLES", "Beam", "Constants", "DetectorRecipe", "Geometry", "Mask", "RunRecipe"]
+__all__ = ["TABLES", "Beam", "Constants", "CubeRecipe", "Delay", "DetectorRecipe", "Geometry", "Mask", "RunRecipe"]
 
 
 def _quantity(kind: str) -> Any:
@@ -154,6 +164,78 @@ class DetectorRecipe(_Table):
         return given
 
 
+class Delay(_Table):
+    """The delay between laser and X-rays; see :func:`xsmall.delay`."""
+
+    stage: str
+    """Event variable that says the nominal delay."""
+    unit: str | None = None
+    """Its unit, where the run does not say it."""
+    passes: int | None = None
+    """How often light runs along a stage."""
+    zero: float = 0.0
+    """Value of the stage at a delay of 0, in its unit."""
+    stage_sign: Literal[1, -1] = 1
+    time_tool: str | None = None
+    """Event variable of the position of the edge."""
+    calibration: list[float] | None = None
+    """Polynomial that makes ps of the position, constant first."""
+    time_tool_unit: str | None = None
+    sign: Literal[1, -1, "find"] = 1
+    """How the time of the time tool enters."""
+    signal: str | None = None
+    """Event variable that the sign is found by."""
+    normalize: str | None = None
+
+
+_BINS: Final = {
+    "bins": (("start", "stop"), ("width", "n", "log")),
+    "steps": (("tolerance",), ("at",)),
+    "quantiles": (("n",), ()),
+    "categories": ((), ("labels",)),
+}
+"""Kinds of bins: what each needs, and what else it takes."""
+
+
+class CubeRecipe(_Table):
+    """A cube: means in bins of event variables; see :func:`xsmall.cube`."""
+
+    bins: dict[str, dict[str, Any] | list[Any]]
+    """By event variable: a list of edges, or a table with ``kind`` (bins, steps, quantiles, categories)."""
+    select: str | None = None
+    """Name of a selection; all events unless it is said."""
+    images: list[str] = Field(default_factory=list)
+    """Detectors whose frames are averaged in each bin, in the same pass."""
+    weights: str | None = None
+    """Event variable that ratios are wanted to, such as ``i0``."""
+
+    @field_validator("bins")
+    @classmethod
+    def _known(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if not given:
+            raise ParameterError("a cube without bins", fix='bins = {delay = {kind = "bins", start = "-2 ps", ...}}')
+        for variable, one in given.items():
+            if isinstance(one, list):
+                continue
+            kind = one.get("kind")
+            if kind not in _BINS:
+                near = like(str(kind), _BINS) or "bins"
+                raise ParameterError(
+                    f"bins of {variable}: unknown kind", found=repr(kind), expected=", ".join(_BINS),
+                    fix=f'kind = "{near}"',
+                )  # fmt: skip
+            needs, may = _BINS[kind]
+            for key in one.keys() - {"kind", *needs, *may}:
+                near = like(key, (*needs, *may)) or ""
+                fix = f"{near} = ..." if near else f"leave {key} out"
+                raise ParameterError(
+                    f"{kind} of {variable} have no {key!r}", expected=", ".join((*needs, *may)), fix=fix
+                )
+            if lacking := [key for key in needs if key not in one]:
+                raise ParameterError(f"{kind} of {variable} need {lacking[0]}", fix=f"{lacking[0]} = ...")
+        return given
+
+
 class RunRecipe(_Table):
     """What is made of one run: a recipe without values for other runs."""
 
@@ -163,15 +245,38 @@ class RunRecipe(_Table):
     """Format of what is written."""
     events: list[str] | None = None
     """Event variables that are kept; all of them unless it is said."""
+    event_variables: dict[str, Any] | None = None
+    """Common names of event variables: ``hutch``, ``table`` (a file), or rules; see :func:`xsmall.event_variables`."""
+    delay: Delay | None = None
+    """The delay, from a stage and a time tool."""
+    selections: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Cuts by the name of the selection: ``{i0 = {low = 0.5}, laser_on = true}``; see :func:`xsmall.select`."""
     detectors: dict[str, DetectorRecipe] = Field(default_factory=dict)
     """Detectors by the name that the run gives them."""
+    cubes: dict[str, CubeRecipe] = Field(default_factory=dict)
+    """Cubes by name; each becomes a file of its own."""
 
-    @field_validator("detectors")
+    @model_validator(mode="after")
+    def _hang_together(self) -> RunRecipe:
+        for name, cube in self.cubes.items():
+            named: list[tuple[str | None, list[str]]] = [(cube.select, list(self.selections))]
+            named += [(detector, list(self.detectors)) for detector in cube.images]
+            for what, known in named:
+                if what is not None and what not in known:
+                    near = like(what, known)
+                    raise ParameterError(
+                        f"cube {name!r}: the recipe has no {what!r}",
+                        expected=", ".join(known) or "a selection or detector of that name",
+                        fix=f'"{near}"' if near else None,
+                    )
+        return self
+
+    @field_validator("detectors", "cubes", "selections")
     @classmethod
-    def _some(cls, given: dict[str, DetectorRecipe]) -> dict[str, DetectorRecipe]:
+    def _named(cls, given: dict[str, Any]) -> dict[str, Any]:
         for name in given:
             if not name.isidentifier():
-                raise ParameterError("invalid name of a detector", found=repr(name), fix="letters, digits and _")
+                raise ParameterError("invalid name", found=repr(name), fix="letters, digits and _")
         return given
 
     def files(self) -> Iterator[tuple[str, str]]:

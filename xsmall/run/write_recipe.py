@@ -27,7 +27,7 @@ from xsmall.io.stores.place import write_file
 from xsmall.io.stores.results import save
 from xsmall.run.arguments import CannotWrite, written
 from xsmall.run.block import Work, key_of
-from xsmall.run.detectors import events_of, open_detector
+from xsmall.run.detectors import open_detector
 from xsmall.run.recipe import Recipe, open_recipe
 from xsmall.run.reductions import FUNCTION, KIND, KINDS
 from xsmall.run.toml import toml_of
@@ -370,10 +370,10 @@ def _heading(source: str) -> str:
 
 def _check(recipe: Recipe, small: xr.Dataset, tree: xr.DataTree, name: str, number: int) -> None:
     """Make some events by the recipe, and compare their bits with what was found before."""
-    meant = recipe.for_run(number).detectors[name]
-    raw = tree[name].to_dataset()[meant.variable]
+    meant = recipe.for_run(number)
+    raw = tree[name].to_dataset()[meant.detectors[name].variable]
     with dask.config.set(scheduler="synchronous"):
-        work = Work(open_detector(name, meant, raw, number, recipe.folder, events_of(tree)))
+        work = Work(open_detector(name, meant, tree, raw, number, recipe.folder))
         labels, all_labels = labels_of(small, "the small data"), labels_of(raw, "the run")
         n = len(labels)
         for i in sorted({0, n // 3, 2 * n // 3, n - 1} if n else set()):

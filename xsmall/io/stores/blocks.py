@@ -104,6 +104,11 @@ class BlockStore:
             ) from error
         return values if counts is None else object_array(np.split(values, np.cumsum(counts)[:-1]))[: counts.size]
 
+    def keys(self, name: str) -> frozenset[str]:
+        """Keys of the arrays of a block."""
+        with np.load(self._file(name), allow_pickle=False) as file:
+            return frozenset(file.files)
+
     def drop(self, name: str) -> None:
         """Forget a block, so that it is made again."""
         self._note(name).unlink(missing_ok=True)
