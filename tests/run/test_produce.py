@@ -197,7 +197,8 @@ def test_two_jobs_on_one_output_the_second_refuses(recipe: dict[str, Any], tmp_p
 
 def test_detectors_of_other_rates_are_joined_by_event(tmp_path: Path) -> None:
     sim = xs.simulate(60, shape=(1, 8, 16), seed=1)
-    fast = sim.run["jungfrau"].to_dataset()
+    fast = sim.run["jungfrau"].to_dataset().copy()
+    fast["raw"].attrs.pop("detector_type")  # numbers of a plain camera, which are reduced as they are
     slow = fast.isel(event=slice(0, None, 4)).copy()
     slow = slow.isel(row=slice(0, 4))
     late = fast.isel(event=slice(50, 60)).assign_coords(event=fast.event.values[50:60] + np.timedelta64(3, "s"))

@@ -177,15 +177,19 @@ def _labelled(
 
 
 def _warn_of_gain_bits(values: xr.DataArray) -> None:
-    """Say that raw words hold gain bits: as numbers they are nothing."""
+    text = gain_bits(values)
+    if text is not None:
+        warnings.warn(text, GainBitsWarning, stacklevel=3)
+
+
+def gain_bits(values: xr.DataArray) -> str | None:
+    """Say that raw words hold gain bits, since as numbers they are nothing; None where they hold none."""
     entry = DETECTOR_TYPES.get(str(values.attrs.get(DETECTOR_TYPE)).lower())
     if values.dtype.kind not in "iu" or entry is None or entry.decoding not in (Decoding.CODE, Decoding.CONTROL):
-        return
-    warnings.warn(
+        return None
+    return (
         f"raw words of {entry.name!r} hold the gain of each pixel beside its ADC value: values made of them jump where "
-        "a pixel switches. Calibrate first: .sd.calibrate(constants)",
-        GainBitsWarning,
-        stacklevel=3,
+        "a pixel switches. Calibrate first: .sd.calibrate(constants)"
     )
 
 

@@ -16,6 +16,7 @@ from xsmall.errors import DataError, ParameterError, WriteError, XsmallError
 from xsmall.io.run import open_run
 from xsmall.io.stores.blocks import BlockStore
 from xsmall.io.stores.place import held, settle
+from xsmall.reductions.reduce import gain_bits
 from xsmall.run.block import blocks_of, lost_block
 from xsmall.run.classes import event_table
 from xsmall.run.detectors import Detector, open_detectors
@@ -341,14 +342,15 @@ def _tasks(plan: Plan, run: int, folder: Path, store: Path, request: str) -> Seq
 
 
 def _lacking(plan: Plan) -> Sequence[str]:
-    """Event variables that the recipe names and the run lacks."""
+    """Event variables that the recipe names and the run lacks, and frames that ought to be calibrated."""
     known = [str(n) for n in plan.events.variables.variables]
     out = []
     for name in plan.recipe.events or ():
         if name not in known:
             near = like(name, known)
             out.append(f"the run has no event variable {name!r}" + (f"; is {near} meant?" if near else ""))
-    return out
+    told = {name: gain_bits(detector.prepared.values) for name, detector in plan.detectors.items()}
+    return [*out, *(f"{name}: {text}" for name, text in told.items() if text is not None)]
 
 
 def _text(error: Exception) -> str:
