@@ -1,5 +1,6 @@
 """Sphinx configuration: MyST pages, executed at build; a page that fails fails the build."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -11,6 +12,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from examples_to_pages import write_pages
 
 write_pages()
+
+os.environ["DASK_XSMALL__PROGRESS"] = "False"  # no bars in pages
 
 project = "xsmall"
 copyright = "2026, the xsmall developers"

@@ -4,6 +4,7 @@ The public names are imported on first use, so that ``import xsmall`` costs no m
 """
 
 import importlib
+import logging
 from typing import Any
 
 from xsmall._version import __version__
@@ -161,6 +162,8 @@ _PUBLIC: dict[str, str] = {
     "XsmallError": "xsmall.errors",
 }
 """The one list of public names, each with the module it lives in."""
+
+logging.getLogger("xsmall").addHandler(logging.NullHandler())  # silent until a user adds one
 
 __all__ = [*sorted(_PUBLIC), "SdDataArray", "SdDataTree", "SdDataset", "__version__"]
 

@@ -165,6 +165,7 @@ def _plan(
         peak_bytes=_peak(job, needs, len(found), who),
         result_bytes=job.result_bytes,
         machine=str(who),
+        events=int((index >= 0).any()) * n * len(found),
     )
     return Cut(way, units, found, needs), plan
 

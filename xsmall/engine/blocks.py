@@ -20,7 +20,7 @@ from dask.highlevelgraph import HighLevelGraph
 from dask.layers import ArrayBlockwiseDep
 
 from xsmall.engine.faults import holes_in, reading, tell
-from xsmall.engine.interrupt import can_be_stopped, check
+from xsmall.engine.interrupt import can_be_stopped, check, events_read
 from xsmall.engine.rule import Rule, read_together
 
 BATCH_BYTES = 64 * 2**20
@@ -185,6 +185,7 @@ class Unopened:
         rules = list(self._rules.values())
         with reading() as holes:
             made = read_together(rules, events, self._segments)
+        events_read(stop - start)
         batch = small.put(dict(zip(self._rules, made, strict=True)))
         if not holes.reasons:
             return batch

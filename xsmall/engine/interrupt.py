@@ -1,4 +1,6 @@
-"""Stopping what nobody waits for any more: after Ctrl-C, an error elsewhere in the graph, or a cancelled future.
+"""Computations from outside: stopping what nobody waits for any more, and telling how far one is.
+
+A computation ends early after Ctrl-C, an error elsewhere in the graph, or where a future is cancelled.
 
 Neither threads nor workers can be stopped from outside. Long tasks ask :func:`check` between batches instead: of dask's
 own schedulers a callback says that a computation has ended, of a cluster the worker knows which tasks were let go.
@@ -6,15 +8,22 @@ own schedulers a callback says that a computation has ended, of a cluster the wo
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
 
 from dask.callbacks import Callback
 
-__all__ = ["Interrupted", "can_be_stopped", "check", "stoppable"]
+from xsmall.engine.progress import Bar, is_wanted
+
+__all__ = ["Interrupted", "can_be_stopped", "check", "events_read", "stoppable"]
+
+
+_LOGGER: Final = logging.getLogger("xsmall")
 
 
 class Interrupted(Exception):
@@ -24,11 +33,13 @@ class Interrupted(Exception):
 class _Run:
     """One computation of a scheduler of this process."""
 
-    __slots__ = ("outer", "stopped")
+    __slots__ = ("bar", "begin", "outer", "stopped", "tasks")
 
     def __init__(self, outer: _Run | None) -> None:
         self.outer = outer
         self.stopped = False
+        self.bar: Bar | None = None
+        self.begin, self.tasks = time.monotonic(), 0
 
 
 _RUN: ContextVar[_Run | None] = ContextVar("xsmall_run", default=None)
@@ -36,8 +47,27 @@ _RUN: ContextVar[_Run | None] = ContextVar("xsmall_run", default=None)
 
 
 def _start(dsk: object) -> None:
+    run = _Run(_RUN.get())
+    if run.outer is None and is_wanted():
+        run.bar = Bar(dsk)
+    _RUN.set(run)
+
+
+def _start_state(dsk: object, state: Mapping[str, Sized]) -> None:
+    """What there is to do is known: the graph without what is data already."""
     del dsk
-    _RUN.set(_Run(_RUN.get()))
+    run = _RUN.get()
+    if run is not None and run.bar is not None:
+        run.bar.n_tasks = len(state["ready"]) + len(state["waiting"])
+
+
+def _task_done(key: object, result: object, dsk: object, state: object, worker: object) -> None:
+    del key, result, dsk, state, worker
+    run = _RUN.get()
+    if run is not None:
+        run.tasks += 1
+        if run.bar is not None:
+            run.bar.task_done()
 
 
 def _finish(dsk: object, state: object, errored: bool) -> None:
@@ -46,9 +76,23 @@ def _finish(dsk: object, state: object, errored: bool) -> None:
     if run is not None:
         run.stopped = errored
         _RUN.set(run.outer)
+        if run.bar is not None:
+            run.bar.stop()
+        if run.outer is None:
+            how, seconds = "stopped" if errored else "done", time.monotonic() - run.begin
+            _LOGGER.debug("computation %s after %d tasks, %.2f s", how, run.tasks, seconds)
 
 
-_CALLBACK: Final = Callback(start=_start, finish=_finish)
+_CALLBACK: Final = Callback(start=_start, start_state=_start_state, posttask=_task_done, finish=_finish)
+
+
+def events_read(n: int) -> None:
+    """Tell that a task of this thread has read some events."""
+    run = _RUN.get()
+    while run is not None:
+        if run.bar is not None:
+            run.bar.events_read(n)
+        run = run.outer
 
 
 def can_be_stopped() -> None:

@@ -13,6 +13,7 @@ import dask
 
 from xsmall.engine.blocks import BATCH_BYTES, Batch
 from xsmall.engine.machine import machine, size
+from xsmall.engine.progress import expect
 from xsmall.engine.record import GROUP, Output
 from xsmall.engine.rule import Rule
 from xsmall.errors import DataError
@@ -38,6 +39,8 @@ class Plan:
         Bytes of all that comes out.
     machine
         Who it is planned for.
+    events
+        Events that are read, each as often as it is.
     """
 
     what: str
@@ -46,6 +49,7 @@ class Plan:
     peak_bytes: int
     result_bytes: int
     machine: str
+    events: int = 0
 
     def __str__(self) -> str:
         return (
@@ -104,6 +108,7 @@ _SUMS_KEPT = 4
 
 def remember(name: str, made: Plan) -> None:
     """Keep the plan behind a dask array, by its name."""
+    expect(name, made, made.events)
     with _LOCK:
         _PLANS[name] = made
         _PLANS.move_to_end(name)
@@ -180,4 +185,5 @@ def plan_of_pass(batches: Sequence[Batch], outputs: Iterable[Output], sizes: tup
         peak_bytes=who.threads * (at_once + floats + 2 * result * max(sizes, default=0) + _SUMS_KEPT * summed),
         result_bytes=result * n + summed,
         machine=str(who),
+        events=n * len(batches),
     )
