@@ -134,6 +134,8 @@ _PUBLIC: dict[str, str] = {
     "autocorrelation": "xsmall.reductions.autocorrelation",
     "record": "xsmall.reductions.user",
     # speckle
+    "sparse": "xsmall.reductions.sparse",
+    "dense": "xsmall.frames.sparse",
     "contrast": "xsmall.reductions.contrast",
     "visibility": "xsmall.reductions.contrast",
     "g2": "xsmall.reductions.g2",

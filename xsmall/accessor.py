@@ -28,6 +28,7 @@ from xsmall.notebook.kinds import (
     RAW_FRAMES,
     RUN,
     SMALL,
+    SPARSE,
     kind_of,
 )
 
@@ -37,8 +38,10 @@ else:
     DataArrayMethods = DatasetMethods = DataTreeMethods = object
 
 _FRAMES: Final = (RAW_FRAMES, CALIBRATED_FRAMES)
+_REDUCED: Final = (*_FRAMES, SPARSE)
+_EVENTS: Final = (SMALL, SPARSE)
 _PIXELS: Final = (*_FRAMES, FLAGS, PIXELS)
-_ALL: Final = (*_PIXELS, IMAGE, SMALL, BINS, OTHER, RUN)
+_ALL: Final = (*_PIXELS, IMAGE, *_EVENTS, BINS, OTHER, RUN)
 _RETURNS: Final = re.compile(r"(Returns\n\s+-+\n\s+)(?:A record\.|The record of)")
 
 
@@ -173,25 +176,26 @@ def _shown(method: Callable[..., Any], signature: inspect.Signature, text: str |
 
 
 _REDUCTIONS: Final[Mapping[str, _Method]] = {
-    "reduce": _Method("xsmall.reductions.reduce:reduce", *_FRAMES),
-    "roi": _ReductionMethod("xsmall.reductions.roi:roi", *_FRAMES),
-    "azint": _ReductionMethod("xsmall.reductions.azint:azint", *_FRAMES),
-    "anisotropy": _ReductionMethod("xsmall.reductions.anisotropy:anisotropy", *_FRAMES),
-    "droplet": _ReductionMethod("xsmall.reductions.droplet:droplet", *_FRAMES),
-    "photon": _ReductionMethod("xsmall.reductions.photon:photon", *_FRAMES),
-    "projection": _ReductionMethod("xsmall.reductions.projection:projection", *_FRAMES),
-    "lineout": _ReductionMethod("xsmall.reductions.projection:lineout", *_FRAMES),
-    "histogram": _ReductionMethod("xsmall.reductions.histogram:histogram", *_FRAMES),
-    "rebin": _ReductionMethod("xsmall.reductions.rebin:rebin", *_FRAMES),
-    "peaks": _ReductionMethod("xsmall.reductions.peaks:peaks", *_FRAMES),
+    "reduce": _Method("xsmall.reductions.reduce:reduce", *_REDUCED),
+    "roi": _ReductionMethod("xsmall.reductions.roi:roi", *_REDUCED),
+    "azint": _ReductionMethod("xsmall.reductions.azint:azint", *_REDUCED),
+    "anisotropy": _ReductionMethod("xsmall.reductions.anisotropy:anisotropy", *_REDUCED),
+    "droplet": _ReductionMethod("xsmall.reductions.droplet:droplet", *_REDUCED),
+    "photon": _ReductionMethod("xsmall.reductions.photon:photon", *_REDUCED),
+    "projection": _ReductionMethod("xsmall.reductions.projection:projection", *_REDUCED),
+    "lineout": _ReductionMethod("xsmall.reductions.projection:lineout", *_REDUCED),
+    "histogram": _ReductionMethod("xsmall.reductions.histogram:histogram", *_REDUCED),
+    "rebin": _ReductionMethod("xsmall.reductions.rebin:rebin", *_REDUCED),
+    "peaks": _ReductionMethod("xsmall.reductions.peaks:peaks", *_REDUCED),
     "edge": _ReductionMethod("xsmall.reductions.edge:edge", *_FRAMES, SMALL),
     "waveform_integral": _ReductionMethod("xsmall.reductions.waveform:waveform_integral", SMALL),
     "waveform_hits": _ReductionMethod("xsmall.reductions.waveform:waveform_hits", SMALL),
     "waveform_fit": _ReductionMethod("xsmall.reductions.waveform_fit:waveform_fit", SMALL),
-    "sums": _ReductionMethod("xsmall.reductions.sums:sums", *_FRAMES),
-    "autocorrelation": _ReductionMethod("xsmall.reductions.autocorrelation:autocorrelation", *_FRAMES),
-    "apply": _Method("xsmall.reductions.reduce:apply", *_FRAMES),
-    "average": _Method("xsmall.cube.cube:average", *_FRAMES, SMALL),
+    "sums": _ReductionMethod("xsmall.reductions.sums:sums", *_REDUCED),
+    "autocorrelation": _ReductionMethod("xsmall.reductions.autocorrelation:autocorrelation", *_REDUCED),
+    "sparse": _ReductionMethod("xsmall.reductions.sparse:sparse", *_FRAMES),
+    "apply": _Method("xsmall.reductions.reduce:apply", *_REDUCED),
+    "average": _Method("xsmall.cube.cube:average", *_FRAMES, *_EVENTS),
     "plan": _Method("xsmall.engine.plans:plan", *_FRAMES, PIXELS, SMALL, BINS),
     "image": _Method("xsmall.frames.image:image", *_PIXELS),
     "polar": _Method("xsmall.frames.polar:polar", *_FRAMES, PIXELS),
@@ -203,7 +207,7 @@ _REDUCTIONS: Final[Mapping[str, _Method]] = {
 """What a DataArray of frames can do, and a Dataset that holds their variance too."""
 
 _DATAARRAY: Final[Mapping[str, _Method]] = {
-    "select": _Method("xsmall.events.select:select", *_FRAMES, SMALL),
+    "select": _Method("xsmall.events.select:select", *_FRAMES, *_EVENTS),
     "assign_geometry": _Method("xsmall.frames.pixels:assign_geometry", *_PIXELS),
     "assign_beam": _Method("xsmall.frames.beam:assign_beam", *_PIXELS),
     "pixel": _Method("xsmall.frames.pixels:pixel", *_PIXELS),
@@ -222,19 +226,20 @@ _DATAARRAY: Final[Mapping[str, _Method]] = {
 }
 
 _DATASET: Final[Mapping[str, _Method]] = {
-    "plot": _Method("xsmall.plot.results:plot", SMALL, BINS),
-    "integrate": _Method("xsmall.engine.integrate:integrate", SMALL),
-    "event_variables": _Method("xsmall.events.names:event_variables", SMALL),
-    "select": _Method("xsmall.events.select:select", *_FRAMES, SMALL),
-    "delay": _Method("xsmall.events.delay:delay", SMALL),
-    "to_recipe": _Method("xsmall.run.write_recipe:to_recipe", SMALL),
-    "cube": _Method("xsmall.cube.cube:cube", SMALL),
+    "plot": _Method("xsmall.plot.results:plot", *_EVENTS, BINS),
+    "integrate": _Method("xsmall.engine.integrate:integrate", *_EVENTS),
+    "event_variables": _Method("xsmall.events.names:event_variables", *_EVENTS),
+    "select": _Method("xsmall.events.select:select", *_FRAMES, *_EVENTS),
+    "delay": _Method("xsmall.events.delay:delay", *_EVENTS),
+    "to_recipe": _Method("xsmall.run.write_recipe:to_recipe", *_EVENTS),
+    "cube": _Method("xsmall.cube.cube:cube", *_EVENTS),
     "difference": _Method("xsmall.cube.compare:difference", BINS),
     "ratio": _Method("xsmall.cube.ratio:ratio", BINS),
-    "scale": _Method("xsmall.frames.uncertain:scale", CALIBRATED_FRAMES, PIXELS, IMAGE, SMALL),
-    "add": _Method("xsmall.frames.uncertain:add", CALIBRATED_FRAMES, PIXELS, IMAGE, SMALL),
+    "scale": _Method("xsmall.frames.uncertain:scale", CALIBRATED_FRAMES, PIXELS, IMAGE, *_EVENTS),
+    "add": _Method("xsmall.frames.uncertain:add", CALIBRATED_FRAMES, PIXELS, IMAGE, *_EVENTS),
+    "dense": _Method("xsmall.frames.sparse:dense", SPARSE),
     **_REDUCTIONS,
-    "rebin": _RebinMethod("xsmall.reductions.rebin:rebin", *_FRAMES, BINS),
+    "rebin": _RebinMethod("xsmall.reductions.rebin:rebin", *_REDUCED, BINS),
 }
 
 _DATATREE: Final[Mapping[str, _Method]] = {

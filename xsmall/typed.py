@@ -35,6 +35,7 @@ from xsmall.frames.mask import usable as _usable
 from xsmall.frames.pixels import assign_geometry as _assign_geometry
 from xsmall.frames.pixels import pixel as _pixel
 from xsmall.frames.polar import polar as _polar
+from xsmall.frames.sparse import dense as _dense
 from xsmall.frames.straighten import straighten as _straighten
 from xsmall.frames.uncertain import add as _add
 from xsmall.frames.uncertain import scale as _scale
@@ -58,6 +59,7 @@ from xsmall.reductions.rebin import rebin as _rebin
 from xsmall.reductions.reduce import apply as _apply
 from xsmall.reductions.reduce import reduce as _reduce
 from xsmall.reductions.roi import roi as _roi
+from xsmall.reductions.sparse import sparse as _sparse
 from xsmall.reductions.sums import sums as _sums
 from xsmall.reductions.waveform import waveform_hits as _waveform_hits
 from xsmall.reductions.waveform import waveform_integral as _waveform_integral
@@ -118,6 +120,7 @@ class _Shared:
     waveform_integral = Reduction(_waveform_integral)
     waveform_hits = Reduction(_waveform_hits)
     waveform_fit = Reduction(_waveform_fit)
+    sparse = Reduction(_sparse)
     sums = Reduction(_sums)
     apply = Method(_apply)
     average = Method(_average)
@@ -153,6 +156,7 @@ class DataArrayMethods(_Shared):
 class DatasetMethods(_Shared):
     """Methods of ``dataset.sd``."""
 
+    dense = Method(_dense)
     plot = Method(_plot_results)
     integrate = Method(_integrate)
     event_variables = Method(_event_variables)

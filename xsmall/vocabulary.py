@@ -174,6 +174,15 @@ LAST_PREFIX: Final = "last_"
 IS_CUT: Final = "is_cut"  # whether a padded list leaves something out
 N_K: Final = "n_k"  # pixels that hold k photons
 PHOTONS: Final = "photons"  # of each pixel
+PIXEL: Final = (
+    "pixel"  # sparse frames: the pixels of each event that are not zero, counted over segment, row and column,
+)
+PIXEL_VALUE: Final = "pixel_value"  # their values,
+ENTRY: Final = "entry"  # the dim of both lists in a file,
+N_ENTRIES: Final = "n_entries"  # and how many there are;
+LOST_PIXELS: Final = "lost_pixels"  # where runs of pixels that this event lacks begin and end,
+LOST_BORDER: Final = "lost_border"  # the dim of that list,
+USED: Final = "used"  # and the pixels that may be used in any event
 MEAN_COUNT: Final = "mean_count"  # photons per valid pixel
 CONTRAST: Final = "contrast"  # of speckle: one over the number of modes
 N_MODES: Final = "n_modes"

@@ -98,6 +98,26 @@ def test_order_of_rows_and_labels_change_nothing(placed: xr.DataArray) -> None:
     np.testing.assert_allclose(flat["x"], -3e-3 + 75e-6 * flat["column"], rtol=1e-6, atol=1e-10)
 
 
+@pytest.mark.parametrize("turn", [{"row": slice(None, None, -1)}, {"column": [5, 2, 3, 4, *range(6, 70), 0, 1]}])
+def test_bare_masks_noise_and_regions_go_in_the_order_of_the_frames(placed: xr.DataArray, turn: dict) -> None:  # type: ignore[type-arg]
+    rng = np.random.default_rng(5)
+    shape, dims = placed.shape[1:], placed.dims[1:]
+    mask, noise = rng.random(shape) > 0.2, rng.uniform(0.5, 2.0, shape)
+    region = np.zeros(shape, bool)
+    region[0, 3:20, 10:50] = True
+    turned = placed.isel(turn)
+    labelled = [xr.DataArray(v, {d: placed[d] for d in dims}, dims) for v in (mask, noise, region)]
+    bare = [v.isel(turn).values for v in labelled]
+
+    def found(frames: xr.DataArray, mask: object, noise: object, region: object) -> xr.Dataset:
+        first = xs.droplet(xs.sigma(4), xs.sigma(1.5), noise=noise, mask=mask)
+        counted = xs.apply(frames, first | xs.photon(9.5, regions={"a": region}))
+        return xs.flatten(counted.merge(xs.apply(frames, first)[["n_pixels"]]))
+
+    xr.testing.assert_equal(found(turned, *bare), found(placed, *labelled))
+    xr.testing.assert_equal(found(turned, *bare), found(turned, *labelled))
+
+
 def test_each_event_has_its_own_value_of_a_photon(placed: xr.DataArray) -> None:
     energies = xr.DataArray([9500.0, 9500.0, 9500.0, 9500.0, 4750.0, 4750.0, np.nan], dims="event")
     own = placed.sd.assign_beam(photon_energy=energies, distance=0.1)

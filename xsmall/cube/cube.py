@@ -21,6 +21,7 @@ from xsmall.cube.images import (
     of_any,
     of_frames,
     of_image,
+    values_of,
     with_labels,
     without_events,
 )
@@ -33,7 +34,7 @@ from xsmall.errors import DataError, ParameterError
 from xsmall.events.held import Held
 from xsmall.events.labels import is_labelled, labels_of
 from xsmall.events.shots import shots_are_dropped
-from xsmall.frames.variance import EVENTS, paired, values_and_variance
+from xsmall.frames.variance import paired
 from xsmall.vocabulary import (
     BINNED_EVENTS,
     COUNT,
@@ -79,7 +80,9 @@ def cube(
     images
         Frames (event, segment, row, column), or anything else over ``event``, by the name they get in the cube. They
         are joined to ``small`` by the label ``event``; events that only one of the two has are left out and counted. A
-        Dataset of values and their variance, as ``calibrate(..., variance=True)`` returns, carries the variance along.
+        Dataset of values and their variance, as ``calibrate(..., variance=True)`` returns, carries the variance along;
+        sparse frames, as ``xs.photon(sparse=True)`` returns, give what the dense ones would, means at the cost of
+        photons.
     weights
         Name of a variable (event), such as ``"i0"``, that ratios are wanted to. With each variable and image the cube
         keeps ``<name>_weight``, the mean weight of its events, ``<name>_weight_std`` and ``<name>_covariance``, of
@@ -96,7 +99,7 @@ def cube(
         cluster has free, else half of what this process may have (by control groups and limits).
     store
         Where finished lanes of images are kept, :func:`~xsmall.lane_store`: killed at any time, the same cube goes on
-        from there, to the same bits.
+        from there, to the same bits. Of sparse frames, which are quickly done again, none are kept.
 
     Returns
     -------
@@ -184,7 +187,7 @@ def average(
     ----------
     obj
         Frames (event, segment, row, column), or anything else over ``event``; NaN is skipped. A Dataset of values and
-        their variance (``<name>_variance``) carries the variance along.
+        their variance (``<name>_variance``) carries the variance along; sparse frames are averaged as the dense ones.
     n
         Average the first ``n`` events only (those that are not left out), for a quick look: no others are read.
     dropped_shots
@@ -217,7 +220,7 @@ def average(
     >>> average(xr.DataArray([[1.0, 2.0], [3.0, float("nan")]], dims=("event", "q"), name="i"))["i"].values.tolist()
     [2.0, 2.0]
     """
-    values, variance = values_and_variance(obj, EVENTS)
+    values, variance, sparse = values_of(obj)
     name = MEAN if values.name is None else str(values.name)
     dropped = None if dropped_shots else shots_are_dropped(values)
     index = np.zeros(n_events(values, name), np.int64) if dropped is None else -dropped.astype(np.int64)
@@ -226,7 +229,8 @@ def average(
         values, index = values.isel({EVENT: slice(last)}), index[:last]
         variance = None if variance is None else variance.isel({EVENT: slice(last)})
         dropped = None if dropped is None else dropped[:last]
-    data = of_any(name, values, variance, ((), (), index), Road(memory, None, dropped_shots), Wanted())
+        sparse = None if sparse is None else sparse.first(last)
+    data = of_any(name, values, variance, ((), (), index), Road(memory, None, dropped_shots), Wanted(), sparse)
     out = xr.Dataset(coords={k: c.variable for k, c in without_events(values.coords).items()}).assign(data)
     out[COUNT] = xr.Variable((), int((index >= 0).sum()), {UNITS: DIMENSIONLESS, LONG_NAME: "events"})
     if dropped is not None:
@@ -309,7 +313,7 @@ def _attrs(
     left = [str(n) for n, v in small.variables.items() if EVENT in v.dims and n != EVENT
             and n not in bins and n not in data]  # fmt: skip
     said = _said(bins)
-    read = {name: values_and_variance(image, EVENTS)[0].attrs for name, image in (images or {}).items()}
+    read = {name: values_of(image)[0].attrs for name, image in (images or {}).items()}
     before = {name: parameters_of(attrs) for name, attrs in read.items()}
     lost = dict.fromkeys(str(attrs[LOST]) for attrs in (small.attrs, *read.values()) if LOST in attrs)
     return {

@@ -10,6 +10,7 @@ import dask
 import numpy as np
 import xarray as xr
 
+from xsmall.cube.entries import statistics_of_entries
 from xsmall.cube.kept import Averaged, Store
 from xsmall.cube.moments import EXTREMES, PAIRS, SPREAD, SPREADS, Events
 from xsmall.cube.sorting import Bound
@@ -22,6 +23,7 @@ from xsmall.events.join import positions
 from xsmall.events.labels import labels_of
 from xsmall.events.shots import shots_are_dropped
 from xsmall.frames.describe import data_of, describe
+from xsmall.frames.sparse import Sparse, dense_of, sparse_of
 from xsmall.frames.variance import EVENTS, values_and_variance
 from xsmall.vocabulary import (
     EVENT,
@@ -34,9 +36,12 @@ from xsmall.vocabulary import (
     N_WITHOUT_IMAGE,
     N_WITHOUT_SMALL_DATA,
     PARAMETERS,
+    SUM,
     VARIANCE_SUFFIX,
 )
 
+_FRAMES_AT_ONCE = 64
+"""Sparse frames that are made whole together."""
 _LARGE = 4096
 """Pixels from which on pictures of two dims are accumulated as frames are."""
 
@@ -61,7 +66,7 @@ def of_image(
     wanted: Wanted,
 ) -> tuple[Named, Mapping[Any, xr.DataArray]]:
     """Statistics of images joined to the small data, and the coordinates that stay with them."""
-    image, variance = values_and_variance(frames_of(given), EVENTS, f"the images {name!r}")
+    image, variance, sparse = values_of(frames_of(given), f"the images {name!r}")
     n_events(image, name)
     at = positions(small, image, name)
     names, sizes, index = bound
@@ -76,7 +81,7 @@ def of_image(
     if isinstance(given, Averaged):
         out = _named(name, image, variance, here, wanted.only_statistics(), dict(given.statistics))
     else:
-        out = of_any(name, image, variance, here, road, wanted)
+        out = of_any(name, image, variance, here, road, wanted, sparse)
     offered = {dask.base.tokenize(labels_of(image, name).values): [int(at.size), int((at >= 0).sum())]}
     out[name].attrs |= {
         N_WITHOUT_SMALL_DATA: int((at < 0).sum()), N_WITHOUT_IMAGE: missing, IMAGES_JOINED: json.dumps(offered)
@@ -96,10 +101,26 @@ def are_images(array: xr.Variable | xr.DataArray) -> bool:
     return set(array.dims) == set(FRAME_DIMS) or (array.ndim == 3 and array.size >= _LARGE * array.sizes[EVENT])
 
 
+def values_of(
+    given: xr.DataArray | xr.Dataset, what: str = "these data"
+) -> tuple[xr.DataArray, xr.DataArray | None, Sparse | None]:
+    """What is to be averaged and its variance; of sparse frames the name only, and these beside."""
+    sparse = sparse_of(given)
+    return (*values_and_variance(given, EVENTS, what), None) if sparse is None else (sparse.values, None, sparse)
+
+
 def of_any(
-    name: str, image: xr.DataArray, variance: xr.DataArray | None, bound: Bound, road: Road, wanted: Wanted
+    name: str,
+    image: xr.DataArray,
+    variance: xr.DataArray | None,
+    bound: Bound,
+    road: Road,
+    wanted: Wanted,
+    sparse: Sparse | None = None,
 ) -> Named:
     """Statistics of anything over events: of images strip by strip, of the rest all values at once."""
+    if sparse is not None:
+        return of_sparse(name, sparse, bound, road, wanted)
     if are_images(image):
         return of_frames(name, image, variance, bound, road, wanted)
     out = of_values(name, image.variable, bound, wanted, counted=True)
@@ -151,6 +172,15 @@ def _named(
         attrs = dict(variance.attrs)
         out[f"{name}{VARIANCE_SUFFIX}"] = xr.Variable((*bound[0], *image.dims[1:]), found[SPREAD], attrs)
     return out
+
+
+def of_sparse(name: str, given: Sparse, bound: Bound, road: Road, wanted: Wanted) -> Named:
+    """Statistics of sparse frames: by their entries, or, where more is wanted than these tell, of the frames."""
+    if wanted.weight is None and set(wanted.statistics) <= {SUM}:
+        found = statistics_of_entries(given.lists, given.used, bound[2], bound[1], f"cube-{name}", road.memory)
+        return labelled(name, found, bound[0], given.values.variable, wanted, counted=True)
+    made = of_frames(name, dense_of(given.chunked(_FRAMES_AT_ONCE)), None, bound, road._replace(kept=None), wanted)
+    return made if given.is_lazy else dict(zip(made, dask.compute(*made.values()), strict=True))
 
 
 def _as_frames(data: Any) -> Any:

@@ -29,7 +29,7 @@ from xsmall.engine.blocks import (
     unopened_blocks,
 )
 from xsmall.engine.interrupt import check
-from xsmall.engine.packets import TOTALS, Results, finished, variables_of
+from xsmall.engine.packets import TOTALS, Key, Results, finished, variables_of
 from xsmall.engine.plans import plan_of_pass, remember
 from xsmall.engine.record import GROUP, Output, Record, Reducer
 from xsmall.engine.transform import (
@@ -40,6 +40,9 @@ from xsmall.engine.transform import (
     as_delayed,
     origin_of,
 )
+
+Pieces = dict[Key, list[npt.NDArray[Any]]]
+"""Arrays of groups of events, not yet behind each other, by the name of the record and of its variable."""
 
 FEWEST_SUMMED = 16
 """Events of a task at least, where it sums them up: what it has gathered is larger than a frame, and is joined."""
@@ -168,12 +171,7 @@ def reduce_batches(batches: Iterable[Batch], job: Job, beside: Mapping[str, Besi
     frames = job.frames
     reducers = {name: record.reducer(frames) for name, record in job.records.items()}
     outputs = {name: record.outputs(frames) for name, record in job.records.items()}
-    pieces: dict[tuple[str, str], list[npt.NDArray[Any]]] = {
-        (name, variable): []
-        for name, variables in outputs.items()
-        for variable, output in variables.items()
-        if not output.summed
-    }
+    pieces = no_pieces(outputs)
     whole = any(reducer.takes_whole_frames for reducer in reducers.values())
     values = np.empty((GROUP, *frames.shape[0 if whole else 1 :]), dtype=job.transform.dtype)
     variances = np.empty_like(values) if frames.variance else None
@@ -196,10 +194,7 @@ def reduce_batches(batches: Iterable[Batch], job: Job, beside: Mapping[str, Besi
                     for variable, result in reducer.end().items():
                         pieces[name, variable].append(result)
         before += len(batch.frames)
-    totals: dict[tuple[str, str], Any] = {
-        (name, TOTALS): gathered for name, r in reducers.items() if (gathered := r.totals()) is not None
-    }
-    return totals | {key: _join(values, outputs[key[0]][key[1]]) for key, values in pieces.items()}
+    return joined_pieces(pieces, outputs, reducers)
 
 
 def _hand_over(
@@ -222,6 +217,21 @@ def _read_only(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     view = values.view()
     view.flags.writeable = False
     return view
+
+
+def no_pieces(outputs: Mapping[str, Mapping[str, Output]]) -> Pieces:
+    """Room for what groups of events give, by record and variable."""
+    return {(name, v): [] for name, variables in outputs.items() for v, o in variables.items() if not o.summed}
+
+
+def joined_pieces(
+    pieces: Pieces, outputs: Mapping[str, Mapping[str, Output]], reducers: Mapping[str, Reducer]
+) -> Results:
+    """Put what groups of events gave behind each other; and what reducers have gathered of all of them."""
+    totals: dict[tuple[str, str], Any] = {
+        (name, TOTALS): gathered for name, r in reducers.items() if (gathered := r.totals()) is not None
+    }
+    return totals | {key: _join(values, outputs[key[0]][key[1]]) for key, values in pieces.items()}
 
 
 def _join(pieces: list[npt.NDArray[Any]], output: Output) -> npt.NDArray[Any]:

@@ -104,6 +104,9 @@ class Reducer(ABC):
     takes_whole_frames: ClassVar[bool] = False
     """Whether the engine calls :meth:`whole` once for each group, in place of :meth:`add` for each segment."""
 
+    takes_entries: bool = False
+    """Whether the engine may call :meth:`entries` once for each event of sparse frames, in place of :meth:`add`."""
+
     beside: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]] = {}
     """What lies beside the frames of the group that begins, by its name in the pass: values (k, ...), and which events
     have them (k,)."""
@@ -130,6 +133,17 @@ class Reducer(ABC):
     ) -> None:
         """Take the group: (k, segment, row, column), and which events have a segment at all (k,); see :meth:`add`."""
         raise NotImplementedError(f"{type(self).__name__} takes whole frames and does not say how")
+
+    def never(self, pixels: npt.NDArray[np.int64]) -> None:
+        """Hear, before all else, which pixels of sparse frames are valid in no event."""
+        raise NotImplementedError(f"{type(self).__name__} takes entries and does not say how")
+
+    def entries(self, j: int, pixel: npt.NDArray[Any], value: npt.NDArray[Any], lost: npt.NDArray[np.int64]) -> None:
+        """Take event ``j`` of the group: which of its pixels are not zero, in order, their values, and the lost ones.
+
+        Pixels are counted over segment, row and column. ``lost`` is the same array where events lack the same pixels.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes entries and does not say how")
 
     @abstractmethod
     def end(self) -> Mapping[str, npt.NDArray[Any]]:

@@ -14,7 +14,7 @@ from xsmall.frames.beam import beam_of
 from xsmall.frames.pixels import geometry_of
 from xsmall.io.info import detector_lines, event_lines
 from xsmall.io.nodes import detectors_of, frames_nodes
-from xsmall.notebook.kinds import BINS, SMALL, frames_of, kind_of
+from xsmall.notebook.kinds import BINS, SMALL, SPARSE, frames_of, kind_of
 from xsmall.vocabulary import (
     CENTER_X,
     COUNT,
@@ -164,10 +164,10 @@ def _beam(obj: xr.DataArray) -> str:
 
 
 def _of_dataset(obj: xr.Dataset, kind: str) -> Iterator[Line]:
-    if kind == SMALL:
+    if kind in (SMALL, SPARSE):
         scalars = [str(v) for v in obj.variables if obj[v].dims == (EVENT,) and v != EVENT]
         per_event = [str(v) for v in obj.data_vars if EVENT in obj[v].dims]
-        yield "small data", f"{obj.sizes[EVENT]} events, {len(per_event)} variables, {_size(obj.nbytes)}"
+        yield kind, f"{obj.sizes[EVENT]} events, {len(per_event)} variables, {_size(obj.nbytes)}"
         yield "bins", "may be made of " + (", ".join(sorted(scalars)) or "nothing: no variable runs over event alone")
     elif kind == BINS:
         counted = obj[COUNT]

@@ -16,17 +16,31 @@ from xsmall.vocabulary import (
     IMAGE_X,
     IMAGE_Y,
     PARAMETERS,
+    PIXEL_VALUE,
     ROW,
     VARIANCE_SUFFIX,
 )
 
-__all__ = ["BINS", "CALIBRATED_FRAMES", "FLAGS", "IMAGE", "OTHER", "PIXELS", "RAW_FRAMES", "RUN", "SMALL", "kind_of"]
+__all__ = [
+    "BINS",
+    "CALIBRATED_FRAMES",
+    "FLAGS",
+    "IMAGE",
+    "OTHER",
+    "PIXELS",
+    "RAW_FRAMES",
+    "RUN",
+    "SMALL",
+    "SPARSE",
+    "kind_of",
+]
 
 RAW_FRAMES: Final = "raw frames"
 CALIBRATED_FRAMES: Final = "calibrated frames"  # or any floats over (event, segment, row, column)
 FLAGS: Final = "flags"  # reasons, over pixels or frames
 PIXELS: Final = "pixels"  # (segment, row, column) or a part of it, perhaps with other dims
 IMAGE: Final = "image"  # an assembled picture
+SPARSE: Final = "sparse frames"  # small data, among them the pixels of each event that are not zero
 SMALL: Final = "small data"  # whatever runs over events
 BINS: Final = "bins"  # a cube, or averages
 RUN: Final = "run"
@@ -67,5 +81,5 @@ def frames_of(obj: xr.Dataset) -> xr.DataArray | None:
 
 def _of_dataset(obj: xr.Dataset) -> str:
     if EVENT in obj.dims:
-        return SMALL
+        return SPARSE if any(str(name).endswith(PIXEL_VALUE) for name in obj.data_vars) else SMALL
     return BINS if COUNT in obj else OTHER

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xsmall.detector.frames import Frames
+from xsmall.engine.entries import LostCounts
 from xsmall.engine.record import GROUP, Reducer
 from xsmall.reductions.azint_table import Table, shares_of
 from xsmall.vocabulary import INTENSITY, N_VALID, NORM, SUM, VARIANCE_SUFFIX
@@ -77,10 +78,13 @@ _FEW = 1e-6  # of a pixel: what is left of shares that were subtracted from each
 class AzintReducer(Reducer):
     """Scatters four frames at a time."""
 
+    takes_entries = True
+
     def __init__(self, table: Table, kind: Kind) -> None:
         from xsmall.kernels.azint import LANES, scatter
+        from xsmall.kernels.entries import add_to_bins
 
-        self._scatter = scatter
+        self._scatter, self._add_to_bins = scatter, add_to_bins
         self._table, self._kind = table, kind
         self._index, self._weight = table.index(), table.weight()
         n = table.shape[0] * table.shape[1]
@@ -115,6 +119,21 @@ class AzintReducer(Reducer):
             ]
             lost = self._lost_variance, self._unused
             self._scatter(*spread, self._index[s], self._weight[s], self._variance, *lost)
+
+    def _lacks(self, pixels: npt.NDArray[np.int64]) -> Array:
+        """Number and weight of pixels by their bins: (2, bin + 1)."""
+        bins, n = self._index.reshape(-1)[pixels], len(self._lost)
+        weight = self._weight.reshape(-1)[pixels] if self._weight.size else None
+        return np.stack([np.bincount(bins, None if i == 0 else weight, n) for i in range(2)])
+
+    def never(self, pixels: npt.NDArray[np.int64]) -> None:
+        """Hear which pixels no event has."""
+        self._lacking: LostCounts[Array] = LostCounts(self._lacks, pixels)
+
+    def entries(self, j: int, pixel: Array, value: Array, lost: npt.NDArray[np.int64]) -> None:
+        """Scatter the pixels of event ``j`` that are not zero."""
+        self._add_to_bins(pixel, value, self._index.reshape(-1), self._sums[:, 0, j])
+        self._lost[:, j], self._lost_weight[:, j] = self._lacking(lost)
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
         """Divide by what the valid pixels weigh."""

@@ -72,6 +72,7 @@ class _PartsReducer(Reducer):
 
     def __init__(self, parts: Mapping[str, Reducer]) -> None:
         self._parts = parts
+        self.takes_entries = all(part.takes_entries for part in parts.values())
 
     def begin(self, k: int) -> None:
         """Start a group of ``k`` events."""
@@ -83,6 +84,16 @@ class _PartsReducer(Reducer):
         """Take segment ``s``."""
         for part in self._parts.values():
             part.add(s, frames, variance)
+
+    def never(self, pixels: npt.NDArray[np.int64]) -> None:
+        """Hear which pixels no event has."""
+        for part in self._parts.values():
+            part.never(pixels)
+
+    def entries(self, j: int, pixel: npt.NDArray[Any], value: npt.NDArray[Any], lost: npt.NDArray[np.int64]) -> None:
+        """Take the pixels of event ``j`` that are not zero."""
+        for part in self._parts.values():
+            part.entries(j, pixel, value, lost)
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
         """Finish the group."""

@@ -266,16 +266,16 @@ class DropletReducer(Reducer):
 
         self._find, self._collect = find, collect
         self._order = rising(frames.part)
-        frames = replace(frames, part=sorted_part(frames.part))
+        given, frames = frames, replace(frames, part=sorted_part(frames.part))
         self._record, self._frames = record, frames
         self._dtypes = {name: dtype for name, (dtype, _) in record._listed(frames).items()}
-        self._use = words_of_mask(record.mask, frames)
+        self._use = words_of_mask(record.mask, given)
         real = frames.dtype.type
         levels = number(record.threshold), number(record.threshold_low)
         self._thresholds = (real(levels[0]), real(levels[1]), np.finfo(frames.dtype).max)
         details = any(name not in PLACES for name in record.also)
         self._how = tuple(True if wanted else None for wanted in (*record.how, details))
-        self._in_sigma = per_noise(record.noise, frames)
+        self._in_sigma = per_noise(record.noise, given)
         self._level = np.empty(frames.shape[1:] if self._in_sigma is not None else 0, dtype=frames.dtype)
         self._work = Workspace(*frames.shape[1:], variance=frames.variance).arrays
         self._origin = (float(frames.row[0]), float(frames.column[0]), 1.0, 1.0)

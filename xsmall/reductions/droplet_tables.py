@@ -16,7 +16,16 @@ from xsmall.errors import GeometryError
 from xsmall.frames.per_pixel import StaticMask, StaticNoise
 from xsmall.vocabulary import RADIUS, TWO_THETA, Q, X, Y, Z
 
-__all__ = ["PLACES", "between_pixels", "check_places", "per_noise", "rising", "sorted_part", "words_of_mask"]
+__all__ = [
+    "PLACES",
+    "between_pixels",
+    "check_places",
+    "in_rising_order",
+    "per_noise",
+    "rising",
+    "sorted_part",
+    "words_of_mask",
+]
 
 PLACES: Final = (X, Y, Z, RADIUS, TWO_THETA, Q)
 """Where a centroid or a photon can be said to lie."""
@@ -36,24 +45,24 @@ def check_places(what: str, also: tuple[str, ...], frames: Frames) -> None:
 
 
 def words_of_mask(mask: StaticMask | None, frames: Frames) -> npt.NDArray[np.uint64]:
-    """Bits of the pixels that may be used, (segment, row, word), made once per process."""
+    """Bits of the pixels that may be used, (segment, row, word), in rising order, made once per process."""
     from xsmall.kernels.droplet import mask_words
 
     if mask is None:
         words = CACHE.get(("all words", frames.shape[1:]), lambda: mask_words(np.ones(frames.shape[1:], dtype=bool)))
         return np.broadcast_to(words, (frames.shape[0], *words.shape))
     key = ("mask words", mask, frames.part)
-    return CACHE.get(key, lambda: np.stack([mask_words(use) for use in mask.on(frames)]))
+    return CACHE.get(key, lambda: np.stack([mask_words(use) for use in in_rising_order(mask.on(frames), frames.part)]))
 
 
 def per_noise(noise: StaticNoise | None, frames: Frames) -> npt.NDArray[np.floating[Any]] | None:
-    """One over the noise of each pixel, NaN where it is 0 or unknown, made once per process."""
+    """One over the noise of each pixel, NaN where it is 0 or unknown, in rising order, made once per process."""
     if noise is None:
         return None
     frozen = noise
 
     def make() -> npt.NDArray[np.floating[Any]]:
-        values = frozen.on(frames)
+        values = in_rising_order(frozen.on(frames), frames.part)
         good = np.isfinite(values) & (values > 0)
         inverse: npt.NDArray[np.float64] = np.divide(1.0, values, out=np.full(values.shape, np.nan), where=good)
         return inverse.astype(frames.dtype)
@@ -72,6 +81,12 @@ def rising(part: Part) -> tuple[Any, ...] | None:
     if part == sorted_part(part):
         return None
     return (slice(None), *np.ix_(np.argsort(part.row), np.argsort(part.column)))
+
+
+def in_rising_order(values: npt.NDArray[Any], part: Part) -> npt.NDArray[Any]:
+    """Values (segment, row, column) of the pixels of ``part`` with rows and columns in rising order."""
+    order = rising(part)
+    return values if order is None else np.ascontiguousarray(values[order])
 
 
 def between_pixels(

@@ -13,8 +13,8 @@ import xarray as xr
 from xsmall.detector.frames import Frames
 from xsmall.engine.parameters import parameters_attr
 from xsmall.errors import DataError, ParameterError, PlanError
+from xsmall.reductions.by_pixel_and_time import Entries, Input, entries_of, inputs_of, times_of
 from xsmall.reductions.edges import as_edges, labels_of_bins
-from xsmall.reductions.sparse import Entries, Input, entries_of, inputs_of, times_of
 from xsmall.vocabulary import (
     DIMENSIONLESS,
     EVENT,
@@ -49,11 +49,11 @@ def g2(
     Parameters
     ----------
     obj
-        Lists of photons, as :func:`~xsmall.photon` returns, or frames (event, segment, row, column).
+        Sparse frames or lists of photons, as :func:`~xsmall.photon` returns, or frames (event, segment, row, column).
     regions
         A mapping of names to boxes, regions of space or masks: ``{"ring": xs.Band("q", 1.0, 1.2)}``.
     like
-        For lists: the frames they were found in, which know where pixels are. Their values are not read.
+        For lists of places: the frames they were found in, which know where pixels are. Their values are not read.
     mask
         Boolean (segment, row, column), True where a pixel may be used; the one that photons were found with.
     lags

@@ -12,6 +12,7 @@ import xarray as xr
 
 from xsmall.detector.frames import Frames
 from xsmall.engine.asked import ask
+from xsmall.engine.entries import LostCounts
 from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import ParameterError
 from xsmall.frames.per_pixel import StaticMask
@@ -201,8 +202,11 @@ class Histogram(Record):
 class HistogramReducer(Reducer):
     """Counts the pixels of each place."""
 
+    takes_entries = True
+
     def __init__(self, record: Histogram, frames: Frames) -> None:
         from xsmall.kernels.bins import first_bins
+        from xsmall.kernels.entries import histogram_of_entries
         from xsmall.kernels.histogram import histogram as count
 
         self._kernel = count
@@ -213,6 +217,8 @@ class HistogramReducer(Reducer):
         use = [usable(frames, place, record.masks) for place in places]
         self._windows = [(p, w, w.use(use[p])) for p, place in enumerate(places) for w in windows(place, frames)]
         self._n = len(places)
+        self._of_entries = histogram_of_entries
+        self._use, self._shape = use, frames.shape
 
     def begin(self, k: int) -> None:
         """Start a group of ``k`` events."""
@@ -227,6 +233,31 @@ class HistogramReducer(Reducer):
                 where = window.row.start, window.column.start, use, self._edges, self._first
                 for j, frame in enumerate(frames):
                     self._kernel(frame, *where, self._counts[j, p], self._beyond[j, p])
+
+    def _count(self, pixels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        return np.array([held[pixels].sum() for held in self._inside], np.int64)
+
+    def never(self, pixels: npt.NDArray[np.int64]) -> None:
+        """Hear which pixels no event has."""
+        self._inside = [np.ones(self._shape, bool).ravel() if use is None else use.ravel() for use in self._use]
+        self._most = np.array([held.sum() for held in self._inside])
+        self._lacking: LostCounts[npt.NDArray[np.int64]] = LostCounts(self._count, pixels)
+
+    def entries(self, j: int, pixel: npt.NDArray[Any], value: npt.NDArray[Any], lost: npt.NDArray[np.int64]) -> None:
+        """Count the pixels of event ``j`` that are not zero, and those that are."""
+        zeros = self._most - self._lacking(lost)
+        at = int(np.searchsorted(self._edges, 0.0, side="right")) - 1  # -1 below all bins
+        for p, held in enumerate(self._inside):
+            counts, beyond = self._counts[j, p], self._beyond[j, p]
+            self._of_entries(pixel, value, held, self._edges, self._first, counts, beyond)
+            n = zeros[p] - beyond[2]
+            beyond[2] = zeros[p]
+            if at < 0:
+                beyond[0] += n
+            elif at >= counts.size:
+                beyond[1] += n
+            else:
+                counts[at] += n
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
         """Finish the group."""

@@ -19,6 +19,7 @@ from xsmall.frames.per_pixel import StaticMask
 from xsmall.reductions.box import in_order
 from xsmall.reductions.droplet import Droplet
 from xsmall.reductions.droplet_tables import PLACES, check_places
+from xsmall.reductions.entry_lists import outputs_of_entries, used_pixels
 from xsmall.reductions.photon_reducer import PhotonReducer, PixelReducer
 from xsmall.reductions.region import Place, as_place, inside
 from xsmall.vocabulary import (
@@ -62,6 +63,7 @@ def photon(
     mask: Any = None,
     also: Sequence[str] = (),
     image: bool = False,
+    sparse: bool = False,
 ) -> Photon:
     """Count photons: those of droplets, ``xs.droplet(...) | xs.photon()``, or those of single pixels.
 
@@ -92,6 +94,9 @@ def photon(
         (1/angstrom), which need a geometry, and a beam.
     image
         Return the photons of each pixel in place of the lists.
+    sparse
+        Return, in place of the lists, which pixels have photons and how many: sparse frames, which are kept in place of
+        frames and go wherever those go, at the cost of photons and not of pixels.
 
     Returns
     -------
@@ -101,7 +106,11 @@ def photon(
     ``max_k``; ``n_valid``: pixels that could be looked at, the sum of both; each (event, roi, ...) with regions. From
     droplets also ``n_droplets`` and ``n_below``, how many of them have less than half a photon and are none. With
     ``image``, and no lists, ``photons`` (event, segment, row, column), float32, NaN where a pixel is not valid: frames
-    that other reductions take.
+    that other reductions take. With ``sparse`` lists of ``pixel`` (int32, counted over segment, row and column, in
+    order) and ``pixel_value`` (int32), ``n_entries`` of them; ``lost_pixels``, where runs of pixels that this event
+    lacks begin and end; and the coordinate ``used`` (segment, row, column), False where the mask is. A Dataset of them
+    is reduced as frames are (``.sd.azint``, ``.sd.reduce``, ``xs.g2``, images of a cube); :func:`~xsmall.dense` makes
+    frames of it.
 
     Raises
     ------
@@ -159,9 +168,13 @@ def photon(
             expected="a mapping of names to boxes, regions or masks",
             fix='regions={"ring": xs.Band("q", 1.0, 1.2)}',
         )
+    if image and sparse:
+        raise ParameterError("pictures and sparse frames at once", fix="sparse=True; xs.dense makes pictures of it")
     places = tuple((str(n), as_place(p, "a region")) for n, p in (regions or {}).items())
     how = None if method is None else (width if method == "fit" else 0.0, FITTED)
-    return Photon(value, how, least, places, _whole("max_k", max_k), StaticMask.of(mask), wanted, bool(image))
+    return Photon(
+        value, how, least, places, _whole("max_k", max_k), StaticMask.of(mask), wanted, bool(image), bool(sparse)
+    )
 
 
 def _whole(what: str, value: object) -> int:
@@ -195,6 +208,7 @@ class Photon(Record):
     mask: StaticMask | None = None
     also: tuple[str, ...] = ()
     image: bool = False
+    sparse: bool = False
     droplets: Droplet | None = None
 
     def after(self, first: Record) -> Record:
@@ -258,7 +272,8 @@ class Photon(Record):
             inside(place, frames)
         check_places("photons", self.also, frames)
         whole, double, none = np.dtype(np.int32), np.dtype(np.float64), {UNITS: DIMENSIONLESS}
-        out = {N_PHOTONS: Output((), (), whole, none if self.image else {**none, SAMPLE_DIMENSION: PHOTON})}
+        listed = not (self.image or self.sparse)
+        out = {N_PHOTONS: Output((), (), whole, {**none, SAMPLE_DIMENSION: PHOTON} if listed else none)}
         if self.droplets is None and self.how is not None:
             raise ParameterError(
                 "photons of single pixels are not placed by a method",
@@ -280,6 +295,8 @@ class Photon(Record):
                 )
             out[PHOTONS] = Output((SEGMENT, ROW, COLUMN), frames.shape, np.dtype(np.float32), {UNITS: PHOTON})
             return out
+        if self.sparse:
+            return out | outputs_of_entries(whole, PHOTON)
         lists: dict[str, tuple[np.dtype[Any], dict[str, str]]]
         lists = {ROW: (double, none), COLUMN: (double, none), SEGMENT: (whole, none)}
         lists |= {name: (double, {UNITS: UNITS_OF[name]}) for name in self.also}
@@ -293,6 +310,9 @@ class Photon(Record):
         if self.image:
             labels = {SEGMENT: frames.segment, ROW: frames.row, COLUMN: frames.column}
             out |= {dim: xr.Variable((dim,), np.array(values)) for dim, values in labels.items()}
+        if self.sparse:
+            mask = self.mask if self.droplets is None else self.droplets.mask
+            out |= used_pixels(frames, np.ones(frames.shape, bool) if mask is None else mask.on(frames))
         return out
 
     def reducer(self, frames: Frames) -> Reducer:
@@ -300,7 +320,7 @@ class Photon(Record):
         places = [place for _, place in self.regions]
         shared: dict[str, Any] = {
             "value": self.value(frames), "follows_energy": self.follows_energy and frames.units != PHOTON,
-            "max_k": self.max_k, "also": self.also, "image": self.image, "places": places,
+            "max_k": self.max_k, "also": self.also, "image": self.image, "sparse": self.sparse, "places": places,
         }  # fmt: skip
         if self.droplets is None:
             least = 0.9 if self.thr_fraction is None else self.thr_fraction

@@ -13,10 +13,19 @@ import numpy.typing as npt
 from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.beam import Beam
 from xsmall.detector.geometry.pixel import pixel_array
+from xsmall.engine.entries import LostCounts, filled
 from xsmall.engine.record import Reducer
 from xsmall.events.ragged import object_array
 from xsmall.frames.per_pixel import StaticMask, StaticNoise
-from xsmall.reductions.droplet_tables import between_pixels, per_noise, rising, sorted_part, words_of_mask
+from xsmall.reductions.droplet_tables import (
+    between_pixels,
+    in_rising_order,
+    per_noise,
+    rising,
+    sorted_part,
+    words_of_mask,
+)
+from xsmall.reductions.entry_lists import EntryLists
 from xsmall.reductions.region import Place, inside
 from xsmall.reductions.threshold import Threshold, number
 from xsmall.vocabulary import (
@@ -27,6 +36,7 @@ from xsmall.vocabulary import (
     N_K,
     N_PHOTONS,
     N_VALID,
+    PHOTON,
     PHOTONS,
     ROW,
     SEGMENT,
@@ -51,27 +61,32 @@ class _Photons(Reducer):
         max_k: int,
         also: tuple[str, ...],
         image: bool,
+        sparse: bool,
         places: Sequence[Place],
     ) -> None:
         from xsmall.kernels.photon import count_invalid, count_pixels
 
         self._count_invalid, self._count_pixels = count_invalid, count_pixels
         self._order = rising(frames.part)
-        self._frames = frames = replace(frames, part=sorted_part(frames.part))
+        self._given, self._frames = frames, replace(frames, part=sorted_part(frames.part))
+        given, frames = self._given, self._frames
         self._value, self._follows_energy = value, follows_energy
         self._also, self._stacked, self._max_k = also, bool(places), max_k
         self._top = np.finfo(frames.dtype).max
         self._use = self._usable(mask)
-        held = np.stack([inside(p, frames) for p in places]) if places else np.ones((1, *frames.shape), bool)
-        self._regions = [np.ascontiguousarray(held[:, s] & self._use[s]) for s in range(frames.shape[0])]
+        held = [in_rising_order(inside(p, given), given.part) for p in places] or [np.ones(frames.shape, bool)]
+        self._regions = [np.stack([h[s] & self._use[s] for h in held]) for s in range(frames.shape[0])]
         self._pixels = [held.sum(axis=(1, 2)) for held in self._regions]
         self._counts = np.zeros(frames.shape[1:], np.int32)
         self._out = np.empty(0), np.empty(0)
         self._image = image
+        self._entries = EntryLists(frames.shape, self._unsorted(self._use), self._top) if sparse else None
 
     def _usable(self, mask: StaticMask | None) -> npt.NDArray[np.bool_]:
-        shape = self._frames.shape
-        return np.ones(shape, bool) if mask is None else np.array(mask.on(self._frames))
+        """Pixels that the mask leaves, in rising order."""
+        if mask is None:
+            return np.ones(self._frames.shape, bool)
+        return np.array(in_rising_order(mask.on(self._given), self._given.part))
 
     @abstractmethod
     def _find(self, s: int, frame: Floats, value: float, start: int) -> tuple[int, int, int]:
@@ -92,42 +107,54 @@ class _Photons(Reducer):
         self._above, self._valid = np.zeros((k, n), np.int64), np.zeros((k, n), np.int64)
         self._droplets = np.zeros((k, 2), np.int64)
         self._pictures = np.empty((k, *self._frames.shape), np.float32) if self._image else None
+        if self._entries is not None:
+            self._entries.begin(k)
 
     def add(self, s: int, frames: Floats, variance: Floats | None = None) -> None:
         """Append the photons of segment ``s``."""
         del variance  # a count of photons has that of counting
         if self._order is not None:  # neighbours in the array are to be neighbours on the detector
             frames = np.ascontiguousarray(frames[self._order])
-        regions = self._regions[s]
         for j in range(len(frames)):
-            frame = frames[j]
-            value = self._value if self.energy is None or not self._follows_energy else float(self.energy[j]) / 1e3
-            if not np.isfinite(value):  # an event of unknown photon energy says nothing, not even that there are none
-                frame = np.full_like(frame, np.nan)
-            level = self._level(s, frame)
-            invalid = np.zeros(len(regions), np.int64)
-            self._count_invalid(level, self._top, regions, invalid)
-            self._valid[j] += self._pixels[s] - invalid
-            self._start[j, s] = self._stop
-            self._append(s, j, frame, value)
-            self._length[j, s] = self._stop - self._start[j, s]
-            self._count(s, j, level)
+            self._take(s, j, frames[j])
+
+    def _take(self, s: int, j: int, frame: Floats) -> None:
+        """Append the photons of segment ``s`` of event ``j``."""
+        value = self._value if self.energy is None or not self._follows_energy else float(self.energy[j]) / 1e3
+        if not np.isfinite(value):  # an event of unknown photon energy says nothing, not even that there are none
+            frame = np.full_like(frame, np.nan)
+        level = self._level(s, frame)
+        invalid = np.zeros(len(self._regions[s]), np.int64)
+        self._count_invalid(level, self._top, self._regions[s], invalid)
+        self._valid[j] += self._pixels[s] - invalid
+        self._start[j, s] = self._stop
+        self._append(s, j, frame, value)
+        self._length[j, s] = self._stop - self._start[j, s]
+        self._count(s, j, level)
 
     def _append(self, s: int, j: int, frame: Floats, value: float) -> None:
         stop, droplets, faint = self._find(s, frame, value, self._stop)
         if stop > self._out[0].size:
-            row, column = np.empty(2 * stop), np.empty(2 * stop)
-            for wide, old in zip((row, column), self._out, strict=True):
-                wide[: self._stop] = old[: self._stop]
-            self._out = row, column
+            self._make_room(stop)
             stop, droplets, faint = self._find(s, frame, value, self._stop)
         self._droplets[j] += droplets, faint
         self._stop = stop
 
-    def _count(self, s: int, j: int, level: Floats) -> None:
+    def _make_room(self, n: int) -> None:
+        """Lengthen the lists to take ``n`` photons and more."""
+        row, column = np.empty(2 * n), np.empty(2 * n)
+        for wide, old in zip((row, column), self._out, strict=True):
+            wide[: self._stop] = old[: self._stop]
+        self._out = row, column
+
+    def _count(self, s: int, j: int, level: Floats | None) -> None:
+        """Count the pixels that hold k photons; ``level`` says which are valid, where pictures or entries are kept."""
         row, column = (v[self._start[j, s] : self._stop] for v in self._out)
         self._count_pixels(row, column, self._regions[s], self._counts, self._n_k[j], self._above[j])
-        if self._pictures is not None:
+        if self._entries is not None and level is not None:
+            pixel, counts = self._pixels_of(row, column)
+            self._entries.add(j, s, pixel, counts, self._unsorted(level))
+        if self._pictures is not None and level is not None:
             valid = (np.abs(level) <= self._top) & self._use[s]
             self._pictures[j, s] = np.where(valid, self._counts, np.nan)
         self._counts[np.floor(row + 0.5).astype(np.intp), np.floor(column + 0.5).astype(np.intp)] = 0
@@ -140,6 +167,8 @@ class _Photons(Reducer):
             name: (v if self._stacked else v[:, 0]).astype(np.int32) for name, v in counts.items()
         }
         out |= {N_PHOTONS: self._length.sum(axis=1).astype(np.int32)} | self._of_droplets()
+        if self._entries is not None:
+            return out | self._entries.end(np.dtype(np.int32))
         return out | (self._lists() if self._pictures is None else {PHOTONS: self._unsorted(self._pictures)})
 
     def _lists(self) -> dict[str, npt.NDArray[Any]]:
@@ -164,13 +193,23 @@ class _Photons(Reducer):
     def _of_droplets(self) -> dict[str, npt.NDArray[Any]]:
         return {}
 
-    def _unsorted(self, pictures: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Rows and columns in the order that they came in."""
+    def _unsorted(self, pictures: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Rows and columns (..., row, column) in the order that they came in."""
         if self._order is None:
             return pictures
         out = np.empty_like(pictures)
-        out[(slice(None), *self._order)] = pictures
+        out[(..., *self._order[1:])] = pictures
         return out
+
+    def _pixels_of(
+        self, row: npt.NDArray[np.float64], column: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The pixels of a segment that hold photons, in the order that they came in, and how many."""
+        r, c = (np.floor(v + 0.5).astype(np.int64) for v in (row, column))
+        if self._order is not None:
+            r, c = (np.ravel(at)[v] for at, v in zip(self._order[1:], (r, c), strict=True))
+        pixel, counts = np.unique(r * self._frames.shape[2] + c, return_counts=True)
+        return pixel, counts
 
 
 class PixelReducer(_Photons):
@@ -181,9 +220,44 @@ class PixelReducer(_Photons):
 
         super().__init__(frames, **shared)
         self._kernel, self._least = photons_of_pixels, thr_fraction
+        kept = shared["image"] or shared["sparse"] or self._order is not None
+        self.takes_entries = not kept and frames.units == PHOTON and self._value == 1.0
 
     def _find(self, s: int, frame: Floats, value: float, start: int) -> tuple[int, int, int]:
         return self._kernel(frame, self._use[s], self._top, value, self._least, start, self._out), 0, 0
+
+    def never(self, pixels: npt.NDArray[np.int64]) -> None:
+        """Hear which pixels no event has."""
+        self._inside = np.stack(self._regions).transpose(1, 0, 2, 3).reshape(len(self._regions[0]), -1)
+        self._most = np.count_nonzero(self._inside, axis=1)
+        self._whole = np.where(np.bincount(pixels, minlength=self._use.size) > 0, np.nan, 0.0)
+        self._lacking: LostCounts[npt.NDArray[np.int64]] = LostCounts(self._of_regions, pixels)
+
+    def _of_regions(self, pixels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        return np.asarray(np.count_nonzero(self._inside[:, pixels], axis=1))
+
+    def entries(self, j: int, pixel: npt.NDArray[Any], value: npt.NDArray[Any], lost: npt.NDArray[np.int64]) -> None:
+        """Take the photons of event ``j``, which are there already, unless there are parts of one."""
+        shape = self._frames.shape
+        if value.dtype.kind not in "iu" or (value < 0).any():
+            frame = self._whole.reshape(shape).astype(self._frames.dtype)
+            filled(frame, pixel, value, lost)
+            for s in range(shape[0]):
+                self._take(s, j, frame[s])
+            return
+        self._valid[j] = self._most - self._lacking(lost)
+        used = self._use.reshape(-1)[pixel]
+        pixel, value = pixel[used], value[used]
+        if self._stop + value.sum() > self._out[0].size:
+            self._make_room(self._stop + int(value.sum()))
+        for s, first in enumerate(range(0, self._use.size, shape[1] * shape[2])):
+            here = slice(*np.searchsorted(pixel, [first, first + shape[1] * shape[2]]))
+            at = np.repeat(pixel[here] - first, value[here])
+            self._start[j, s], self._length[j, s] = self._stop, at.size
+            for out, places in zip(self._out, (at // shape[2], at % shape[2]), strict=True):
+                out[self._stop : self._stop + at.size] = places
+            self._stop += at.size
+            self._count(s, j, None)
 
 
 class PhotonReducer(_Photons):
@@ -210,8 +284,8 @@ class PhotonReducer(_Photons):
         self._thresholds = high, low, self._top
         self._grow = tuple(True if wanted else None for wanted in (*grow, False))
         self._cuts, self._how = cuts, how
-        self._words = words_of_mask(shared["mask"], frames)
-        self._per_noise = per_noise(noise, frames)
+        self._words = words_of_mask(shared["mask"], self._given)
+        self._per_noise = per_noise(noise, self._given)
         self._work = Workspace(*frames.shape[1:]).arrays
         self._members = Members(*frames.shape[1:]).arrays
         self._scratch = Scratch(*frames.shape[1:]).arrays

@@ -13,6 +13,7 @@ import xarray as xr
 from xsmall.detector.frames import Frames
 from xsmall.detector.part import Part
 from xsmall.engine.asked import ask
+from xsmall.engine.entries import LostCounts
 from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import ParameterError
 from xsmall.frames.per_pixel import StaticMask
@@ -267,6 +268,8 @@ class OntoQuantityReducer(Reducer):
 
     def __init__(self, inner: Reducer) -> None:
         self._inner = inner
+        self.takes_entries = inner.takes_entries
+        self.never, self.entries = inner.never, inner.entries  # type: ignore[method-assign]
 
     def begin(self, k: int) -> None:
         """Start a group of ``k`` events."""
@@ -285,7 +288,10 @@ class OntoQuantityReducer(Reducer):
 class ProjectionReducer(Reducer):
     """Sums the rows or columns of each window."""
 
+    takes_entries = True
+
     def __init__(self, record: Projection, frames: Frames) -> None:
+        from xsmall.kernels.entries import add_to_bins
         from xsmall.kernels.projection import along_columns, along_rows
 
         self._kernel = along_columns if record.onto == ROW else along_rows
@@ -298,6 +304,31 @@ class ProjectionReducer(Reducer):
         self._use = [window.use(use) for window in self._windows]
         along = 1 if record.onto == ROW else 0
         self._kept = np.flatnonzero(self._windows[0].inside.any(axis=along))  # all, unless labels are out of order
+        self._add_to_bins = add_to_bins
+
+    def _of_pixels(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+        """The place of each pixel among the sums (window, row or column), the last for none; and how many each has."""
+        n = self._windows[0].shape[0 if self._record.onto == ROW else 1]
+        bins = np.full(self._frames.shape, len(self._windows) * n, np.int32)
+        for p, (window, use) in enumerate(zip(self._windows, self._use, strict=True)):
+            along = np.arange(n)[:, None] if self._record.onto == ROW else np.arange(n)
+            here = bins[window.segment, window.row, window.column]
+            np.copyto(here, p * n + np.broadcast_to(along, here.shape), where=use, casting="unsafe")
+        flat = bins.ravel()
+        return flat, np.bincount(flat, minlength=len(self._windows) * n + 1)[:-1]
+
+    def _count(self, pixels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        return np.bincount(self._bins[pixels], minlength=self._most.size + 1)[:-1]
+
+    def never(self, pixels: npt.NDArray[np.int64]) -> None:
+        """Hear which pixels no event has."""
+        self._bins, self._most = self._of_pixels()
+        self._lacking: LostCounts[npt.NDArray[np.int64]] = LostCounts(self._count, pixels)
+
+    def entries(self, j: int, pixel: npt.NDArray[Any], value: npt.NDArray[Any], lost: npt.NDArray[np.int64]) -> None:
+        """Add up the pixels of event ``j`` that are not zero."""
+        self._add_to_bins(pixel, value, self._bins, self._total[j].reshape(-1))
+        self._n[j] = (self._most - self._lacking(lost)).reshape(self._n[j].shape)
 
     def begin(self, k: int) -> None:
         """Start a group of ``k`` events."""

@@ -14,6 +14,7 @@ from xsmall.detector.frames import Frames
 from xsmall.detector.types import DETECTOR_TYPES, Decoding
 from xsmall.engine.asked import ASKED, keep, said_of, told_of
 from xsmall.engine.beside import Companion
+from xsmall.engine.entries import run_on_entries
 from xsmall.engine.one_pass import Source, run_records
 from xsmall.engine.parameters import parameters_attr, parameters_of, short_repr
 from xsmall.engine.record import Output, Record
@@ -23,6 +24,7 @@ from xsmall.events.ragged import ragged_attrs
 from xsmall.frames.beam import BEAM_COORDS, one_value
 from xsmall.frames.describe import data_of, describe
 from xsmall.frames.pixels import geometry_of
+from xsmall.frames.sparse import Sparse, sparse_of
 from xsmall.frames.stacked import as_events
 from xsmall.frames.variance import paired, values_and_variance
 from xsmall.frames.waveforms import as_waves
@@ -45,6 +47,7 @@ from xsmall.vocabulary import (
     SELECTION,
     SOURCE,
     UNITS,
+    USED,
 )
 
 Function = Callable[..., Any]
@@ -60,7 +63,8 @@ def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record | Functi
         of a cube, or one picture: then results have the bins in the place of events. Or waveforms (event, sample) or
         (event, channel, sample), for records of these. A Dataset of frames and
         their variance (``<name>_variance``), as ``calibrate(..., variance=True)`` returns, carries the variance
-        through: each value comes with its own.
+        through: each value comes with its own. Or sparse frames, as ``xs.photon(sparse=True)`` returns: then most
+        reductions cost photons and not pixels.
     records
         The reductions by the name that prefixes their variables, such as ``{"waxs": xs.azint(bins=500)}``; a function
         of a frame is one too, or the name of one, ``"module:function"``, see :func:`~xsmall.record`.
@@ -93,12 +97,32 @@ def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record | Functi
     >>> small["spot_sum"].dims
     ('event', 'roi')
     """
+    sparse = sparse_of(obj)
+    if sparse is not None:
+        return _reduce_sparse(sparse, _records(records))
     stacked = as_waves(obj) or as_events(obj)
     if stacked is not None:
         return stacked.back(reduce(stacked.frames, records))
     prepared = prepare(obj, _records(records))
     _warn_of_gain_bits(prepared.values)
     return prepared.dataset(run_records(prepared.source, prepared.records, prepared.frames, prepared.beside))
+
+
+def _reduce_sparse(given: Sparse, records: Mapping[str, Record]) -> xr.Dataset:
+    """Reduce sparse frames: what :func:`reduce` returns for the dense ones."""
+    chosen, beside = bind(records, given.values)
+    others = [name for name, c in beside.items() if c.transform is not None]
+    if others:
+        raise ParameterError(
+            "sparse frames are reduced without frames of other detectors beside them",
+            found=", ".join(others),
+            fix="xs.dense(photons) in place of photons",
+        )
+    known = describe(given.values)
+    frames = known.of_all_events
+    described = {name: record.outputs(frames) for name, record in chosen.items()}
+    arrays = run_on_entries(given.lists, given.used, chosen, frames, known.energies, beside)
+    return paired(_labelled(given.values, chosen, frames, described, arrays))
 
 
 @dataclass(frozen=True)
@@ -172,7 +196,10 @@ def _labelled(
             attrs = dict(label.attrs)
             if BOUNDS in attrs:  # names another coordinate, which may have been renamed with this one
                 attrs[BOUNDS] = renamed.get((name, attrs[BOUNDS]), attrs[BOUNDS])
-            labels[renamed.get((name, key), key)] = xr.Variable(dims, label.data, attrs)
+            called, made = renamed.get((name, key), key), xr.Variable(dims, label.data, attrs)
+            if called == USED and not np.array_equal(labels.get(called, made).values, made.values):  # a mask of its own
+                called = f"{name}_{key}"
+            labels[called] = made
     return _dataset(values, variables, labels, records)
 
 
@@ -338,7 +365,8 @@ def _dataset(
     if not any(EVENT in v.dims for v in variables.values()):  # all are sums over the events
         out = out.drop_dims(EVENT)
     before = {"frames": parameters_of(obj.attrs)}
-    if not any({ROW, COLUMN} <= set(v.dims) or {IMAGE_X, IMAGE_Y} <= set(v.dims) for v in variables.values()):
+    shown = [*variables.values(), *labels.values()]
+    if not any({ROW, COLUMN} <= set(v.dims) or {IMAGE_X, IMAGE_Y} <= set(v.dims) for v in shown):
         # Nothing here is in space any more. Scalars would stand in the title of every plot and keep the results of two
         # detectors from being merged; the parameters say them.
         out = out.drop_vars([c for c in (GEOMETRY, *BEAM_COORDS) if c in out.coords and not out[c].ndim])

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.pixel import pixel_array
+from xsmall.engine.entries import LostCounts
 from xsmall.engine.record import GROUP, Reducer
 from xsmall.frames.per_pixel import StaticMask
 from xsmall.reductions.box import Window
@@ -66,9 +67,11 @@ class RoiReducer(Reducer):
         saturation: float | None,
         areas: Sequence[str],
     ) -> None:
+        from xsmall.kernels.entries import box_of_entries
         from xsmall.kernels.roi import box, box_variance
 
-        self._kernel, self._variance_kernel = box, box_variance
+        self._kernel, self._variance_kernel, self._box_of_entries = box, box_variance, box_of_entries
+        self.takes_entries = not (also or areas)
         self._frames = frames
         self._regions = regions
         use = None if mask is None else mask.on(frames)
@@ -118,6 +121,39 @@ class RoiReducer(Reducer):
                     moments.add(j, w, b, frames[j], None if variance is None else variance[j], top, left, use)
             if self._kept:
                 self._keep(b, window, use, frames)
+
+    def _lacks(self, pixels: npt.NDArray[np.int64]) -> Array:
+        """How many pixels each window has of those given."""
+        segment, row, column = np.unravel_index(pixels, self._frames.shape)
+        out = np.zeros(len(self._windows), np.int64)
+        for w, (_, window, use, _) in enumerate(self._windows):
+            r, c = row - window.row.start, column - window.column.start
+            near = (segment == window.segment) & (r >= 0) & (c >= 0) & (r < use.shape[0]) & (c < use.shape[1])
+            out[w] = use[r[near], c[near]].sum()
+        return out
+
+    def never(self, pixels: npt.NDArray[np.int64]) -> None:
+        """Hear which pixels no event has."""
+        self._lacking: LostCounts[Array] = LostCounts(self._lacks, pixels)
+
+    def entries(self, j: int, pixel: Array, value: Array, lost: npt.NDArray[np.int64]) -> None:
+        """Reduce the pixels of event ``j`` that are not zero."""
+        lacking, (_, rows, columns) = self._lacking(lost), self._frames.shape
+        for w, (b, window, use, _) in enumerate(self._windows):
+            first = window.segment * rows * columns
+            here = slice(*np.searchsorted(pixel, [first, first + rows * columns]))
+            row, column = window.row_labels - window.row_labels[0], window.column_labels - window.column_labels[0]
+            out = np.zeros(9)
+            place = columns, window.row.start, window.column.start, use, row, column
+            self._box_of_entries(pixel[here] - first, value[here], *place, out)
+            valid = int(np.count_nonzero(use)) - int(lacking[w])
+            if valid > out[_N]:  # the others are zero
+                out[_MOST] = max(out[_MOST], 0.0) if out[_N] else 0.0
+            out[_N] = valid
+            if len(self._regions[b]) == 1:
+                self._sums[j, b] = out
+            else:
+                _join(self._sums[j, b], out)
 
     def _keep(self, b: int, window: Window, use: npt.NDArray[np.bool_], frames: Array) -> None:
         """Copy the pixels of a window."""

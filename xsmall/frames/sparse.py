@@ -1,0 +1,191 @@
+"""Sparse frames: a Dataset with the pixels of each event that are not zero, in place of frames.
+
+Three lists per event say it all: ``pixel``, the pixels that are not zero, counted over segment, row and column, in
+order; ``pixel_value``, their values; and ``lost_pixels``, where runs of pixels that this event lacks begin and end. The
+coordinate ``used`` (segment, row, column) says which pixels may be used at all.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from xsmall.engine.entries import filled, pixels_of_runs
+from xsmall.errors import DataError
+from xsmall.events.ragged import is_ragged
+from xsmall.frames.describe import small
+from xsmall.frames.pixels import assign_geometry, geometry_of
+from xsmall.vocabulary import (
+    DIMENSIONLESS,
+    EVENT,
+    FRAME_DIMS,
+    LOST_PIXELS,
+    PIXEL,
+    PIXEL_DIMS,
+    PIXEL_VALUE,
+    RAGGED_DTYPE,
+    UNITS,
+    USED,
+)
+
+__all__ = ["Sparse", "dense", "dense_of", "sparse_of"]
+
+
+class Sparse(NamedTuple):
+    """Sparse frames, taken apart."""
+
+    lists: tuple[Any, Any, Any]
+    """Pixels, values and borders of runs of lost pixels: arrays (event,) of lists, NumPy or dask."""
+    used: npt.NDArray[np.bool_]
+    """(segment, row, column)."""
+    values: xr.DataArray
+    """Frames (event, segment, row, column) in name only: their labels, coordinates and unit."""
+
+    @property
+    def is_lazy(self) -> bool:
+        """Whether the lists are still to be computed."""
+        return any(isinstance(part, da.Array) for part in self.lists)
+
+    def chunked(self, n: int) -> Sparse:
+        """The same as lazy lists of ``n`` events, unless they are lazy already."""
+        if self.is_lazy:
+            return self
+        pixel, value, lost = (da.from_array(part, n) for part in self.lists)
+        return Sparse((pixel, value, lost), self.used, self.values)
+
+    def first(self, n: int) -> Sparse:
+        """The first ``n`` events."""
+        pixel, value, lost = (part[:n] for part in self.lists)
+        return Sparse((pixel, value, lost), self.used, self.values.isel({EVENT: slice(n)}))
+
+
+def sparse_of(obj: Any) -> Sparse | None:
+    """Find the sparse frames of a Dataset, also where their names have a prefix; None where it has none.
+
+    Raises
+    ------
+    DataError
+        Several of them, or something of them is missing or other than it was made.
+    """
+    if not isinstance(obj, xr.Dataset):
+        return None
+    found = [str(name) for name, v in obj.data_vars.items() if str(name).endswith(PIXEL_VALUE)]
+    if not found:
+        return None
+    if len(found) > 1:
+        raise DataError(
+            "which sparse frames?",
+            found=", ".join(found),
+            expected="those of one record",
+            fix=f"drop the others: .drop_vars({found[1]!r})",
+        )
+    prefix = found[0].removesuffix(PIXEL_VALUE)
+    lists = [obj.get(f"{prefix}{name}") for name in (PIXEL, PIXEL_VALUE, LOST_PIXELS)]
+    used = obj.coords.get(f"{prefix}{USED}", obj.coords.get(USED))
+    if any(v is None or not is_ragged(v) or v.dims != (EVENT,) for v in lists) or used is None:
+        raise DataError(
+            "sparse frames that are not whole",
+            found=", ".join(map(str, obj.variables))[:200],
+            expected=f"lists {PIXEL}, {PIXEL_VALUE}, {LOST_PIXELS} over {EVENT}; the coordinate {USED} {PIXEL_DIMS}",
+            fix="what xs.apply(cal, xs.droplet(4.0, 1.0) | xs.photon(9.5, sparse=True)) returns; xs.lists(...) of it "
+            "where it was flattened",
+        )
+    if used.dims != PIXEL_DIMS:
+        raise DataError(
+            "sparse frames of events whose pixels differ",
+            found=f"{USED} {used.dims}",
+            expected=f"{PIXEL_DIMS}: the same mask for all",
+            fix="reduce each run by itself",
+        )
+    arrays = tuple(v.variable._data if isinstance(v.variable._data, da.Array) else v.values for v in lists)  # type: ignore[union-attr]
+    return Sparse(arrays, np.asarray(small(used).values, bool), _stand_in(obj, lists[1], used))  # type: ignore[arg-type]
+
+
+def _stand_in(obj: xr.Dataset, value: xr.DataArray, used: xr.DataArray) -> xr.DataArray:
+    """Frames that hold nothing, with all labels: what the real ones would be described by."""
+    dtype = np.dtype(np.float64 if np.dtype(value.attrs[RAGGED_DTYPE]) == np.float64 else np.float32)
+    shape = tuple(obj.sizes[d] if d == EVENT else used.sizes[d] for d in FRAME_DIMS)
+    coords = {k: c.variable for k, c in obj.coords.items() if set(c.dims) <= set(FRAME_DIMS) and k != used.name}
+    attrs = {**obj.attrs, UNITS: value.attrs.get(UNITS, DIMENSIONLESS)}
+    frames = xr.DataArray(np.broadcast_to(np.zeros((), dtype), shape), coords, FRAME_DIMS, attrs=attrs)
+    geometry = geometry_of(frames)
+    if geometry is None:
+        return frames
+    return assign_geometry(frames, geometry, partial=True)  # with the places of the pixels
+
+
+def dense(obj: xr.Dataset) -> xr.DataArray:
+    """Make frames of sparse frames.
+
+    Parameters
+    ----------
+    obj
+        What :func:`~xsmall.photon` and :func:`~xsmall.sparse` return with ``sparse=True``, or as they are.
+
+    Returns
+    -------
+    Frames (event, segment, row, column), float32, or float64 where the values are, with their unit: 0 where nothing
+    was, NaN where a pixel is not valid. Lazy where the lists are.
+
+    Raises
+    ------
+    DataError
+        No sparse frames.
+
+    Notes
+    -----
+    Reductions, cubes and correlations take sparse frames as they are: dense ones are for what does not, such as a look
+    at one event.
+
+    Examples
+    --------
+    >>> import xsmall as xs
+    >>> sim = xs.simulate(4, shape=(2, 32, 64), seed=1)
+    >>> cal = sim.run["jungfrau"]["raw"].sd.calibrate(sim.constants)
+    >>> photons = xs.apply(cal, xs.droplet(4.0, 1.0) | xs.photon(9.5, sparse=True))
+    >>> frames = xs.dense(photons)
+    >>> frames.dims, int(frames[0].sum()) == int(photons["n_photons"][0])
+    (('event', 'segment', 'row', 'column'), True)
+    """
+    given = sparse_of(obj)
+    if given is None:
+        raise DataError(
+            "no sparse frames",
+            found=", ".join(map(str, getattr(obj, "variables", [type(obj).__name__])))[:200],
+            expected=f"lists {PIXEL}, {PIXEL_VALUE} and {LOST_PIXELS}",
+            fix="xs.apply(cal, xs.droplet(4.0, 1.0) | xs.photon(9.5, sparse=True))",
+        )
+    return dense_of(given)
+
+
+def dense_of(given: Sparse) -> xr.DataArray:
+    """Frames of sparse ones, lazy where the lists are; see :func:`dense`."""
+    lists, used, dtype = given.lists, given.used, given.values.dtype
+    if not given.is_lazy:
+        return given.values.copy(data=_filled(*lists, used=used, kind=dtype))
+    chunks = next(part.chunks for part in lists if isinstance(part, da.Array))
+    parts = [part.rechunk(chunks) if isinstance(part, da.Array) else da.from_array(part, chunks) for part in lists]
+    data = da.map_blocks(
+        _filled, *parts, used=used, kind=dtype, dtype=dtype, chunks=(chunks[0], *used.shape), new_axis=[1, 2, 3],
+        meta=np.empty((0, 0, 0, 0), dtype),
+    )  # fmt: skip
+    return given.values.copy(data=data)
+
+
+def _filled(
+    pixel: npt.NDArray[np.object_],
+    value: npt.NDArray[np.object_],
+    lost: npt.NDArray[np.object_],
+    *,
+    used: npt.NDArray[np.bool_],
+    kind: np.dtype[Any],
+) -> npt.NDArray[Any]:
+    out = np.empty((len(pixel), *used.shape), kind)
+    out[:] = np.where(used, 0, np.nan)
+    for j, frame in enumerate(out):
+        filled(frame, pixel[j], value[j], pixels_of_runs(lost[j]))
+    return out

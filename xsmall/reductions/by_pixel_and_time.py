@@ -1,0 +1,179 @@
+"""Sparse frames: values of pixels that are not zero, sorted by pixel and time, from photon lists or from frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import dask
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from xsmall.detector.frames import Frames
+from xsmall.errors import DataError, ParameterError
+from xsmall.events.labels import labels_of
+from xsmall.events.ragged import is_ragged
+from xsmall.frames.describe import describe
+from xsmall.frames.per_pixel import StaticMask
+from xsmall.frames.sparse import sparse_of
+from xsmall.reductions.region import as_place, inside
+from xsmall.vocabulary import COLUMN, EVENT, FRAME_DIMS, N_VALID, ROW, SEGMENT
+
+__all__ = ["Entries", "Input", "entries_of", "inputs_of", "times_of"]
+
+_SPARSE = 3
+"""Arrays of sparse frames: pixels, values, lost ones. Lists of photons come with valid pixels and are one more."""
+
+
+class Entries(NamedTuple):
+    """Values that are not zero, by pixel and time."""
+
+    begin: npt.NDArray[np.int64]
+    event: npt.NDArray[np.int32]
+    weights: npt.NDArray[np.float64]
+    complete: npt.NDArray[np.bool_]
+    """(region, event): whether an event has all pixels of a region."""
+
+
+class Input(NamedTuple):
+    """What is correlated: arrays in memory or lazy, and the pixels of each region."""
+
+    arrays: tuple[Any, ...]
+    frames: Frames
+    regions: dict[str, npt.NDArray[np.bool_]]
+    is_lazy: bool
+
+
+def inputs_of(obj: xr.DataArray | xr.Dataset, regions: Any, like: xr.DataArray | None, mask: Any) -> Input:
+    """Check what is to be correlated.
+
+    Raises
+    ------
+    DataError
+        Neither frames nor lists of photons; lists without the frames they were found in.
+    ParameterError
+        Regions without names.
+    """
+    if not isinstance(regions, Mapping) or not regions:
+        raise ParameterError(
+            "regions need names",
+            found=repr(regions)[:80],
+            expected="a mapping of names to boxes, regions or masks",
+            fix='{"ring": xs.Band("q", 1.0, 1.2)}',
+        )
+    arrays: tuple[Any, ...]
+    use: npt.NDArray[np.bool_] | None = None
+    sparse = sparse_of(obj)
+    if sparse is not None:
+        if like is not None:
+            raise ParameterError("sparse frames know their pixels", found="like beside them", fix="leave like out")
+        like, arrays, use = sparse.values, sparse.lists, sparse.used
+    elif isinstance(obj, xr.DataArray) and obj.dims == FRAME_DIMS:
+        if like is not None:
+            raise ParameterError("frames know their pixels", found="like beside frames", fix="leave like out")
+        like, arrays = obj, (obj.data,)
+    else:
+        names = (SEGMENT, ROW, COLUMN)
+        if not isinstance(obj, xr.Dataset) or not all(n in obj and is_ragged(obj[n]) for n in names):
+            raise DataError(
+                "neither frames nor lists of photons",
+                found=repr(getattr(obj, "dims", type(obj).__name__)),
+                expected=f"frames {FRAME_DIMS}, sparse frames, or what xs.photon returns",
+                fix="xs.apply(cal, xs.droplet(4.0, 1.0) | xs.photon(9.5))",
+            )
+        if like is None:
+            raise DataError("lists of photons do not know the pixels", fix="xs.g2(photons, regions, like=cal)")
+        valid = obj[N_VALID].data if N_VALID in obj and obj[N_VALID].dims == (EVENT,) else None
+        arrays = (*(obj[n].data for n in names), valid)
+    frames = describe(like).of_all_events
+    fixed = StaticMask.of(mask)
+    here = np.ones(frames.shape, bool) if use is None else use
+    use = here if fixed is None else here & fixed.on(frames)
+    held = {str(name): inside(as_place(place, "a region"), frames) & use for name, place in regions.items()}
+    return Input(arrays, frames, held, any(dask.is_dask_collection(a) for a in arrays))
+
+
+def times_of(obj: xr.DataArray | xr.Dataset, what: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp], float]:
+    """Times of the events in ns, rising, their order, and how many seconds one is; other labels count as they are.
+
+    Raises
+    ------
+    DataError
+        No labels, labels twice, without a value, or that are not numbers.
+    """
+    labels = labels_of(obj, what)
+    values = labels.to_numpy()
+    is_time = values.dtype.kind == "M"
+    if bool(np.asarray(labels.isna()).any()) or not (is_time or values.dtype.kind in "iu"):
+        raise DataError(
+            f"{what} needs the time of each event",
+            found=f"labels {values[:3]}",
+            expected="times or whole numbers, every event with its own",
+            fix=f"select the events with a time: .sel({EVENT}=obj.{EVENT}.notnull())",
+        )
+    numbers = values.astype("M8[ns]").astype(np.int64) if is_time else values.astype(np.int64)
+    order = np.argsort(numbers, kind="stable")
+    return numbers[order], order, 1e-9 if is_time else 1.0
+
+
+def entries_of(
+    arrays: tuple[Any, ...], frames: Frames, held: npt.NDArray[np.bool_], order: npt.NDArray[np.intp]
+) -> Entries:
+    """Sort values by pixel and time; ``held`` (region, pixel)."""
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    if len(arrays) == 1:
+        return _of_frames(np.asarray(arrays[0]), held, order)
+    if len(arrays) == _SPARSE:
+        return _of_sparse(arrays, held, order, rank)
+    segment, row, column, valid = arrays
+    lengths = np.array([len(v) for v in row], np.int64)
+    flat = [np.concatenate([np.empty(0), *values]) for values in (segment, row, column)]
+    at = []
+    for values, labels in zip(flat, frames.part, strict=True):
+        known = np.array(labels)
+        sorter = np.argsort(known)
+        whole = np.floor(values + 0.5).astype(np.int64)
+        found = sorter[np.clip(np.searchsorted(known, whole, sorter=sorter), 0, known.size - 1)]
+        if (known[found] != whole).any():
+            raise DataError(
+                "photons beside the pixels", found="places that the frames do not have", fix="like= the same frames"
+            )
+        at.append(found)
+    pixel = np.ravel_multi_index(tuple(at), frames.shape)
+    event = np.repeat(rank, lengths)
+    key, counts = np.unique(pixel * len(order) + event, return_counts=True)
+    begin = np.searchsorted(key, np.arange(held.shape[1] + 1) * len(order))
+    complete = np.ones((len(held), len(order)), bool)
+    if valid is not None and len(valid):
+        complete &= (np.asarray(valid) == np.max(valid))[order]
+    return Entries(begin.astype(np.int64), (key % len(order)).astype(np.int32), counts.astype(np.float64), complete)
+
+
+def _of_sparse(
+    arrays: tuple[Any, ...], held: npt.NDArray[np.bool_], order: npt.NDArray[np.intp], rank: npt.NDArray[np.int64]
+) -> Entries:
+    pixel, value, lost = arrays
+    flat = [np.concatenate([np.empty(0, np.int64), *lists]) for lists in (pixel, lost)]
+    event = np.repeat(rank, [len(v) for v in pixel])
+    by_pixel = np.lexsort((event, flat[0]))
+    begin = np.searchsorted(flat[0][by_pixel], np.arange(held.shape[1] + 1))
+    weights = np.concatenate([np.empty(0), *value])[by_pixel]
+    complete = np.ones((len(held), len(order)), bool)
+    first, stop = flat[1].reshape(-1, 2).T
+    of_event = np.repeat(rank, [len(v) // 2 for v in lost])
+    for region, whole in zip(held, complete, strict=True):
+        before = np.concatenate([[0], np.cumsum(region)])
+        whole[of_event[before[stop] > before[first]]] = False
+    return Entries(begin.astype(np.int64), event[by_pixel].astype(np.int32), weights, complete)
+
+
+def _of_frames(values: npt.NDArray[Any], held: npt.NDArray[np.bool_], order: npt.NDArray[np.intp]) -> Entries:
+    stack = values.reshape(len(values), -1)[order]
+    good = np.isfinite(stack)
+    complete = np.array([good[:, region].all(axis=1) for region in held]).reshape(len(held), len(order))
+    by_pixel = np.where(good & held.any(axis=0), stack, 0).T
+    pixel, event = np.nonzero(by_pixel)
+    begin = np.searchsorted(pixel, np.arange(held.shape[1] + 1))
+    return Entries(begin.astype(np.int64), event.astype(np.int32), by_pixel[pixel, event].astype(np.float64), complete)
