@@ -7,7 +7,6 @@ that does not fit can be called all the same, and its error says what is missing
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import inspect
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import xarray as xr
 
-from xsmall.errors import ArgumentError
+from xsmall.errors import ArgumentError, alike
 from xsmall.notebook.kinds import (
     BINS,
     CALIBRATED_FRAMES,
@@ -148,8 +147,8 @@ def _check_call(name: str, signature: inspect.Signature, args: Sequence[Any], kw
         fix = f"help(.sd.{name}), or .sd.{name}? in a notebook"
         if unknown:
             other = _OTHERS_WORDS.get(unknown[0])
-            alike = [other] if other in known else difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.5)
-            fix = f".sd.{name}({alike[0]}=...)" if alike else fix
+            near = [other] if other in known else alike(unknown[0], known)
+            fix = f".sd.{name}({near[0]}=...)" if near else fix
         raise ArgumentError(
             f".sd.{name} cannot be called like this",
             found=f"{error}",
@@ -320,5 +319,5 @@ for _accessor, _table, _register in (
 
 def no_attribute(whose: str, name: str, known: Iterable[str]) -> str:
     """Text of the error for an unknown name, with the known ones that look like it."""
-    alike = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
-    return f"{whose} has no attribute {name!r}" + (f": did you mean {' or '.join(alike)}?" if alike else "")
+    near = alike(name, known)
+    return f"{whose} has no attribute {name!r}" + (f": did you mean {' or '.join(near)}?" if near else "")

@@ -4,6 +4,9 @@ Every message says what was found, what was expected and what to type. Build it 
 keywords of :class:`XsmallError`, so that no part is forgotten.
 """
 
+import difflib
+from collections.abc import Iterable
+
 __all__ = [
     "ArgumentError",
     "CalibrationError",
@@ -19,7 +22,13 @@ __all__ = [
     "PlanError",
     "WriteError",
     "XsmallError",
+    "alike",
 ]
+
+
+def alike(word: str, known: Iterable[str]) -> list[str]:
+    """Known words that a mistyped one may stand for, at most three, the most like it first."""
+    return difflib.get_close_matches(word, list(known), n=3, cutoff=0.6)
 
 
 class XsmallError(ValueError):

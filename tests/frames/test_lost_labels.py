@@ -69,6 +69,7 @@ def test_presence_that_was_changed_after_calibrating_counts_on_every_way(cal: xr
         assert average["image_count"].sel(segment=0).sum() > 0
 
 
+@pytest.mark.filterwarnings("ignore::xsmall.errors.GainBitsWarning")  # raw words, on purpose
 def test_damaged_raw_words_do_not_enter_a_result(sim: Any, raw: xr.DataArray) -> None:
     damage = xr.zeros_like(raw.present, dtype="u4")
     damage[3, 1] = 4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import tomllib
@@ -15,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from xsmall import vocabulary as v
-from xsmall.errors import ParameterError, WriteError
+from xsmall.errors import ParameterError, WriteError, alike
 from xsmall.events.name_rules import NUMBERS, Rule, Unknown, Variables, rules_of
 
 __all__ = ["event_variables", "save_hutch_table"]
@@ -259,12 +258,12 @@ def _given(name: str, given: Any, data: Variables) -> xr.Variable:
         except Unknown as why:
             known = data.names()
             asked = [r.source for r in rules if r.source] or [name]
-            alike = difflib.get_close_matches(asked[0].replace(".", "_"), known, n=3, cutoff=0.5)
+            near = alike(asked[0].replace(".", "_"), known)
             raise ParameterError(
                 f"{name}: the run does not answer this rule",
                 found=str(why),
-                expected=", ".join(alike or known[:12]) or "a variable of events",
-                fix=f"{name}={alike[0]!r}" if alike else f"{name}=None leaves it out",
+                expected=", ".join(near or known[:12]) or "a variable of events",
+                fix=f"{name}={near[0]!r}" if near else f"{name}=None leaves it out",
             ) from None
     if isinstance(given, xr.DataArray) and v.EVENT in given.indexes and v.EVENT in data.events.indexes:
         given = given.reindex({v.EVENT: data.events.indexes[v.EVENT]})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from xsmall.errors import DataError, ParameterError
+from xsmall.errors import DataError, ParameterError, alike
 from xsmall.events.join import of_the_events
 from xsmall.events.shots import laser_is_off, one_per_event, shots_are_dropped, variables_per_event
 from xsmall.vocabulary import EVENT, LASER_ON, SELECTION, TT_PREFIX, XRAY_ON
@@ -267,12 +266,12 @@ def _as_cut(name: str, given: Any, obj: xr.Dataset | xr.DataArray) -> Cut | xr.D
     variable = str(made.variable)
     if variable not in (obj.variables if isinstance(obj, xr.Dataset) else obj.coords):
         there = variables_per_event(obj)
-        alike = difflib.get_close_matches(variable, there, n=1)
+        near = alike(variable, there)
         raise ParameterError(
             f"{variable!r} is no variable to select by",
             found=variable,
             expected=f"one of {there}",
-            fix=f"{alike[0]}=..." if alike else f'{name}=xs.cut("{there[0] if there else "i0"}", ...)',
+            fix=f"{near[0]}=..." if near else f'{name}=xs.cut("{there[0] if there else "i0"}", ...)',
         )
     return made
 

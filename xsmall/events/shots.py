@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from xsmall.errors import DataError, ParameterError
+from xsmall.errors import DataError, ParameterError, alike
 from xsmall.vocabulary import EVENT, LASER_ON, XRAY_ON
 
 __all__ = ["laser_is_off", "one_per_event", "shots_are_dropped", "variables_per_event"]
@@ -56,10 +56,13 @@ def one_per_event(obj: xr.Dataset | xr.DataArray, name: str) -> xr.Variable:
     """
     there = obj.variables if isinstance(obj, xr.Dataset) else {str(k): c.variable for k, c in obj.coords.items()}
     if name not in there or EVENT not in there[name].dims:
+        known = variables_per_event(obj)
+        near = alike(name, known)
         raise ParameterError(
             f"{name!r} is no variable of events, one value each",
             found=name,
-            expected=f"one of {variables_per_event(obj)}",
+            expected=f"one of {known}",
+            fix=f"give {near[0]!r}" if near else None,
         )
     variable: xr.Variable = there[name]
     others = [d for d in variable.dims if d != EVENT]

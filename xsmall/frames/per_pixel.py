@@ -147,7 +147,7 @@ class StaticMask(_Static):
                 "mask of other dims",
                 found=f"shape {values.shape}",
                 expected=f"{PIXEL_DIMS}",
-                fix="mask[None] puts the segment in front of (row, column)",
+                fix="mask[None] for a detector of one segment; np.stack of a mask per segment for several",
             )
         return cls(values, known)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from typing import Final
 
-from xsmall.errors import ParameterError
+from xsmall.errors import ParameterError, alike
 
 __all__ = ["like", "runs_of"]
 
@@ -17,8 +16,7 @@ _MOST_RUNS: Final = 100_000
 
 def like(word: str, known: Iterable[str]) -> str | None:
     """Return the known word that is most like ``word``; None where none is."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return near[0] if near else None
+    return next(iter(alike(word, known)), None)
 
 
 def runs_of(text: str | int) -> tuple[int, ...]:
