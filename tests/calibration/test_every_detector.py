@@ -1,6 +1,7 @@
 """Detectors of every decoding alike: beside slow twins, read once in the pass of reductions, tables where needed."""
 
 import gc
+import json
 import pickle
 import weakref
 from collections import Counter
@@ -231,6 +232,17 @@ def as_floats(cal: Any) -> Any:
     return cal.copy(deep=True).compute()
 
 
+def assert_same_reduction(found: xr.Dataset, expected: xr.Dataset) -> None:
+    """Identical, but for the calls that made the frames: arrays in memory do not know them."""
+    xr.testing.assert_identical(without_calls(found), without_calls(expected))
+
+
+def without_calls(result: xr.Dataset) -> xr.Dataset:
+    parameters = json.loads(result.attrs["parameters"])
+    assert parameters.pop("asked")["records"]
+    return result.assign_attrs(parameters=json.dumps(parameters))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("variance", [False, True])
 def test_reductions_read_words_and_gain_once_and_get_the_same_bits(
@@ -248,7 +260,7 @@ def test_reductions_read_words_and_gain_once_and_get_the_same_bits(
         with computing_is_forbidden():
             small = xs.reduce(lazy._replace(table=known.table.chunk()).calibrate(**options), RECORDS)
         assert not any(c.reads for c in counts)
-        xr.testing.assert_identical(small.compute(), expected)
+        assert_same_reduction(small.compute(), expected)
         assert all(c.once() for c in counts)
 
 
@@ -295,8 +307,8 @@ def test_what_is_persisted_or_partly_in_memory_gives_the_same_bits(kind: str) ->
     for case in cases:
         found = case.calibrate(variance="noise")
         assert origin_of(found["calibrated"].data) is not None
-        xr.testing.assert_identical(xs.reduce(found, RECORDS).compute(), expected)
-        xr.testing.assert_identical(xs.reduce(found.persist(), RECORDS).compute(), expected)
+        assert_same_reduction(xs.reduce(found, RECORDS).compute(), expected)
+        assert_same_reduction(xs.reduce(found.persist(), RECORDS).compute(), expected)
     for other in cubes[1:]:
         xr.testing.assert_identical(other, cubes[0])
 
@@ -385,7 +397,7 @@ def test_the_result_is_the_same_on_a_cluster(kind: str) -> None:
             found += [xs.reduce(cal, RECORDS).compute(), xs.reduce(client.persist(cal), RECORDS).compute()]
             xr.testing.assert_identical(xs.trust(words, table, **case.beside).compute(), of_flags)
     for result in found:
-        xr.testing.assert_identical(result, expected)
+        assert_same_reduction(result, expected)
 
 
 @pytest.mark.parametrize("kind", ["jungfrau", "agipd"])

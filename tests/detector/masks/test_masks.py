@@ -101,7 +101,8 @@ def test_every_status_bit_gives_some_reason_except_those_that_are_no_faults() ->
     words = np.uint64(1) << np.arange(64, dtype=np.uint64)
     for convention in STATUS_CONVENTIONS:
         silent = np.flatnonzero(status_reasons(words, convention=convention) == 0)
-        no_fault = {"euxfel": [22], "nexus": list(range(16, 64))}  # large pixels; the upper bytes of NeXus
+        # large pixels; the upper bytes of NeXus; peaks and corrections of CXI
+        no_fault = {"euxfel": [22], "nexus": list(range(16, 64)), "cxi": [5, 11, 13, 14]}
         assert silent.tolist() == no_fault.get(convention, [])
 
 
