@@ -89,6 +89,8 @@ _PUBLIC: dict[str, str] = {
     "scale": "xsmall.frames.uncertain",
     "add": "xsmall.frames.uncertain",
     "difference": "xsmall.cube.compare",
+    "bootstrap": "xsmall.cube.bootstrap",
+    "nearest_off": "xsmall.cube.nearest",
     "ratio": "xsmall.cube.ratio",
     "select": "xsmall.events.select",
     "cut": "xsmall.events.select",

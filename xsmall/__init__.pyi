@@ -18,9 +18,11 @@ from xsmall.cube.bins import categories as categories
 from xsmall.cube.bins import edges as edges
 from xsmall.cube.bins import quantiles as quantiles
 from xsmall.cube.bins import steps as steps
+from xsmall.cube.bootstrap import bootstrap as bootstrap
 from xsmall.cube.compare import difference as difference
 from xsmall.cube.cube import average as average
 from xsmall.cube.merge import merge_cubes as merge_cubes
+from xsmall.cube.nearest import nearest_off as nearest_off
 from xsmall.cube.ratio import ratio as ratio
 from xsmall.cube.rebin import rebin_cube as rebin_cube
 from xsmall.detector.frames import Frames as Frames

@@ -232,6 +232,8 @@ _DATASET: Final[Mapping[str, _Method]] = {
     "delay": _Method("xsmall.events.delay:delay", *_EVENTS),
     "to_recipe": _Method("xsmall.run.write_recipe:to_recipe", *_EVENTS),
     "cube": _Method("xsmall.cube.cube:cube", *_EVENTS),
+    "bootstrap": _Method("xsmall.cube.bootstrap:bootstrap", *_EVENTS),
+    "nearest_off": _Method("xsmall.cube.nearest:nearest_off", *_EVENTS),
     "difference": _Method("xsmall.cube.compare:difference", BINS),
     "ratio": _Method("xsmall.cube.ratio:ratio", BINS),
     "scale": _Method("xsmall.frames.uncertain:scale", CALIBRATED_FRAMES, PIXELS, IMAGE, *_EVENTS),

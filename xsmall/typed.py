@@ -15,9 +15,11 @@ from xsmall.calibration.calibrate import calibrate as _calibrate
 from xsmall.calibration.corrections import common_mode as _common_mode
 from xsmall.calibration.ghost import subtract_ghost as _subtract_ghost
 from xsmall.calibration.trust import trust as _trust
+from xsmall.cube.bootstrap import bootstrap as _bootstrap
 from xsmall.cube.compare import difference as _difference
 from xsmall.cube.cube import average as _average
 from xsmall.cube.cube import cube as _cube
+from xsmall.cube.nearest import nearest_off as _nearest_off
 from xsmall.cube.ratio import ratio as _ratio
 from xsmall.engine.integrate import integrate as _integrate
 from xsmall.engine.plans import plan as _plan
@@ -166,6 +168,8 @@ class DatasetMethods(_Shared):
     cube = Method(_cube)
     difference = Method(_difference)
     ratio = Method(_ratio)
+    bootstrap = Method(_bootstrap)
+    nearest_off = Method(_nearest_off)
     scale = Method(_scale)
     add = Method(_add)
     rebin = Joining(_rebin)

@@ -38,6 +38,7 @@ TEMPLATE: Final = "template"
 PULSE: Final = "pulse"  # of several in one waveform
 GAIN_STAGE: Final = "gain_stage"
 MEMORY_CELL: Final = "memory_cell"  # dim of constants, and a coordinate of events: the cell that took the frame
+REPLICA: Final = "replica"  # of a bootstrap
 POINT: Final = "point"  # of points in space that are looked up
 BIN_EDGE: Final = "bin_edge"  # the two borders of a bin, in CF bounds
 

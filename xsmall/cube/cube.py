@@ -11,7 +11,6 @@ import xarray as xr
 
 from xsmall._version import __version__
 from xsmall.cube.binning import Binning
-from xsmall.cube.bins import as_binning
 from xsmall.cube.compare import difference
 from xsmall.cube.images import (
     Road,
@@ -27,10 +26,10 @@ from xsmall.cube.images import (
 )
 from xsmall.cube.kept import Averaged, Store
 from xsmall.cube.merge import merge_cubes
-from xsmall.cube.sorting import Bound, bind, left_out
+from xsmall.cube.sorting import Bound, events_per_bin, said, sort_events
 from xsmall.cube.variables import Wanted, check_statistics, is_variance, of_values, of_variance, small_variables
-from xsmall.engine.parameters import parameters_attr, parameters_of, short_repr
-from xsmall.errors import DataError, ParameterError
+from xsmall.engine.parameters import parameters_attr, parameters_of
+from xsmall.errors import ParameterError
 from xsmall.events.held import Held
 from xsmall.events.labels import is_labelled, labels_of
 from xsmall.events.shots import shots_are_dropped
@@ -44,13 +43,10 @@ from xsmall.vocabulary import (
     LONG_NAME,
     LOST,
     MEAN,
-    N_BAD_WEIGHTS,
     N_DROPPED_SHOTS,
-    N_OUTSIDE,
     RUN,
     UNITS,
     VARIANCE_SUFFIX,
-    WEIGHTS,
     XRAY_ON,
 )
 
@@ -134,25 +130,22 @@ def cube(
     >>> cube(small, {"delay": bins(0, 2, n=2)})["signal"].values.tolist()
     [2.0, 7.0]
     """
-    _check_small(small)
     if images is not None and not isinstance(images, Mapping):
         raise ParameterError("images are given by name", found=type(images).__name__, fix='images={"jungfrau": cal}')
-    weight, dropped, bad = left_out(small, bins, weights, dropped_shots=dropped_shots)
-    left = dropped if bad is None else bad if dropped is None else dropped | bad
-    coords, bound = bind(small, bins, left)
-    names, sizes, index = bound
+    events = sort_events(small, bins, weights, dropped_shots=dropped_shots)
+    bound, weight = events.bound, events.weight
+    names, _, index = bound
     data = small_variables(small, bound)
-    count = np.bincount(index[index >= 0], minlength=int(np.prod(sizes))).reshape(sizes)
-    variables: dict[str, xr.Variable] = {COUNT: xr.Variable(names, count, {UNITS: DIMENSIONLESS, LONG_NAME: "events"})}
+    variables: dict[str, xr.Variable] = {COUNT: events_per_bin(bound)}
     wanted = Wanted(check_statistics(statistics), weight, {} if weights is None else small[weights].attrs)
-    where = None if store is None else (store, {"xsmall": __version__, "bins": repr(_said(bins))})
+    where = None if store is None else (store, {"xsmall": __version__, "bins": repr(said(bins))})
     road = Road(memory, where, dropped_shots or XRAY_ON in bins)
     for name, variable in data.items():
         own = name in small.variables and name != weights and variable.dtype.kind != "b"  # has a ratio to the weight
         found = _of_small(name, variable, small, bound, road, wanted if own else wanted.only_statistics())
         _add(variables, found, "small data")
     kept = small.drop_dims(EVENT).drop_vars([n for n in small.drop_dims(EVENT).variables if n in names])
-    result = xr.Dataset(coords=coords).assign_coords(kept.coords).assign(kept.data_vars)
+    result = xr.Dataset(coords=events.coords).assign_coords(kept.coords).assign(kept.data_vars)
     for name, image in (images or {}).items():
         found, labels = of_image(name, image, small, bound, road, wanted)
         _add(variables, found, f"images {name!r}")
@@ -165,12 +158,7 @@ def cube(
         result = result.assign_coords({BINNED_EVENTS: held.coordinate()})
     asked = {key: value for key, value in (("weights", weights), ("statistics", list(wanted.statistics))) if value}
     result.attrs = _attrs(small, bins, {k: frames_of(x) for k, x in (images or {}).items()}, index, data, asked)
-    if left is not None:
-        result.attrs[N_OUTSIDE] = int(((index < 0) & ~left).sum())
-    if dropped is not None:
-        result.attrs[N_DROPPED_SHOTS] = int(dropped.sum())
-    if bad is not None:
-        result.attrs |= {WEIGHTS: weights, N_BAD_WEIGHTS: int(bad.sum())}
+    result.attrs |= events.attrs(weights)
     return paired(result)
 
 
@@ -268,13 +256,6 @@ def _runs(small: xr.Dataset, index: npt.NDArray[np.int64]) -> list[int]:
     return [int(n) for n in said] if said.dtype.kind in "iu" else []
 
 
-def _check_small(small: xr.Dataset) -> None:
-    if not isinstance(small, xr.Dataset):
-        raise DataError("a cube is made of a Dataset", found=type(small).__name__, fix=".to_dataset()")
-    if EVENT not in small.sizes:
-        raise DataError("a cube is made of variables per event", found=f"dims {dict(small.sizes)}", expected=EVENT)
-
-
 def _add(variables: dict[str, xr.Variable], new: Mapping[str, xr.Variable], what: str) -> None:
     for name, variable in new.items():
         if name in variables:
@@ -298,10 +279,6 @@ def _check_names(variables: Mapping[str, xr.Variable], result: xr.Dataset) -> No
                 )
 
 
-def _said(bins: Mapping[str, Any]) -> dict[str, str]:
-    return {name: short_repr(as_binning(given, name)) for name, given in bins.items()}
-
-
 def _attrs(
     small: xr.Dataset,
     bins: Mapping[str, Any],
@@ -312,15 +289,14 @@ def _attrs(
 ) -> dict[str, Any]:
     left = [str(n) for n, v in small.variables.items() if EVENT in v.dims and n != EVENT
             and n not in bins and n not in data]  # fmt: skip
-    said = _said(bins)
     read = {name: values_of(image)[0].attrs for name, image in (images or {}).items()}
     before = {name: parameters_of(attrs) for name, attrs in read.items()}
+    steps = {"small": parameters_of(small.attrs), "images": before or None}
     lost = dict.fromkeys(str(attrs[LOST]) for attrs in (small.attrs, *read.values()) if LOST in attrs)
     return {
         **small.attrs,
         **({LOST: "; ".join(lost)} if lost else {}),
-        **parameters_attr("cube", {"small": parameters_of(small.attrs), "images": before or None}, bins=said, **asked),
+        **parameters_attr("cube", steps, bins=said(bins), **asked),
         "n_events": int(index.size),
-        N_OUTSIDE: int((index < 0).sum()),
         LEFT_OUT: ", ".join(left),
     }

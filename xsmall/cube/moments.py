@@ -8,13 +8,14 @@ scheduler, number of workers or size of tiles, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from xsmall.kernels import moments as kernel
+from xsmall.kernels import pairs
 
 BATCH = 256
 """Events that are taken bin by bin together, at the most."""
@@ -69,10 +70,12 @@ class Events(NamedTuple):
     """Bin of each, counted over all dims of the bins, -1 for none."""
     weight: npt.NDArray[np.float64] | None = None
     """Weight of each; finite where it has a bin."""
+    block: Index | None = None
+    """Number of the block that each is drawn with, of a bootstrap."""
 
     def cut(self, events: slice) -> Events:
         """Some of them."""
-        return Events(self.bins[events], None if self.weight is None else self.weight[events])
+        return Events(*(None if m is None else m[events] for m in self))  # type: ignore[arg-type]
 
 
 Lanes = list[tuple[int, int]]
@@ -136,16 +139,73 @@ def groups(index: Index) -> tuple[Index, Index, Index]:
 
 def lane_of_values(values: npt.NDArray[Any], index: Index, n_bins: int) -> Moments:
     """Moments of one lane of any variable (event, ...); what is not finite is skipped."""
+    out = Moments.empty(n_bins, int(np.prod(values.shape[1:], dtype=np.int64)))
+    for _, frames, (order, first, bins) in _batches_of(values, index):
+        kernel.add_frames(frames, order, first, bins, *out, 0, frames.shape[1], 0)
+    return out
+
+
+def _batches_of(
+    values: npt.NDArray[Any], index: Index
+) -> Iterator[tuple[slice, npt.NDArray[Any], tuple[Index, Index, Index]]]:
+    """Yield (events, values (event, pixel) as floats, groups by bin) of a lane batch by batch."""
     dtype = np.float32 if values.dtype == np.float32 else np.float64
     flat = values.reshape(len(values), int(np.prod(values.shape[1:], dtype=np.int64)))
-    out = Moments.empty(n_bins, flat.shape[1])
     for start in range(0, len(flat), BATCH):
-        stop = min(start + BATCH, len(flat))
-        order, first, bins = groups(index[start:stop])
-        if bins.size:
-            frames = np.ascontiguousarray(flat[start:stop], dtype=dtype)
-            kernel.add_frames(frames, order, first, bins, *out, 0, flat.shape[1], 0)
+        some = slice(start, min(start + BATCH, len(flat)))
+        of = groups(index[some])
+        if of[2].size:
+            yield some, np.ascontiguousarray(flat[some], dtype=dtype), of
+
+
+class Pairs(NamedTuple):
+    """Moments of values with those of the weights of their events, each (bin, value)."""
+
+    n: npt.NDArray[np.uint32]
+    mean: npt.NDArray[np.float64]
+    m2: npt.NDArray[np.float64]
+    weight: npt.NDArray[np.float64]
+    weight_m2: npt.NDArray[np.float64]
+    cross: npt.NDArray[np.float64]
+
+    @classmethod
+    def empty(cls, n_bins: int, n_values: int) -> Pairs:
+        """Pairs of no events."""
+        shape = (n_bins, n_values)
+        return cls(np.zeros(shape, np.uint32), *(np.zeros(shape) for _ in range(5)))
+
+
+def pairs_of_values(values: npt.NDArray[Any], events: Events, n_bins: int) -> Pairs:
+    """Moments of one lane of any variable (event, ...) with the weights of its events; see :func:`lane_of_values`."""
+    assert events.weight is not None
+    out = Pairs.empty(n_bins, int(np.prod(values.shape[1:], dtype=np.int64)))
+    for some, frames, (order, first, bins) in _batches_of(values, events.bins):
+        weight = events.weight[some]
+        pairs.add_pairs(frames, weight, order, first, bins, *out[:2], *out[3:], 0, frames.shape[1], 0)
+        kernel.add_frames(frames, order, first, bins, *out[:3], 0, frames.shape[1], 0)
     return out
+
+
+def merge_pairs(a: Pairs, b: Pairs) -> Pairs:
+    """Merge the pairs of two sets of events."""
+    out = Pairs(*(np.empty_like(m) for m in a))  # type: ignore[arg-type]
+    flat = [Pairs(*(m.reshape(-1) for m in one)) for one in (a, b, out)]  # type: ignore[arg-type]
+    of = [(one.n, one.mean, *one[3:]) for one in flat]
+    pairs.merge_pairs(*of[0], *of[1], *of[2][2:])
+    kernel.merge(*(m for one in flat for m in one[:3]))
+    return out
+
+
+def finish_pairs(found: Pairs, shape: tuple[int, ...]) -> dict[str, npt.NDArray[Any]]:
+    """Mean and standard deviation (n - 1) of the weights, and their covariance with the values, (*bins, ...)."""
+    n = found.n.astype(np.float64)
+    several = np.where(n > 1, n - 1, np.nan)
+    made = {
+        WEIGHT: np.where(n > 0, found.weight, np.nan),
+        WEIGHT_STD: np.sqrt(found.weight_m2 / several),
+        COVARIANCE: found.cross / several,
+    }
+    return {name: values.reshape(shape) for name, values in made.items()}
 
 
 def merge(a: Moments, b: Moments) -> Moments:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import dask
 import numpy as np
@@ -12,21 +12,102 @@ import xarray as xr
 
 from xsmall.cube.binning import Assignment
 from xsmall.cube.bins import as_binning
+from xsmall.engine.parameters import short_repr
 from xsmall.errors import DataError, ParameterError
 from xsmall.events.shots import one_per_event, shots_are_dropped
 from xsmall.vocabulary import (
     BIN_EDGE,
     BOUNDS,
     BOUNDS_SUFFIX,
+    DIMENSIONLESS,
     EVENT,
     LONG_NAME,
+    N_BAD_WEIGHTS,
+    N_DROPPED_SHOTS,
+    N_OUTSIDE,
     TOLERANCE,
     UNITS,
+    WEIGHTS,
     XRAY_ON,
 )
 
 Bound = tuple[tuple[str, ...], tuple[int, ...], npt.NDArray[np.int64]]
 """Names and sizes of the dims of the bins, and the bin of each event counted over all of them."""
+
+
+class Sorted(NamedTuple):
+    """Events of small data in bins, and those that are in none on purpose."""
+
+    coords: dict[str, xr.Variable]
+    bound: Bound
+    weight: npt.NDArray[np.float64] | None
+    dropped: npt.NDArray[np.bool_] | None
+    """Shots without X-rays; None where nobody knows, or they are wanted."""
+    bad: npt.NDArray[np.bool_] | None
+    """Events whose weight is none."""
+
+    @property
+    def left(self) -> npt.NDArray[np.bool_] | None:
+        """All that are left out on purpose."""
+        there = [m for m in (self.dropped, self.bad) if m is not None]
+        return np.logical_or.reduce(there) if there else None
+
+    def attrs(self, weights: str | None) -> dict[str, Any]:
+        """How many events are in no bin, and why."""
+        left, index = self.left, self.bound[2]
+        outside = (index < 0) if left is None else (index < 0) & ~left
+        return {
+            N_OUTSIDE: int(outside.sum()),
+            **({} if self.dropped is None else {N_DROPPED_SHOTS: int(self.dropped.sum())}),
+            **({} if self.bad is None else {WEIGHTS: weights, N_BAD_WEIGHTS: int(self.bad.sum())}),
+        }
+
+
+def sort_events(small: xr.Dataset, bins: Mapping[str, Any], weights: str | None, *, dropped_shots: bool) -> Sorted:
+    """Give each event its bin and its weight; the variables for it are computed, nothing else."""
+    check_small(small)
+    dropped = None if dropped_shots or XRAY_ON in bins else shots_are_dropped(small)
+    weight, bad = (None, None) if weights is None else weight_of(small, weights, dropped)
+    left = Sorted({}, ((), (), np.empty(0, np.int64)), weight, dropped, bad).left
+    coords, bound = bind(small, bins, left)
+    return Sorted(coords, bound, weight, dropped, bad)
+
+
+def bins_of_events(
+    small: xr.Dataset, bins: Mapping[str, Any], *, weights: str | None = None
+) -> tuple[tuple[str, ...], tuple[int, ...], npt.NDArray[np.int64]]:
+    """Say which bin each event is in before anything is averaged: names and sizes of the bins, and their index.
+
+    Parameters
+    ----------
+    small, bins, weights
+        As for :func:`xsmall.cube.cube.cube`, which takes the same events.
+
+    Returns
+    -------
+    Names and sizes of the dims, and for each event its bin counted over all of them, -1 where it is in none.
+    """
+    return sort_events(small, bins, weights, dropped_shots=False).bound
+
+
+def events_per_bin(bound: Bound) -> xr.Variable:
+    """Count the events of each bin."""
+    names, sizes, index = bound
+    count = np.bincount(index[index >= 0], minlength=int(np.prod(sizes))).reshape(sizes)
+    return xr.Variable(names, count, {UNITS: DIMENSIONLESS, LONG_NAME: "events"})
+
+
+def said(bins: Mapping[str, Any]) -> dict[str, str]:
+    """The bins as they are written down."""
+    return {name: short_repr(as_binning(given, name)) for name, given in bins.items()}
+
+
+def check_small(small: xr.Dataset) -> None:
+    """Refuse what is no small data."""
+    if not isinstance(small, xr.Dataset):
+        raise DataError("a cube is made of a Dataset", found=type(small).__name__, fix=".to_dataset()")
+    if EVENT not in small.sizes:
+        raise DataError("a cube is made of variables per event", found=f"dims {dict(small.sizes)}", expected=EVENT)
 
 
 def bind(
@@ -54,33 +135,6 @@ def bind(
     of_all = np.full(small.sizes[EVENT], -1, np.int64)
     of_all[lit] = index
     return coords, (tuple(kinds), tuple(sizes), of_all)
-
-
-def bins_of_events(
-    small: xr.Dataset, bins: Mapping[str, Any], *, weights: str | None = None
-) -> tuple[tuple[str, ...], tuple[int, ...], npt.NDArray[np.int64]]:
-    """Say which bin each event is in before anything is averaged: names and sizes of the bins, and their index.
-
-    Parameters
-    ----------
-    small, bins, weights
-        As for :func:`xsmall.cube.cube.cube`, which takes the same events.
-
-    Returns
-    -------
-    Names and sizes of the dims, and for each event its bin counted over all of them, -1 where it is in none.
-    """
-    _, dropped, bad = left_out(small, bins, weights, dropped_shots=False)
-    return bind(small, bins, dropped if bad is None else bad if dropped is None else dropped | bad)[1]
-
-
-def left_out(
-    small: xr.Dataset, bins: Mapping[str, Any], weights: str | None, *, dropped_shots: bool
-) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.bool_] | None, npt.NDArray[np.bool_] | None]:
-    """Weights of the events, those without X-rays, and those whose weight is none."""
-    dropped = None if dropped_shots or XRAY_ON in bins else shots_are_dropped(small)
-    weight, bad = (None, None) if weights is None else weight_of(small, weights, dropped)
-    return weight, dropped, bad
 
 
 def _bin_coords(name: str, found: Assignment, attrs: Mapping[str, Any]) -> dict[str, xr.Variable]:

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 from dask.delayed import Delayed
 
-from xsmall.cube import covariance
 from xsmall.cube.moments import (
     COVARIANCE,
     DTYPES,
@@ -27,10 +26,13 @@ from xsmall.cube.moments import (
     Lanes,
     Moments,
     finish,
+    finish_pairs,
     lane_of_values,
     lanes,
     merge,
     merge_lanes,
+    merge_pairs,
+    pairs_of_values,
     standard_error,
 )
 from xsmall.engine.blocks import Opaque
@@ -143,19 +145,8 @@ MOMENTS: Final = Fold("moments", _moments, merge, finish, DTYPES)
 # ---- pairs of value and weight --------------------------------------------------------------------------------------
 
 
-def _pairs(values: Array, events: Events, n_bins: int) -> covariance.Pairs:
-    assert events.weight is not None
-    return covariance.pairs_of_lane(values, events.weight, events.bins, n_bins)
-
-
-def _finished_pairs(pairs: covariance.Pairs, shape: tuple[int, ...]) -> dict[str, Array]:
-    return dict(zip((WEIGHT, WEIGHT_STD, COVARIANCE), covariance.finish_pairs(pairs, shape), strict=True))
-
-
-COVARIANCES: Final = Fold(
-    "pairs", _pairs, covariance.merge_pairs, _finished_pairs,
-    {WEIGHT: np.float64, WEIGHT_STD: np.float64, COVARIANCE: np.float64},
-)  # fmt: skip
+_TYPES_OF_PAIRS: Final = {WEIGHT: np.float64, WEIGHT_STD: np.float64, COVARIANCE: np.float64}
+COVARIANCES: Final = Fold("pairs", pairs_of_values, merge_pairs, finish_pairs, _TYPES_OF_PAIRS)
 """Mean and spread of the weights, and their covariance with the values."""
 
 

@@ -1,0 +1,249 @@
+"""Bootstrap: the cube of many runs that might have been, drawn from the blocks of events of the one there is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from xsmall.cube.binning import Binning
+from xsmall.cube.images import are_images
+from xsmall.cube.moments import Events, Index, Moments, Pairs, finish, finish_pairs, lane_of_values, pairs_of_values
+from xsmall.cube.sorting import said, sort_events
+from xsmall.cube.values import COVARIANCES, MOMENTS, Fold, folded, with_error
+from xsmall.cube.variables import Wanted, data_inside, is_variance, labelled, small_variables
+from xsmall.engine.parameters import parameters_attr, parameters_of
+from xsmall.errors import ParameterError
+from xsmall.kernels import moments as kernel
+from xsmall.kernels import pairs as pair_kernel
+from xsmall.vocabulary import COUNT, DIMENSIONLESS, EVENT, LEFT_OUT, LONG_NAME, REPLICA, UNITS
+
+__all__ = ["bootstrap"]
+
+_BLOCKS_PER_BIN: Final = 32
+"""Blocks that a bin meets at least, as far as it has events: fewer of them know their own spread badly."""
+
+
+class _Drawn(NamedTuple):
+    """What all variables are drawn with."""
+
+    weights: npt.NDArray[np.float64]
+    """How often each block is in each replica (replica, block)."""
+    n_bins: int
+
+
+class _Part(NamedTuple):
+    """Moments of some events by block and bin."""
+
+    keys: Index
+    """block * bins + bin of each row."""
+    moments: Moments | Pairs
+
+
+def bootstrap(
+    small: xr.Dataset,
+    bins: Mapping[str, Binning | Any],
+    *,
+    n: int = 100,
+    block: int | None = None,
+    seed: int = 0,
+    weights: str | None = None,
+    dropped_shots: bool = False,
+) -> xr.Dataset:
+    """Draw replicas of a cube: what it might have been, had other events of the same kind been taken.
+
+    The spread between replicas is the error of anything that is computed from each of them: a ratio, a relative
+    difference, the parameter of a fit. It includes what the events of a block have in common, such as a drift.
+
+    Parameters
+    ----------
+    small
+        Variables per event (event, ...), lazy or not, as for :func:`xsmall.cube.cube.cube`.
+    bins
+        Bins by the name of the variable, as there.
+    n
+        Replicas.
+    block
+        Consecutive events that are drawn together. Where nothing is said: the largest power of two of which the
+        typical bin still meets 32 blocks. Longer than what fluctuates together, and at least 20 for each bin.
+    seed
+        Of the draws: the same numbers each time, for every variable, and on every machine.
+    weights
+        Variable that ratios are wanted to, as for a cube; then ``.sd.ratio()`` and ``normalize=`` work on replicas.
+    dropped_shots
+        Whether events without X-rays go into the bins.
+
+    Returns
+    -------
+    A cube with one more dim, ``replica``, in front: means, ``_std``, ``_stderr``, ``_count`` and with ``weights``
+    covariances of each replica, float64; ``count`` (replica, bins). Images are left out and named in
+    ``attrs["left_out"]``; lazy variables stay lazy.
+
+    Raises
+    ------
+    ParameterError
+        A number of replicas below 2, a block below 1, or what a cube refuses.
+    DataError
+        What a cube refuses.
+
+    Notes
+    -----
+    Each replica takes every block as often as a Poisson variable of mean 1 says. Moments of the blocks are gathered in
+    one pass over the events, and replicas are sums of them: 100 replicas cost about as much as the cube itself, and
+    replicas x bins x values x 40 bytes of memory. The standard deviation over ``replica`` of a mean agrees with
+    ``_stderr`` where events are independent (A. C. Davison and D. V. Hinkley, Bootstrap Methods and their Application,
+    1997, 8.2.3).
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr, xsmall as xs
+    >>> values = np.random.default_rng(1).normal(5, 1, 4000)
+    >>> small = xr.Dataset({"on": ("event", np.arange(4000) % 2 == 0), "signal": ("event", values)})
+    >>> replicas = small.sd.bootstrap({"on": xs.categories()})
+    >>> change = replicas.sd.difference("on", relative=True)["signal"].std("replica")
+    >>> bool(abs(change / (2**0.5 / 2000**0.5 / 5) - 1) < 0.3)
+    True
+    """
+    for what, value, least in (("replicas", n, 2), ("block", block, 1)):
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if value is not None and (not whole or value < least):
+            raise ParameterError(
+                f"invalid number of {what}", found=repr(value), expected=f"a whole number, {least} or more"
+            )
+    events = sort_events(small, bins, weights, dropped_shots=dropped_shots)
+    names, sizes, index = events.bound
+    n_bins = int(np.prod(sizes))
+    length = _block(index) if block is None else int(block)
+    number = np.arange(len(index)) // length
+    drawn = _Drawn(np.random.default_rng(seed).poisson(1.0, (n, int(number.max(initial=0)) + 1)).astype(float), n_bins)
+    shape, dims = (n, *sizes), (REPLICA, *names)
+    variables: dict[str, xr.Variable] = {COUNT: xr.Variable(dims, _counts(index, number, drawn).reshape(shape), {
+        UNITS: DIMENSIONLESS, LONG_NAME: "events"})}  # fmt: skip
+    data = small_variables(small, events.bound)
+    left = [name for name, array in data.items() if are_images(array) or is_variance(name, small)]
+    for name, array in data.items():
+        if name in left:
+            continue
+        paired = events.weight is not None and name in small.variables and name != weights and array.dtype.kind != "b"
+        given = Events(index, events.weight if paired else None, number)
+        ordered = array.transpose(EVENT, ...)
+        found = with_error(folded(data_inside(ordered), given, shape, f"bootstrap-{name}", _fold(drawn, paired=paired)))
+        wanted = Wanted((), events.weight, {} if weights is None else small[weights].attrs)
+        variables |= labelled(name, found, dims, ordered, wanted)
+    kept = small.drop_dims(EVENT)
+    kept = kept.drop_vars([name for name in kept.variables if name in names])
+    out = xr.Dataset(coords=events.coords).assign_coords(kept.coords).assign(kept.data_vars).assign(variables)
+    out = out.assign_coords({REPLICA: (REPLICA, np.arange(n), {LONG_NAME: "replica of the cube"})})
+    told = {"n": n, "block": length, "seed": seed, **({} if weights is None else {"weights": weights})}
+    steps = {"small": parameters_of(small.attrs)}
+    out.attrs = {**small.attrs, **parameters_attr("bootstrap", steps, bins=said(bins), **told), "n_events": len(index),
+                 LEFT_OUT: ", ".join(left), **events.attrs(weights)}  # fmt: skip
+    return out
+
+
+def _block(index: Index) -> int:
+    """Events of a block: as many as leave the typical bin enough blocks."""
+    known = index[index >= 0]
+    block = 1
+    while known.size and block < len(index):
+        number = np.flatnonzero(index >= 0) // (2 * block)
+        met = np.unique(np.stack([known, number]), axis=1)[0]
+        if np.median(np.unique(met, return_counts=True)[1]) < _BLOCKS_PER_BIN:
+            break
+        block *= 2
+    return block
+
+
+def _counts(index: Index, number: Index, drawn: _Drawn) -> npt.NDArray[np.int64]:
+    """Events of each bin in each replica (replica, bin)."""
+    some = index >= 0
+    blocks = drawn.weights.shape[1]
+    of = np.bincount(number[some] * drawn.n_bins + index[some], minlength=blocks * drawn.n_bins)
+    return np.rint(drawn.weights @ of.reshape(blocks, drawn.n_bins)).astype(np.int64)
+
+
+def _fold(drawn: _Drawn, *, paired: bool) -> Fold:
+    types = {**MOMENTS.types, **(COVARIANCES.types if paired else {})}
+    return Fold("bootstrap", partial(_lane, n_bins=drawn.n_bins), _joined, partial(_replicas, drawn=drawn), types)
+
+
+def _lane(values: npt.NDArray[Any], events: Events, n_rows: int, *, n_bins: int) -> list[_Part]:
+    """Moments of the blocks and bins that a lane meets."""
+    del n_rows  # those of all replicas
+    assert events.block is not None
+    known = events.bins >= 0
+    keys, place = np.unique((events.block * n_bins + events.bins)[known], return_inverse=True)
+    rows = np.full(len(events.bins), -1, np.int64)
+    rows[known] = place
+    if events.weight is None:
+        return [_Part(keys, lane_of_values(values, rows, len(keys)))]
+    return [_Part(keys, pairs_of_values(values, Events(rows, events.weight), len(keys)))]
+
+
+def _joined(a: list[_Part], b: list[_Part]) -> list[_Part]:
+    return [*a, *b]
+
+
+def _whole(parts: list[_Part]) -> _Part:
+    """All parts in one; a block that lies in two lanes is merged."""
+    keys = np.unique(np.concatenate([part.keys for part in parts]))
+    first = parts[0].moments
+    n_values = first.mean.shape[1]
+    out = type(first).empty(len(keys), n_values)
+    filled = np.zeros(len(keys), bool)
+    for part in parts:
+        rows = np.searchsorted(keys, part.keys)
+        fresh = ~filled[rows]
+        filled[rows] = True
+        if isinstance(out, Pairs) and isinstance(part.moments, Pairs):
+            _merge_pairs(out, part.moments, rows)
+        kernel.merge_rows(rows, fresh, *part.moments[:3], *out[:3], 0, n_values)
+    return _Part(keys, out)
+
+
+def _merge_pairs(out: Pairs, part: Pairs, rows: Index) -> None:
+    """Merge what belongs to the weights, before the moments are: into empty rows it is a copy."""
+    for i, row in enumerate(rows.tolist()):
+        mine = [m[row] for m in (out.n, out.mean, *out[3:])]
+        pair_kernel.merge_pairs(*mine, *(m[i] for m in (part.n, part.mean, *part[3:])), *mine[2:])
+
+
+def _replicas(parts: list[_Part], shape: tuple[int, ...], *, drawn: _Drawn) -> dict[str, npt.NDArray[Any]]:
+    """Moments of all replicas: sums over blocks, as often as each was drawn."""
+    keys, found = _whole(parts)
+    n_values, n = found.mean.shape[1], len(drawn.weights)
+    out = type(found).empty(n * drawn.n_bins, n_values)
+    by_bin = [m.reshape(n, drawn.n_bins, n_values) for m in out]
+    for bin_ in np.unique(keys % drawn.n_bins):
+        rows = np.flatnonzero(keys % drawn.n_bins == bin_)
+        for into, made in zip(by_bin, _of_bin(found, rows, drawn.weights[:, keys[rows] // drawn.n_bins]), strict=True):
+            into[:, bin_] = made
+    means = Moments(*out[:3])
+    return finish(means, shape) | (finish_pairs(out, shape) if isinstance(out, Pairs) else {})
+
+
+def _of_bin(found: Moments | Pairs, rows: Index, weights: npt.NDArray[np.float64]) -> list[npt.NDArray[Any]]:
+    """Fields of the moments of one bin, each (replica, value)."""
+    count = found.n[rows].astype(float)
+    n = weights @ count
+    some = np.maximum(n, 1.0)
+
+    def centred(mean: npt.NDArray[np.float64]) -> tuple[Any, Any, Any]:
+        """Mean of all blocks, deviations from it times counts, and the mean deviation of each replica."""
+        middle = (mean * count).sum(axis=0) / np.maximum(count.sum(axis=0), 1.0)
+        away = np.where(count > 0, mean - middle, 0.0)
+        return middle, away, weights @ (count * away) / some
+
+    middle, away, step = centred(found.mean[rows])
+    m2 = np.maximum(weights @ (found.m2[rows] + count * away**2) - n * step**2, 0.0)
+    out = [n, np.where(n > 0, middle + step, 0.0), m2]
+    if isinstance(found, Pairs):
+        middle_w, away_w, step_w = centred(found.weight[rows])
+        w_m2 = np.maximum(weights @ (found.weight_m2[rows] + count * away_w**2) - n * step_w**2, 0.0)
+        cross = weights @ (found.cross[rows] + count * away * away_w) - n * step * step_w
+        out += [np.where(n > 0, middle_w + step_w, 0.0), w_m2, cross]
+    return out
