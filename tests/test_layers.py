@@ -52,6 +52,7 @@ ONLY_IN = {
 }
 NOT_BELOW = {"xarray": "events", "pandas": "events", "dask": "engine", "distributed": "engine"}
 OPTIONAL = {
+    "dask_jobqueue",
     "psana",
     "mpi4py",
     "pyFAI",

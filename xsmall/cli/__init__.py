@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xsmall._version import __version__
-from xsmall.cli import production
+from xsmall.cli import production, tools
 from xsmall.errors import XsmallError
 
 __all__ = ["main"]
@@ -109,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(run=_doctor)
 
     production.add_commands(commands)
+    tools.add_commands(commands)
 
     export = commands.add_parser(
         "export-lcls1",

@@ -44,11 +44,20 @@ def add_commands(commands: Any) -> None:
     produce.add_argument("--out", type=Path, default=None, metavar="DIR", help="folder of the outputs")
     where = produce.add_mutually_exclusive_group()
     where.add_argument("--scheduler", default=None, metavar="ADDRESS", help="scheduler of a dask cluster")
+    where.add_argument(
+        "--slurm", default=None, metavar="KEY=VALUE,...",
+        help="jobs of a queue: queue=milano,account=lcls:mfx100123,jobs=8,cores=8,memory=64GB,walltime=01:00:00",
+    )  # fmt: skip
     where.add_argument("--workers", type=_number, default=None, metavar="N", help="processes; else threads")
     again = produce.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="leave finished runs, try again what was lost in them")
     again.add_argument("--overwrite", action="store_true", help="begin anew, and replace what is there")
     again.add_argument("--dry-run", action="store_true", help="say what it would cost, and do nothing")
+    produce.add_argument(
+        "--follow", type=float, nargs="?", const=60.0, default=None, metavar="SECONDS",
+        help="wait for runs that are not there or still written: until no file has changed for so long (default: 60)",
+    )  # fmt: skip
+    produce.add_argument("--post", default=None, metavar="URL", help="send counters of the progress there, as JSON")
     produce.add_argument("--no-report", action="store_true", help="write no pages; `xsmall report` does it later")
     produce.add_argument("--quiet", action="store_true", help="print nothing but errors")
     produce.set_defaults(run=_produce)
@@ -90,7 +99,9 @@ def _recipe(options: argparse.Namespace) -> None:
 
 def _produce(options: argparse.Namespace) -> int:
     from xsmall.run.plan import forecast
+    from xsmall.run.pool import slurm_options
     from xsmall.run.produce import produce
+    from xsmall.run.progress import bar, both, poster
     from xsmall.run.recipe import open_recipe
     from xsmall.run.text import runs_of
 
@@ -107,7 +118,12 @@ def _produce(options: argparse.Namespace) -> int:
         overwrite=options.overwrite,
         scheduler=options.scheduler,
         workers=options.workers,
-        progress=None if options.quiet else _follower(),
+        slurm=None if options.slurm is None else slurm_options(options.slurm),
+        follow=options.follow,
+        progress=both(
+            None if options.quiet else bar(changing=sys.stdout.isatty()),
+            None if options.post is None else poster(options.post),
+        ),
     )
     if not options.no_report and any(state.state != "refused" for state in states):
         _write_reports(options.out or Path.cwd(), states)
@@ -137,20 +153,6 @@ def exit_code(states: list[RunState]) -> int:
     if any(state.state != "done" for state in states):
         return FAILED
     return WITH_FAULTS if any(state.n_faults for state in states) else 0
-
-
-def _follower() -> Callable[[RunState], None]:
-    """What prints a line for each run; on a terminal one that changes as the run goes on."""
-    live = sys.stdout.isatty()
-
-    def follow(state: RunState) -> None:
-        ended = state.state != "running"
-        if live:
-            print(f"\r\x1b[K{state.line()[:200]}", end="\n" if ended else "", flush=True)
-        elif ended:
-            print(state.line(), flush=True)
-
-    return follow
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -122,7 +122,9 @@ class Pool:
 
 
 @contextmanager
-def pool_of(scheduler: str | Any = None, workers: int | None = None) -> Iterator[Pool]:
+def pool_of(
+    scheduler: str | Any = None, workers: int | None = None, slurm: Mapping[str, Any] | None = None
+) -> Iterator[Pool]:
     """Open what computes.
 
     Parameters
@@ -131,7 +133,17 @@ def pool_of(scheduler: str | Any = None, workers: int | None = None) -> Iterator
         Address of the scheduler of a dask cluster, or a client; None for this machine.
     workers
         Without a scheduler: processes of a cluster of their own. None: threads of this process.
+    slurm
+        Without both: options of the jobs of a SLURM queue, and ``jobs``, how many.
     """
+    if sum(given is not None for given in (scheduler, workers, slurm)) > 1:
+        raise ParameterError("scheduler, workers and slurm contradict each other", fix="one of them")
+    if slurm is not None:
+        from distributed import Client
+
+        with slurm_cluster(slurm) as cluster, Client(cluster) as client:
+            yield Pool(client)
+        return
     if scheduler is None and workers is None:
         with stoppable() as stop:
             pool = Pool()
@@ -163,6 +175,55 @@ def pool_of(scheduler: str | Any = None, workers: int | None = None) -> Iterator
             ) from error
         with cluster, Client(cluster) as client:
             yield Pool(client)
+
+
+_CAPS: Final = [f"export {name}=1" for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS")]
+
+
+def slurm_options(text: str) -> dict[str, str]:
+    """Read ``"queue=milano,jobs=8"``.
+
+    Raises
+    ------
+    ParameterError
+        Something else.
+
+    Examples
+    --------
+    >>> from xsmall.run.pool import slurm_options
+    >>> slurm_options("queue=milano,jobs=8")
+    {'queue': 'milano', 'jobs': '8'}
+    """
+    pairs = [piece.partition("=") for piece in text.split(",")]
+    if any(not key or not mark or not value for key, mark, value in pairs):
+        raise ParameterError("invalid options of SLURM", found=text, fix="queue=milano,account=lcls:mfx100123,jobs=8")
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def slurm_cluster(options: Mapping[str, Any]) -> Any:
+    """Ask a SLURM queue for workers: threads are capped before anything is imported.
+
+    Raises
+    ------
+    ParameterError
+        dask-jobqueue is not installed, or options that it does not take.
+    """
+    try:
+        from dask_jobqueue import SLURMCluster
+    except ImportError as error:
+        raise ParameterError(
+            "jobs of SLURM need dask-jobqueue", found="it is not installed", fix='python -m pip install "xsmall[slurm]"'
+        ) from error
+    given = {"cores": 8, "memory": "64GB", "walltime": "01:00:00", **options}
+    jobs, given["cores"] = int(given.pop("jobs", 1)), int(given["cores"])
+    given["processes"] = int(given.get("processes", given["cores"]))  # a thread each
+    given["job_script_prologue"] = [*given.get("job_script_prologue", ()), *_CAPS]
+    try:
+        cluster = SLURMCluster(**given)
+    except (TypeError, ValueError) as error:
+        raise ParameterError("invalid options of SLURM", found=str(error).splitlines()[0]) from error
+    cluster.scale(jobs=jobs)
+    return cluster
 
 
 def run_all(pool: Pool, tasks: list[Task]) -> Iterator[tuple[Task, dict[str, Any] | BaseException]]:

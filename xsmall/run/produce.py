@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,8 +20,10 @@ from xsmall.reductions.reduce import gain_bits
 from xsmall.run.block import blocks_of, lost_block
 from xsmall.run.classes import event_table
 from xsmall.run.detectors import Detector, open_detectors
+from xsmall.run.follow import wait_for
 from xsmall.run.output import Events, block_name, save_run
 from xsmall.run.pool import Pool, Task, is_lost, pool_of, run_all
+from xsmall.run.progress import Progress, bar
 from xsmall.run.recipe import Recipe, open_recipe
 from xsmall.run.request import difference, request_of
 from xsmall.run.state import RunState, blocks_folder, output_path, read_state, state_path
@@ -32,7 +34,6 @@ __all__ = ["produce"]
 
 _DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 _MOST_MESSAGES: Final = 50
-Progress = Callable[[RunState], None]
 
 
 def produce(
@@ -44,7 +45,9 @@ def produce(
     overwrite: bool = False,
     scheduler: Any = None,
     workers: int | None = None,
-    progress: Progress | None = None,
+    slurm: Mapping[str, Any] | None = None,
+    follow: float | None = None,
+    progress: Progress | bool | None = None,
 ) -> list[RunState]:
     """Make the output of runs as a recipe says: all detectors joined by event, configuration and averages once.
 
@@ -66,8 +69,16 @@ def produce(
         the same paths.
     workers
         Without a scheduler: this many processes on this machine. Left out: threads of this process.
+    slurm
+        Without a scheduler: jobs of a SLURM queue, by dask-jobqueue: ``{"queue": "milano", "account": "lcls:mfx100123",
+        "jobs": 8, "cores": 8, "memory": "64GB", "walltime": "01:00:00"}``; ``jobs`` of them are begun, the other keys
+        are those of ``dask_jobqueue.SLURMCluster``.
+    follow
+        Wait for runs that are not there yet or are still written, until no file of theirs has changed for so many
+        seconds.
     progress
-        Called with the :class:`~xsmall.run.state.RunState` of a run whenever it has changed.
+        True: draw a bar for each run, in a terminal or a notebook. Or a function that is called with the
+        :class:`~xsmall.run.state.RunState` of a run whenever it has changed.
 
     Returns
     -------
@@ -116,9 +127,17 @@ def produce(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WriteError(f"{folder}: the folder cannot be made", found=error.strerror, fix="another folder") from error
+    if progress is True:
+        progress = bar()
     told = progress or (lambda _: None)
-    with pool_of(scheduler, workers) as pool:
-        return [_Run(known, run, folder, pool, told, resume=resume, overwrite=overwrite).make() for run in numbers]
+    states = []
+    with pool_of(scheduler, workers, slurm) as pool:
+        for run in numbers:
+            source = known.for_run(run).source if follow is not None else None
+            if follow is not None and source is not None:
+                wait_for(source, follow)
+            states.append(_Run(known, run, folder, pool, told, resume=resume, overwrite=overwrite).make())
+    return states
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,348 @@
+"""A recipe from a configuration of smalldata_tools: their um, mm, keV and psana's frame become ours."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from xsmall.detector.geometry.formats.poses import beam_from_smalldata
+from xsmall.errors import XsmallError
+from xsmall.io.stores.place import write_file
+from xsmall.run.old_config import Code, OldConfig, read_config
+from xsmall.run.recipe import Recipe
+from xsmall.run.tables import PSANA
+from xsmall.run.toml import toml_of
+
+__all__ = ["Converted", "convert_config"]
+
+_COMMON_MODES: Final = {"epix100": 6, "epix10k": 80, "jungfrau": 0, "cspad": 1}
+"""What smalldata_tools takes where nothing is said."""
+_DETECTORS: Final = ("detectors", "detnames")
+_SLOW: Final = "integrating_detectors"
+_ROIS: Final = ("getROIs", "get_rois", "getROI")
+_AZAV: Final = ("get_azav", "getAzIntParams")
+_PYFAI: Final = ("get_azav_pyfai", "getAzIntPyFAIParams")
+_DROPLET: Final = ("get_droplet", "getDropletParams")
+_PHOTON: Final = ("get_droplet2photon", "getDroplet2Photons")
+_SUMS: Final = ("get_sum_algos", "getDetSums")
+_ALL: Final = "all"
+_READ: Final = (*_ROIS, *_AZAV, *_PYFAI, *_DROPLET, *_PHOTON, *_SUMS)
+_THRESHOLD: Final = re.compile(r"thresADU([\d.]+)")
+_INT_UNITS: Final = {"2th_deg": "two_theta", "q_A^-1": "q", "r_m": "radius"}
+
+
+@dataclass
+class Converted:
+    """A recipe that was made of an old configuration.
+
+    Attributes
+    ----------
+    tables
+        The recipe.
+    left_out
+        What of the configuration is not in it, and why.
+    """
+
+    tables: dict[str, Any] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+
+    def text(self) -> str:
+        """The recipe as TOML; what it could not say stands above as comments."""
+        notes = "".join(f"#   {one}\n" for one in self.left_out)
+        head = "# Made from a configuration of smalldata_tools, which was read and not executed.\n"
+        return head + (f"# Not translated:\n{notes}" if notes else "") + "\n" + toml_of(self.tables)
+
+
+def convert_config(
+    path: str | os.PathLike[str], run: int, out: str | os.PathLike[str] | None = None, *, overwrite: bool = False
+) -> Converted:
+    """Make a recipe of a configuration of smalldata_tools (``prod_config_*.py``, of LCLS-I or LCLS-II) for a run.
+
+    Parameters
+    ----------
+    path
+        The configuration. It is parsed, never executed.
+    run
+        Number of the run, for which its functions are evaluated.
+    out
+        Write the recipe there.
+    overwrite
+        Replace what is there.
+
+    Returns
+    -------
+    ``tables``, the recipe, checked; and ``left_out``, a line for each thing that could not be translated.
+
+    Raises
+    ------
+    ParameterError
+        No such file, no Python, or ``out`` is there already.
+
+    Notes
+    -----
+    Lengths in um and mm, energies in keV and psana's frame become ours by
+    :func:`~xsmall.beam_from_smalldata`. Numbers that differ on purpose: ``mean`` of a region is per valid pixel, masked
+    pixels do not count in the first bins of azimuthal integrals, ``max`` of sums is a maximum.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "prod_config_mfx.py"
+    >>> text = "detectors = ['epix100']\\ndef getROIs(run):\\n    return {'epix100': {'ROI': [[0, 9], [3, 5]]}}"
+    >>> _ = path.write_text(text)
+    >>> convert_config(path, 12).tables["detectors"]["epix100"]["reductions"]
+    {'ROI': {'kind': 'roi', 'places': {'segment': 0, 'row': [0, 9], 'column': [3, 5]}}}
+    """
+    config = read_config(Path(path), run)
+    made = _Translation(config, run).made
+    made.left_out = list(dict.fromkeys(made.left_out))
+    try:
+        Recipe(made.tables, Path.cwd(), str(path))
+    except XsmallError as error:
+        made.left_out.append(f"the recipe needs a hand: {' '.join(str(error).split())}")
+    if out is not None:
+        write_file(
+            Path(out).absolute(), lambda draft: draft.write_text(made.text(), encoding="utf-8"), overwrite=overwrite
+        )
+    return made
+
+
+class _Translation:
+    """One configuration on its way."""
+
+    def __init__(self, config: OldConfig, run: int) -> None:
+        self.config = config
+        self.made = Converted(left_out=list(config.problems))
+        self.made.tables = {"source": "exp=EXPERIMENT,run={run}", "event_variables": {}, "detectors": {}}
+        self.note('put the experiment into source = "exp=...", or the path of the runs')
+        names = [n for key in (*_DETECTORS, _SLOW) for n in config.values.get(key, ()) if isinstance(n, str)]
+        for name in dict.fromkeys(names):
+            self.detector(name)
+        for functions, translate in (
+            (_ROIS, self.rois), (_AZAV, self.azav), (_PYFAI, self.pyfai), (_DROPLET, self.droplet),
+            (_PHOTON, self.photon), (_SUMS, self.sums),
+        ):  # fmt: skip
+            self.each(functions, translate)
+        self.rest(run)
+
+    def note(self, text: str) -> None:
+        if text not in self.made.left_out:
+            self.made.left_out.append(text)
+
+    def detector(self, name: str) -> dict[str, Any]:
+        known: dict[str, Any] = self.made.tables["detectors"]
+        if name not in known:
+            mode = next((m for word, m in _COMMON_MODES.items() if name.lower().startswith(word)), None)
+            known[name] = {"constants": PSANA, "geometry": PSANA}
+            known[name] |= {} if mode is None else {"common_mode": mode}
+            known[name]["reductions"] = {}
+        table: dict[str, Any] = known[name]
+        return table
+
+    def add(self, detector: str, name: str, step: Any) -> None:
+        table = self.detector(detector)["reductions"]
+        number = sum(key == name or key.startswith(f"{name}_") for key in table)
+        table[name if not number else f"{name}_{number}"] = step
+
+    def each(self, functions: tuple[str, ...], translate: Callable[[str, str, dict[str, Any]], None]) -> None:
+        """Translate what the functions of one kind return, for each detector and each of its tables."""
+        for function in functions:
+            found = self.config.functions.get(function)
+            for detector, given in found.items() if isinstance(found, Mapping) else ():
+                for table in given if isinstance(given, list) and not _is_algorithms(given) else [given]:
+                    if isinstance(table, Mapping):
+                        unknown = {k: v for k, v in table.items() if isinstance(v, Code)}
+                        for key, code in unknown.items():
+                            self.note(f"line {code.line}: {function}, {detector}.{key} = {code.text}: needs executing")
+                        table = {k: v for k, v in table.items() if k not in unknown}
+                    translate(f"{function}, {detector}", str(detector), table)
+
+    def unused(self, what: str, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
+        for key, value in given.items():
+            if key not in known and value not in (None, False, 0, "", [], {}):
+                self.note(f"{what}.{key} = {value!r}")
+
+    def rois(self, what: str, detector: str, given: dict[str, Any]) -> None:
+        regions = given.get("ROIs") or [given.get("ROI")]
+        name = str(given.get("name") or "ROI")
+        for region in regions:
+            place = _box(region)
+            if place is None:
+                self.note(
+                    f"{what}.ROI = {region!r}: no rows and columns; where that means all, it is each event's image"
+                )
+                continue
+            step: dict[str, Any] = {"kind": "roi", "places": place}
+            limit = given.get("thresADU")
+            if limit in (0, 0.0):
+                self.note(f"{what}.thresADU = 0: there negative values of pixels counted as 0")
+            elif limit is not None:
+                step["threshold"] = _adu(limit)
+                self.note(f"{what}.thresADU: a threshold in ADU; for calibrated data say it in keV")
+            if given.get("writeArea"):
+                step["area"] = True
+            self.add(detector, name, step)
+        self.unused(what, given, ("ROI", "ROIs", "name", "thresADU", "writeArea", "calcPars"))
+
+    def azav(self, what: str, detector: str, given: dict[str, Any]) -> None:
+        try:
+            beam = beam_from_smalldata(
+                given["center"], given["dis_to_sam"], given.get("eBeam", 9.5), given.get("tx", 0), given.get("ty", 0)
+            )
+        except (KeyError, XsmallError, TypeError) as error:
+            self.note(f"{what}: {' '.join(str(error).split())}")
+            return
+        told = {"photon_energy": f"{beam.photon_energy!r} eV", "distance": f"{beam.distance!r} m"}
+        center: dict[str, Any] = {"center": [f"{x!r} m" for x in beam.center]}
+        tilts = {f"tilt_{a}": f"{getattr(beam, f'tilt_{a}')!r} degree" for a in "xyz" if getattr(beam, f"tilt_{a}")}
+        self.detector(detector)["beam"] = told | center | tilts
+        step: dict[str, Any] = {"kind": "azint"}
+        bins = given.get("qbin", 5e-3)
+        if isinstance(bins, list | tuple):
+            step["bins"] = [f"{x!r} angstrom-1" for x in bins]
+        else:
+            step["width"] = f"{float(bins)!r} angstrom-1"
+        sectors = given.get("phiBins", 1)
+        if isinstance(sectors, int | float) and sectors > 1:
+            step["azimuth_bins"] = int(sectors)
+        elif isinstance(sectors, list | tuple):
+            self.note(
+                f"{what}.phiBins: edges in rad from their phi = 0; ours are degrees from +x: azimuth_bins = [...]"
+            )
+        step["solid_angle"] = bool(given.get("geomCorr", True))
+        if given.get("polCorr", True):
+            step |= {
+                "polarization_plane": f"{0.0 if given.get('Pplane', 0) else 90.0!r} deg",
+                "polarization_fraction": 1.0,
+            }
+        if given.get("thresADU") not in (None, 0, 0.0):
+            step["threshold"] = _adu(given["thresADU"])
+            self.note(f"{what}.thresADU: a threshold in ADU; for calibrated data say it in keV")
+        self.add(detector, str(given.get("name") or "azav"), step)
+        known = (
+            "center",
+            "dis_to_sam",
+            "eBeam",
+            "tx",
+            "ty",
+            "qbin",
+            "phiBins",
+            "Pplane",
+            "geomCorr",
+            "polCorr",
+            "name",
+        )
+        self.unused(what, given, (*known, "thresADU"))
+
+    def pyfai(self, what: str, detector: str, given: dict[str, Any]) -> None:
+        quantity = _INT_UNITS.get(str(given.get("int_units", "2th_deg")))
+        if quantity is None:
+            self.note(f"{what}.int_units = {given.get('int_units')!r}")
+            return
+        step: dict[str, Any] = {"kind": "azint", "bins": int(given.get("npts", 256)), "quantity": quantity}
+        if given.get("return2d", "False"):  # theirs is a text, which counts as true
+            step["azimuth_bins"] = int(given.get("npts_az", 360))
+        factor = given.get("polarization_factor", 1)
+        if factor is not None:
+            self.note(f"{what}.polarization_factor = {factor!r}: say polarization_plane and polarization_fraction")
+        self.note(f"{what}: the beam of its poni file or ai_kwargs: xs.beam_from_poni, and [detectors.{detector}.beam]")
+        self.add(detector, str(given.get("name") or "pyfai"), step)
+        known = ("npts", "npts_az", "int_units", "return2d", "polarization_factor", "name", "ai_kwargs", "poni_file")
+        self.unused(what, given, known)
+
+    def droplet(self, what: str, detector: str, given: dict[str, Any]) -> None:
+        self.add(detector, str(given.get("name") or "droplet"), self.droplets(what, given))
+        self.unused(what, given, ("threshold", "thresholdLow", "thresADU", "useRms", "name", "nData"))
+
+    def droplets(self, what: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        unit = "sigma" if given.get("useRms", True) else "ADU"
+        high = given.get("threshold", 5)
+        step: dict[str, Any] = {"kind": "droplet", "threshold": f"{high!r} {unit}"}
+        step["threshold_low"] = f"{given.get('thresholdLow', high)!r} {unit}"
+        if given.get("thresADU"):
+            step["sums"] = [f"{float(given['thresADU'])!r} ADU", "1e30 ADU"]
+        if unit == "ADU" or "sums" in step:
+            self.note(f"{what}: thresholds in ADU; for calibrated data say them in keV")
+        return step
+
+    def photon(self, what: str, detector: str, given: dict[str, Any]) -> None:
+        found, counted = given.get("droplet") or {}, given.get("d2p") or {}
+        step: dict[str, Any] = {"kind": "photon", "per_photon": f"{float(counted.get('aduspphot', 1))!r} ADU"}
+        if given.get("get_photon_img"):
+            step["image"] = True
+        self.add(detector, "photon", [self.droplets(what, found), step])
+        self.unused(what, given, ("droplet", "d2p", "nData", "get_photon_img"))
+        self.unused(f"{what}.d2p", counted, ("aduspphot", "cputime"))
+
+    def sums(self, what: str, detector: str, given: Any) -> None:
+        if detector == _ALL:
+            names = [
+                n for n in self.made.tables["detectors"] if n not in self.config.functions.get(what.split(",")[0], {})
+            ]
+        else:
+            names = [detector]
+        for name in names:
+            for word in given if isinstance(given, list | tuple) else [given]:
+                self.sum(what, name, str(word))
+
+    def sum(self, what: str, detector: str, word: str) -> None:
+        if word == "calib":
+            self.detector(detector)["average"] = True
+            return
+        step: dict[str, Any] = {"kind": "sums"}
+        limit = _THRESHOLD.search(word)
+        if limit is not None:
+            step["threshold"] = f"{float(limit[1])!r} ADU"
+            self.note(f"{what}, {word}: a threshold in ADU; for calibrated data say it in keV")
+        if "max" in word:
+            step["also"] = ["max"]
+        if "dropped" in word:
+            step |= {"by": "xray_on"}
+        rest = re.sub(r"calib|thresADU[\d.]+|max|dropped|square|_", "", word)
+        if rest:
+            self.note(f"{what}: {word}")
+            return
+        if "square" in word:  # the spread is told beside each mean
+            return
+        self.add(detector, re.sub(r"\W", "_", word), step)
+
+    def rest(self, run: int) -> None:
+        """What nobody translated."""
+        for name, found in self.config.functions.items():
+            if name not in _READ and found not in (None, {}, [], ()):
+                self.note(f"{name}({run}): {_first(found)}")
+        for key, value in self.config.values.items():
+            if key in ("epicsPV", "epicsOncePV", "epicsArchFilePV") and value:
+                self.note(f"{key}: slow control is among the event variables of the run; events = [...] keeps some")
+            elif key == "ttCalib" and value:
+                self.note(f"ttCalib = {value!r}: [delay] calibration = {value!r}")
+        if self.config.values.get(_SLOW) or any(self.config.functions.get("get_intg") or ()):
+            self.note("integrating detectors: fast variables are summed by run.sd.integrate(...) once, not in a recipe")
+
+
+def _is_algorithms(given: list[Any]) -> bool:
+    return all(isinstance(one, str) for one in given)
+
+
+def _box(region: Any) -> dict[str, Any] | None:
+    """Their regions: rows and columns, with the segment in front where there are several."""
+    try:
+        pairs = [[int(a), int(b)] for a, b in region]
+    except (TypeError, ValueError):
+        return None
+    if len(pairs) == 3 and pairs[0][1] - pairs[0][0] == 1:
+        return {"segment": pairs[0][0], "row": pairs[1], "column": pairs[2]}
+    return {"segment": 0, "row": pairs[0], "column": pairs[1]} if len(pairs) == 2 else None
+
+
+def _adu(limit: Any) -> Any:
+    return [f"{float(x)!r} ADU" for x in limit] if isinstance(limit, list | tuple) else f"{float(limit)!r} ADU"
+
+
+def _first(found: Any) -> str:
+    text = ", ".join(map(str, found)) if isinstance(found, Mapping | list | tuple) else str(found)
+    return text[:80] or "a value"

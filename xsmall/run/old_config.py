@@ -1,0 +1,243 @@
+"""Configurations of smalldata_tools, read without executing them: plain assignments, and functions of the run number.
+
+What a line of code does beyond that is not guessed: it is left out, and told with its number.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from xsmall.errors import ParameterError
+
+__all__ = ["OldConfig", "read_config"]
+
+_OPERATORS: Final[Mapping[type, Callable[[Any, Any], Any]]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Pow: operator.pow,
+    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
+    ast.GtE: operator.ge, ast.Is: operator.is_, ast.IsNot: operator.is_not,
+    ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b,
+}  # fmt: skip
+_CASTS: Final = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict, "tuple": tuple}
+_MOST: Final = 10_000  # of a number that a power or a repetition makes
+
+
+@dataclass
+class OldConfig:
+    """What a configuration says for a run.
+
+    Attributes
+    ----------
+    values
+        What its variables hold, by name.
+    functions
+        What its functions return for the run, by name.
+    problems
+        Lines that could not be read, with their numbers.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    functions: dict[str, Any] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+class Unreadable(Exception):
+    """Code that is more than values."""
+
+
+class _Return(Exception):
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def read_config(path: Path, run: int) -> OldConfig:
+    """Read a configuration as it is for a run; nothing of it is executed.
+
+    Parameters
+    ----------
+    path
+        The Python file.
+    run
+        Number of the run, which functions of the file are about.
+
+    Raises
+    ------
+    ParameterError
+        No such file, or no Python.
+    """
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise ParameterError(f"{path}: cannot be read", found=error.strerror, fix="check the path") from error
+    except (SyntaxError, ValueError) as error:
+        raise ParameterError(f"{path}: this is no Python", found=error, expected="a prod_config_*.py") from error
+    reader = _Reader()
+    reader.block(tree.body, reader.config.values)
+    for name, function in reader.functions.items():
+        if [a.arg for a in function.args.args] == ["run"]:
+            reader.config.functions[name] = reader.call(function, run)
+    return reader.config
+
+
+class _Reader:
+    """Follows assignments, conditions, loops over lists and returns."""
+
+    def __init__(self) -> None:
+        self.config = OldConfig()
+        self.functions: dict[str, ast.FunctionDef] = {}
+
+    def call(self, function: ast.FunctionDef, run: int) -> Any:
+        known = {**self.config.values, "run": run}
+        try:
+            self.block(function.body, known)
+        except _Return as back:
+            return back.value
+        return None
+
+    def block(self, lines: list[ast.stmt], known: dict[str, Any]) -> None:
+        for line in lines:
+            try:
+                self.line(line, known)
+            except _Return:
+                raise
+            except Exception as error:  # whatever the code would do: it is not ours to run
+                told = str(error) if isinstance(error, Unreadable) else f"{type(error).__name__}: {error}"
+                text = ast.unparse(line).splitlines()[0][:80]
+                self.config.problems.append(f"line {line.lineno}: {text} ({told})")
+
+    def line(self, line: ast.stmt, known: dict[str, Any]) -> None:
+        if isinstance(line, ast.FunctionDef):
+            self.functions[line.name] = line
+        elif isinstance(line, ast.Assign):
+            value = self.value(line.value, known)
+            for target in line.targets:
+                self.assign(target, value, known)
+        elif isinstance(line, ast.AnnAssign) and line.value is not None:
+            self.assign(line.target, self.value(line.value, known), known)
+        elif isinstance(line, ast.AugAssign):
+            before = self.value(_as_load(line.target), known)
+            self.assign(line.target, self.binary(line.op, before, self.value(line.value, known)), known)
+        elif isinstance(line, ast.If):
+            self.block(line.body if self.value(line.test, known) else line.orelse, known)
+        elif isinstance(line, ast.For):
+            for one in list(self.value(line.iter, known))[:_MOST]:
+                self.assign(line.target, one, known)
+                self.block(line.body, known)
+        elif isinstance(line, ast.Return):
+            raise _Return(None if line.value is None else self.value(line.value, known))
+        elif isinstance(line, ast.Expr):
+            self.expression(line.value, known)
+        elif not isinstance(line, ast.Import | ast.ImportFrom | ast.Pass):
+            raise Unreadable("more than values")
+
+    def expression(self, given: ast.expr, known: dict[str, Any]) -> None:
+        """A line that is a value alone: a docstring, or a change of a list or table."""
+        if isinstance(given, ast.Constant):
+            return
+        changing = isinstance(given, ast.Call) and isinstance(given.func, ast.Attribute)
+        if changing and given.func.attr in ("append", "extend", "update"):  # type: ignore[attr-defined]
+            whose = self.value(given.func.value, known)  # type: ignore[attr-defined]
+            if isinstance(whose, list | dict):
+                words = {str(k.arg): self.value(k.value, known) for k in given.keywords}  # type: ignore[attr-defined]
+                values = [self.value(a, known) for a in given.args]  # type: ignore[attr-defined]
+                getattr(whose, given.func.attr)(*values, **words)  # type: ignore[attr-defined]
+                return
+        if isinstance(given, ast.Call) and getattr(given.func, "id", "") == "print":
+            return
+        raise Unreadable("more than values")
+
+    def assign(self, target: ast.expr, value: Any, known: dict[str, Any]) -> None:
+        if isinstance(target, ast.Name):
+            known[target.id] = value
+        elif isinstance(target, ast.Subscript):
+            self.value(target.value, known)[self.value(target.slice, known)] = value
+        elif isinstance(target, ast.Tuple | ast.List):
+            for part, one in zip(target.elts, value, strict=True):
+                self.assign(part, one, known)
+        else:
+            raise Unreadable("more than values")
+
+    def value(self, given: ast.expr, known: dict[str, Any]) -> Any:
+        if isinstance(given, ast.Constant):
+            return given.value
+        if isinstance(given, ast.Name):
+            if given.id not in known:
+                raise Unreadable(f"{given.id} is not known")
+            return known[given.id]
+        if isinstance(given, ast.List | ast.Tuple | ast.Set):
+            values = [self.value(x, known) for x in given.elts]
+            return tuple(values) if isinstance(given, ast.Tuple) else values
+        if isinstance(given, ast.Dict):
+            pairs = zip(given.keys, given.values, strict=True)
+            return {self.value(k, known): self.maybe(v, known) for k, v in pairs if k is not None}
+        if isinstance(given, ast.BinOp):
+            return self.binary(given.op, self.value(given.left, known), self.value(given.right, known))
+        if isinstance(given, ast.UnaryOp):
+            inner = self.value(given.operand, known)
+            return not inner if isinstance(given.op, ast.Not) else -inner if isinstance(given.op, ast.USub) else +inner
+        if isinstance(given, ast.BoolOp):
+            values = [self.value(x, known) for x in given.values]
+            return all(values) if isinstance(given.op, ast.And) else any(values)
+        if isinstance(given, ast.Compare):
+            sides = [self.value(x, known) for x in (given.left, *given.comparators)]
+            pairs_of = zip(given.ops, sides, sides[1:], strict=False)
+            return all(_OPERATORS[type(op)](a, b) for op, a, b in pairs_of)
+        if isinstance(given, ast.IfExp):
+            return self.value(given.body if self.value(given.test, known) else given.orelse, known)
+        if isinstance(given, ast.Subscript):
+            return self.value(given.value, known)[self.value(given.slice, known)]
+        if isinstance(given, ast.Call):
+            return self.called(given, known)
+        raise Unreadable("more than values")
+
+    def maybe(self, given: ast.expr, known: dict[str, Any]) -> Any:
+        """A value of a table; what cannot be read there leaves the rest of the table as it is."""
+        try:
+            return self.value(given, known)
+        except Unreadable:
+            return Code(ast.unparse(given), given.lineno)
+
+    def called(self, given: ast.Call, known: dict[str, Any]) -> Any:
+        name = ast.unparse(given.func)
+        arguments: list[Any] = [self.value(x, known) if name != "isinstance" else x for x in given.args]
+        if name == "isinstance" and len(given.args) == 2:
+            kinds = {"str": str, "int": int, "float": float, "list": list, "dict": dict}
+            return isinstance(self.value(given.args[0], known), kinds[ast.unparse(given.args[1])])
+        if name in _CASTS and not given.keywords and len(arguments) <= 1:
+            return _CASTS[name](*arguments)
+        if name == "range":
+            return list(range(*arguments))[:_MOST]
+        if name in ("np.array", "numpy.array", "np.asarray") and arguments:
+            return arguments[0]
+        if name in ("np.arange", "numpy.arange", "np.linspace", "numpy.linspace"):
+            import numpy as np
+
+            return getattr(np, name.partition(".")[2])(*arguments)[:_MOST].tolist()
+        raise Unreadable(f"{name}(...) would have to be executed")
+
+    def binary(self, kind: ast.operator, a: Any, b: Any) -> Any:
+        if type(kind) not in _OPERATORS:
+            raise Unreadable("more than values")
+        if isinstance(kind, ast.Pow) and abs(b) > 64:
+            raise Unreadable("a power")
+        if isinstance(kind, ast.Mult) and isinstance(a, list | str | tuple) and (b > _MOST or len(a) > _MOST):
+            raise Unreadable("a repetition")
+        return _OPERATORS[type(kind)](a, b)
+
+
+@dataclass(frozen=True)
+class Code:
+    """A value that only executing the code would tell."""
+
+    text: str
+    line: int
+
+
+def _as_load(target: ast.expr) -> ast.expr:
+    found: ast.expr = ast.parse(ast.unparse(target), mode="eval").body
+    return found
