@@ -132,9 +132,12 @@ from xsmall.reductions.waveform import waveform_hits as waveform_hits
 from xsmall.reductions.waveform import waveform_integral as waveform_integral
 from xsmall.reductions.waveform_fit import waveform_basis as waveform_basis
 from xsmall.reductions.waveform_fit import waveform_fit as waveform_fit
+from xsmall.run.arp import make_arp as make_arp
+from xsmall.run.convert import convert_config as convert_config
 from xsmall.run.plan import forecast as forecast
 from xsmall.run.produce import produce as produce
 from xsmall.run.recipe import open_recipe as open_recipe
+from xsmall.run.remake import cube_of_recipe as cube_of_recipe
 from xsmall.run.state import production_status as production_status
 from xsmall.run.write_recipe import to_recipe as to_recipe
 from xsmall.simulation import simulate as simulate

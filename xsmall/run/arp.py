@@ -72,6 +72,14 @@ def make_arp(
     ------
     ParameterError
         An invalid recipe; scripts that are there.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, xsmall as xs
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = (folder / "recipe.toml").write_text('source = "exp=mfx100123,run={run}"')
+    >>> [path.name for path in xs.make_arp(folder / "recipe.toml", folder / "small", folder / "arp")]
+    ['submit_xsmall.sh', 'job_xsmall.sh']
     """
     open_recipe(recipe)
     where = Path(folder).expanduser().absolute()

@@ -64,6 +64,27 @@ def cube_of_recipe(
         No such cube in the recipe; small data that do not say of which run they are.
     DataError
         Small data without a variable of the bins.
+
+    Notes
+    -----
+    Cost: reads the frames once more where images are asked for, in tiles that fit into memory.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, xarray as xr, xsmall as xs
+    >>> from xsmall.io.stores.runs import write_run
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> path = write_run(xs.simulate(40, shape=(1, 16, 32)).run, folder / "raw0012.zarr")
+    >>> rows = {"kind": "projection", "onto": "row"}
+    >>> recipe = {
+    ...     "source": str(path),
+    ...     "detectors": {"jungfrau": {"reductions": {"rows": rows}}},
+    ...     "cubes": {"laser": {"bins": {"laser_on": {"kind": "categories"}}}},
+    ... }
+    >>> [state] = xs.produce(recipe, 12, folder / "small")
+    >>> cube = xs.cube_of_recipe(xs.open_recipe(recipe), [state.output], folder / "cube.zarr")
+    >>> xr.open_zarr(cube)["jungfrau_rows_projection"].dims
+    ('laser_on', 'jungfrau_segment', 'jungfrau_row')
     """
     known = open_recipe(recipe)
     made = [_one(known, Path(path), name, Path(out), images=images) for path in small]
