@@ -5,14 +5,18 @@ from __future__ import annotations
 import importlib.util
 import os
 import tempfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 
+import dask
+import dask.array as da
 import h5py
 import numpy as np
 import xarray as xr
 import zarr
+from dask.core import flatten
 
 import xsmall as xs
 from benchmarks import Case
@@ -63,22 +67,36 @@ def one_read(path: Path) -> np.ndarray:
     return out
 
 
+def write_stream(folder: Path, name: str, start: bytes, block: bytes, events: int, step: int = 1) -> None:
+    """Write a stream of events that are all alike but for their times, and its index file."""
+    w, first, last = writer(), 2 << 32, 3 << 32
+    (folder / "smalldata").mkdir(parents=True, exist_ok=True)
+    end, size = w.datagram(w.END_RUN, last), len(block) + 24
+    head = w.index_of(start)
+    of_index = w.block(w.SMD_INFO, 0, size)
+    for path, begin, body in (
+        (folder / f"{name}.xtc2", start, block),
+        (folder / "smalldata" / f"{name}.smd.xtc2", head, of_index),
+    ):
+        many = np.tile(np.frombuffer(w.datagram(w.L1, first, body), np.uint8), (events, 1))
+        many[:, :4] = (np.arange(events, dtype="<u4") * step).view(np.uint8).reshape(-1, 4)
+        if body is of_index:  # each offset, behind the headers
+            many[:, 60:68] = (len(start) + size * np.arange(events, dtype="<u8")).view(np.uint8).reshape(-1, 8)
+        path.write_bytes(begin + many.tobytes() + end)
+
+
 def long_run(events: int) -> Path:
     """A folder with a run of two streams, every tenth event in both; small events, as a night has millions."""
     w, folder = writer(), Path(FOLDER.name) / "long"
-    folder.mkdir(exist_ok=True)
     for stream, step in enumerate((1, 10)):
         table, frame = w.area(stream), w.frames(1, 1)[0]
-        one = np.frombuffer(w.event(2 << 32, [table], frame), np.uint8)
-        many = np.tile(one, (events // step, 1))
-        many[:, :4] = (np.arange(len(many), dtype="<u4") * step).view(np.uint8).reshape(-1, 4)
-        data = w.start(table) + many.tobytes() + w.datagram(w.END_RUN, (2 << 32) + events)
-        (folder / f"abc12345-r0001-s{stream:03d}-c000.xtc2").write_bytes(data)
+        block = w.block(table, frame[0], 7, 0.5)
+        write_stream(folder, f"abc12345-r0001-s{stream:03d}-c000", w.start(table), block, events // step, step)
     return folder
 
 
 def _bytes_of(folder: Path) -> list[bytes]:
-    return [path.read_bytes() for path in sorted(folder.iterdir())]
+    return [path.read_bytes() for path in sorted(folder.glob("**/*.xtc2"))]
 
 
 def open_anew(folder: Path) -> xr.DataTree:
@@ -106,6 +124,11 @@ def open_kept(folder: Path) -> xr.DataTree:
     return open_anew(folder)
 
 
+def by_chunks(data: da.Array) -> int:
+    """Read chunk by chunk, each into memory of its own, as a pass over a run does."""
+    return sum(dask.get(data.dask, key).shape[0] for key in flatten(data.__dask_keys__()))
+
+
 def cases(scale: float) -> list[Case]:
     """A Jungfrau of 0.5 Mpixel, and many small events for the index."""
     n, rows = max(4, int(128 * scale)), max(16, int(512 * scale))
@@ -119,13 +142,12 @@ def cases(scale: float) -> list[Case]:
     run = xr.DataTree.from_dict({"/det": xs.open_run(path)["det"].to_dataset()})
     hdf5 = write_run(run, Path(FOLDER.name) / "run.h5", compress=False)
     stored = write_run(run, Path(FOLDER.name) / "run.zarr", compress=False)
-    from_hdf5, from_zarr = xs.open_run(hdf5)["det/raw"].data, xs.open_run(stored)["det/raw"].data
     compute = {"scheduler": "synchronous"}
     size = f"{rows * 1024 / 1e6:.1g} Mpixel"
     return [
         Case(
-            f"XTC2 frames, {size}",
-            partial(raw.compute, **compute),
+            f"XTC2 frames, {size}, as a pass reads them",
+            lambda: by_chunks(raw),
             n,
             {
                 "one preadv of the file": lambda: one_read(path),
@@ -134,8 +156,8 @@ def cases(scale: float) -> list[Case]:
             path.read_bytes,
         ),
         Case(
-            f"XTC2 frames, {size}, chunk by chunk as a pass reads them",
-            lambda: [raw.blocks[k].compute(**compute).shape for k in range(raw.numblocks[0])],
+            f"XTC2 frames, {size}, joined to one array by dask",
+            partial(raw.compute, **compute),
             n,
             {"one preadv of the file": lambda: one_read(path)},
             path.read_bytes,
@@ -143,18 +165,17 @@ def cases(scale: float) -> list[Case]:
         Case("opening an XTC2 run of two streams", lambda: open_unknown(folder), events, {}, lambda: _bytes_of(folder)),
         Case("opening it again, by the kept index", lambda: open_kept(folder), events, {}, lambda: _bytes_of(folder)),
         Case("XTC2 index, an event of 124 bytes", lambda: build(identify(small)), many, {}, small.read_bytes),
-        Case(
-            f"raw HDF5 frames, {size}",
-            partial(from_hdf5.compute, **compute),
-            n,
-            {"h5py": lambda: h5py.File(hdf5)["det/raw"][:]},
-            hdf5.read_bytes,
-        ),
-        Case(
-            f"raw Zarr frames, {size}",
-            partial(from_zarr.compute, **compute),
-            n,
-            {"zarr": lambda: zarr.open_group(stored, mode="r")["det/raw"][:]},
-            path.read_bytes,
-        ),
+        *_beside_libraries(size, n, hdf5, stored),
     ]
+
+
+def _beside_libraries(size: str, n: int, hdf5: Path, stored: Path) -> Iterator[Case]:
+    """Raw HDF5 and raw Zarr beside their own libraries."""
+    for name, path, library, theirs in (
+        ("HDF5", hdf5, "h5py", lambda: h5py.File(hdf5)["det/raw"][:]),
+        ("Zarr", stored, "zarr", lambda: zarr.open_group(stored, mode="r")["det/raw"][:]),
+    ):
+        data = xs.open_run(path)["det/raw"].data
+        yield Case(f"raw {name} frames, {size}, as a pass reads them", partial(by_chunks, data), n, {library: theirs})
+        joined = partial(data.compute, scheduler="synchronous")
+        yield Case(f"raw {name} frames, {size}, joined to one array by dask", joined, n, {library: theirs})
