@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import xarray as xr
 
+from xsmall.io.run_tree import RunTree
 from xsmall.io.sources.source import RunSource, RunSpec, source_of
 from xsmall.vocabulary import (
     DAMAGE,
@@ -107,7 +108,8 @@ def open_with(
 ) -> xr.DataTree:
     """Open what was named with a source that is known; see :func:`open_run`."""
     source.check_options(options or {})
-    tree = source.open(spec, chunks=chunks, **(options or {}))
+    opened = source.open(spec, chunks=chunks, **(options or {}))
+    tree = RunTree.from_dict({node.path: node.to_dataset(inherit=False) for node in opened.subtree})
     for node in tree.subtree:
         found = [name for name, x in node.data_vars.items() if name == RAW or x.dims == FRAME_DIMS]
         if found:  # results say what they came from

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import pickle
 import socket
 import sys
 import threading
@@ -162,3 +163,21 @@ def _within_seconds(door: object, path: object) -> None:
     thread.join(30)
     assert raised, f"{path}: still waiting"
     raise raised[0]
+
+
+def test_a_name_that_is_misspelt_is_told_with_those_there_are(tmp_path: Path, xtc2: ModuleType) -> None:
+    path = tmp_path / "a.xtc2"
+    path.write_bytes(xtc2.plain_run()[0])
+    run = xs.open_run(path)
+    with pytest.raises(KeyError, match=r"(?s)a\.xtc2: nothing of this name.*'dett'.*events, det.*run\['det/raw'\]"):
+        run["dett/raw"]
+    with pytest.raises(ParameterError, match=r"(?s)a\.xtc2/det: nothing.*'raww'.*raw, frame_cnt.*run\['det/raw'\]"):
+        run["det/raww"]
+    with pytest.raises(ParameterError, match=r"'frame_count'.*"):
+        run["det"]["frame_count"]
+    assert "dett" not in run.children
+    assert run.get("dett") is None
+    assert isinstance(run["det"], xr.DataTree)
+    again = pickle.loads(pickle.dumps(run))
+    xr.testing.assert_identical(again.compute(), run.compute())
+    assert type(run.map_over_datasets(lambda x: x)["det"].to_dataset()) is xr.Dataset

@@ -247,10 +247,17 @@ def _check_start(identity: Identity, first: bool) -> None:
     file = open_file(identity)
     window = Window(file)
     d = read_datagram(window, 0, file.size) if file.size >= HEADER_BYTES else None
-    if first and (d is None or d.service != Service.CONFIGURE):
+    if first and d is None:
+        raise FileFormatError(
+            f"{file.path}, byte 0: not an XTC2 file, or one that ends inside its Configure",
+            found=f"{file.size} bytes",
+            expected="a Configure (transition 2) first, whole",
+            fix="copy the file again; a run that has just begun: open it again in some seconds",
+        )
+    if first and d is not None and d.service != Service.CONFIGURE:
         raise FileFormatError(
             f"{file.path}, byte 0: not an XTC2 file that can be read on its own",
-            found=f"{file.size} bytes" if d is None else f"a first datagram of transition {d.service}",
+            found=f"a first datagram of transition {d.service}",
             expected="a Configure (transition 2) first; later chunks of a run (-c001 and on) have theirs in -c000",
             fix="open the folder, or the file of the same stream that ends in -c000.xtc2",
         )

@@ -1,0 +1,46 @@
+"""The tree of a run: a DataTree that says what is there where a name is misspelt."""
+
+import difflib
+from typing import Any
+
+import xarray as xr
+
+from xsmall.errors import ParameterError
+from xsmall.vocabulary import SOURCE
+
+__all__ = ["RunTree", "UnknownNameError"]
+
+
+class UnknownNameError(ParameterError, KeyError):
+    """A node or variable that a run does not have; a ``KeyError``, as any mapping raises it."""
+
+    __str__ = Exception.__str__
+
+
+class RunTree(xr.DataTree):  # type: ignore[no-untyped-call]
+    """A run as :func:`xsmall.open_run` gives it."""
+
+    __slots__ = ()
+
+    def __getitem__(self, key: str) -> Any:
+        """Give a node or variable by its path; of an unknown one say which there are."""
+        try:
+            return super().__getitem__(key)
+        except KeyError as error:
+            raise _unknown(self, key) from error
+
+
+def _unknown(tree: xr.DataTree, key: str) -> UnknownNameError:
+    node, rest = tree, key.strip("/").split("/")
+    while len(rest) > 1 and rest[0] in node.children:
+        node = node.children[rest.pop(0)]
+    known = [*map(str, node.children), *map(str, node.data_vars), *map(str, node.coords)]
+    near = difflib.get_close_matches(rest[0], known, n=1, cutoff=0.5)
+    done = key.strip("/").split("/")[: -len(rest)]
+    of = f"{tree.root.attrs.get(SOURCE, 'the run')}{''.join(f'/{part}' for part in done)}"
+    return UnknownNameError(
+        f"{of}: nothing of this name",
+        found=repr(rest[0]),
+        expected=", ".join(known) or "nothing is in it",
+        fix=f"run[{'/'.join([*done, near[0], *rest[1:]])!r}]" if near else None,
+    )
