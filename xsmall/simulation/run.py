@@ -15,6 +15,7 @@ import xarray as xr
 from xsmall import vocabulary as v
 from xsmall.calibration.constants import constants
 from xsmall.errors import ParameterError
+from xsmall.io.run_tree import RunTree
 from xsmall.simulation.detector import Tables, geometry_of, layout, tables
 from xsmall.simulation.frames import Frames, counts_of_photons, photons_of
 from xsmall.simulation.recipe import (
@@ -70,7 +71,7 @@ class Simulation:
         """The run as a reader would give it: nodes ``events`` and ``jungfrau``, the frames lazy."""
         events = self._event_dataset()
         raw = self._raw().assign_coords({name: events[name] for name in events.data_vars})
-        return xr.DataTree.from_dict({f"/{v.EVENTS_NODE}": events, f"/{DETECTOR}": raw.to_dataset(name=v.RAW)})
+        return RunTree.from_dict({f"/{v.EVENTS_NODE}": events, f"/{DETECTOR}": raw.to_dataset(name=v.RAW)})
 
     @cached_property
     def constants(self) -> xr.Dataset:
