@@ -1,16 +1,20 @@
 """Open files of this process: positioned reads that threads share, and a reading window for headers."""
 
+import inspect
 import os
 import threading
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, wraps
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.errors import FileFormatError
+from xsmall.errors import FileFormatError, XsmallError
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _VECTORS: Final = 512  # buffers of one vectored read; POSIX guarantees 16, Linux and macOS have 1024
 _FIRST_WINDOW: Final = 512
@@ -161,3 +165,31 @@ def open_file(identity: Identity) -> File:
 def as_bytes(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """View a C-contiguous array as bytes, to be read into."""
     return array.reshape(-1).view(np.uint8)
+
+
+def names_its_file(read: Callable[P, T]) -> Callable[P, T]:
+    """Let every error of a reader name the file, its first argument, from whatever library it comes."""
+    signature = inspect.signature(read)
+
+    @wraps(read)
+    def reader(*args: P.args, **kwargs: P.kwargs) -> T:
+        signature.bind(*args, **kwargs)  # a call that is wrong is no fault of the file
+        given = args[0] if args else None
+        if not isinstance(given, str | os.PathLike) or "\n" in str(given):
+            return read(*args, **kwargs)
+        try:
+            return read(*args, **kwargs)
+        except XsmallError as error:
+            if Path(given).name not in str(error):
+                error.args = (f"{given}: {error}",)
+            raise
+        except Exception as error:
+            said = str(error).splitlines()
+            raise FileFormatError(
+                f"{given}: cannot be read",
+                found=f"{type(error).__name__}: {said[0][:200] if said else ''}",
+                expected="a file that is whole",
+                fix="copy it again from where it was written",
+            ) from error
+
+    return reader

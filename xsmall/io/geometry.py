@@ -17,14 +17,16 @@ from xsmall.detector.geometry.beam import Beam
 from xsmall.detector.geometry.formats import crystfel, dials, extra_geom, poses, pyfai
 from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.geometry.text import read_text
-from xsmall.errors import FileFormatError, ParameterError
+from xsmall.errors import FileFormatError, GeometryError, ParameterError
 from xsmall.io import nexus_geometry
 from xsmall.io.constants.of_run import asked_of_database, geometry_of_database, is_of_database
+from xsmall.io.files import names_its_file
 from xsmall.io.stores.place import write_file
 
 __all__ = ["open_beam", "open_geometry", "save_geometry"]
 
 _RULE: Final = "xsmall_geometry"
+_TOKEN: Final = "token"  # noqa: S105 # of the rule: what rots on a disk does not fit it any more
 _HDF5: Final = b"\x89HDF\r\n\x1a\n"
 
 
@@ -55,6 +57,7 @@ class _Format:
     needs_beam: bool = False
 
 
+@names_its_file
 def open_geometry(source: str | os.PathLike[str] | Any, *, format: str | None = None, **options: Any) -> Geometry:
     """Read the geometry of a detector from a file of psana, CrystFEL, NeXus, DIALS, pyFAI or xsmall.
 
@@ -103,6 +106,7 @@ def open_geometry(source: str | os.PathLike[str] | Any, *, format: str | None = 
     return _FORMATS[name].read(_given(source, name), **_checked(name, _FORMATS[name].read, options))
 
 
+@names_its_file
 def open_beam(source: str | os.PathLike[str], *, format: str | None = None, **options: Any) -> Beam:
     """Read the beam that belongs to the geometry of a file: photon energy and distance, where they stand in it.
 
@@ -371,11 +375,26 @@ def _write_extra_geom(path: Path, geometry: Geometry, beam: None) -> None:  # no
 
 
 def _write_xsmall(path: Path, geometry: Geometry, beam: None) -> None:  # noqa: ARG001
-    path.write_text(json.dumps(json.loads(geometry.to_json()), indent=1), encoding="utf-8")
+    text = json.dumps({_TOKEN: geometry.token, **json.loads(geometry.to_json())}, indent=1)
+    path.write_text(text, encoding="utf-8")
 
 
 def _read_xsmall(source: str | Path) -> Geometry:
-    return Geometry.from_json(json.dumps(json.loads(read_text(source)[0]), separators=(",", ":")))
+    text, name = read_text(source)
+    try:
+        rule = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(f"{name} cannot be read", found=error, expected="the JSON of a geometry") from error
+    token = rule.pop(_TOKEN, None) if isinstance(rule, dict) else None
+    geometry = Geometry.from_json(json.dumps(rule, separators=(",", ":")))
+    if token is not None and token != geometry.token:
+        raise GeometryError(
+            f"{name} has changed since it was written",
+            found=f"the token {token}, of another geometry than the one that follows it",
+            expected=geometry.token,
+            fix=f"copy it again; or take the line {_TOKEN!r} out, if it was changed by hand",
+        )
+    return geometry
 
 
 def _read_nexus(source: Path, *, detector: str | None = None) -> Geometry:

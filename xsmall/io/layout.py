@@ -13,6 +13,7 @@ from xsmall.vocabulary import EVENT
 __all__ = [
     "FRAMES_LAYOUT",
     "FRAMES_NUMBER",
+    "HDF5_VERSION",
     "OWN_LABELS",
     "RESULT_LAYOUT",
     "RESULT_NUMBER",
@@ -37,6 +38,8 @@ OWN_LABELS: Final = "xsmall"
 """Group of a file of frames that holds labels for which its format has no place."""
 SMALLDATA_LAYOUT: Final = "smalldata"
 SMALLDATA_NUMBER: Final = 1
+HDF5_VERSION: Final = ("v110", "v110")
+"""The format of HDF5 1.10 (2016): descriptions and indexes carry checksums of their own."""
 UNFINISHED: Final = "xsmall-unfinished"
 """The layout of what is still being written: it becomes one of the others when it is complete."""
 TIME: Final = {"units": "nanoseconds since 1970-01-01", "dtype": "int64", "calendar": "proleptic_gregorian"}

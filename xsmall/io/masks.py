@@ -17,7 +17,9 @@ from xsmall.detector.status_words import STATUS_CONVENTIONS, status_reasons, sta
 from xsmall.errors import DataError, FileFormatError, ParameterError
 from xsmall.frames.mask import Target, flag_attrs
 from xsmall.io.constants.psana import read_text_array
+from xsmall.io.files import names_its_file
 from xsmall.io.hdf5 import read_whole
+from xsmall.io.layout import HDF5_VERSION
 from xsmall.io.stores.place import write_file
 from xsmall.vocabulary import COLUMN, PIXEL_DIMS, REASONS, ROW, SEGMENT, Reason
 
@@ -30,6 +32,7 @@ _HDF5: Final = (".h5", ".hdf5", ".nxs", ".nx", ".cxi")
 _KNOWN: Final = (*CONVENTIONS, OURS, *(name for name in STATUS_CONVENTIONS if name != "any"))
 
 
+@names_its_file
 def open_mask(
     path: str | Path,
     detector: Geometry | xr.DataArray | None = None,
@@ -276,7 +279,7 @@ def _write(path: Path, values: npt.NDArray[Any], dataset: str) -> None:
 
 
 def _add(path: Path, values: npt.NDArray[Any], dataset: str) -> None:
-    with h5py.File(path, "a") as file:
+    with h5py.File(path, "a", libver=HDF5_VERSION) as file:
         if dataset in file:
             raise FileFormatError(f"{path} has a dataset {dataset!r} already", fix="dataset='/another/path'")
         file.create_dataset(dataset, data=values, compression="gzip", shuffle=True)

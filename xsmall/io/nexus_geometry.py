@@ -13,6 +13,7 @@ from xsmall.detector.geometry.overlap import MAX_PANELS
 from xsmall.detector.geometry.panel import Floats, Panel
 from xsmall.detector.geometry.rotation import rotation
 from xsmall.errors import FileFormatError, GeometryError
+from xsmall.io.layout import HDF5_VERSION
 
 __all__ = ["add_nexus_geometry", "check_writable", "nexus_group", "read_nexus_geometry", "write_nexus_geometry"]
 
@@ -72,7 +73,7 @@ def write_nexus_geometry(path: str | Path, geometry: Geometry, beam: Beam | None
     """
     check_writable(geometry)
     try:
-        with h5py.File(path, "x") as file:
+        with h5py.File(path, "x", libver=HDF5_VERSION) as file:
             add_nexus_geometry(file, geometry, beam)
     except OSError as error:
         raise FileFormatError(f"{path} cannot be written", found=error, fix="give a path that does not exist") from None

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import xarray as xr
 
+from xsmall.io.files import names_its_file
 from xsmall.io.run_tree import RunTree
 from xsmall.io.sources.source import RunSource, RunSpec, source_of
 from xsmall.vocabulary import (
@@ -41,6 +42,7 @@ _COUNTS: Final = (
 )
 
 
+@names_its_file
 def open_run(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,

@@ -13,6 +13,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from xsmall.errors import ParameterError, XsmallError
+from xsmall.io.files import names_its_file
 from xsmall.run import reductions
 from xsmall.run.tables import PSANA, TABLES, CubeRecipe, Delay, DetectorRecipe, RunRecipe
 from xsmall.run.text import like, runs_of
@@ -99,6 +100,7 @@ class Recipe:
                     )
 
 
+@names_its_file
 def open_recipe(source: str | os.PathLike[str] | Mapping[str, Any] | Recipe) -> Recipe:
     """Open a recipe and check it.
 

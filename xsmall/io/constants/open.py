@@ -23,6 +23,7 @@ from xsmall.io.constants.calcat import calcat_constants, is_calcat
 from xsmall.io.constants.of_run import asked_of_database, constants_of_database, is_of_database
 from xsmall.io.constants.psana import folder_constants, known_arrays, read_text_array
 from xsmall.io.constants.psana_database import LAST_RUN
+from xsmall.io.files import names_its_file
 from xsmall.io.hdf5 import open_hdf5, read_whole
 from xsmall.io.sources.hdf5_run import hdf5_groups
 from xsmall.io.sources.stored import whole_dataset
@@ -51,6 +52,7 @@ _USER_DATA: Final = "UserDataCfg"
 _OURS: Final = (PEDESTAL, NOISE, GAIN, OFFSET, STATUS)
 
 
+@names_its_file
 def open_constants(
     source: Any,
     *,

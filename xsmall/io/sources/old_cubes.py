@@ -16,7 +16,7 @@ from dask.base import tokenize
 
 from xsmall import vocabulary as v
 from xsmall.errors import FileFormatError
-from xsmall.io.files import identify
+from xsmall.io.files import identify, names_its_file
 from xsmall.io.hdf5 import check_filters, open_hdf5, read_whole
 from xsmall.io.sources.hdf5_array import Hdf5Array
 from xsmall.io.sources.source import RunSpec
@@ -29,6 +29,7 @@ _LAZY: Final = 64 * 2**20
 _BIN, _ROW = "bin", "row_of_label"
 
 
+@names_its_file
 def open_cube(path: str | os.PathLike[str]) -> xr.DataTree:
     """Open a cube of smalldata_tools: ``Cube_*.h5`` of LCLS-I, or ``cube_*.h5`` of LCLS-II.
 

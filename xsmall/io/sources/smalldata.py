@@ -22,7 +22,7 @@ from xsmall import vocabulary as v
 from xsmall.errors import DataError, FileFormatError, ParameterError
 from xsmall.events.names import common_variables
 from xsmall.events.ragged import object_array, ragged_attrs
-from xsmall.io.files import identify
+from xsmall.io.files import identify, names_its_file
 from xsmall.io.hdf5 import check_filters, missing_sources, open_hdf5, read_whole
 from xsmall.io.sources.chunks import events_per_chunk
 from xsmall.io.sources.hdf5_array import Hdf5Array
@@ -42,6 +42,7 @@ _COUNT: Final = "_len"
 _RUN: Final = re.compile(r"_[Rr]un(\d+)")
 
 
+@names_its_file
 def open_smalldata(
     path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,

@@ -21,7 +21,7 @@ from xsmall.detector.types import detector_type as known_type
 from xsmall.errors import FileFormatError, ParameterError, XsmallError
 from xsmall.frames.beam import assign_beam
 from xsmall.frames.pixels import assign_geometry
-from xsmall.io.files import identify
+from xsmall.io.files import identify, names_its_file
 from xsmall.io.hdf5 import check_filters, missing_sources, open_hdf5, stacks_in
 from xsmall.io.sources.chunks import events_per_chunk
 from xsmall.io.sources.hdf5_array import Hdf5Array
@@ -37,6 +37,7 @@ _NUMBERED: Final = "data_"  # data_000001, data_000002 ... of an Eiger master
 _DIMS: Final = {2: v.FRAME_DIMS[2:], 3: (v.EVENT, *v.FRAME_DIMS[2:]), 4: v.FRAME_DIMS}
 
 
+@names_its_file
 def open_frames(
     path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,

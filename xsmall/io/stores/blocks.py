@@ -95,10 +95,10 @@ class BlockStore:
             The block cannot be read any more.
         """
         try:
-            with np.load(self._file(name), allow_pickle=False) as file:
-                values: npt.NDArray[Any] = file[key]
-                counts = file.get(key + _COUNTS)
-        except (OSError, ValueError, KeyError, EOFError) as error:  # zipfile's own errors are ValueErrors or OSErrors
+            with self._file(name).open("rb") as file, np.load(file, allow_pickle=False) as held:
+                values: npt.NDArray[Any] = held[key]
+                counts = held.get(key + _COUNTS)
+        except Exception as error:  # of zipfile, zlib and numpy, in many forms
             raise FileFormatError(
                 f"{self._file(name)}: a finished block cannot be read", found=error, fix="the same command again"
             ) from error

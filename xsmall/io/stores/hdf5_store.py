@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from xsmall.io.layout import HDF5_VERSION
 from xsmall.io.stores.place import Place, sync
 from xsmall.io.stores.schema import Schema, StoredArray
 
@@ -28,8 +29,6 @@ COMPRESSIONS: Final = ("zlib",)
 _LEVEL: Final = 1
 _NO_VARIABLE: Final = "This is a netCDF dimension but not a netCDF variable."
 _BOOL: Final = {"dtype": "bool"}  # netCDF has no truth: xarray marks bytes as such
-_VERSION: Final = ("v110", "v110")
-"""The format of HDF5 1.10 (2016): descriptions and indexes carry checksums of their own."""
 _POLL: Final = 0.2
 """Seconds between two looks for chunks that other processes have finished."""
 
@@ -55,7 +54,7 @@ class Hdf5Store:
         """Open the file, and write the description of all groups."""
         self._spool.mkdir()
         self._raw = _File(self._path)
-        self._file = h5py.File(self._raw, "w", libver=_VERSION, track_order=True)
+        self._file = h5py.File(self._raw, "w", libver=HDF5_VERSION, track_order=True)
         for path, attrs in self._schema.groups.items():
             group = self._file if path == "/" else self._file.create_group(path, track_order=True)
             _describe(group, attrs)
