@@ -39,8 +39,8 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 MISTAKES: dict[str, tuple[Make, str]] = {
     "a file of somebody else": (lambda n: xs.open_run(n["foreign"]), "{}"),
     "what is no record": (lambda n: xs.apply(n["cal"], 3), "{}"),
-    "a beam that is none": (lambda n: n["placed"].sd.assign_beam(9500), "{}"),
-    "no value of a beam": (lambda n: n["placed"].sd.assign_beam(), "{}"),
+    "a beam that is none": (lambda n: n["placed"].sd.assign_beam(9500), "raw{}"),
+    "no value of a beam": (lambda n: n["placed"].sd.assign_beam(), "raw{}"),
     "a geometry by its path": (lambda n: n["raw"].sd.assign_geometry(n["path"]), "raw.sd.assign_geometry({})"),
     "q without a beam": (
         lambda n: n["raw"].astype("f4").sd.assign_geometry(n["geometry"]).sd.azint(bins=9),

@@ -124,7 +124,7 @@ def prepare(
             "raw words need the constants of their detector",
             found="no constants",
             expected="a Dataset with at least the pedestals",
-            fix='.sd.calibrate(xs.dark(raw_of_a_dark_run)), or the constants that xs.open_constants("...") reads',
+            fix='.sd.calibrate(xs.dark(raw_of_a_dark_run), unit="ADU"), or constants of xs.open_constants("...")',
         )
     known = check_constants(constants)
     entry = detector_of(raw, frames, known)

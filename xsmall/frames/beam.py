@@ -100,7 +100,7 @@ def assign_beam(
     if beam is not None and not isinstance(beam, Beam):
         raise ParameterError(
             "not a beam", found=type(beam).__name__, expected="xs.Beam(...), or values by their names",
-            fix="assign_beam(photon_energy=9500, distance=0.1)",
+            fix=".sd.assign_beam(photon_energy=9500, distance=0.1)",
         )  # fmt: skip
     given: dict[str, Any] = _values_of(beam) if beam is not None else {}
     if photon_energy is not None:
@@ -110,7 +110,7 @@ def assign_beam(
     named = {DISTANCE: distance, TILT_X: tilt_x, TILT_Y: tilt_y, TILT_Z: tilt_z}
     given |= {name: value for name, value in named.items() if value is not None}
     if not given:
-        raise ParameterError("no value of the beam was given", fix="assign_beam(photon_energy=9500, distance=0.1)")
+        raise ParameterError("no value of the beam was given", fix=".sd.assign_beam(photon_energy=9500, distance=0.1)")
     for name in ALWAYS:
         if name not in given and name not in obj.coords:
             given[name] = 0.0

@@ -223,7 +223,7 @@ def _check_whole(obj: xr.DataArray | xr.Dataset, geometry: Geometry) -> None:
                 "the geometry is of a larger detector, or the data are the first part of it",
                 found=f"{dim} 0 to {known.size - 1}",
                 expected=f"{size} {dim}s, as the geometry has",
-                fix="assign the geometry before cutting, or assign_geometry(geometry, partial=True) for a part",
+                fix="assign the geometry before cutting, or .sd.assign_geometry(geometry, partial=True) for a part",
             )
 
 

@@ -157,7 +157,9 @@ class Subtract:
             raise ParameterError(f"columns_used cannot be used with estimator {self.estimator!r}")
         if self.estimator == "histogram_median" and not (self.within is None and self.below is None):
             raise ParameterError(
-                "a histogram median counts every value", found="within or below", fix="half_range=, or Exclude(within=)"
+                "a histogram median counts every value",
+                found="within or below",
+                fix="half_range=, or Exclude(within=...)",
             )
         if self.interleave > 1 and (self.columns_used is not None or self.estimator == "unbonded" or self.fallback):
             raise ParameterError(

@@ -99,7 +99,7 @@ def pixel_array(
         raise ParameterError(
             "polarization needs its plane and its fraction, and nothing else takes them",
             found=f"name={name!r}, plane={plane}, fraction={fraction}",
-            fix="pixel('polarization', plane=0, fraction=0.99): field along x, degrees from +x towards +y",
+            fix=".sd.pixel('polarization', plane=0, fraction=0.99): field along x, degrees from +x towards +y",
         )
     if fraction is not None and not 0 <= fraction <= 1:
         raise ParameterError("fraction of polarization", found=fraction, expected="0 to 1")

@@ -148,5 +148,5 @@ def _kind_of(geometry: Geometry, extra_geom: Any) -> type:
     raise GeometryError(
         "no detector of EXtra-geom has these tiles",
         found=f"{geometry.shape} of {tile}",
-        fix="to_extra_geom(..., kind=)",
+        fix='xs.to_extra_geom(geometry, kind="...")',
     )

@@ -161,7 +161,7 @@ class RunIndex:
                     f"{self.path}: the streams are not of one run",
                     found=f"runs {before.run} and {after.run} that begin at the same time",
                     expected="streams of one run",
-                    fix="open each run by itself: xs.open_run([...its files])",
+                    fix="open each run by itself: xs.open_run([...]) with its files",
                 )
         return result
 
