@@ -182,7 +182,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     cubes = [small.isel(event=part).sd.cube({"delay": xs.bins(-2, 5, n=4)}) for part in (slice(0, 6), slice(6, 12))]
     pair = raw.sd.calibrate(sim.constants, variance=True, photon_energy=9500)
     values, variance = pair["calibrated"], pair["calibrated_variance"]
-    photons = cal.sd.photon(9.5)
+    photons, sparse = cal.sd.photon(9.5), cal.sd.photon(9.5, sparse=True)
     mask = xr.DataArray(np.ones((3, 16, 32), bool), dims=cal.dims[1:], coords={d: cal[d] for d in cal.dims[1:]})
     xs.save_geometry(xs.Beam(distance=0.1).align(sim.geometry), folder / "geometry.data")
     lists = cal.sd.droplet(5.0, 2.5)["sum"]
@@ -248,6 +248,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "a": pair,
         "b": pair,
         "photons": photons,
+        "sparse": sparse,
         "lists": lists,
         "waves": waves,
         "i0": events["i0"],

@@ -116,7 +116,7 @@ def _reduce_sparse(given: Sparse, records: Mapping[str, Record]) -> xr.Dataset:
         raise ParameterError(
             "sparse frames are reduced without frames of other detectors beside them",
             found=", ".join(others),
-            fix="xs.dense(photons) in place of photons",
+            fix="xs.dense(sparse) in place of the sparse frames",
         )
     known = describe(given.values)
     frames = known.of_all_events
