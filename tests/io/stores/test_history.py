@@ -20,7 +20,7 @@ def test_the_steps_are_told_oldest_first_without_what_nobody_said() -> None:
     assert [step for step, _ in told.steps] == ["calibrate", "reduce", "cube"]
     text = repr(told)
     assert "unit: keV" in text
-    assert "records.waxs: Azint(bins=AzintBins(bins=20, quantity='q'))" in text
+    assert "records.waxs: Azint(bins=AzintBins(bins=20, quantity='q', split='no')" in text
     assert "None" not in text
     assert max(map(len, text.splitlines())) <= 100
     assert "beam.photon_energy" in text
