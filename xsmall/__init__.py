@@ -27,6 +27,7 @@ _PUBLIC: dict[str, str] = {
     "provenance": "xsmall.io.stores.provenance",
     "history": "xsmall.io.stores.history",
     "simulate": "xsmall.simulation",
+    "tutorial": "xsmall.simulation",
     "show_versions": "xsmall.notebook.versions",
     "open_recipe": "xsmall.run.recipe",
     "to_recipe": "xsmall.run.write_recipe",

@@ -141,6 +141,7 @@ from xsmall.run.remake import cube_of_recipe as cube_of_recipe
 from xsmall.run.state import production_status as production_status
 from xsmall.run.write_recipe import to_recipe as to_recipe
 from xsmall.simulation import simulate as simulate
+from xsmall.simulation import tutorial as tutorial
 from xsmall.vocabulary import Reason as Reason
 from xsmall._version import __version__ as __version__
 from xsmall.accessor import SdDataArray as SdDataArray
