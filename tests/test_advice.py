@@ -1,6 +1,7 @@
 """Mistakes, and what the error says to type: typed, it works."""
 
 import re
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import xarray as xr
 
 import xsmall as xs
 from xsmall.errors import XsmallError
+
+advice_in = runpy.run_path(str(Path(__file__).parents[1] / "docs" / "mistakes.py"))["advice_in"]
 
 Make = Callable[[dict[str, Any]], object]
 
@@ -84,14 +87,6 @@ MISTAKES: dict[str, tuple[Make, str]] = {
     ),
     "one event": (lambda n: n["cal"].isel(event=0).sd.azint(bins=9), "cal{}.sd.azint(bins=9)"),
 }
-
-
-def advice_in(error: XsmallError) -> str:
-    """The part of the advice that is code: up to a word of English behind it."""
-    (told,) = re.findall(r"do this:  (.*)", str(error))
-    code = re.split(r";| for data in|, whose| rather than|, or no| beside it", told)[0]
-    words, colon, rest = code.partition(": ")
-    return rest if colon and "(" not in words else code
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

@@ -136,6 +136,21 @@ _OTHERS_WORDS: Final[Mapping[str, str]] = {
 }
 """Words of pyFAI, smalldata_tools and hasty fingers for our arguments."""
 
+_OTHERS_METHODS: Final[Mapping[str, str]] = {
+    "azimuthal": "azint",
+    "azimuthal_integration": "azint",
+    "integrate1d": "azint",
+    "integrate2d": "azint",
+    "radial": "azint",
+    "calib": "calibrate",
+    "photonize": "photon",
+    "show": "plot",
+    "imshow": "plot",
+    "mean": "average",
+    "position_modules": "image",
+}
+"""The same of methods."""
+
 
 def _check_call(name: str, signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     """Refuse arguments that the function does not have, or lacks, before it is called; say which may be meant."""
@@ -149,6 +164,9 @@ def _check_call(name: str, signature: inspect.Signature, args: Sequence[Any], kw
             other = _OTHERS_WORDS.get(unknown[0])
             near = [other] if other in known else alike(unknown[0], known)
             fix = f".sd.{name}({near[0]}=...)" if near else fix
+        elif "too many positional" in str(error):
+            named = [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY][:2]
+            fix = f".sd.{name}({', '.join(f'{n}=...' for n in named)})" if named else fix
         raise ArgumentError(
             f".sd.{name} cannot be called like this",
             found=f"{error}",
@@ -321,5 +339,7 @@ for _accessor, _table, _register in (
 
 def no_attribute(whose: str, name: str, known: Iterable[str]) -> str:
     """Text of the error for an unknown name, with the known ones that look like it."""
-    near = alike(name, known)
+    names = list(known)
+    other = _OTHERS_METHODS.get(name)
+    near = [other] if other in names else alike(name, names)
     return f"{whose} has no attribute {name!r}" + (f": did you mean {' or '.join(near)}?" if near else "")

@@ -51,8 +51,9 @@ def _same_detector(frames: Frames, constants: xr.Dataset) -> DetectorType:
 def _check_raw(frames: Frames, entry: DetectorType) -> None:
     if frames.units not in (None, ADU):
         raise DataError(
-            "these frames are calibrated already", found=f"units {frames.units!r}", expected=f"raw frames in {ADU!r}"
-        )
+            "these frames are calibrated already", found=f"units {frames.units!r}", expected=f"raw frames in {ADU!r}",
+            fix="go on with them as they are, .sd.azint(...); what begins at the raw words is raw.sd.calibrate(...)",
+        )  # fmt: skip
     if entry.decoding in (Decoding.CODE, Decoding.CONTROL) and frames.dtype != np.uint16:
         raise DataError(
             f"raw words of {entry.name!r} carry the gain code in their upper bits",

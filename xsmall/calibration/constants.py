@@ -8,6 +8,7 @@ value = (ADC - pedestal - offset) / gain. Labels of segment, row and column are 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from os import PathLike
 from typing import Any, Final
 
 import numpy as np
@@ -252,7 +253,9 @@ def check_constants(dataset: object) -> xr.Dataset:
             "these are not constants",
             found=list(map(str, dataset.data_vars)) if isinstance(dataset, xr.Dataset) else type(dataset).__name__,
             expected=f"a Dataset with at least {PEDESTAL!r}",
-            fix='xs.constants("jungfrau", pedestal, gain=gain) makes one from arrays',
+            fix=f'xs.open_constants("{dataset}")'
+            if isinstance(dataset, str | PathLike)
+            else 'xs.constants("jungfrau", pedestal, gain=gain) makes one from arrays',
         )
     entry = detector_type(dataset.attrs.get(DETECTOR_TYPE))
     dims: tuple[Hashable, ...] = (GAIN_STAGE, *PIXEL_DIMS)

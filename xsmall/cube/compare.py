@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from xsmall.cube.ratio import ratio
-from xsmall.errors import DataError, ParameterError
+from xsmall.errors import DataError, ParameterError, alike
 from xsmall.frames.variance import paired
 from xsmall.vocabulary import (
     COUNT,
@@ -62,7 +62,7 @@ def difference(cube: xr.Dataset, dim: str, *, relative: bool = False, normalize:
     if normalize is not None:
         cube = ratio(cube, normalize)
     if dim not in cube.dims:
-        raise ParameterError(f"the cube has no dim {dim!r}", found=f"dims {dict(cube.sizes)}")
+        raise _no_dim(cube, dim)
     if cube.sizes[dim] != 2:
         raise ParameterError(
             f"a difference is taken between two bins of {dim!r}",
@@ -101,3 +101,13 @@ def _relative(b: xr.DataArray, a: xr.DataArray) -> xr.DataArray:
 
 def _nonzero(a: xr.DataArray) -> xr.DataArray:
     return a.where(a != 0)
+
+
+def _no_dim(cube: xr.Dataset, dim: str) -> ParameterError:
+    """The error for a dim that is not there: mistyped, or of small data that were not binned yet."""
+    if COUNT not in cube:
+        fix = f'small.sd.cube({{"delay": xs.bins(-2, 5, width=0.1), "{dim}": xs.categories()}}).sd.difference("{dim}")'
+        return ParameterError("a difference is taken of a cube", found=f"dims {dict(cube.sizes)}", fix=fix)
+    near = alike(dim, map(str, cube.dims))
+    advice = f'cube.sd.difference("{near[0]}")' if near else None
+    return ParameterError(f"the cube has no dim {dim!r}", found=f"dims {dict(cube.sizes)}", fix=advice)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.errors import ParameterError
+from xsmall.errors import ParameterError, alike
 from xsmall.vocabulary import FLAG_MASKS, FLAG_MEANINGS, Reason, reason_names
 
 __all__ = ["named_bits", "named_reasons", "reason_bits"]
@@ -46,7 +46,10 @@ def reason_bits(names: Iterable[str | Reason] | str | Reason, groups: Mapping[st
         elif name in reason_names(~0):
             bits |= Reason[name.upper()]
         else:
-            raise ParameterError("unknown reason", found=repr(name), expected=", ".join((*groups, *reason_names(~0))))
+            known = (*groups, *reason_names(~0))
+            near = alike(str(name), known)
+            fix = f'"{near[0]}"' if near else None
+            raise ParameterError("unknown reason", found=repr(name), expected=", ".join(known), fix=fix)
     return bits
 
 

@@ -14,7 +14,7 @@ import xarray as xr
 from xsmall.detector.geometry.beam import HC, Beam
 from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.geometry.pixel import in_beam
-from xsmall.errors import DataError, ParameterError
+from xsmall.errors import DataError, ParameterError, alike
 from xsmall.frames.beam import beam_of
 from xsmall.frames.pixels import need_geometry
 from xsmall.frames.ring_shapes import ShapeFit, fit_ring_shapes
@@ -122,7 +122,9 @@ def calibrant_q(name: str, q_max: float = 10.0) -> Floats:
     array([1.5115, 2.1376, 2.6181])
     """
     if name not in CALIBRANTS:
-        raise ParameterError("unknown calibrant", found=repr(name), expected=", ".join(CALIBRANTS))
+        near = alike(name, CALIBRANTS)
+        fix = f'"{near[0]}"' if near else "the q of its rings as numbers"
+        raise ParameterError("unknown calibrant", found=repr(name), expected=", ".join(CALIBRANTS), fix=fix)
     spacing, lattice = CALIBRANTS[name]
     n_max = int(q_max * spacing / (2 * np.pi)) + 1
     if lattice == "layers":
