@@ -117,18 +117,29 @@ def test_numbers_of_pixels_equal_the_twin(seed: int, most: int) -> None:
     regions = rng.random((3, *shape)) > 0.4
     row, column = (np.repeat(i.ravel(), photons.ravel()).astype(float) for i in np.indices(shape))
     n_k, above, counts = np.zeros((3, most + 1), np.int64), np.zeros(3, np.int64), np.zeros(shape, np.int32)
-    photon.count_pixels(row, column, regions, counts, n_k, above)
+    photon.count_pixels(row, column, regions, counts, False, n_k, above)
+    assert not counts.any()
+    photon.count_pixels(row, column, regions, counts, True, np.zeros_like(n_k), np.zeros_like(above))
     np.testing.assert_array_equal(counts, photons)
     for g in range(3):
         expected = twin.count_pixels(photons, regions[g], most)
         np.testing.assert_array_equal([*n_k[g, 1:], above[g]], expected[1:])
 
 
-def test_a_droplet_of_many_photons_is_filled_as_the_twin_fills_it_and_loses_none() -> None:
+@pytest.mark.parametrize("spread", ["even", "narrow", "equal", "below zero"])
+def test_a_droplet_of_many_photons_is_filled_as_the_twin_fills_it_and_loses_none(spread: str) -> None:
     rng = np.random.default_rng(3)
-    frame = rng.poisson(6.0, (40, 50)) + rng.random((40, 50))
-    got = place(frame, np.ones(frame.shape, bool), (0.5, 0.2), 1.0)
+    rests = {
+        "even": rng.random((40, 50)),
+        "narrow": 0.95 + 0.01 * rng.random((40, 50)),  # each takes from neighbours that had more
+        "equal": np.full((40, 50), 0.5),
+        "below zero": np.where(rng.random((40, 50)) < 0.02, 0.9, 0.004 * rng.random((40, 50))),
+    }[spread]
+    frame = rng.poisson(6.0, (40, 50)) + rests
+    got = place(frame, np.ones(frame.shape, bool), (0.001, 0.0005), 1.0)
     assert len(got) == np.floor(frame.sum() + 0.5)
+    expected = twin.greedy({(r, c): v for (r, c), v in np.ndenumerate(frame) if v >= 0.0005}, len(got))
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
     filled = np.histogram2d(*np.floor(got + 0.5).T, bins=frame.shape, range=[(-0.5, 39.5), (-0.5, 49.5)])[0]
     assert np.abs(filled - frame).max() < 1.0
 

@@ -23,6 +23,12 @@ NEAR = 0.49
 """Largest distance of a photon from the centre of its pixel: rounding a position gives the pixel."""
 _SWEEPS, _STEPS, _REACH = 20, 3, 2
 _SMALL = 1e-3
+_ARMS = 4
+"""Entries below each in the heap: more than two make it flat, and lie side by side in memory."""
+_BLOCK = 256
+_LARGE = 1024
+"""Pixels of a droplet from which on rests are sorted into cells first."""
+_CELLS, _MOST_HELD = 1 << 16, 64
 
 
 class Scratch:
@@ -68,11 +74,13 @@ def _sink(heap: Any, keys: Any, n: Any, i: Any) -> None:
     """Let an entry sink to where it belongs."""
     pixel, key = heap[i], keys[i]
     while True:
-        child = 2 * i + 1
-        if child >= n:
+        first = _ARMS * i + 1
+        if first >= n:
             break
-        if child + 1 < n and _before(keys[child + 1], heap[child + 1], keys[child], heap[child]):
-            child += 1
+        child = first
+        for other in range(first + 1, min(first + _ARMS, n)):
+            if _before(keys[other], heap[other], keys[child], heap[child]):
+                child = other
         if not _before(keys[child], heap[child], key, pixel):
             break
         heap[i], keys[i] = heap[child], keys[child]
@@ -94,11 +102,77 @@ def _largest_neighbour(r: Any, c: Any, rows: Any, columns: Any, mine: Any, rest:
 
 
 @njit
+def _placed(p: Any, shape: Any, mine: Any, rest: Any, owner: Any, row: Any, column: Any, k: Any) -> None:
+    """Place a photon on a pixel, which takes what it lacks from its largest neighbour."""
+    rows, columns = shape
+    r, c = p // columns, p % columns
+    row[k], column[k] = r, c
+    other = _largest_neighbour(r, c, rows, columns, mine, rest, owner)
+    if other >= 0:
+        part = 1.0 - rest[p]
+        rest[other] -= part
+        part = min(part, NEAR)
+        row[k] += part * (other // columns - r)
+        column[k] += part * (other % columns - c)
+    rest[p] = 0.0
+
+
+@njit
+def _by_cells(
+    pixels: Any, shape: Any, n: Any, mine: Any, rest: Any, owner: Any, following: Any, row: Any, column: Any, start: Any
+) -> Any:
+    """Place photons as :func:`_greedy` does, as long as some rest is above zero; for droplets of many pixels.
+
+    Rests lie in cells of nearly the same value, of which the highest is looked through. Where too many are equal
+    nothing is done. Returns where the lists end.
+    """
+    head, held = np.full(_CELLS, -1, np.int32), np.zeros(_CELLS, np.int32)
+    for p in pixels:
+        if rest[p] > 0.0:
+            cell = min(np.int64(rest[p] * _CELLS), _CELLS - 1)
+            held[cell] += 1
+            if held[cell] > _MOST_HELD:
+                return start
+            following[p] = head[cell]
+            head[cell] = p
+    k, cell = start, _CELLS - 1
+    while k < start + n and cell >= 0:
+        best, before_best, before = -1, -1, -1
+        p = np.int64(head[cell])
+        while p >= 0:
+            after = np.int64(following[p])
+            now = min(np.int64(max(rest[p], 0.0) * _CELLS), _CELLS - 1)
+            if now != cell or rest[p] <= 0.0:  # something was taken from it since
+                if before < 0:
+                    head[cell] = after
+                else:
+                    following[before] = after
+                if rest[p] > 0.0:
+                    following[p] = head[now]
+                    head[now] = p
+            else:
+                if best < 0 or _before(rest[p], p, rest[best], best):
+                    best, before_best = p, before
+                before = p
+            p = after
+        if best < 0:
+            cell -= 1
+            continue
+        if before_best < 0:
+            head[cell] = following[best]
+        else:
+            following[before_best] = following[best]
+        _placed(best, shape, mine, rest, owner, row, column, k)
+        k += 1
+    return k
+
+
+@njit
 def _greedy(
     frame: Any, pixels: Any, energy: Any, n: Any, mine: Any, scratch: Any, row: Any, column: Any, start: Any
 ) -> Any:
     """Place ``n`` photons on the pixels of a droplet; returns where the lists end."""
-    rows, columns = frame.shape
+    columns = frame.shape[1]
     rest, owner, heap, keys = scratch
     k = start
     for i in range(pixels.size):
@@ -107,13 +181,16 @@ def _greedy(
         value = np.float64(frame[r, c]) / energy
         whole = math.floor(value)
         rest[p], owner[p] = value - whole, mine
-        heap[i], keys[i] = p, value - whole
         for _ in range(min(np.int64(whole), start + n - k)):
             row[k], column[k] = r, c
             k += 1
     size = pixels.size
+    if size > _LARGE:
+        k = _by_cells(pixels, frame.shape, start + n - k, mine, rest, owner, heap, row, column, k)
     if k < start + n:
-        for i in range(size // 2 - 1, -1, -1):
+        for i in range(size):
+            heap[i], keys[i] = pixels[i], rest[pixels[i]]
+        for i in range((size - 2) // _ARMS, -1, -1):
             _sink(heap, keys, size, i)
     while k < start + n:
         p = heap[0]
@@ -121,16 +198,8 @@ def _greedy(
             keys[0] = rest[p]
             _sink(heap, keys, size, 0)
             continue
-        r, c = p // columns, p % columns
-        row[k], column[k] = r, c
-        other = _largest_neighbour(r, c, rows, columns, mine, rest, owner)
-        if other >= 0:
-            part = 1.0 - rest[p]
-            rest[other] -= part
-            part = min(part, NEAR)
-            row[k] += part * (other // columns - r)
-            column[k] += part * (other % columns - c)
-        rest[p] = keys[0] = 0.0
+        _placed(p, frame.shape, mine, rest, owner, row, column, k)
+        keys[0] = 0.0
         _sink(heap, keys, size, 0)
         k += 1
     return k
@@ -376,17 +445,36 @@ def photons_of_pixels(frame: Any, use: Any, top: Any, energy: Any, least: Any, s
 
 @njit
 def count_invalid(frame: Any, top: Any, regions: Any, invalid: Any) -> None:
-    """Add the pixels that are not finite to ``invalid`` (region,); ``regions`` (region, row, column) are boolean."""
-    for r in range(frame.shape[0]):
-        for c in range(frame.shape[1]):
-            if not abs(frame[r, c]) <= top:
+    """Add the pixels that are not finite to ``invalid`` (region,).
+
+    Parameters
+    ----------
+    frame
+        (pixel,) contiguous.
+    top
+        Largest finite value.
+    regions
+        (region, pixel) boolean.
+    invalid
+        (region,) int64, added to.
+    """
+    for start in range(0, frame.size, _BLOCK):
+        stop = min(start + _BLOCK, frame.size)
+        block = frame[start:stop]
+        together = block[0]
+        for i in range(1, block.size):
+            together += block[i]
+        if abs(together) <= top:  # neither NaN nor infinity
+            continue
+        for i in range(block.size):
+            if not abs(block[i]) <= top:
                 for g in range(regions.shape[0]):
-                    invalid[g] += regions[g, r, c]
+                    invalid[g] += regions[g, start + i]
 
 
 @njit
-def count_pixels(row: Any, column: Any, regions: Any, counts: Any, n_k: Any, above: Any) -> None:
-    """Count the pixels that hold k photons in each region; ``counts`` holds the photons of each pixel in the end.
+def count_pixels(row: Any, column: Any, regions: Any, counts: Any, keep: Any, n_k: Any, above: Any) -> None:
+    """Count the pixels that hold k photons in each region.
 
     Parameters
     ----------
@@ -396,26 +484,29 @@ def count_pixels(row: Any, column: Any, regions: Any, counts: Any, n_k: Any, abo
         (region, row, column) boolean.
     counts
         (row, column) int32 of zeros.
+    keep
+        Whether ``counts`` is to hold the photons of each pixel in the end; else it is zero again.
     n_k
         (region, k) int64: pixels with 1, 2, ... photons are added from k = 1 on; k = 0 is left alone.
     above
         (region,) int64: pixels with more photons than ``n_k`` has room for.
     """
-    most = n_k.shape[1] - 1
+    most, columns = n_k.shape[1] - 1, counts.shape[1]
+    flat, within = counts.reshape(-1), regions.reshape(regions.shape[0], -1)
+    at = np.empty(row.size, np.int32)
     for i in range(row.size):
-        counts[np.int64(math.floor(row[i] + 0.5)), np.int64(math.floor(column[i] + 0.5))] += 1
-    for i in range(row.size):
-        r, c = np.int64(math.floor(row[i] + 0.5)), np.int64(math.floor(column[i] + 0.5))
-        k = counts[r, c]
+        at[i] = np.int32(row[i] + 0.5) * columns + np.int32(column[i] + 0.5)  # places are at -0.49 or above
+        flat[at[i]] += 1
+    for p in at:
+        k = flat[p]
         if k < 0:
             continue
-        counts[r, c] = -k  # seen
-        for g in range(regions.shape[0]):
-            if regions[g, r, c]:
+        flat[p] = -k  # seen
+        for g in range(within.shape[0]):
+            if within[g, p]:
                 if k > most:
                     above[g] += 1
                 else:
                     n_k[g, k] += 1
-    for i in range(row.size):
-        r, c = np.int64(math.floor(row[i] + 0.5)), np.int64(math.floor(column[i] + 0.5))
-        counts[r, c] = abs(counts[r, c])
+    for p in at:
+        flat[p] = abs(flat[p]) if keep else 0

@@ -125,7 +125,10 @@ class _Photons(Reducer):
             frame = np.full_like(frame, np.nan)
         level = self._level(s, frame)
         invalid = np.zeros(len(self._regions[s]), np.int64)
-        self._count_invalid(level, self._top, self._regions[s], invalid)
+        regions = self._regions[s]
+        self._count_invalid(
+            np.ascontiguousarray(level).reshape(-1), self._top, regions.reshape(len(regions), -1), invalid
+        )
         self._valid[j] += self._pixels[s] - invalid
         self._start[j, s] = self._stop
         self._append(s, j, frame, value)
@@ -150,14 +153,16 @@ class _Photons(Reducer):
     def _count(self, s: int, j: int, level: Floats | None) -> None:
         """Count the pixels that hold k photons; ``level`` says which are valid, where pictures or entries are kept."""
         row, column = (v[self._start[j, s] : self._stop] for v in self._out)
-        self._count_pixels(row, column, self._regions[s], self._counts, self._n_k[j], self._above[j])
+        keep = self._pictures is not None
+        self._count_pixels(row, column, self._regions[s], self._counts, keep, self._n_k[j], self._above[j])
         if self._entries is not None and level is not None:
             pixel, counts = self._pixels_of(row, column)
             self._entries.add(j, s, pixel, counts, self._unsorted(level))
         if self._pictures is not None and level is not None:
             valid = (np.abs(level) <= self._top) & self._use[s]
             self._pictures[j, s] = np.where(valid, self._counts, np.nan)
-        self._counts[np.floor(row + 0.5).astype(np.intp), np.floor(column + 0.5).astype(np.intp)] = 0
+        if keep:
+            self._counts.fill(0)
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
         """Hand out the lists of each event, its segments in order, and the counts."""
@@ -173,12 +178,12 @@ class _Photons(Reducer):
 
     def _lists(self) -> dict[str, npt.NDArray[Any]]:
         frames = self._frames
-        spans = zip(self._start.ravel(), self._length.ravel(), strict=True)
-        order = np.concatenate([np.arange(a, a + n) for a, n in spans])
+        spans = [slice(a, a + n) for a, n in zip(self._start.ravel(), self._length.ravel(), strict=True)]
+        row, column = (np.concatenate([places[span] for span in spans]) for places in self._out)
         n = self._length.sum(axis=1)
         flat: dict[str, npt.NDArray[Any]] = {
-            ROW: self._out[0][order] + frames.row[0],
-            COLUMN: self._out[1][order] + frames.column[0],
+            ROW: row + frames.row[0],
+            COLUMN: column + frames.column[0],
             SEGMENT: np.repeat(np.tile(np.array(frames.segment, np.int32), len(n)), self._length.ravel()),
         }
         for name in self._also:
