@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xsmall.kernels import droplet, photon
+from xsmall.kernels import droplet, photon, photon_count
 from xsmall.kernels.reference import droplet as slow_droplet
 from xsmall.kernels.reference import photon as twin
 
@@ -117,9 +117,9 @@ def test_numbers_of_pixels_equal_the_twin(seed: int, most: int) -> None:
     regions = rng.random((3, *shape)) > 0.4
     row, column = (np.repeat(i.ravel(), photons.ravel()).astype(float) for i in np.indices(shape))
     n_k, above, counts = np.zeros((3, most + 1), np.int64), np.zeros(3, np.int64), np.zeros(shape, np.int32)
-    photon.count_pixels(row, column, regions, counts, False, n_k, above)
+    photon_count.count_pixels(row, column, regions, counts, False, n_k, above)
     assert not counts.any()
-    photon.count_pixels(row, column, regions, counts, True, np.zeros_like(n_k), np.zeros_like(above))
+    photon_count.count_pixels(row, column, regions, counts, True, np.zeros_like(n_k), np.zeros_like(above))
     np.testing.assert_array_equal(counts, photons)
     for g in range(3):
         expected = twin.count_pixels(photons, regions[g], most)

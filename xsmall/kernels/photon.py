@@ -5,7 +5,7 @@ rest: its photon takes the missing part from the largest of the four neighbours 
 it as it takes. The largest rest is found with a heap; rests only become smaller, so that an entry that is out of date
 is put back when it comes up. A droplet of 10^5 photons then costs 10^5 steps, not 10^10.
 
-A fit moves these positions until clouds of charge of a given width explain the pixels best, photon after photon.
+A fit may move these positions: see :mod:`xsmall.kernels.photon_fit`.
 """
 
 from __future__ import annotations
@@ -16,16 +16,14 @@ from typing import Any
 import numpy as np
 
 from xsmall.kernels.jit import njit
+from xsmall.kernels.photon_fit import fit
 
-__all__ = ["NEAR", "Scratch", "count_invalid", "count_pixels", "photons_of_droplets", "photons_of_pixels"]
+__all__ = ["NEAR", "Scratch", "photons_of_droplets", "photons_of_pixels"]
 
 NEAR = 0.49
 """Largest distance of a photon from the centre of its pixel: rounding a position gives the pixel."""
-_SWEEPS, _STEPS, _REACH = 20, 3, 2
-_SMALL = 1e-3
 _ARMS = 4
 """Entries below each in the heap: more than two make it flat, and lie side by side in memory."""
-_BLOCK = 256
 _LARGE = 1024
 """Pixels of a droplet from which on rests are sorted into cells first."""
 _CELLS, _MOST_HELD = 1 << 16, 64
@@ -126,19 +124,23 @@ def _by_cells(
     Rests lie in cells of nearly the same value, of which the highest is looked through. Where too many are equal
     nothing is done. Returns where the lists end.
     """
-    head, held = np.full(_CELLS, -1, np.int32), np.zeros(_CELLS, np.int32)
-    for p in pixels:
-        if rest[p] > 0.0:
-            cell = min(np.int64(rest[p] * _CELLS), _CELLS - 1)
-            held[cell] += 1
-            if held[cell] > _MOST_HELD:
+    head: Any = np.full(_CELLS, -1, np.int32)
+    held: Any = np.zeros(_CELLS, np.int32)
+    for pixel in pixels:
+        if rest[pixel] > 0.0:
+            here = min(np.int64(rest[pixel] * _CELLS), _CELLS - 1)
+            held[here] += 1
+            if held[here] > _MOST_HELD:
                 return start
-            following[p] = head[cell]
-            head[cell] = p
-    k, cell = start, _CELLS - 1
+            following[pixel] = head[here]
+            head[here] = pixel
+    k: Any = start
+    cell: Any = _CELLS - 1
     while k < start + n and cell >= 0:
-        best, before_best, before = -1, -1, -1
-        p = np.int64(head[cell])
+        best: Any = -1
+        before_best: Any = -1
+        before: Any = -1
+        p: Any = np.int64(head[cell])
         while p >= 0:
             after = np.int64(following[p])
             now = min(np.int64(max(rest[p], 0.0) * _CELLS), _CELLS - 1)
@@ -203,88 +205,6 @@ def _greedy(
         _sink(heap, keys, size, 0)
         k += 1
     return k
-
-
-@njit
-def _share(i: Any, x: Any, cloud: Any) -> Any:
-    """Part of a cloud of charge at ``x`` that pixel ``i`` collects along one direction, and its slope with ``x``."""
-    a, b = (i - 0.5 - x) / cloud, (i + 0.5 - x) / cloud
-    part = 0.5 * (math.erf(b / math.sqrt(2.0)) - math.erf(a / math.sqrt(2.0)))
-    slope = (math.exp(-0.5 * a * a) - math.exp(-0.5 * b * b)) / (cloud * math.sqrt(2.0 * math.pi))
-    return part, slope
-
-
-@njit
-def _add_cloud(y: Any, x: Any, sign: Any, cloud: Any, shape: Any, mine: Any, rest: Any, owner: Any) -> None:
-    """Add a photon's cloud to what is left of the pixels of its droplet."""
-    rows, columns = shape
-    r0: Any = np.int64(math.floor(y + 0.5))
-    c0: Any = np.int64(math.floor(x + 0.5))
-    for r in range(max(r0 - _REACH, 0), min(r0 + _REACH + 1, rows)):
-        along, _ = _share(r, y, cloud)
-        for c in range(max(c0 - _REACH, 0), min(c0 + _REACH + 1, columns)):
-            p = r * columns + c
-            if owner[p] == mine:
-                across, _ = _share(c, x, cloud)
-                rest[p] += sign * along * across
-
-
-@njit
-def _misfit(y: Any, x: Any, window: Any, cloud: Any, shape: Any, mine: Any, rest: Any, owner: Any) -> Any:
-    """Squares of what a photon at (y, x) leaves of the pixels around, and their normal equations."""
-    rows, columns = shape
-    total = by_y = by_x = yy = xx = xy = 0.0
-    for r in range(max(window[0] - _REACH, 0), min(window[0] + _REACH + 1, rows)):
-        along, along_slope = _share(r, y, cloud)
-        for c in range(max(window[1] - _REACH, 0), min(window[1] + _REACH + 1, columns)):
-            p = r * columns + c
-            if owner[p] != mine:
-                continue
-            across, across_slope = _share(c, x, cloud)
-            left = rest[p] - along * across
-            sy, sx = along_slope * across, along * across_slope
-            total += left * left
-            by_y += left * sy
-            by_x += left * sx
-            yy += sy * sy
-            xx += sx * sx
-            xy += sy * sx
-    return total, by_y, by_x, yy, xx, xy
-
-
-@njit
-def _fit(
-    frame: Any, pixels: Any, energy: Any, cloud: Any, mine: Any, scratch: Any, row: Any, column: Any, span: Any
-) -> None:
-    """Move the photons ``span`` of a droplet until their clouds explain its pixels best."""
-    rest, owner = scratch[0], scratch[1]
-    shape = frame.shape
-    for p in pixels:
-        rest[p], owner[p] = np.float64(frame[p // shape[1], p % shape[1]]) / energy, mine
-    for k in range(*span):
-        _add_cloud(row[k], column[k], -1.0, cloud, shape, mine, rest, owner)
-    for _ in range(_SWEEPS):
-        moved = 0.0
-        for k in range(*span):
-            y, x = row[k], column[k]
-            _add_cloud(y, x, 1.0, cloud, shape, mine, rest, owner)
-            for _ in range(_STEPS):
-                window = np.int64(math.floor(y + 0.5)), np.int64(math.floor(x + 0.5))
-                total, by_y, by_x, yy, xx, xy = _misfit(y, x, window, cloud, shape, mine, rest, owner)
-                yy, xx = 1.1 * yy + 1e-3, 1.1 * xx + 1e-3  # damped: at the centre of a pixel there is no slope
-                det = yy * xx - xy * xy
-                new_y = y + min(max((xx * by_y - xy * by_x) / det, -0.25), 0.25)
-                new_x = x + min(max((yy * by_x - xy * by_y) / det, -0.25), 0.25)
-                r, c = np.int64(math.floor(new_y + 0.5)), np.int64(math.floor(new_x + 0.5))
-                inside = 0 <= r < shape[0] and 0 <= c < shape[1] and owner[r * shape[1] + c] == mine
-                if not inside or _misfit(new_y, new_x, window, cloud, shape, mine, rest, owner)[0] >= total:
-                    break
-                y, x = new_y, new_x
-            moved = max(moved, abs(y - row[k]), abs(x - column[k]))
-            row[k], column[k] = y, x
-            _add_cloud(y, x, -1.0, cloud, shape, mine, rest, owner)
-        if moved < _SMALL:
-            break
 
 
 @njit
@@ -368,7 +288,7 @@ def photons_of_droplets(
             mine = used[0] + d
             stop = _greedy(frame, pixels, energy, n, mine, tables, row, column, k)
             if cloud > 0.0 and n <= most:
-                _fit(frame, pixels, energy, cloud, mine, tables, row, column, (k, stop))
+                fit(frame, pixels, energy, cloud, mine, tables, row, column, (k, stop))
             k = stop
     used[0] += found
     return k, kept, faint
@@ -441,72 +361,3 @@ def photons_of_pixels(frame: Any, use: Any, top: Any, energy: Any, least: Any, s
                     row[k + i], column[k + i] = r, c
             k += whole
     return k
-
-
-@njit
-def count_invalid(frame: Any, top: Any, regions: Any, invalid: Any) -> None:
-    """Add the pixels that are not finite to ``invalid`` (region,).
-
-    Parameters
-    ----------
-    frame
-        (pixel,) contiguous.
-    top
-        Largest finite value.
-    regions
-        (region, pixel) boolean.
-    invalid
-        (region,) int64, added to.
-    """
-    for start in range(0, frame.size, _BLOCK):
-        stop = min(start + _BLOCK, frame.size)
-        block = frame[start:stop]
-        together = block[0]
-        for i in range(1, block.size):
-            together += block[i]
-        if abs(together) <= top:  # neither NaN nor infinity
-            continue
-        for i in range(block.size):
-            if not abs(block[i]) <= top:
-                for g in range(regions.shape[0]):
-                    invalid[g] += regions[g, start + i]
-
-
-@njit
-def count_pixels(row: Any, column: Any, regions: Any, counts: Any, keep: Any, n_k: Any, above: Any) -> None:
-    """Count the pixels that hold k photons in each region.
-
-    Parameters
-    ----------
-    row, column
-        Positions (photon,) in the segment.
-    regions
-        (region, row, column) boolean.
-    counts
-        (row, column) int32 of zeros.
-    keep
-        Whether ``counts`` is to hold the photons of each pixel in the end; else it is zero again.
-    n_k
-        (region, k) int64: pixels with 1, 2, ... photons are added from k = 1 on; k = 0 is left alone.
-    above
-        (region,) int64: pixels with more photons than ``n_k`` has room for.
-    """
-    most, columns = n_k.shape[1] - 1, counts.shape[1]
-    flat, within = counts.reshape(-1), regions.reshape(regions.shape[0], -1)
-    at = np.empty(row.size, np.int32)
-    for i in range(row.size):
-        at[i] = np.int32(row[i] + 0.5) * columns + np.int32(column[i] + 0.5)  # places are at -0.49 or above
-        flat[at[i]] += 1
-    for p in at:
-        k = flat[p]
-        if k < 0:
-            continue
-        flat[p] = -k  # seen
-        for g in range(within.shape[0]):
-            if within[g, p]:
-                if k > most:
-                    above[g] += 1
-                else:
-                    n_k[g, k] += 1
-    for p in at:
-        flat[p] = abs(flat[p]) if keep else 0

@@ -64,7 +64,7 @@ class _Photons(Reducer):
         sparse: bool,
         places: Sequence[Place],
     ) -> None:
-        from xsmall.kernels.photon import count_invalid, count_pixels
+        from xsmall.kernels.photon_count import count_invalid, count_pixels
 
         self._count_invalid, self._count_pixels = count_invalid, count_pixels
         self._order = rising(frames.part)
