@@ -150,6 +150,41 @@ def test_events_that_lack_pixels_are_left_out_of_their_regions() -> None:
     assert int(np.isfinite(matrix.sel(roi="rest")[3]).sum()) == 18
 
 
+def test_pixels_that_all_events_lack_are_masked_and_lists_that_cannot_know_them_say_so() -> None:
+    rng = np.random.default_rng(7)
+    values = rng.poisson(0.5, (40, 20, 30)).astype(np.float32)
+    bad = rng.random((20, 30)) < 0.1
+    values[:, bad] = np.nan
+    values[11] = np.nan
+    values[12, 3, 2:] = np.nan
+    regions = {"top": xs.Box(row=(0, 9)), "all": xs.Box()}
+    frames, mask = frames_of(values), ~bad[None]
+    for correlate in (xs.g2, xs.two_time):
+        expected = correlate(frames, regions, mask=mask).drop_attrs()
+        xr.testing.assert_identical(correlate(frames, regions).drop_attrs(), expected)
+        xr.testing.assert_identical(correlate(frames.sd.photon(sparse=True), regions).drop_attrs(), expected)
+        lists = correlate(frames.sd.photon(), regions, like=frames, mask=mask).drop_attrs()
+        counted = correlate(frames.sd.photon(regions=regions), regions, like=frames, mask=mask).drop_attrs()
+        xr.testing.assert_allclose(counted, expected)
+        xr.testing.assert_allclose(lists.sel(roi="all"), expected.sel(roi="all"))
+        for photons in (frames.sd.photon(), frames.sd.photon(regions=regions)):
+            with pytest.raises(DataError, match="fewer pixels than are correlated"):
+                correlate(photons, regions, like=frames)
+        with pytest.raises(DataError, match="other regions"):
+            correlate(frames.sd.photon(regions={"top": regions["top"]}), regions, like=frames, mask=mask)
+    assert xs.g2(frames, regions)["n_events"].values.tolist() == [38, 38]
+
+
+def test_runs_without_a_pixel_give_nothing() -> None:
+    frames = frames_of(np.full((5, 3, 4), np.nan, np.float32))
+    for found in (
+        xs.g2(frames, {"a": xs.Box()}),
+        xs.g2(frames.sd.photon(), {"a": xs.Box()}, like=frames),
+        xs.g2(frames.sd.photon(sparse=True), {"a": xs.Box()}),
+    ):
+        assert np.isnan(found["g2"]).all()
+
+
 def test_multi_tau_bins_follow_each_other_to_the_longest_lag() -> None:
     found = xs.g2(frames_of(np.ones((300, 2, 2))), {"all": xs.Box()})
     bounds = found["tau_bounds"].values

@@ -18,12 +18,12 @@ from xsmall.frames.describe import describe
 from xsmall.frames.per_pixel import StaticMask
 from xsmall.frames.sparse import sparse_of
 from xsmall.reductions.region import as_place, inside
-from xsmall.vocabulary import COLUMN, EVENT, FRAME_DIMS, N_VALID, ROW, SEGMENT
+from xsmall.vocabulary import COLUMN, EVENT, FRAME_DIMS, N_VALID, ROI, ROW, SEGMENT
 
 __all__ = ["Entries", "Input", "entries_of", "inputs_of", "times_of"]
 
 _SPARSE = 3
-"""Arrays of sparse frames: pixels, values, lost ones. Lists of photons come with valid pixels and are one more."""
+"""Arrays of sparse frames: pixels, values, lost ones. Lists of photons come with valid pixels and are more."""
 
 
 class Entries(NamedTuple):
@@ -34,6 +34,8 @@ class Entries(NamedTuple):
     weights: npt.NDArray[np.float64]
     complete: npt.NDArray[np.bool_]
     """(region, event): whether an event has all pixels of a region."""
+    held: npt.NDArray[np.bool_]
+    """(region, pixel): pixels of a region, without those that no event has."""
 
 
 class Input(NamedTuple):
@@ -84,14 +86,32 @@ def inputs_of(obj: xr.DataArray | xr.Dataset, regions: Any, like: xr.DataArray |
             )
         if like is None:
             raise DataError("lists of photons do not know the pixels", fix="xs.g2(photons, regions, like=cal)")
-        valid = obj[N_VALID].data if N_VALID in obj and obj[N_VALID].dims == (EVENT,) else None
-        arrays = (*(obj[n].data for n in names), valid)
+        arrays = (*(obj[n].data for n in names), _valid_of(obj, list(map(str, regions))))
     frames = describe(like).of_all_events
     fixed = StaticMask.of(mask)
     here = np.ones(frames.shape, bool) if use is None else use
     use = here if fixed is None else here & fixed.on(frames)
     held = {str(name): inside(as_place(place, "a region"), frames) & use for name, place in regions.items()}
+    if sparse is None and like is not obj:
+        arrays = (*arrays, int(use.sum()))
     return Input(arrays, frames, held, any(dask.is_dask_collection(a) for a in arrays))
+
+
+def _valid_of(photons: xr.Dataset, regions: list[str]) -> Any:
+    """Valid pixels beside lists of photons: (event,), or (event, region) where they were counted in these regions."""
+    if N_VALID not in photons:
+        return None
+    valid = photons[N_VALID]
+    if valid.dims == (EVENT,):
+        return valid.data
+    if set(valid.dims) != {EVENT, ROI} or not set(regions) <= set(valid[ROI].values.tolist()):
+        raise DataError(
+            "photons that were counted in other regions do not tell which pixels each event lacks",
+            found=f"{N_VALID} of {', '.join(map(str, valid[ROI].values)) if ROI in valid.coords else valid.dims}",
+            expected=", ".join(regions),
+            fix="xs.apply(cal, xs.droplet(4.0, 1.0) | xs.photon(9.5, sparse=True))",
+        )
+    return valid.sel({ROI: regions}).transpose(EVENT, ROI).data
 
 
 def times_of(obj: xr.DataArray | xr.Dataset, what: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp], float]:
@@ -127,7 +147,7 @@ def entries_of(
         return _of_frames(np.asarray(arrays[0]), held, order)
     if len(arrays) == _SPARSE:
         return _of_sparse(arrays, held, order, rank)
-    segment, row, column, valid = arrays
+    segment, row, column, valid, used = arrays
     lengths = np.array([len(v) for v in row], np.int64)
     flat = [np.concatenate([np.empty(0), *values]) for values in (segment, row, column)]
     at = []
@@ -147,8 +167,33 @@ def entries_of(
     begin = np.searchsorted(key, np.arange(held.shape[1] + 1) * len(order))
     complete = np.ones((len(held), len(order)), bool)
     if valid is not None and len(valid):
-        complete &= (np.asarray(valid) == np.max(valid))[order]
-    return Entries(begin.astype(np.int64), (key % len(order)).astype(np.int32), counts.astype(np.float64), complete)
+        complete = _complete(np.asarray(valid), held, used)[:, order]
+    return Entries(
+        begin.astype(np.int64), (key % len(order)).astype(np.int32), counts.astype(np.float64), complete, held
+    )
+
+
+def _complete(valid: npt.NDArray[Any], held: npt.NDArray[np.bool_], used: int) -> npt.NDArray[np.bool_]:
+    """(region, event): which events have as many valid pixels as any.
+
+    Raises
+    ------
+    DataError
+        None has all pixels that are correlated.
+    """
+    expected = held.sum(axis=1) if valid.ndim > 1 else np.array([used])
+    counts = valid.reshape(len(valid), -1).T
+    most = counts.max(axis=1)
+    fewer = (most > 0) & (most < expected)
+    if fewer.any():
+        g = int(np.argmax(fewer))
+        raise DataError(
+            "photons that were found on fewer pixels than are correlated",
+            found=f"at most {most[g]} valid pixels in an event",
+            expected=f"{expected[g]}: the mask= that the photons were found with",
+            fix="xs.apply(cal, xs.droplet(4.0, 1.0) | xs.photon(9.5, sparse=True))",
+        )
+    return np.broadcast_to((counts == most[:, None]) & (counts > 0), (len(held), len(valid)))
 
 
 def _of_sparse(
@@ -162,18 +207,22 @@ def _of_sparse(
     weights = np.concatenate([np.empty(0), *value])[by_pixel]
     complete = np.ones((len(held), len(order)), bool)
     first, stop = flat[1].reshape(-1, 2).T
+    without = np.bincount(first, minlength=held.shape[1] + 1) - np.bincount(stop, minlength=held.shape[1] + 1)
+    held = held & (np.cumsum(without)[: held.shape[1]] < max(len(order), 1))
     of_event = np.repeat(rank, [len(v) // 2 for v in lost])
     for region, whole in zip(held, complete, strict=True):
         before = np.concatenate([[0], np.cumsum(region)])
         whole[of_event[before[stop] > before[first]]] = False
-    return Entries(begin.astype(np.int64), event[by_pixel].astype(np.int32), weights, complete)
+    return Entries(begin.astype(np.int64), event[by_pixel].astype(np.int32), weights, complete, held)
 
 
 def _of_frames(values: npt.NDArray[Any], held: npt.NDArray[np.bool_], order: npt.NDArray[np.intp]) -> Entries:
     stack = values.reshape(len(values), -1)[order]
     good = np.isfinite(stack)
+    held = held & (good.any(axis=0) if len(good) else True)
     complete = np.array([good[:, region].all(axis=1) for region in held]).reshape(len(held), len(order))
     by_pixel = np.where(good & held.any(axis=0), stack, 0).T
     pixel, event = np.nonzero(by_pixel)
     begin = np.searchsorted(pixel, np.arange(held.shape[1] + 1))
-    return Entries(begin.astype(np.int64), event.astype(np.int32), by_pixel[pixel, event].astype(np.float64), complete)
+    weights = by_pixel[pixel, event].astype(np.float64)
+    return Entries(begin.astype(np.int64), event.astype(np.int32), weights, complete, held)

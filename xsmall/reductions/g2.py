@@ -72,7 +72,8 @@ def g2(
     Raises
     ------
     DataError
-        Neither frames nor lists, events without time or with the same, fewer than two events.
+        Neither frames nor lists, events without time or with the same, fewer than two events; when computed, lists of
+        photons that were found on fewer pixels than are correlated.
     ParameterError
         Regions without names, edges that do not rise or begin below or at 0, fewer than two blocks.
 
@@ -81,10 +82,11 @@ def g2(
     g2 = sum I(p, t) I(p, t') / (sum S(t) S(t') / n) over pairs of events with the lag and pixels p of a region, with
     S(t) the sum of an event over its n pixels: each event has its own mean, so pulse energies need not be known. Lags
     come from the times of the events: where shots were dropped there are fewer pairs, not wrong lags. Events that lack
-    pixels of a region are left out of it. Light that differs between pixels of a region adds its contrast at all lags:
-    use narrow rings. Errors: the spread between blocks of neighbouring pixels (jackknife), good where speckle is small
-    beside a block. Cost: by photons, some 3 ns for each pair of photons of a pixel or, where a pixel has many, for each
-    photon and bin; lists in memory take 30 bytes per photon. Frames are held in memory whole: use lists for many.
+    pixels of a region are left out of it; pixels that all events lack are masked. Light that differs between pixels of
+    a region adds its contrast at all lags: use narrow rings. Errors: the spread between blocks of neighbouring pixels
+    (jackknife), good where speckle is small beside a block. Cost: by photons, some 3 ns for each pair of photons of a
+    pixel or, where a pixel has many, for each photon and bin; lists in memory take 30 bytes per photon. Frames are held
+    in memory whole: use lists for many.
 
     Examples
     --------
@@ -227,15 +229,16 @@ class _Lags:
         from xsmall.kernels.g2 import pair_sums
 
         entries = entries_of(arrays, self.frames, self.held, self.order)
-        pixels = self.held.sum(axis=1)
-        block = np.where(self.held, np.cumsum(self.held, axis=1) - 1, -1)
+        held = entries.held
+        pixels = held.sum(axis=1)
+        block = np.where(held, np.cumsum(held, axis=1) - 1, -1)
         n_blocks = min(self.blocks, max(int(pixels.max(initial=0)), 1))
         block = np.where(block < 0, -1, block * n_blocks // np.maximum(pixels, 1)[:, None]).astype(np.int16)
         n = self.edges.size - 1
-        sums = np.zeros((len(self.held), n_blocks, n))
-        shares = np.zeros((len(self.held), n_blocks))
-        norm, pairs = np.zeros((len(self.held), n)), np.zeros((len(self.held), n))
-        for g in range(len(self.held)):  # regions may lack other events each
+        sums = np.zeros((len(held), n_blocks, n))
+        shares = np.zeros((len(held), n_blocks))
+        norm, pairs = np.zeros((len(held), n)), np.zeros((len(held), n))
+        for g in range(len(held)):  # regions may lack other events each
             kept = _kept(entries, entries.complete[g])
             of = slice(g, g + 1)
             pair_sums(*kept[:3], self.times, self.edges, block[of], sums[of])
@@ -260,7 +263,7 @@ def _kept(entries: Entries, complete: npt.NDArray[np.bool_]) -> Entries:
         return entries
     keep = complete[entries.event]
     before = np.concatenate([[0], np.cumsum(keep)])
-    return Entries(before[entries.begin], entries.event[keep], entries.weights[keep], entries.complete)
+    return Entries(before[entries.begin], entries.event[keep], entries.weights[keep], *entries[3:])
 
 
 def _totals(
@@ -310,8 +313,8 @@ class _TwoTimes:
         entries = entries_of(arrays, self.frames, self.held, self.order)
         n = len(self.order)
         out = np.zeros((len(self.held), n, n))
-        two_time_sums(*entries[:3], self.held, out)
-        for g, held in enumerate(self.held):
+        two_time_sums(*entries[:3], entries.held, out)
+        for g, held in enumerate(entries.held):
             per_event, _ = _totals(entries, np.where(held, 0, -1).astype(np.int16), n, 1)
             per_event[~entries.complete[g]] = np.nan
             out[g] += out[g].T
