@@ -120,7 +120,7 @@ def scatter_shares(
     Parameters
     ----------
     frames
-        (event, pixel) values.
+        (event, pixel) values, of four events at the most.
     start, bins, share
         What :func:`share_out` fills.
     weight
@@ -132,14 +132,30 @@ def scatter_shares(
     lost, lost_weight
         (event, bin) float64, added to: shares of pixels that are not finite, and their weight.
     """
-    for e in range(frames.shape[0]):
-        for i in range(start.size - 1):
-            value = frames[e, i]
-            if abs(value) < np.inf:
-                for k in range(start[i], start[i + 1]):
-                    part = np.float64(share[k])
-                    sums[e, bins[k]] += value * (part * part if squared else part)
-            else:
-                for k in range(start[i], start[i + 1]):
-                    lost[e, bins[k]] += share[k]
-                    lost_weight[e, bins[k]] += share[k] * (weight[i] if weight.size else 1.0)
+    last = frames.shape[0] - 1
+    if last < 0:
+        return
+    # Four events at a time: shares are read once for all of them. A short group repeats its last event.
+    a, b, c, d = frames[0], frames[min(1, last)], frames[min(2, last)], frames[min(3, last)]
+    found = np.zeros((sums.shape[1], 4))
+    for i in range(start.size - 1):
+        v, w, x, y = np.float64(a[i]), np.float64(b[i]), np.float64(c[i]), np.float64(d[i])
+        if not abs(v + w + x + y) < np.inf:  # a pixel that is not finite adds nothing
+            for e in range(last + 1):
+                if not abs(frames[e, i]) < np.inf:
+                    for k in range(start[i], start[i + 1]):
+                        lost[e, bins[k]] += share[k]
+                        lost_weight[e, bins[k]] += share[k] * (weight[i] if weight.size else 1.0)
+            v, w = v if abs(a[i]) < np.inf else 0.0, w if abs(b[i]) < np.inf else 0.0
+            x, y = x if abs(c[i]) < np.inf else 0.0, y if abs(d[i]) < np.inf else 0.0
+        for k in range(start[i], start[i + 1]):
+            part = np.float64(share[k])
+            part = part * part if squared else part
+            into = found[bins[k]]
+            into[0] += v * part
+            into[1] += w * part
+            into[2] += x * part
+            into[3] += y * part
+    for e in range(last + 1):
+        for q in range(sums.shape[1]):
+            sums[e, q] += found[q, e]
