@@ -49,6 +49,8 @@ class Case:
         By name, what is compared with; (call, events) where a slow one works on fewer events than ``run``.
     floor
         Reading the raw data of the same events once.
+    goals
+        How often the time of a baseline, of the ``"floor"``, or a number of ``"ms"``, we may take at the most.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Case:
     events: int = 1
     baselines: Mapping[str, Call | tuple[Call, int]] = field(default_factory=dict)
     floor: Call | None = None
+    goals: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -140,4 +143,14 @@ def table(cases: Iterable[Case], *, budget: float = 0.5, most: int = 25) -> Iter
             for name, t in timings.items()
             if name in case.baselines
         ]
+        others += [f"[{goal}]" for goal in _reached(case, timings)]
         yield f"{case.name:44s} {ours.least:9.3f} {ours.middle:9.3f} {ratio}   {', '.join(others)}"
+
+
+def _reached(case: Case, timings: Mapping[str, Timing]) -> Iterator[str]:
+    """Say for each goal of a case what we took, what we may take, and of what."""
+    ours = timings["run"].least
+    for name, limit in case.goals.items():
+        if name == "ms" or name in timings:
+            took = ours if name == "ms" else ours / timings[name].least
+            yield f"{took:.3g} of {limit:.3g} {name}: {'reached' if took <= limit else 'missed'}"

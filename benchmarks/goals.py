@@ -5,6 +5,7 @@ Set ``OMP_NUM_THREADS=1``: pyFAI else takes all threads, and so does the decompr
 
 from __future__ import annotations
 
+import atexit
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from benchmarks import Case, optional, read
 from benchmarks.azint import COLUMNS, PIXEL, SEGMENTS, geometry_of
 from xsmall.kernels.jit import njit
 
-__all__ = ["cases", "frames_of", "raw_run"]
+__all__ = ["cases"]
 
 
 def frames_of(rows: int, n: int) -> xr.DataArray:
@@ -92,43 +93,55 @@ def stored(raw: xr.DataArray, folder: Path) -> tuple[xr.DataArray, Callable[[], 
 
 
 def cases(scale: float) -> list[Case]:
-    """Each goal a line: its name says what it is, the ratio what it came to."""
+    """The goals: as functions of frames in memory, and of raw frames in memory and on disk."""
     rows, n = max(16, int(512 * scale)), max(4, int(16 * scale))
+    return [*of_frames(rows, n), *of_raw(rows, n)]
+
+
+def of_frames(rows: int, n: int) -> list[Case]:
+    """One reduction of float frames in memory."""
     cal = frames_of(rows, n)
     varying = cal.assign_coords(photon_energy=("event", 9500 + 10.0 * np.arange(n)))
-    values, floor = cal.values, read(cal.values)
-    raw, constants = raw_run(rows, n)
-    lazy = raw.chunk(event=4)
-    records = {
-        "azint": xs.azint(bins=500),
-        "roi": xs.roi(xs.Box(segment=2, row=(2, rows // 2), column=(300, 580))),
-        "rows": xs.projection("row"),
-        "drops": xs.droplet(4.75, 2.4),
-    }
-    keep = tempfile.TemporaryDirectory()
-    cases.keep = keep  # type: ignore[attr-defined]  # until the process ends
-    disk, decompress = stored(raw, Path(keep.name))
-
-    def chain(mode: object) -> Callable[[], xr.Dataset]:
-        return lambda: lazy.sd.calibrate(constants, common_mode=mode).sd.reduce(records)
-
-    size = f"{cal[0].size / 1e6:.2g} Mpixel"
+    values = cal.values
+    floor, size = read(values), f"{cal[0].size / 1e6:.2g} Mpixel"
+    fixed = {"fixed energy": lambda: cal.sd.azint(bins=500)}
+    loop = {"bare loop": lambda: [brightest(f) for f in values]}
+    moments = {"NumPy mean, std": lambda: (values.mean(0), values.std(0))}
     return [
-        Case(f"azint {size} (1.6x reading, 1/25 pyFAI)", lambda: cal.sd.azint(bins=500), n, pyfai(values[0], "no"), floor),
-        Case(
-            f"azint {size}, box (1/10 pyFAI)", lambda: cal.sd.azint(bins=500, split="box"), n, pyfai(values[0], "bbox"), floor
-        ),
-        Case(f"azint {size}, energy per event (5x fixed)", lambda: varying.sd.azint(bins=500), n,
-             {"fixed": lambda: cal.sd.azint(bins=500)}, floor),
-        Case(f"image {size}, by area (20 ms)", lambda: cal.sd.image(method="area"), n, {}, floor),
-        Case(f"raw {size} to 4 results, 2 threads (5 ms)", threads(chain(None), 2), n, {}, read(raw.values)),
-        Case("the same, common mode 7 (8.3 ms)", threads(chain(7), 2), n, {}, read(raw.values)),
-        Case("the same from compressed Zarr, 1 thread", one_thread(lambda: disk.sd.calibrate(constants).sd.reduce(records)), n,
-             {"decompressing alone (1/1.3)": decompress}, read(raw.values)),
-        Case("azint from compressed Zarr, 1 thread", one_thread(lambda: disk.sd.calibrate(constants).sd.azint(bins=500)), n,
-             {"decompressing alone (1/1.3)": decompress}, read(raw.values)),
-        Case("own numba function (1.1x a loop)", lambda: cal.sd.apply(brightest), n,
-             {"bare loop": lambda: [brightest(f) for f in values]}, floor),
-        Case("sums of pixels", lambda: cal.sd.sums(), n, {"NumPy mean, std": lambda: (values.mean(0), values.std(0))}, floor),
+        Case(f"azint {size}", lambda: cal.sd.azint(bins=500), n, pyfai(values[0], "no"), floor,
+             {"floor": 1.6, "pyFAI CSR": 1 / 25}),
+        Case(f"azint {size}, split in boxes", lambda: cal.sd.azint(bins=500, split="box"), n,
+             pyfai(values[0], "bbox"), floor, {"pyFAI CSR": 1 / 10}),
+        Case(f"azint {size}, energy per event", lambda: varying.sd.azint(bins=500), n, fixed, floor,
+             {"fixed energy": 5}),
+        Case(f"image {size}, by area", lambda: cal.sd.image(method="area"), n, {}, floor, {"ms": 20}),
+        Case("a numba function of a user", lambda: cal.sd.apply(brightest), n, loop, floor, {"bare loop": 1.1}),
+        Case("sums of pixels", lambda: cal.sd.sums(), n, moments, floor),
         Case("peaks", lambda: cal.sd.peaks(12.0), n, {}, floor),
+    ]  # fmt: skip
+
+
+def of_raw(rows: int, n: int) -> list[Case]:
+    """Raw words to four results in one pass."""
+    raw, constants = raw_run(-(-rows // 256) * 256, n)  # common mode works on whole chips
+    lazy, words = raw.chunk(event=4), read(raw.values)
+    box = xs.Box(segment=2, row=(2, rows // 2), column=(300, 580))
+    records = {"azint": xs.azint(bins=500), "roi": xs.roi(box), "rows": xs.projection("row"),
+               "drops": xs.droplet(4.75, 2.4)}  # fmt: skip
+    keep = tempfile.TemporaryDirectory()
+    atexit.register(keep.cleanup)
+    disk, decompress = stored(raw, Path(keep.name))
+    alone = {"decompressing": decompress}
+
+    def chain(mode: object) -> xr.Dataset:
+        return lazy.sd.calibrate(constants, common_mode=mode).sd.reduce(records)
+
+    size = f"{raw[0].size / 1e6:.2g} Mpixel"
+    return [
+        Case(f"raw {size} to 4 results, 2 threads", threads(lambda: chain(None), 2), n, {}, words, {"ms": 1000 / 200}),
+        Case("the same, common mode 7", threads(lambda: chain(7), 2), n, {}, words, {"ms": 1000 / 120}),
+        Case("4 results of compressed Zarr", one_thread(lambda: disk.sd.calibrate(constants).sd.reduce(records)), n,
+             alone, words),
+        Case("azint of compressed Zarr", one_thread(lambda: disk.sd.calibrate(constants).sd.azint(bins=500)), n,
+             alone, words, {"decompressing": 1.3}),
     ]  # fmt: skip
