@@ -104,7 +104,9 @@ def modules(names: Iterable[str] = ()) -> Iterator[ModuleType]:
                 yield module
 
 
-def measure(case: Case, *, budget: float, most: int) -> dict[str, Timing]:
+def measure(
+    case: Case, *, budget: float, most: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, Timing]:
     """Time floor, run and baselines of a case in turn, so that a busy moment hits all of them.
 
     Each is called once to warm up, then until ``budget`` seconds are spent on it or ``most`` repeats are done.
@@ -122,20 +124,22 @@ def measure(case: Case, *, budget: float, most: int) -> dict[str, Timing]:
         for name, (call, _) in calls.items():
             if sum(seconds[name]) > budget:
                 continue
-            start = time.perf_counter()
+            start = clock()
             call()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(clock() - start)
     return {
         name: Timing(min(s) * 1e3 / calls[name][1], median(s) * 1e3 / calls[name][1], len(s))
         for name, s in seconds.items()
     }
 
 
-def table(cases: Iterable[Case], *, budget: float = 0.5, most: int = 25) -> Iterator[str]:
-    """Time cases and yield the lines of the table as they come."""
+def table(
+    cases: Iterable[Case], *, budget: float = 0.5, most: int = 25, clock: Callable[[], float] = time.perf_counter
+) -> Iterator[str]:
+    """Time cases by a clock and yield the lines of the table as they come."""
     yield f"{'':44s} {'ms/event':>9s} {'median':>9s} {'floor':>9s} {'x floor':>8s}   others: ms/event (times ours)"
     for case in cases:
-        timings = measure(case, budget=budget, most=most)
+        timings = measure(case, budget=budget, most=most, clock=clock)
         ours, floor = timings["run"], timings.get("floor")
         ratio = f"{floor.least:9.3f} {ours.least / floor.least:8.2f}" if floor else f"{'':18s}"
         others = [

@@ -146,8 +146,9 @@ def scatter_shares(
                     for k in range(start[i], start[i + 1]):
                         lost[e, bins[k]] += share[k]
                         lost_weight[e, bins[k]] += share[k] * (weight[i] if weight.size else 1.0)
-            v, w = v if abs(a[i]) < np.inf else 0.0, w if abs(b[i]) < np.inf else 0.0
-            x, y = x if abs(c[i]) < np.inf else 0.0, y if abs(d[i]) < np.inf else 0.0
+            nothing = np.float64(0.0)
+            v, w = v if abs(v) < np.inf else nothing, w if abs(w) < np.inf else nothing
+            x, y = x if abs(x) < np.inf else nothing, y if abs(y) < np.inf else nothing
         for k in range(start[i], start[i + 1]):
             part = np.float64(share[k])
             part = part * part if squared else part
