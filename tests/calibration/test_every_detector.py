@@ -1,7 +1,6 @@
 """Detectors of every decoding alike: beside slow twins, read once in the pass of reductions, tables where needed."""
 
 import gc
-import json
 import pickle
 import weakref
 from collections import Counter
@@ -15,6 +14,7 @@ import pytest
 import xarray as xr
 
 import xsmall as xs
+from tests.same_reduction import assert_same_reduction
 from xsmall.calibration.common_mode.mode import CommonMode, Exclude, Subtract
 from xsmall.calibration.reasons import DEFAULT_TRUST, own_reasons
 from xsmall.calibration.tables import control_stages
@@ -230,17 +230,6 @@ def test_the_common_mode_is_that_of_a_slow_twin(
 def as_floats(cal: Any) -> Any:
     """The same values as arrays in memory, which no engine can read raw."""
     return cal.copy(deep=True).compute()
-
-
-def assert_same_reduction(found: xr.Dataset, expected: xr.Dataset) -> None:
-    """Identical, but for the calls that made the frames: arrays in memory do not know them."""
-    xr.testing.assert_identical(without_calls(found), without_calls(expected))
-
-
-def without_calls(result: xr.Dataset) -> xr.Dataset:
-    parameters = json.loads(result.attrs["parameters"])
-    assert parameters.pop("asked")["records"]
-    return result.assign_attrs(parameters=json.dumps(parameters))
 
 
 @pytest.mark.parametrize("kind", KINDS)

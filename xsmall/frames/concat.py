@@ -35,6 +35,7 @@ __all__ = ["concat"]
 
 Joined = TypeVar("Joined", xr.DataArray, xr.Dataset, xr.DataTree)
 
+_KINDS: Final = (xr.DataArray, xr.Dataset, xr.DataTree)
 _ALIKE: Final = (UNITS, DETECTOR_TYPE, SEGMENT_IDS)
 """Attributes that have to agree: values of two units, or two detectors, are not one series."""
 _FOLLOWS: Final = (GEOMETRY, *POSITION)
@@ -96,8 +97,8 @@ def _as_dataset(array: xr.DataArray, name: str) -> xr.Dataset:
 
 
 def _check(runs: Sequence[Any], run: Sequence[int] | None) -> None:
-    kinds = {type(one) for one in runs}
-    if len(kinds) != 1 or not kinds <= {xr.DataArray, xr.Dataset, xr.DataTree}:
+    kinds = {next((kind for kind in _KINDS if isinstance(one, kind)), type(one)) for one in runs}
+    if len(kinds) != 1 or not kinds <= set(_KINDS):
         raise ParameterError(
             "runs of one kind are joined",
             found=", ".join(kind.__name__ for kind in kinds) or "nothing",
