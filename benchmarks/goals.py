@@ -138,8 +138,9 @@ def of_raw(rows: int, n: int) -> list[Case]:
 
     size = f"{raw[0].size / 1e6:.2g} Mpixel"
     return [
-        Case(f"raw {size} to 4 results, 2 threads", threads(lambda: chain(None), 2), n, {}, words, {"ms": 1000 / 200}),
-        Case("the same, common mode 7", threads(lambda: chain(7), 2), n, {}, words, {"ms": 1000 / 120}),
+        Case(f"raw {size} to 4 results, 2 threads", threads(lambda: chain(None), 2), n, {}, words,
+             {"ms": 1000 / 200}, 2),
+        Case("the same, common mode 7", threads(lambda: chain(7), 2), n, {}, words, {"ms": 1000 / 120}, 2),
         Case("4 results of compressed Zarr", one_thread(lambda: disk.sd.calibrate(constants).sd.reduce(records)), n,
              alone, words),
         Case("azint of compressed Zarr", one_thread(lambda: disk.sd.calibrate(constants).sd.azint(bins=500)), n,
