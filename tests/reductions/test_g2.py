@@ -185,6 +185,10 @@ def test_runs_without_a_pixel_give_nothing() -> None:
         assert np.isnan(found["g2"]).all()
 
 
+def test_no_event_has_no_pairs() -> None:
+    assert xs.two_time(frames_of(np.ones((0, 3, 4))), {"a": xs.Box()})["two_time"].shape == (1, 0, 0)
+
+
 def test_multi_tau_bins_follow_each_other_to_the_longest_lag() -> None:
     found = xs.g2(frames_of(np.ones((300, 2, 2))), {"all": xs.Box()})
     bounds = found["tau_bounds"].values

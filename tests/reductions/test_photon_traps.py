@@ -1,6 +1,7 @@
 """Mistakes that programs for droplets, photons and correlations are known to make, and that are not made here."""
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import xarray as xr
 
 import xsmall as xs
+from xsmall.errors import DataError, XsmallError
 
 DIMS = ("event", "segment", "row", "column")
 
@@ -121,6 +123,38 @@ def test_whole_photons_of_pixels_never_exceed_those_of_their_droplet() -> None:
     assert found["row"].values[0].size == int(found["n_photons"][0]) == 9
 
 
+BRIGHT = {
+    "droplets": lambda **how: xs.droplet(4.0, 1.0) | xs.photon(10.0, **how),
+    "in sigma": lambda **how: xs.droplet(xs.sigma(4), xs.sigma(2), noise=np.ones((2, 32, 40))) | xs.photon(10, **how),
+    "pairs": lambda **how: xs.photon(10.0, **how),
+}
+
+
+@pytest.mark.parametrize("record", BRIGHT.values(), ids=BRIGHT)
+def test_values_that_are_no_light_cost_nothing_and_are_told(record: Callable[..., xs.Record]) -> None:
+    counts = np.random.default_rng(7).poisson(0.05, (6, 2, 32, 40))
+    values = 10.0 * counts
+    values[0, 0] = 1e6  # 10^8 photons, a gigabyte and more of places
+    values[1, 0, 3, 3], values[2, 0, 3, 3] = np.inf, 3e38
+    values[3, 1, 4, 4:7] = 1e9
+    values[4, 0, 2, 2] = 1.6e6  # a direct beam is
+    counts[4, 0, 2, 2] = 160_000
+    good = np.ones(values.shape, bool)
+    good[0, 0] = good[1, 0, 3, 3] = good[2, 0, 3, 3] = False
+    good[3, 1, 4, 4:7] = False
+    found = xs.apply(frames_of(values), record())
+    for j in range(6):
+        assert int(found["n_photons"][j]) == len(found["row"].values[j])
+    together = xs.dense(xs.apply(frames_of(values), record(sparse=True)))
+    assert not np.isfinite(together.values[~good]).any()
+    kept = np.isfinite(together.values)
+    assert (~kept & good).sum() < 12  # neighbours that were in the droplet of what is no light
+    assert found["n_valid"].values.tolist() == kept.sum(axis=(1, 2, 3)).tolist()
+    np.testing.assert_array_equal(together.values[kept], counts[kept])
+    assert found["n_photons"].values.tolist() == np.where(kept, counts, 0).sum(axis=(1, 2, 3)).tolist()
+    assert (found["n_k"].sum("k") + found["n_above"] == found["n_valid"]).all()
+
+
 def test_a_record_of_photons_is_small() -> None:
     assert len(pickle.dumps(xs.droplet(4.0, 1.0) | xs.photon(10.0))) < 5000
 
@@ -165,6 +199,18 @@ def test_frames_are_left_as_they_are() -> None:
     }  # fmt: skip
     values.sd.reduce(records)
     xr.testing.assert_identical(values, before)
+
+
+def test_lists_are_no_frames_and_the_error_says_what_is(one_each: xr.DataArray) -> None:
+    record = xs.droplet(4.0, 1.0)
+    for lists in (one_each.sd.droplet(4.0), xs.apply(one_each, record | xs.photon(10.0))):
+        for reduce in (lambda v: v.sd.roi(xs.Box(segment=0)), lambda v: xs.apply(v, xs.azint(bins=4))):
+            with pytest.raises(DataError, match="sparse=True"):
+                reduce(lists)
+    kept = xs.apply(one_each, record | xs.photon(10.0, sparse=True))
+    assert kept.sd.roi(xs.Box(segment=1))["sum"].values.ravel().tolist() == [1, 0, 3]
+    with pytest.raises(XsmallError, match="like"):
+        kept.sd.roi(xs.Box(segment=1), like=one_each)
 
 
 # ---- sparse frames --------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xsmall.errors import DataError
+from xsmall.events.ragged import is_ragged
 from xsmall.vocabulary import EVENT, FRAME_DIMS, PIXEL_DIMS, PRESENT, UNITS, VARIANCE_SUFFIX
 
 __all__ = ["paired", "square_of", "values_and_variance", "with_variance"]
@@ -54,6 +55,13 @@ def values_and_variance(
         )
     found = [str(v) for v in obj.data_vars if _runs_over(obj[v], of)]
     values = [v for v in found if not _is_variance(v, found)]
+    if not values and of == FRAMES and any(is_ragged(v) for v in obj.data_vars.values()):
+        raise DataError(
+            "lists are no frames",
+            found=", ".join(map(str, obj.data_vars))[:200],
+            expected="frames, or photons as sparse frames, which are reduced as frames are",
+            fix="xs.apply(cal, xs.droplet(4.0, 1.0) | xs.photon(9.5, sparse=True))",
+        )
     if len(values) != 1:
         raise DataError(
             f"{name} have to be one variable {_EXPECTED[of]}, perhaps with its variance",

@@ -8,14 +8,18 @@ import numpy as np
 
 from xsmall.kernels.jit import njit
 
-__all__ = ["count_invalid", "count_pixels"]
+__all__ = ["MOST", "MOST_IN_ALL", "clear_bright", "count_invalid", "count_pixels"]
 
+MOST = 1 << 22
+"""Photons of a droplet or a pixel from which on they are no light that can be counted."""
+MOST_IN_ALL = 1 << 26
+"""The same of a whole frame: lists of places of more do not fit."""
 _BLOCK = 256
 
 
 @njit
-def count_invalid(frame: Any, top: Any, regions: Any, invalid: Any) -> None:
-    """Add the pixels that are not finite to ``invalid`` (region,).
+def count_invalid(frame: Any, top: Any, regions: Any, invalid: Any) -> Any:
+    """Add the pixels that are not finite to ``invalid`` (region,), and return the sum of all others.
 
     Parameters
     ----------
@@ -28,6 +32,7 @@ def count_invalid(frame: Any, top: Any, regions: Any, invalid: Any) -> None:
     invalid
         (region,) int64, added to.
     """
+    total = 0.0
     for start in range(0, frame.size, _BLOCK):
         stop = min(start + _BLOCK, frame.size)
         block = frame[start:stop]
@@ -35,11 +40,52 @@ def count_invalid(frame: Any, top: Any, regions: Any, invalid: Any) -> None:
         for i in range(1, block.size):
             together += block[i]
         if abs(together) <= top:  # neither NaN nor infinity
+            total += np.float64(together)
             continue
         for i in range(block.size):
             if not abs(block[i]) <= top:
                 for g in range(regions.shape[0]):
                     invalid[g] += regions[g, start + i]
+            else:
+                total += np.float64(block[i])
+    return total
+
+
+@njit
+def clear_bright(frame: Any, found: Any, work: Any, members: Any, cuts: Any, energy: Any) -> Any:
+    """Set the pixels of droplets of more than ``MOST`` photons to NaN; of all, where they have ``MOST_IN_ALL``.
+
+    Parameters
+    ----------
+    frame
+        (row, column) what was summed.
+    found, work, members, cuts
+        As in :func:`xsmall.kernels.photon.photons_of_droplets`.
+    energy
+        Value of one photon.
+
+    Returns
+    -------
+    Whether any pixel was.
+    """
+    count, sums = work[5], work[6]
+    pixel, label, droplet, n = members
+    light, any_bright = 0.0, False
+    for d in range(found):
+        if cuts[0] <= sums[d, 0] <= cuts[1] and cuts[2] <= count[d] <= cuts[3]:
+            if sums[d, 0] <= MOST * energy:
+                light += sums[d, 0]
+            else:
+                any_bright = True
+    if light > MOST_IN_ALL * energy:
+        frame[:] = np.nan
+        return True
+    if any_bright:
+        for m in range(n[0]):
+            d = droplet[label[m]]
+            if d >= 0 and sums[d, 0] > MOST * energy and cuts[2] <= count[d] <= cuts[3] and sums[d, 0] <= cuts[1]:
+                frame[pixel[m] // frame.shape[1], pixel[m] % frame.shape[1]] = np.nan
+    return any_bright
 
 
 @njit

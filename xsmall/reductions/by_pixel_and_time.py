@@ -217,7 +217,7 @@ def _of_sparse(
 
 
 def _of_frames(values: npt.NDArray[Any], held: npt.NDArray[np.bool_], order: npt.NDArray[np.intp]) -> Entries:
-    stack = values.reshape(len(values), -1)[order]
+    stack = values.reshape(len(values), held.shape[1])[order]
     good = np.isfinite(stack)
     held = held & (good.any(axis=0) if len(good) else True)
     complete = np.array([good[:, region].all(axis=1) for region in held]).reshape(len(held), len(order))

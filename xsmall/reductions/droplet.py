@@ -23,6 +23,7 @@ from xsmall.reductions.droplet_tables import (
     PLACES,
     between_pixels,
     check_places,
+    in_sigma,
     per_noise,
     rising,
     sorted_part,
@@ -275,8 +276,8 @@ class DropletReducer(Reducer):
         self._thresholds = (real(levels[0]), real(levels[1]), np.finfo(frames.dtype).max)
         details = any(name not in PLACES for name in record.also)
         self._how = tuple(True if wanted else None for wanted in (*record.how, details))
-        self._in_sigma = per_noise(record.noise, given)
-        self._level = np.empty(frames.shape[1:] if self._in_sigma is not None else 0, dtype=frames.dtype)
+        self._per_noise = per_noise(record.noise, given)
+        self._level = np.empty(frames.shape[1:] if self._per_noise is not None else 0, dtype=frames.dtype)
         self._work = Workspace(*frames.shape[1:], variance=frames.variance).arrays
         self._origin = (float(frames.row[0]), float(frames.column[0]), 1.0, 1.0)
         self._out = self._room(0)
@@ -311,9 +312,7 @@ class DropletReducer(Reducer):
             variance = None if variance is None else variance[self._order]
         for j in range(frames.shape[0]):
             frame, spread = frames[j], frames[j] if variance is None else variance[j]
-            level = frame
-            if self._in_sigma is not None:
-                level = np.multiply(frame, self._in_sigma[s], out=self._level)
+            level = in_sigma(frame, None if self._per_noise is None else self._per_noise[s], self._level)
             found = self._find(frame, level, spread, self._use[s], self._thresholds, self._how, self._work)
             if self._stop + found > self._out[0].size:
                 wider = self._room(2 * (self._stop + found))

@@ -21,12 +21,14 @@ __all__ = [
     "between_pixels",
     "check_places",
     "in_rising_order",
+    "in_sigma",
     "per_noise",
     "rising",
     "sorted_part",
     "words_of_mask",
 ]
 
+Floats = npt.NDArray[np.floating[Any]]
 PLACES: Final = (X, Y, Z, RADIUS, TWO_THETA, Q)
 """Where a centroid or a photon can be said to lie."""
 
@@ -69,6 +71,15 @@ def per_noise(noise: StaticNoise | None, frames: Frames) -> npt.NDArray[np.float
 
     found: npt.NDArray[np.floating[Any]] = CACHE.get(("per noise", noise, frames.part, frames.dtype), make)
     return found
+
+
+def in_sigma(frame: Floats, per_noise: Floats | None, out: Floats | None = None) -> Floats:
+    """Values in units of their noise, also into ``out``; the frame itself where nothing is said about noise."""
+    if per_noise is None:
+        return frame
+    with np.errstate(over="ignore"):  # what is then infinite is not valid
+        level: Floats = np.multiply(frame, per_noise, out=out)
+    return level
 
 
 def sorted_part(part: Part) -> Part:

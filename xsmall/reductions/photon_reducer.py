@@ -20,6 +20,7 @@ from xsmall.frames.per_pixel import StaticMask, StaticNoise
 from xsmall.reductions.droplet_tables import (
     between_pixels,
     in_rising_order,
+    in_sigma,
     per_noise,
     rising,
     sorted_part,
@@ -64,8 +65,9 @@ class _Photons(Reducer):
         sparse: bool,
         places: Sequence[Place],
     ) -> None:
-        from xsmall.kernels.photon_count import count_invalid, count_pixels
+        from xsmall.kernels.photon_count import MOST, count_invalid, count_pixels
 
+        self._most = MOST
         self._count_invalid, self._count_pixels = count_invalid, count_pixels
         self._order = rising(frames.part)
         self._given, self._frames = frames, replace(frames, part=sorted_part(frames.part))
@@ -124,16 +126,28 @@ class _Photons(Reducer):
         if not np.isfinite(value):  # an event of unknown photon energy says nothing, not even that there are none
             frame = np.full_like(frame, np.nan)
         level = self._level(s, frame)
-        invalid = np.zeros(len(self._regions[s]), np.int64)
-        regions = self._regions[s]
-        self._count_invalid(
-            np.ascontiguousarray(level).reshape(-1), self._top, regions.reshape(len(regions), -1), invalid
-        )
+        invalid, light = self._invalid(s, level)
+        if level is not frame:
+            light = np.nansum(frame, dtype=np.float64)
+        if not light <= self._most * value:  # whether it is that of one droplet takes a closer look
+            frame = self._without_bright(s, frame, value)
+            level = self._level(s, frame)
+            invalid, _ = self._invalid(s, level)
         self._valid[j] += self._pixels[s] - invalid
         self._start[j, s] = self._stop
         self._append(s, j, frame, value)
         self._length[j, s] = self._stop - self._start[j, s]
         self._count(s, j, level)
+
+    def _invalid(self, s: int, level: Floats) -> tuple[npt.NDArray[np.int64], Any]:
+        """Pixels that are not finite, by region, and the sum of the others."""
+        regions = self._regions[s].reshape(len(self._regions[s]), -1)
+        invalid = np.zeros(len(regions), np.int64)
+        return invalid, self._count_invalid(np.ascontiguousarray(level).reshape(-1), self._top, regions, invalid)
+
+    @abstractmethod
+    def _without_bright(self, s: int, frame: Floats, value: float) -> Floats:
+        """The frame with NaN where there is more than can be counted."""
 
     def _append(self, s: int, j: int, frame: Floats, value: float) -> None:
         stop, droplets, faint = self._find(s, frame, value, self._stop)
@@ -231,6 +245,13 @@ class PixelReducer(_Photons):
     def _find(self, s: int, frame: Floats, value: float, start: int) -> tuple[int, int, int]:
         return self._kernel(frame, self._use[s], self._top, value, self._least, start, self._out), 0, 0
 
+    def _without_bright(self, s: int, frame: Floats, value: float) -> Floats:
+        from xsmall.kernels.photon_count import MOST_IN_ALL
+
+        frame = np.where(frame > self._most * value, frame.dtype.type(np.nan), frame)
+        light = frame[self._use[s] & (frame > 0)].sum(dtype=np.float64)
+        return frame if light <= MOST_IN_ALL * value else np.full_like(frame, np.nan)
+
     def never(self, pixels: npt.NDArray[np.int64]) -> None:
         """Hear which pixels no event has."""
         self._inside = np.stack(self._regions).transpose(1, 0, 2, 3).reshape(len(self._regions[0]), -1)
@@ -244,7 +265,7 @@ class PixelReducer(_Photons):
     def entries(self, j: int, pixel: npt.NDArray[Any], value: npt.NDArray[Any], lost: npt.NDArray[np.int64]) -> None:
         """Take the photons of event ``j``, which are there already, unless there are parts of one."""
         shape = self._frames.shape
-        if value.dtype.kind not in "iu" or (value < 0).any():
+        if value.dtype.kind not in "iu" or (value < 0).any() or value.sum(dtype=np.float64) > self._most:
             frame = self._whole.reshape(shape).astype(self._frames.dtype)
             filled(frame, pixel, value, lost)
             for s in range(shape[0]):
@@ -296,17 +317,27 @@ class PhotonReducer(_Photons):
         self._scratch = Scratch(*frames.shape[1:]).arrays
 
     def _level(self, s: int, frame: Floats) -> Floats:
-        return frame if self._per_noise is None else frame * self._per_noise[s]
+        return in_sigma(frame, None if self._per_noise is None else self._per_noise[s])
 
     def _find(self, s: int, frame: Floats, value: float, start: int) -> tuple[int, int, int]:
-        level, words = self._level(s, frame), self._words[s]
-        found = self._droplets_of(
-            frame, level, frame, words, self._thresholds, self._grow, self._work, self._members
-        )  # fmt: skip
+        found = self._find_droplets(s, frame)
         photon = value, *self._how
         arguments = frame, found, self._work, self._members, self._cuts, photon, self._scratch, start, self._out
         end, kept, faint = self._photons_of(*arguments)
         return int(end), int(kept), int(faint)
+
+    def _find_droplets(self, s: int, frame: Floats) -> int:
+        """Find the droplets of a frame: they stay in the workspace."""
+        level, words = self._level(s, frame), self._words[s]
+        return int(
+            self._droplets_of(frame, level, frame, words, self._thresholds, self._grow, self._work, self._members)
+        )
+
+    def _without_bright(self, s: int, frame: Floats, value: float) -> Floats:
+        from xsmall.kernels.photon_count import clear_bright
+
+        found, left = self._find_droplets(s, frame), frame.copy()
+        return left if clear_bright(left, found, self._work, self._members, self._cuts, value) else frame
 
     def _of_droplets(self) -> dict[str, npt.NDArray[Any]]:
         names = N_DROPLETS, N_BELOW
