@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -52,6 +52,7 @@ def bootstrap(
     block: int | None = None,
     seed: int = 0,
     weights: str | None = None,
+    coordinates: Sequence[str] | bool = False,
     dropped_shots: bool = False,
 ) -> xr.Dataset:
     """Draw replicas of a cube: what it might have been, had other events of the same kind been taken.
@@ -74,6 +75,8 @@ def bootstrap(
         Of the draws: the same numbers each time, for every variable, and on every machine.
     weights
         Variable that ratios are wanted to, as for a cube; then ``.sd.ratio()`` and ``normalize=`` work on replicas.
+    coordinates
+        Names of coordinates of the events to take as well, True for all of them, as there.
     dropped_shots
         Whether events without X-rays go into the bins.
 
@@ -123,7 +126,7 @@ def bootstrap(
     shape, dims = (n, *sizes), (REPLICA, *names)
     variables: dict[str, xr.Variable] = {COUNT: xr.Variable(dims, _counts(index, number, drawn).reshape(shape), {
         UNITS: DIMENSIONLESS, LONG_NAME: "events"})}  # fmt: skip
-    data = small_variables(small, events.bound)
+    data = small_variables(small, events.bound, weights, coordinates)
     left = [name for name, array in data.items() if are_images(array) or is_variance(name, small)]
     for name, array in data.items():
         if name in left:
@@ -138,7 +141,8 @@ def bootstrap(
     kept = kept.drop_vars([name for name in kept.variables if name in names])
     out = xr.Dataset(coords=events.coords).assign_coords(kept.coords).assign(kept.data_vars).assign(variables)
     out = out.assign_coords({REPLICA: (REPLICA, np.arange(n), {LONG_NAME: "replica of the cube"})})
-    told = {"n": n, "block": length, "seed": seed, **({} if weights is None else {"weights": weights})}
+    told = {"n": n, "block": length, "seed": seed, **({} if weights is None else {"weights": weights}),
+            **({"coordinates": coordinates} if coordinates else {})}  # fmt: skip
     steps = {"small": parameters_of(small.attrs)}
     out.attrs = {**small.attrs, **parameters_attr("bootstrap", steps, bins=said(bins), **told), "n_events": len(index),
                  LEFT_OUT: ", ".join(left), **events.attrs(weights)}  # fmt: skip

@@ -60,16 +60,17 @@ def cube(
     images: Mapping[str, xr.DataArray | xr.Dataset | Averaged] | None = None,
     weights: str | None = None,
     statistics: Sequence[str] = (),
+    coordinates: Sequence[str] | bool = False,
     dropped_shots: bool = False,
     memory: int | None = None,
     store: Store | None = None,
 ) -> xr.Dataset:
-    """Sort events into bins of scan variables: mean, spread and count of every variable, spectrum and image.
+    """Sort events into bins of scan variables: mean, spread and count of every data variable, spectrum and image.
 
     Parameters
     ----------
     small
-        Variables per event (event, ...), among them those to bin by.
+        Variables per event (event, ...); those to bin by are among them or are coordinates.
     bins
         Bins by the name of the variable, each one a dim of the cube: ``{"delay": xs.bins(-2, 5, width=0.1),
         "laser_on": xs.categories()}``; a bare array means edges. Bins are closed on the left, open on the right.
@@ -87,6 +88,9 @@ def cube(
     statistics
         Some of ``"min"``, ``"max"``, ``"sum"`` and ``"median"``, which come beside as ``<name>_min`` and so on. A sum
         is of what is finite, 0 in an empty bin. Images have no median, which would need all frames of a bin at once.
+    coordinates
+        Names of coordinates of the events that are averaged like variables, such as ``["i0", "photon_energy"]``; True
+        for all of them. Those that are not asked for are named in ``attrs["left_out"]``.
     dropped_shots
         Whether events without X-rays (``xray_on`` false) go into the bins. By default they are left out, and counted in
         ``attrs["n_dropped_shots"]``, unless ``xray_on`` is one of the variables to bin by.
@@ -99,7 +103,7 @@ def cube(
 
     Returns
     -------
-    Dataset over the bins: for each variable its mean under its own name, ``<name>_std`` (between events, n - 1),
+    Dataset over the bins: for each data variable its mean under its own name, ``<name>_std`` (between events, n - 1),
     ``<name>_stderr`` (of the mean, from that spread), ``<name>_count`` where it can vary from value to value (floats:
     NaN is skipped; images), and ``count``, the events of each bin; float64 and integers. ``<name>_variance`` of small
     data or images becomes the propagated variance of the mean, NaN where a value came without one. Of a binned variable
@@ -135,7 +139,7 @@ def cube(
     events = sort_events(small, bins, weights, dropped_shots=dropped_shots)
     bound, weight = events.bound, events.weight
     names, _, index = bound
-    data = small_variables(small, bound)
+    data = small_variables(small, bound, weights, coordinates)
     variables: dict[str, xr.Variable] = {COUNT: events_per_bin(bound)}
     wanted = Wanted(check_statistics(statistics), weight, {} if weights is None else small[weights].attrs)
     where = None if store is None else (store, {"xsmall": __version__, "bins": repr(said(bins))})
@@ -156,7 +160,7 @@ def cube(
         labels = labels_of(small, "the small data")
         held = Held.of(labels[index >= 0], _runs(small, index))
         result = result.assign_coords({BINNED_EVENTS: held.coordinate()})
-    asked = {key: value for key, value in (("weights", weights), ("statistics", list(wanted.statistics))) if value}
+    asked = {"weights": weights, "statistics": list(wanted.statistics), "coordinates": coordinates}
     result.attrs = _attrs(small, bins, {k: frames_of(x) for k, x in (images or {}).items()}, index, data, asked)
     result.attrs |= events.attrs(weights)
     return paired(result)
@@ -296,7 +300,7 @@ def _attrs(
     return {
         **small.attrs,
         **({LOST: "; ".join(lost)} if lost else {}),
-        **parameters_attr("cube", steps, bins=said(bins), **asked),
+        **parameters_attr("cube", steps, bins=said(bins), **{key: value for key, value in asked.items() if value}),
         "n_events": int(index.size),
         LEFT_OUT: ", ".join(left),
     }

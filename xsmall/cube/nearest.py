@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import dask
@@ -62,6 +62,7 @@ def nearest_off(
     by: str = LASER_ON,
     n: int = 10,
     relative: bool = False,
+    coordinates: Sequence[str] | bool = False,
     dropped_shots: bool = False,
 ) -> xr.Dataset:
     """Subtract from each shot with laser the mean of the nearest shots without, and average the differences in bins.
@@ -79,6 +80,8 @@ def nearest_off(
         what drifts is the same for all of them. Nearest by the time of the events, else by their order.
     relative
         Divide by the mean of the shots that were subtracted: (on - off) / off.
+    coordinates
+        Names of coordinates of the events to take as well, True for all of them, as there.
     dropped_shots
         Whether events without X-rays are taken, on both sides.
 
@@ -131,7 +134,7 @@ def nearest_off(
     lit = np.full(len(index), -1, np.int64)
     lit[near.on] = near.bins
     variables: dict[str, xr.Variable] = {COUNT: events_per_bin((names, sizes, lit))}
-    data = small_variables(small, events.bound)
+    data = small_variables(small, events.bound, coordinates=coordinates)
     left = [k for k, v in data.items() if are_images(v) or is_variance(k, small) or v.dtype.kind == "b" or k == by]
     for name, array in data.items():
         if name not in left:
@@ -146,7 +149,8 @@ def nearest_off(
     kept = kept.drop_vars([k for k in kept.variables if k in names])
     out = xr.Dataset(coords=events.coords).assign_coords(kept.coords).assign(kept.data_vars).assign(variables)
     steps = {"small": parameters_of(small.attrs)}
-    told = parameters_attr("nearest_off", steps, bins=said(bins), by=by, n=n, relative=relative)
+    told = parameters_attr("nearest_off", steps, bins=said(bins), by=by, n=n, relative=relative,
+                            **({"coordinates": coordinates} if coordinates else {}))  # fmt: skip
     how = f"{by}: each shot minus the {n} nearest without" + (", relative to them" if relative else "")
     out.attrs = {**small.attrs, **told, DIFFERENCE: how, LEFT_OUT: ", ".join(left), **events.attrs(None)}
     return out

@@ -14,7 +14,7 @@ import xarray as xr
 from xsmall.cube.moments import COVARIANCE, WEIGHT, WEIGHT_STD, Events
 from xsmall.cube.sorting import Bound
 from xsmall.cube.values import COVARIANCES, EXTREME_VALUES, MEDIANS, MOMENTS, Statistics, folded, with_error
-from xsmall.errors import DataError, ParameterError
+from xsmall.errors import DataError, ParameterError, alike
 from xsmall.frames.describe import data_of
 from xsmall.vocabulary import (
     COUNT,
@@ -45,8 +45,14 @@ Named = dict[str, xr.Variable]
 """Variables of a cube by name."""
 
 
-def small_variables(small: xr.Dataset, bound: Bound) -> dict[str, xr.Variable]:
-    """Variables that have a mean, by the name it gets."""
+def small_variables(
+    small: xr.Dataset, bound: Bound, weights: str | None = None, coordinates: Sequence[str] | bool = False
+) -> dict[str, xr.Variable]:
+    """Variables to average, by the name of the mean: data variables, the weight, what is binned by, and coordinates.
+
+    Of coordinates of the events those that are asked for by name, or all that have a mean.
+    """
+    asked = _coordinates(small, coordinates)
     out: dict[str, xr.Variable] = {}
     for key, array in small.variables.items():
         name = str(key)
@@ -55,6 +61,8 @@ def small_variables(small: xr.Dataset, bound: Bound) -> dict[str, xr.Variable]:
         if name in bound[0]:
             if array.dtype.kind in "iuf":
                 out[f"{name}{MEAN_SUFFIX}"] = array
+        elif name in small.coords and name != weights and name not in asked:
+            continue
         elif set(map(str, array.dims)) & set(bound[0]):
             raise ParameterError(
                 f"{name} has a dim of the name of the bins", found=array.dims, fix="rename one of them"
@@ -62,6 +70,24 @@ def small_variables(small: xr.Dataset, bound: Bound) -> dict[str, xr.Variable]:
         else:
             out[name] = array
     return out
+
+
+def _coordinates(small: xr.Dataset, asked: Sequence[str] | bool) -> set[str]:
+    """Names of the coordinates of the events that are averaged too."""
+    there = [str(name) for name, c in small.coords.items() if EVENT in c.dims and name != EVENT]
+    if isinstance(asked, bool):
+        return set(there) if asked else set()
+    names = [asked] if isinstance(asked, str) else list(asked)
+    for name in names:
+        if name not in small.variables or EVENT not in small[name].dims:
+            near = alike(str(name), there)
+            raise ParameterError(
+                f"the events have no coordinate {name!r}", found=repr(name), expected=f"some of {there}",
+                fix=f"coordinates=[{near[0]!r}]" if near else "coordinates=True for all of them",
+            )  # fmt: skip
+        if why := _reason_to_leave_out(name, small[name].variable):
+            raise ParameterError(f"{name} has no mean", found=f"{why} ({small[name].dtype})", fix="leave it out")
+    return set(names)
 
 
 def _reason_to_leave_out(name: str, array: xr.Variable) -> str | None:

@@ -123,5 +123,5 @@ def cube_of(
         for detector in given.images
         if detector in added
     }
-    made = cube(chosen, bins, images=images, weights=given.weights)
+    made = cube(chosen, bins, images=images, weights=given.weights, coordinates=given.coordinates)
     return made.assign_attrs({"recipe": json.dumps({"cube": name, "recipe": request["recipe"]})})

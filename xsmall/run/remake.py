@@ -122,7 +122,8 @@ def _one(recipe: Recipe, path: Path, name: str | None, out: Path, *, images: boo
         detectors, _ = open_detectors(meant, open_run(meant.source), run, recipe.folder)
         frames = {detector: detectors[detector].values for detector in given.images if detector in detectors}
     kept = lane_store(_kept(out, path)) if frames else None
-    return cube(events, bins, images=frames, weights=given.weights, store=kept).compute()
+    made = cube(events, bins, images=frames, weights=given.weights, coordinates=given.coordinates, store=kept)
+    return made.compute()
 
 
 def _kept(out: Path, small: Path) -> Path:

@@ -208,6 +208,8 @@ class CubeRecipe(_Table):
     """Detectors whose frames are averaged in each bin, in the same pass."""
     weights: str | None = None
     """Event variable that ratios are wanted to, such as ``i0``."""
+    coordinates: list[str] | bool = False
+    """Event variables that are averaged too, such as ``["i0", "photon_energy"]``; true for all of them."""
 
     @field_validator("bins")
     @classmethod
