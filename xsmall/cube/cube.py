@@ -136,6 +136,8 @@ def cube(
     """
     if images is not None and not isinstance(images, Mapping):
         raise ParameterError("images are given by name", found=type(images).__name__, fix='images={"jungfrau": cal}')
+    if store is not None and not hasattr(store, "agree"):
+        raise ParameterError("a store of lanes is wanted", found=repr(store), fix='store=xs.lane_store("parts")')
     events = sort_events(small, bins, weights, dropped_shots=dropped_shots)
     bound, weight = events.bound, events.weight
     names, _, index = bound

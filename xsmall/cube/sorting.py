@@ -66,6 +66,8 @@ class Sorted(NamedTuple):
 def sort_events(small: xr.Dataset, bins: Mapping[str, Any], weights: str | None, *, dropped_shots: bool) -> Sorted:
     """Give each event its bin and its weight; the variables for it are computed, nothing else."""
     check_small(small)
+    if not isinstance(bins, Mapping) or not bins:  # type: ignore[redundant-expr] # users are not typed
+        raise ParameterError("a cube needs bins by variable", found=repr(bins), fix='{"delay": xs.bins(-2, 5, n=70)}')
     dropped = None if dropped_shots or XRAY_ON in bins else shots_are_dropped(small)
     weight, bad = (None, None) if weights is None else weight_of(small, weights, dropped)
     left = Sorted({}, ((), (), np.empty(0, np.int64)), weight, dropped, bad).left
@@ -117,8 +119,6 @@ def bind(
 
     Dropped shots are in none, and in none of these numbers.
     """
-    if not isinstance(bins, Mapping) or not bins:  # type: ignore[redundant-expr] # users are not typed
-        raise ParameterError("a cube needs bins by variable", found=repr(bins), fix='{"delay": xs.bins(-2, 5, n=70)}')
     kinds = {name: as_binning(given, name) for name, given in bins.items()}
     lazy = (one_per_event(small, name).data for name in kinds)
     values = dict(zip(kinds, dask.compute(*lazy), strict=True))

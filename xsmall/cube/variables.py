@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -77,6 +77,8 @@ def _coordinates(small: xr.Dataset, asked: Sequence[str] | bool) -> set[str]:
     there = [str(name) for name, c in small.coords.items() if EVENT in c.dims and name != EVENT]
     if isinstance(asked, bool):
         return set(there) if asked else set()
+    if not isinstance(asked, Iterable):  # type: ignore[redundant-expr] # users are not typed
+        raise ParameterError("coordinates are given by name", found=repr(asked), fix="coordinates=True for all of them")
     names = [asked] if isinstance(asked, str) else list(asked)
     for name in names:
         if name not in small.variables or EVENT not in small[name].dims:

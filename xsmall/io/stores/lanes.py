@@ -39,6 +39,7 @@ class LaneStore:
             The folder cannot be written.
         """
         place = Path(self.path) / name / _MANIFEST
+        self._check_others()
         known = self._read_manifest(place)
         if known is None:
             text = json.dumps({"kind": _KIND, **manifest}, indent=1)
@@ -54,12 +55,22 @@ class LaneStore:
                 fix=f"another folder, or xs.lane_store({self.path!r}).clear() to begin again",
             )
 
+    def _check_others(self) -> None:
+        """Refuse a file, and a folder in which anything but cubes lies, such as a Zarr store of something else."""
+        folder = Path(self.path)
+        if folder.exists() and not folder.is_dir():
+            raise self._foreign(folder)
+        for part in folder.iterdir() if folder.is_dir() else ():
+            if not part.is_dir():
+                raise self._foreign(folder)
+            self._read_manifest(part / _MANIFEST)
+
     def _read_manifest(self, place: Path) -> dict[str, Any] | None:
         folder = place.parent
         if not folder.exists():
             return None
         if not place.exists():
-            if folder.is_dir() and not any(folder.iterdir()):
+            if _is_blank(folder):
                 return None
             raise self._foreign(folder)
         try:
@@ -112,8 +123,9 @@ class LaneStore:
         folder = Path(self.path)
         inside = list(folder.iterdir()) if folder.is_dir() else []
         for part in inside:
-            if self._read_manifest(part / _MANIFEST) is None and any(part.iterdir()):
-                raise self._foreign(part)
+            if not part.is_dir():
+                raise self._foreign(folder)
+            self._read_manifest(part / _MANIFEST)
         if folder.exists():
             remove(folder)
 
@@ -176,6 +188,13 @@ def lane_store(path: str | os.PathLike[str]) -> LaneStore:
     >>> store.clear()
     """
     return LaneStore(str(Path(path).absolute()))
+
+
+def _is_blank(folder: Path) -> bool:
+    """Whether a folder holds nothing, or only the beginning of a manifest that was being written."""
+    return folder.is_dir() and all(
+        part.name.startswith(f".{_MANIFEST}.") and part.name.endswith(".part") for part in folder.iterdir()
+    )
 
 
 def _short(value: object) -> str:
