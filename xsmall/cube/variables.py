@@ -77,7 +77,7 @@ def _coordinates(small: xr.Dataset, asked: Sequence[str] | bool) -> set[str]:
     there = [str(name) for name, c in small.coords.items() if EVENT in c.dims and name != EVENT]
     if isinstance(asked, bool):
         return set(there) if asked else set()
-    if not isinstance(asked, Iterable):  # type: ignore[redundant-expr] # users are not typed
+    if not isinstance(asked, Iterable):  # users are not typed
         raise ParameterError("coordinates are given by name", found=repr(asked), fix="coordinates=True for all of them")
     names = [asked] if isinstance(asked, str) else list(asked)
     for name in names:

@@ -54,7 +54,7 @@ def one_per_event(obj: xr.Dataset | xr.DataArray, name: str) -> xr.Variable:
     ParameterError
         No such variable, or one with several values per event.
     """
-    if not isinstance(name, str):  # type: ignore[redundant-expr] # users are not typed
+    if not isinstance(name, str):  # users are not typed
         raise ParameterError("a variable of events is given by its name", found=type(name).__name__, fix='"i0"')
     there = obj.variables if isinstance(obj, xr.Dataset) else {str(k): c.variable for k, c in obj.coords.items()}
     if name not in there or EVENT not in there[name].dims:
