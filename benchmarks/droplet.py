@@ -41,8 +41,8 @@ def scipy_recipe(frame: np.ndarray) -> object:
     )
 
 
-def case(n_photons: int, shape: tuple[int, int]) -> Case:
-    """Time the reducer on a group of events."""
+def case(n_photons: int, shape: tuple[int, int], goal: float) -> Case:
+    """Time the reducer on a group of events; it may take ``goal`` times reading them."""
     stack = frames_of(n_photons, shape)
     frames = Frames(Part.whole((1, *shape)), np.dtype(np.float32))
     reducer = droplet(HIGH, LOW).reducer(frames)
@@ -60,10 +60,12 @@ def case(n_photons: int, shape: tuple[int, int]) -> Case:
     use = np.ones(shape, dtype=bool)
     baselines["NumPy twin"] = lambda: [twin(f, use, HIGH, LOW) for f in stack]
     pixels = shape[0] * shape[1] / 1e6
-    return Case(f"droplet {pixels:.2g} Mpixel, {n_photons} photons", run, GROUP, baselines, read(stack))
+    return Case(
+        f"droplet {pixels:.2g} Mpixel, {n_photons} photons", run, GROUP, baselines, read(stack), {"floor": goal}
+    )
 
 
 def cases(scale: float) -> list[Case]:
     """Few, some and many photons."""
     shape = (max(16, int(704 * scale)), 768)
-    return [case(max(2, int(n * scale)), shape) for n in (200, 2000, 20000)]
+    return [case(max(2, int(n * scale)), shape, goal) for n, goal in ((200, 1.6), (2000, 2.5), (20000, 8.0))]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
 from benchmarks import Case, optional, read
 from benchmarks.droplet import HIGH, LOW, frames_of
 from xsmall.detector.frames import Frames
 from xsmall.detector.part import Part
-from xsmall.engine.record import GROUP
+from xsmall.engine.record import GROUP, Reducer
 from xsmall.kernels.g2 import pair_sums
 from xsmall.reductions.droplet import droplet
 from xsmall.reductions.photon import photon
@@ -23,19 +25,49 @@ def giant(shape: tuple[int, int], scale: float) -> np.ndarray:
     return (counts + rng.normal(0, 0.05, counts.shape)).astype(np.float32)
 
 
-def case(name: str, stack: np.ndarray) -> Case:
-    """Time droplets and their photons on a group of events."""
+def reducer_of(shape: tuple[int, int]) -> Reducer:
+    """Droplets and their photons."""
+    return (droplet(HIGH, LOW) | photon(1.0)).reducer(Frames(Part.whole((1, *shape)), np.dtype(np.float32)))
+
+
+def reduced(one: Reducer, stack: np.ndarray) -> object:
+    """What a reducer makes of a group of events."""
+    one.begin(len(stack))
+    one.add(0, stack)
+    return one.end()
+
+
+def case(name: str, stack: np.ndarray, goal: float | None = None) -> Case:
+    """Time droplets and their photons on a group of events; ``goal`` in ms per event."""
     shape = stack.shape[1:]
-    frames = Frames(Part.whole((1, *shape)), np.dtype(np.float32))
-    reducer = (droplet(HIGH, LOW) | photon(1.0)).reducer(frames)
-    alone = droplet(HIGH, LOW).reducer(frames)
+    alone = droplet(HIGH, LOW).reducer(Frames(Part.whole((1, *shape)), np.dtype(np.float32)))
+    reducer = reducer_of(shape)
+    return Case(
+        f"photons, {name}",
+        lambda: reduced(reducer, stack),
+        GROUP,
+        {"droplets alone": lambda: reduced(alone, stack)},
+        read(stack),
+        {} if goal is None else {"ms": goal},
+    )
 
-    def run(one: object = reducer) -> object:
-        one.begin(GROUP)  # type: ignore[attr-defined]
-        one.add(0, stack)  # type: ignore[attr-defined]
-        return one.end()  # type: ignore[attr-defined]
 
-    return Case(f"photons, {name}", run, GROUP, {"droplets alone": lambda: run(alone)}, read(stack))
+def threads_case(stack: np.ndarray) -> Case:
+    """Time two threads against one thread that does both their work, each long enough to be seen."""
+    pool, repeats = ThreadPoolExecutor(2), 20
+    reducers = [reducer_of(stack.shape[1:]) for _ in range(2)]
+
+    def work(one: Reducer) -> None:
+        for _ in range(repeats):
+            reduced(one, stack)
+
+    return Case(
+        "photons, two threads",
+        lambda: list(pool.map(work, reducers)),
+        2 * repeats * GROUP,
+        {"one thread": lambda: [work(one) for one in reducers]},
+        goals={"one thread": 1 / 1.8},
+    )
 
 
 def g2_case(scale: float) -> Case:
@@ -54,12 +86,13 @@ def g2_case(scale: float) -> Case:
     np.add.at(dense, (event, pixel[order]), 1.0)
 
     def in_numpy() -> object:
-        return [[(dense[:-lag] * dense[lag:]).sum(axis=0) for lag in (1,)] for _ in range(1)]
+        return (dense[:-1] * dense[1:]).sum(axis=0)
 
     name = f"g2, {events} frames of {pixels / 1e6:.2g} Mpixel at 1 %, 31 lags"
     baselines = {"NumPy, dense, one lag of 31": in_numpy}
+    goals = {"NumPy, dense, one lag of 31": 31 / 20}  # twenty times as fast as all of them
     return Case(
-        name, lambda: pair_sums(begin, event, weights, times, edges, blocks, out), events, baselines, read(dense)
+        name, lambda: pair_sums(begin, event, weights, times, edges, blocks, out), events, baselines, read(dense), goals
     )
 
 
@@ -85,15 +118,21 @@ def autocorrelation_case(scale: float) -> Case | None:
         1,
         {"SciPy, its FFTs": in_scipy},
         read(frame),
+        {"SciPy, its FFTs": 1.3},
     )
 
 
 def cases(scale: float) -> list[Case]:
     """Few and many photons, a giant droplet, g2, and an autocorrelation."""
     shape = (max(16, int(704 * scale)), 768)
+    few, many = (frames_of(max(2, int(n * scale)), shape) for n in (2000, 20000))
+    size = f"{shape[0] * shape[1] / 1e6:.2g} Mpixel"
     out = [
-        case(f"{n} in {shape[0] * shape[1] / 1e6:.2g} Mpixel", frames_of(max(2, int(n * scale)), shape))
-        for n in (2000, 20000)
+        case(f"2000 in {size}", few, 0.5),
+        case(f"20000 in {size}", many),
+        case("a giant droplet of 160,000", giant(shape, scale), 5.0),
+        threads_case(few),
+        g2_case(scale),
+        autocorrelation_case(scale),
     ]
-    out += [case("a giant droplet of 160,000", giant(shape, scale)), g2_case(scale)]
-    return [c for c in [*out, autocorrelation_case(scale)] if c is not None]
+    return [c for c in out if c is not None]
