@@ -59,7 +59,7 @@ class Case:
     run: Call
     events: int = 1
     baselines: Mapping[str, Call | tuple[Call, int]] = field(default_factory=dict)
-    floor: Call | None = None
+    floor: Call | tuple[Call, int] | None = None
     goals: Mapping[str, float] = field(default_factory=dict)
     workers: int = 1
 
@@ -115,9 +115,8 @@ def measure(
     Each is called once to warm up, then until ``budget`` seconds are spent on it or ``most`` repeats are done.
     """
     calls: dict[str, tuple[Call, int]] = {"run": (case.run, case.events)}
-    if case.floor is not None:
-        calls["floor"] = case.floor, case.events
-    for name, given in case.baselines.items():
+    others = dict(case.baselines) if case.floor is None else {"floor": case.floor, **case.baselines}
+    for name, given in others.items():
         calls[name] = given if isinstance(given, tuple) else (given, case.events)
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     if most > 1:
