@@ -139,6 +139,7 @@ def test_a_chain_of_a_chain_and_empty_runs(placed: xr.DataArray, computing_is_fo
         (lambda: xs.projection("row") | xs.projection("row"), "cannot follow"),
         (lambda: xs.projection("row") | xs.histogram(EDGES), "cannot follow"),
         (lambda: xs.roi(BOX) | xs.droplet(4.0), "cannot follow"),
+        (lambda: xs.droplet(4.0) | xs.histogram(EDGES), r'cannot follow(.|\n)*xs\.histogram\("sum"'),
         (lambda: xs.roi(BOX) | xs.projection("row", BOX), "a place of a region"),
     ],
 )

@@ -134,7 +134,14 @@ class Histogram(Record):
         """Count in each region of ``xs.roi``, or the list that another record finds."""
         if self.variable is not None:
             return replace(self, first=first)
-        if not isinstance(first, Roi) or self.places:
+        if not isinstance(first, Roi):
+            raise ParameterError(
+                f"{self.name} cannot follow {first.name} without the name of a variable",
+                found=f"{first.name} | {self.name}, bins alone",
+                expected="a variable, its bins and perhaps their range",
+                fix='xs.droplet(4.0, 1.0) | xs.histogram("sum", 30, range=(0, 30))',
+            )
+        if self.places:
             return super().after(first)
         masks = self.masks + with_masks(first.mask)
         return replace(self, places=first.places, masks=masks, stacked=len(first.places) > 1)
