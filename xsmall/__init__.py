@@ -78,7 +78,7 @@ _PUBLIC: dict[str, str] = {
     "assign_geometry": "xsmall.frames.pixels",
     "assign_beam": "xsmall.frames.beam",
     "fit_beam": "xsmall.frames.fit_beam",
-    "calibrant_q": "xsmall.frames.fit_beam",
+    "calibrant_q": "xsmall.detector.calibrants",
     "pixel": "xsmall.frames.pixels",
     "locate": "xsmall.frames.locate",
     "at": "xsmall.frames.locate",

@@ -25,6 +25,7 @@ from xsmall.cube.merge import merge_cubes as merge_cubes
 from xsmall.cube.nearest import nearest_off as nearest_off
 from xsmall.cube.ratio import ratio as ratio
 from xsmall.cube.rebin import rebin_cube as rebin_cube
+from xsmall.detector.calibrants import calibrant_q as calibrant_q
 from xsmall.detector.frames import Frames as Frames
 from xsmall.detector.geometry.beam import Beam as Beam
 from xsmall.detector.geometry.formats.extra_geom import to_extra_geom as to_extra_geom
@@ -58,7 +59,6 @@ from xsmall.events.select import cut as cut
 from xsmall.events.select import select as select
 from xsmall.frames.beam import assign_beam as assign_beam
 from xsmall.frames.concat import concat as concat
-from xsmall.frames.fit_beam import calibrant_q as calibrant_q
 from xsmall.frames.fit_beam import fit_beam as fit_beam
 from xsmall.frames.image import from_image as from_image
 from xsmall.frames.locate import at as at

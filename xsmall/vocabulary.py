@@ -325,7 +325,7 @@ UNITS_OF: Final[Mapping[str, str]] = MappingProxyType(
 
 
 class Reason(IntFlag):
-    """Why a pixel is not to be trusted, one bit each; 0 means nothing is held against it.
+    """Why a pixel is not to be trusted, one bit each; 0 means that it can be trusted.
 
     Bits 0 to 15 hold for the whole run, bits from 16 for one event.
 

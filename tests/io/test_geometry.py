@@ -94,7 +94,7 @@ def test_options_of_another_format_are_refused(tmp_path: Path) -> None:
 
 def test_what_is_no_geometry_is_named(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("the detector stands at a tenth of a metre\n")
-    with pytest.raises(FileFormatError, match=r"notes\.txt is no geometry"):
+    with pytest.raises(FileFormatError, match=r"notes\.txt is not a geometry"):
         xs.open_geometry(tmp_path / "notes.txt")
     with pytest.raises(FileFormatError, match=r"none\.data"):
         xs.open_geometry(tmp_path / "none.data")

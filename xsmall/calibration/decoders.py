@@ -117,7 +117,7 @@ class Decoder(ABC):
 
     @abstractmethod
     def flag(self, stack: Stack, table: FlagTables, out: Flat) -> None:
-        """Fill flags: those of the run, what is held against the plane of each pixel, bad codes, and limits."""
+        """Fill flags: those of the run, the reasons of the plane of each pixel, bad codes, and limits."""
 
     def to_one_scale(self, stack: Stack, j: int, frame: Floats, *, back: bool = False) -> None:
         """Bring frame ``j`` in ADU to ADU of the first gain stage, or back, where the detector's stages differ."""

@@ -83,7 +83,7 @@ class CalibrationInput:
         return out
 
     def usable(self, reasons: Reason) -> npt.NDArray[np.bool_] | None:
-        """Which segments (event, segment) none of the reasons speaks against; None where all."""
+        """Mask of the segments (event, segment) that have none of the reasons; None if all may be used."""
         if self.frames.state is None:
             return None
         usable: npt.NDArray[np.bool_] = (self.frames.state & np.uint32(reasons)) == 0

@@ -227,7 +227,7 @@ def _switching(
     for stage, (low, high) in given.items():
         if not ends[0] <= low <= high <= ends[1]:
             raise ParameterError(
-                "a range of ADC values that cannot be",
+                "invalid range of ADC values",
                 found=(low, high),
                 expected=f"{ends[0]} <= low <= high <= {ends[1]}",
             )

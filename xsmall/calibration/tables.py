@@ -141,7 +141,7 @@ class FlagTables:
     static
         uint32 (pixel): reasons of the whole run.
     of_plane
-        (memory cell, plane, pixel): what is held against a pixel in a plane. Where codes lie beside the frames uint8:
+        (memory cell, plane, pixel): the reasons against a pixel in a plane. Where codes lie beside the frames uint8:
         bit 0 the status is bad, bit 1 the constants make no value; else uint32 reasons, the static ones among them.
     threshold
         As in :class:`ValueTables`.

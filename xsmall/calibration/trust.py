@@ -62,7 +62,7 @@ def trust(
     switching: Mapping[str, tuple[int, int]] | None = None,
     user: Untrusted | None = None,
 ) -> xr.DataArray:
-    """Say for each pixel of each event what speaks against its value.
+    """Flag the reasons not to trust the value of each pixel of each event.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def trust(
     Returns
     -------
     uint32 DataArray (event, segment, row, column) of :class:`~xsmall.vocabulary.Reason` bits with CF ``flag_masks``
-    and ``flag_meanings``, 0 where nothing speaks against the value; lazy where ``raw`` is. :func:`xsmall.usable` makes
+    and ``flag_meanings``, 0 where the value can be trusted; lazy where ``raw`` is. :func:`xsmall.usable` makes
     a boolean mask of the reasons that count.
 
     Raises

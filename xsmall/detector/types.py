@@ -58,7 +58,7 @@ class DetectorType:
     status_stages
         Stages whose status bits are merged into the constant mask.
     status_bits
-        Bits of the status word that are held against a pixel. The upper ones describe it (wide pixel, module edge).
+        Bits of the status word that make a pixel bad. The upper ones describe it (wide pixel, module edge).
     status_convention
         Who writes the status words: a key of ``STATUS_CONVENTIONS``.
     nominal_gain

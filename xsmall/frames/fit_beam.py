@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from xsmall.detector.calibrants import calibrant_q
 from xsmall.detector.geometry.beam import HC, Beam
 from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.geometry.pixel import in_beam
-from xsmall.errors import DataError, ParameterError, alike
+from xsmall.errors import DataError, ParameterError
 from xsmall.frames.beam import beam_of
 from xsmall.frames.pixels import need_geometry
 from xsmall.frames.ring_shapes import ShapeFit, fit_ring_shapes
@@ -22,20 +21,10 @@ from xsmall.kernels.rings import CircleFit, distortion, fit_circles, profile_pea
 from xsmall.vocabulary import DISTANCE, PIXEL_DIMS
 
 __all__ = [
-    "CALIBRANTS", "BeamFit", "calibrant_q", "fit_beam", "known_rings", "moved_beam", "ring_radii", "start_of",
+    "BeamFit", "fit_beam", "known_rings", "moved_beam", "ring_radii", "start_of",
 ]  # fmt: skip
 
 Floats = npt.NDArray[np.float64]
-
-CALIBRANTS: Final[Mapping[str, tuple[float, str]]] = MappingProxyType(
-    {
-        "AgBh": (58.380, "layers"),
-        "LaB6": (4.156826, "primitive"),
-        "CeO2": (5.411651, "face-centred"),
-        "Si": (5.431179, "diamond"),
-    }
-)
-"""Lattice constant in angstrom and lattice of calibrants (silver behenate: spacing of its layers)."""
 
 SECTORS = 48
 SEARCH_PIXELS = 200_000
@@ -82,7 +71,7 @@ class BeamFit:
 
     @property
     def sure(self) -> bool:
-        """Whether nothing speaks against the result."""
+        """True if the fit has no doubts."""
         return not self.doubts
 
     def __str__(self) -> str:
@@ -94,52 +83,6 @@ class BeamFit:
         lines.append(f"{len(self.radii)} rings, {self.n_points} points, scatter {1e6 * self.scatter:.1f} um")
         lines.append("sure" if self.sure else "NOT SURE: " + "; ".join(self.doubts))
         return "\n".join(lines)
-
-
-def calibrant_q(name: str, q_max: float = 10.0) -> Floats:
-    """q of the powder rings of a calibrant.
-
-    Parameters
-    ----------
-    name
-        "AgBh", "LaB6", "CeO2" or "Si".
-    q_max
-        Up to where, in 1/angstrom.
-
-    Returns
-    -------
-    q in 1/angstrom, increasing: float64 (ring,).
-
-    Raises
-    ------
-    ParameterError
-        For an unknown calibrant.
-
-    Examples
-    --------
-    >>> from xsmall.frames.fit_beam import calibrant_q
-    >>> calibrant_q("LaB6", 3).round(4)
-    array([1.5115, 2.1376, 2.6181])
-    """
-    if name not in CALIBRANTS:
-        near = alike(name, CALIBRANTS)
-        fix = f'"{near[0]}"' if near else "the q of its rings as numbers"
-        raise ParameterError("unknown calibrant", found=repr(name), expected=", ".join(CALIBRANTS), fix=fix)
-    spacing, lattice = CALIBRANTS[name]
-    n_max = int(q_max * spacing / (2 * np.pi)) + 1
-    if lattice == "layers":
-        orders = np.arange(1, n_max + 1, dtype=np.float64)
-    else:
-        h, k, m = np.meshgrid(*[np.arange(n_max + 1)] * 3, indexing="ij")
-        allowed = np.ones(h.shape, dtype=bool)
-        if lattice != "primitive":
-            allowed = ((h + k) % 2 == 0) & ((k + m) % 2 == 0)
-        if lattice == "diamond":
-            allowed &= (h % 2 == 1) | ((h + k + m) % 4 == 0)
-        orders = np.sqrt(np.unique((h**2 + k**2 + m**2)[allowed])[1:].astype(np.float64))
-    q = 2 * np.pi * orders / spacing
-    within: Floats = q[q <= q_max]
-    return within
 
 
 def fit_beam(
@@ -445,7 +388,7 @@ def _report(
     known: bool,
     doubts: list[str],
 ) -> BeamFit:
-    """Put the result together and say what speaks against it."""
+    """Put the result together, with its doubts."""
     nothing = float("nan")
     if fit is None:
         reason = "no rings found" if not known else "none of the known rings found"

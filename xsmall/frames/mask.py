@@ -57,7 +57,7 @@ def mask(
     user: Array | Region | None = None,
     shadow: Array | Region | None = None,
 ) -> xr.DataArray:
-    """Say for each pixel what speaks against it.
+    """List the reasons not to use each pixel.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def mask(
     Returns
     -------
     uint32 DataArray (segment, row, column) of :class:`~xsmall.vocabulary.Reason` bits with CF ``flag_masks`` and
-    ``flag_meanings``, 0 where nothing is held against the pixel; labels and geometry of ``detector``. Status given
+    ``flag_meanings``, 0 where the pixel may be used; labels and geometry of ``detector``. Status given
     lazily is read. :func:`usable` makes a boolean mask of it.
 
     Raises

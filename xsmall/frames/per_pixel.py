@@ -76,7 +76,7 @@ def boolean_mask(mask: Any, reasons: Reason | None = None) -> Any:
 
 
 def usable_pixels(flags: Any, bits: int) -> Any:
-    """Pixels that none of the reasons ``bits`` speaks against."""
+    """Pixels that have none of the reasons ``bits``."""
     chosen = np.array(bits & np.iinfo(flags.dtype).max).astype(flags.dtype)
     good = (flags & chosen) == 0
     return good.rename(None).drop_attrs(deep=False)

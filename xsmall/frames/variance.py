@@ -28,7 +28,7 @@ _EXPECTED = {FRAMES: f"of one detector's frames {FRAME_DIMS}", PIXELS: "over pix
 def values_and_variance(
     obj: xr.DataArray | xr.Dataset, of: str = FRAMES, name: str = "these data"
 ) -> tuple[xr.DataArray, xr.DataArray | None]:
-    """Find the values that are meant and, in a Dataset, their variance ``<name>_variance``.
+    """Find the values and, in a Dataset, their variance ``<name>_variance``.
 
     Parameters
     ----------

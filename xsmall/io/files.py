@@ -24,9 +24,9 @@ GROWING: Final = ".inprogress"
 
 
 class Identity(NamedTuple):
-    """Which bytes are meant: the same in every process, small enough to travel with every task.
+    """Identifies the bytes of a file: the same in every process, small enough to travel with every task.
 
-    A file may grow after it was opened: then the first ``size`` bytes are meant, and everybody sees the same events.
+    A file may grow after it was opened: then the first ``size`` bytes count, and everybody sees the same events.
     """
 
     path: str
@@ -140,7 +140,7 @@ class Window:
 
 
 def identify(path: str | os.PathLike[str]) -> Identity:
-    """Say which bytes are meant: absolute path, present size and time of change."""
+    """Identify the bytes of a file: absolute path, present size and time of change."""
     absolute = str(Path(path).expanduser().resolve())
     if not os.path.isfile(absolute):
         raise FileFormatError(f"{absolute}: no such file", expected="an XTC2 file", fix="check the path")

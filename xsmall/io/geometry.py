@@ -268,7 +268,7 @@ def _recognised(source: Any) -> str:
     if any(len(line.split()) == 13 for line in lines):
         return "psana"
     raise FileFormatError(
-        f"{name} is no geometry",
+        f"{name} is not a geometry",
         found=repr(text[:60]),
         expected=", ".join(kind.program for kind in _FORMATS.values()),
         fix="xs.open_geometry(path, format=...) where you know it better",

@@ -50,7 +50,7 @@ def open_mask(
     detector
         Geometry or data whose pixels the mask is of; says the shape where the file does not, and gives labels.
     convention
-        What the numbers mean: ``"good=1"``, ``"bad=1"``, ``"flags"`` (any bit speaks against the pixel), ``"xsmall"``,
+        What the numbers mean: ``"good=1"``, ``"bad=1"``, ``"flags"`` (any bit makes the pixel bad), ``"xsmall"``,
         ``"nexus"``, ``"euxfel"``, ``"psana1"`` or ``"psana2"`` (status words). None: psana text is ``"good=1"``,
         a dataset ``pixel_mask`` is ``"nexus"``, booleans are True = use; anything else has to be named.
     dataset

@@ -327,7 +327,7 @@ def flag_cells(
     out: Flags,
     out_step: int,
 ) -> None:
-    """Flag frames: what is held against their own cells and stages, bad codes, and ADC values beyond limits.
+    """Flag frames: the reasons of their own cells and stages, bad codes, and ADC values beyond limits.
 
     Parameters
     ----------

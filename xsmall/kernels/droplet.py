@@ -15,36 +15,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from xsmall.kernels.droplet_bits import LAST, ONE, WORD, ZERO, corners, keep_fit, mark_seeds, members_of, pack, place_of
 from xsmall.kernels.jit import guvectorize, njit
 
-__all__ = ["DETAILS", "Members", "Workspace", "collect", "droplet", "find", "mask_words"]
+__all__ = ["DETAILS", "Members", "Workspace", "collect", "droplet", "find"]
 
-WORD = 64
-_ONE = np.uint64(1)
-_ZERO = np.uint64(0)
-_LAST = np.uint64(63)
 _SUMS, _SUMS_OF_VARIANCE = 3, 5
 _TOTAL, _BY_ROW, _BY_COLUMN, _SPREAD = range(4)  # columns of the sums; the variances follow
 _HIGHEST, _LEVEL = range(2)  # columns of the peaks
 DETAILS = 5
 """Columns of what is known of a droplet's outline: first and last row, first and last column, whether it touches
 pixels that are not used or the border of the frame."""
-_SHIFT = np.uint64(58)
-_DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)  # every window of six bits is another number: finds the place of a lone bit
-_PLACE = np.zeros(64, np.int64)
-for _i in range(64):
-    _PLACE[((0x03F79D71B4CB0A89 << _i) & 0xFFFFFFFFFFFFFFFF) >> 58] = _i
-
-
-def mask_words(use: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint64]:
-    """Pack a boolean mask (row, column) into words of 64 columns, lowest bit first."""
-    rows, columns = use.shape
-    words = -(-columns // WORD)
-    padded = np.zeros((rows, words * WORD), np.bool_)
-    padded[:, :columns] = use
-    return np.packbits(padded, axis=1, bitorder="little").view("<u8").astype(np.uint64)
 
 
 class Workspace:
@@ -86,66 +68,6 @@ class Members:
 
 
 @njit
-def _place(bit: Any) -> Any:
-    return _PLACE[(bit * _DE_BRUIJN) >> _SHIFT]
-
-
-@njit
-def _mark_seeds(frame: Any, high: Any, seeds: Any) -> None:
-    """Bits of the pixels that are at least ``high``; no branch inside, so that 64 pixels are a few vector steps."""
-    rows, columns = frame.shape
-    full = columns // WORD
-    for r in range(rows):
-        for w in range(full):
-            pixels = frame[r, w * WORD : w * WORD + WORD]
-            word = _ZERO
-            for i in range(WORD):
-                word |= np.uint64(pixels[i] >= high) << np.uint64(i)
-            seeds[r + 1, w + 1] = word
-    if full * WORD == columns:
-        return
-    for r in range(rows):
-        word = _ZERO
-        for i in range(columns - full * WORD):
-            word |= np.uint64(frame[r, full * WORD + i] >= high) << np.uint64(i)
-        seeds[r + 1, full + 1] = word
-
-
-@njit
-def _keep_fit(frame: Any, top: Any, use: Any, seeds: Any, busy: Any) -> None:
-    """Clear the seeds that are not used or not finite; mark the rows that keep some as busy."""
-    for r in range(use.shape[0]):
-        any_bit = _ZERO
-        for w in range(use.shape[1]):
-            any_bit |= seeds[r + 1, w + 1]
-        busy[r + 1] = False
-        if any_bit == _ZERO:
-            continue
-        for w in range(use.shape[1]):
-            todo = seeds[r + 1, w + 1] & use[r, w]
-            kept = todo
-            while todo != _ZERO:
-                bit = todo & (~todo + _ONE)
-                todo ^= bit
-                if not frame[r, w * WORD + _place(bit)] <= top:
-                    kept ^= bit
-            seeds[r + 1, w + 1] = kept
-            busy[r + 1] |= kept != _ZERO
-
-
-@njit
-def _members(frame: Any, r: Any, w: Any, found: Any, ring: Any, low: Any, top: Any) -> Any:
-    """Bits of the word's seeds (``found``) and of the pixels in the ring that are at least ``low``."""
-    while ring != _ZERO:
-        bit = ring & (~ring + _ONE)
-        ring ^= bit
-        value = frame[r, w * WORD + _place(bit)]
-        if (value >= low) & (value <= top):
-            found |= bit
-    return found
-
-
-@njit
 def _root(parent: Any, label: Any) -> Any:
     while parent[label] != label:
         parent[label] = parent[parent[label]]
@@ -171,8 +93,8 @@ def _touches(level: Any, use: Any, top: Any, r: Any, c: Any) -> Any:
         return True
     for dr, dc in ((-1, 0), (1, 0), (0, -1), (0, 1)):
         y, x = r + dr, c + dc
-        used = (use[y, x // WORD] >> np.uint64(x % WORD)) & _ONE
-        if used == _ZERO or not abs(level[y, x]) <= top:
+        used = (use[y, x // WORD] >> np.uint64(x % WORD)) & ONE
+        if used == ZERO or not abs(level[y, x]) <= top:
             return True
     return False
 
@@ -245,12 +167,12 @@ def _label_word(
     left, above, above_left, above_right = beside
     parent, count, sums, peaks, outline = tables
     now, last = r & 1, 1 - (r & 1)
-    while todo != _ZERO:
-        bit = todo & (~todo + _ONE)
+    while todo != ZERO:
+        bit = todo & (~todo + ONE)
         todo ^= bit
-        c = w * WORD + _place(bit)
-        up = (above & bit) != _ZERO
-        if (left & bit) != _ZERO:
+        c = w * WORD + place_of(bit)
+        up = (above & bit) != ZERO
+        if (left & bit) != ZERO:
             here = np.int64(label[now, c - 1])
             if up:
                 here = _join(parent, here, np.int64(label[last, c]))
@@ -259,10 +181,10 @@ def _label_word(
         else:
             here = np.int64(-1)
         if diagonal is not None:
-            if (above_left & bit) != _ZERO:
+            if (above_left & bit) != ZERO:
                 other = np.int64(label[last, c - 1])
                 here = _root(parent, other) if here < 0 else _join(parent, here, other)
-            if (above_right & bit) != _ZERO:
+            if (above_right & bit) != ZERO:
                 other = np.int64(label[last, c + 1])
                 here = _root(parent, other) if here < 0 else _join(parent, here, other)
         if here < 0:
@@ -341,7 +263,7 @@ def find(
     variance
         (row, column); anything of this shape where the workspace has no room for variances.
     use
-        Mask of the segment in words, see :func:`mask_words`.
+        Mask of the segment in words, see :func:`xsmall.kernels.droplet_bits.mask_words`.
     thresholds
         (high, low, top): both thresholds and the largest finite value, of the dtype of the frame.
     how
@@ -363,55 +285,48 @@ def find(
     tables = (parent, count, sums, peaks, outline)
     if members is not None:
         members[3][0] = 0
-    _mark_seeds(level, high if flood is None else low, seeds)
-    _keep_fit(level, top, use, seeds, busy)
+    mark_seeds(level, high if flood is None else low, seeds)
+    keep_fit(level, top, use, seeds, busy)
     rows, words = use.shape
     n = np.int64(0)
     clear = False  # whether the row above has no member
-    member[:] = _ZERO
+    member[:] = ZERO
     for r in range(rows):
         now, last = r & 1, 1 - (r & 1)
         if not (busy[r] | busy[r + 1] | busy[r + 2]):
             if not clear:
-                member[:] = _ZERO
+                member[:] = ZERO
                 clear = True
             continue
         clear = False
-        carry = _ZERO
+        carry = ZERO
         for w in range(words):
             todo = seeds[r + 1, w + 1]
             if flood is None:
-                ring = (todo << _ONE) | (todo >> _ONE) | seeds[r, w + 1] | seeds[r + 2, w + 1]
-                ring |= (seeds[r + 1, w] >> _LAST) | (seeds[r + 1, w + 2] << _LAST)
+                ring = (todo << ONE) | (todo >> ONE) | seeds[r, w + 1] | seeds[r + 2, w + 1]
+                ring |= (seeds[r + 1, w] >> LAST) | (seeds[r + 1, w + 2] << LAST)
                 if diagonal is not None:
-                    ring |= _corners(seeds, r, w) | _corners(seeds, r + 2, w)
+                    ring |= corners(seeds, r, w) | corners(seeds, r + 2, w)
                 ring &= ~todo & use[r, w]
-                if ring != _ZERO:
-                    todo = _members(level, r, w, todo, ring, low, top)
+                if ring != ZERO:
+                    todo = members_of(level, r, w, todo, ring, low, top)
             member[now, w] = todo
-            if todo != _ZERO:
-                left, above = (todo << _ONE) | carry, member[last, w]
-                above_left = above_right = _ZERO
+            if todo != ZERO:
+                left, above = (todo << ONE) | carry, member[last, w]
+                above_left = above_right = ZERO
                 if diagonal is not None:
-                    above_left, above_right = above << _ONE, above >> _ONE
+                    above_left, above_right = above << ONE, above >> ONE
                     if w > 0:
-                        above_left |= member[last, w - 1] >> _LAST
+                        above_left |= member[last, w - 1] >> LAST
                     if w + 1 < words:
-                        above_right |= member[last, w + 1] << _LAST
+                        above_right |= member[last, w + 1] << LAST
                 beside = (left, above, above_left, above_right)
                 images = (frame, level, variance)
                 n = _label_word(
                     images, use, top, r, w, todo, beside, label, tables, flood, diagonal, details, members, n
                 )
-            carry = todo >> _LAST
+            carry = todo >> LAST
     return _merge(tables, n, high, flood, details, members)
-
-
-@njit
-def _corners(seeds: Any, r: Any, w: Any) -> Any:
-    """Bits of the pixels of a word that have a seed to the left or right in another row."""
-    here = seeds[r, w + 1]
-    return (here << _ONE) | (here >> _ONE) | (seeds[r, w] >> _LAST) | (seeds[r, w + 2] << _LAST)
 
 
 @njit
@@ -471,15 +386,6 @@ def _signature(pixel: str) -> str:
     return f"void({pixel}[:,:], bool_[:,:], {pixel}, {pixel}, int64[:], int64[:], {lists})"
 
 
-@njit
-def _pack(use: Any) -> Any:
-    words = np.zeros((use.shape[0], (use.shape[1] + 63) // 64), np.uint64)
-    for r in range(use.shape[0]):
-        for c in range(use.shape[1]):
-            words[r, c // 64] |= np.uint64(use[r, c]) << np.uint64(c % 64)
-    return words
-
-
 @guvectorize([_signature("float32"), _signature("float64")], "(r,c),(r,c),(),(),(d)->(),(d),(d),(d),(d)")
 def droplet(
     frame: Any, use: Any, high: Any, low: Any, slots: Any, n: Any, total: Any, size: Any, row: Any, column: Any
@@ -514,7 +420,7 @@ def droplet(
         np.zeros((labels, 2)), np.zeros((labels, DETAILS), np.int32),
     )  # fmt: skip
     thresholds = (high, low, np.finfo(frame.dtype).max)
-    found = find(frame, frame, frame, _pack(use), thresholds, (None, None, None), work)
+    found = find(frame, frame, frame, pack(use), thresholds, (None, None, None), work)
     n[0] = found
     for i in range(slots.size):
         filled = i < found

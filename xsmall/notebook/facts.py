@@ -105,7 +105,7 @@ def _trust(obj: xr.DataArray) -> Iterator[Line]:
         return
     if FLAG_MEANINGS in obj.attrs and obj.dtype.kind in "iu":
         bits = reason_names(int(np.bitwise_or.reduce(values, axis=None)))
-        names = ", ".join(bits) or "nothing is held against any pixel"
+        names = ", ".join(bits) or "no pixel is flagged"
         yield "reasons", f"{np.count_nonzero(values)} of {obj.size} values: {names}"
     elif obj.dtype.kind == "f":
         bad = int(np.count_nonzero(~np.isfinite(values)))

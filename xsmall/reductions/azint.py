@@ -208,7 +208,7 @@ def azint_bins(
         raise ParameterError("azimuth_bins of more than a turn", found=f"{around[0]} to {around[-1]} degrees")
     if split not in SPLITS or (split != "no" and (values is not None or name == AZIMUTH)):
         raise ParameterError(
-            "pixels cannot be split so",
+            "invalid splitting of pixels",
             found=f"split={split!r}, quantity={name!r}",
             expected=f"one of {SPLITS}; a quantity of the geometry other than azimuth where they are split",
         )

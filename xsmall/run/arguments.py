@@ -255,7 +255,7 @@ def _of_data(what: str, value: Any, context: Context | None) -> float | Sigma:
     if unit in energies and context.units in energies:
         return float(number * _DATA_UNITS[unit] / _DATA_UNITS[str(context.units)])
     raise ParameterError(
-        f"{what} has another unit than the data",
+        f"{what} is in another unit than the data",
         found=f"{value}, data in {context.units}",
         expected=f"a number with {context.units} or sigma",
         fix=f'unit = "{unit}" of the detector' if unit in (KILOELECTRONVOLT, ADU, PHOTON) else None,

@@ -78,7 +78,7 @@ def open_detectors(
     Parameters
     ----------
     recipe
-        What is meant for this run.
+        The settings of this run.
     tree
         The run.
     run

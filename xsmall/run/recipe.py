@@ -32,7 +32,7 @@ class Recipe:
     given
         The tables of a recipe.
     folder
-        Paths of the recipe are meant from here.
+        The folder that relative paths of the recipe start from.
     name
         What errors call it.
 
@@ -61,7 +61,7 @@ class Recipe:
         return tuple(dict.fromkeys(name for one in places for name in one.get("detectors", {})))
 
     def for_run(self, run: int | None) -> RunRecipe:
-        """Give what is meant for one run, checked; paths are complete.
+        """Resolve the recipe for one run and check it; paths become absolute.
 
         Parameters
         ----------
@@ -107,16 +107,16 @@ def open_recipe(source: str | os.PathLike[str] | Mapping[str, Any] | Recipe) -> 
     Parameters
     ----------
     source
-        Path of a TOML file, or the same tables as a dict, whose paths are meant from the working directory.
+        Path of a TOML file, or the same tables as a dict, whose relative paths start from the working directory.
 
     Returns
     -------
-    The recipe: ``for_run(12)`` gives what is meant for run 12.
+    The recipe: ``for_run(12)`` gives the settings of run 12.
 
     Raises
     ------
     ParameterError
-        No such file, text that is no TOML, an unknown key (the message says which is meant), a value of another type,
+        No such file, text that is no TOML, an unknown key (the message names the nearest one), a value of another type,
         a number without its unit, or overrides that say two things for one run.
 
     Examples

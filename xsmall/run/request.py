@@ -26,7 +26,7 @@ def request_of(recipe: RunRecipe, source: str, folder: Path) -> dict[str, Any]:
     Parameters
     ----------
     recipe
-        What is meant for this run.
+        The settings of this run.
     source
         The run.
     folder

@@ -113,7 +113,7 @@ class Mask(_Table):
     unbonded_neighbours: Literal[4, 8] | None = None
     """Pixels next to these."""
     status: bool = False
-    """Pixels whose status in the constants speaks against them."""
+    """Pixels whose status in the constants is bad."""
     neighbours: int = 0
     """Radius of what is left out around pixels with a bad status."""
 

@@ -92,7 +92,7 @@ def to_recipe(
     Raises
     ------
     ParameterError
-        Something was done that a recipe cannot say; constants or masks of another process; a recipe that is there.
+        Something was done that a recipe cannot express; constants or masks of another process; a recipe that is there.
     DataError
         No small data of a run on disk, or frames that were changed on the way: some events are made again by the
         recipe before it is handed out, and their bits compared.
@@ -273,7 +273,7 @@ def _calibration(
 ) -> dict[str, Any]:
     if frames.get("function") != "calibrate" or asked is None:
         raise ParameterError(
-            "frames were changed after they were calibrated, which a recipe cannot say",
+            "frames were changed after they were calibrated, which a recipe cannot express",
             found=f"frames that {frames.get('function')} returned",
             expected="frames as calibrate returned them",
         )
@@ -284,7 +284,7 @@ def _calibration(
     else:
         array = own if own is not None else asked.get("constants")
         if array is None:
-            raise ParameterError("calibrated without constants, which a recipe cannot say", fix="constants=...")
+            raise ParameterError("calibrated without constants, which a recipe cannot express", fix="constants=...")
         table["constants"] = made.constants(array if own is not None else _array(array, "constants"))
     flags = given.get("mask") if "mask" in given else asked.get("mask")
     if flags is not None:
@@ -293,7 +293,7 @@ def _calibration(
     for key in ("gain_control", "gain_stage", "user", "photon_energy"):
         if asked.get(key) is not None:
             fix = {"photon_energy": "raw.sd.assign_beam(photon_energy=...) before"}.get(key)
-            raise ParameterError(f"calibrate was given {key}, which a recipe cannot say", fix=fix)
+            raise ParameterError(f"calibrate was given {key}, which a recipe cannot express", fix=fix)
     for key in _PASSED_ON:
         value = asked.get(key)
         if isinstance(value, Mapping):
@@ -305,7 +305,7 @@ def _calibration(
 
 def _no_words(key: str, value: Mapping[str, Any]) -> Any:
     raise ParameterError(
-        f"calibrate was given a {key} that a recipe cannot say",
+        f"calibrate was given a {key} that a recipe cannot express",
         found=", ".join(map(str, value.values()))[:80],
         expected="a number, a name or psana's parameters",
     )
@@ -343,7 +343,7 @@ def _step(name: str, said_of_it: Any, units: str | None, made: _Written) -> dict
             out[key] = written(key, value, said_of_it, units, lambda token: made.mask(_known(token, "mask", "again")))
         except CannotWrite as error:
             raise ParameterError(
-                f"reduction {name!r} was given what a recipe cannot say", found=str(error)[:160]
+                f"reduction {name!r} was given what a recipe cannot express", found=str(error)[:160]
             ) from error
     return out
 

@@ -370,7 +370,7 @@ def _check(recipe: Recipe, chunks: int | None) -> None:
     }
     for name, (number, least) in whole.items():
         if isinstance(number, bool) or number != int(number) or number < least:
-            raise ParameterError(f"{name} is not a number of things", found=number, expected=f"an int >= {least}")
+            raise ParameterError(f"{name} has to be a whole number", found=number, expected=f"an int >= {least}")
     if len(recipe.shape) != 3:
         raise ParameterError("shape is not that of a detector", found=recipe.shape, expected="segments, rows, columns")
     if recipe.scan not in ("step", "fly"):

@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from xsmall.detector.calibrants import calibrant_q
 from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.geometry.panel import Panel
 from xsmall.errors import ParameterError
 from xsmall.frames.beam import assign_beam
-from xsmall.frames.fit_beam import calibrant_q
 from xsmall.frames.pixels import assign_geometry
 from xsmall.simulation.recipe import Recipe, Ring
 from xsmall.simulation.run import DETECTOR, Simulation, simulate

@@ -227,7 +227,7 @@ def test_objects_written_as_text_read_back_exactly() -> None:
         (TWO.replace("MTRX:V2:4:6:75:75", "MTRX:V2:4:6:75"), "line 2: unknown segment type"),
         (TWO.replace("MTRX:V2:4:6:75:75", "WHATEVER:V1", 1), "line 2: unknown segment type"),
         (TWO.replace("MTRX:V2:4:6:75:75", "MTRX:V2:4:6:75:0"), "no size"),
-        (TWO.replace("MTRX:V2:4:6:75:75", "MTRX:V2:0:6:75:75"), "impossible length"),
+        (TWO.replace("MTRX:V2:4:6:75:75", "MTRX:V2:0:6:75:75"), "invalid length"),
         (TWO.replace("MTRX:V2:4:6:75:75 1", "MTRX:V2:4:7:75:75 1"), "different shapes"),
         (TWO.replace("IP  0 CAM", "CAM 0 CAM"), "do not form one tree"),
         (TWO + "A 0 B 0" + " 0" * 9 + "\nB 0 A 0" + " 0" * 9, "circle"),
@@ -284,7 +284,7 @@ def test_panels_that_share_pixels_or_lie_outside_are_refused() -> None:
         Geometry.from_panels([panel, Panel(origin=(0, 0, 0.1), slow=(0, 1, 0), fast=(1, 0, 0), shape=(4, 8))])
     with pytest.raises(GeometryError, match="made of panels"):
         Geometry.from_panels([])
-    with pytest.raises(GeometryError, match="impossible size"):
+    with pytest.raises(GeometryError, match="invalid size"):
         Geometry.from_panels([panel], shape=(2**20, 64, 64))
 
 

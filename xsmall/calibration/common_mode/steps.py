@@ -138,7 +138,7 @@ def stretches(estimator: str, threshold: float, limit: float, length: float) -> 
         raise ParameterError(
             "psana takes 128 in place of a length below 100",
             found=f"length {length:g}",
-            fix="give 128, or a CommonMode with the unit that is meant",
+            fix="give 128, or a CommonMode with the unit you want",
         )
     return (
         Subtract(name="stretch", estimator="mean" if estimator == "mean" else "integer_median", below=threshold,
@@ -162,7 +162,7 @@ def psana_algorithms(key: str) -> Mapping[int, Callable[..., Steps]]:
         # of other detectors the numbers after the threshold are how many segments, their length and the stride
         if length < 100 or stride > 1:
             raise ParameterError(
-                "segments of the frame that cannot be cut so",
+                "the frame cannot be cut into such segments",
                 found=f"{flag:g} of {length:g} pixels with stride {stride:g}",
                 expected="a length of at least 100 (psana takes 128 for less), stride 1",
             )

@@ -40,7 +40,7 @@ class Grid:
     step
         Size of a cell, m.
     first_column, first_row
-        Of the part of the grid that is meant.
+        Of the part of the grid.
     n_x, n_y
         Its columns and rows.
     """

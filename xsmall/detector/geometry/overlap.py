@@ -17,9 +17,9 @@ MAX_PIXELS = 1 << 30
 def check_memory(panels: Sequence[Panel], shape: tuple[int, int, int]) -> None:
     """Refuse panels that lie outside the array or share a pixel, and arrays that nobody can have meant."""
     if not 0 < len(panels) <= MAX_PANELS:
-        raise GeometryError("a geometry of an impossible number of panels", found=len(panels))
+        raise GeometryError("invalid number of panels in a geometry", found=len(panels))
     if min(shape) < 1 or shape[0] * shape[1] * shape[2] > MAX_PIXELS:
-        raise GeometryError("a detector of impossible size", found=shape, expected=f"up to {MAX_PIXELS} pixels")
+        raise GeometryError("invalid size of a detector", found=shape, expected=f"up to {MAX_PIXELS} pixels")
     blocks: dict[int, list[tuple[int, int, int, int]]] = {}
     for panel in panels:
         segment, rows, columns = panel.memory

@@ -66,7 +66,7 @@ class PixelAxis:
     def __post_init__(self) -> None:
         if self.length < 1 or self.asics < 1 or self.size > MAX_PIXELS:
             raise GeometryError(
-                "a panel axis of impossible length",
+                "invalid length of a panel axis",
                 found=f"{self.asics} ASICs of {self.length} pixels",
                 expected=f"1 to {MAX_PIXELS} pixels in all",
             )

@@ -104,7 +104,7 @@ def parse_psana(text: str, *, source: str = "text") -> list[PsanaObject]:
     """
     lines = text.splitlines()
     if len(lines) > MAX_LINES:
-        raise GeometryError(f"{source} is no geometry", found=f"{len(lines)} lines", expected=f"up to {MAX_LINES}")
+        raise GeometryError(f"{source} is not a geometry", found=f"{len(lines)} lines", expected=f"up to {MAX_LINES}")
     objects = [
         _parse_line(line, number, source)
         for number, line in enumerate(lines, 1)
@@ -316,7 +316,9 @@ def _object_of(index: int, panel: Panel) -> PsanaObject:
     kind = _type_of(panel)
     slow, fast = (np.array(v) / p for v, p in zip((panel.slow, panel.fast), panel.pitch, strict=True))
     if abs(slow @ fast) > 1e-9:
-        raise GeometryError(f"panel {index} is no rectangle, which psana cannot say", found=f"slow {slow}, fast {fast}")
+        raise GeometryError(
+            f"panel {index} is not a rectangle, which psana cannot describe", found=f"slow {slow}, fast {fast}"
+        )
     own = np.array([[*kind.slow, 0.0], [*kind.fast, 0.0]])
     own, lab = (np.vstack([v, np.cross(v[0], v[1])]) for v in (own, np.array([slow, fast])))
     turn = TO_LAB.T @ lab.T @ own  # rows of own are orthonormal, so its inverse is its transpose

@@ -246,7 +246,7 @@ def mask_from_array(values: npt.ArrayLike, *, convention: str | None = None) -> 
         A boolean array is taken as it is (True = use). An integer array needs its convention.
     convention
         ``"good=1"``: 1 = use, 0 = do not (psana, smalldata_tools' ``mask``). ``"bad=1"``: 1 = do not use
-        (smalldata_tools' ``ROI_mask``, pyFAI). ``"flags"``: any bit that is set speaks against the pixel (NeXus,
+        (smalldata_tools' ``ROI_mask``, pyFAI). ``"flags"``: any bit that is set makes the pixel bad (NeXus,
         European XFEL, xsmall's own flags).
 
     Raises

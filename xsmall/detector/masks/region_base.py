@@ -136,7 +136,7 @@ def pair(values: Pair) -> Pair:
 
 
 def finite(what: str, *values: float) -> None:
-    """Refuse what is no finite number."""
+    """Refuse what is not a finite number."""
     if not all(_is_finite(value) for value in values):
         raise ParameterError(f"{what} that is not finite", found=values)
 

@@ -225,7 +225,7 @@ class HalfPlane(Shape):
     first, second
         Two points (x, y) of the line in the units of ``space`` (see :class:`Polygon`).
     within
-        A point (x, y) of the side that is meant.
+        A point (x, y) on the side that is marked.
     space
         ``"lab"``, ``"image"`` or ``"q"``.
 
@@ -263,7 +263,7 @@ class HalfPlane(Shape):
         return np.where(np.abs(side) <= 1e-12 * (np.abs(along) + np.abs(across)), 0.0, side)
 
     def contains(self, x: Floats, y: Floats) -> BoolArray:
-        """Mark the points on the side that is meant."""
+        """Mark the points on the side of ``toward``."""
         return np.asarray(self._side(x, y) * np.sign(self._side(*self.within)) >= 0)
 
 

@@ -1,4 +1,4 @@
-"""Which constants are meant: those of psana's database for frames, or for a run that is named by its number."""
+"""Choose constants: those of psana's database for frames, or for a run that is named by its number."""
 
 import os
 from typing import Any, NamedTuple
@@ -60,9 +60,7 @@ def asked_of_database(
         return _of_frames(source, run)
     query = RunSpec.of_query(source)
     if detector is None:
-        raise ParameterError(
-            "which detector is meant?", found=source, fix=f'open_constants({source!r}, detector="jungfrau")'
-        )
+        raise ParameterError("which detector?", found=source, fix=f'open_constants({source!r}, detector="jungfrau")')
     number = int(query["run"]) if query.get("run", "").isdecimal() else run
     if run is not None and number != run:
         raise ParameterError("two numbers of the run", found=f"{source} and run={run}", fix="leave run= out")

@@ -276,7 +276,7 @@ def _from_small_data(
         detector = names[0]
     if detector not in names:
         raise FileFormatError(
-            f"{path}: which detector is meant?",
+            f"{path}: which detector?",
             found=f"detector={detector!r}",
             expected="one of " + ", ".join(names) if names else f"{_USER_DATA}/<detector>/ped",
         )

@@ -97,7 +97,7 @@ def _source(folder: Path, detector: str | None) -> Path:
     chosen = exact or [s for s in sources if detector is None or detector.lower() in s.name.lower()]
     if len(chosen) != 1:
         raise FileFormatError(
-            f"{folder}: which detector is meant?" if chosen else f"{folder}: no such detector",
+            f"{folder}: which detector?" if chosen else f"{folder}: no such detector",
             found=f"detector={detector!r}",
             expected="one of " + ", ".join(s.name for s in sources) if sources else "<group>/<source>/pedestals/*.data",
             fix='xs.open_constants(folder, detector="...", run=...)',

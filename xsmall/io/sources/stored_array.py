@@ -36,7 +36,7 @@ class StoredArray(ABC):
     Parameters
     ----------
     identity
-        Which file is meant: it is compared when something is read.
+        Identifies the file: it is compared when something is read.
     name
         Path of the array in the file.
     shape, dtype

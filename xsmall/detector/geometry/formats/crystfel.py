@@ -52,13 +52,13 @@ class _Block:
         except ValueError:
             value = float("nan")
         if not isfinite(value) or abs(value) > 1e12:
-            raise GeometryError(f"{source}, line {line}: {self.name}/{key} is no finite number", found=text[:80])
+            raise GeometryError(f"{source}, line {line}: {self.name}/{key} is not a finite number", found=text[:80])
         return value
 
     def whole(self, key: str, source: str) -> int:
         value = self.number(key, source)
         if value != int(value) or value < 0:
-            raise GeometryError(f"{source}: {self.name}/{key} is no pixel index", found=value)
+            raise GeometryError(f"{source}: {self.name}/{key} is not a pixel index", found=value)
         return int(value)
 
     def vector(self, key: str, source: str) -> Floats:
@@ -142,7 +142,7 @@ def _blocks(text: str, source: str) -> Iterator[_Block]:
     blocks: dict[str, _Block] = {}
     lines = text.splitlines()
     if len(lines) > MAX_LINES:
-        raise GeometryError(f"{source} is no geometry", found=f"{len(lines)} lines")
+        raise GeometryError(f"{source} is not a geometry", found=f"{len(lines)} lines")
     for number, line in enumerate(lines, 1):
         bare = line.split(";", 1)[0].strip()
         if not bare:
@@ -242,7 +242,7 @@ def _segment(block: _Block, source: str) -> int:
         )
     number = int(numbers[0][0]) if numbers and len(numbers[0][0]) < 6 else 0
     if numbers and len(numbers[0][0]) >= 6:
-        raise GeometryError(f"{source}, line {numbers[0][1]}: impossible segment", found=numbers[0][0][:20])
+        raise GeometryError(f"{source}, line {numbers[0][1]}: invalid segment", found=numbers[0][0][:20])
     return number
 
 

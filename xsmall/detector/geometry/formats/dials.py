@@ -196,7 +196,7 @@ def from_dials(source: str | Path) -> tuple[Geometry, Beam]:
         raise GeometryError(f"{name}: {error}") from None
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise FileFormatError(
-            f"{name} is no DIALS experiment list",
+            f"{name} is not a DIALS experiment list",
             found=f"{type(error).__name__}: {error}"[:200],
             expected="JSON with detector[0].panels and beam[0].direction, .wavelength",
         ) from None
@@ -217,7 +217,7 @@ def _placed(detector: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Floats]]
     """Yield each panel with its frame (fast, slow, normal, origin as columns, mm) in DIALS' laboratory."""
     panels = detector["panels"]
     if len(panels) > MAX_PANELS:
-        raise GeometryError("a detector of an impossible number of panels", found=len(panels))
+        raise GeometryError("invalid number of panels in a detector", found=len(panels))
     if "hierarchy" not in detector:
         yield from ((panel, _frame(panel)) for panel in panels)
         return

@@ -76,11 +76,11 @@ class Poni:
             except ValueError:
                 values[_KEYS[key]] = float("nan")
             if not isfinite(values[_KEYS[key]]):
-                raise FileFormatError(f"{name}, line {number}: {key} is no finite number", found=value.strip()[:80])
+                raise FileFormatError(f"{name}, line {number}: {key} is not a finite number", found=value.strip()[:80])
         lacking = [key for key in ("dist", "poni1", "poni2") if key not in values]
         if lacking:
             raise FileFormatError(
-                f"{name} is no .poni file", found=f"no {', '.join(lacking)}", expected="Distance: 0.1"
+                f"{name} is not a .poni file", found=f"no {', '.join(lacking)}", expected="Distance: 0.1"
             )
         return cls(**values)
 
@@ -131,7 +131,7 @@ def beam_from_poni(source: str | Path) -> Beam:
     Raises
     ------
     FileFormatError
-        For a file that is no .poni file.
+        For a file that is not a .poni file.
     ParameterError
         Where the beam does not meet the detector, or a value is outside the range of its unit.
 

@@ -157,7 +157,7 @@ def from_poni(source: str | Path) -> tuple[Geometry, Beam]:
     GeometryError
         Where the detector is no flat regular grid.
     FileFormatError
-        For a file that is no .poni file.
+        For a file that is not a .poni file.
     """
     pose = Poni.read(source)
     try:

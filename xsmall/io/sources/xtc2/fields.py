@@ -162,7 +162,7 @@ class FieldArray:
     Parameters
     ----------
     files
-        The bytes that are meant.
+        The bytes to decode.
     key
         The field.
     panels

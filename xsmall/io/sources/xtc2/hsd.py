@@ -120,7 +120,7 @@ class DigitizerArray(ListArray):
     Parameters
     ----------
     files
-        The bytes that are meant.
+        The bytes to decode.
     key
         The field of the channel.
     what

@@ -96,7 +96,7 @@ class ListArray(_VariableArray):
     Parameters
     ----------
     files
-        The bytes that are meant.
+        The bytes to decode.
     key
         The field.
     """
@@ -125,7 +125,7 @@ class TextArray(_VariableArray):
     Parameters
     ----------
     files
-        The bytes that are meant.
+        The bytes to decode.
     key
         The field.
     """

@@ -62,7 +62,7 @@ class EdgeArray(ListArray):
     Parameters
     ----------
     files
-        The bytes that are meant.
+        The bytes to decode.
     key
         The field.
     """
