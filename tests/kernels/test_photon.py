@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xsmall.kernels import droplet, droplet_bits, photon, photon_count
+from xsmall.kernels import droplet, photon, photon_count
 from xsmall.kernels.reference import droplet as slow_droplet
 from xsmall.kernels.reference import photon as twin
 
@@ -28,7 +28,7 @@ def place(
     shape = frame.shape
     work, members = droplet.Workspace(*shape).arrays, droplet.Members(*shape).arrays
     scratch = photon.Scratch(*shape).arrays
-    limits, words = (*thresholds, np.finfo(frame.dtype).max), droplet_bits.mask_words(use)
+    limits, words = (*thresholds, np.finfo(frame.dtype).max), droplet.mask_words(use)
     found = droplet.find(frame, frame, frame, words, limits, (*how, None), work, members)
     end, _, _ = photon.photons_of_droplets(
         frame, found, work, members, CUTS, (energy, cloud, 64), scratch, 0, (np.empty(0), np.empty(0))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba.core.errors import TypingError
 
-from xsmall.kernels import autocorrelation, azint, droplet, droplet_bits, moments, projection, roi
+from xsmall.kernels import autocorrelation, azint, droplet, moments, projection, roi
 from xsmall.kernels.reference import autocorrelation as slow_autocorrelation
 from xsmall.kernels.reference import azint as slow_azint
 from xsmall.kernels.reference import droplet as slow_droplet
@@ -211,7 +211,7 @@ def calls() -> dict[str, Callable[[np.ndarray], object]]:
     """Each kernel on one event, as a reducer calls it."""
     use = np.ones((ROWS, COLUMNS), bool)
     places = np.arange(float(ROWS))
-    words, work = droplet_bits.mask_words(use), droplet.Workspace(ROWS, COLUMNS).arrays
+    words, work = droplet.mask_words(use), droplet.Workspace(ROWS, COLUMNS).arrays
     thresholds = tuple(np.float32(v) for v in (0.4, 0.2, 3e38))
     line, out, found = np.empty(COLUMNS, np.float32), np.empty(6), np.ones(5)
     total = np.zeros((1, ROWS * COLUMNS))

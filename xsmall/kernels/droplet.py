@@ -15,11 +15,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from xsmall.kernels.droplet_bits import LAST, ONE, WORD, ZERO, corners, keep_fit, mark_seeds, members_of, pack, place_of
 from xsmall.kernels.jit import guvectorize, njit
 
-__all__ = ["DETAILS", "Members", "Workspace", "collect", "droplet", "find"]
+__all__ = ["DETAILS", "Members", "Workspace", "collect", "droplet", "find", "mask_words"]
 
 _SUMS, _SUMS_OF_VARIANCE = 3, 5
 _TOTAL, _BY_ROW, _BY_COLUMN, _SPREAD = range(4)  # columns of the sums; the variances follow
@@ -27,6 +28,15 @@ _HIGHEST, _LEVEL = range(2)  # columns of the peaks
 DETAILS = 5
 """Columns of what is known of a droplet's outline: first and last row, first and last column, whether it touches
 pixels that are not used or the border of the frame."""
+
+
+def mask_words(use: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint64]:
+    """Pack a boolean mask (row, column) into words of 64 columns, lowest bit first."""
+    rows, columns = use.shape
+    words = -(-columns // WORD)
+    padded = np.zeros((rows, words * WORD), np.bool_)
+    padded[:, :columns] = use
+    return np.packbits(padded, axis=1, bitorder="little").view("<u8").astype(np.uint64)
 
 
 class Workspace:
@@ -263,7 +273,7 @@ def find(
     variance
         (row, column); anything of this shape where the workspace has no room for variances.
     use
-        Mask of the segment in words, see :func:`xsmall.kernels.droplet_bits.mask_words`.
+        Mask of the segment in words, see :func:`mask_words`.
     thresholds
         (high, low, top): both thresholds and the largest finite value, of the dtype of the frame.
     how

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from xsmall.kernels.jit import njit
 
@@ -20,7 +19,6 @@ __all__ = [
     "corners",
     "keep_fit",
     "mark_seeds",
-    "mask_words",
     "members_of",
     "pack",
     "place_of",
@@ -35,15 +33,6 @@ _DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)  # every window of six bits is anothe
 _PLACE = np.zeros(64, np.int64)
 for _i in range(64):
     _PLACE[((0x03F79D71B4CB0A89 << _i) & 0xFFFFFFFFFFFFFFFF) >> 58] = _i
-
-
-def mask_words(use: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint64]:
-    """Pack a boolean mask (row, column) into words of 64 columns, lowest bit first."""
-    rows, columns = use.shape
-    words = -(-columns // WORD)
-    padded = np.zeros((rows, words * WORD), np.bool_)
-    padded[:, :columns] = use
-    return np.packbits(padded, axis=1, bitorder="little").view("<u8").astype(np.uint64)
 
 
 @njit

@@ -48,7 +48,7 @@ def check_places(what: str, also: tuple[str, ...], frames: Frames) -> None:
 
 def words_of_mask(mask: StaticMask | None, frames: Frames) -> npt.NDArray[np.uint64]:
     """Bits of the pixels that may be used, (segment, row, word), in rising order, made once per process."""
-    from xsmall.kernels.droplet_bits import mask_words
+    from xsmall.kernels.droplet import mask_words
 
     if mask is None:
         words = CACHE.get(("all words", frames.shape[1:]), lambda: mask_words(np.ones(frames.shape[1:], dtype=bool)))
