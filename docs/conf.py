@@ -47,5 +47,7 @@ napoleon_use_param = True
 templates_path = [sphinx_autosummary_accessors.templates_path]
 exclude_patterns = ["gallery/thumbnails.md", "_build", "jupyter_execute", "**.ipynb_checkpoints"]
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["gallery.css"]
 html_title = "xsmall"
 html_show_sourcelink = False

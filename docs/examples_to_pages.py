@@ -20,11 +20,10 @@ def write_pages() -> list[str]:
         _write(folder / f"{script.stem}.md", page)
         names.append(script.stem)
         thumbnails.append(
-            f"## [{title}](gallery/{script.stem}.md)\n\n"
-            f"```{{image}} images/gallery/{script.stem}.png\n:alt: {title}\n"
-            f":target: gallery/{script.stem}.html\n:width: 100%\n```\n"
+            f"```{{figure}} images/gallery/{script.stem}.png\n:alt: {title}\n"
+            f":target: gallery/{script.stem}.html\n\n[{title}](gallery/{script.stem}.md)\n```\n"
         )
-    _write(folder / "thumbnails.md", "\n".join(thumbnails))
+    _write(folder / "thumbnails.md", "````{container} gallery\n" + "\n".join(thumbnails) + "````\n")
     return names
 
 

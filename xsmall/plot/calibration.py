@@ -108,8 +108,9 @@ def _histogram(ax: Axes, of_stage: xr.Dataset, name: str, good: xr.DataArray) ->
     bounds = of_stage[name + LIMITS_SUFFIX].to_numpy() if name + LIMITS_SUFFIX in of_stage else np.array([])
     near = [b for b in bounds if low - 4 * margin < b < high + 4 * margin]
     span = min([low - margin, *near]), max([high + margin, *near])
-    ax.hist(values[known], bins=_BINS, range=span, color="0.75", label="all pixels")
-    ax.hist(values[known & good.to_numpy()], bins=_BINS, range=span, histtype="step", color=BLUE, label="good")
+    within = np.clip(values, *span)  # what lies beyond stands in the outermost bins
+    ax.hist(within[known], bins=_BINS, range=span, color="0.75", label="all pixels")
+    ax.hist(within[known & good.to_numpy()], bins=_BINS, range=span, histtype="step", color=BLUE, label="good")
     for bound in near:
         ax.axvline(bound, color="#cc3311", linestyle="--", linewidth=1)
     ax.set(yscale="log", xlabel=f"{name} [ADU]", ylabel="pixels")
