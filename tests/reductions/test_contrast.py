@@ -137,3 +137,8 @@ def test_double_pulses_tell_how_alike_patterns_are() -> None:
     assert abs(float(found["visibility"]) - alike) < 4 * float(found["visibility_stderr"]) < 0.2
     with pytest.raises(ParameterError, match="fraction"):
         xs.visibility(xs.contrast(small_of(n_k)), 1.0, fraction=1.0)
+    for wrong in (0.0, -0.5, np.nan, np.inf):
+        with pytest.raises(ParameterError, match="contrast of one pulse"):
+            xs.visibility(xs.contrast(small_of(n_k)), wrong)
+    below = xs.contrast(small_of(n_k)) * -1
+    assert np.isnan(xs.visibility(xs.contrast(small_of(n_k)), below)["visibility"])

@@ -276,3 +276,14 @@ def test_the_corrected_light_is_what_is_correlated_and_each_place_has_its_middle
     alone = (frames / light[None]).astype(np.float32).sd.autocorrelation(places, max_lag=3)
     np.testing.assert_allclose(found["autocorrelation"], alone["autocorrelation"], rtol=1e-5)
     assert found["along_column"].argmax("lag_column").values.tolist() == [[3, 3]] * 6
+
+
+def test_pixels_without_light_are_not_used_and_no_light_at_all_is_told() -> None:
+    frames = frames_of(np.random.default_rng(8).gamma(4.0, 0.25, (2, 1, 20, 30)))
+    light = np.ones((1, 20, 30))
+    light[0, :, 20:], light[0, :4] = -0.1, 0.0
+    found = frames.sd.autocorrelation(max_lag=3, illumination=light)
+    expected = frames.sd.autocorrelation(max_lag=3, mask=light > 0)
+    xr.testing.assert_allclose(found.drop_attrs(), expected.drop_attrs())
+    with pytest.raises(XsmallError, match="illumination is positive"):
+        frames.sd.autocorrelation(max_lag=3, illumination=0 * light)

@@ -199,7 +199,12 @@ class StaticNoise(_Static):
     what = "noise"
 
     @classmethod
-    def of(cls, noise: object) -> StaticNoise | None:
+    def of(
+        cls,
+        noise: object,
+        called: str = "noise",
+        fix: str = '(constants["noise"] / constants["gain"]).isel(gain_stage=0)',
+    ) -> StaticNoise | None:
         """Check what a user gave as ``noise``; None stays None.
 
         Raises
@@ -212,16 +217,16 @@ class StaticNoise(_Static):
         values, known = _unpacked(noise, cls.what)
         if values.dtype.kind not in "fiu" or values.ndim != len(PIXEL_DIMS):
             raise ParameterError(
-                "noise is a number for each pixel",
+                f"{called} is a number for each pixel",
                 found=f"{values.dtype} of shape {values.shape}",
                 expected=f"numbers over {PIXEL_DIMS}",
-                fix='(constants["noise"] / constants["gain"]).isel(gain_stage=0)',
+                fix=fix,
             )
         if (values < 0).any() or not (values > 0).any():
             raise ParameterError(
-                "noise is positive",
+                f"{called} is positive",
                 found=f"{np.nanmin(values)} to {np.nanmax(values)}",
-                fix="abs(...) of a gain below 0",
+                fix=fix if called != "noise" else "abs(...) of a gain below 0",
             )
         return cls(values.astype(np.float64), known)
 

@@ -97,7 +97,7 @@ def autocorrelation(
     ------
     ParameterError
         A box without segment where there are several, a place that misses the frames, a lag not below its size, an
-        unknown view.
+        unknown view, an illumination that is nowhere positive.
     DataError
         Frames with rows or columns left out.
 
@@ -132,7 +132,9 @@ def autocorrelation(
     for view in wanted:
         if view not in VIEWS:
             raise ParameterError("invalid also", found=repr(view), expected=" or ".join(map(repr, VIEWS)))
-    light = None if illumination is None else StaticNoise.of(illumination)
+    if isinstance(illumination, np.ndarray | xr.DataArray) and illumination.dtype.kind in "fi":
+        illumination = illumination.clip(min=0)  # as it may be beside the beam, once noise is averaged
+    light = StaticNoise.of(illumination, "illumination", 'illumination=cal.mean("event")')
     stacked = isinstance(places, Mapping)
     return Autocorrelation(chosen, _lag(max_lag), StaticMask.of(mask), light, wanted, stacked)
 

@@ -201,7 +201,8 @@ def visibility(double: xr.Dataset, single: xr.Dataset | float, *, fraction: floa
     Raises
     ------
     ParameterError
-        A fraction that is not between 0 and 1: one pulse alone tells nothing.
+        A fraction that is not between 0 and 1: one pulse alone tells nothing; a contrast of one pulse that is not
+        positive.
 
     Notes
     -----
@@ -227,7 +228,13 @@ def visibility(double: xr.Dataset, single: xr.Dataset | float, *, fraction: floa
             fix="fraction=0.5",
         )  # fmt: skip
     error = f"{CONTRAST}{STDERR_SUFFIX}"
+    if not isinstance(single, xr.Dataset) and not 0 < single < np.inf:
+        raise ParameterError(
+            "invalid contrast of one pulse", found=repr(single), expected="a positive number",
+            fix="xs.visibility(double, 0.4)",
+        )  # fmt: skip
     one = single[CONTRAST] if isinstance(single, xr.Dataset) else xr.DataArray(float(single))
+    one = one.where(one > 0)  # an estimate may lie below
     one_error = single[error] if isinstance(single, xr.Dataset) else xr.zeros_like(one)
     ratio, weight = double[CONTRAST] / one, 1 - alone
     spread = ((double[error] / one) ** 2 + (ratio * one_error / one) ** 2) ** 0.5 / weight
