@@ -85,7 +85,11 @@ def inputs_of(obj: xr.DataArray | xr.Dataset, regions: Any, like: xr.DataArray |
                 fix="xs.apply(cal, xs.droplet(4.0, 1.0) | xs.photon(9.5))",
             )
         if like is None:
-            raise DataError("lists of photons do not know the pixels", fix="xs.g2(photons, regions, like=cal)")
+            raise DataError(
+                "lists of photons do not know the pixels",
+                expected="like=cal, the frames they were found in, and the mask= of then; or sparse frames",
+                fix="xs.g2(xs.apply(cal, xs.droplet(4.0, 1.0) | xs.photon(9.5, sparse=True)), regions)",
+            )
         arrays = (*(obj[n].data for n in names), _valid_of(obj, list(map(str, regions))))
     frames = describe(like).of_all_events
     fixed = StaticMask.of(mask)

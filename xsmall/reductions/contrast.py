@@ -231,7 +231,7 @@ def visibility(double: xr.Dataset, single: xr.Dataset | float, *, fraction: floa
     if not isinstance(single, xr.Dataset) and not 0 < single < np.inf:
         raise ParameterError(
             "invalid contrast of one pulse", found=repr(single), expected="a positive number",
-            fix="xs.visibility(double, 0.4)",
+            fix="single=0.4",
         )  # fmt: skip
     one = single[CONTRAST] if isinstance(single, xr.Dataset) else xr.DataArray(float(single))
     one = one.where(one > 0)  # an estimate may lie below
