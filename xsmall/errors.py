@@ -98,7 +98,7 @@ class KeptConstantsWarning(UserWarning):
 
 
 class PlanError(XsmallError):
-    """A computation that would not fit into the memory it may use."""
+    """A computation that would not fit into the memory it may use, or whose cluster does not go on."""
 
 
 class WriteError(XsmallError):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -24,10 +25,15 @@ from xsmall.run.detectors import frames_of, open_detector
 from xsmall.run.output import block_name
 from xsmall.run.request import difference, request_of
 from xsmall.run.tables import RunRecipe
+from xsmall.run.workers import Watch, fitting, room_of, scheduler_is_gone
 
 __all__ = ["Pool", "Task", "pool_of", "run_all"]
 
 _LOST_WORKER: Final = ("KilledWorker", "CommClosedError", "NannyError")
+_LOOK: Final = 2.0
+"""Seconds after which workers are looked at, where nothing comes back."""
+_LOSSES: Final = 1
+"""Workers of our own cluster that a block may lose before it is tried in smaller pieces."""
 _HELD: Final = 4
 """Detectors whose tables a process keeps."""
 
@@ -50,6 +56,8 @@ class Task:
         Folder of finished blocks.
     limit
         Bytes of frames that are read at once.
+    again
+        Whether it is tried once more.
     """
 
     request: str
@@ -62,6 +70,11 @@ class Task:
     stop: int
     store: str
     limit: int = BATCH_BYTES
+    again: bool = False
+
+    def smaller(self) -> Task:
+        """The same block, in smaller pieces."""
+        return replace(self, limit=BATCH_BYTES // SMALLER, again=True)
 
     @property
     def name(self) -> str:
@@ -107,11 +120,18 @@ class Pool:
     """
 
     def __init__(self, client: Any = None, threads: int | None = None) -> None:
-        self._client = client
         self.size: int = threads or dask.config.get("num_workers", None) or os.cpu_count() or 1
         self._threads = None if client is not None else ThreadPoolExecutor(self.size, "xsmall-block")
         self._executor: Any = client.get_executor(pure=False, retries=0) if client is not None else self._threads
-        self._stop: Any = None
+        self._client = client
+
+    def limit(self, needed: dict[int, int]) -> int:
+        """Bytes of frames that are read at once, by what a thread then needs; see :func:`fitting`."""
+        return fitting(None if self._client is None else room_of(self._client), needed)
+
+    def watch(self) -> Watch | None:
+        """Return what looks after the workers; None for threads of this process."""
+        return None if self._client is None else Watch(self._client)
 
     def submit(self, task: Task) -> Future[dict[str, Any]]:
         """Hand a block to whoever is free next."""
@@ -165,7 +185,8 @@ def pool_of(
             yield Pool(client)
     else:
         try:
-            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
+            with dask.config.set({"distributed.scheduler.allowed-failures": _LOSSES}):
+                cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
         except RuntimeError as error:
             raise ParameterError(
                 "processes could not be started",
@@ -229,25 +250,46 @@ def slurm_cluster(options: Mapping[str, Any]) -> Any:
 def run_all(pool: Pool, tasks: list[Task]) -> Iterator[tuple[Task, dict[str, Any] | BaseException]]:
     """Compute blocks and yield each with its note, as they are done, or with the error that nothing helped against.
 
-    A block whose worker was lost, perhaps for want of memory, is tried once more in smaller pieces.
+    A block whose worker was lost, perhaps for want of memory, is tried once more in smaller pieces. So are all of them
+    where the workers pause for want of memory.
+
+    Raises
+    ------
+    PlanError
+        The workers pause nevertheless.
     """
     waiting = {pool.submit(task): task for task in tasks}
+    watch = pool.watch()
     try:
         while waiting:
-            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+            done, _ = wait(waiting, timeout=None if watch is None else _LOOK, return_when=FIRST_COMPLETED)
+            if not done and watch is not None and watch.look():
+                for future in waiting:
+                    future.cancel()
+                waiting = {pool.submit(task.smaller()): task.smaller() for task in waiting.values()}
             for future in done:
                 task = waiting.pop(future)
-                error = future.exception()
+                if watch is not None:
+                    watch.done()
+                error = _error_of(future)
                 if error is None:
                     yield task, future.result()
-                elif is_lost(error) and task.limit == BATCH_BYTES:
-                    again = replace(task, limit=BATCH_BYTES // SMALLER)
-                    waiting[pool.submit(again)] = again
+                elif is_lost(error) and not task.again:
+                    waiting[pool.submit(task.smaller())] = task.smaller()
                 else:
                     yield task, error
     finally:
         for future in waiting:
             future.cancel()
+
+
+def _error_of(future: Future[Any]) -> BaseException | None:
+    """What a future has ended with; nobody cancels one that is still waited for, but a scheduler that is gone."""
+    try:
+        error = future.exception()
+    except (CancelledError, asyncio.CancelledError) as cancelled:
+        error = cancelled
+    return None if error is None else scheduler_is_gone(error)
 
 
 def is_lost(error: BaseException) -> bool:

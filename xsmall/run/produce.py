@@ -6,18 +6,19 @@ import errno
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import xarray as xr
 
+from xsmall.engine.blocks import BATCH_BYTES
 from xsmall.errors import DataError, ParameterError, WriteError, XsmallError
 from xsmall.io.run import open_run
 from xsmall.io.stores.blocks import BlockStore
 from xsmall.io.stores.place import held, settle
 from xsmall.reductions.reduce import gain_bits
-from xsmall.run.block import blocks_of, lost_block
+from xsmall.run.block import SMALLER, blocks_of, lost_block
 from xsmall.run.classes import event_table
 from xsmall.run.detectors import Detector, open_detectors
 from xsmall.run.follow import wait_for
@@ -26,6 +27,7 @@ from xsmall.run.pool import Pool, Task, is_lost, pool_of, run_all
 from xsmall.run.progress import Progress, bar
 from xsmall.run.recipe import Recipe, open_recipe
 from xsmall.run.request import difference, request_of
+from xsmall.run.sizes import peak_bytes
 from xsmall.run.state import RunState, blocks_folder, output_path, read_state, state_path
 from xsmall.run.tables import RunRecipe
 from xsmall.run.text import like, runs_of
@@ -287,11 +289,12 @@ class _Run:
     def _compute(self, plan: Plan) -> int:
         """Compute the blocks that are not there; returns how many were given up."""
         tasks, notes = [], {}
+        limits = {name: self.pool.limit(_needed(d, plan.blocks[name])) for name, d in plan.detectors.items()}
         asked = {**plan.request, "tables": self.recipe.tables(self.run)}
         for task in _tasks(plan, self.run, self.recipe.folder, self.store.folder, json.dumps(asked)):
             note = self.store.note(task.name, verify=True)
             if note is None or note.get("lost"):
-                tasks.append(task)
+                tasks.append(replace(task, limit=limits[task.detector]))
             else:
                 notes[task.name] = note
         for note in notes.values():
@@ -358,6 +361,11 @@ def _tasks(plan: Plan, run: int, folder: Path, store: Path, request: str) -> Seq
         for name, spans in plan.blocks.items()
         for i, (start, stop) in enumerate(spans)
     ]
+
+
+def _needed(detector: Detector, spans: Sequence[tuple[int, int]]) -> dict[int, int]:
+    """Memory that a thread needs, by the bytes of frames that are read at once."""
+    return {limit: peak_bytes(detector, spans, limit) for limit in (BATCH_BYTES, BATCH_BYTES // SMALLER)}
 
 
 def _lacking(plan: Plan) -> Sequence[str]:
