@@ -37,6 +37,7 @@ body { margin: 0; font: 15px/1.5 system-ui, sans-serif; color: #1c232b; backgrou
 main { max-width: 1500px; margin: 0 auto; padding: 20px; }
 h1 { font-size: 24px; margin: 0 0 4px; } h2 { font-size: 17px; margin: 28px 0 8px; }
 p, ul { margin: 4px 0; } a { color: #0b57a4; } .soft { color: var(--soft); overflow-wrap: anywhere; }
+td.soft { min-width: 16em; }
 .done { color: var(--good); } .failed, .stopped, .refused, .warning { color: var(--bad); }
 .scroll { overflow-x: auto; background: #fff; border: 1px solid var(--line); border-radius: 6px; }
 table { border-collapse: collapse; width: 100%; background: #fff; }
