@@ -37,6 +37,7 @@ def small_of(n_k: npt.NDArray[np.int64], dims: tuple[str, ...] = ("event", "k"))
 def test_slopes_are_those_of_the_twin(seed: int, contrast: float) -> None:
     rng = np.random.default_rng(seed)
     n_k = rng.multinomial(int(rng.integers(1, 900)), rng.dirichlet(np.ones(7)), size=4).astype(np.int64)
+    n_k[3] *= rng.integers(0, 2)  # an event without a valid pixel
     k = np.arange(7)
     photons, pixels = n_k @ k, n_k.sum(axis=1).astype(float)
     got = slopes(contrast, n_k.sum(axis=0).astype(float), photons, pixels)

@@ -17,15 +17,15 @@ def median(values: Floats, weight: Floats) -> tuple[float, int]:
 def clipped_mean(values: Floats, weight: Floats, cutoff: float, most: int) -> tuple[float, int]:
     """Mean without outliers, and the number of values that stay."""
     keep = np.isfinite(values)
-    mean = np.nan
-    for turn in range(most + 1):
-        if not keep.any():
-            return np.nan, 0
-        v, w = values[keep], weight[keep]
-        mean = v.sum() / w.sum()
-        spread = np.sqrt((w**2 * (v / w - mean) ** 2).sum() / (w**2).sum())
-        near = np.abs(values / weight - mean) <= cutoff * spread
-        if turn == most or keep.sum() < 2 or (near | ~keep).all():
+    for _ in range(most):
+        if keep.sum() < 2:
             break
-        keep = keep & near
+        mean = values[keep].sum() / weight[keep].sum()
+        off = values / weight - mean
+        spread = np.sqrt(((weight * off)[keep] ** 2).sum() / (weight[keep] ** 2).sum())
+        near = np.abs(off) <= cutoff * spread
+        if (near | ~keep).all():
+            break
+        keep &= near
+    mean = values[keep].sum() / weight[keep].sum() if keep.any() else np.nan
     return float(mean), int(keep.sum())
