@@ -30,11 +30,19 @@ def frames_of(rows: int, n: int) -> xr.DataArray:
     return cal.sd.assign_geometry(geometry_of(rows)).sd.assign_beam(photon_energy=9500, distance=0.1)
 
 
-def raw_run(rows: int, n: int) -> tuple[xr.DataArray, xr.Dataset]:
+def raw_run(rows: int, n: int, photons: int = 2000) -> tuple[xr.DataArray, xr.Dataset]:
     """Raw frames with sparse photons, in memory, and their constants."""
     sim = xs.simulate(n, shape=(SEGMENTS, rows, COLUMNS), seed=1)
-    raw = sim.run["jungfrau"]["raw"].compute().sd.assign_geometry(geometry_of(rows))
-    return raw.sd.assign_beam(photon_energy=9500, distance=0.1), sim.constants
+    raw, dark = sim.run["jungfrau"]["raw"].compute(), sim.constants.isel(gain_stage=0)
+    rng = np.random.default_rng(0)
+    pedestal, noise, gain = (dark[name].values.ravel() for name in ("pedestal", "noise", "gain"))
+    for frame in raw.values.reshape(n, -1):  # the words of the simulation are those of bright rings
+        words = pedestal + noise * rng.standard_normal(frame.size)
+        hit = rng.choice(frame.size, min(photons, frame.size), replace=False)
+        words[hit] += 9.5 * gain[hit]
+        frame[:] = np.clip(np.rint(words), 0, 2**14 - 1)
+    placed = raw.sd.assign_geometry(geometry_of(rows))
+    return placed.sd.assign_beam(photon_energy=9500, distance=0.1), sim.constants
 
 
 def pyfai(frame: np.ndarray, split: str) -> dict[str, tuple[Callable[[], object], int]]:
