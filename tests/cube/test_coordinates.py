@@ -65,7 +65,8 @@ def test_those_that_are_not_asked_for_are_named() -> None:
 
 def test_nearest_off_takes_them_too() -> None:
     bins = {"delay": BINS["delay"]}
-    assert "photon_energy" not in small().sd.nearest_off(bins)
+    plain = small().sd.nearest_off(bins)
+    assert {str(name) for name in plain.data_vars} == {"count", "signal", "signal_stderr", "signal_count"}
     found = small().sd.nearest_off(bins, coordinates=["photon_energy"])
     same = small().reset_coords("photon_energy").sd.nearest_off(bins)
     xr.testing.assert_equal(found["photon_energy"].variable, same["photon_energy"].variable)

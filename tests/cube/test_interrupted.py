@@ -1,7 +1,10 @@
 """Killed between any two things that a cube does to its folder, or a worker in the middle: the same bits in the end."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,70 @@ import xsmall as xs
 from xsmall.errors import DataError, ParameterError
 
 N = 1400  # eleven lanes: a group of eight, and three
+
+
+KILLS = """
+import json, os, signal, sys
+from pathlib import Path
+
+import dask
+import dask.array as da
+import numpy as np
+import xarray as xr
+import xsmall as xs
+
+base = sys.argv[1]
+n = 1400  # eleven lanes: a group of eight, and three
+times = np.datetime64("2026-01-01", "ns") + np.arange(n)
+small = xr.Dataset({"on": ("event", np.arange(n) % 3 == 0)}, {"event": times})
+made = np.random.default_rng(1).normal(5, 1, (n, 1, 8, 12)).astype(np.float32)
+whole = xr.DataArray(made, dims=("event", "segment", "row", "column"), coords={"event": times})
+lazy = whole.copy(data=da.from_array(made, (64, 1, 8, 12), name="frames"))
+dask.config.set(scheduler="synchronous", num_workers=1)
+bins = {"on": xs.categories()}
+truth = small.sd.cube(bins, images={"j": whole})  # imports and compiles all that the children need
+
+def same(found):
+    return all(found[name].values.tobytes() == truth[name].values.tobytes() for name in truth.data_vars)
+
+def child(folder, last):
+    '''A process of its own, which dies at the last of its steps: each thing that it does to the folder is one.'''
+    number = os.fork()
+    if number:
+        return os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
+    steps = [0]
+    def look(event, args):
+        if event in ("open", "os.rename", "os.mkdir", "os.remove") and args and str(args[0]).startswith(folder):
+            steps[0] += 1
+            if steps[0] == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(look)
+    try:
+        found = small.sd.cube(bins, images={"j": lazy}, store=xs.lane_store(folder)).compute()
+    except BaseException as error:
+        print(repr(error), file=sys.stderr, flush=True)
+        os._exit(1)
+    if not last:
+        Path(f"{base}/steps").write_text(str(steps[0]))
+    os._exit(0 if same(found) else 2)
+
+assert child(f"{base}/whole", 0) == 0
+steps = int(Path(f"{base}/steps").read_text())
+when = [*range(1, 13), *range(13, steps + 1, 5)]
+found = [[last, child(f"{base}/{last}", last), child(f"{base}/{last}", 0)] for last in when]
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+def test_a_kill_between_any_two_steps_costs_nothing_but_time(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", KILLS, str(tmp_path)], check=True, capture_output=True, text=True
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert len(found) > 20
+    assert [last for last, died, _ in found if died != -signal.SIGKILL] == []
+    assert [last for last, _, again in found if again != 0] == [], done.stderr
 
 
 def frames(n: int, marker: str = "", at: int = -1) -> tuple[xr.Dataset, xr.DataArray]:

@@ -88,8 +88,9 @@ def nearest_off(
     Returns
     -------
     Dataset over the bins: each mean difference under the name of the variable, ``<name>_stderr``, ``<name>_count``, and
-    ``count``, the shots with laser in each bin; NaN where there is none. Lazy where the variable is. It is a result,
-    like a difference: it does not merge, since shots without laser are shared between bins.
+    ``count``, the shots with laser in each bin; what is binned by has no difference; NaN where there is none. Lazy
+    where the variable is. It is a result, like a difference: it does not merge, since shots without laser are shared
+    between bins.
 
     Raises
     ------
@@ -135,7 +136,8 @@ def nearest_off(
     lit[near.on] = near.bins
     variables: dict[str, xr.Variable] = {COUNT: events_per_bin((names, sizes, lit))}
     data = small_variables(small, events.bound, coordinates=coordinates)
-    left = [k for k, v in data.items() if are_images(v) or is_variance(k, small) or v.dtype.kind == "b" or k == by]
+    left = [k for k, v in data.items() if k not in small.variables or are_images(v) or is_variance(k, small)
+            or v.dtype.kind == "b" or k == by]  # fmt: skip
     for name, array in data.items():
         if name not in left:
             ordered = array.transpose(EVENT, ...)
