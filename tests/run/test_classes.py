@@ -20,6 +20,7 @@ CUBE = {
     "select": "bright",
     "images": ["jungfrau"],
     "weights": "i0",
+    "coordinates": ["tt_amplitude"],
 }
 
 
