@@ -99,6 +99,19 @@ def test_the_bits_do_not_depend_on_chunks_or_scheduler(chunk: int, computing_is_
     assert not data.sd.bootstrap(BINS, n=20, block=512, weights="i0", seed=1)["signal"].equals(whole["signal"])
 
 
+def test_what_follows_each_other_in_time_is_drawn_together_wherever_it_stands() -> None:
+    rng = np.random.default_rng(3)
+    drift = np.repeat(rng.normal(size=40), 25)
+    small = xr.Dataset(
+        {"signal": ("event", drift + 0.1 * rng.normal(size=1000)), "on": ("event", rng.random(1000) > 0.5)},
+        {"event": np.datetime64("2026-01-01", "ns") + np.arange(1000)},
+    )
+    bins = {"on": xs.categories()}
+    plain, mixed = (small.isel(event=e).sd.bootstrap(bins, block=25) for e in (slice(None), rng.permutation(1000)))
+    np.testing.assert_allclose(mixed["signal"], plain["signal"], rtol=1e-9)
+    np.testing.assert_array_equal(mixed["count"], plain["count"])
+
+
 def test_blocks_are_long_and_still_many_for_each_bin() -> None:
     rng = np.random.default_rng(2)
     fly = rng.integers(0, 50, 100_000)

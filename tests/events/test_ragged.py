@@ -1,5 +1,7 @@
 """Lists per event: to the form of files and back, and to other packages."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -75,6 +77,19 @@ def test_lists_that_do_not_go_together_are_refused(small: xr.Dataset) -> None:
 def test_lists_whose_events_were_selected_in_the_flat_form_are_refused(small: xr.Dataset) -> None:
     with pytest.raises(DataError, match="not those of these events"):
         xs.lists(xs.flatten(small).isel(event=[0, 1]))
+
+
+@pytest.mark.parametrize("ending", ["zarr", "h5"])
+def test_lists_whose_events_were_sorted_in_the_flat_form_are_refused(
+    small: xr.Dataset, tmp_path: Path, ending: str
+) -> None:
+    turned = xs.flatten(small).isel(event=[3, 1, 0, 4, 2])
+    for use in (xs.lists, xs.flatten, lambda flat: xs.save(flat, tmp_path / f"flat.{ending}")):
+        with pytest.raises(DataError, match="not those of these events"):
+            use(turned)
+    again = xs.flatten(xs.lists(xs.flatten(small)).isel(event=[3, 1, 0, 4, 2]))
+    np.testing.assert_array_equal(again["droplet_event"], np.repeat(small["event"][[3, 1, 0, 4, 2]], [0, 0, 3, 1, 2]))
+    xs.save(again, tmp_path / f"right.{ending}")
 
 
 def test_tables_of_pandas_have_a_row_for_each_entry(small: xr.Dataset) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -269,3 +270,33 @@ def test_what_sparse_frames_cannot_is_refused(cal: xr.DataArray, photons: xr.Dat
         xs.concat([photons, turned.assign_coords(event=photons.event + np.timedelta64(1, "h"))]).sd.azint(bins=9)
     with pytest.raises(DataError, match="variance"):
         xr.Dataset({"c": cal, "c_variance": abs(cal)}).sd.apply(xs.sparse())
+
+
+CUTS: dict[str, dict[str, Any]] = {
+    "a segment": {"segment": [1]},
+    "rows and columns": {"row": slice(4, 30), "column": slice(3, None, 2)},
+    "segments turned": {"segment": [1, 0]},
+    "rows and columns turned": {"row": slice(None, None, -1), "column": slice(None, None, -1)},
+}
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
+def test_a_part_of_sparse_frames_is_the_part_of_the_frames(
+    cal: xr.DataArray, mask: xr.DataArray, cut: dict[str, Any], lazy: bool
+) -> None:
+    lost = cal.where(cal.row + cal.column != 20)
+    kept = lost.chunk(event=3).sd.apply(xs.sparse(mask)) if lazy else lost.sd.apply(xs.sparse(mask))
+    part, expected = kept.isel(cut), lost.where(mask).isel(cut)
+    np.testing.assert_array_equal(xs.dense(part).values, expected.values)
+    for record in (xs.roi(xs.Box(segment=1, row=(5, 20))), xs.azint(9)):
+        same(xs.apply(part, record), xs.apply(expected, record))
+    averaged, plain = part.sd.average(), expected.rename("f").sd.average()
+    np.testing.assert_allclose(averaged["average"] if "average" in averaged else averaged.to_array()[0], plain["f"])
+
+
+def test_labels_that_sparse_frames_do_not_know_are_refused(photons: xr.Dataset) -> None:
+    with pytest.raises(DataError, match="does not cover every row"):
+        xs.dense(photons.assign_coords(row=photons["row"] + 5))
+    with pytest.raises(DataError, match="a row twice"):
+        xs.dense(photons.isel(row=[0, 0, 1]))

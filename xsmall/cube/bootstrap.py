@@ -69,8 +69,8 @@ def bootstrap(
     n
         Replicas.
     block
-        Consecutive events that are drawn together. Where nothing is said: the largest power of two of which the
-        typical bin still meets 32 blocks. Longer than what fluctuates together, and at least 20 for each bin.
+        Events that follow each other, by their label, and are drawn together. Where nothing is said: the largest power
+        of two of which the typical bin still meets 32 blocks. Longer than what fluctuates together, and at least 20 for each bin.
     seed
         Of the draws: the same numbers each time, for every variable, and on every machine.
     weights
@@ -120,8 +120,10 @@ def bootstrap(
     events = sort_events(small, bins, weights, dropped_shots=dropped_shots)
     names, sizes, index = events.bound
     n_bins = int(np.prod(sizes))
-    length = _block(index) if block is None else int(block)
-    number = np.arange(len(index)) // length
+    order = _order(small)
+    length = _block(index[order]) if block is None else int(block)
+    number = np.empty(len(index), np.int64)
+    number[order] = np.arange(len(index)) // length
     drawn = _Drawn(np.random.default_rng(seed).poisson(1.0, (n, int(number.max(initial=0)) + 1)).astype(float), n_bins)
     shape, dims = (n, *sizes), (REPLICA, *names)
     variables: dict[str, xr.Variable] = {COUNT: xr.Variable(dims, _counts(index, number, drawn).reshape(shape), {
@@ -147,6 +149,13 @@ def bootstrap(
     out.attrs = {**small.attrs, **parameters_attr("bootstrap", steps, bins=said(bins), **told), "n_events": len(index),
                  LEFT_OUT: ", ".join(left), **events.attrs(weights)}  # fmt: skip
     return out
+
+
+def _order(small: xr.Dataset) -> Index:
+    """Events as they came, by their label: what follows each other in time is drawn together, wherever it stands."""
+    if EVENT not in small.coords:
+        return np.arange(small.sizes[EVENT])
+    return np.argsort(small[EVENT].values, kind="stable")
 
 
 def _block(index: Index) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -94,6 +95,32 @@ class Part:
     def whole(cls, shape: Sequence[int]) -> Part:
         """All pixels of a detector of ``shape``."""
         return cls(*map(range, shape))
+
+    @classmethod
+    def from_text(cls, text: str) -> Part:
+        """Read what :meth:`to_text` says.
+
+        Raises
+        ------
+        DataError
+            Something else.
+        """
+        try:
+            dims = [[range(*map(int, run.split(":"))) for run in dim.split(",")] for dim in text.split(" ")]
+            return cls(*(runs[0] if len(runs) == 1 else [i for run in runs for i in run] for runs in dims))
+        except (TypeError, ValueError):
+            raise DataError("no labels of pixels", found=repr(text)[:80], expected="'0:2:1 0:512:1 0:1024:1'") from None
+
+    def to_text(self) -> str:
+        """Say the labels in a line: start, stop and step of each run along segment, row and column.
+
+        Examples
+        --------
+        >>> from xsmall.detector.part import Part
+        >>> Part((2, 3, 0), range(4), range(7, -1, -1)).to_text()
+        '2:4:1,0:1:1 0:4:1 7:-1:-1'
+        """
+        return " ".join(",".join(f"{r.start}:{r.stop}:{r.step}" for r in _runs(labels)) for labels in self.labels)
 
     @property
     def labels(self) -> tuple[Labels, Labels, Labels]:
@@ -217,6 +244,15 @@ def _compact(labels: Any, dim: str) -> Labels:
         if values == list(even):
             return even
     return tuple(values) if values else range(0)
+
+
+def _runs(labels: Labels) -> list[range]:
+    """Labels as ranges one behind the other."""
+    if isinstance(labels, range):
+        return [labels]
+    values = np.array(labels)
+    borders = [0, *(np.flatnonzero(np.diff(values) != 1) + 1).tolist(), len(values)]
+    return [range(labels[a], labels[b - 1] + 1) for a, b in pairwise(borders)]
 
 
 def _index(labels: Labels) -> Any:

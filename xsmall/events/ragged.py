@@ -20,6 +20,7 @@ from xsmall.vocabulary import DIMENSIONLESS, EVENT, N_PREFIX, RAGGED_DIM, RAGGED
 
 __all__ = [
     "ListBlock",
+    "check_flat",
     "counts_of",
     "flatten",
     "is_ragged",
@@ -87,7 +88,8 @@ def flatten(small: xr.Dataset) -> xr.Dataset:
     Raises
     ------
     DataError
-        Lists of one list dim with different lengths in the same event; a variable named like its list dim.
+        Lists of one list dim with different lengths in the same event; a variable named like its list dim; lists in the
+        flat form whose events were selected or sorted without them.
 
     Notes
     -----
@@ -102,6 +104,7 @@ def flatten(small: xr.Dataset) -> xr.Dataset:
     >>> flat["sum"].dims, int(flat["n_droplets"].sum()) == flat.sizes["droplet"]
     (('droplet',), True)
     """
+    check_flat(small)
     ragged = {name: v for name, v in small.data_vars.items() if is_ragged(v)}
     if not ragged:
         return small
@@ -147,7 +150,7 @@ def lists(flat: xr.Dataset) -> xr.Dataset:
     Raises
     ------
     DataError
-        Counts that do not add up to the length of the dim, as after ``isel`` along ``event`` alone.
+        Counts that do not belong to the values, as after ``isel`` or ``sortby`` along ``event`` alone.
 
     Examples
     --------
@@ -158,21 +161,37 @@ def lists(flat: xr.Dataset) -> xr.Dataset:
     >>> again["sum"].dims, again["sum"].dtype
     (('event',), dtype('O'))
     """
+    check_flat(flat)
     out = flat
-    for count in [c for c in flat.data_vars.values() if SAMPLE_DIMENSION in c.attrs]:
-        dim = str(count.attrs[SAMPLE_DIMENSION])
-        if dim not in flat.dims:
-            continue
-        n = count.values
-        if int(n.sum()) != flat.sizes[dim]:
+    for count in _counts(flat):
+        out = _without_dim(out, flat, str(count.attrs[SAMPLE_DIMENSION]), count, count.values)
+    return out
+
+
+def check_flat(flat: xr.Dataset) -> None:
+    """Refuse contiguous ragged arrays whose events were selected or sorted without them.
+
+    Raises
+    ------
+    DataError
+        Counts that do not add up to the values, or values of other events than their place says.
+    """
+    for count in _counts(flat):
+        dim, n = str(count.attrs[SAMPLE_DIMENSION]), count.values
+        found = f"counts of {int(n.sum())} in all, {flat.sizes[dim]} values"
+        fits = int(n.sum()) == flat.sizes[dim]
+        label = f"{dim}_{EVENT}"
+        if fits and label in flat.coords and EVENT in flat.coords and count.dims[:1] == (EVENT,):
+            of = np.repeat(flat[EVENT].values, n.sum(axis=tuple(range(1, n.ndim))))
+            fits = bool((flat[label].values == of).all())
+            found = f"{label} in another order than {EVENT}"
+        if not fits:
             raise DataError(
                 f"lists of {dim!r} that are not those of these events",
-                found=f"counts of {int(n.sum())} in all, {flat.sizes[dim]} values",
-                expected="a Dataset whose events were not selected after opening",
-                fix=f"xs.lists(...) first, then select events; the values know theirs: {dim}_event",
+                found=found,
+                expected="a Dataset whose events were neither selected nor sorted after opening",
+                fix=f"xs.lists(...) first, then select events; the values know theirs: {label}",
             )
-        out = _without_dim(out, flat, dim, count, n)
-    return out
 
 
 def to_awkward(small: xr.Dataset) -> Any:

@@ -1,7 +1,7 @@
 """Sparse frames: a Dataset with the pixels of each event that are not zero, in place of frames.
 
 Three lists per event say it all: ``pixel``, the pixels that are not zero, counted over segment, row and column, in
-order; ``pixel_value``, their values; and ``lost_pixels``, where runs of pixels that this event lacks begin and end. The
+order, of the labels that its attribute ``counted_over`` tells; ``pixel_value``, their values; and ``lost_pixels``, where runs of pixels that this event lacks begin and end. The
 coordinate ``used`` (segment, row, column) says which pixels may be used at all.
 """
 
@@ -14,12 +14,15 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from xsmall.detector.cache import CACHE
+from xsmall.detector.part import Part
 from xsmall.engine.entries import filled, pixels_of_runs
 from xsmall.errors import DataError
-from xsmall.events.ragged import is_ragged
+from xsmall.events.ragged import is_ragged, object_array
 from xsmall.frames.describe import small
 from xsmall.frames.pixels import assign_geometry, geometry_of
 from xsmall.vocabulary import (
+    COUNTED_OVER,
     DIMENSIONLESS,
     EVENT,
     FRAME_DIMS,
@@ -33,6 +36,9 @@ from xsmall.vocabulary import (
 )
 
 __all__ = ["Sparse", "dense", "dense_of", "sparse_of"]
+
+
+Lists = npt.NDArray[np.object_]
 
 
 class Sparse(NamedTuple):
@@ -102,7 +108,62 @@ def sparse_of(obj: Any) -> Sparse | None:
             fix="reduce each run by itself",
         )
     arrays = tuple(v.variable._data if isinstance(v.variable._data, da.Array) else v.values for v in lists)  # type: ignore[union-attr]
+    counted = Part.from_text(str(lists[0].attrs.get(COUNTED_OVER)))  # type: ignore[union-attr]
+    arrays = _renumbered(arrays, counted, Part.of(used))  # type: ignore[arg-type]
     return Sparse(arrays, np.asarray(small(used).values, bool), _stand_in(obj, lists[1], used))  # type: ignore[arg-type]
+
+
+def _renumbered(lists: tuple[Any, Any, Any], counted: Part, part: Part) -> tuple[Any, Any, Any]:
+    """Number pixels as the labels stand now, where frames were sliced or turned since; the rest is left out."""
+    if part == counted:
+        return lists
+    twice = [dim for dim, labels in zip(PIXEL_DIMS, part.labels, strict=True) if len(set(labels)) < len(labels)]
+    if twice:
+        raise DataError(
+            f"sparse frames that have a {twice[0]} twice",
+            expected="every label once",
+            fix=f"sparse.drop_duplicates({twice[0]!r})",
+        )
+    part.match(counted, "sparse frames")
+    lazy = next((one for one in lists if isinstance(one, da.Array)), None)
+    if lazy is None:
+        return _renumber(*lists, counted, part)
+    same = [one.rechunk(lazy.chunks) if isinstance(one, da.Array) else da.from_array(one, lazy.chunks) for one in lists]
+    moved = [
+        da.map_blocks(_renumber_one, *same, i, counted, part, dtype=object, meta=np.empty(0, object))
+        for i in range(len(same))
+    ]
+    return moved[0], moved[1], moved[2]
+
+
+def _renumber_one(pixel: Lists, value: Lists, lost: Lists, i: int, counted: Part, part: Part) -> Lists:
+    return _renumber(pixel, value, lost, counted, part)[i]
+
+
+def _renumber(pixel: Lists, value: Lists, lost: Lists, counted: Part, part: Part) -> tuple[Lists, Lists, Lists]:
+    """Lists of pixels in ``part`` of lists of pixels in ``counted``."""
+    number = CACHE.get(("numbers of pixels", counted, part), lambda: _numbers(counted, part))
+    pixels, values, borders = [], [], []
+    for p, v, runs in zip(pixel, value, lost, strict=True):
+        moved = number[p]
+        order = np.argsort(moved, kind="stable")[np.count_nonzero(moved < 0) :]
+        pixels.append(moved[order])
+        values.append(v[order])
+        gone = np.sort(number[pixels_of_runs(runs)])
+        gone = gone[gone >= 0]
+        first = np.diff(gone, prepend=-2) != 1
+        last = np.diff(gone, append=part.size + 1) != 1
+        borders.append(np.stack([gone[first], gone[last] + 1], axis=1).ravel().astype(np.int32))
+    return object_array(pixels), object_array(values), object_array(borders)
+
+
+def _numbers(counted: Part, part: Part) -> npt.NDArray[np.int32]:
+    """Number in ``part`` of each pixel of ``counted``, -1 where it is not there."""
+    places = part.find([np.asarray(labels, dtype=np.intp) for labels in counted.labels])
+    segment, row, column = np.ix_(*places)
+    number = (segment * part.shape[1] + row) * part.shape[2] + column
+    number[(segment < 0) | (row < 0) | (column < 0)] = -1
+    return number.astype(np.int32).ravel()
 
 
 def _stand_in(obj: xr.Dataset, value: xr.DataArray, used: xr.DataArray) -> xr.DataArray:

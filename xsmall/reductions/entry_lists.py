@@ -13,6 +13,7 @@ from xsmall.engine.record import Output
 from xsmall.events.ragged import object_array
 from xsmall.vocabulary import (
     COLUMN,
+    COUNTED_OVER,
     DIMENSIONLESS,
     ENTRY,
     LOST_BORDER,
@@ -31,12 +32,12 @@ from xsmall.vocabulary import (
 __all__ = ["EntryLists", "outputs_of_entries", "used_pixels"]
 
 
-def outputs_of_entries(dtype: np.dtype[Any], units: str | None) -> dict[str, Output]:
+def outputs_of_entries(frames: Frames, dtype: np.dtype[Any], units: str | None) -> dict[str, Output]:
     """The lists of sparse frames, and their length."""
     whole, none = np.dtype(np.int32), {UNITS: DIMENSIONLESS}
     return {
         N_ENTRIES: Output((), (), whole, {**none, SAMPLE_DIMENSION: ENTRY}),
-        PIXEL: Output((ENTRY,), (None,), whole, none),
+        PIXEL: Output((ENTRY,), (None,), whole, {**none, COUNTED_OVER: frames.part.to_text()}),
         PIXEL_VALUE: Output((ENTRY,), (None,), dtype, {} if units is None else {UNITS: units}),
         LOST_PIXELS: Output((LOST_BORDER,), (None,), whole, none),
     }

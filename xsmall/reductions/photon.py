@@ -298,7 +298,7 @@ class Photon(Record):
             out[PHOTONS] = Output((SEGMENT, ROW, COLUMN), frames.shape, np.dtype(np.float32), {UNITS: PHOTON})
             return out
         if self.sparse:
-            return out | outputs_of_entries(whole, PHOTON)
+            return out | outputs_of_entries(frames, whole, PHOTON)
         lists: dict[str, tuple[np.dtype[Any], dict[str, str]]]
         lists = {ROW: (double, none), COLUMN: (double, none), SEGMENT: (whole, none)}
         lists |= {name: (double, {UNITS: UNITS_OF[name]}) for name in self.also}

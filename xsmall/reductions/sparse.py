@@ -85,7 +85,7 @@ class Sparsify(Record):
             )
         self._use(frames)
         count = Output((), (), np.dtype(np.int32), {UNITS: DIMENSIONLESS})
-        return {**outputs_of_entries(frames.dtype, frames.units), N_VALID: count}
+        return {**outputs_of_entries(frames, frames.dtype, frames.units), N_VALID: count}
 
     def coords(self, frames: Frames) -> Mapping[str, xr.Variable]:
         """The mask, and the labels of pixels."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from xsmall.errors import DataError
-from xsmall.events.ragged import counts_of, is_ragged
+from xsmall.events.ragged import check_flat, counts_of, is_ragged
 from xsmall.io.stores.schema import CHUNK_BYTES, StoredArray, encoded
 from xsmall.io.stores.storable import storable_attrs
 from xsmall.vocabulary import DIMENSIONLESS, EVENT, N_PREFIX, RAGGED_DIM, RAGGED_DTYPE, SAMPLE_DIMENSION, UNITS
@@ -75,6 +75,7 @@ def lists_of(nodes: Mapping[str, xr.Dataset], folder: Path) -> tuple[dict[str, x
     plain: dict[str, xr.Dataset] = {}
     found: list[Lists] = []
     for group, node in nodes.items():
+        check_flat(node)
         ragged = {str(name): x for name, x in node.data_vars.items() if is_ragged(x)}
         dims = {str(x.attrs[RAGGED_DIM]) for x in ragged.values()}
         counts = [name for name, x in node.data_vars.items() if x.attrs.get(SAMPLE_DIMENSION) in dims]
