@@ -70,7 +70,8 @@ def bootstrap(
         Replicas.
     block
         Events that follow each other, by their label, and are drawn together. Where nothing is said: the largest power
-        of two of which the typical bin still meets 32 blocks. Longer than what fluctuates together, and at least 20 for each bin.
+        of two of which the typical bin still meets 32 blocks. Longer than what fluctuates together, and at least 20 for
+        each bin.
     seed
         Of the draws: the same numbers each time, for every variable, and on every machine.
     weights

@@ -1,8 +1,9 @@
 """Sparse frames: a Dataset with the pixels of each event that are not zero, in place of frames.
 
 Three lists per event say it all: ``pixel``, the pixels that are not zero, counted over segment, row and column, in
-order, of the labels that its attribute ``counted_over`` tells; ``pixel_value``, their values; and ``lost_pixels``, where runs of pixels that this event lacks begin and end. The
-coordinate ``used`` (segment, row, column) says which pixels may be used at all.
+order, as they stood when it was made (its attribute ``counted_over`` tells); ``pixel_value``, their values; and
+``lost_pixels``, where runs of pixels that this event lacks begin and end. The coordinate ``used`` (segment, row,
+column) says which pixels may be used at all.
 """
 
 from __future__ import annotations

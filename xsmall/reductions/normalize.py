@@ -95,7 +95,7 @@ class NormalizedReducer(Reducer):
         self._inner.energy, self._inner.beside = self.energy, self.beside
         values, there = self.beside[self._name]
         i0 = np.where(there, values.reshape(k).astype(np.float64), np.nan)
-        self._i0 = np.where(i0 > 0, i0, np.nan)
+        self._i0 = np.where((i0 > 0) & (i0 < np.inf), i0, np.nan)
         self._inner.begin(k)
 
     def add(self, s: int, frames: npt.NDArray[np.floating[Any]], variance: Any = None) -> None:
