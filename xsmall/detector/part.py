@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -107,7 +107,8 @@ class Part:
         """
         try:
             dims = [[range(*map(int, run.split(":"))) for run in dim.split(",")] for dim in text.split(" ")]
-            return cls(*(runs[0] if len(runs) == 1 else [i for run in runs for i in run] for runs in dims))
+            segment, row, column = (runs[0] if len(runs) == 1 else tuple(chain(*runs)) for runs in dims)
+            return cls(segment, row, column)
         except (TypeError, ValueError):
             raise DataError("no labels of pixels", found=repr(text)[:80], expected="'0:2:1 0:512:1 0:1024:1'") from None
 
