@@ -255,7 +255,7 @@ class PixelReducer(_Photons):
     def never(self, pixels: npt.NDArray[np.int64]) -> None:
         """Hear which pixels no event has."""
         self._inside = np.stack(self._regions).transpose(1, 0, 2, 3).reshape(len(self._regions[0]), -1)
-        self._most = np.count_nonzero(self._inside, axis=1)
+        self._n_pixels = np.count_nonzero(self._inside, axis=1)
         self._whole = np.where(np.bincount(pixels, minlength=self._use.size) > 0, np.nan, 0.0)
         self._lacking: LostCounts[npt.NDArray[np.int64]] = LostCounts(self._of_regions, pixels)
 
@@ -271,7 +271,7 @@ class PixelReducer(_Photons):
             for s in range(shape[0]):
                 self._take(s, j, frame[s])
             return
-        self._valid[j] = self._most - self._lacking(lost)
+        self._valid[j] = self._n_pixels - self._lacking(lost)
         used = self._use.reshape(-1)[pixel]
         pixel, value = pixel[used], value[used]
         if self._stop + value.sum() > self._out[0].size:
