@@ -18,6 +18,7 @@ from xsmall.cube.values import COVARIANCES, MOMENTS, Fold, folded, with_error
 from xsmall.cube.variables import Wanted, data_inside, is_variance, labelled, small_variables
 from xsmall.engine.parameters import parameters_attr, parameters_of
 from xsmall.errors import ParameterError
+from xsmall.events.held import with_events
 from xsmall.kernels import moments as kernel
 from xsmall.kernels import pairs as pair_kernel
 from xsmall.vocabulary import COUNT, DIMENSIONLESS, EVENT, LEFT_OUT, LONG_NAME, REPLICA, UNITS
@@ -149,7 +150,7 @@ def bootstrap(
     steps = {"small": parameters_of(small.attrs)}
     out.attrs = {**small.attrs, **parameters_attr("bootstrap", steps, bins=said(bins), **told), "n_events": len(index),
                  LEFT_OUT: ", ".join(left), **events.attrs(weights)}  # fmt: skip
-    return out
+    return with_events(out, small, index) if small.get_index(EVENT).is_unique else out
 
 
 def _order(small: xr.Dataset) -> Index:

@@ -30,12 +30,10 @@ from xsmall.cube.sorting import Bound, events_per_bin, said, sort_events
 from xsmall.cube.variables import Wanted, check_statistics, is_variance, of_values, of_variance, small_variables
 from xsmall.engine.parameters import parameters_attr, parameters_of
 from xsmall.errors import ParameterError
-from xsmall.events.held import Held
-from xsmall.events.labels import is_labelled, labels_of
+from xsmall.events.held import with_events
 from xsmall.events.shots import shots_are_dropped
 from xsmall.frames.variance import paired
 from xsmall.vocabulary import (
-    BINNED_EVENTS,
     COUNT,
     DIMENSIONLESS,
     EVENT,
@@ -44,7 +42,6 @@ from xsmall.vocabulary import (
     LOST,
     MEAN,
     N_DROPPED_SHOTS,
-    RUN,
     UNITS,
     VARIANCE_SUFFIX,
     XRAY_ON,
@@ -158,10 +155,7 @@ def cube(
         result = with_labels(result, labels, name)
     _check_names(variables, result)
     result = result.assign(variables)
-    if is_labelled(small):
-        labels = labels_of(small, "the small data")
-        held = Held.of(labels[index >= 0], _runs(small, index))
-        result = result.assign_coords({BINNED_EVENTS: held.coordinate()})
+    result = with_events(result, small, index)
     asked = {"weights": weights, "statistics": list(wanted.statistics), "coordinates": coordinates}
     result.attrs = _attrs(small, bins, {k: frames_of(x) for k, x in (images or {}).items()}, index, data, asked)
     result.attrs |= events.attrs(weights)
@@ -229,7 +223,7 @@ def average(
     out[COUNT] = xr.Variable((), int((index >= 0).sum()), {UNITS: DIMENSIONLESS, LONG_NAME: "events"})
     if dropped is not None:
         out.attrs[N_DROPPED_SHOTS] = int(dropped.sum())
-    return paired(out)
+    return paired(with_events(out, values, index) if values.get_index(EVENT).is_unique else out)
 
 
 def _last_of_the_first(n: object, index: npt.NDArray[np.int64]) -> int:
@@ -251,15 +245,6 @@ def _of_small(
         return of_values(name, variable, bound, wanted)
     spread = f"{name}{VARIANCE_SUFFIX}"
     return of_frames(name, small[name], small.get(spread), bound, road, wanted)
-
-
-def _runs(small: xr.Dataset, index: npt.NDArray[np.int64]) -> list[int]:
-    """Numbers of the runs of the events in the bins, as far as they are known without computing."""
-    if RUN in small.variables and small[RUN].dims == (EVENT,):
-        numbers = small[RUN].variable
-        return [] if numbers.chunks is not None else np.unique(numbers.values[index >= 0]).astype(int).tolist()
-    said = np.ravel(small.attrs.get(RUN, []))
-    return [int(n) for n in said] if said.dtype.kind in "iu" else []
 
 
 def _add(variables: dict[str, xr.Variable], new: Mapping[str, xr.Variable], what: str) -> None:

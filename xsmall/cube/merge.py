@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from xsmall.cube.alike import check_alike
 from xsmall.cube.pool import is_count, means_of, not_pooled, pooled
 from xsmall.engine.parameters import parameters_attr, parameters_of
 from xsmall.errors import ParameterError
@@ -20,25 +21,17 @@ from xsmall.vocabulary import (
     BINNED_EVENTS,
     BOUNDS_SUFFIX,
     COUNT,
-    DETECTOR_TYPE,
-    GEOMETRY,
     IMAGES_JOINED,
     N_WITHOUT_IMAGE,
     N_WITHOUT_SMALL_DATA,
     PARAMETERS,
-    POSITION,
-    SEGMENT_IDS,
     SOURCE,
     TOLERANCE,
-    UNITS,
-    WEIGHTS,
 )
 
 __all__ = ["merge_cubes"]
 
 _PART: Final = "part_of_the_merge"
-_SAME: Final = (UNITS, DETECTOR_TYPE, SEGMENT_IDS)
-"""Attributes that have to be the same."""
 
 
 def merge_cubes(
@@ -65,8 +58,13 @@ def merge_cubes(
     Raises
     ------
     ParameterError
-        Cubes that differ in bins, variables, axes, labels, units, distance, photon energy, geometry or detector, each
-        named; or events that are in two of them.
+        Cubes that differ in bins, variables, axes, labels, units, distance, photon energy, geometry or detector, in
+        the arguments of reductions or how frames were calibrated, each named; or events that are in two of them.
+
+    Warns
+    -----
+    UserWarning
+        Reductions were given other masks or other noise, which may be right for each run.
 
     Notes
     -----
@@ -97,7 +95,7 @@ def merge_cubes(
     if len(cubes) == 1 and dim is None:
         return first
     for other in others:
-        _check_alike(first, other, side_by_side=dim is not None)
+        check_alike(first, other, side_by_side=dim is not None)
     if dim is None:
         _check_events(cubes)
     aligned = _same_bins(cubes)
@@ -151,67 +149,7 @@ def _scalars(cubes: Sequence[xr.Dataset], dim: str) -> dict[str, xr.Variable]:
     return out
 
 
-# ---- what differs -------------------------------------------------------------------------------------------------
-
-
-def _check_alike(a: xr.Dataset, b: xr.Dataset, *, side_by_side: bool) -> None:
-    """Refuse cubes that are not of the same thing, and name what differs."""
-    if set(a.data_vars) != set(b.data_vars):
-        raise ParameterError(
-            "these cubes hold other variables", found=sorted(map(str, set(a.data_vars) ^ set(b.data_vars)))
-        )
-    bins = {str(d) for d in a[COUNT].dims}
-    if bins != {str(d) for d in b[COUNT].dims}:
-        raise ParameterError("these cubes have other bins", found=f"{a[COUNT].dims} and {b[COUNT].dims}")
-    of_bins = bins | {f"{d}{BOUNDS_SUFFIX}" for d in bins}
-    for name in a.data_vars:
-        if set(a[name].dims) != set(b[name].dims) or any(a.sizes[d] != b.sizes[d] for d in set(a[name].dims) - bins):
-            raise ParameterError(
-                f"{name} has another shape in the two cubes",
-                found=f"{dict(a[name].sizes)} and {dict(b[name].sizes)}",
-                expected="the same but for the bins",
-            )
-        constant = str(name) in not_pooled(a) and not set(a[name].dims) & bins
-        if constant and not a[name].variable.equals(b[name].variable):  # type: ignore[no-untyped-call]
-            raise _differ(str(name), *_shown(a[name], b[name]))
-    if a.attrs.get(WEIGHTS) != b.attrs.get(WEIGHTS):
-        raise _differ("weights", a.attrs.get(WEIGHTS), b.attrs.get(WEIGHTS))
-    for name in (*a.data_vars, *a.coords):
-        for key in _SAME:
-            one, two = a[name].attrs.get(key), b[name].attrs.get(key) if name in b.variables else None
-            if name in b.variables and _plain(one) != _plain(two):
-                raise _differ(f"{key} of {name}", one, two)
-    for name in sorted(map(str, {*a.coords, *b.coords} - of_bins - {BINNED_EVENTS})):
-        if name in POSITION and GEOMETRY in a.coords and GEOMETRY in b.coords:
-            continue  # they follow from the geometry and the labels
-        if (name in a.coords) != (name in b.coords):
-            raise _differ(name, *("there" if name in c.coords else "not there" for c in (a, b)))
-        if not a[name].variable.equals(b[name].variable):  # type: ignore[no-untyped-call]
-            scalar = a[name].ndim == b[name].ndim == 0 and name != GEOMETRY
-            if not (scalar and side_by_side):
-                raise _differ(name, *_shown(a[name], b[name]), scalar=scalar)
-
-
-def _plain(value: Any) -> Any:
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-
-
-def _differ(name: str, one: object, two: object, *, scalar: bool = False) -> ParameterError:
-    return ParameterError(
-        f"these cubes are not of the same thing: {name} differs",
-        found=f"{one} and {two}",
-        expected="the same in all cubes",
-        fix="xs.merge_cubes(*cubes, dim='run', labels=[...]) puts them side by side" if scalar else None,
-    )
-
-
-def _shown(a: xr.DataArray, b: xr.DataArray) -> tuple[str, str]:
-    """The values that differ, the first of them."""
-    if a.shape != b.shape:
-        return str(a.shape), str(b.shape)
-    one, two = a.values.ravel(), b.values.ravel()
-    at = np.flatnonzero(one != two)[:1]
-    return (str(one[at[0]]), str(two[at[0]])) if at.size else (str(a.dims), str(b.dims))
+# ---- the same events -----------------------------------------------------------------------------------------------
 
 
 def _check_events(cubes: Sequence[xr.Dataset]) -> None:

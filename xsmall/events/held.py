@@ -17,9 +17,10 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from xsmall.vocabulary import BINNED_EVENTS, FIRST_EVENT, LAST_EVENT, LONG_NAME, RUNS, SAMPLE_OF_EVENTS
+from xsmall.events.labels import is_labelled, labels_of
+from xsmall.vocabulary import BINNED_EVENTS, EVENT, FIRST_EVENT, LAST_EVENT, LONG_NAME, RUN, RUNS, SAMPLE_OF_EVENTS
 
-__all__ = ["Held", "held_by"]
+__all__ = ["Held", "held_by", "with_events"]
 
 SAMPLE: Final = 4096
 
@@ -76,6 +77,24 @@ class Held:
             SAMPLE_OF_EVENTS: base64.b64encode(self.sample.astype("<u8").tobytes()).decode(),
         }
         return xr.Variable((), self.n, attrs)
+
+
+def with_events(result: xr.Dataset, events: xr.Dataset | xr.DataArray, bins: npt.NDArray[np.int64]) -> xr.Dataset:
+    """Write down in a result which events are in it: those that have a bin, as far as they have labels."""
+    if not is_labelled(events):
+        return result
+    held = Held.of(labels_of(events, "the events")[bins >= 0], _runs(events, bins))
+    return result.assign_coords({BINNED_EVENTS: held.coordinate()})
+
+
+def _runs(events: xr.Dataset | xr.DataArray, bins: npt.NDArray[np.int64]) -> list[int]:
+    """Numbers of the runs of the events in the bins, as far as they are known without computing."""
+    known = events.variables if isinstance(events, xr.Dataset) else events.coords
+    if RUN in known and events[RUN].dims == (EVENT,):
+        numbers = events[RUN].variable
+        return [] if numbers.chunks is not None else np.unique(numbers.values[bins >= 0]).astype(int).tolist()
+    said = np.ravel(events.attrs.get(RUN, []))
+    return [int(n) for n in said] if said.dtype.kind in "iu" else []
 
 
 def held_by(obj: xr.Dataset) -> Held | None:

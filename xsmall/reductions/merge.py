@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from xsmall.engine.parameters import parameters_of
 from xsmall.errors import DataError, ParameterError
 from xsmall.frames.variance import paired
-from xsmall.vocabulary import BOUNDS, EVENT, INTENSITY, N_VALID, NORM, VARIANCE_SUFFIX
+from xsmall.vocabulary import BOUNDS, EVENT, INTENSITY, N_VALID, NORM, UNITS, VARIANCE_SUFFIX
 
 __all__ = ["merge_azint"]
 
@@ -40,7 +41,7 @@ def merge_azint(*parts: xr.Dataset, weights: Sequence[float] | None = None) -> x
     Raises
     ------
     DataError
-        Parts of other bins, without intensity, or without a common event.
+        Parts of other bins, units, corrections or photon energies, without intensity, or without a common event.
     ParameterError
         No part, weights that are not positive, or of another number.
 
@@ -87,6 +88,36 @@ def merge_azint(*parts: xr.Dataset, weights: Sequence[float] | None = None) -> x
     return paired(out).assign_attrs({**parts[0].attrs, "n_events_left_out": events - out.sizes[EVENT]})
 
 
+def _told(*path: str) -> Callable[[xr.Dataset], Any]:
+    """What the parameters of an integral say at a place; None where they say nothing."""
+
+    def of(part: xr.Dataset) -> Any:
+        said = parameters_of(part.attrs)
+        for key in path:
+            said = said.get(key) if isinstance(said, dict) else None
+        return said
+
+    return of
+
+
+def _corrected(part: xr.Dataset) -> dict[str, Any] | None:
+    """The corrections of the one integral that the parameters tell of."""
+    records = _told("asked", "records")(part)
+    if not isinstance(records, dict) or len(records) != 1:
+        return None
+    asked = next(iter(records.values()))
+    return {key: asked.get(key) for key in _CORRECTIONS} if isinstance(asked, dict) else None
+
+
+_CORRECTIONS = ("solid_angle", "polarization_plane", "polarization_fraction", "statistic")
+_MEANING: dict[str, Callable[[xr.Dataset], Any]] = {
+    "unit": lambda part: part[INTENSITY].attrs.get(UNITS),
+    "photon energy": _told("beam", "photon_energy"),
+    "correction": _corrected,
+}
+"""What intensities that are added have in common, as far as it is known."""
+
+
 def _added(arrays: list[xr.DataArray]) -> xr.DataArray:
     return functools.reduce(operator.add, arrays)
 
@@ -102,6 +133,15 @@ def _check(part: Any, first: xr.Dataset) -> None:
         )
     if part[INTENSITY].dims != first[INTENSITY].dims:
         raise DataError("integrals of other dims", found=part[INTENSITY].dims, expected=first[INTENSITY].dims)
+    for name, of in _MEANING.items():
+        one, other = of(first), of(part)
+        if one is not None and other is not None and one != other:
+            raise DataError(
+                f"integrals of another {name}",
+                found=f"{other}",
+                expected=f"{one}",
+                fix="the same arguments of xs.azint, and calibrate(..., unit=...), for each detector",
+            )
     for dim in first[INTENSITY].dims[1:]:
         name = first[dim].attrs.get(BOUNDS, dim)
         if name not in part or not np.array_equal(part[name], first[name]):
