@@ -265,6 +265,7 @@ LIMITS_SUFFIX: Final = "_limits"
 UNITS: Final = "units"
 LONG_NAME: Final = "long_name"
 ANCILLARY_VARIABLES: Final = "ancillary_variables"  # CF attribute: the variable that says where this one is known
+FLAG_VALUES: Final = "flag_values"  # CF: the numbers of a variable that stand for words,
 FLAG_MASKS: Final = "flag_masks"  # CF: the bits of a variable of flags,
 FLAG_MEANINGS: Final = "flag_meanings"  # and their names
 RUN: Final = "run"  # number of the run

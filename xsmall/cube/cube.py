@@ -221,6 +221,8 @@ def average(
     data = of_any(name, values, variance, ((), (), index), Road(memory, None, dropped_shots), Wanted(), sparse)
     out = xr.Dataset(coords={k: c.variable for k, c in without_events(values.coords).items()}).assign(data)
     out[COUNT] = xr.Variable((), int((index >= 0).sum()), {UNITS: DIMENSIONLESS, LONG_NAME: "events"})
+    if LOST in values.attrs:
+        out.attrs[LOST] = values.attrs[LOST]
     if dropped is not None:
         out.attrs[N_DROPPED_SHOTS] = int(dropped.sum())
     return paired(with_events(out, values, index) if values.get_index(EVENT).is_unique else out)

@@ -41,14 +41,31 @@ class File:
         self.path = identity.path
         self.size = identity.size
         self._fd = _descriptor(self.path)
+        self._mtime_ns = identity.mtime_ns
         now = os.fstat(self._fd)
-        if now.st_size < self.size or (now.st_size == self.size and now.st_mtime_ns != identity.mtime_ns):
-            raise FileFormatError(
-                f"{self.path}: the file has changed since it was opened",
-                found=f"{now.st_size} bytes, changed at {now.st_mtime_ns} ns",
-                expected=f"{self.size} bytes, changed at {identity.mtime_ns} ns",
-                fix="open the run again",
-            )
+        if now.st_size < self.size:
+            raise self._changed(now)
+        self.check()
+
+    def check(self) -> None:
+        """Refuse bytes that were written over since the file was opened; one that has grown still has those meant.
+
+        Raises
+        ------
+        FileFormatError
+            As large as it was, and written to since.
+        """
+        now = os.fstat(self._fd)
+        if now.st_size == self.size and now.st_mtime_ns != self._mtime_ns:
+            raise self._changed(now)
+
+    def _changed(self, now: os.stat_result) -> FileFormatError:
+        return FileFormatError(
+            f"{self.path}: the file has changed since it was opened",
+            found=f"{now.st_size} bytes, changed at {now.st_mtime_ns} ns",
+            expected=f"{self.size} bytes, changed at {self._mtime_ns} ns",
+            fix="open the run again",
+        )
 
     def __del__(self) -> None:
         fd, self._fd = getattr(self, "_fd", -1), -1

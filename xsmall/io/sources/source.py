@@ -124,7 +124,10 @@ class RunSpec:
             return "an experiment: " + ", ".join(f"{k}={x}" for k, x in self.query.items())
         if self.path is None:
             return f"{len(self.paths)} files"
-        return "a folder" if self.path.is_dir() else f"a file named {self.path.name}"
+        if not self.path.is_dir():
+            return f"a file named {self.path.name}"
+        there = sorted(os.listdir(self.path))
+        return f"a folder of {len(there)}: {', '.join(there[:3])}" if there else "a folder with nothing in it"
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:
@@ -342,4 +345,4 @@ def _advice(spec: RunSpec) -> str | None:
         return f"xr.open_datatree({str(path)!r}) for small data, cubes and other HDF5; `xsmall info {path.name}`"
     if (path / "zarr.json").exists() or (path / ".zgroup").exists():
         return f"xr.open_zarr({str(path)!r}) for small data and cubes; `xsmall info {path.name}` says what it is"
-    return None
+    return "check the path"

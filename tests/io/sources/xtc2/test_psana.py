@@ -1,6 +1,7 @@
 """Real files: every value of every datagram equals psana's, and the labelled run holds the same values."""
 
 import importlib.util
+import os
 import pickle
 import subprocess
 import sys
@@ -28,7 +29,25 @@ FILES = [
     *(f"{d}/xpptut15-r0014-s00{s}-c000.xtc2" for d in ("fakesteps", "multi-seg-epics") for s in (0, 1)),
     *(f"{d}/smalldata/xpptut15-r0014-s00{s}-c000.smd.xtc2" for d in ("fakesteps", "multi-seg-epics") for s in (0, 1)),
 ]
+WHOLE_RUNS = [
+    ("fakesteps", 10, 14),
+    ("multi-seg-epics", 15, 30),
+    ("mixed_rate", 100, 2640),
+    ("intg_det", 17, 24),
+    ("chunking", 15, 360),
+    ("multirun_w_new_config", 5, 5),
+]
+"""Folders of public runs with their events, and how many values of fields there are: see :func:`place_of`."""
 Datagrams = list[tuple[int, int, dict[tuple[str, int, str, str], Any]]]
+
+
+def place_of(name: str, shared: Path) -> Path:
+    """Where a file or folder is: among the reference data, or in a checkout of slac-lcls/lcls2 (XSMALL_TEST_LCLS2)."""
+    checkout = Path(os.environ.get("XSMALL_TEST_LCLS2", "not-said")) / "psana" / "psana" / "tests" / "test_data"
+    place = next((p / name for p in (shared / "data" / "xtc2", checkout) if (p / name).exists()), None)
+    if place is None:
+        pytest.skip(f"{name}: set XSMALL_TEST_LCLS2 to a checkout of slac-lcls/lcls2")
+    return place
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +58,7 @@ def psana(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[s
 
     @cache
     def dump(name: str) -> tuple[Path, Datagrams]:
-        path, out = shared / "data" / "xtc2" / name, tmp_path_factory.mktemp("psana") / "dump.pkl"
+        path, out = place_of(name, shared), tmp_path_factory.mktemp("psana") / "dump.pkl"
         script = Path(__file__).parents[2] / "psana_dump.py"
         subprocess.run([sys.executable, script, path, out], check=True, capture_output=True, timeout=120)
         return path, pickle.loads(out.read_bytes())
@@ -114,21 +133,31 @@ def test_the_labelled_run_holds_the_values_of_psana(name: str, psana: Callable[.
         assert compared > 0
 
 
-@pytest.mark.parametrize("folder", ["fakesteps", "multi-seg-epics"])
-def test_a_whole_run_is_built_as_psana_builds_it(folder: str, psana: Callable[..., Any]) -> None:
+@pytest.mark.parametrize(("folder", "events", "values"), WHOLE_RUNS)
+def test_a_whole_run_is_built_as_psana_builds_it(
+    folder: str, events: int, values: int, psana: Callable[..., Any]
+) -> None:
     path, theirs = psana(folder)
-    run = xs.open_run("exp=xpptut15,run=14", dir=path)
+    number = None if folder != "multirun_w_new_config" else 1  # psana gives the first run of several alone
+    run = xs.open_run(path, run=number)
+    assert run["events"].sizes["event"] == len(theirs) == events
     assert run["events"].psana_timestamp.values.tolist() == [time for time, _, _ in theirs]
+    nodes = {name: node.to_dataset().load() for name, node in run.children.items() if "present" in node.coords}
     compared = 0
     for k, (_, step, streams) in enumerate(theirs):
         assert run["events"].step.values[k] == step
-        there = {key[0] for values in streams for key in values or {}}
-        assert there == {name for name in ("hsd", "andor") if run[name].present.values[k].any()}
-        for (detector, segment, _, field), value in (item for values in streams for item in (values or {}).items()):
-            found = run[f"{detector}/{field}"].isel(event=k).sel(segment=segment).values
-            np.testing.assert_array_equal(found, np.squeeze(value))
+        there = {key[0] for of_stream in streams for key in of_stream or {}}
+        assert there == {name for name, node in nodes.items() if node.present.values[k].any()}
+        for (detector, segment, _, field), value in (x for of_stream in streams for x in (of_stream or {}).items()):
+            found = nodes[detector][field].isel(event=k).sel(segment=segment)
+            number_of = value
+            if isinstance(value, tuple):  # an enumeration: its number, and the words for all numbers
+                number_of, words = value
+                told = zip(found.attrs["flag_values"].tolist(), found.attrs["flag_meanings"].split(), strict=True)
+                assert dict(told) == words
+            np.testing.assert_array_equal(found.values, np.squeeze(number_of))
             compared += 1
-    assert compared >= 10
+    assert compared == values
 
 
 @pytest.mark.parametrize("name", FILES[:2])

@@ -155,7 +155,11 @@ def test_an_index_alone_is_told_to_be_one(mixed: tuple[Path, np.ndarray, np.ndar
     assert run.attrs["missing_files"] == name(1)
     assert run["det"].sizes["event"] == 11  # the index knows the event that this stream alone had
     assert run.attrs["lost_events"] == 1
-    assert json.loads(run["det/raw"].attrs["lost"])["lost_events"] == 1
+    raw = run["det/raw"].assign_attrs(detector_type="camera")
+    small = raw.sd.roi(xs.Box(segment=0, row=(0, 3), column=(0, 4))).squeeze(drop=True)
+    cube = small.assign(half=("event", np.arange(11) % 2)).sd.cube({"half": xs.categories()}, images={"det": raw})
+    for result in (raw, small, raw.sd.average(), raw.sd.projection("row"), cube):
+        assert json.loads(result.attrs["lost"]) == {"lost_events": 1, "missing_files": 1}
     assert not run["det"].present[5].any()
 
 
@@ -174,6 +178,12 @@ def test_a_folder_of_an_experiment_or_of_indices_alone(
         (folder / EXP / "xtc" / name(k)).unlink()
     with pytest.raises(FileFormatError, match=rf"(?s)an index.*{name(0)}.*it is not there"):
         xs.open_run(folder / EXP / "xtc")
+    with pytest.raises(FileFormatError, match=rf"(?s)an index.*{name(0)}.*it is not there"):
+        xs.open_run(f"exp={EXP},run=7", dir=folder)
+    empty = folder / "empty"
+    empty.mkdir()
+    with pytest.raises(FileFormatError, match=r"(?s)a folder with nothing in it.*check the path"):
+        xs.open_run(empty)
 
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -503,6 +513,56 @@ def test_a_file_that_vanishes_or_shrinks_is_named(tmp_path: Path, xtc2: ModuleTy
         path.write_bytes(data[:-10])
     with pytest.raises(xs.XsmallError, match=rf"(?s){name(0)}.*open the run again"):
         run["det/raw"].compute()
+
+
+@pytest.mark.parametrize("what", ["written over", "cut"])
+def test_a_file_that_changes_while_it_is_open_gives_no_mixture(tmp_path: Path, xtc2: ModuleType, what: str) -> None:
+    data, frames = stream(xtc2, [0], list(range(6)))
+    path = tmp_path / name(0)
+    path.write_bytes(data)
+    run = xs.open_run(path)
+    np.testing.assert_array_equal(run["det/raw"][0], frames[0])  # and the file stays open
+    raw, box = run["det/raw"].assign_attrs(detector_type="camera"), xs.Box(row=(0, 3), column=(0, 4))
+    if what == "cut":
+        os.truncate(path, len(data) - 30)
+        with pytest.warns(DamagedDataWarning, match=name(0)):
+            sums = raw.sd.roi(box).compute()
+        assert sums.n_valid.squeeze().values.tolist() == [12] * 5 + [0]
+    else:
+        before = path.stat()
+        path.write_bytes(stream(xtc2, [0], list(range(6)), seed=5)[0])
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000))
+        for call in (raw, raw.sd.roi(box)):
+            with pytest.raises(FileFormatError, match=rf"(?s){name(0)}.*has changed.*open the run again"):
+                call.compute()
+
+
+def test_lists_that_cannot_be_read_are_named(tmp_path: Path, xtc2: ModuleType) -> None:
+    wave = xtc2.Table(3, "cam", "raw", [("wave", "u2", 1), ("says", "text", 1)], "cam")
+    data = xtc2.start(wave)
+    data += b"".join(xtc2.datagram(xtc2.L1, FIRST + k, xtc2.block(wave, np.arange(k), "x" * k)) for k in range(6))
+    path = tmp_path / name(0)
+    path.write_bytes(data)
+    run = xs.open_run(path)
+    assert run["cam/wave"][1].values[0].tolist() == [0]
+    os.truncate(path, len(data) - 30)
+    for field in ("wave", "says"):
+        with pytest.raises(DamagedDataError, match=rf"(?s){name(0)}, byte \d+.*open the run again"):
+            run[f"cam/{field}"].compute()
+
+
+def test_numbers_that_stand_for_words_say_which(tmp_path: Path, xtc2: ModuleType) -> None:
+    fields = [("mode:Gain", "value", 0), ("high gain:Gain", "label", 0), ("low:Gain", "label", 0), ("roi", "u2", 1)]
+    table = xtc2.Table(3, "cam", "fex", fields, "cam")
+    path = tmp_path / name(0)
+    events = (xtc2.datagram(xtc2.L1, FIRST + k, xtc2.block(table, 2 - k, 1, 2, [k, k])) for k in range(3))
+    path.write_bytes(xtc2.start(table) + b"".join(events))
+    mode = xs.open_run(path)["cam/mode"]
+    assert mode.squeeze().values.tolist() == [2, 1, 0]
+    assert (mode.attrs["flag_values"].tolist(), mode.attrs["flag_meanings"]) == ([1, 2], "high_gain low")
+    assert xr.open_dataset(path, engine="xtc2", fields=["mode"]).mode.attrs["flag_meanings"] == "high_gain low"
+    again = xs.open_run(write_run(xs.open_run(path), tmp_path / "run.zarr"))["cam/mode"]
+    assert list(again.attrs["flag_values"]) == [1, 2]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

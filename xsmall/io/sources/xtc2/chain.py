@@ -25,6 +25,11 @@ class Chain:
         self.files = files
         self.starts = [0, *accumulate(f.size for f in files)][: len(files)]
 
+    @property
+    def path(self) -> str:
+        """Path of the first."""
+        return self.files[0].path
+
     def number(self, offset: int) -> int:
         """Say in which file an offset lies."""
         return bisect_right(self.starts, offset) - 1

@@ -10,7 +10,15 @@ import xarray as xr
 from xsmall import vocabulary as v
 from xsmall.errors import DataError, ParameterError
 from xsmall.events.ragged import ragged_attrs
-from xsmall.io.sources.xtc2.fields import EventField, FieldArray, Key, event_fields_of, presence, segment_damage
+from xsmall.io.sources.xtc2.fields import (
+    EventField,
+    FieldArray,
+    Key,
+    event_fields_of,
+    labels_of,
+    presence,
+    segment_damage,
+)
 from xsmall.io.sources.xtc2.format import datetimes
 from xsmall.io.sources.xtc2.hsd import HSD, digitizer_variables
 from xsmall.io.sources.xtc2.ragged_fields import ListArray, TextArray, list_dims, shapes_of
@@ -143,6 +151,8 @@ def detector_dataset(files: RunFiles, detector: str, wrap: Wrap, *, fields: Sequ
             if array.dtype.kind in "iu":  # floats were worked on: nobody says their unit
                 attrs[v.UNITS] = v.ADU
             attrs |= _identity_of_frames(run, detector, area)  # constants are checked against it
+        if field.is_enumeration:
+            attrs |= flag_values(labels_of(files, field))
         variables[names[field.key]] = xr.Variable(dims, wrap(array), attrs)
     if fields is None:
         variables |= _decoded(files, detector, all_fields, area, list(variables), wrap)
@@ -160,6 +170,14 @@ def detector_dataset(files: RunFiles, detector: str, wrap: Wrap, *, fields: Sequ
     if left_out:
         attrs[v.LEFT_OUT] = "; ".join(f"{name}: {why}" for name, why in left_out.items())
     return xr.Dataset(variables, coords, attrs)
+
+
+def flag_values(labels: Mapping[int, str]) -> dict[str, Any]:
+    """Say what numbers stand for, as CF does: one word for each, without blanks."""
+    if not labels:
+        return {}
+    words = " ".join("_".join(label.split()) or "_" for label in labels.values())
+    return {v.FLAG_VALUES: np.array(list(labels), np.int32), v.FLAG_MEANINGS: words}
 
 
 def _decoded(
@@ -188,13 +206,13 @@ def _choose(
 ) -> Sequence[EventField]:
     if wanted is None:
         return fields
-    by_name = {f.key.field: f for f in fields} | {f"{f.key.alg}.{f.key.field}": f for f in fields}
+    by_name = {f.name: f for f in fields} | {f"{f.key.alg}.{f.name}": f for f in fields}
     for name in wanted:
         if name not in by_name:
             raise ParameterError(
                 f"{files.path}: detector {detector!r} has no field of this name",
                 found=repr(name),
-                expected=", ".join(f.key.field for f in fields),
+                expected=", ".join(f.name for f in fields),
             )
         field = by_name[name]
         if not (field.is_fixed or field.is_text or field.is_ragged):
@@ -211,11 +229,11 @@ def _variable_names(fields: Sequence[EventField]) -> dict[Key, str]:
     """Name of each field's variable: its own, with the algorithm in front where that is taken."""
     count: dict[str, int] = {}
     for f in fields:
-        count[f.key.field] = count.get(f.key.field, 0) + 1
+        count[f.name] = count.get(f.name, 0) + 1
     names: dict[Key, str] = {}
     for f in fields:
-        name = f.key.field if count[f.key.field] == 1 and f.key.field not in _TAKEN else f"{f.key.alg}_{f.key.field}"
-        while name in names.values() or (name in count and name != f.key.field):
+        name = f.name if count[f.name] == 1 and f.name not in _TAKEN else f"{f.key.alg}_{f.name}"
+        while name in names.values() or (name in count and name != f.name):
             name += "_"
         names[f.key] = name
     return names

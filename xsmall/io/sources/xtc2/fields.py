@@ -6,7 +6,7 @@ and of the field, so it is small in every task, and each process finds its own i
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, NamedTuple
@@ -18,7 +18,15 @@ from xsmall.engine.faults import unreadable
 from xsmall.errors import DamagedDataError, DataError, FileFormatError
 from xsmall.io.files import as_bytes
 from xsmall.io.sources.xtc2.chain import Chain
-from xsmall.io.sources.xtc2.format import CHARACTERS, ENUM_LABEL, Field, Names
+from xsmall.io.sources.xtc2.format import (
+    CHARACTERS,
+    ENUM_LABEL,
+    ENUM_VALUE,
+    Enumeration,
+    Field,
+    Names,
+    decode,
+)
 from xsmall.io.sources.xtc2.index import Index
 from xsmall.io.sources.xtc2.run_index import RunFiles, RunIndex, run_of
 
@@ -56,6 +64,8 @@ class EventField:
         Bytes of the largest value.
     is_text
         Whether the values are text.
+    is_enumeration
+        Whether the values are numbers that stand for words.
     """
 
     key: Key
@@ -66,6 +76,12 @@ class EventField:
     shapes: int
     longest: int = 0
     is_text: bool = False
+    is_enumeration: bool = False
+
+    @property
+    def name(self) -> str:
+        """Its name without that of the kind of enumeration, which the file writes behind it."""
+        return (self.key.field.rpartition(":")[0] if self.is_enumeration else "") or self.key.field
 
     @property
     def is_fixed(self) -> bool:
@@ -122,7 +138,30 @@ def _event_field(
     alike = len({len(shape) for shape in shapes}) == 1
     shape = next(iter(shapes)) if len(forms) == 1 and not is_text else None
     longest = max(d.itemsize * math.prod(s) for d, s in forms)
-    return EventField(key, segments, field.rank, dtype if alike else None, shape, len(forms), longest, is_text)
+    words = field.type == ENUM_VALUE
+    return EventField(key, segments, field.rank, dtype if alike else None, shape, len(forms), longest, is_text, words)
+
+
+def labels_of(files: RunFiles, field: EventField) -> Mapping[int, str]:
+    """Words for the numbers of an enumeration, as the first event that has it says; none where they cannot be read."""
+    run = run_of(files)
+    for stream, index in enumerate(run.streams):
+        records = run.rows[stream][run.rows[stream] >= 0]
+        for k in run.layouts(stream):
+            for names_id, places in index.places[k].items():
+                names = index.tables[index.layouts[k].configure][names_id]
+                if (names.detector, names.alg) != field.key[:2] or field.key.field not in {
+                    p.field.name for p in places
+                }:
+                    continue
+                first = records[np.argmax(index.layout[records] == k)]
+                numbers = [p for p in places if p.field.type in (ENUM_VALUE, ENUM_LABEL)]
+                try:
+                    value = decode(index.chain, int(index.offset[first]), numbers)[field.name]
+                except (OSError, FileFormatError):
+                    return {}  # whoever reads the numbers is told
+                return value.labels if isinstance(value, Enumeration) else {}
+    return {}
 
 
 def segment_damage(run: RunIndex, detector: str, segments: Sequence[int]) -> npt.NDArray[np.uint16]:
@@ -254,16 +293,24 @@ def of_records(table: npt.NDArray[Any], index: Index, records: npt.NDArray[np.in
     return found
 
 
-def fill(chain: Chain, where: list[int], pieces: list[npt.NDArray[Any]]) -> None:
+def fill(chain: Chain, where: list[int], pieces: list[npt.NDArray[Any]], *, holes: bool = True) -> None:
     """Fill the pieces from the files; what turns out unreadable is an error, or inside a pass over a run a hole.
+
+    Parameters
+    ----------
+    chain, where, pieces
+        Files, offsets that rise, and what is to be filled.
+    holes
+        Whether the pieces are frames, for which a pass knows how to leave them out.
 
     Raises
     ------
     DamagedDataError
         With file, byte and reason.
+    FileFormatError
+        A file is gone, or its bytes are not those that were meant: neither is a hole.
     """
-    for k in sorted({chain.number(offset) for offset in where}):
-        chain.open(k)  # a file that is gone or has changed is no hole
+    files = [chain.open(k) for k in sorted({chain.number(offset) for offset in where})]
     try:
         read_pieces(chain, where, [as_bytes(piece) for piece in pieces])
     except (OSError, FileFormatError):  # found again below, frame by frame
@@ -271,7 +318,12 @@ def fill(chain: Chain, where: list[int], pieces: list[npt.NDArray[Any]]) -> None
             try:
                 read_pieces(chain, [offset], [as_bytes(piece)])
             except (OSError, FileFormatError) as error:
-                piece[...] = unreadable(_damaged(chain, offset, error), piece.dtype)
+                damaged = _damaged(chain, offset, error)
+                if not holes:
+                    raise damaged from error
+                piece[...] = unreadable(damaged, piece.dtype)
+    for file in files:
+        file.check()
 
 
 def _damaged(chain: Chain, offset: int, error: Exception) -> DamagedDataError:

@@ -86,19 +86,28 @@ def folder_of_experiment(query: Mapping[str, str], folder: str | os.PathLike[str
         )
     roots = [folder] if folder is not None else [os.environ[v] for v in DATA_FOLDERS if os.environ.get(v)]
     roots += [] if folder is not None else list(LCLS_FOLDERS)
-    tried = []
+    tried: list[str] = []
+    indices: Path | None = None
     for root in roots:
         for below in ("", "xtc", exp, f"{exp}/xtc", f"{exp[:3]}/{exp}/xtc"):
             place = Path(root).expanduser() / below
             tried.append(str(place))
-            if any(p.experiment == exp for p in map(_part, _xtc2_in(place)) if p.run is not None):
+            if _holds_files_of(exp, place):
                 return place, int(number)
+            if indices is None and _holds_files_of(exp, place / "smalldata"):
+                indices = place
+    if indices is not None:
+        return indices, int(number)  # where it is told that they are indices alone
     raise FileFormatError(
         f"exp={exp}: no file of this experiment is found",
         found=f"none in {', '.join(tried[:6])}" + (" ..." if len(tried) > 6 else ""),
         expected=f"files named {exp}-r{int(number):04d}-s000-c000.xtc2",
         fix='give the folder, xs.open_run("exp=...,run=...", dir="/where/it/is"), or set XSMALL_DATA',
     )
+
+
+def _holds_files_of(experiment: str, folder: Path) -> bool:
+    return any(p.experiment == experiment for p in map(_part, _xtc2_in(folder)) if p.run is not None)
 
 
 def _xtc2_in(folder: Path) -> list[Path]:
@@ -162,7 +171,9 @@ def files_of_run(
     data = [_part(p) for p in files if not is_index(p)]
     if not data:
         known = files or [file for path in paths if path.is_dir() for file in _xtc2_in(path / "smalldata")]
-        raise _no_data(title, [p for p in known if is_index(p)])
+        smd = [p for p in known if is_index(p)]
+        wanted = [p for p in smd if experiment is None or _run_of(_part(p)) == (experiment, run)]
+        raise _no_data(title, wanted or smd)
     parts = _of_one_run(title, data, experiment, run, alone=whole)
     indexed = _indexed(paths, parts)
     streams: list[tuple[Identity, ...]] = []
@@ -247,9 +258,10 @@ def _belongs(later: Part, starts: Sequence[Part]) -> bool:
 
 def _several(title: str, runs: Sequence[tuple[str, int]], wanted: int | None) -> ParameterError | FileFormatError:
     known = ", ".join(f"{exp}, run {number}" if number >= 0 else exp for exp, number in runs[:20])
-    if wanted is not None:
-        return ParameterError(f"{title}: no run of this number", found=f"run={wanted}", expected=known)
     numbered = next((number for _, number in runs if number >= 0), None)
+    if wanted is not None:
+        fix = None if numbered is None else f"run={numbered}"
+        return ParameterError(f"{title}: no run of this number", found=f"run={wanted}", expected=known, fix=fix)
     fix = f"xs.open_run(..., run={numbered})" if numbered is not None else "name the file, or a list of the streams"
     return FileFormatError(f"{title}: several runs", found=known, expected="one run", fix=fix)
 

@@ -16,10 +16,10 @@ from xsmall.io.sources.xtc2.fields import (
     EventField,
     Key,
     event_fields_of,
+    fill,
     is_number,
     of_records,
     positions,
-    read_pieces,
 )
 from xsmall.io.sources.xtc2.run_index import RunFiles, run_of
 
@@ -76,7 +76,7 @@ class _VariableArray:
             order = np.argsort(where, kind="stable")
             numbers, where = numbers[order], where[order]
             pieces = [np.empty(n, np.uint8) for n in size[numbers].tolist()]
-            read_pieces(index.chain, where.tolist(), pieces)
+            fill(index.chain, where.tolist(), pieces, holes=False)
             for n, piece in zip(numbers.tolist(), pieces, strict=True):
                 out[n] = self.value(piece)
         return out.reshape(events.size, segments.size)
