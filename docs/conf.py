@@ -51,3 +51,14 @@ html_static_path = ["_static"]
 html_css_files = ["gallery.css"]
 html_title = "xsmall"
 html_show_sourcelink = False
+
+
+def offer_notebook(_, docname, source):
+    """End each page that is executed with the notebook that it is."""
+    if "file_format: mystnb" in source[0][:100]:
+        source[0] += f"\n\n{{nb-download}}`Download this page as a notebook <{docname.split('/')[-1]}.ipynb>`\n"
+
+
+def setup(app):
+    """Tell Sphinx."""
+    app.connect("source-read", offer_notebook)
