@@ -119,8 +119,8 @@ def test_what_a_recipe_cannot_say_is_refused(folder: Path, tmp_path: Path) -> No
         (wrong.sd.roi(box), "other numbers"),
         (cal[:, 1:].sd.roi(xs.Box(segment=1)), "no detector of the run has frames of this shape"),
         (xs.apply(cal, lambda frame: float(np.nansum(frame))), "cannot be named"),
-        (cal.sd.azint(bins=5, i0=cal["i0"]), "cannot say"),
-        (cal.sd.roi(cal[0].notnull().drop_vars("event")), "cannot say"),
+        (cal.sd.azint(bins=5, i0=cal["i0"]), "cannot express"),
+        (cal.sd.roi(cal[0].notnull().drop_vars("event")), "cannot express"),
         (calibrated(folder, photon_energy=9500, unit="photon").sd.roi(box), "photon_energy"),
     ]:  # fmt: skip
         with pytest.raises((ParameterError, DataError), match=words):

@@ -19,6 +19,7 @@ from xsmall.cube.variables import Wanted, data_inside, is_variance, labelled, sm
 from xsmall.engine.parameters import parameters_attr, parameters_of
 from xsmall.errors import ParameterError
 from xsmall.events.held import with_events
+from xsmall.events.ragged import dims_of_events
 from xsmall.kernels import moments as kernel
 from xsmall.kernels import pairs as pair_kernel
 from xsmall.vocabulary import COUNT, DIMENSIONLESS, EVENT, LEFT_OUT, LONG_NAME, REPLICA, UNITS
@@ -141,7 +142,7 @@ def bootstrap(
         found = with_error(folded(data_inside(ordered), given, shape, f"bootstrap-{name}", _fold(drawn, paired=paired)))
         wanted = Wanted((), events.weight, {} if weights is None else small[weights].attrs)
         variables |= labelled(name, found, dims, ordered, wanted)
-    kept = small.drop_dims(EVENT)
+    kept = small.drop_dims(dims_of_events(small))
     kept = kept.drop_vars([name for name in kept.variables if name in names])
     out = xr.Dataset(coords=events.coords).assign_coords(kept.coords).assign(kept.data_vars).assign(variables)
     out = out.assign_coords({REPLICA: (REPLICA, np.arange(n), {LONG_NAME: "replica of the cube"})})

@@ -31,6 +31,7 @@ from xsmall.cube.variables import Wanted, check_statistics, is_variance, of_valu
 from xsmall.engine.parameters import parameters_attr, parameters_of
 from xsmall.errors import ParameterError
 from xsmall.events.held import with_events
+from xsmall.events.ragged import dims_of_events
 from xsmall.events.shots import shots_are_dropped
 from xsmall.frames.variance import paired
 from xsmall.vocabulary import (
@@ -147,7 +148,8 @@ def cube(
         own = name in small.variables and name != weights and variable.dtype.kind != "b"  # has a ratio to the weight
         found = _of_small(name, variable, small, bound, road, wanted if own else wanted.only_statistics())
         _add(variables, found, "small data")
-    kept = small.drop_dims(EVENT).drop_vars([n for n in small.drop_dims(EVENT).variables if n in names])
+    kept = small.drop_dims(dims_of_events(small))
+    kept = kept.drop_vars([n for n in kept.variables if n in names])
     result = xr.Dataset(coords=events.coords).assign_coords(kept.coords).assign(kept.data_vars)
     for name, image in (images or {}).items():
         found, labels = of_image(name, image, small, bound, road, wanted)
@@ -280,8 +282,8 @@ def _attrs(
     data: Mapping[str, Any],
     asked: Mapping[str, Any],
 ) -> dict[str, Any]:
-    left = [str(n) for n, v in small.variables.items() if EVENT in v.dims and n != EVENT
-            and n not in bins and n not in data]  # fmt: skip
+    per_event = set(dims_of_events(small))
+    left = [str(n) for n, v in small.variables.items() if per_event & set(v.dims) and n not in (*v.dims, *bins, *data)]
     read = {name: values_of(image)[0].attrs for name, image in (images or {}).items()}
     before = {name: parameters_of(attrs) for name, attrs in read.items()}
     steps = {"small": parameters_of(small.attrs), "images": before or None}

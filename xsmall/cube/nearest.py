@@ -20,6 +20,7 @@ from xsmall.cube.variables import data_inside, is_variance, small_variables
 from xsmall.engine.parameters import parameters_attr, parameters_of
 from xsmall.errors import DataError, ParameterError
 from xsmall.events.labels import is_labelled
+from xsmall.events.ragged import dims_of_events
 from xsmall.events.shots import one_per_event
 from xsmall.vocabulary import (
     COUNT,
@@ -147,7 +148,7 @@ def nearest_off(
             variables[name] = xr.Variable(dims, found["value"], {**array.attrs, **unit})
             variables[f"{name}{STDERR_SUFFIX}"] = xr.Variable(dims, found["stderr"], unit)
             variables[f"{name}{COUNT_SUFFIX}"] = xr.Variable(dims, found["count"], {UNITS: DIMENSIONLESS})
-    kept = small.drop_dims(EVENT)
+    kept = small.drop_dims(dims_of_events(small))
     kept = kept.drop_vars([k for k in kept.variables if k in names])
     out = xr.Dataset(coords=events.coords).assign_coords(kept.coords).assign(kept.data_vars).assign(variables)
     steps = {"small": parameters_of(small.attrs)}

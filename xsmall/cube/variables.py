@@ -32,6 +32,7 @@ from xsmall.vocabulary import (
     MIN,
     PULSE_ID,
     RUN,
+    SAMPLE_DIMENSION,
     SOURCE_TIMESTAMP,
     STD_SUFFIX,
     STDERR_SUFFIX,
@@ -183,6 +184,7 @@ def labelled(
     """Name the statistics of one variable; true/false has no unit but 1."""
     dims = (*bins, *array.dims[1:])
     attrs = {**array.attrs, **({UNITS: DIMENSIONLESS} if array.dtype.kind == "b" else {})}
+    attrs.pop(SAMPLE_DIMENSION, None)  # a mean of counts counts no entries of a file
     spread = {UNITS: attrs[UNITS]} if UNITS in attrs else {}
     out = {
         name: xr.Variable(dims, found[MEAN], attrs),

@@ -18,7 +18,17 @@ import pandas as pd
 import xarray as xr
 
 from xsmall.events.labels import is_labelled, labels_of
-from xsmall.vocabulary import BINNED_EVENTS, EVENT, FIRST_EVENT, LAST_EVENT, LONG_NAME, RUN, RUNS, SAMPLE_OF_EVENTS
+from xsmall.vocabulary import (
+    BINNED_EVENTS,
+    EVENT,
+    FIRST_EVENT,
+    GEOMETRY,
+    LAST_EVENT,
+    LONG_NAME,
+    RUN,
+    RUNS,
+    SAMPLE_OF_EVENTS,
+)
 
 __all__ = ["Held", "held_by", "with_events"]
 
@@ -84,7 +94,9 @@ def with_events(result: xr.Dataset, events: xr.Dataset | xr.DataArray, bins: npt
     if not is_labelled(events):
         return result
     held = Held.of(labels_of(events, "the events")[bins >= 0], _runs(events, bins))
-    return result.assign_coords({BINNED_EVENTS: held.coordinate()})
+    # the geometry stays the last coordinate: a representation shows the long text of its rule at the end
+    last = {name: c.variable for name, c in result.coords.items() if name == GEOMETRY}
+    return result.drop_vars(list(last)).assign_coords({BINNED_EVENTS: held.coordinate(), **last})
 
 
 def _runs(events: xr.Dataset | xr.DataArray, bins: npt.NDArray[np.int64]) -> list[int]:

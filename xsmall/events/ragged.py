@@ -22,6 +22,7 @@ __all__ = [
     "ListBlock",
     "check_flat",
     "counts_of",
+    "dims_of_events",
     "flatten",
     "is_ragged",
     "lists",
@@ -166,6 +167,11 @@ def lists(flat: xr.Dataset) -> xr.Dataset:
     for count in _counts(flat):
         out = _without_dim(out, flat, str(count.attrs[SAMPLE_DIMENSION]), count, count.values)
     return out
+
+
+def dims_of_events(small: xr.Dataset) -> list[str]:
+    """``event``, and the dims of contiguous ragged arrays: along them lie the lists of all events behind each other."""
+    return [EVENT, *dict.fromkeys(str(c.attrs[SAMPLE_DIMENSION]) for c in _counts(small))]
 
 
 def check_flat(flat: xr.Dataset) -> None:
