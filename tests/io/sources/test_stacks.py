@@ -295,11 +295,13 @@ def test_cxi_of_odd_content_says_what_it_left_out(tmp_path: Path) -> None:
         entry_1__instrument_1__detector_1__distance=580.0,
         LCLS__machineTimeNanoSeconds=np.zeros(12, int),
     )
+    with h5py.File(path, "a") as file:
+        file["entry_1/instrument_1/detector_1/x_pixel_size"] = 75e-6
     raw = xs.open_frames(path)
     assert "usable" not in raw.coords
     assert "distance" not in raw.coords
     np.testing.assert_array_equal(raw["event"], np.arange(12))
-    for word in ("masks per event", "580", "times are repeated"):
+    for word in ("masks per event", "580", "times are repeated", "geometry: "):
         assert word in raw.attrs["left_out"]
 
 
@@ -322,6 +324,8 @@ def test_foreign_files_are_runs_where_they_say_so_and_else_get_the_call_that_ope
     assert run["detector/raw"].attrs["units"] == "ADU"
     assert run["events"].sizes["event"] == 12
     assert describe(tmp_path / "a.cxi").startswith("a.cxi: frames in HDF5 (CXI, NXmx, Eiger), ")
+    cxi(tmp_path / "b.cxi", LCLS__machineTime=np.full(12, 1_700_000_001))
+    assert xs.open_run(str(tmp_path / "*.cxi"))["events"].sizes["event"] == 24
     path = write(tmp_path / "stack.h5", deep__frames=WORDS)
     with pytest.raises(FileFormatError, match="not a run that xsmall can open") as told:
         xs.open_run(path)
@@ -339,6 +343,8 @@ def test_single_images_are_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         fabio.edfimage.EdfImage(data=WORDS[k]).write(str(tmp_path / f"a_{k}.edf"))
     raw = xs.open_frames(str(tmp_path / "a_*.edf"), chunks=2)
     assert raw.chunks is not None
+    np.testing.assert_array_equal(xs.open_run(str(tmp_path / "a_*.edf"))["detector/raw"], raw)
+    assert ": images, " in describe(str(tmp_path / "a_*.edf"))
     assert raw.dtype == np.uint16
     np.testing.assert_array_equal(raw.values[:, 0], WORDS[:5])
     np.testing.assert_array_equal(raw.isel(event=[3, 1], row=slice(2, 5)).values[:, 0], WORDS[[3, 1], 2:5])
@@ -376,6 +382,12 @@ def test_images_that_differ_are_named(tmp_path: Path) -> None:
     fabio.edfimage.EdfImage(data=WORDS[0, :8]).write(str(tmp_path / "b.edf"))
     with pytest.raises(DamagedDataError, match=r"(?s)b\.edf.*\(8, 24\) among images of uint16 \(16, 24\)"):
         xs.open_frames([tmp_path / "a.edf", tmp_path / "b.edf"]).compute()
+    fabio.edfimage.EdfImage(data=WORDS[0].astype("u4") + (1 << 20)).write(str(tmp_path / "d.edf"))
+    with pytest.raises(DamagedDataError, match=r"(?s)d\.edf.*uint32 .* among images of uint16"):  # would wrap around
+        xs.open_frames([tmp_path / "a.edf", tmp_path / "d.edf"]).compute()
+    fabio.edfimage.EdfImage(data=WORDS[0].astype("u1")).write(str(tmp_path / "e.edf"))
+    small = xs.open_frames([tmp_path / "a.edf", tmp_path / "e.edf"])
+    np.testing.assert_array_equal(small.values[1, 0], WORDS[0].astype("u1"))
     (tmp_path / "c.txt").write_text("no image")
     with pytest.raises(FileFormatError, match=r"c\.txt: no image"):
         xs.open_frames(tmp_path / "c.txt")

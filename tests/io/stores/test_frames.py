@@ -137,6 +137,33 @@ def test_geometry_beam_and_energies_per_event(tmp_path: Path) -> None:
     cxi = xs.open_frames(xs.save_frames(mine, tmp_path / "a.cxi"))
     np.testing.assert_allclose(cxi.photon_energy, energies, rtol=1e-12)
     assert float(cxi.distance) == 0.12
+    for name in ("center_x", "center_y", "x", "y", "z"):
+        np.testing.assert_array_equal(cxi[name], mine[name])
+
+
+@pytest.mark.parametrize("name", ["a.cxi", "a.nxs"])
+def test_a_beam_without_geometry_comes_back(tmp_path: Path, name: str) -> None:
+    mine = frames().sd.assign_beam(distance=0.12, center=(1e-3, -2e-3), tilt_y=0.5)
+    back = xs.open_frames(xs.save_frames(mine, tmp_path / name))
+    for value in ("distance", "center_x", "center_y", "tilt_x", "tilt_y"):
+        assert float(back[value]) == float(mine[value])
+
+
+def test_a_beam_that_moves_keeps_its_place_per_event(tmp_path: Path) -> None:
+    mine = frames().sd.assign_geometry(geometry())
+    mine = mine.sd.assign_beam(distance=np.linspace(0.1, 0.2, 5), center=(np.linspace(0, 1e-3, 5), 0.0))
+    path = xs.save_frames(mine, tmp_path / "a.cxi")
+    back = xs.open_frames(path)
+    for name in ("distance", "center_x", "center_y"):
+        np.testing.assert_array_equal(back[name], mine[name])
+    with h5py.File(path) as file:
+        assert "distance" not in file["entry_1/instrument_1/detector_1"]  # there is none that holds for all
+    later = frames().assign_coords(event=mine.event.values + np.timedelta64(1, "h")).sd.assign_beam(center=(5e-4, 0.0))
+    both = xs.open_frames([path, xs.save_frames(later, tmp_path / "b.cxi")])
+    np.testing.assert_array_equal(both.center_x, [*mine.center_x.values, *np.full(5, 5e-4)])
+    assert "distance: not in all files" in both.attrs["left_out"]
+    with pytest.raises(xs.XsmallError, match="the center_x of the beam is not known"):
+        xs.save_frames(mine, tmp_path / "a.nxs")
 
 
 def test_somebody_elses_reader_of_nxmx(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ class ImageFiles:
         try:
             with _errors_raised(), _fabio().open(file.path) as image:
                 data = image.get_frame(event - int(self.starts[number])).data
-                if data.shape != self.shape[2:] or data.dtype.kind != self.dtype.kind:
+                if data.shape != self.shape[2:] or not np.can_cast(data.dtype, self.dtype):
                     raise ValueError(f"{data.dtype} {data.shape} among images of {self.dtype} {self.shape[2:]}")
                 return data
         except Exception as error:  # of fabio, which has many

@@ -18,14 +18,19 @@ from xsmall.errors import XsmallError
 from xsmall.io.hdf5 import read_whole
 from xsmall.io.layout import OWN_LABELS
 from xsmall.io.nexus_geometry import read_nexus_geometry
-from xsmall.vocabulary import EVENT, PIXEL_DIMS
+from xsmall.vocabulary import CENTER_X, CENTER_Y, DISTANCE, EVENT, GEOMETRY, PIXEL_DIMS, TILT_X, TILT_Y, TILT_Z
 
 __all__ = ["About", "about", "together"]
+
+_PLACED: Final = (DISTANCE, CENTER_X, CENTER_Y, TILT_X, TILT_Y, TILT_Z)
 
 _JOULE: Final = 1.602176634e-19  # per eV, exact
 _LENGTHS: Final = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "cm": 1e-2}
 _ENERGIES: Final = {"ev": 1.0, "kev": 1e3, "j": 1 / _JOULE}
 _WAVELENGTHS: Final = {"angstrom": 1.0, "a": 1.0, "nm": 10.0, "m": 1e10}
+_CXI_GEOMETRY: Final = frozenset(
+    ("x_pixel_size", "y_pixel_size", "corner_position", "corner_positions", "basis_vectors", "geometry_1")
+)
 _NOT_AGAINST: Final = 32 | 2048 | 8192 | 16384
 """Bits of a CXI mask that hold nothing against a pixel: in a peak (32, 8192), corrected (2048, 16384)."""
 
@@ -41,6 +46,8 @@ class About:
     geometry: Geometry | None = None
     photon_energy: Any = None
     distance: float | None = None
+    placed: dict[str, Any] = field(default_factory=dict)
+    """How the detector stands to the beam, as xsmall wrote it: one number, or one per event."""
     left_out: list[str] = field(default_factory=list)
 
     def cut(self, events: slice, n: int) -> "About":
@@ -49,6 +56,7 @@ class About:
         out.labels = None if self.labels is None else self.labels[events]
         if np.size(self.photon_energy) == n and np.ndim(self.photon_energy):
             out.photon_energy = self.photon_energy[events]
+        out.placed = {name: values[events] if np.ndim(values) else values for name, values in self.placed.items()}
         return out
 
 
@@ -65,9 +73,13 @@ def together(parts: Sequence[About], sizes: Sequence[int]) -> About:
         else:
             out.left_out.append("times: events of these files have the same ones")
     if all(part.photon_energy is not None for part in parts):
-        energies = [np.broadcast_to(part.photon_energy, n) for part, n in zip(parts, sizes, strict=True)]
-        joined = np.concatenate(energies)
-        out.photon_energy = float(joined[0]) if np.unique(joined).size == 1 else joined
+        out.photon_energy = _joined([part.photon_energy for part in parts], sizes)
+    names = {name for part in parts for name in part.placed}
+    for name in sorted(names):
+        if all(name in part.placed for part in parts):
+            out.placed[name] = _joined([part.placed[name] for part in parts], sizes)
+        else:
+            out.left_out.append(f"{name}: not in all files")
     labels_of = [{dim: held.tolist() for dim, held in part.pixels.items()} for part in parts]
     if all(held == labels_of[0] for held in labels_of):
         out.pixels = first.pixels
@@ -82,6 +94,12 @@ def together(parts: Sequence[About], sizes: Sequence[int]) -> About:
     return out
 
 
+def _joined(values: Sequence[Any], sizes: Sequence[int]) -> Any:
+    """One number where all are the same, else one per event."""
+    joined = np.concatenate([np.broadcast_to(x, n) for x, n in zip(values, sizes, strict=True)])
+    return float(joined[0]) if np.unique(joined).size == 1 else joined
+
+
 def about(file: Any, path: Path, name: str, shape: tuple[int, ...]) -> About:
     """Collect what an open file says of the frames of a dataset, whose shape is (event, segment, row, column)."""
     found = About()
@@ -90,13 +108,14 @@ def about(file: Any, path: Path, name: str, shape: tuple[int, ...]) -> About:
     _labels(file, path, shape[0], found)
     _pixels(file, path, shape[1:], found)
     _energy(file, path, shape[0], found, cxi=cxi)
+    _own(file, path, shape[0], found)
     if detector is not None:
         _mask(detector, path, shape, found, cxi=cxi)
         _distance(detector, found, cxi=cxi)
         if not cxi:
             _geometry(detector, path, shape, found)
-        elif "corner_positions" in detector or "basis_vectors" in detector:
-            found.left_out.append("corner_positions: bring the geometry as a file of its own")
+        elif found.geometry is None and set(detector) & _CXI_GEOMETRY:
+            found.left_out.append("geometry: CXI does not say where all pixels are, give it with .sd.assign_geometry")
     return found
 
 
@@ -155,6 +174,20 @@ def _pixels(file: Any, path: Path, shape: tuple[int, ...], found: About) -> None
         own = file.get(f"{OWN_LABELS}/{dim}")
         if isinstance(own, h5py.Dataset) and own.shape == (n,) and own.dtype.kind in "iu":
             found.pixels[dim] = read_whole(own, path)
+
+
+def _own(file: Any, path: Path, n: int, found: About) -> None:
+    """Geometry and place of the beam that xsmall wrote since the format has no place for them."""
+    rule = file.get(f"{OWN_LABELS}/{GEOMETRY}")
+    if isinstance(rule, h5py.Dataset):
+        try:
+            found.geometry = Geometry.from_json(rule.asstr()[()])
+        except (XsmallError, TypeError) as error:
+            found.left_out.append(f"{rule.name}: {str(error).splitlines()[0]}")
+    for name in _PLACED:
+        own = file.get(f"{OWN_LABELS}/{name}")
+        if isinstance(own, h5py.Dataset) and own.shape in ((), (n,)) and own.dtype.kind == "f":
+            found.placed[name] = read_whole(own, path)[()]
 
 
 def _energy(file: Any, path: Path, n: int, found: About, *, cxi: bool) -> None:

@@ -27,12 +27,13 @@ from xsmall.io.sources.chunks import events_per_chunk
 from xsmall.io.sources.hdf5_array import Hdf5Array
 from xsmall.io.sources.images import images_as_frames
 from xsmall.io.sources.nexus import About, about, together
-from xsmall.io.sources.source import HDF5_SIGNATURE, RunSource, RunSpec
+from xsmall.io.sources.source import RunSource, RunSpec
 
 __all__ = ["StackRun", "open_frames"]
 
 _KNOWN: Final = ("/entry_1/data_1/data", "/entry_1/instrument_1/detector_1/data", "/entry/data/data")
 _ENDINGS: Final = (".h5", ".hdf5", ".cxi", ".nxs", ".hdf", ".nx")
+_IMAGES: Final = (".cbf", ".edf", ".tif", ".tiff")
 _NUMBERED: Final = "data_"  # data_000001, data_000002 ... of an Eiger master
 _DIMS: Final = {2: v.FRAME_DIMS[2:], 3: (v.EVENT, *v.FRAME_DIMS[2:]), 4: v.FRAME_DIMS}
 
@@ -129,20 +130,18 @@ def open_frames(
 
 
 class StackRun(RunSource):
-    """A file of frames in a known layout, as a run of one detector."""
+    """Files of frames in a known layout, or images, as a run of one detector."""
 
     name = "stack"
-    title = "frames in HDF5 (CXI, NXmx, Eiger)"
+    title = "frames in HDF5 (CXI, NXmx, Eiger), or images (CBF, EDF, TIFF)"
 
     def recognises(self, spec: RunSpec) -> bool:
-        """Go by the groups that CXI and NXmx have."""
-        if spec.path is None or spec.head != HDF5_SIGNATURE:
-            return False
-        try:
-            with open_hdf5(spec.path) as file:
-                return any(_is_link_or_dataset(file, name) for name in (*_KNOWN, f"/entry/data/{_NUMBERED}000001"))
-        except FileFormatError:
-            return False
+        """Go by the groups that CXI and NXmx have, and by the endings of images."""
+        return bool(spec.paths) and (_are_images(spec) or all(map(_is_known, spec.paths)))
+
+    def heading(self, spec: RunSpec) -> str:
+        """Say which of the two it is."""
+        return "images" if _are_images(spec) else "frames in HDF5 (CXI, NXmx, Eiger)"
 
     def open(
         self,
@@ -160,6 +159,21 @@ class StackRun(RunSource):
         )
         events = xr.Dataset(coords={v.EVENT: raw[v.EVENT]})
         return xr.DataTree.from_dict({"/": xr.Dataset(), f"/{v.EVENTS_NODE}": events, "/detector": raw.to_dataset()})
+
+
+def _are_images(spec: RunSpec) -> bool:
+    return bool(spec.paths) and all(path.is_file() and path.suffix.lower() in _IMAGES for path in spec.paths)
+
+
+def _is_known(path: Path) -> bool:
+    """Whether a file has its frames where CXI or NXmx have them."""
+    if not path.is_file() or not h5py.is_hdf5(path):
+        return False
+    try:
+        with open_hdf5(path) as file:
+            return any(_is_link_or_dataset(file, name) for name in (*_KNOWN, f"/entry/data/{_NUMBERED}000001"))
+    except FileFormatError:
+        return False
 
 
 class _Piece(NamedTuple):
@@ -213,6 +227,10 @@ def _told(frames: xr.DataArray, found: About) -> xr.DataArray:
     try:
         frames = frames if found.photon_energy is None else assign_beam(frames, photon_energy=found.photon_energy)
         frames = frames if found.distance is None else assign_beam(frames, distance=found.distance)
+        placed = dict(found.placed)
+        if placed:
+            center = (placed.pop(v.CENTER_X, 0.0), placed.pop(v.CENTER_Y, 0.0))
+            frames = assign_beam(frames, center=center, **placed)
     except XsmallError as error:  # a number that is none, such as one of another unit
         found.left_out.append(f"beam: {'; '.join(str(error).split(chr(10)))}")
     return frames.assign_attrs({v.LEFT_OUT: "; ".join(found.left_out)}) if found.left_out else frames

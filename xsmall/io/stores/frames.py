@@ -21,7 +21,7 @@ from xsmall.detector.status_words import status_words
 from xsmall.errors import DataError, ParameterError
 from xsmall.events.join import of_the_events
 from xsmall.events.labels import check_labels, in_utc
-from xsmall.frames.beam import beam_of, measured_energies
+from xsmall.frames.beam import ALWAYS, beam_moves, beam_of, measured_energies
 from xsmall.frames.describe import describe, presence
 from xsmall.io.layout import FRAMES_LAYOUT, FRAMES_NUMBER, OWN_LABELS
 from xsmall.io.nexus_geometry import add_nexus_geometry, check_writable, nexus_group
@@ -85,7 +85,8 @@ def save_frames(
     bits of the format; the mask that holds for all events is the ``mask`` of the detector (CXI) or its ``pixel_mask``.
     Segments, rows and columns are written in the order of their labels; those of a part come back by
     :func:`~xsmall.open_frames`.
-    Times, photon energy (per event too), distance and, in NXmx, the geometry as modules with the beam go along.
+    Times, photon energy (per event too), distance and, in NXmx, the geometry as modules with the beam go along. What
+    CXI has no place for, geometry and beam, is written in a group of its own for :func:`~xsmall.open_frames`.
 
     Raises
     ------
@@ -307,14 +308,23 @@ class _About:
         else:
             file[f"{OWN_LABELS}/{v.EVENT}"] = labels.astype(object) if labels.dtype.kind == "U" else labels
 
+    def add_place(self, file: Any) -> None:
+        """Where the pixels and the beam are, in a place of ours: the formats have none for all of it."""
+        if self.geometry is not None:
+            file[f"{OWN_LABELS}/{v.GEOMETRY}"] = self.geometry.to_json()
+        for name in (v.DISTANCE, *ALWAYS):
+            if name in self.frames.coords:
+                file[f"{OWN_LABELS}/{name}"] = np.asarray(self.frames[name].values, np.float64)
+
     def add_cxi(self, file: Any) -> None:
         """What CXI has: the link to the detector, distance, pixel size, energy in J."""
         self.add_labels(file)
+        self.add_place(file)
         file["cxi_version"] = np.int64(150)
         detector = file.require_group("entry_1/instrument_1/detector_1")
         detector["data"] = h5py.SoftLink("/entry_1/data_1/data")
         distance = self.beam.distance if self.beam.distance is not None else self.geometry and self.geometry.distance
-        if distance:
+        if distance and not beam_moves(self.frames):
             detector["distance"] = float(distance)
         if self.geometry is not None:
             panel = self.geometry.asics()[0]
@@ -339,6 +349,8 @@ class _About:
         if self.geometry is not None:
             has_beam = v.DISTANCE in self.frames.coords or v.CENTER_X in self.frames.coords
             add_nexus_geometry(file, self.geometry, self.beam if has_beam else None)
+        else:
+            self.add_place(file)
         beam = nexus_group(instrument, "beam", "NXbeam")
         energies = self.energies
         if energies is not None:
