@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import dask
 import numpy as np
@@ -23,6 +24,21 @@ SHAPE = (2, 40, 70)
 # Compiling takes seconds: no deadlines. On a CI machine the examples are the same each time.
 settings.register_profile("xsmall", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("xsmall")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In CI only the tests of the kernels' twins are traced: coverage doubles the time of all others."""
+    for item in items if "CI" in os.environ else []:
+        if not any(REFERENCE in _home(value) for value in vars(getattr(item, "module", None) or item).values()):
+            item.add_marker(pytest.mark.no_cover)
+
+
+REFERENCE = "xsmall.kernels.reference"
+
+
+def _home(value: object) -> str:
+    """Module that a name in a test module comes from, or that it is."""
+    return str(getattr(value, "__name__" if isinstance(value, ModuleType) else "__module__", ""))
 
 
 def _shared_folder() -> Path | None:
