@@ -12,6 +12,7 @@ import numpy.typing as npt
 from xsmall.errors import FileFormatError
 from xsmall.io.files import Identity
 from xsmall.io.sources.stored_array import Place, Region, StoredArray
+from xsmall.io.sources.zarr_chunks import Packing, packing_of, unpack
 
 __all__ = ["DESCRIPTION", "ZarrArray", "open_array"]
 
@@ -33,6 +34,11 @@ def open_array(identity: Identity, name: str) -> Any:
         return _open(identity, name)
 
 
+@lru_cache(maxsize=256)
+def _packing(identity: Identity, name: str) -> Packing | None:
+    return packing_of(open_array(identity, name))
+
+
 class ZarrArray(StoredArray):
     """An array of a Zarr store; ``identity`` is that of the store's root description."""
 
@@ -42,11 +48,30 @@ class ZarrArray(StoredArray):
         return str(Path(self.identity.path).parent)
 
     def _read(self, region: Region) -> npt.NDArray[Any]:
+        packing = _packing(self.identity, self.name)
+        if packing is not None:
+            return self._unpacked(region, packing)
         for place in self.places(region):  # zarr would read zeros
             if self._state(place) is None:
                 raise FileNotFoundError(self.chunk_name(place))
         data: npt.NDArray[Any] = np.asarray(open_array(self.identity, self.name)[region])
         return data
+
+    def _unpacked(self, region: Region, packing: Packing) -> npt.NDArray[Any]:
+        """Read chunk by chunk: a whole one to where it belongs, others by way of a chunk in memory."""
+        out = np.empty(tuple(s.stop - s.start for s in region), open_array(self.identity, self.name).dtype)
+        chunk: npt.NDArray[Any] | None = None
+        for place in self.places(region):
+            part = self.part(place)
+            wanted = [slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(part, region, strict=True)]
+            into = out[_counted_from(region, wanted)]
+            if into.shape == self.chunks and into.flags.c_contiguous:
+                unpack(self._file(place), packing, into)
+            else:
+                chunk = np.empty(self.chunks, out.dtype) if chunk is None else chunk
+                unpack(self._file(place), packing, chunk)
+                into[...] = chunk[_counted_from(part, wanted)]
+        return out
 
     def _file(self, place: Place) -> str:
         key = open_array(self.identity, self.name).metadata.encode_chunk_key(place)
@@ -78,3 +103,7 @@ class ZarrArray(StoredArray):
                 expected=f"{self.identity.size} bytes, changed at {self.identity.mtime_ns} ns",
                 fix="open the run again",
             )
+
+
+def _counted_from(region: Region, wanted: list[slice]) -> Region:
+    return tuple(slice(w.start - r.start, w.stop - r.start) for w, r in zip(wanted, region, strict=True))

@@ -29,6 +29,9 @@ COMPRESSIONS: Final = ("zlib",)
 _LEVEL: Final = 1
 _NO_VARIABLE: Final = "This is a netCDF dimension but not a netCDF variable."
 _BOOL: Final = {"dtype": "bool"}  # netCDF has no truth: xarray marks bytes as such
+_CHECKSUM_BYTES: Final = 4
+_PIECE: Final = 2**22
+"""Bytes that are shuffled at a time."""
 _POLL: Final = 0.2
 """Seconds between two looks for chunks that other processes have finished."""
 
@@ -111,7 +114,7 @@ class Hdf5Store:
             return _Whole(self, array.path)
         return Hdf5Sink(self._token, str(self._spool), str(self._owner), array, self._compress)
 
-    def put(self, path: str, index: tuple[int, ...], chunk: bytes) -> None:
+    def put(self, path: str, index: tuple[int, ...], chunk: bytes | bytearray) -> None:
         """Write a finished chunk; the same one may come twice, from a task that was computed again."""
         with self._lock:
             chunks = self._file[path].chunks
@@ -200,7 +203,7 @@ class Hdf5Sink:
             else:
                 _hand_over(Path(self.spool), self.path, index, chunk)
 
-    def _packed(self, values: npt.NDArray[Any]) -> bytes:
+    def _packed(self, values: npt.NDArray[Any]) -> bytearray:
         """Give a chunk as HDF5 stores it: its bytes shuffled, compressed, and with their checksum."""
         from numcodecs import Fletcher32
 
@@ -208,11 +211,17 @@ class Hdf5Sink:
         if whole.shape != self.chunks:  # at the upper edge: a chunk is always whole
             whole = np.full(self.chunks, self.fill, self.dtype)
             whole[tuple(map(slice, values.shape))] = values
-        data: Any = whole
+        flat, packed = whole.reshape(-1).view(np.uint8), bytearray()
         if self.compress:
-            shuffled = whole.reshape(-1).view(np.uint8).reshape(whole.size, self.dtype.itemsize).T
-            data = zlib.compress(shuffled.tobytes(), _LEVEL)
-        return bytes(Fletcher32().encode(data))
+            squeeze = zlib.compressobj(_LEVEL)
+            for plane in flat.reshape(whole.size, self.dtype.itemsize).T:  # all first bytes, then all second ones ...
+                for start in range(0, plane.size, _PIECE):
+                    packed += squeeze.compress(np.ascontiguousarray(plane[start : start + _PIECE]).data)
+            packed += squeeze.flush()
+        else:
+            packed += flat.data
+        packed += Fletcher32().encode(packed)[-_CHECKSUM_BYTES:]
+        return packed
 
 
 def _within(i: int, chunk: int, key: slice) -> slice:
@@ -223,7 +232,7 @@ def _fill(array: StoredArray) -> Any:
     return 0 if array.dtype == bool else array.fill
 
 
-def _hand_over(spool: Path, path: str, index: tuple[int, ...], chunk: bytes) -> None:
+def _hand_over(spool: Path, path: str, index: tuple[int, ...], chunk: bytes | bytearray) -> None:
     """Leave a chunk as a file, which is there as a whole or not at all."""
     name = f"{path.replace('/', '|')}@{'.'.join(map(str, index))}"
     draft = spool / f".{uuid4().hex}"
