@@ -14,7 +14,7 @@ from xsmall.cube.bins import bins
 from xsmall.cube.cube import cube
 from xsmall.cube.moments import BATCH, Moments, groups
 from xsmall.kernels.jit import njit
-from xsmall.kernels.moments import add_frames
+from xsmall.kernels.moments import add_frames, all_go_on, flat
 from xsmall.kernels.reference.moments import moments_of
 
 N_BINS = 50
@@ -63,7 +63,7 @@ def _kernel(name: str, frames: np.ndarray, index: np.ndarray) -> Case:
     batch = groups(index)
     return Case(
         name,
-        lambda: add_frames(frames, *batch, *ours, 0, frames.shape[1], 0),
+        lambda: add_frames(*flat(frames), *batch, all_go_on(batch[2]), *ours, 0, frames.shape[1], 0),
         len(frames),
         {
             "bare float64 sum": lambda: _sum_frames(frames, index, sums),

@@ -18,7 +18,7 @@ from tests.same_reduction import assert_same_reduction
 from xsmall.calibration.common_mode.mode import CommonMode, Exclude, Subtract
 from xsmall.calibration.reasons import DEFAULT_TRUST, own_reasons
 from xsmall.calibration.tables import control_stages
-from xsmall.cube.lanes import Tile
+from xsmall.cube.filling import Tile
 from xsmall.detector.geometry.panel import Panel, PixelAxis
 from xsmall.detector.types import Decoding, detector_type
 from xsmall.engine.transform import origin_of

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from xsmall.cube import moments, plan
 from xsmall.cube.bins import bins, categories, edges, quantiles, steps
 from xsmall.cube.cube import average, cube, difference, merge_cubes
-from xsmall.cube.lanes import Tile
+from xsmall.cube.filling import Tile
 from xsmall.engine.machine import Machine
 from xsmall.engine.transform import Transform, transform_frames
 from xsmall.errors import DataError, ParameterError, PlanError

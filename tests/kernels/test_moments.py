@@ -16,7 +16,7 @@ def groups(index: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
     order = np.argsort(index, kind="stable")
     order = order[index[order] >= 0]
     bins, first = np.unique(index[order], return_index=True)
-    return order, np.r_[first, order.size].astype(np.int64), bins.astype(np.int64)
+    return order, np.r_[first, order.size].astype(np.int64), bins.astype(np.int64), moments.all_go_on(bins)
 
 
 def accumulator(n_bins: int, n_pixels: int) -> tuple[npt.NDArray[np.uint32], ...]:
@@ -29,7 +29,12 @@ def batch_by_batch(
     state = accumulator(n_bins, frames.shape[1])
     for start in range(0, len(frames), batch):
         moments.add_frames(
-            frames[start : start + batch], *groups(index[start : start + batch]), *state, 0, frames.shape[1], 0
+            *moments.flat(frames[start : start + batch]),
+            *groups(index[start : start + batch]),
+            *state,
+            0,
+            frames.shape[1],
+            0,
         )
     return state
 
@@ -124,9 +129,9 @@ def test_pixels_that_threads_share_out_are_the_same_as_all_at_once() -> None:
     rng = np.random.default_rng(6)
     frames, index = rng.normal(5, 1, (33, 9000)).astype(np.float32), rng.integers(0, 3, 33)
     whole, parts = accumulator(3, 9000), accumulator(3, 9100)
-    moments.add_frames(frames, *groups(index), *whole, 0, 9000, 0)
+    moments.add_frames(*moments.flat(frames), *groups(index), *whole, 0, 9000, 0)
     for low, high in ((0, 5), (4100, 9000), (5, 4100)):
-        moments.add_frames(frames, *groups(index), *parts, low, high, 100)
+        moments.add_frames(*moments.flat(frames), *groups(index), *parts, low, high, 100)
     for ours, theirs in zip(parts, whole, strict=True):
         np.testing.assert_array_equal(ours[:, 100:], theirs)
         assert (ours[:, :100] == 0).all()
@@ -146,16 +151,16 @@ def test_merging_into_the_first_is_merging() -> None:
 
 def test_the_kernel_releases_the_gil(lets_others_run: Callable[..., bool]) -> None:
     frames = np.ones((8, 2_000_000), np.float32)
-    order, first, bins = groups(np.zeros(8, np.int64))
+    which = groups(np.zeros(8, np.int64))
     state = accumulator(1, frames.shape[1])
-    assert lets_others_run(lambda: moments.add_frames(frames, order, first, bins, *state, 0, frames.shape[1], 0))
+    assert lets_others_run(lambda: moments.add_frames(*moments.flat(frames), *which, *state, 0, frames.shape[1], 0))
 
 
 def test_a_bin_without_frames_stays_empty() -> None:
     frames, index = np.ones((3, 4), np.float32), np.zeros(3, np.int64)
-    order, first, bins = groups(index)
+    which = groups(index)
     state = accumulator(2, 4)
-    moments.add_frames(frames, order, first, bins, *state, 0, frames.shape[1], 0)
+    moments.add_frames(*moments.flat(frames), *which, *state, 0, frames.shape[1], 0)
     for ours, theirs in zip(state, twin.moments_of(frames, index, 2), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert state[0][:, 0].tolist() == [3, 0]
@@ -166,10 +171,34 @@ def test_infinite_values_are_skipped_as_in_the_reductions() -> None:
     holes = frames.copy()
     holes[[1, 4], 0] = np.inf, -np.inf
     index = np.zeros(6, dtype=np.int64)
-    order, first, bins = np.arange(6), np.array([0, 6]), np.array([0])
     count, mean, m2 = np.zeros((1, 2), np.uint32), np.zeros((1, 2)), np.zeros((1, 2))
-    moments.add_frames(holes, order, first, bins, count, mean, m2, 0, 2, 0)
+    moments.add_frames(*moments.flat(holes), *groups(index), count, mean, m2, 0, 2, 0)
     expected = twin.moments_of(holes, index, 1)
     assert count.tolist() == [[4, 6]]
     np.testing.assert_allclose(mean, expected[1])
     np.testing.assert_allclose(m2, expected[2])
+
+
+@pytest.mark.parametrize("how", [moments.BEGIN, moments.MERGE])
+def test_a_group_is_begun_over_whatever_was_there_or_merged_as_merge_does(how: np.uint8) -> None:
+    rng = np.random.default_rng(8)
+    frames = rng.normal(5, 2, (40, 5000)).astype(np.float32)
+    frames[rng.random(frames.shape) < 0.1] = np.nan
+    frames[:, 3], frames[20:, 4], frames[:20, 5] = np.nan, np.nan, np.nan
+    before, after = frames[:20], frames[20:]
+    (*group, _), index = groups(np.zeros(20, np.int64)), np.zeros(20, np.int64)
+    state = batch_by_batch(before, index, 1, 20)
+    alone = batch_by_batch(after, index, 1, 20)
+    expected = [m.copy() for m in (alone if how == moments.BEGIN else state)]
+    if how == moments.MERGE:
+        moments.merge_into(*(m[0] for m in expected), *(m[0] for m in alone))
+    else:
+        state = (np.full_like(state[0], 77), np.full_like(state[1], np.nan), np.full_like(state[2], -3.0))
+    moments.add_frames(*moments.flat(after), *group, np.array([how]), *state, 0, 5000, 0)
+    for ours, theirs in zip(state, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    books = twin.moments_of(
+        after if how == moments.BEGIN else frames, index if how == moments.BEGIN else np.zeros(40), 1
+    )
+    for ours, theirs in zip(state, books, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)

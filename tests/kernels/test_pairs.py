@@ -26,7 +26,7 @@ def gathered(frames: np.ndarray, weights: np.ndarray, index: np.ndarray, *, batc
         some, which = frames[start : start + batch], groups(index[start : start + batch])
         beside = weights[start : start + batch]
         pairs.add_pairs(some, beside, *which, *state[:2], *state[3:], 0, some.shape[1], 0)
-        moments.add_frames(some, *which, *state[:3], 0, some.shape[1], 0)
+        moments.add_frames(*moments.flat(some), *which, moments.all_go_on(which[2]), *state[:3], 0, some.shape[1], 0)
     return state
 
 
@@ -60,11 +60,12 @@ def test_extremes_are_those_of_numpy() -> None:
 def test_rows_merge_as_one_by_one() -> None:
     a, b = ([np.zeros((4, 300), t) for t in (np.uint32, np.float64, np.float64)] for _ in range(2))
     for state, some in ((a, slice(0, 40)), (b, slice(40, 90))):
-        moments.add_frames(FRAMES[some], *groups(INDEX[some]), *state, 0, 300, 0)
+        which = groups(INDEX[some])
+        moments.add_frames(*moments.flat(FRAMES[some]), *which, moments.all_go_on(which[2]), *state, 0, 300, 0)
     one = [m.copy() for m in a]
     for i in (0, 2):
         rows = [m[i] for m in one]
-        moments.merge(*rows, *[m[i] for m in b], *rows)
+        moments.merge_into(*rows, *[m[i] for m in b])
     for m, of_b in zip(one, b, strict=True):
         m[3] = of_b[3]
     lane = [np.ascontiguousarray(m[[0, 2, 3]]) for m in b]

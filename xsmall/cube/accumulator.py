@@ -19,14 +19,13 @@ from xsmall.cube.moments import (
     SPREADS,
     WEIGHT,
     WEIGHT_STD,
-    Index,
     statistics_types,
 )
 from xsmall.engine.team import Team
 from xsmall.kernels import moments as kernel
 from xsmall.kernels import pairs
 
-__all__ = ["Block", "Row", "Rows", "fields_of", "merge_rows", "statistics_of_rows"]
+__all__ = ["Block", "Held", "Place", "Row", "Rows", "clear_row", "fields_of", "merge_rows", "statistics_of_rows"]
 
 _STRIP = 1 << 16
 """Pixels that a thread merges at a time."""
@@ -72,22 +71,22 @@ class Row(NamedTuple):
             if mine is not None:
                 mine[...] = theirs
 
-    def take(self, a: Row, b: Row) -> None:
-        """Become what two rows are together; this may be the first of them."""
-        self.take_more(a, b)
-        kernel.merge(*a[:3], *b[:3], *self[:3])
+    def take(self, other: Row) -> None:
+        """Merge the moments of other events into these."""
+        self._take_more(other)
+        kernel.merge_into(*self[:3], *other[:3])
 
-    def take_more(self, a: Row, b: Row) -> None:
-        """The same of what lies beside the moments, while these still are those of the first row."""
-        if self.spread is not None and a.spread is not None and b.spread is not None:
-            np.add(a.spread, b.spread, out=self.spread)
+    def _take_more(self, other: Row) -> None:
+        """The same of what lies beside the moments, while these still are those of the first events."""
+        if self.spread is not None and other.spread is not None:
+            self.spread[...] += other.spread
         if self.cross is not None:
-            first, second = ((r.n, r.mean, r.weight, r.weight_m2, r.cross) for r in (a, b))
-            pairs.merge_pairs(*first, *second, self.weight, self.weight_m2, self.cross)
-        if self.low is not None and a.low is not None and b.low is not None:
-            np.minimum(a.low, b.low, out=self.low)
-        if self.high is not None and a.high is not None and b.high is not None:
-            np.maximum(a.high, b.high, out=self.high)
+            mine, theirs = ((r.n, r.mean, r.weight, r.weight_m2, r.cross) for r in (self, other))
+            pairs.merge_pairs(*mine, *theirs, *mine[2:])
+        if self.low is not None and other.low is not None:
+            np.minimum(self.low, other.low, out=self.low)
+        if self.high is not None and other.high is not None:
+            np.maximum(self.high, other.high, out=self.high)
 
 
 Rows = dict[int, Row]
@@ -110,83 +109,75 @@ class Block:
     def __init__(self, n_rows: int, n_pixels: int, more: Iterable[str] = (), *, by_bin: bool = False) -> None:
         self.fields = fields_of(more)
         types = (np.uint32 if field == "n" else np.float64 for field in self.fields)
-        self.arrays = tuple(np.zeros((n_rows, n_pixels), dtype) for dtype in types)
+        self.arrays = tuple(np.empty((n_rows, n_pixels), dtype) for dtype in types)
         self._by_bin = by_bin
-        self._row_of: dict[int, int] = {}
-        self._used: set[int] = set()
+        self._next = 0
 
     def clear(self) -> None:
         """Begin again."""
-        self._row_of.clear()
+        self._next = 0
 
-    def row(self, i: int, pixels: slice = slice(None)) -> Row:
-        """Row number ``i``, whatever is in it."""
-        return Row(**{field: m[i, pixels] for field, m in zip(self.fields, self.arrays, strict=True)})
+    def place(self, bin_: int) -> Place:
+        """A row for a bin that has none; what is in it is not of this bin."""
+        number = bin_ if self._by_bin else self._next
+        self._next += 1
+        return Place(self, number)
+
+    def statistics(self, held: Held, n_bins: int, team: Team) -> dict[str, npt.NDArray[Any]]:
+        """Turn what was gathered by bin into statistics, in place: the block is used up."""
+        arrays = dict(zip(self.fields, self.arrays, strict=True))
+        arrays["n"] = arrays["n"].view(np.int32)
+        out = {name: arrays[field] for name, field in _STATISTIC_OF.items() if field in arrays}
+        rows = held.rows()
+        team.map(lambda bin_: _finish(rows.get(bin_), {name: m[bin_] for name, m in out.items()}), range(n_bins))
+        return out
+
+
+class Place(NamedTuple):
+    """Where the moments of a bin lie."""
+
+    block: Block
+    number: int
+    """Of the row."""
+
+    def row(self, pixels: slice = slice(None)) -> Row:
+        """The row, or some pixels of it."""
+        fields = zip(self.block.fields, self.block.arrays, strict=True)
+        return Row(**{field: m[self.number, pixels] for field, m in fields})
+
+
+class Held:
+    """Moments of some events, by bin: where each lies."""
+
+    def __init__(self) -> None:
+        self._places: dict[int, Place] = {}
+
+    def __contains__(self, bin_: int) -> bool:
+        return bin_ in self._places
+
+    def __getitem__(self, bin_: int) -> Place:
+        return self._places[bin_]
+
+    def put(self, bin_: int, place: Place) -> Place:
+        """Say where a bin lies that is not here yet."""
+        self._places[bin_] = place
+        return place
 
     def rows(self) -> Rows:
         """The rows by bin."""
-        return {bin_: self.row(i) for bin_, i in sorted(self._row_of.items())}
+        return {bin_: place.row() for bin_, place in sorted(self._places.items())}
 
-    def holds(self, bins: Index) -> npt.NDArray[np.bool_]:
-        """Which of some bins have a row."""
-        return np.array([bin_ in self._row_of for bin_ in bins.tolist()], bool)
-
-    def place(self, bins: Index) -> Index:
-        """Rows of some bins, which get one where they have none: what is in it is not of theirs."""
-        for bin_ in bins.tolist():
-            self._row_of.setdefault(bin_, bin_ if self._by_bin else len(self._row_of))
-        return np.array([self._row_of[bin_] for bin_ in bins.tolist()], np.int64)
-
-    def fill(self, bins: Index) -> Index:
-        """Rows of some bins, which will be filled whole."""
-        rows = self.place(bins)
-        self._used.update(rows.tolist())
-        return rows
-
-    def empty(self, bins: Index, team: Team) -> None:
-        """Make rows of no events for some bins."""
-        rows = [int(i) for i in self.place(bins)]
-        used = self._used.intersection(rows)
-        self._used.update(rows)
-        special = any(field in _EMPTY for field in self.fields)
-        team.map(lambda i: clear_row(self.row(i)), rows if special else sorted(used))
-
-    def take(self, rows: Rows, team: Team) -> None:
-        """Merge the moments of other events into these."""
-        common = set(self._row_of)
-        self.fill(np.array(list(rows), np.int64))
-        mine = self.rows()
+    def join(self, other: Held, team: Team) -> None:
+        """Take over the moments of other events: those of bins that are new here stay where they are."""
+        both = [bin_ for bin_, place in other._places.items() if self._places.setdefault(bin_, place) is not place]
+        mine = {bin_: self._places[bin_].row() for bin_ in both}
+        theirs = {bin_: other._places[bin_].row() for bin_ in both}
 
         def take_strip(of: tuple[int, int]) -> None:
             bin_, p = of
-            own, theirs = (r[bin_].cut(slice(p, p + _STRIP)) for r in (mine, rows))
-            if bin_ in common:
-                own.take(own, theirs)
-            else:
-                own.copy_from(theirs)
+            mine[bin_].cut(slice(p, p + _STRIP)).take(theirs[bin_].cut(slice(p, p + _STRIP)))
 
-        team.map(take_strip, _strips_of(rows))
-
-    def take_lane(self, lane: Row, rows: Index, fresh: npt.NDArray[np.bool_], at: int, size: int) -> None:
-        """Merge a few pixels of a lane, each field (row, pixel), into some rows; ``fresh`` ones hold nothing yet."""
-        if len(self.fields) > len(_BASE):
-            for i, number in enumerate(rows.tolist()):
-                mine = self.row(number, slice(at, at + size))
-                theirs = Row(*(None if m is None else m[i] for m in lane))  # type: ignore[arg-type]
-                if fresh[i]:
-                    mine.copy_from(theirs)
-                else:
-                    mine.take_more(mine, theirs)
-        kernel.merge_rows(rows, fresh, *lane[:3], *self.arrays[:3], at, size)
-
-    def statistics(self, n_bins: int, team: Team) -> dict[str, npt.NDArray[Any]]:
-        """Turn what was gathered by bin into statistics, in place: the block is used up."""
-        held = dict(zip(self.fields, self.arrays, strict=True))
-        held["n"] = held["n"].view(np.int32)
-        out = {name: held[field] for name, field in _STATISTIC_OF.items() if field in held}
-        rows = self.rows()
-        team.map(lambda bin_: _finish(rows.get(bin_), {name: m[bin_] for name, m in out.items()}), range(n_bins))
-        return out
+        team.map(take_strip, _strips_of(mine))
 
 
 _STATISTIC_OF: Final[Mapping[str, str]] = {
@@ -214,7 +205,8 @@ def merge_rows(a: Rows, b: Rows, team: Team) -> Rows:
     def merge_strip(of: tuple[int, int]) -> None:
         bin_, p = of
         mine, theirs, made = (rows[bin_].cut(slice(p, p + _STRIP)) for rows in (a, b, common))
-        made.take(mine, theirs)
+        made.copy_from(mine)
+        made.take(theirs)
 
     team.map(merge_strip, _strips_of(common))
     return dict(sorted((a | b | common).items()))

@@ -141,7 +141,7 @@ def lane_of_values(values: npt.NDArray[Any], index: Index, n_bins: int) -> Momen
     """Moments of one lane of any variable (event, ...); what is not finite is skipped."""
     out = Moments.empty(n_bins, int(np.prod(values.shape[1:], dtype=np.int64)))
     for _, frames, (order, first, bins) in _batches_of(values, index):
-        kernel.add_frames(frames, order, first, bins, *out, 0, frames.shape[1], 0)
+        kernel.add_frames(*kernel.flat(frames), order, first, bins, kernel.all_go_on(bins), *out, 0, frames.shape[1], 0)
     return out
 
 
@@ -182,7 +182,9 @@ def pairs_of_values(values: npt.NDArray[Any], events: Events, n_bins: int) -> Pa
     for some, frames, (order, first, bins) in _batches_of(values, events.bins):
         weight = events.weight[some]
         pairs.add_pairs(frames, weight, order, first, bins, *out[:2], *out[3:], 0, frames.shape[1], 0)
-        kernel.add_frames(frames, order, first, bins, *out[:3], 0, frames.shape[1], 0)
+        kernel.add_frames(
+            *kernel.flat(frames), order, first, bins, kernel.all_go_on(bins), *out[:3], 0, frames.shape[1], 0
+        )
     return out
 
 

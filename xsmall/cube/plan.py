@@ -6,8 +6,9 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 
 from xsmall.cube.accumulator import fields_of
-from xsmall.cube.lanes import READ_BYTES, Tile
+from xsmall.cube.filling import Tile
 from xsmall.cube.moments import FEWEST_LANE, GROUP_OF_LANES, MOST_LANES, SPREADS
+from xsmall.cube.pieces import READ_BYTES, pieces_held
 from xsmall.engine.machine import Machine, limit_for, size
 from xsmall.engine.record import GROUP
 from xsmall.errors import PlanError
@@ -102,7 +103,8 @@ class Job:
         read = max(segments, self.segments_read) * all_rows * columns * self.raw_bytes
         piece = max(READ_BYTES, self.events_read * read) if self.events_read > 1 else max(READ_BYTES, read)
         kept = read if self.float_bytes else read * rows // all_rows  # what needs no other pixel is cut at once
-        held = min(self.n_events, self.batch) * kept + min(threads + 1, 1 + self.n_events * read // piece) * piece
+        pieces = min(pieces_held(threads, piece), 1 + self.n_events * read // piece)
+        held = min(self.n_events, self.batch) * kept + pieces * piece
         floats = self.batch * rows * columns * self.float_bytes
         scratch = threads * GROUP * all_rows * columns * self.float_bytes if rows < all_rows else 0
         return (2 if SPREADS in self.more else 1) * (held + floats + scratch)

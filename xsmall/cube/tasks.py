@@ -12,8 +12,9 @@ import numpy.typing as npt
 from dask.delayed import Delayed
 
 from xsmall.cube.accumulator import Rows, merge_rows, statistics_of_rows
+from xsmall.cube.filling import Tile, Way
 from xsmall.cube.kept import Kept, Store
-from xsmall.cube.lanes import Tile, Way, rows_of_lanes
+from xsmall.cube.lanes import rows_of_lanes
 from xsmall.cube.moments import (
     Events,
     Index,
@@ -205,7 +206,7 @@ def _whole_tile(
     n_bins = int(np.prod(shape, dtype=np.int64))
     numbers = range(len(way.lanes))
     made = rows_of_lanes(frames, events, numbers, way, tile, transform, team, n_bins=n_bins)
-    return _shaped(made.statistics(n_bins, team), shape, tile.pixels(way.shape[1]))
+    return _shaped(made.block.statistics(made.held, n_bins, team), shape, tile.pixels(way.shape[1]))
 
 
 def _shaped(
@@ -295,7 +296,7 @@ def _lanes_task(
     (numbers, tile), (way, needs) = what.value, common.value
     _check_memory(needs)
     with my_turn() as team:
-        return rows_of_lanes(_attached(frames, shared), events.value, numbers, way, tile, transform, team).rows()
+        return rows_of_lanes(_attached(frames, shared), events.value, numbers, way, tile, transform, team).held.rows()
 
 
 def _tile_task(

@@ -18,16 +18,33 @@ from xsmall.kernels.jit import njit
 
 _Array = npt.NDArray[Any]
 
-_PIXELS = 4096
+_PIXELS = 2048
 """Pixels that go through all frames of a bin together: their sums stay in cache, and memory is read in long strokes."""
+
+ADD, BEGIN, MERGE = np.uint8(0), np.uint8(1), np.uint8(2)
+"""What is done with the row of a bin: go on with it, write over what is in it, or merge new moments into it."""
+
+
+def flat(frames: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """Frames (k, pixel) one behind the other, as :func:`add_frames` takes them: all values, and where each begins."""
+    values = frames.reshape(-1)
+    values.flags.writeable = False
+    return values, np.arange(len(frames), dtype=np.int64) * frames.shape[1]
+
+
+def all_go_on(bins: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    """Say that each group of :func:`add_frames` is added to what is there."""
+    return np.full(len(bins), ADD)
 
 
 @njit(fastmath=False)
 def add_frames(
-    frames: npt.NDArray[Any],
+    values: npt.NDArray[Any],
+    begin: npt.NDArray[np.int64],
     order: npt.NDArray[np.int64],
     first: npt.NDArray[np.int64],
     bins: npt.NDArray[np.int64],
+    how: npt.NDArray[np.uint8],
     count: npt.NDArray[np.uint32],
     mean: npt.NDArray[np.float64],
     m2: npt.NDArray[np.float64],
@@ -39,14 +56,19 @@ def add_frames(
 
     Parameters
     ----------
-    frames
-        (k, pixel), float32 or float64; what is not finite is skipped.
+    values
+        Values of all frames, wherever in memory each lies; what is not finite is skipped.
+    begin
+        Place of the first pixel of each frame (k,). :func:`flat` makes both of a stack of frames.
     order
         Frames in the order of their bins.
     first
         Position in ``order`` of the first frame of each group, and the end: (group + 1,).
     bins
         Bin of each group.
+    how
+        What is done with the accumulator of each group: ``ADD`` to what is in it; ``BEGIN``, whatever is in it; or
+        ``MERGE`` the moments of the group alone into it, as :func:`merge` does.
     count, mean, m2
         The accumulator (bin, pixel), changed in place. ``mean`` and ``m2`` are 0 where ``count`` is 0.
     low, high
@@ -63,33 +85,54 @@ def add_frames(
     total = np.empty(_PIXELS, np.float64)
     square = np.empty(_PIXELS, np.float64)
     valid = np.empty(_PIXELS, np.float64)
+    n_alone = np.empty(_PIXELS, np.uint32)
+    mean_alone = np.empty(_PIXELS, np.float64)
+    m2_alone = np.empty(_PIXELS, np.float64)
     for g in range(bins.shape[0]):
-        group = order[first[g] : first[g + 1]]
+        places = begin[order[first[g] : first[g + 1]]]
         into = bins[g]
         for start in range(low, high, _PIXELS):
-            stop = min(start + _PIXELS, high)
-            n_so_far = count[into, at + start : at + stop]
-            mean_so_far = mean[into, at + start : at + stop]
-            m2_so_far = m2[into, at + start : at + stop]
-            _choose_shift(frames[:, start:stop], group, n_so_far, mean_so_far, shift)
-            total[:] = 0.0
-            square[:] = 0.0
-            valid[:] = 0.0
-            last = group.shape[0] - group.shape[0] % 4
-            for i in range(0, last, 4):
-                a = frames[group[i], start:stop]
-                b = frames[group[i + 1], start:stop]
-                c = frames[group[i + 2], start:stop]
-                d = frames[group[i + 3], start:stop]
-                _add_four(a, b, c, d, shift, total, square, valid)
-            if group.shape[0] - last >= 2:
-                _add_two(
-                    frames[group[last], start:stop], frames[group[last + 1], start:stop], shift, total, square, valid
-                )
-                last += 2
-            if group.shape[0] > last:
-                _add_one(frames[group[last], start:stop], shift, total, square, valid)
-            _close_group(shift, total, square, valid, n_so_far, mean_so_far, m2_so_far)
+            size = min(start + _PIXELS, high) - start
+            n_so_far = count[into, at + start : at + start + size]
+            mean_so_far = mean[into, at + start : at + start + size]
+            m2_so_far = m2[into, at + start : at + start + size]
+            if how[g] == ADD:
+                _choose_shift(values, places + start, n_so_far, mean_so_far, shift)
+                _sum_group(values, places + start, size, shift, total, square, valid)
+                _close_group(shift, total, square, valid, n_so_far, mean_so_far, m2_so_far)
+                continue
+            _first_valid(values, places + start, shift[:size])
+            _sum_group(values, places + start, size, shift, total, square, valid)
+            if how[g] == BEGIN:
+                _close_first(shift, total, square, valid, n_so_far, mean_so_far, m2_so_far)
+            else:
+                n, m, s = n_alone[:size], mean_alone[:size], m2_alone[:size]
+                _close_first(shift, total, square, valid, n, m, s)
+                merge_into(n_so_far, mean_so_far, m2_so_far, n, m, s)
+
+
+@njit(fastmath=False, inline="always")
+def _sum_group(
+    values: _Array, places: _Array, size: int, shift: _Array, total: _Array, square: _Array, valid: _Array
+) -> None:
+    """Sum the deviations of some frames from the shift, four frames at a time."""
+    total[:size] = 0.0
+    square[:size] = 0.0
+    valid[:size] = 0.0
+    last = places.shape[0] - places.shape[0] % 4
+    for i in range(0, last, 4):
+        a = values[places[i] : places[i] + size]
+        b = values[places[i + 1] : places[i + 1] + size]
+        c = values[places[i + 2] : places[i + 2] + size]
+        d = values[places[i + 3] : places[i + 3] + size]
+        _add_four(a, b, c, d, shift, total, square, valid)
+    if places.shape[0] - last >= 2:
+        a = values[places[last] : places[last] + size]
+        b = values[places[last + 1] : places[last + 1] + size]
+        _add_two(a, b, shift, total, square, valid)
+        last += 2
+    if places.shape[0] > last:
+        _add_one(values[places[last] : places[last] + size], shift, total, square, valid)
 
 
 @njit(fastmath=False)
@@ -132,7 +175,7 @@ def add_variances(
 
 
 @njit(fastmath=False, inline="always")
-def _choose_shift(frames: _Array, group: _Array, count: _Array, mean: _Array, shift: _Array) -> None:
+def _choose_shift(values: _Array, places: _Array, count: _Array, mean: _Array, shift: _Array) -> None:
     """Set ``shift`` to the mean so far, else the first valid value, else 0."""
     missing = 0
     for p in range(count.shape[0]):
@@ -142,18 +185,32 @@ def _choose_shift(frames: _Array, group: _Array, count: _Array, mean: _Array, sh
         return
     for p in range(count.shape[0]):
         shift[p] = mean[p] if count[p] > 0 else np.nan
-    for i in range(group.shape[0]):
-        values = frames[group[i]]
+    _fill_shift(values, places, shift[: count.shape[0]])
+
+
+@njit(fastmath=False, inline="always")
+def _first_valid(values: _Array, places: _Array, shift: _Array) -> None:
+    """Set ``shift`` to the first valid value, else 0."""
+    shift[:] = np.nan
+    _fill_shift(values, places, shift)
+
+
+@njit(fastmath=False)
+def _fill_shift(values: _Array, places: _Array, shift: _Array) -> None:
+    """Fill what is NaN in ``shift`` with the first valid value, else 0."""
+    size = shift.shape[0]
+    for i in range(places.shape[0]):
+        of = values[places[i] : places[i] + size]
         missing = 0
-        for p in range(count.shape[0]):
+        for p in range(size):
             s = shift[p]
-            v = np.float64(values[p])
+            v = np.float64(of[p])
             s = v if s != s and abs(v) < np.inf else s
             shift[p] = s
             missing += s != s
         if missing == 0:
             return
-    for p in range(count.shape[0]):
+    for p in range(size):
         shift[p] = shift[p] if shift[p] == shift[p] else 0.0
 
 
@@ -233,6 +290,18 @@ def _close_group(
             count[p] = np.uint32(n)
 
 
+@njit(fastmath=False, inline="always")
+def _close_first(
+    shift: _Array, total: _Array, square: _Array, valid: _Array, count: _Array, mean: _Array, m2: _Array
+) -> None:
+    """Put the sums of a group into an accumulator that holds nothing, whatever is in its memory."""
+    for p in range(count.shape[0]):
+        step = total[p] * (1.0 / max(valid[p], 1.0))
+        mean[p] = shift[p] + step
+        m2[p] = max(square[p] - total[p] * step, 0.0)
+        count[p] = np.uint32(valid[p])
+
+
 @njit(fastmath=False)
 def merge(
     count_a: npt.NDArray[np.uint32],
@@ -245,18 +314,34 @@ def merge(
     mean: npt.NDArray[np.float64],
     m2: npt.NDArray[np.float64],
 ) -> None:
-    """Merge accumulators a and b, all flat (pixel,), into a third one, which is overwritten and may be a itself.
+    """Merge accumulators a and b, all flat (pixel,), into a third one, which is overwritten.
 
     Where one of the two is empty the result is the other one, bit for bit.
     """
-    for p in range(count_a.shape[0]):
-        n_a = np.float64(count_a[p])
+    count[:] = count_a
+    mean[:] = mean_a
+    m2[:] = m2_a
+    merge_into(count, mean, m2, count_b, mean_b, m2_b)
+
+
+@njit(fastmath=False)
+def merge_into(
+    count: npt.NDArray[np.uint32],
+    mean: npt.NDArray[np.float64],
+    m2: npt.NDArray[np.float64],
+    count_b: npt.NDArray[np.uint32],
+    mean_b: npt.NDArray[np.float64],
+    m2_b: npt.NDArray[np.float64],
+) -> None:
+    """Merge accumulator b into another one, all flat (pixel,)."""
+    for p in range(count.shape[0]):
+        n_a = np.float64(count[p])
         n_b = np.float64(count_b[p])
         n = n_a + n_b
         share = n_b / max(n, 1.0)
-        d = mean_b[p] - mean_a[p]
-        mean[p] = mean_a[p] + d * share
-        m2[p] = m2_a[p] + m2_b[p] + d * d * n_a * share
+        d = mean_b[p] - mean[p]
+        mean[p] = mean[p] + d * share
+        m2[p] = m2[p] + m2_b[p] + d * d * n_a * share
         count[p] = np.uint32(n)
 
 
@@ -300,7 +385,7 @@ def merge_rows(
             into_m[:] = m
             into_s[:] = s
         else:
-            merge(into_n, into_m, into_s, n, m, s, into_n, into_m, into_s)
+            merge_into(into_n, into_m, into_s, n, m, s)
 
 
 @njit(fastmath=False)

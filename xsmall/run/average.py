@@ -145,7 +145,7 @@ class Averager(Reducer):
             return
         for s in range(self._segments):
             where = 0, self._pixels, s * self._pixels
-            kernel.add_frames(self._frames[s], *group, *moments[:3], *where)
+            kernel.add_frames(*kernel.flat(self._frames[s]), *group, kernel.all_go_on(group[2]), *moments[:3], *where)
             if moments.spread is not None and self._spread is not None:
                 kernel.add_variances(self._frames[s], self._spread[s], *group, moments.spread, *where)
 
