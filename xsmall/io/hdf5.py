@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import h5py
 import numpy as np
@@ -13,7 +13,16 @@ import numpy.typing as npt
 
 from xsmall.errors import FileFormatError, MissingDependency, XsmallError
 
-__all__ = ["check_filters", "chunk_sizes", "missing_sources", "open_hdf5", "read_whole", "stacks_in"]
+__all__ = [
+    "Chunks",
+    "check_filters",
+    "chunk_offsets",
+    "chunk_sizes",
+    "missing_sources",
+    "open_hdf5",
+    "read_whole",
+    "stacks_in",
+]
 
 _MOST_RATIO: Final = 1000
 _MOST_DECLARED: Final = 256 * 2**20
@@ -65,6 +74,42 @@ def chunk_sizes(dataset: Any) -> dict[tuple[int, ...], int]:
     if dataset.id.get_num_chunks():
         dataset.id.chunk_iter(note)
     return sizes
+
+
+class Chunks(NamedTuple):
+    """Where the chunks of a dataset lie whose bytes are its numbers."""
+
+    offsets: npt.NDArray[np.int64]
+    """Byte of the file at which each begins, by its number along each dim; -1 where it is not there."""
+    checked: bool
+    """Whether Fletcher's checksum stands behind each."""
+
+
+def chunk_offsets(dataset: Any) -> Chunks | None:
+    """Say where chunks lie; None where they are not stored as they are: filters, values in other files, a head."""
+    properties = dataset.id.get_create_plist()
+    filters = [properties.get_filter(k)[0] for k in range(properties.get_nfilters())]
+    whole = math.prod(dataset.chunks or dataset.shape) * dataset.dtype.itemsize
+    checked = filters == [h5py.h5z.FILTER_FLETCHER32] and whole % 2 == 0
+    elsewhere = dataset.is_virtual or dataset.external or dataset.file.userblock_size or dataset.file.driver != "sec2"
+    if not dataset.ndim or elsewhere or (filters and not checked):
+        return None
+    if dataset.chunks is None:  # in one piece; a small one may lie inside its description
+        start = dataset.id.get_offset()
+        return Chunks(np.full((1,) * dataset.ndim, -1 if start is None else start), checked=False)
+    stored = whole + 4 * checked
+    grid = [-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True)]
+    offsets = np.full(grid, -1, np.int64)
+
+    def note(info: Any) -> None:
+        place = tuple(o // c for o, c in zip(info.chunk_offset, dataset.chunks, strict=True))
+        within = all(k < n for k, n in zip(place, grid, strict=True))
+        if within and info.byte_offset is not None and info.size == stored and not info.filter_mask:
+            offsets[place] = info.byte_offset
+
+    if dataset.id.get_num_chunks():
+        dataset.id.chunk_iter(note)
+    return Chunks(offsets, checked)
 
 
 def missing_sources(dataset: Any) -> list[str]:

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from xsmall.errors import FileFormatError
 from xsmall.io.files import Identity, open_file
-from xsmall.io.hdf5 import check_filters, chunk_sizes, missing_sources
+from xsmall.io.hdf5 import Chunks, check_filters, chunk_offsets, chunk_sizes, missing_sources
 from xsmall.io.sources.stored_array import Place, Region, StoredArray
+from xsmall.io.sources.straight import StoredChunk, can_be_read_straight
 
 __all__ = ["Hdf5Array", "open_dataset"]
 
@@ -40,6 +41,19 @@ def open_dataset(identity: Identity, name: str) -> Any:
     return dataset
 
 
+@lru_cache(maxsize=64)
+def _offsets(identity: Identity, name: str) -> Chunks | None:
+    """Where each chunk begins in the file; None where chunks are not stored as they are."""
+    dataset = open_dataset(identity, name)
+    return chunk_offsets(dataset) if can_be_read_straight(dataset.dtype) else None
+
+
+def _checksum(data: npt.NDArray[np.uint8]) -> int:
+    from xsmall.kernels.fletcher import fletcher32  # numba, where it is needed
+
+    return int(fletcher32(data.view("<u2")))
+
+
 class Hdf5Array(StoredArray):
     """A dataset of an HDF5 file."""
 
@@ -54,6 +68,15 @@ class Hdf5Array(StoredArray):
             raise FileNotFoundError(", ".join(sorted(gone)))
         dataset.read_direct(data, region)
         return data
+
+    def _stored(self, place: Place) -> StoredChunk | None:
+        known = _offsets(self.identity, self.name)
+        start = -1 if known is None else int(known.offsets[place])
+        if known is None or start < 0:
+            return None
+        file = open_file(self.identity)
+        checksum = _checksum if known.checked else None
+        return StoredChunk(lambda offset, buffers: file.read_into(start + offset, buffers), checksum)
 
     def _state(self, place: Place) -> object:
         del place

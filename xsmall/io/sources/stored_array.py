@@ -18,6 +18,7 @@ import numpy.typing as npt
 from xsmall.engine.faults import unreadable
 from xsmall.errors import DamagedDataError, XsmallError
 from xsmall.io.files import Identity
+from xsmall.io.sources.straight import StoredChunk, read_chunk
 
 __all__ = ["StoredArray", "missing_value", "native"]
 
@@ -85,6 +86,11 @@ class StoredArray(ABC):
     def check_same(self) -> None:
         """Raise unless the file is still the one that was opened."""
 
+    def _stored(self, place: Place) -> StoredChunk | None:
+        """The bytes of a chunk that is stored as it is; None where the library has to read it."""
+        del place
+        return None
+
     # ---- chunks -----------------------------------------------------------------------------------------------------
 
     @property
@@ -144,6 +150,9 @@ class StoredArray(ABC):
         if not math.prod(s.stop - s.start for s in region):
             return np.empty(tuple(s.stop - s.start for s in region), self.dtype)
         if not any(place in self.lost or self._why(place) for place in self.places(region)):
+            straight = self._straight(region)
+            if straight is not None:
+                return straight
             try:
                 return native(self._read(region))
             except XsmallError:
@@ -151,6 +160,31 @@ class StoredArray(ABC):
             except Exception:  # of whatever library decodes it: found again below, chunk by chunk
                 self.check_same()
         return self._piecewise(region)
+
+    def _straight(self, region: Region) -> npt.NDArray[Any] | None:
+        """Read a block without the library; None where that cannot be done, and the library says what is wrong."""
+        out: npt.NDArray[Any] | None = None
+        for place in self.places(region):
+            stored = self._stored(place)
+            if stored is None:
+                return None
+            first = out is None
+            out = np.empty(tuple(s.stop - s.start for s in region), self.dtype) if out is None else out
+            try:
+                if not read_chunk(out, region, self.part(place), self.chunks, stored):
+                    if first:
+                        return None
+                    here, into = self._shared(place, region)  # such as the last chunk, a part of which is beyond
+                    out[into] = self._read(here)
+            except Exception:  # of files and libraries: told below, chunk by chunk
+                return None
+        return out
+
+    def _shared(self, place: Place, region: Region) -> tuple[Region, Region]:
+        """What a chunk and a block have in common: in the array, and in the block."""
+        pairs = zip(self.part(place), region, strict=True)
+        here = tuple(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in pairs)
+        return here, tuple(slice(h.start - r.start, h.stop - r.start) for h, r in zip(here, region, strict=True))
 
     def _piecewise(self, region: Region) -> npt.NDArray[Any]:
         """Read chunk by chunk what can be read."""
@@ -160,10 +194,7 @@ class StoredArray(ABC):
         for place in self.places(region):
             if place in self.lost:
                 continue
-            here = tuple(
-                slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(self.part(place), region, strict=True)
-            )
-            into = tuple(slice(h.start - r.start, h.stop - r.start) for h, r in zip(here, region, strict=True))
+            here, into = self._shared(place, region)
             data, why = self._failure(place, here)
             if why is None:
                 out[into] = data
