@@ -14,10 +14,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.engine.faults import unreadable
-from xsmall.errors import DamagedDataError, DataError, FileFormatError
-from xsmall.io.files import as_bytes
-from xsmall.io.sources.xtc2.chain import Chain
+from xsmall.errors import DataError, FileFormatError
 from xsmall.io.sources.xtc2.format import (
     CHARACTERS,
     ENUM_LABEL,
@@ -28,12 +25,9 @@ from xsmall.io.sources.xtc2.format import (
     decode,
 )
 from xsmall.io.sources.xtc2.index import Index
+from xsmall.io.sources.xtc2.pieces import fill_rows
 from xsmall.io.sources.xtc2.run_index import RunFiles, RunIndex, run_of
 
-_GAP: Final = 1 << 15
-"""Bytes that are rather read over than left out by another read."""
-_LONGEST: Final = 1 << 24
-"""Bytes of one read."""
 _NOT_OF_EVENTS: Final = frozenset({"config", "epicsinfo", "runinfo", "chunkinfo", "stepinfo", "scan", "epics"})
 """Detectors and algorithms whose values never come with events."""
 
@@ -279,7 +273,7 @@ class FieldArray:
             where = (index.offset[records][:, None] + at + skip).reshape(-1)
             numbers = np.flatnonzero(there.reshape(-1))
             numbers = numbers[np.argsort(where[numbers], kind="stable")]
-            fill(index.chain, where[numbers].tolist(), [pieces[n] for n in numbers.tolist()])
+            fill_rows(index.chain, where[numbers], pieces, numbers)
         out[missing] = np.nan if self.dtype.kind == "f" else 0
         return out
 
@@ -291,71 +285,6 @@ def of_records(table: npt.NDArray[Any], index: Index, records: npt.NDArray[np.in
     found = table[index.layout[records]]
     found[records < 0] = -1
     return found
-
-
-def fill(chain: Chain, where: list[int], pieces: list[npt.NDArray[Any]], *, holes: bool = True) -> None:
-    """Fill the pieces from the files; what turns out unreadable is an error, or inside a pass over a run a hole.
-
-    Parameters
-    ----------
-    chain, where, pieces
-        Files, offsets that rise, and what is to be filled.
-    holes
-        Whether the pieces are frames, for which a pass knows how to leave them out.
-
-    Raises
-    ------
-    DamagedDataError
-        With file, byte and reason.
-    FileFormatError
-        A file is gone, or its bytes are not those that were meant: neither is a hole.
-    """
-    files = [chain.open(k) for k in sorted({chain.number(offset) for offset in where})]
-    try:
-        read_pieces(chain, where, [as_bytes(piece) for piece in pieces])
-    except (OSError, FileFormatError):  # found again below, frame by frame
-        for offset, piece in zip(where, pieces, strict=True):
-            try:
-                read_pieces(chain, [offset], [as_bytes(piece)])
-            except (OSError, FileFormatError) as error:
-                damaged = _damaged(chain, offset, error)
-                if not holes:
-                    raise damaged from error
-                piece[...] = unreadable(damaged, piece.dtype)
-    for file in files:
-        file.check()
-
-
-def _damaged(chain: Chain, offset: int, error: Exception) -> DamagedDataError:
-    number = chain.number(offset)
-    reason = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
-    return DamagedDataError(
-        f"{chain.files[number].path}, byte {offset - chain.starts[number]}: cannot be read",
-        found=reason,
-        expected="the bytes that were there when the run was opened",
-        fix="open the run again; copy the file again where that does not help",
-    )
-
-
-def read_pieces(chain: Chain, where: list[int], pieces: list[npt.NDArray[np.uint8]]) -> None:
-    """Fill the pieces, whose places rise, from the files; neighbours go in one read, over small gaps."""
-    gap = np.empty(_GAP, np.uint8)
-    buffers: list[npt.NDArray[np.uint8]] = []
-    start = end = edge = 0
-    for offset, piece in zip(where, pieces, strict=True):
-        last = offset + piece.nbytes
-        if buffers and not (0 <= offset - end <= _GAP and last - start <= _LONGEST and last <= edge):
-            chain.read_into(start, buffers)
-            buffers = []
-        if not buffers:
-            start = end = offset
-            edge = chain.ends(chain.number(offset))
-        if offset > end:
-            buffers.append(gap[: offset - end])
-        buffers.append(piece)
-        end = last
-    if buffers:
-        chain.read_into(start, buffers)
 
 
 _fields: dict[RunFiles, dict[Key, EventField]] = {}

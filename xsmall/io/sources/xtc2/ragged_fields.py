@@ -16,11 +16,11 @@ from xsmall.io.sources.xtc2.fields import (
     EventField,
     Key,
     event_fields_of,
-    fill,
     is_number,
     of_records,
     positions,
 )
+from xsmall.io.sources.xtc2.pieces import fill
 from xsmall.io.sources.xtc2.run_index import RunFiles, run_of
 
 __all__ = ["ListArray", "TextArray", "list_dims", "shapes_of"]
