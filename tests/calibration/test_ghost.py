@@ -68,3 +68,15 @@ def test_the_variance_of_both_frames_counts() -> None:
     np.testing.assert_allclose(out["calibrated_variance"].values[1:], 1.25 * both["calibrated_variance"][1:], rtol=1e-5)
     assert abs(pulls.std() - 1) < 0.02
     assert np.isnan(out["calibrated_variance"].values[0]).all()
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_the_ghost_of_a_frame_that_was_flagged_is_not_known(lazy: bool) -> None:
+    whole = frames().assign_coords(unusable=(("event", "segment"), np.zeros((6, 1), np.uint32)))
+    present = np.ones((6, 1), bool)
+    present[2] = False
+    flagged = whole.assign_coords(present=(("event", "segment"), present))
+    flagged = flagged.chunk(event=2) if lazy else flagged
+    out, plain = subtract_ghost(flagged, 0.1), subtract_ghost(whole, 0.1)
+    assert np.isnan(out.values).all(axis=(1, 2, 3)).tolist() == [True, False, False, True, False, False]
+    np.testing.assert_array_equal(out.values[[1, 2, 4, 5]], plain.values[[1, 2, 4, 5]])

@@ -113,6 +113,20 @@ def test_a_saved_pair_is_one_and_what_is_computed_with_it_is_not(tmp_path: Path,
         (opened / 2).sd.roi(BOX)
 
 
+@pytest.mark.parametrize("how", ["file.h5", "file.zarr"])
+def test_saving_makes_no_pair_again_of_what_was_computed_with(tmp_path: Path, how: str) -> None:
+    with pytest.warns(UserWarning, match="cal_variance may not be the variance"):
+        xs.save(pair() / 2, tmp_path / how)
+    opened = xr.open_dataset(tmp_path / how) if how.endswith("h5") else xr.open_zarr(tmp_path / how)
+    with pytest.raises(DataError, match="may not be"):
+        opened.sd.roi(BOX)
+    declared = xs.with_variance(opened["cal"], opened["cal_variance"] / 2)  # as the error says
+    np.testing.assert_array_equal(errors(declared), 16.0)
+    again = xs.save(declared, tmp_path / f"again-{how}")
+    opened = xr.open_dataset(again) if how.endswith("h5") else xr.open_zarr(again)
+    np.testing.assert_array_equal(errors(opened), 16.0)
+
+
 def test_every_pair_that_comes_back_goes_on() -> None:
     sim = xs.simulate(12, shape=(2, 32, 64), seed=1)
     raw = sim.run["jungfrau/raw"].sd.assign_geometry(sim.geometry)

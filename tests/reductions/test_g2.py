@@ -241,3 +241,29 @@ def test_the_kernel_lets_other_threads_run(lets_others_run: Callable[..., bool])
     begin, edges = np.arange(301) * 60, np.arange(1, 40)
     out, blocks = np.zeros((1, 1, 38)), np.zeros((1, 300), np.int16)
     assert lets_others_run(lambda: pair_sums(begin, event, np.ones(event.size), np.arange(2000), edges, blocks, out))
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_events_that_coordinates_flag_are_left_out_as_those_without_values_are(dtype: str) -> None:
+    rng = np.random.default_rng(8)
+    values = rng.poisson(1.0, (20, 8, 6)).astype(np.float32)
+    regions = {"top": xs.Box(row=(0, 4)), "all": xs.Box()}
+    present = np.ones((20, 1), bool)
+    present[[4, 9]] = False
+    expected_of = values.copy()
+    expected_of[[4, 9]] = np.nan
+    frames = frames_of(values).astype(dtype).assign_attrs(parameters="{}")  # as what xsmall computes has
+    sparse = frames.astype("float32").sd.photon(sparse=True)
+    for correlate in (xs.g2, xs.two_time):
+        expected = correlate(frames_of(expected_of), regions).drop_attrs()
+        for given_ in (frames, sparse):
+            flagged = given_.assign_coords(present=(("event", "segment"), present))
+            xr.testing.assert_allclose(correlate(flagged, regions).drop_attrs(), expected)
+
+
+def test_a_region_without_a_valid_pixel_has_no_events() -> None:
+    values = np.random.default_rng(9).random((6, 4, 4))
+    values[:, :2] = np.nan
+    found = xs.g2(frames_of(values), {"gone": xs.Box(row=(0, 2)), "there": xs.Box(row=(2, 4))})
+    assert found["n_events"].values.tolist() == [0, 6]
+    assert found["n_pairs"].sel(roi="gone").values.tolist() == [0] * found.sizes["tau"]

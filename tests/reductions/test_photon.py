@@ -224,3 +224,17 @@ def test_a_large_picture_is_told_and_no_events_are_no_trouble(frames: xr.DataArr
     full = xs.apply(one, xs.droplet(5.0) | xs.photon(10.0))
     assert int(full["n_photons"][0]) == 900_000
     assert int(full["n_above"][0]) == 900
+
+
+def test_a_photon_that_none_has_in_the_unit_of_the_data_is_refused() -> None:
+    frames = xr.DataArray(np.ones((2, 1, 4, 4)), dims=("event", "segment", "row", "column"), attrs={"units": "keV"})
+    for data, value, fix in (
+        (frames, 9500, "9.5"),
+        (frames, 0.0095, "9.5"),
+        (frames.assign_attrs(units="photon"), 9.5, "takes 1"),
+    ):
+        for record in (xs.photon(value), xs.droplet(0.5, 0.25) | xs.photon(value)):
+            with pytest.raises(ParameterError, match=rf"no photon has this value in the unit(.*\n)*.*{fix}"):
+                xs.apply(data, record)
+    assert int(xs.apply(frames.assign_attrs(units="ADU"), xs.photon(9500))["n_photons"].sum()) == 0
+    assert int(xs.apply(frames.assign_attrs(units="photon"), xs.photon())["n_photons"].sum()) == 32  # as the error says

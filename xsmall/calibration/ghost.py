@@ -12,10 +12,10 @@ import xarray as xr
 
 from xsmall.detector.part import Part
 from xsmall.errors import DataError, ParameterError
-from xsmall.frames.describe import check_frames
+from xsmall.frames.describe import check_frames, usable_segments
 from xsmall.frames.per_pixel import aligned
 from xsmall.frames.variance import paired, values_and_variance
-from xsmall.vocabulary import EVENT
+from xsmall.vocabulary import EVENT, SEGMENT
 
 __all__ = ["subtract_ghost"]
 
@@ -46,8 +46,8 @@ def subtract_ghost(
     Returns
     -------
     Frames of the same dims and unit, lazy where ``frames`` are: value - offset - fraction * previous value. NaN where
-    the previous frame is not known (the first one, after a gap, NaN in it): never uncorrected in silence. Of a
-    Dataset, a Dataset: the variance is that of the frame and fraction² times that of the previous one.
+    the previous frame is not known (the first one, after a gap, NaN in it, flagged as missing): never uncorrected in
+    silence. Of a Dataset, a Dataset: the variance is that of the frame and fraction² times that of the previous one.
 
     Raises
     ------
@@ -122,7 +122,9 @@ def _less_previous(
     frames: xr.DataArray, fraction: npt.NDArray[Any], known: npt.NDArray[np.bool_] | None, offset: Any = 0.0
 ) -> xr.DataArray:
     """Values - offset - fraction * previous values, NaN where ``known`` is False."""
-    previous = frames.shift({EVENT: 1}, fill_value=np.nan).variable
+    usable = usable_segments(frames)  # what was flagged since has values still
+    there = frames if usable is None else frames.where(xr.Variable((EVENT, SEGMENT), usable))
+    previous = there.shift({EVENT: 1}, fill_value=np.nan).variable
     out = frames - offset - fraction * previous
     if known is not None:
         out = out.where(xr.Variable(EVENT, known))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable
-from typing import Any, Final
+from typing import Final
 
 import dask.array as da
 import numpy as np
@@ -11,13 +11,15 @@ import xarray as xr
 
 from xsmall.errors import DataError
 from xsmall.events.ragged import is_ragged
-from xsmall.vocabulary import EVENT, FRAME_DIMS, PIXEL_DIMS, PRESENT, UNITS, VARIANCE_SUFFIX
+from xsmall.vocabulary import EVENT, FRAME_DIMS, PIXEL_DIMS, PRESENT, UNITS, UNPAIRED, VARIANCE_SUFFIX
 
-__all__ = ["paired", "square_of", "values_and_variance", "with_variance"]
+__all__ = ["mark_unpaired", "paired", "square_of", "values_and_variance", "with_variance"]
 
 _PAIR: Final = "variance_pair"
 """Key of ``encoding`` that a value and its variance have. xarray hands it on with whatever it chooses, orders, joins or
 copies, and drops it from whatever it computes: just what a variance does not survive."""
+
+_SCALED: Final = "computed with by what scales values and variances alike"
 
 FRAMES = "frames"
 PIXELS = "pixels"
@@ -154,8 +156,27 @@ def _put_together(values: xr.DataArray, variance: xr.DataArray) -> xr.Dataset:
         raise DataError("a variance is negative", found=float(variance.min()), expected="0 or more, NaN where unknown")
     unit = {UNITS: square_of(str(values.attrs[UNITS]))} if UNITS in values.attrs else {}
     spread = variance.variable.copy(deep=False)
-    spread.attrs = {k: v for k, v in variance.attrs.items() if k != UNITS} | unit
+    spread.attrs = {k: v for k, v in variance.attrs.items() if k not in (UNITS, UNPAIRED)} | unit
     return paired(values.to_dataset().assign({f"{values.name}{VARIANCE_SUFFIX}": spread}))
+
+
+def mark_unpaired(obj: xr.Dataset) -> tuple[xr.Dataset, list[str]]:
+    """Let variances that were computed with say so in their attributes, for a file would make pairs of them again.
+
+    Parameters
+    ----------
+    obj
+        What is about to be saved.
+
+    Returns
+    -------
+    The Dataset, and the names of these variances.
+    """
+    names = {str(v) for v in obj.variables}
+    variances = [n for n in sorted(names) if _is_variance(n, names)]
+    pairs = {n: [obj.variables[m] for m in (n, n.removesuffix(VARIANCE_SUFFIX))] for n in variances}
+    found = [n for n, pair in pairs.items() if n in obj.data_vars and not all(map(_is_marked, pair))]
+    return obj.assign({n: obj[n].assign_attrs({UNPAIRED: _SCALED}) for n in found}), found
 
 
 def same_labels(a: xr.DataArray, b: xr.DataArray, dim: Hashable) -> bool:
@@ -173,7 +194,7 @@ def _check_pair(obj: xr.Dataset, name: str) -> None:
     variance = f"{name}{VARIANCE_SUFFIX}"
     present = obj.coords.get(PRESENT)
     averaged = present is not None and present.dtype.kind == "f"  # coarsen keeps the mark, and averages this
-    if not averaged and all(_is_marked(obj.variables[n].encoding) for n in (name, variance)):
+    if not averaged and all(_is_marked(obj.variables[n]) for n in (name, variance)):
         return
     raise DataError(
         f"{variance} may not be the variance of {name} any more: arithmetic of xarray scales both alike",
@@ -184,9 +205,9 @@ def _check_pair(obj: xr.Dataset, name: str) -> None:
     )
 
 
-def _is_marked(encoding: Any) -> bool:
+def _is_marked(variable: xr.Variable) -> bool:
     """Made by xsmall and not computed with since; or as it was read from a file, which says its type there."""
-    return bool(encoding.get(_PAIR)) or "dtype" in encoding
+    return UNPAIRED not in variable.attrs and (bool(variable.encoding.get(_PAIR)) or "dtype" in variable.encoding)
 
 
 def _runs_over(variable: xr.DataArray, of: str) -> bool:

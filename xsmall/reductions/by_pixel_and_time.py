@@ -45,6 +45,8 @@ class Input(NamedTuple):
     frames: Frames
     regions: dict[str, npt.NDArray[np.bool_]]
     is_lazy: bool
+    usable: npt.NDArray[np.bool_] | None
+    """(event, segment): what coordinates say; None where all may be used."""
 
 
 def inputs_of(obj: xr.DataArray | xr.Dataset, regions: Any, like: xr.DataArray | None, mask: Any) -> Input:
@@ -91,14 +93,16 @@ def inputs_of(obj: xr.DataArray | xr.Dataset, regions: Any, like: xr.DataArray |
                 fix="xs.g2(xs.apply(cal, xs.droplet(4.0, 1.0) | xs.photon(9.5, sparse=True)), regions)",
             )
         arrays = (*(obj[n].data for n in names), _valid_of(obj, list(map(str, regions))))
-    frames = describe(like).of_all_events
+    described = describe(like)
+    frames = described.of_all_events
     fixed = StaticMask.of(mask)
     here = np.ones(frames.shape, bool) if use is None else use
     use = here if fixed is None else here & fixed.on(frames)
     held = {str(name): inside(as_place(place, "a region"), frames) & use for name, place in regions.items()}
     if sparse is None and like is not obj:
         arrays = (*arrays, int(use.sum()))
-    return Input(arrays, frames, held, any(dask.is_dask_collection(a) for a in arrays))
+    usable = described.usable if sparse is not None or like is obj else None
+    return Input(arrays, frames, held, any(dask.is_dask_collection(a) for a in arrays), usable)
 
 
 def _valid_of(photons: xr.Dataset, regions: list[str]) -> Any:
@@ -142,15 +146,19 @@ def times_of(obj: xr.DataArray | xr.Dataset, what: str) -> tuple[npt.NDArray[np.
 
 
 def entries_of(
-    arrays: tuple[Any, ...], frames: Frames, held: npt.NDArray[np.bool_], order: npt.NDArray[np.intp]
+    arrays: tuple[Any, ...],
+    frames: Frames,
+    held: npt.NDArray[np.bool_],
+    order: npt.NDArray[np.intp],
+    usable: npt.NDArray[np.bool_] | None = None,
 ) -> Entries:
-    """Sort values by pixel and time; ``held`` (region, pixel)."""
+    """Sort values by pixel and time; ``held`` (region, pixel), ``usable`` (event, segment)."""
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     if len(arrays) == 1:
-        return _of_frames(np.asarray(arrays[0]), held, order)
+        return _of_frames(np.asarray(arrays[0]), held, order, usable)
     if len(arrays) == _SPARSE:
-        return _of_sparse(arrays, held, order, rank)
+        return _without(_of_sparse(arrays, held, order, rank), usable, order)
     segment, row, column, valid, used = arrays
     lengths = np.array([len(v) for v in row], np.int64)
     flat = [np.concatenate([np.empty(0), *values]) for values in (segment, row, column)]
@@ -220,9 +228,26 @@ def _of_sparse(
     return Entries(begin.astype(np.int64), event[by_pixel].astype(np.int32), weights, complete, held)
 
 
-def _of_frames(values: npt.NDArray[Any], held: npt.NDArray[np.bool_], order: npt.NDArray[np.intp]) -> Entries:
+def _without(entries: Entries, usable: npt.NDArray[np.bool_] | None, order: npt.NDArray[np.intp]) -> Entries:
+    """Take segments that may not be used for lost ones."""
+    if usable is None:
+        return entries
+    held = entries.held & np.repeat(usable.any(axis=0), entries.held.shape[1] // usable.shape[1])
+    touched = held.reshape(len(held), usable.shape[1], -1).any(axis=2)
+    whole = np.array([usable[order][:, segments].all(axis=1) for segments in touched]).reshape(entries.complete.shape)
+    return entries._replace(held=held, complete=entries.complete & whole)
+
+
+def _of_frames(
+    values: npt.NDArray[Any],
+    held: npt.NDArray[np.bool_],
+    order: npt.NDArray[np.intp],
+    usable: npt.NDArray[np.bool_] | None,
+) -> Entries:
     stack = values.reshape(len(values), held.shape[1])[order]
     good = np.isfinite(stack)
+    if usable is not None:
+        good &= np.repeat(usable[order], held.shape[1] // usable.shape[1], axis=1)
     held = held & (good.any(axis=0) if len(good) else True)
     complete = np.array([good[:, region].all(axis=1) for region in held]).reshape(len(held), len(order))
     by_pixel = np.where(good & held.any(axis=0), stack, 0).T

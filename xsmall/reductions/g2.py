@@ -66,8 +66,8 @@ def g2(
     Returns
     -------
     Dataset over (roi, tau), float64, lazy where ``obj`` is: ``g2``, 1 without correlation; ``g2_stderr``; ``n_pairs``,
-    pairs of events with that lag; and ``n_events`` (roi). NaN where no pair has the lag. Coordinates: the middle of the
-    bins and their edges.
+    pairs of events with that lag; and ``n_events`` (roi), events that have the pixels of the region. NaN where no pair
+    has the lag. Coordinates: the middle of the bins and their edges.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def g2(
     edges = _edges(times, unit, lags)
     held = np.stack([h.ravel() for h in given.regions.values()])
     shape = len(held), edges.size - 1
-    job = _Lags(given.frames, held, order, times, edges, int(blocks))
+    job = _Lags(given.frames, held, order, given.usable, times, edges, int(blocks))
     dims = (ROI, TAU), (ROI, TAU), (ROI, TAU), (ROI,)
     names = G2, f"{G2}{STDERR_SUFFIX}", N_PAIRS, N_EVENTS
     arrays = _run(job, given, [shape, shape, shape, shape[:1]])
@@ -171,7 +171,7 @@ def two_time(
             expected=f"at most {MOST_BYTES / 2**30:.3g} GiB",
             fix="a part of the run: .isel(event=slice(0, 5000))",
         )
-    (matrix,) = _run(_TwoTimes(given.frames, held, order), given, [shape])
+    (matrix,) = _run(_TwoTimes(given.frames, held, order, given.usable), given, [shape])
     labels = obj[EVENT].values[order]
     out = xr.Dataset({TWO_TIME: ((ROI, EVENT, f"other_{EVENT}"), matrix, {UNITS: DIMENSIONLESS})})
     out = out.assign_coords({ROI: list(given.regions), EVENT: labels, f"other_{EVENT}": labels})
@@ -217,20 +217,22 @@ class _Lags:
         frames: Frames,
         held: npt.NDArray[np.bool_],
         order: npt.NDArray[np.intp],
+        usable: npt.NDArray[np.bool_] | None,
         times: npt.NDArray[np.int64],
         edges: npt.NDArray[np.int64],
         blocks: int,
     ) -> None:
-        self.frames, self.held, self.order = frames, held, order
+        self.frames, self.held, self.order, self.usable = frames, held, order, usable
         self.times, self.edges, self.blocks = times, edges, blocks
 
     def __call__(self, *arrays: Any) -> tuple[npt.NDArray[np.float64], ...]:
         """g2, its error, pairs of events, and events, by region."""
         from xsmall.kernels.g2 import pair_sums
 
-        entries = entries_of(arrays, self.frames, self.held, self.order)
+        entries = entries_of(arrays, self.frames, self.held, self.order, self.usable)
         held = entries.held
         pixels = held.sum(axis=1)
+        entries = entries._replace(complete=entries.complete & (pixels > 0)[:, None])  # without pixels no event counts
         block = np.where(held, np.cumsum(held, axis=1) - 1, -1)
         n_blocks = min(self.blocks, max(int(pixels.max(initial=0)), 1))
         block = np.where(block < 0, -1, block * n_blocks // np.maximum(pixels, 1)[:, None]).astype(np.int16)
@@ -303,14 +305,20 @@ def _ratio(
 class _TwoTimes:
     """The job of :func:`two_time`."""
 
-    def __init__(self, frames: Frames, held: npt.NDArray[np.bool_], order: npt.NDArray[np.intp]) -> None:
-        self.frames, self.held, self.order = frames, held, order
+    def __init__(
+        self,
+        frames: Frames,
+        held: npt.NDArray[np.bool_],
+        order: npt.NDArray[np.intp],
+        usable: npt.NDArray[np.bool_] | None,
+    ) -> None:
+        self.frames, self.held, self.order, self.usable = frames, held, order, usable
 
     def __call__(self, *arrays: Any) -> tuple[npt.NDArray[np.float64], ...]:
         """The matrix of each region."""
         from xsmall.kernels.g2 import two_time_sums
 
-        entries = entries_of(arrays, self.frames, self.held, self.order)
+        entries = entries_of(arrays, self.frames, self.held, self.order, self.usable)
         n = len(self.order)
         out = np.zeros((len(self.held), n, n))
         two_time_sums(*entries[:3], entries.held, out)

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from xsmall.detector.frames import Frames
+from xsmall.detector.geometry.beam import PHOTON_ENERGY_RANGE
 from xsmall.engine.asked import ask
 from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import ParameterError
@@ -47,6 +48,8 @@ __all__ = ["Photon", "photon"]
 
 FITTED: Final = 64
 """The most photons of a droplet whose places are fitted."""
+_NEAR_ONE: Final = (0.5, 2.0)
+"""What one photon may be in data in photons, whose gain is off."""
 MUCH: Final = 1 << 20
 """Bytes of pictures kept of each event from which on the size is told."""
 
@@ -195,6 +198,20 @@ def _positive(what: str, value: object, fix: str) -> float:
     return found
 
 
+def _meant(per_photon: float, units: str | None) -> float:
+    """The value of a photon, refused where no photon has it in the unit of the data, such as 9500 keV."""
+    ranges = {KILOELECTRONVOLT: tuple(e / 1e3 for e in PHOTON_ENERGY_RANGE), PHOTON: _NEAR_ONE}
+    low, high = ranges.get(str(units), (0.0, math.inf))
+    if not low <= per_photon <= high:
+        raise ParameterError(
+            "no photon has this value in the unit of the data",
+            found=f"xs.photon({per_photon:g}), data in {units!r}",
+            expected=f"{low:g} to {high:g} {units}",
+            fix="xs.photon(9.5) for 9.5 keV" if units == KILOELECTRONVOLT else "xs.photon(), which takes 1",
+        )
+    return per_photon
+
+
 @dataclass(frozen=True)
 class Photon(Record):
     """Value of a photon, how it is placed, and where pixels are counted; made by :func:`photon`."""
@@ -245,7 +262,7 @@ class Photon(Record):
             It is not known.
         """
         if self.per_photon is not None:
-            return self.per_photon
+            return _meant(self.per_photon, frames.units)
         if frames.units == PHOTON:
             return 1.0
         energy = None if frames.beam is None else frames.beam.photon_energy

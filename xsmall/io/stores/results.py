@@ -6,6 +6,7 @@ name when it is complete, never before.
 
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, Final
 import xarray as xr
 
 from xsmall.errors import DataError
+from xsmall.frames.variance import mark_unpaired
 from xsmall.io.layout import RESULT_LAYOUT, RESULT_NUMBER
 from xsmall.io.stores.provenance import origin
 from xsmall.io.stores.runs import write_run
@@ -60,6 +62,11 @@ def save(
     WriteError
         Another job is writing to the path, the disk is full, or nothing can be written there.
 
+    Warns
+    -----
+    UserWarning
+        Variances that were computed with by plain arithmetic: they are saved, and refused after opening as before.
+
     Notes
     -----
     Plain ``xr.open_zarr`` and ``xr.open_dataset`` read the values back equal, with the label ``event`` as index. Times
@@ -78,7 +85,7 @@ def save(
     if isinstance(obj, xr.DataTree) and any(RAW in node.data_vars for node in obj.subtree):
         return write_run(obj, path, overwrite=overwrite, compress=compress)
     return write(
-        _nodes(obj),
+        {where: _told(node) for where, node in _nodes(obj).items()},
         path,
         layout=f"{RESULT_LAYOUT} {RESULT_NUMBER}",
         marks=partial(_marks, origin(obj, path)),
@@ -96,6 +103,19 @@ def _marks(told: dict[str, Any], unreadable: Sequence[str]) -> dict[str, str]:
     shown = "\n".join(unreadable[:_SHOWN])
     told = {**told, "lost": lost, UNREADABLE: shown}
     return {PROVENANCE: json.dumps(told), LOST: json.dumps(lost), UNREADABLE: shown}
+
+
+def _told(node: xr.Dataset) -> xr.Dataset:
+    """Say of variances that were computed with that they may not be those of their values."""
+    node, found = mark_unpaired(node)
+    if found:
+        warnings.warn(
+            f"saved, but arithmetic of xarray scales values and variances alike: {', '.join(found)} may not be the "
+            f"variance of its values any more, and says so in its attributes; xs.scale and xs.add compute with both, "
+            f"xs.with_variance says that they belong together",
+            stacklevel=4,
+        )
+    return node
 
 
 def _nodes(obj: object) -> dict[str, xr.Dataset]:
