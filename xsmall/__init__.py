@@ -14,6 +14,7 @@ _PUBLIC: dict[str, str] = {
     # entry points
     "open_run": "xsmall.io.run",
     "concat": "xsmall.frames.concat",
+    "open_result": "xsmall.io.results",
     "open_smalldata": "xsmall.io.sources.smalldata",
     "open_cube": "xsmall.io.sources.old_cubes",
     "open_frames": "xsmall.io.sources.stacks",

@@ -83,6 +83,7 @@ from xsmall.io.geometry import open_geometry as open_geometry
 from xsmall.io.geometry import save_geometry as save_geometry
 from xsmall.io.masks import open_mask as open_mask
 from xsmall.io.masks import save_mask as save_mask
+from xsmall.io.results import open_result as open_result
 from xsmall.io.run import open_run as open_run
 from xsmall.io.sources.old_cubes import open_cube as open_cube
 from xsmall.io.sources.smalldata import open_smalldata as open_smalldata

@@ -275,6 +275,7 @@ SOURCE: Final = "source"  # where the data were read from
 PARAMETERS: Final = "parameters"  # JSON of what a result was made with
 PROVENANCE: Final = "xsmall_provenance"  # JSON on every stored result
 LAYOUT: Final = "xsmall_layout"  # name and number of the layout of a stored file
+CHECKSUM: Final = "xsmall_checksum"  # of the descriptions of all groups and arrays of a Zarr store
 
 # ---- units (CF, UDUNITS spelling) -----------------------------------------------------------------------------
 METRE: Final = "m"

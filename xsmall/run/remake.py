@@ -14,6 +14,7 @@ import xarray as xr
 from xsmall.cube.cube import cube
 from xsmall.cube.merge import merge_cubes
 from xsmall.errors import DataError, ParameterError
+from xsmall.io.results import open_result
 from xsmall.io.run import open_run
 from xsmall.io.stores.lanes import lane_store
 from xsmall.io.stores.results import save
@@ -111,7 +112,8 @@ def _one(recipe: Recipe, path: Path, name: str | None, out: Path, *, images: boo
             expected=", ".join(names) or "[cubes.scan]",
             fix=f"--name {near or (names[0] if names else 'scan')}",
         )
-    small = xr.open_zarr(path) if path.suffix == ".zarr" else xr.open_dataset(path, chunks={})
+    opened = open_result(path)
+    small = opened if isinstance(opened, xr.Dataset) else opened.to_dataset()
     given = meant.cubes[chosen]
     bins = bins_for(small, chosen, given)
     events = selected(small, meant, given.select)

@@ -12,8 +12,9 @@ import zarr
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, TransposeCodec, ZstdCodec
 
 from xsmall.errors import DamagedDataError
+from xsmall.io.descriptions import DESCRIPTION
 from xsmall.io.files import identify
-from xsmall.io.sources.zarr_array import DESCRIPTION, ZarrArray
+from xsmall.io.sources.zarr_array import ZarrArray
 from xsmall.io.sources.zarr_chunks import Packing, packing_of
 
 SHAPE, CHUNKS = (11, 6, 5), (4, 6, 2)

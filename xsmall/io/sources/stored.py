@@ -169,14 +169,15 @@ def _check_frames(path: Path, group: str, node: xr.Dataset) -> None:
         )
 
 
-def whole_dataset(groups: StoredGroups) -> xr.Dataset:
-    """Open the root group, large arrays lazy; nothing of it may be missing, nor declare what is not stored."""
-    node = groups.nodes["/"]
+def whole_dataset(groups: StoredGroups, group: str = "/") -> xr.Dataset:
+    """Open a group, large arrays lazy; nothing of it may be missing, nor declare what is not stored."""
+    node = groups.nodes[group]
     made: dict[str, xr.Variable] = {}
     for name, x in node.variables.items():
-        array = groups.array(f"/{name}", x)
+        array = groups.array(f"{group.rstrip('/')}/{name}", x)
         check_stored(groups, array)
-        if x.ndim >= 3 and x.size and array.dtype == x.dtype and x.dtype.kind in "biuf":
+        is_large = x.ndim >= 3 or x.nbytes > _MOST_HELD
+        if is_large and x.size and array.dtype == x.dtype and x.dtype.kind in "biuf":
             data = da.from_array(
                 array, array.chunks, name=f"stored-{name}-{tokenize(array)}", meta=np.empty((0,) * x.ndim, array.dtype)
             )
@@ -184,7 +185,7 @@ def whole_dataset(groups: StoredGroups) -> xr.Dataset:
         else:
             made[str(name)] = _loaded(x)
     coords = {str(name): made.pop(str(name)) for name in node.coords}
-    return xr.Dataset(made, coords, node.attrs)
+    return xr.Dataset(made, coords, {k: a for k, a in node.attrs.items() if k != v.CHECKSUM})
 
 
 def check_stored(groups: StoredGroups, array: StoredArray) -> None:
@@ -228,7 +229,7 @@ class _Node:
                 made = self._held(str(name), x, array)
             if made is not None:
                 (coords if name in self.node.coords else parts)[str(name)] = made
-        attrs = {k: a for k, a in self.node.attrs.items() if k not in (v.LAYOUT, v.LEFT_OUT)}
+        attrs = {k: a for k, a in self.node.attrs.items() if k not in (v.LAYOUT, v.LEFT_OUT, v.CHECKSUM)}
         if self.left_out:
             attrs[v.LEFT_OUT] = "; ".join(self.left_out)
         dataset = xr.Dataset(parts, coords, attrs)

@@ -4,20 +4,19 @@ import os
 import threading
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from xsmall.errors import FileFormatError
+from xsmall.io.descriptions import DESCRIPTION
 from xsmall.io.files import Identity
 from xsmall.io.sources.stored_array import Place, Region, StoredArray
 from xsmall.io.sources.zarr_chunks import Packing, packing_of, unpack
 
-__all__ = ["DESCRIPTION", "ZarrArray", "open_array"]
+__all__ = ["ZarrArray", "open_array"]
 
-DESCRIPTION: Final = "zarr.json"
-"""Name of the file that describes a group or an array; that of the root is what a store is known by."""
 _lock = threading.Lock()
 
 

@@ -1,7 +1,6 @@
 """Runs in raw Zarr, as :func:`~xsmall.io.stores.runs.write_run` writes them."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,13 +10,14 @@ import numpy as np
 import xarray as xr
 
 from xsmall import vocabulary as v
-from xsmall.errors import FileFormatError, XsmallError
+from xsmall.errors import XsmallError
+from xsmall.io.descriptions import DESCRIPTION, check_descriptions
 from xsmall.io.files import Identity, identify
 from xsmall.io.layout import quiet
 from xsmall.io.sources.source import RunSource, RunSpec
 from xsmall.io.sources.stored import RUN_IN_WORDS, UNREAD, StoredGroups, check_layout, is_run, not_opened, stored_tree
 from xsmall.io.sources.stored_array import StoredArray
-from xsmall.io.sources.zarr_array import DESCRIPTION, ZarrArray, open_array
+from xsmall.io.sources.zarr_array import ZarrArray, open_array
 
 __all__ = ["ZarrRun", "zarr_groups"]
 
@@ -85,7 +85,7 @@ def _dtype(about: Any, x: xr.Variable) -> np.dtype[Any]:
 @contextmanager
 def zarr_groups(path: Path) -> Iterator[StoredGroups]:
     """Open the groups of a store; whatever stumbles over damage becomes an error that names it."""
-    _check_descriptions(path)
+    check_descriptions(path)
     try:
         with quiet(), xr.open_datatree(path, engine="zarr", consolidated=False, **UNREAD) as tree:
             yield _Groups(path, {n.path: n.to_dataset(inherit=False) for n in tree.subtree})
@@ -103,27 +103,3 @@ def _labels(path: Path) -> Iterator[ZarrArray]:
             about = open_array(identity, name)
             if about.ndim == 1:
                 yield ZarrArray(identity, name, about.shape, about.dtype, about.shards or about.chunks)
-
-
-def _check_descriptions(folder: Path) -> None:
-    """Raise where a group or an array lost its description, which Zarr would not miss, or where that is damaged."""
-    file = folder / DESCRIPTION
-    try:
-        kind = json.loads(file.read_bytes())["node_type"]
-    except FileNotFoundError:
-        raise _undescribed(file, "nothing") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _undescribed(file, f"{type(error).__name__}: {error}") from error
-    if kind == "group":
-        for entry in sorted(os.scandir(folder), key=lambda e: e.name):
-            if entry.is_dir() and not entry.name.startswith("."):
-                _check_descriptions(Path(entry.path))
-
-
-def _undescribed(file: Path, found: str) -> FileFormatError:
-    return FileFormatError(
-        f"{file}: this part of the run has lost its description",
-        found=found,
-        expected="what Zarr calls the metadata of a group or array",
-        fix="copy the run again from where it was written",
-    )

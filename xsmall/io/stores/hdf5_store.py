@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from xsmall.io.layout import HDF5_VERSION
 from xsmall.io.stores.place import Place, sync
-from xsmall.io.stores.schema import Schema, StoredArray
+from xsmall.io.stores.schema import CHUNK_BYTES, Schema, StoredArray
 
 __all__ = ["COMPRESSIONS", "Hdf5Store"]
 
@@ -32,6 +32,8 @@ _BOOL: Final = {"dtype": "bool"}  # netCDF has no truth: xarray marks bytes as s
 _CHECKSUM_BYTES: Final = 4
 _PIECE: Final = 2**22
 """Bytes that are shuffled at a time."""
+_MOST_COMPACT: Final = 2**15
+"""Bytes of the largest scalar that lies in its own description."""
 _POLL: Final = 0.2
 """Seconds between two looks for chunks that other processes have finished."""
 
@@ -91,19 +93,17 @@ class Hdf5Store:
         return self._scales[group, dim]
 
     def _create(self, array: StoredArray) -> Any:
-        options: dict[str, Any] = {}
-        if array.is_text:
-            dtype: Any = h5py.string_dtype()
+        dtype = _stored_type(array)
+        if not array.shape:
+            dataset = _create_compact(self._file, array, dtype)
         else:
-            dtype = np.dtype("i1") if array.dtype == bool else array.dtype
-            options["fillvalue"] = _fill(array)
-        if array.shape and not array.is_text:
             limits = tuple(n or None for n in array.shape)
-            options |= {"chunks": array.chunks, "fletcher32": True}
+            options: dict[str, Any] = {} if array.is_text else {"fillvalue": _fill(array)}
+            options |= {"chunks": _fitting(array.chunks, dtype.itemsize), "fletcher32": True}
             options |= {"maxshape": limits} if None in limits else {}
             if self._compress:
-                options |= {"shuffle": True, "compression": "gzip", "compression_opts": _LEVEL}
-        dataset = self._file.create_dataset(array.path, shape=array.shape, dtype=dtype, **options)
+                options |= {"shuffle": not array.is_text, "compression": "gzip", "compression_opts": _LEVEL}
+            dataset = self._file.create_dataset(array.path, shape=array.shape, dtype=dtype, **options)
         _describe(dataset, {**array.attrs, **_BOOL} if array.dtype == bool else array.attrs)
         self._bytes[array.path] = {}
         return dataset
@@ -127,7 +127,12 @@ class Hdf5Store:
         """Write text or a scalar."""
         with self._lock:
             dataset = self._file[path]
-            dataset[...] = values.astype(object if values.dtype.kind in "OU" else dataset.dtype)
+            if not dataset.shape:
+                dataset[()] = _bytes_of(values, dataset.dtype) if values.dtype.kind in "OU" else values[()]
+            else:
+                for start in range(0, dataset.shape[0], dataset.chunks[0]):
+                    rows = slice(start, start + dataset.chunks[0])
+                    dataset[rows] = _bytes_of(values[rows], dataset.dtype)
             self._raw.check()
 
     def missing(self, array: StoredArray) -> int:
@@ -222,6 +227,40 @@ class Hdf5Sink:
             packed += flat.data
         packed += Fletcher32().encode(packed)[-_CHECKSUM_BYTES:]
         return packed
+
+
+def _stored_type(array: StoredArray) -> np.dtype[Any]:
+    """The type in the file: text is as wide as its longest, for of text of free length HDF5 keeps no checksum."""
+    if array.is_text:
+        width = max((len(str(value).encode()) for value in np.asarray(array.data).ravel()), default=0)
+        return h5py.string_dtype("utf-8", max(2, width))  # netCDF takes text of one byte for a letter
+    return np.dtype("i1") if array.dtype == bool else array.dtype
+
+
+def _bytes_of(values: Any, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Text as bytes of one width."""
+    told = np.asarray(values)
+    held = np.empty(told.shape, f"S{dtype.itemsize}")
+    held[...] = np.array([str(value).encode() for value in told.ravel()], held.dtype).reshape(told.shape)
+    return held.astype(dtype)
+
+
+def _fitting(chunks: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Chunks of no more than about 8 MiB, also where text is wide."""
+    rows = max(1, CHUNK_BYTES // max(1, itemsize * math.prod(chunks[1:])))
+    return (min(chunks[0], rows), *chunks[1:])
+
+
+def _create_compact(file: h5py.File, array: StoredArray, dtype: np.dtype[Any]) -> Any:
+    """Create a scalar that lies in its description, which has a checksum, if it is small enough for that."""
+    if dtype.itemsize > _MOST_COMPACT:
+        return file.create_dataset(array.path, shape=(), dtype=dtype)
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_layout(h5py.h5d.COMPACT)
+    properties.set_attr_creation_order(h5py.h5p.CRT_ORDER_TRACKED | h5py.h5p.CRT_ORDER_INDEXED)
+    space, kind = h5py.h5s.create(h5py.h5s.SCALAR), h5py.h5t.py_create(dtype, logical=True)
+    h5py.h5d.create(file.id, array.path.encode(), kind, space, properties)
+    return file[array.path]
 
 
 def _within(i: int, chunk: int, key: slice) -> slice:
@@ -357,8 +396,8 @@ class _File(io.RawIOBase):
 
 def _describe(node: Any, attrs: Mapping[str, Any]) -> None:
     for name, value in attrs.items():
-        if isinstance(value, list | tuple):
-            text = isinstance(value[0], str)
-            node.attrs[name] = np.array(value, dtype=h5py.string_dtype() if text else None)
-        else:
-            node.attrs[name] = value
+        held = np.asarray(value)
+        if held.dtype.kind == "U":  # of one width: of text of free length HDF5 keeps no checksum
+            width = max((len(text.encode()) for text in held.ravel().tolist()), default=0)
+            held = _bytes_of(held, h5py.string_dtype("utf-8", max(1, width)))
+        node.attrs.create(name, held)

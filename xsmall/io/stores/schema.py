@@ -13,7 +13,7 @@ from xarray.conventions import encode_dataset_coordinates
 from xsmall.events.labels import check_labels, in_utc
 from xsmall.io.layout import TIME, UNFINISHED, is_frames
 from xsmall.io.stores.storable import check, storable_attrs, times_in_ns
-from xsmall.vocabulary import EVENT, LAYOUT
+from xsmall.vocabulary import CHECKSUM, EVENT, LAYOUT
 
 __all__ = ["CHUNK_BYTES", "Schema", "StoredArray", "encoded", "schema_of"]
 
@@ -125,6 +125,7 @@ def schema_of(nodes: Mapping[str, xr.Dataset], *, whole_events: bool, chunk_even
             one = encoded(where, str(name), variable, whole_events=whole_events, chunk_events=chunk_events)
             arrays.append(one)
     root = {**groups.pop("/", {}), LAYOUT: UNFINISHED}
+    root.pop(CHECKSUM, None)  # of the store that this was read from
     return Schema({"/": root} | groups, tuple(arrays))
 
 

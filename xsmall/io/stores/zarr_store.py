@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from xsmall.io.descriptions import seal
 from xsmall.io.layout import quiet
 from xsmall.io.stores.place import Place, sync, sync_all
 from xsmall.io.stores.schema import Schema, StoredArray
@@ -100,6 +101,7 @@ class ZarrStore:
             open_group(self._root, mode="r+", zarr_format=3).attrs.update(attrs)
             for group in sorted(self._schema.groups, key=len, reverse=True):  # plain xarray opens each in one read
                 consolidate_metadata(str(self._root), path=group.strip("/") or None, zarr_format=3)
+        seal(self._root)
         sync_all(self._root)
 
     def close(self) -> None:
