@@ -1,7 +1,7 @@
 """Descriptions of a Zarr store: the ``zarr.json`` of each group and array, which Zarr itself neither misses nor checks.
 
-The root carries a checksum over all of them, so that a store in which one was lost or has changed is not opened. It
-goes by what they say: their copies in the root ("consolidated metadata"), order and white space do not count.
+The root carries a checksum over all of them, and over their copies in groups ("consolidated metadata"), so that a store
+in which one was lost or has changed is not opened. It goes by what they say: order and white space do not count.
 """
 
 import hashlib
@@ -17,7 +17,6 @@ __all__ = ["DESCRIPTION", "check_descriptions", "seal"]
 
 DESCRIPTION: Final = "zarr.json"
 """Name of the file that describes a group or an array; that of the root is what a store is known by."""
-_COPIES: Final = "consolidated_metadata"
 
 
 def seal(root: Path) -> None:
@@ -63,7 +62,7 @@ def _descriptions(folder: Path, name: str) -> dict[str, Any]:
         raise _undescribed(file, "nothing") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _undescribed(file, f"{type(error).__name__}: {error}") from error
-    out = {name: {k: v for k, v in told.items() if k != _COPIES}}
+    out = {name: told}
     if kind == "group":
         for entry in sorted(os.scandir(folder), key=lambda e: e.name):
             if entry.is_dir() and not entry.name.startswith("."):

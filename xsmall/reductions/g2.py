@@ -233,7 +233,10 @@ class _Lags:
         held = entries.held
         pixels = held.sum(axis=1)
         entries = entries._replace(complete=entries.complete & (pixels > 0)[:, None])  # without pixels no event counts
-        block = np.where(held, np.cumsum(held, axis=1) - 1, -1)
+        by_label = _by_label(self.frames)  # blocks are the same whatever the order of the pixels
+        number = np.empty(held.shape, np.int64)
+        number[:, by_label] = np.cumsum(held[:, by_label], axis=1) - 1
+        block = np.where(held, number, -1)
         n_blocks = min(self.blocks, max(int(pixels.max(initial=0)), 1))
         block = np.where(block < 0, -1, block * n_blocks // np.maximum(pixels, 1)[:, None]).astype(np.int16)
         n = self.edges.size - 1
@@ -300,6 +303,12 @@ def _ratio(
     bad = ~np.isfinite(whole)
     whole[bad], spread[bad] = np.nan, np.nan
     return whole, spread
+
+
+def _by_label(frames: Frames) -> npt.NDArray[np.intp]:
+    """Numbers of the pixels in the order of their labels."""
+    orders = [np.argsort(np.asarray(labels), kind="stable") for labels in frames.part]
+    return np.arange(int(np.prod(frames.shape))).reshape(frames.shape)[np.ix_(*orders)].ravel()
 
 
 class _TwoTimes:

@@ -80,7 +80,8 @@ def record(
         each name an array, or a list, with one entry for each of them. How many there are must not matter to an event.
     beside
         What else the function takes of the same event, by keyword: frames of other detectors, or values (event, ...)
-        such as ``i0``. They are joined by the label ``event``. The function is called where all of them are there.
+        such as ``i0``. They are joined by the label ``event``; segments, rows and columns that have the labels of those
+        of the frames come in their order. The function is called where all of them are there.
 
     Returns
     -------
