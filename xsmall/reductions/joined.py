@@ -18,7 +18,7 @@ from xsmall.errors import DataError, ParameterError
 from xsmall.events.join import find
 from xsmall.events.labels import labels_of
 from xsmall.frames.describe import data_of, describe
-from xsmall.vocabulary import EVENT, FRAME_DIMS, PIXEL_DIMS
+from xsmall.vocabulary import EVENT, FRAME_DIMS
 
 __all__ = ["bind"]
 
@@ -58,18 +58,6 @@ def _check(given: Any, keyword: str) -> None:
         )
 
 
-def _in_the_order_of(obj: xr.DataArray, given: xr.DataArray) -> xr.DataArray:
-    """Segments, rows and columns as the frames have them, where both have the same labels."""
-    for dim in PIXEL_DIMS:
-        ours, theirs = obj.indexes.get(dim), given.indexes.get(dim)
-        if ours is None or theirs is None or len(ours) != len(theirs) or not theirs.is_unique or ours.equals(theirs):
-            continue
-        at = theirs.get_indexer(ours)
-        if (at >= 0).all():
-            given = given.isel({dim: at})
-    return given
-
-
 def _companion(given: xr.DataArray, obj: xr.DataArray, keyword: str) -> tuple[Companion, tuple[int, ...]]:
     """Where to read it, and the shape of what it has for one event."""
     ours, theirs = labels_of(obj, "the frames"), labels_of(given, keyword)
@@ -80,7 +68,6 @@ def _companion(given: xr.DataArray, obj: xr.DataArray, keyword: str) -> tuple[Co
             found=f"events {theirs[0]} to {theirs[-1]}, and {ours[0]} to {ours[-1]}",
             expected="events of the same run",
         )
-    given = _in_the_order_of(obj, given)
     if given.dims == FRAME_DIMS and given.dtype.kind != "b":
         frames = describe(given)
         source = Source.of(data_of(given), frames.usable, float_dtype(frames.dtype))

@@ -28,7 +28,7 @@ from xsmall.reductions.user_reducer import (
     of_event,
     read_only,
 )
-from xsmall.vocabulary import LEFT_OUT, LONG_NAME
+from xsmall.vocabulary import LEFT_OUT, LONG_NAME, PIXEL_DIMS
 
 __all__ = ["UserRecord", "record"]
 
@@ -136,6 +136,20 @@ def record(
     return remember(made, "function", {key: value for key, value in asked.items() if value})
 
 
+def _in_the_order_of(frames: xr.DataArray, given: xr.DataArray) -> xr.DataArray:
+    """Segments, rows and columns as the frames have them, where both have the same labels."""
+    if not isinstance(given, xr.DataArray):
+        return given  # which is refused later
+    for dim in PIXEL_DIMS:
+        ours, theirs = frames.indexes.get(dim), given.indexes.get(dim)
+        if ours is None or theirs is None or len(ours) != len(theirs) or not theirs.is_unique or ours.equals(theirs):
+            continue
+        at = theirs.get_indexer(ours)
+        if (at >= 0).all():
+            given = given.isel({dim: at})
+    return given
+
+
 def _imported(name: str) -> Any:
     """The function that ``"module:function"`` names."""
     module, _, function = name.partition(":")
@@ -211,6 +225,10 @@ class UserRecord(Record):
     def beside(self) -> Mapping[str, xr.DataArray]:
         """What is to lie beside the frames."""
         return self.given or {}
+
+    def seeing(self, frames: xr.DataArray) -> UserRecord:
+        """Bring what lies beside the frames to their order of pixels, of which the function knows no labels."""
+        return replace(self, given={k: _in_the_order_of(frames, x) for k, x in self.beside.items()} or None)
 
     def bound(self, inputs: Mapping[str, Input], left_out: str) -> UserRecord:
         """Make the record that knows what lies beside the frames."""
