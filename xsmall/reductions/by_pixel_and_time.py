@@ -233,7 +233,7 @@ def _without(entries: Entries, usable: npt.NDArray[np.bool_] | None, order: npt.
     if usable is None:
         return entries
     held = entries.held & np.repeat(usable.any(axis=0), entries.held.shape[1] // usable.shape[1])
-    touched = held.reshape(len(held), usable.shape[1], -1).any(axis=2)
+    touched = np.asarray(held.reshape(len(held), usable.shape[1], -1).any(axis=2))
     whole = np.array([usable[order][:, segments].all(axis=1) for segments in touched]).reshape(entries.complete.shape)
     return entries._replace(held=held, complete=entries.complete & whole)
 

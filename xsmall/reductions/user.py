@@ -136,7 +136,7 @@ def record(
     return remember(made, "function", {key: value for key, value in asked.items() if value})
 
 
-def _in_the_order_of(frames: xr.DataArray, given: xr.DataArray) -> xr.DataArray:
+def _in_the_order_of(frames: xr.DataArray, given: Any) -> Any:
     """Segments, rows and columns as the frames have them, where both have the same labels."""
     if not isinstance(given, xr.DataArray):
         return given  # which is refused later

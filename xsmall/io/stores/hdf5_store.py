@@ -233,7 +233,8 @@ def _stored_type(array: StoredArray) -> np.dtype[Any]:
     """The type in the file: text is as wide as its longest, for of text of free length HDF5 keeps no checksum."""
     if array.is_text:
         width = max((len(str(value).encode()) for value in np.asarray(array.data).ravel()), default=0)
-        return h5py.string_dtype("utf-8", max(2, width))  # netCDF takes text of one byte for a letter
+        text: np.dtype[Any] = h5py.string_dtype("utf-8", max(2, width))  # netCDF takes text of one byte for a letter
+        return text
     return np.dtype("i1") if array.dtype == bool else array.dtype
 
 
