@@ -200,6 +200,33 @@ def test_what_is_recorded_once_per_train_is_a_variable_of_events(tmp_path: Path)
             xs.open_run(folder, variables={"x": place})
 
 
+def test_what_is_not_opened_is_named_with_the_way_to_it(tmp_path: Path) -> None:
+    folder = make("make_spb_run", tmp_path)
+    told = xs.open_run(folder)["events"].attrs["left_out"]
+    assert "SPB_XTD9_XGM/DOOCS/MAIN" in told
+    assert "variables={name: (source, key)}" in told
+    assert "AGIPD" not in told
+    assert "left out: " in describe(folder)
+    assert "SPB_DET_AGIPD1M-1: not among detectors=" in xs.open_run(folder, detectors=[])["events"].attrs["left_out"]
+    (file, *_) = folder.glob("*AGIPD00-S00000.h5")
+    with pytest.raises(FileFormatError, match="do this:") as error:
+        xs.open_run(file)
+    call = str(error.value).split("do this:  ")[1]
+    assert "SPB_DET_AGIPD1M-1" in eval(call, {"xs": xs}).children
+
+
+def test_a_detector_without_frames_does_not_stop_the_others(tmp_path: Path) -> None:
+    folder = make("make_lpd_run_mini_missed_train", tmp_path)
+    for path in folder.glob("*.h5"):
+        with h5py.File(path, "a") as file:
+            for detector in file["INDEX"].values():
+                for source in _detector_groups(detector, "xtdf") if isinstance(detector, h5py.Group) else []:
+                    detector[source]["image/count"][...] = 0
+    run = xs.open_run(folder)
+    assert list(run.children) == ["events"]
+    assert "no area detector that is known has frames" in run["events"].attrs["left_out"]
+
+
 def test_lpd_read_in_three_gains_beside_extra_data(tmp_path: Path) -> None:
     folder = make("make_lpd_parallelgain_run", tmp_path)
     for file in sorted(folder.glob("*LPD0[03]-S*.h5")):

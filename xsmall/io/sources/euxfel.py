@@ -19,7 +19,7 @@ from xsmall import vocabulary as v
 from xsmall.errors import DataError, MissingDependency, ParameterError
 from xsmall.io.files import Identity, identify
 from xsmall.io.sources.chunks import events_per_chunk
-from xsmall.io.sources.euxfel_variables import train_variables
+from xsmall.io.sources.euxfel_variables import left_out, train_variables
 from xsmall.io.sources.hdf5_array import Hdf5Array, open_dataset
 from xsmall.io.sources.source import RunSource, RunSpec
 
@@ -70,6 +70,7 @@ class EuxfelRun(RunSource):
         assert spec.path is not None
         path = str(spec.path)
         known = {d.name: d for d in _layout(path, self.identity(spec), parallel_gain)}
+        run = _opened(path)
         chosen = list(known) if detectors is None else list(detectors)
         for name in chosen:
             if name not in known:
@@ -81,11 +82,20 @@ class EuxfelRun(RunSource):
         events = xr.Dataset(coords=_event_coords(path, self.identity(spec), labels))
         if variables:
             trains = labels >> _PULSES
-            events = events.assign(train_variables(_opened(path), path, trains, variables))
+            events = events.assign(train_variables(run, path, trains, variables))
+        told = left_out(run, tuple(known), tuple(chosen), variables or {})
+        events = events.assign_attrs({v.LEFT_OUT: told} if told else {})
         nodes[f"/{v.EVENTS_NODE}"] = events
         for name in chosen:
             nodes[f"/{name}"] = _dataset(path, self.identity(spec), known[name], chunks, parallel_gain)
         return xr.DataTree.from_dict(nodes)
+
+    def advice(self, spec: RunSpec) -> str | None:
+        """Name the folder of a single file: a run is all of them."""
+        path = spec.path
+        if path is None or not path.is_file() or not path.match(_FILES):
+            return None
+        return f"xs.open_run({str(path.parent)!r})"
 
     def identity(self, spec: RunSpec) -> tuple[Identity, ...]:
         """Every file of the folder."""
@@ -143,18 +153,28 @@ def _layout(path: str, identities: tuple[Identity, ...], parallel_gain: bool) ->
     found = []
     for name, cls in sorted(identify_multimod_detectors(run), key=lambda pair: str(pair[0])):
         detector = _detector(run, str(name), cls, parallel_gain and cls.__name__.startswith("LPD"))
+        if detector is None:
+            continue
         found += _three_gains(run, detector, cls) if parallel_gain and cls.__name__.startswith("LPD") else [detector]
     if parallel_gain and not any(d.kind == "lpd" for d in found):
         raise ParameterError(f"{path}: no LPD, which alone is read in three gains", fix="leave parallel_gain= out")
     return (*found, *_epix100(run))
 
 
-def _detector(run: Any, name: str, cls: Any, parallel_gain: bool) -> _Detector:
-    whole = _components(run, name, cls)
+def _detector(run: Any, name: str, cls: Any, parallel_gain: bool) -> _Detector | None:
+    """Describe a detector; None where no module of it has a frame."""
+    try:
+        whole = _components(run, name, cls)
+    except ValueError as error:  # the only one that it has: no train with a module
+        if "No data found" not in str(error):
+            raise
+        return None
     by_module = sorted(whole.source_to_modno.items(), key=lambda pair: int(pair[1]))
     by_cell = cls.__name__ == "JUNGFRAU"
     main = "data.adc" if by_cell else "image.data"
     sources = [(source, number) for source, number in by_module if run[source, main]._data_chunks_nonempty]
+    if not sources:
+        return None
     keys = [k for k in _keys(by_cell) if all(k in run.keys_for_source(s) for s, _ in sources)]
     own = [_module_labels(run, source, main, by_cell=by_cell) for source, _ in sources]
     places = [np.arange(mine.size) for mine in own]

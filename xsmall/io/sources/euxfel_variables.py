@@ -1,7 +1,7 @@
 """What the European XFEL records once per train, as variables of events: pulse energies, motors, beam positions."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,9 @@ import xarray as xr
 from xsmall import vocabulary as v
 from xsmall.errors import DataError, ParameterError
 
-__all__ = ["train_variables"]
+__all__ = ["left_out", "train_variables"]
+
+_SHOWN: Final = 6
 
 
 def train_variables(
@@ -73,3 +75,19 @@ def _variable(run: Any, path: str, trains: npt.NDArray[np.int64], name: str, pla
     found = np.full(trains.shape, np.nan)
     found[there] = values[order][at[there]]
     return xr.Variable(v.EVENT, found, {v.SOURCE: f"{source} {key}"})
+
+
+def left_out(run: Any, detectors: Sequence[str], chosen: Sequence[str], variables: Mapping[str, Sequence[Any]]) -> str:
+    """Say which sources of a run were not opened, and how they are; nothing where there are none."""
+    named = {str(place[0]) for place in variables.values()}
+    own = tuple(f"{name}/" for name in detectors)
+    others = sorted(s for s in run.all_sources if s not in named and not s.startswith(own or "\0"))
+    said = [f"{name}: not among detectors=" for name in detectors if name not in chosen]
+    if not detectors:
+        said.append("no area detector that is known has frames")
+    if others:
+        more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+        said.append(
+            f"{', '.join(others[:_SHOWN])}{more}: variables={{name: (source, key)}} opens what comes once per train"
+        )
+    return "; ".join(said)

@@ -200,6 +200,11 @@ class RunSource(ABC):
         """Say which bytes are opened: path, size and time of change of each file."""
         return tuple(identify(path) for path in spec.paths if path.is_file())
 
+    def advice(self, spec: RunSpec) -> str | None:
+        """Say what to type where this is no run, but a part of one of this format; None where it is not."""
+        del spec
+        return None
+
     def options(self) -> tuple[str, ...]:
         """Names of the options that :meth:`open` takes beside ``chunks``."""
         parameters = inspect.signature(self.open).parameters.values()
@@ -328,7 +333,7 @@ def source_of(spec: RunSpec, engine: str | None = None) -> RunSource:
         f"{spec.path or spec.given}: not a run that xsmall can open",
         found="; ".join([spec.kind, *failed]),
         expected="; ".join(s.title for s in known),
-        fix=_advice(spec),
+        fix=next(filter(None, (s.advice(spec) for s in known)), None) or _advice(spec),
     )
 
 
