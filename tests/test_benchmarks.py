@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import xsmall as xs
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -19,3 +21,19 @@ def test_every_benchmark_runs_small(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     lines = capsys.readouterr().out.splitlines()
     assert sum("azint" in line and "Mpixel" in line for line in lines) >= 4
     assert any("droplet" in line and "times ours" not in line for line in lines)
+
+
+@pytest.mark.skipif(not (ROOT / "benchmarks").is_dir(), reason="benchmarks are in the repository, not in the package")
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is measured as Linux tells it")
+def test_growth_is_measured_small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from distributed import LocalCluster
+
+    from benchmarks import growth
+
+    constants = xs.save(xs.simulate(1, shape=(growth.SEGMENTS, 8, growth.WIDTH)).constants, tmp_path / "c.zarr")
+    for what in growth.WHAT:
+        assert growth.compute(what, 32, 8)["memory_mb"] > 0
+        with LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster:
+            found = growth.plan(what, 1000, 8, cluster.scheduler_address, str(constants))
+        assert 0 < found["sent_mb"] < 1

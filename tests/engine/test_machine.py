@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from typing import Self
 
 import dask
@@ -208,6 +209,27 @@ def test_a_cube_is_planned_for_small_workers_and_stays_within_the_plan() -> None
         assert watch.peak - watch.base < 1.2 * plan.peak_bytes
         assert "KilledWorker" not in str(client.get_worker_logs())
     xr.testing.assert_identical(found, local)
+
+
+@pytest.mark.parametrize(
+    ("n", "n_bins", "rows", "memory"), [(1024, 50, 64, 2e9), (1024, 50, 64, 1.4e8), (256, 4, 128, 2e9)]
+)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_this_process_stays_within_the_plan(n: int, n_bins: int, rows: int, memory: float, threads: int) -> None:
+    def made(n: int) -> list[xr.Dataset]:
+        frames = images(n, rows)
+        cube = fly_scan(n, n_bins).sd.cube({"x": xs.bins(0, n_bins, n=n_bins)}, images={"j": frames}, memory=memory)
+        return [cube[["j", "j_std", "j_stderr", "j_count"]], frames.sd.reduce({"rows": xs.projection("row")})]
+
+    with dask.config.set(scheduler="threads", num_workers=threads):
+        dask.compute(*made(64))  # what is compiled and imported is no memory of theirs
+        for result in made(n):
+            tracemalloc.start()
+            found = result.compute()
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            assert peak < 1.2 * xs.plan(result).peak_bytes
+            assert found.sizes
 
 
 def test_a_cube_planned_elsewhere_is_refused_by_a_worker_that_would_be_killed_and_the_advice_works() -> None:

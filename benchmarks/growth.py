@@ -1,0 +1,175 @@
+"""Time and memory against events and pixels: ``python -m benchmarks.growth`` writes the table of the docs.
+
+Two things are measured, each point in a process of its own:
+
+* planning: from lazy frames to tasks on the scheduler of a cluster that has no workers yet. Seconds, bytes sent, and
+  the most memory of the process that plans, with all that it holds.
+* computing: the memory of a pass over frames on one thread, above what the process held before.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+import xsmall as xs
+
+__all__ = ["main", "points"]
+
+FILE = Path(__file__).parents[1] / "docs" / "howto" / "growth.csv"
+COLUMNS = ("doing", "what", "events", "pixels", "seconds", "memory_mb", "sent_mb")
+SEGMENTS, WIDTH = 8, 1024
+WHAT = ("five records", "cube")
+PLANNED = [(n, rows) for rows in (64, 512) for n in (10_000, 100_000, 1_000_000)]
+COMPUTED = [(128, 64), (256, 64), (512, 64), (1024, 64), (128, 128), (128, 256), (128, 512)]
+"""Events, and rows of each of the segments."""
+BINS_PLANNED, BINS_COMPUTED = 50, 10
+
+Found = dict[str, float]
+
+
+class FromNowhere:
+    """Frames that are made when they are read, so that no file and no other frames count."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape, self.dtype, self.ndim = shape, np.dtype(np.uint16), len(shape)
+        self.chunks = (1, *shape[1:])
+
+    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
+        frame = np.random.default_rng(0).integers(0, 200, (1, *self.shape[1:]), np.uint16)
+        return np.repeat(frame, len(range(self.shape[0])[key[0]]), axis=0)
+
+
+def asked(what: str, raw: xr.DataArray, like: Any, constants: xr.Dataset, n_bins: int) -> xr.Dataset:
+    """Five records, or a cube, of raw frames that are placed and calibrated."""
+    det = raw.sd.assign_geometry(like.geometry).sd.assign_beam(photon_energy=9500, distance=like.beam.distance)
+    cal = det.sd.calibrate(constants)
+    if what == WHAT[1]:
+        n = raw.sizes["event"]
+        small = xr.Dataset({"delay": ("event", np.arange(n) % n_bins + 0.5)}, {"event": raw["event"]})
+        return small.sd.cube({"delay": xs.edges(np.arange(n_bins + 1.0))}, images={"j": cal}, memory=16e9)
+    return cal.sd.reduce({
+        "azint": xs.azint(bins=500), "roi": xs.roi(xs.Box(segment=0)), "projection": xs.projection("row"),
+        "droplet": xs.droplet(4.0), "strip": xs.roi(xs.Box(segment=0, row=(0, 8))),
+    })  # fmt: skip
+
+
+def memory(of: str) -> float:
+    """Megabytes of this process: ``VmRSS`` now, ``VmHWM`` the most."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(of)) * 1024 / 1e6
+
+
+def plan(what: str, events: int, rows: int, address: str, constants: str) -> Found:
+    """Bring the tasks of a run to the scheduler."""
+    from distributed import Client
+    from distributed.protocol import dumps
+
+    sim = xs.simulate(events, shape=(SEGMENTS, rows, WIDTH))
+    raw = sim.run["jungfrau/raw"]
+    opened = xs.open_constants(constants)
+    with Client(address) as client:
+        sent, send = [0], client._send_to_scheduler
+
+        def counted(message: dict[str, Any]) -> None:
+            if message.get("op") == "update-graph":
+                sent[0] += sum(map(len, dumps(message)))
+            send(message)
+
+        client._send_to_scheduler = counted
+        start = time.perf_counter()
+        held = client.persist(asked(what, raw, sim, opened, BINS_PLANNED))
+        while not client.run_on_scheduler(_n_tasks):  # they come all at once
+            time.sleep(0.02)
+        seconds = time.perf_counter() - start
+        del held
+    return {"seconds": seconds, "memory_mb": memory("VmHWM"), "sent_mb": sent[0] / 1e6}
+
+
+def _n_tasks(dask_scheduler: Any) -> int:
+    return len(dask_scheduler.tasks)
+
+
+def compute(what: str, events: int, rows: int) -> Found:
+    """Compute a pass over frames from nowhere."""
+    like = xs.simulate(16, shape=(SEGMENTS, rows, WIDTH), seed=1)
+    few = like.run["jungfrau/raw"]
+    frames = da.from_array(FromNowhere((events, *few.shape[1:])), chunks=(4, *few.shape[1:]))
+    times = np.datetime64("2026-01-01", "ns") + np.arange(events)
+    raw = xr.DataArray(frames, {"event": times}, few.dims, "raw", few.attrs)
+    with dask.config.set(scheduler="threads", num_workers=1):
+        asked(
+            what, few, like, like.constants, BINS_COMPUTED
+        ).compute()  # what is compiled and imported is no memory of the pass
+        made = asked(what, raw, like, like.constants, BINS_COMPUTED)
+        before, start = memory("VmRSS"), time.perf_counter()
+        Path("/proc/self/clear_refs").write_text("5")  # the most from here on
+        made.compute()
+        return {"seconds": time.perf_counter() - start, "memory_mb": memory("VmHWM") - before, "sent_mb": 0.0}
+
+
+def apart(call: str, *arguments: object) -> Found:
+    """Measure in a process of its own."""
+    code = f"import json; from benchmarks import growth; print(json.dumps(growth.{call}(*{arguments!r})))"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1]
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    found: Found = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def planned_once(what: str, events: int, rows: int, constants: str) -> Found:
+    """Measure planning with a scheduler that has nothing else to do."""
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=0, processes=False, protocol="tcp", dashboard_address=None) as cluster:
+        return apart("plan", what, events, rows, cluster.scheduler_address, constants)
+
+
+def points(planned: list[tuple[int, int]], computed: list[tuple[int, int]]) -> Iterator[dict[str, object]]:
+    """Give the rows of the table, as they come."""
+    folder = tempfile.TemporaryDirectory()
+    constants = {rows: f"{folder.name}/{rows}.zarr" for _, rows in planned}
+    for rows, path in constants.items():
+        xs.save(xs.simulate(1, shape=(SEGMENTS, rows, WIDTH)).constants, path)
+    for what in WHAT:
+        for n, rows in planned:
+            found = min(
+                (planned_once(what, n, rows, constants[rows]) for _ in range(2)), key=lambda one: one["seconds"]
+            )
+            yield {"doing": "plan", "what": what, "events": n, "pixels": SEGMENTS * rows * WIDTH, **found}
+        for n, rows in computed:
+            found = apart("compute", what, n, rows)
+            yield {"doing": "compute", "what": what, "events": n, "pixels": SEGMENTS * rows * WIDTH, **found}
+
+
+def main(file: Path = FILE) -> None:
+    """Write the table."""
+    with file.open("w", newline="") as out:
+        table = csv.DictWriter(out, COLUMNS)
+        table.writeheader()
+        for point in points(PLANNED, COMPUTED):
+            told = {k: f"{x:.3g}" if isinstance(x, float) else x for k, x in point.items()}
+            table.writerow(told)
+            print(*told.values(), sep="\t", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        main()
