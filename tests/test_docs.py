@@ -66,7 +66,7 @@ def test_every_example_has_its_page_and_its_thumbnail(pages: Path) -> None:
         page = made["page"](script, "what it said")
         assert all(line in page for line in code.split('"""')[2].splitlines())
         assert "what it said" in page
-        assert f"savefig(\"{script.stem}.png\"" in code
+        assert f'savefig("{script.stem}.png"' in code
         assert f"{script.stem}.png" in page
         assert f"(gallery/{script.stem}.md)" in made["thumbnail"](script)
 

@@ -170,9 +170,20 @@ def _check_call(name: str, signature: inspect.Signature, args: Sequence[Any], kw
         raise ArgumentError(
             f".sd.{name} cannot be called like this",
             found=f"{error}",
-            expected=f"{name}{str(signature).split(' -> ')[0]}",
+            expected=_names_of(name, signature),
             fix=fix,
         ) from None
+
+
+def _names_of(name: str, signature: inspect.Signature) -> str:
+    """Write a call with the names of its arguments: with types and defaults it fills half a screen."""
+    names: list[str] = []
+    for p in signature.parameters.values():
+        if p.kind is p.KEYWORD_ONLY and not any(n.startswith("*") for n in names):
+            names.append("*")
+        stars = {p.VAR_POSITIONAL: "*", p.VAR_KEYWORD: "**"}.get(p.kind, "")
+        names.append(stars + p.name)
+    return f"{name}({', '.join(names)})"
 
 
 def _signature(function: Callable[..., Any], skip: int = 0) -> inspect.Signature:

@@ -266,6 +266,13 @@ def test_bins_that_cover_no_event_are_refused(binning: Binning) -> None:
         binning.assign([0.5, 1.5], "delay")
 
 
+def test_bins_that_cover_no_event_are_told_where_the_values_lie() -> None:
+    with pytest.raises(ParameterError, match=r"do this:  xs\.bins\(-2\.5, 1\.5, n=20\)"):
+        bins(100, 200, n=2).assign([-2.5, 1.5], "delay")
+    with pytest.raises(ParameterError, match=r"do this:  bins in the unit of delay"):
+        bins(100, 200, n=2).assign([1.5, 1.5], "delay")
+
+
 def test_values_that_cannot_be_binned_are_refused() -> None:
     with pytest.raises(DataError, match="categories"):
         bins(0, 1, n=2).assign(np.array([True, False]), "laser_on")

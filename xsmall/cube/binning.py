@@ -270,10 +270,12 @@ def _by_edges(
 def _refuse_empty(index: npt.NDArray[Any], there: npt.NDArray[Any], low: Any, high: Any, name: str) -> None:
     """Raise when there are values and none is in a bin: a slip of the unit, more likely than not."""
     if there.size and not (index >= 0).any():
+        first, last = there.min(), there.max()
+        span = f"xs.bins({first:.4g}, {last:.4g}, n=20); " if there.dtype.kind in "iuf" and first < last else ""
         raise ParameterError(
             f"the bins of {name} cover no event",
-            found=f"values from {there.min()} to {there.max()}, bins from {low} to {high}",
-            fix=f"bins in the unit of {name}",
+            found=f"values from {first} to {last}, bins from {low} to {high}",
+            fix=f"{span}bins in the unit of {name}",
         )
 
 

@@ -204,18 +204,17 @@ class _Scene:
     pitch: float
     width: float
 
-    def around(self, center: tuple[float, float], distance: float, step: int = 1) -> tuple[Floats, Floats, Floats]:
-        """Radius and azimuth of pixels about a centre, projected along the ray onto the plane, and their values."""
+    def about(self, center: tuple[float, float], distance: float, step: int = 1) -> tuple[Floats, Floats]:
+        """x and y of every ``step``-th pixel from a centre, projected along the ray onto the plane."""
         part = slice(None, None, step)
         scale = distance / (self.z[part] + distance - self.distance)
-        dx, dy = (self.x[part] - center[0]) * scale, (self.y[part] - center[1]) * scale
-        return np.hypot(dx, dy), np.arctan2(dy, dx), self.values[part]
+        return (self.x[part] - center[0]) * scale, (self.y[part] - center[1]) * scale
 
-    def profile(self, center: tuple[float, float], distance: float, step: int = 1) -> Floats:
+    def profile(self, center: tuple[float, float], distance: float) -> Floats:
         """Mean radial profile in bins of a pixel."""
-        radius, _, values = self.around(center, distance, step)
+        radius = np.hypot(*self.about(center, distance))
         n = min(MAX_BINS, int(radius.max() / self.pitch) + 1)
-        return radial_profile(radius, values, self.pitch, n)[0]
+        return radial_profile(radius, self.values, self.pitch, n)[0]
 
     @property
     def window(self) -> int:
@@ -226,10 +225,11 @@ class _Scene:
 def _sharpest(scene: _Scene, search: float) -> tuple[float, float]:
     """Centre about which the radial profile varies most, on grids that get finer down to a pixel."""
     step = max(1, scene.x.size // SEARCH_PIXELS)
-    mean = float(scene.values[::step].mean())
+    values = scene.values[::step]
+    mean = float(values.mean())
 
     def sharpness(center: tuple[float, float]) -> float:
-        radius, _, values = scene.around(center, scene.distance, step)
+        radius = np.hypot(*scene.about(center, scene.distance, step))
         bin_width = max(scene.pitch, scene.width / 4)
         n = min(MAX_BINS, int(radius.max() / bin_width) + 1)
         profile, count = radial_profile(radius, values, bin_width, n)
@@ -343,14 +343,15 @@ def _points(
     scene: _Scene, center: tuple[float, float], distance: float, places: Floats
 ) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
     """Azimuth, radius and ring of all points on rings."""
-    radius, azimuth, values = scene.around(center, distance)
+    dx, dy = scene.about(center, distance)
+    radius, azimuth = np.hypot(dx, dy), np.arctan2(dy, dx)
     gaps = np.minimum(np.diff(places, prepend=0.0), np.diff(places, append=np.inf))
     angles, radii, ring = [], [], []
     for i, place in enumerate(places):
         half = min(2.5 * scene.width, 0.5 * gaps[i])
         if half < 3 * scene.pitch:
             continue
-        a, r = ring_points(radius, azimuth, values, float(place), float(half), scene.pitch, SECTORS)
+        a, r = ring_points(radius, azimuth, scene.values, float(place), float(half), scene.pitch, SECTORS)
         angles.append(a)
         radii.append(r)
         ring.append(np.full(a.size, i))

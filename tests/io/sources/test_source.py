@@ -118,6 +118,8 @@ def test_what_a_user_names_becomes_paths_or_a_query(tmp_path: Path, monkeypatch:
     assert RunSpec.of("exp=a,run=1").path == tmp_path / "exp=a,run=1"
     with pytest.raises(FileFormatError, match="no file matches"):
         RunSpec.of(str(tmp_path / "*.y"))
+    with pytest.raises(FileFormatError, match=r'do this:  xs.open_run\("exp=xpptut15,run=54"\)'):  # psana1 has colons
+        RunSpec.of("exp=xpptut15:run=54:smd")
     with pytest.raises(FileFormatError, match="no such file"):
         RunSpec.of("a\0b")
     with pytest.raises(FileFormatError, match="cannot be opened"):

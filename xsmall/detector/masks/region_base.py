@@ -147,10 +147,12 @@ def positive(what: str, value: float) -> None:
         raise ParameterError(f"invalid {what}", found=value, expected="a number above 0")
 
 
-def ordered(what: str, low: float, high: float) -> None:
-    """Refuse limits out of order."""
-    if not (_is_finite(low) and _is_finite(high) and low < high):
-        raise ParameterError(f"{what} out of order", found=(low, high), expected="low < high, finite")
+def ordered(what: str, low: float, high: float, fix: str | None = None) -> None:
+    """Refuse limits out of order; ``fix`` says what to type, without it the same limits in order."""
+    numbers = _is_finite(low) and _is_finite(high)
+    if not (numbers and low < high):
+        fix = fix or (f"({high}, {low})" if numbers and low > high else None)
+        raise ParameterError(f"{what} out of order", found=(low, high), expected="low < high, finite", fix=fix)
 
 
 def _is_finite(value: object) -> bool:

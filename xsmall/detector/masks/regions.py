@@ -208,8 +208,12 @@ class Rectangle(Shape):
 
     def __post_init__(self) -> None:
         known_space(self.space)
-        ordered("x of a rectangle", *pair(self.x))
-        ordered("y of a rectangle", *pair(self.y))
+        x, y = pair(self.x), pair(self.y)
+        columns, rows = sorted((x[0], y[0])), sorted((x[1], y[1]))  # two corners, as other programs want them
+        corners = columns[0] < columns[1] and rows[0] < rows[1] and not (x[0] < x[1] and y[0] < y[1])
+        fix = f"xs.Rectangle(x={tuple(columns)}, y={tuple(rows)}); where corners are meant" if corners else None
+        ordered("x of a rectangle", *x, fix)
+        ordered("y of a rectangle", *y, fix)
 
     def contains(self, x: Floats, y: Floats) -> BoolArray:
         """Mark the points inside."""

@@ -43,6 +43,7 @@ HDF5_SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
 _HEAD: Final = len(HDF5_SIGNATURE)
 """Bytes at the beginning of a file that tell formats apart."""
 _QUERY: Final = re.compile(r"\s*\w+\s*=[^,=/]+(,\s*\w+\s*=[^,=/]+)*")
+_OF_PSANA1: Final = re.compile(r"exp=(\w+):run=(\d+)")
 _KINDS: Final = (
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISCHR, "a device"),
@@ -136,6 +137,16 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
         yield name.strip(), value.strip()
 
 
+def _instead(text: str) -> str:
+    """What to type instead of a name of no file: psana1 has colons where experiments are named."""
+    old = _OF_PSANA1.match(text)
+    if old is None:
+        return "check the path"
+    return (
+        f'xs.open_run("exp={old[1]},run={old[2]}"); runs of LCLS-I are exported first, see xsmall export-lcls1 --help'
+    )
+
+
 def _found(name: str | bytes) -> Iterator[Path]:
     """Yield the paths that a name or pattern stands for; what cannot be opened without harm is refused."""
     text = os.path.expanduser(os.fsdecode(name))
@@ -152,7 +163,7 @@ def _found(name: str | bytes) -> Iterator[Path]:
         try:
             mode = os.stat(path).st_mode
         except FileNotFoundError:
-            raise FileFormatError(f"{path}: no such file", expected="a run", fix="check the path") from None
+            raise FileFormatError(f"{path}: no such file", expected="a run", fix=_instead(text)) from None
         except OSError as error:
             raise FileFormatError(f"{path}: cannot be opened", found=error.strerror, fix="check the path") from error
         special = next((word for test, word in _KINDS if test(mode)), None)
