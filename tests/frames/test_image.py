@@ -211,6 +211,18 @@ def test_pixels_without_a_place_are_in_no_image_and_get_nothing_back() -> None:
     assert not from_image(picture > 0, data)[..., 6:].any()
 
 
+def test_coordinates_keep_their_units() -> None:
+    sim = xs.simulate(3, shape=(1, 16, 32), seed=1)
+    raw = sim.run["jungfrau"]["raw"].sd.assign_geometry(sim.geometry).sd.assign_beam(sim.beam)
+    both = raw.sd.calibrate(sim.constants, variance=True)
+    kept = {name: both[name].attrs for name in ("i0", "delay", "photon_energy", "center_x", "geometry")}
+    for made in (both["calibrated"].sd.image(), both.sd.image(), both.sd.polar(), both["calibrated"].sd.polar()):
+        assert {name: made[name].attrs for name in kept} == kept
+    assert kept["delay"]["units"] == "ps"
+    assert both.sd.image()["calibrated_variance"].attrs["units"] == "keV2"
+    assert both.sd.polar()["n_valid"].attrs.keys() == {"units", "long_name"}
+
+
 def test_an_image_of_no_events_has_no_events() -> None:
     data = frames(turned()).isel(event=slice(0, 0))
     assert image(data).sizes["event"] == 0

@@ -315,7 +315,7 @@ def _has_state(obj: xr.DataArray) -> bool:
 def over_frames(
     frames: xr.DataArray, function: Any, arguments: dict[str, Any], sizes: dict[str, int], dtypes: list[np.dtype[Any]]
 ) -> list[xr.DataArray]:
-    """Run ``function`` over blocks of whole frames; pixel coordinates go, those of the other dims stay."""
+    """Run ``function`` over blocks of whole frames; pixel coordinates go, those of the other dims stay as they are."""
     bare = frames.drop_vars([n for n, c in frames.coords.items() if set(c.dims) & set(PIXEL_DIMS)])
     out = xr.apply_ufunc(
         function,
@@ -326,9 +326,9 @@ def over_frames(
         dask="parallelized",
         output_dtypes=dtypes,
         dask_gufunc_kwargs={"output_sizes": sizes},
-        keep_attrs=False,
+        keep_attrs=True,  # of the coordinates: their units
     )
-    return list(out) if isinstance(out, tuple) else [out]
+    return [one.drop_attrs(deep=False) for one in (out if isinstance(out, tuple) else (out,))]
 
 
 def gather_frames(block: Array, table: Table, dtype: np.dtype[Any]) -> tuple[Array, Array]:

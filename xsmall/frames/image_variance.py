@@ -61,10 +61,10 @@ def spread_of_cells(
         dask="parallelized",
         output_dtypes=[np.dtype(np.float64)],
         dask_gufunc_kwargs={"output_sizes": sizes},
-        keep_attrs=False,
+        keep_attrs=True,  # of the coordinates: their units
         join="exact",
     )
-    return out
+    return out.drop_attrs(deep=False)
 
 
 def _spread_of_block(
