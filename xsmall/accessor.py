@@ -181,8 +181,7 @@ def _names_of(name: str, signature: inspect.Signature) -> str:
     for p in signature.parameters.values():
         if p.kind is p.KEYWORD_ONLY and not any(n.startswith("*") for n in names):
             names.append("*")
-        stars = {p.VAR_POSITIONAL: "*", p.VAR_KEYWORD: "**"}.get(p.kind, "")
-        names.append(stars + p.name)
+        names.append(str(p.replace(annotation=p.empty, default=p.empty)))
     return f"{name}({', '.join(names)})"
 
 
