@@ -14,7 +14,7 @@ from dask.utils import format_bytes
 from xsmall import vocabulary as v
 from xsmall.errors import FileFormatError
 from xsmall.io.run import open_with
-from xsmall.io.sources.source import HDF5_SIGNATURE, RunSpec, find_source, source_of
+from xsmall.io.sources.source import HDF5_SIGNATURE, RunSource, RunSpec, find_source, source_of
 
 __all__ = ["describe", "detector_lines", "event_lines"]
 
@@ -61,7 +61,7 @@ def describe(path: str | os.PathLike[str]) -> str:
     source = find_source(spec)
     if source is not None or engine is None or spec.path is None:
         source = source or source_of(spec)  # which says what can be opened
-        return "\n".join(_run(spec, open_with(source, spec), source.heading(spec)))
+        return "\n".join(_run(spec, open_with(source, spec), source))
     try:
         tree = xr.open_datatree(spec.path, engine=engine, chunks=None, backend_kwargs=_OPTIONS[engine])
     except Exception as error:  # of whatever library stumbles over it
@@ -83,9 +83,10 @@ def _engine(spec: RunSpec) -> str | None:
 # ---- runs -----------------------------------------------------------------------------------------------------------
 
 
-def _run(spec: RunSpec, run: xr.DataTree, kind: str) -> Iterator[str]:
+def _run(spec: RunSpec, run: xr.DataTree, source: RunSource) -> Iterator[str]:
     name = spec.path.name if spec.path else spec.given
-    yield f"{name}: {kind}, {format_bytes(sum(map(_size, spec.paths)))}"
+    size = sum(map(_size, spec.paths)) if spec.paths else sum(file.size for file in source.identity(spec))
+    yield f"{name}: {source.heading(spec)}, {format_bytes(size)}"
     where = [f"{name} {run.attrs[name]}" for name in (v.EXPERIMENT, v.RUN) if name in run.attrs]
     if where:
         yield "  " + ", ".join(where)

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from dask.utils import format_bytes
 
 import xsmall as xs
 from xsmall.errors import DamagedDataError, DamagedDataWarning, FileFormatError, ParameterError
+from xsmall.io.info import describe
 from xsmall.io.sources.streams import join_streams
 from xsmall.io.stores.runs import write_run
 
@@ -91,8 +93,11 @@ def test_every_way_to_name_a_run_gives_the_same(
     xr.testing.assert_equal(xs.open_run(f"exp={EXP},run=7", dir=root)["det"].to_dataset(), whole)
     with pytest.raises(FileFormatError, match=r"no file of this experiment(.|\n)*dir="):
         xs.open_run("exp=nowhere,run=7")
-    with pytest.raises(ParameterError, match=r"no run of this number(.|\n)*run 7"):
+    with pytest.raises(ParameterError, match=r"no run of this number(.|\n)*run 7") as told:
         xs.open_run(f"exp={EXP},run=8")
+    xr.testing.assert_equal(xs.open_run(str(told.value).split("do this:  ")[1])["det"].to_dataset(), whole)
+    size = sum(path.stat().st_size for path in folder.glob("*.xtc2"))
+    assert format_bytes(size) in describe(f"exp={EXP},run=7").splitlines()[0]
     with pytest.raises(ParameterError, match=r"no run of this number(.|\n)*7"):
         xs.open_run(folder, run=8)
     with pytest.raises(ParameterError, match=r"exp= and run="):

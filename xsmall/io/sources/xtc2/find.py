@@ -244,9 +244,9 @@ def _of_one_run(title: str, data: Sequence[Part], experiment: str | None, run: i
     if len(numbered) > 1 or (len(runs) > 1 and Path(title).is_dir() and alone):
         runs = [key for key in runs if key[1] == run]
         if run is None or len(runs) != 1:
-            raise _several(title, sorted({_run_of(p) for p in starts}), run)
+            raise _several(title, sorted({_run_of(p) for p in starts}), run, experiment)
     if experiment is not None and (not runs or runs[0][1] != run):
-        raise _several(title, runs, run)
+        raise _several(title, runs, run, experiment)
     names = set(runs)
     starts = [p for p in starts if _run_of(p) in names]
     return starts + [p for p in data if p.chunk > 0 and p not in starts and _belongs(p, starts)]
@@ -256,11 +256,14 @@ def _belongs(later: Part, starts: Sequence[Part]) -> bool:
     return any((later.experiment, later.run) == (p.experiment, p.run) for p in starts)
 
 
-def _several(title: str, runs: Sequence[tuple[str, int]], wanted: int | None) -> ParameterError | FileFormatError:
+def _several(
+    title: str, runs: Sequence[tuple[str, int]], wanted: int | None, experiment: str | None
+) -> ParameterError | FileFormatError:
     known = ", ".join(f"{exp}, run {number}" if number >= 0 else exp for exp, number in runs[:20])
     numbered = next((number for _, number in runs if number >= 0), None)
     if wanted is not None:
-        fix = None if numbered is None else f"run={numbered}"
+        by_name = "" if experiment is None else f"exp={experiment},"  # as the run was named
+        fix = None if numbered is None else f"{by_name}run={numbered}"
         return ParameterError(f"{title}: no run of this number", found=f"run={wanted}", expected=known, fix=fix)
     fix = f"xs.open_run(..., run={numbered})" if numbered is not None else "name the file, or a list of the streams"
     return FileFormatError(f"{title}: several runs", found=known, expected="one run", fix=fix)
