@@ -26,16 +26,16 @@ def place(
 ) -> npt.NDArray[np.float64]:
     """Places (photon, 2) by the kernel."""
     shape = frame.shape
-    work, members = droplet.Workspace(*shape).arrays, droplet.Members(*shape).arrays
+    work, members = droplet.Workspace(*shape), droplet.Members(*shape).arrays
     scratch = photon.Scratch(*shape).arrays
     limits, words = (*thresholds, np.finfo(frame.dtype).max), droplet.mask_words(use)
-    found = droplet.find(frame, frame, frame, words, limits, (*how, None), work, members)
+    found = droplet.find(frame, None, None, words, limits, (*how, None), work.arrays, members)
     end, _, _ = photon.photons_of_droplets(
-        frame, found, work, members, CUTS, (energy, cloud, 64), scratch, 0, (np.empty(0), np.empty(0))
+        frame, found, work.found, members, CUTS, (energy, cloud, 64), scratch, 0, (np.empty(0), np.empty(0))
     )
     out = np.empty(end), np.empty(end)
     again, _, _ = photon.photons_of_droplets(
-        frame, found, work, members, CUTS, (energy, cloud, 64), scratch, 0, out
+        frame, found, work.found, members, CUTS, (energy, cloud, 64), scratch, 0, out
     )  # fmt: skip
     assert again == end
     return np.stack(out, axis=1)

@@ -221,7 +221,7 @@ def calls() -> dict[str, Callable[[np.ndarray], object]]:
     return {
         "roi": lambda f: roi.box(f, 0, 0, use, places, places, line, out),
         "azint": lambda f: scatter(f.reshape(1, -1), index, 500),
-        "droplet": lambda f: droplet.find(f, f, f, words, thresholds, (None, True, True), work),
+        "droplet": lambda f: droplet.find(f, None, None, words, thresholds, (None, True, True), work),
         "projection": lambda f: projection.along_columns(f, 0, 0, use, *totals),
         "projection over rows": lambda f: projection.along_rows(f, 0, 0, use, *totals),
         "autocorrelation": lambda f: correlate(f, use),

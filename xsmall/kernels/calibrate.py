@@ -26,12 +26,11 @@ from xsmall.kernels.gain_code import (
     Word,
     Words,
     find_others,
-    lowest,
     others_of,
     usual_code,
 )
 from xsmall.kernels.jit import guvectorize, njit
-from xsmall.kernels.vectors import F32, I16, I32, Emit, constant, ir, vector_code
+from xsmall.kernels.vectors import F32, I16, I32, Emit, constant, ir, lowest, vector_code
 
 __all__ = ["calibrate_frame", "calibrate_plain", "calibrate_stack", "scale_plain", "scale_stack"]
 

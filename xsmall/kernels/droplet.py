@@ -4,10 +4,10 @@ A pixel at or above the high threshold is a seed. Its neighbours at or above the
 further (or, when droplets are flooded, all that are connected), and members that touch are one droplet. Neighbours are
 the four that share an edge, or all eight. Pixels that are not finite or not used are neither seed nor member.
 
-The frame is turned into a bit per pixel that says whether it is a seed, 64 pixels at a time; nearly all words are zero
-and cost a few vector comparisons. What follows (the ring, the members, the joining) walks set bits only, row by row;
-rows without seeds in reach are passed over. Labels are joined by union-find, sums are kept per label and
-added up by root at the end.
+The frame is read once, row by row: a row becomes a bit per pixel that says whether it is a seed, 64 pixels at a time.
+With the bits of three rows the members of the middle one are known, while its values are still in the nearest cache;
+they are listed, labelled and summed at once. Rows without seeds in reach are passed over, and nothing of the size of a
+frame is written or cleared.
 """
 
 from __future__ import annotations
@@ -17,17 +17,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.kernels.droplet_bits import LAST, ONE, WORD, ZERO, corners, keep_fit, mark_seeds, members_of, pack, place_of
+from xsmall.kernels.droplet_bits import BLOCK, WORD, levels_of, list_members, mark_rows, pack
+from xsmall.kernels.droplet_labels import (
+    COLUMN,
+    DETAILS,
+    HIGHEST,
+    NOWHERE,
+    ROW,
+    SPREAD,
+    SUMS,
+    TOTAL,
+    add_to_roots,
+    is_droplet,
+    label_rows,
+    move_together,
+)
 from xsmall.kernels.jit import guvectorize, njit
 
-__all__ = ["DETAILS", "Members", "Workspace", "collect", "droplet", "find", "mask_words"]
-
-_SUMS, _SUMS_OF_VARIANCE = 3, 5
-_TOTAL, _BY_ROW, _BY_COLUMN, _SPREAD = range(4)  # columns of the sums; the variances follow
-_HIGHEST, _LEVEL = range(2)  # columns of the peaks
-DETAILS = 5
-"""Columns of what is known of a droplet's outline: first and last row, first and last column, whether it touches
-pixels that are not used or the border of the frame."""
+__all__ = ["DETAILS", "Members", "Workspace", "droplet", "find", "list_droplets", "mask_words"]
 
 
 def mask_words(use: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint64]:
@@ -40,26 +47,38 @@ def mask_words(use: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint64]:
 
 
 class Workspace:
-    """Buffers for frames of one shape: a bit per pixel, labels of two rows, and the sums of every label.
+    """Buffers for frames of one shape: bits and labels of a few rows, and the sums of every label.
 
-    Cost: some 35 bytes per pixel, with variances 55, for a frame can hold one label in two pixels.
+    Cost: some 35 bytes per pixel, with variances 55, for a frame can hold one label in two pixels. What no label ever
+    needed is never touched.
     """
 
     def __init__(self, rows: int, columns: int, *, variance: bool = False) -> None:
-        words = -(-columns // WORD)
         labels = rows * columns // 2 + 2
+        words = -(-columns // WORD)
         self.arrays = (
             np.zeros((rows + 2, words + 2), np.uint64),  # seeds, and a border without any
             np.zeros(rows + 2, np.bool_),  # whether a row has seeds
-            np.zeros((2, words), np.uint64),  # members of two rows
-            np.zeros((2, columns), np.int32),  # labels of two rows
-            np.zeros(labels, np.int32),  # parent of each label
+            np.zeros(words, np.uint64),  # pixels around seeds
+            np.zeros(words, np.int64),  # words that have seeds or pixels around them
+            np.zeros(BLOCK * columns + 4, np.uint32),  # columns of the members of a block
+            np.zeros(BLOCK, np.int64),  # the rows that they are in
+            np.zeros(BLOCK, np.int64),  # where the members of each row end
+            np.zeros(columns + 2, np.int32),  # last member of each column
+            np.zeros(columns + 2, np.uint32),  # its label
+            np.zeros(labels, np.uint32),  # parent of each label
             np.zeros(labels, np.int32),  # pixels of each label
-            # sum, times row, times column; of the variance: sum, times row, row^2, column, column^2
-            np.zeros((labels, _SUMS + _SUMS_OF_VARIANCE if variance else _SUMS)),
+            np.zeros((labels, SUMS)),  # sum of each label, and times row, times column
+            # of the variance: sum, times row, row^2, column, column^2
+            np.zeros((labels if variance else 0, SPREAD)),
             np.zeros((labels, 2)),  # highest value and highest level of each label
             np.zeros((labels, DETAILS), np.int32),  # outline of each label
         )
+
+    @property
+    def found(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Pixels (droplet,) and sums (droplet, 3) of what :func:`find` found, and room for more."""
+        return self.arrays[10], self.arrays[11]
 
 
 class Members:
@@ -78,200 +97,47 @@ class Members:
 
 
 @njit
-def _root(parent: Any, label: Any) -> Any:
-    while parent[label] != label:
-        parent[label] = parent[parent[label]]
-        label = parent[label]
-    return label
-
-
-@njit
-def _join(parent: Any, one: Any, other: Any) -> Any:
-    one, other = _root(parent, one), _root(parent, other)
-    if one < other:
-        parent[other] = one
-        return one
-    parent[one] = other
-    return other
-
-
-@njit
-def _touches(level: Any, use: Any, top: Any, r: Any, c: Any) -> Any:
-    """Whether a pixel lies at the border of the frame or beside one that is not used or not finite."""
-    rows, columns = level.shape
-    if r == 0 or c == 0 or r == rows - 1 or c == columns - 1:
-        return True
-    for dr, dc in ((-1, 0), (1, 0), (0, -1), (0, 1)):
-        y, x = r + dr, c + dc
-        used = (use[y, x // WORD] >> np.uint64(x % WORD)) & ONE
-        if used == ZERO or not abs(level[y, x]) <= top:
-            return True
-    return False
-
-
-@njit
-def _new_label(here: Any, r: Any, c: Any, tables: Any, flood: Any, details: Any) -> None:
-    parent, count, sums, peaks, outline = tables
-    parent[here] = here
-    count[here] = 0
-    for i in range(sums.shape[1]):
-        sums[here, i] = 0.0
-    if flood is not None:
-        peaks[here, _LEVEL] = 0.0
-    if details is not None:
-        peaks[here, _HIGHEST] = -np.inf
-        outline[here, 0] = outline[here, 1] = r
-        outline[here, 2] = outline[here, 3] = c
-        outline[here, 4] = 0
-
-
-@njit
-def _add_pixel(value: Any, r: Any, c: Any, here: Any, count: Any, sums: Any) -> None:
-    count[here] += 1
-    sums[here, _TOTAL] += value
-    sums[here, _BY_ROW] += value * r
-    sums[here, _BY_COLUMN] += value * c
-
-
-@njit
-def _add_spread(spread: Any, r: Any, c: Any, here: Any, sums: Any) -> None:
-    sums[here, _SPREAD] += spread
-    sums[here, _SPREAD + 1] += spread * r
-    sums[here, _SPREAD + 2] += spread * r * r
-    sums[here, _SPREAD + 3] += spread * c
-    sums[here, _SPREAD + 4] += spread * c * c
-
-
-@njit
-def _add_detail(value: Any, r: Any, c: Any, touches: Any, here: Any, peaks: Any, outline: Any) -> None:
-    peaks[here, _HIGHEST] = max(peaks[here, _HIGHEST], value)
-    outline[here, 1] = r
-    outline[here, 2] = min(outline[here, 2], c)
-    outline[here, 3] = max(outline[here, 3], c)
-    outline[here, 4] |= touches
-
-
-@njit(forceinline=True)  # a call would hand over ten arrays for each word
-def _label_word(
-    images: Any,
-    use: Any,
-    top: Any,
-    r: Any,
-    w: Any,
-    todo: Any,
-    beside: Any,
-    label: Any,
-    tables: Any,
-    flood: Any,
-    diagonal: Any,
-    details: Any,
-    members: Any,
-    n: Any,
+def _labels_of(
+    frame: Any, per_noise: Any, variance: Any, use: Any, thresholds: Any, how: Any, work: Any, members: Any
 ) -> Any:
-    """Give every member of a word its label and add it to the label's sums; return the number of labels so far.
-
-    ``images`` are the frame, its levels and its variance; ``beside`` the members to the left, above, above to the left
-    and above to the right of each pixel, as bits.
-    """
-    frame, level, variance = images
-    left, above, above_left, above_right = beside
-    parent, count, sums, peaks, outline = tables
-    now, last = r & 1, 1 - (r & 1)
-    while todo != ZERO:
-        bit = todo & (~todo + ONE)
-        todo ^= bit
-        c = w * WORD + place_of(bit)
-        up = (above & bit) != ZERO
-        if (left & bit) != ZERO:
-            here = np.int64(label[now, c - 1])
-            if up:
-                here = _join(parent, here, np.int64(label[last, c]))
-        elif up:
-            here = _root(parent, np.int64(label[last, c]))
-        else:
-            here = np.int64(-1)
-        if diagonal is not None:
-            if (above_left & bit) != ZERO:
-                other = np.int64(label[last, c - 1])
-                here = _root(parent, other) if here < 0 else _join(parent, here, other)
-            if (above_right & bit) != ZERO:
-                other = np.int64(label[last, c + 1])
-                here = _root(parent, other) if here < 0 else _join(parent, here, other)
-        if here < 0:
-            here = n
-            n += 1
-            _new_label(here, r, c, tables, flood, details)
-        label[now, c] = here
-        if members is not None:
-            m = members[3][0]
-            members[0][m], members[1][m] = r * frame.shape[1] + c, here
-            members[3][0] = m + 1
-        value = np.float64(frame[r, c])
-        _add_pixel(value, r, c, here, count, sums)
-        if flood is not None:  # elsewhere every droplet has a seed
-            peaks[here, _LEVEL] = max(peaks[here, _LEVEL], np.float64(level[r, c]))
-        if sums.shape[1] > _SUMS:
-            _add_spread(np.float64(variance[r, c]), r, c, here, sums)
-        if details is not None:
-            _add_detail(value, r, c, _touches(level, use, top, r, c), here, peaks, outline)
+    """Label the members of one frame, see :func:`find`; return the number of labels."""
+    images, seeds, busy = (frame, per_noise, variance), work[0], work[1]
+    high, low, top = thresholds
+    flood, diagonal, _ = how
+    bits, listed, last, tables = work[:4], work[4:7], work[7:9], work[9:]
+    rows, width = frame.shape
+    levels = levels_of(frame, per_noise)
+    least = high if flood is None else low
+    last[0][:] = NOWHERE
+    if members is not None:
+        members[3][0] = 0
+    n, marked = np.int64(0), 0
+    for start in range(0, rows, BLOCK):
+        stop = min(start + BLOCK, rows)
+        ahead = min(stop + 1, rows)
+        mark_rows(frame, per_noise, levels, least, top, use, (marked, ahead), seeds, busy)
+        marked, span = ahead, (start, stop)
+        m = list_members(levels, per_noise, (low, top, width), use, span, bits, flood, diagonal, listed)
+        if m > 0:
+            n = label_rows(images, use, top, how, listed, m, last, tables, members, n)
+    add_to_roots(tables, n, variance, flood, how[2])
     return n
 
 
 @njit
-def _merge(tables: Any, n: Any, high: Any, flood: Any, details: Any, members: Any) -> Any:
-    """Add every label to its root, and move the roots that hold a seed together, in the order of their first pixel."""
-    parent, count, sums, peaks, outline = tables
-    for i in range(n):
-        root = _root(parent, i)
-        if root != i:
-            count[root] += count[i]
-            for k in range(sums.shape[1]):
-                sums[root, k] += sums[i, k]
-            if flood is not None:
-                peaks[root, _LEVEL] = max(peaks[root, _LEVEL], peaks[i, _LEVEL])
-            if details is not None:
-                peaks[root, _HIGHEST] = max(peaks[root, _HIGHEST], peaks[i, _HIGHEST])
-                _merge_outlines(outline, root, i)
-    found = 0
-    for i in range(n):
-        if members is not None:  # a root comes before what it joins
-            members[2][i] = -1 if parent[i] == i else members[2][_root(parent, i)]
-        if parent[i] == i and (flood is None or peaks[i, _LEVEL] >= high):
-            count[found] = count[i]
-            for k in range(sums.shape[1]):
-                sums[found, k] = sums[i, k]
-            if details is not None:
-                peaks[found, _HIGHEST] = peaks[i, _HIGHEST]
-                outline[found] = outline[i]
-            if members is not None:
-                members[2][i] = found
-            found += 1
-    return found
-
-
-@njit
-def _merge_outlines(outline: Any, root: Any, i: Any) -> None:
-    outline[root, 0] = min(outline[root, 0], outline[i, 0])
-    outline[root, 1] = max(outline[root, 1], outline[i, 1])
-    outline[root, 2] = min(outline[root, 2], outline[i, 2])
-    outline[root, 3] = max(outline[root, 3], outline[i, 3])
-    outline[root, 4] |= outline[i, 4]
-
-
-@njit
 def find(
-    frame: Any, level: Any, variance: Any, use: Any, thresholds: Any, how: Any, work: Any, members: Any = None
+    frame: Any, per_noise: Any, variance: Any, use: Any, thresholds: Any, how: Any, work: Any, members: Any = None
 ) -> Any:
-    """Find the droplets of one frame; their properties stay in the workspace, where :func:`collect` takes them.
+    """Find the droplets of one frame; their properties stay in the workspace.
 
     Parameters
     ----------
     frame
-        (row, column) what is summed.
-    level
-        (row, column) what the thresholds are compared with: the frame itself, or its values in units of their noise.
+        (row, column) contiguous: what is summed.
+    per_noise
+        (row, column) of the frame's dtype: what it is multiplied by before it is compared with thresholds; or None.
     variance
-        (row, column); anything of this shape where the workspace has no room for variances.
+        (row, column), or None.
     use
         Mask of the segment in words, see :func:`mask_words`.
     thresholds
@@ -289,106 +155,97 @@ def find(
     -------
     Number of droplets.
     """
-    high, low, top = thresholds
-    flood, diagonal, details = how
-    seeds, busy, member, label, parent, count, sums, peaks, outline = work
-    tables = (parent, count, sums, peaks, outline)
-    if members is not None:
-        members[3][0] = 0
-    mark_seeds(level, high if flood is None else low, seeds)
-    keep_fit(level, top, use, seeds, busy)
-    rows, words = use.shape
-    n = np.int64(0)
-    clear = False  # whether the row above has no member
-    member[:] = ZERO
-    for r in range(rows):
-        now, last = r & 1, 1 - (r & 1)
-        if not (busy[r] | busy[r + 1] | busy[r + 2]):
-            if not clear:
-                member[:] = ZERO
-                clear = True
-            continue
-        clear = False
-        carry = ZERO
-        for w in range(words):
-            todo = seeds[r + 1, w + 1]
-            if flood is None:
-                ring = (todo << ONE) | (todo >> ONE) | seeds[r, w + 1] | seeds[r + 2, w + 1]
-                ring |= (seeds[r + 1, w] >> LAST) | (seeds[r + 1, w + 2] << LAST)
-                if diagonal is not None:
-                    ring |= corners(seeds, r, w) | corners(seeds, r + 2, w)
-                ring &= ~todo & use[r, w]
-                if ring != ZERO:
-                    todo = members_of(level, r, w, todo, ring, low, top)
-            member[now, w] = todo
-            if todo != ZERO:
-                left, above = (todo << ONE) | carry, member[last, w]
-                above_left = above_right = ZERO
-                if diagonal is not None:
-                    above_left, above_right = above << ONE, above >> ONE
-                    if w > 0:
-                        above_left |= member[last, w - 1] >> LAST
-                    if w + 1 < words:
-                        above_right |= member[last, w + 1] << LAST
-                beside = (left, above, above_left, above_right)
-                images = (frame, level, variance)
-                n = _label_word(
-                    images, use, top, r, w, todo, beside, label, tables, flood, diagonal, details, members, n
-                )
-            carry = todo >> LAST
-    return _merge(tables, n, high, flood, details, members)
+    n = _labels_of(frame, per_noise, variance, use, thresholds, how, work, members)
+    return move_together(work[9:], n, thresholds[0], variance, how[0], how[2], members)
 
 
 @njit
-def collect(found: Any, work: Any, place: Any, cuts: Any, start: Any, out: Any) -> Any:
-    """Append the droplets in the workspace to lists.
+def _collect(
+    n: Any, tables: Any, place: Any, high: Any, cuts: Any, variance: Any, flood: Any, details: Any, k: Any, out: Any
+) -> Any:
+    """Append the droplets among ``n`` labels to lists; return their new length.
 
-    Parameters
-    ----------
-    found
-        How many :func:`find` found.
-    work
-        The arrays of the :class:`Workspace`.
-    place
-        (segment, row, column, row step, column step): labels of the first pixel and from one pixel to the next.
-    cuts
-        (lowest sum, highest sum, fewest pixels, most pixels) of the droplets that are kept, ends included.
-    start
-        Length of the lists so far.
-    out
-        (sum, n_pixels, row, column, segment, max, outline (., 5), variances of sum, row, column): the lists, with room
-        for ``found`` more; those of variances have the length 0 where nobody asks for them.
-
-    Returns
-    -------
-    New length of the lists.
+    Every label is written, and the next one over it unless it is a droplet: no branch, as in
+    :mod:`xsmall.kernels.droplet_labels`.
     """
-    count, sums, peaks, outline = work[5:9]
+    _, count, sums, spreads, peaks, outline = tables
     total, size, row, column, segment, highest, extent, of_total, of_row, of_column = out
-    k = start
-    for i in range(found):
-        if not (cuts[0] <= sums[i, _TOTAL] <= cuts[1] and cuts[2] <= count[i] <= cuts[3]):
-            continue
-        whole = sums[i, _TOTAL]
-        center_row, center_column = sums[i, _BY_ROW] / whole, sums[i, _BY_COLUMN] / whole
+    for i in range(n):
+        whole = sums[i, TOTAL]
+        center_row, center_column = sums[i, ROW] / whole, sums[i, COLUMN] / whole
         total[k] = whole
         size[k] = count[i]
         row[k] = place[1] + place[3] * center_row
         column[k] = place[2] + place[4] * center_column
         segment[k] = place[0]
-        highest[k] = peaks[i, _HIGHEST]
-        for m in range(DETAILS):
-            extent[k, m] = outline[i, m]
-        if sums.shape[1] > _SUMS:  # first order: sum(v (i - center)^2) / sum(I)^2
-            s, by_row, by_row2 = sums[i, _SPREAD], sums[i, _SPREAD + 1], sums[i, _SPREAD + 2]
-            by_column, by_column2 = sums[i, _SPREAD + 3], sums[i, _SPREAD + 4]
+        if details is not None:
+            highest[k] = peaks[i, HIGHEST]
+            for m in range(DETAILS):
+                extent[k, m] = outline[i, m]
+        if variance is not None:  # first order: sum(v (i - center)^2) / sum(I)^2
+            s, by_row, by_row2 = spreads[i, 0], spreads[i, 1], spreads[i, 2]
+            by_column, by_column2 = spreads[i, 3], spreads[i, 4]
             of_total[k] = s
             along = by_row2 - 2.0 * center_row * by_row + center_row**2 * s
             across = by_column2 - 2.0 * center_column * by_column + center_column**2 * s
             of_row[k] = (0.0 if along < 0.0 else along) * (place[3] / whole) ** 2
             of_column[k] = (0.0 if across < 0.0 else across) * (place[4] / whole) ** 2
-        k += 1
+        kept = (cuts[0] <= whole) & (whole <= cuts[1]) & (cuts[2] <= count[i]) & (count[i] <= cuts[3])
+        k += np.int64(kept & is_droplet(tables, i, high, flood))
     return k
+
+
+@njit
+def list_droplets(
+    frames: Any,
+    per_noise: Any,
+    variance: Any,
+    use: Any,
+    thresholds: Any,
+    how: Any,
+    work: Any,
+    place: Any,
+    cuts: Any,
+    borders: Any,
+    first: Any,
+    out: Any,
+) -> Any:
+    """Append the droplets of frames of a segment to lists.
+
+    Parameters
+    ----------
+    frames, variance
+        (k, row, column), the variance or None.
+    per_noise, use, thresholds, how, work
+        As in :func:`find`.
+    place
+        (segment, row, column, row step, column step): labels of the first pixel and from one pixel to the next.
+    cuts
+        (lowest sum, highest sum, fewest pixels, most pixels) of the droplets that are kept, ends included.
+    borders
+        (k + 1,) int64: length of the lists before each frame and after the last, of which that before the first frame
+        is given and the others are filled in.
+    first
+        The frame to begin with.
+    out
+        (sum, n_pixels, row, column, segment, max, outline (., 5), variances of sum, row, column): the lists; what
+        nobody asks for has the length 0.
+
+    Returns
+    -------
+    The frame that may not fit into the lists, and how much room it needs; the number of frames where all did.
+    """
+    for j in range(first, frames.shape[0]):
+        if variance is None:
+            n = _labels_of(frames[j], per_noise, None, use, thresholds, how, work, None)
+        else:
+            n = _labels_of(frames[j], per_noise, variance[j], use, thresholds, how, work, None)
+        if borders[j] + n >= out[0].size:
+            return j, n + 1
+        borders[j + 1] = _collect(
+            n, work[9:], place, thresholds[0], cuts, variance, how[0], how[2], borders[j], out
+        )  # fmt: skip
+    return frames.shape[0], 0
 
 
 def _signature(pixel: str) -> str:
@@ -420,17 +277,17 @@ def droplet(
         values, in pixel positions; NaN (0 for the number of pixels) in slots that are not used.
     """
     rows, columns = frame.shape
-    words = (columns + 63) // 64
-    labels = rows * columns // 2 + 2
-    sums = np.zeros((labels, _SUMS))
-    count = np.zeros(labels, np.int32)
+    words, labels = (columns + 63) // 64, rows * columns // 2 + 2
+    sums, count = np.zeros((labels, SUMS)), np.zeros(labels, np.int32)
     work = (
-        np.zeros((rows + 2, words + 2), np.uint64), np.zeros(rows + 2, np.bool_), np.zeros((2, words), np.uint64),
-        np.zeros((2, columns), np.int32), np.zeros(labels, np.int32), count, sums,
-        np.zeros((labels, 2)), np.zeros((labels, DETAILS), np.int32),
+        np.zeros((rows + 2, words + 2), np.uint64), np.zeros(rows + 2, np.bool_), np.zeros(words, np.uint64),
+        np.zeros(words, np.int64), np.zeros(BLOCK * columns + 4, np.uint32), np.zeros(BLOCK, np.int64),
+        np.zeros(BLOCK, np.int64), np.zeros(columns + 2, np.int32), np.zeros(columns + 2, np.uint32),
+        np.zeros(labels, np.uint32), count, sums, np.zeros((0, SPREAD)), np.zeros((labels, 2)),
+        np.zeros((labels, DETAILS), np.int32),
     )  # fmt: skip
     thresholds = (high, low, np.finfo(frame.dtype).max)
-    found = find(frame, frame, frame, pack(use), thresholds, (None, None, None), work)
+    found = find(np.ascontiguousarray(frame), None, None, pack(use), thresholds, (None, None, None), work, None)
     n[0] = found
     for i in range(slots.size):
         filled = i < found

@@ -1,6 +1,6 @@
-"""A bit for each pixel of a frame, 64 pixels to a word: which pixels are seeds of droplets, and which join them.
+"""A bit for each pixel of a frame, 64 pixels to a word: which pixels lie between two values.
 
-Nearly all words are zero and cost a few vector comparisons; what follows walks set bits only.
+A word is a few vector comparisons. Nearly all words are zero; what follows walks set bits only.
 """
 
 from __future__ import annotations
@@ -8,98 +8,203 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba import types
 
 from xsmall.kernels.jit import njit
+from xsmall.kernels.vectors import Emit, lowest, vector_code
 
-__all__ = [
-    "LAST",
-    "ONE",
-    "WORD",
-    "ZERO",
-    "corners",
-    "keep_fit",
-    "mark_seeds",
-    "members_of",
-    "pack",
-    "place_of",
-]
+__all__ = ["BLOCK", "ONE", "WORD", "ZERO", "level_at", "levels_of", "list_members", "mark_rows", "pack"]
 
 WORD = 64
 ONE = np.uint64(1)
 ZERO = np.uint64(0)
 LAST = np.uint64(63)
-_SHIFT = np.uint64(58)
-_DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)  # every window of six bits is another number: finds the place of a lone bit
-_PLACE = np.zeros(64, np.int64)
-for _i in range(64):
-    _PLACE[((0x03F79D71B4CB0A89 << _i) & 0xFFFFFFFFFFFFFFFF) >> 58] = _i
+BLOCK = 64
+"""Rows that are marked, and looked at again while they are in the cache."""
+_AT_ONCE = 4
+
+
+@njit(forceinline=True)
+def level_at(frame: Any, per_noise: Any, r: Any, c: Any) -> Any:
+    """What is compared with thresholds: the value of a pixel, or that in units of its noise."""
+    if per_noise is None:
+        return frame[r, c]
+    return frame[r, c] * per_noise[r, c]
 
 
 @njit
-def place_of(bit: Any) -> Any:
-    return _PLACE[(bit * _DE_BRUIJN) >> _SHIFT]
+def _few_between(row: Any, start: Any, n: Any, low: Any, high: Any) -> Any:
+    """Do what :func:`_between` does for ``n`` pixels, one by one."""
+    word = ZERO
+    for i in range(n):
+        word |= np.uint64((row[start + i] >= low) & (row[start + i] <= high)) << np.uint64(i)
+    return word
 
 
 @njit
-def mark_seeds(frame: Any, high: Any, seeds: Any) -> None:
-    """Bits of the pixels that are at least ``high``; no branch inside, so that 64 pixels are a few vector steps."""
-    rows, columns = frame.shape
-    full = columns // WORD
-    for r in range(rows):
-        for w in range(full):
-            pixels = frame[r, w * WORD : w * WORD + WORD]
-            word = ZERO
-            for i in range(WORD):
-                word |= np.uint64(pixels[i] >= high) << np.uint64(i)
+def _plain_between(row: Any, start: Any, low: Any, high: Any) -> Any:
+    return _few_between(row, start, WORD, low, high)
+
+
+@vector_code(types.uint64, _plain_between)
+def _between(emit: Emit, row: Any, start: Any, low: Any, high: Any) -> Any:
+    """Bits of the 64 pixels from ``start`` on that are at least ``low`` and at most ``high``; NaN is not."""
+    pixels = emit.load(emit.at(row, start), WORD)
+    above = emit.build.fcmp_ordered(">=", pixels, emit.splat(low, WORD))
+    below = emit.build.fcmp_ordered("<=", pixels, emit.splat(high, WORD))
+    return emit.bits(emit.build.and_(above, below))
+
+
+@njit(forceinline=True)
+def _count(word: Any) -> Any:
+    """Bits of a word that are set, added up in pairs, in fours, in bytes; one instruction to the compiler."""
+    word = word - ((word >> ONE) & np.uint64(0x5555555555555555))
+    word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+@njit(forceinline=True)
+def _word_of(pixels: Any, first: Any, width: Any, w: Any, low: Any, high: Any) -> Any:
+    """Bits of word ``w`` of the row that begins at pixel ``first``: what is at least ``low`` and at most ``high``."""
+    start = w * WORD
+    if start + WORD <= width:
+        return _between(pixels, first + start, low, high)
+    if width >= WORD:  # the last 64 pixels, without those that the word before has
+        return _between(pixels, first + width - WORD, low, high) >> np.uint64(start + WORD - width)
+    return _few_between(pixels, first + start, width - start, low, high)
+
+
+@njit(forceinline=True)
+def _first(per_noise: Any, r: Any, width: Any) -> Any:
+    """Where a row begins among the values that are compared with thresholds."""
+    if per_noise is None:
+        return r * width
+    return r % (BLOCK + 2) * width
+
+
+@njit
+def levels_of(frame: Any, per_noise: Any) -> Any:
+    """Make room for the values that are compared with thresholds: those of the frame, or a buffer of some rows."""
+    if per_noise is None:
+        return frame.reshape(-1)
+    return np.empty((BLOCK + 2) * frame.shape[1], frame.dtype)
+
+
+@njit
+def mark_rows(
+    frame: Any, per_noise: Any, levels: Any, low: Any, high: Any, use: Any, rows: Any, seeds: Any, busy: Any
+) -> None:
+    """Mark the pixels of rows that are used and from ``low`` to ``high``.
+
+    Parameters
+    ----------
+    frame, per_noise
+        (row, column) values, and what they are multiplied by first, or None.
+    levels
+        From :func:`levels_of`; a block of rows, and one more, is filled in where there is noise.
+    low, high
+        Lowest and highest value.
+    use
+        Bits (row, word) of the pixels that are used.
+    rows
+        The first row and the one after the last.
+    seeds
+        (row + 2, word + 2), filled but for the border.
+    busy
+        (row + 2,) boolean, filled but for the border: whether a row has any.
+    """
+    width = frame.shape[1]
+    for r in range(rows[0], rows[1]):
+        first, together = _first(per_noise, r, width), ZERO
+        if per_noise is not None:
+            for c in range(width):
+                levels[first + c] = level_at(frame, per_noise, r, c)
+        for w in range(use.shape[1]):
+            word = _word_of(levels, first, width, w, low, high) & use[r, w]
             seeds[r + 1, w + 1] = word
-    if full * WORD == columns:
-        return
-    for r in range(rows):
-        word = ZERO
-        for i in range(columns - full * WORD):
-            word |= np.uint64(frame[r, full * WORD + i] >= high) << np.uint64(i)
-        seeds[r + 1, full + 1] = word
+            together |= word
+        busy[r + 1] = together != ZERO
+
+
+@njit(forceinline=True)
+def _list_columns(word: Any, start: Any, columns: Any, n: Any) -> Any:
+    """Append the places of the bits of a word, ``start`` and more, to a list; return its new length.
+
+    Four places are written whether there are as many or not, which is quicker than to find out: the list needs room
+    for four more than it will have.
+    """
+    end = n + _count(word)
+    while True:
+        for i in range(_AT_ONCE):
+            columns[n + i] = start + lowest(word)
+            word &= word - ONE
+        n += _AT_ONCE
+        if n >= end:
+            return end
+
+
+@njit(forceinline=True)
+def _beside(seeds: Any, r: Any, w: Any) -> Any:
+    """Bits of the pixels of a word that have a seed to the left or right."""
+    here = seeds[r, w]
+    return (here << ONE) | (here >> ONE) | (seeds[r, w - 1] >> LAST) | (seeds[r, w + 1] << LAST)
 
 
 @njit
-def keep_fit(frame: Any, top: Any, use: Any, seeds: Any, busy: Any) -> None:
-    """Clear the seeds that are not used or not finite; mark the rows that keep some as busy."""
-    for r in range(use.shape[0]):
-        any_bit = ZERO
-        for w in range(use.shape[1]):
-            any_bit |= seeds[r + 1, w + 1]
-        busy[r + 1] = False
-        if any_bit == ZERO:
+def list_members(
+    levels: Any, per_noise: Any, limits: Any, use: Any, rows: Any, bits: Any, flood: Any, diagonal: Any, listed: Any
+) -> Any:
+    """List the columns of rows that are seeds, or lie in the ring around seeds and are between two values.
+
+    Parameters
+    ----------
+    levels, per_noise, use, rows
+        As in :func:`mark_rows`.
+    limits
+        Lowest and highest value of the ring, and the width of the frame.
+    bits
+        (seeds, busy, rings, near): the former as in :func:`mark_rows`, the latter room for (word,) uint64 and int64.
+    flood
+        True if there is no ring, or None.
+    diagonal
+        True if pixels that share a corner are neighbours, or None.
+    listed
+        (columns, row, end), filled: the columns of all members, row after row, with room for four more; the number of
+        each row that has members, and where its columns end.
+
+    Returns
+    -------
+    Number of rows that have members.
+    """
+    low, high, width = limits
+    seeds, busy, rings, near = bits
+    columns, row_of, end_of = listed
+    n, k = np.int64(0), np.int64(0)
+    for r in range(rows[0], rows[1]):
+        if not (busy[r] | busy[r + 1] | busy[r + 2]):
             continue
-        for w in range(use.shape[1]):
-            todo = seeds[r + 1, w + 1] & use[r, w]
-            kept = todo
-            while todo != ZERO:
-                bit = todo & (~todo + ONE)
-                todo ^= bit
-                if not frame[r, w * WORD + place_of(bit)] <= top:
-                    kept ^= bit
-            seeds[r + 1, w + 1] = kept
-            busy[r + 1] |= kept != ZERO
-
-
-@njit
-def members_of(frame: Any, r: Any, w: Any, found: Any, ring: Any, low: Any, top: Any) -> Any:
-    """Bits of the word's seeds (``found``) and of the pixels in the ring that are at least ``low``."""
-    while ring != ZERO:
-        bit = ring & (~ring + ONE)
-        ring ^= bit
-        value = frame[r, w * WORD + place_of(bit)]
-        if (value >= low) & (value <= top):
-            found |= bit
-    return found
-
-
-@njit
-def corners(seeds: Any, r: Any, w: Any) -> Any:
-    """Bits of the pixels of a word that have a seed to the left or right in another row."""
-    here = seeds[r, w + 1]
-    return (here << ONE) | (here >> ONE) | (seeds[r, w] >> LAST) | (seeds[r, w + 2] << LAST)
+        m = np.int64(0)
+        for w in range(use.shape[1]):  # no branch: whether a word has something cannot be foretold
+            here, ring = seeds[r + 1, w + 1], ZERO
+            if flood is None:
+                ring = _beside(seeds, r + 1, w + 1) | seeds[r, w + 1] | seeds[r + 2, w + 1]
+                if diagonal is not None:
+                    ring |= _beside(seeds, r, w + 1) | _beside(seeds, r + 2, w + 1)
+                ring &= ~here & use[r, w]
+            rings[m], near[m] = ring, w
+            m += np.int64((ring | here) != ZERO)
+        first, before = _first(per_noise, r, width), n
+        for i in range(m):
+            w = near[i]
+            word = seeds[r + 1, w + 1]
+            if flood is None:
+                word |= rings[i] & _word_of(levels, first, width, w, low, high)
+            n = _list_columns(word, w * WORD, columns, n)
+        if n > before:
+            row_of[k], end_of[k] = r, n
+            k += 1
+    return k
 
 
 @njit

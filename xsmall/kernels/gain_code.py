@@ -10,14 +10,13 @@ import numpy.typing as npt
 from numba import types
 
 from xsmall.kernels.jit import njit
-from xsmall.kernels.vectors import I1, I64, Emit, vector_code
+from xsmall.kernels.vectors import Emit, lowest, vector_code
 
 __all__ = [
     "BLOCK",
     "FRAMES",
     "GROUP",
     "find_others",
-    "lowest",
     "others_of",
     "participation_stack",
     "scale_codes",
@@ -50,27 +49,12 @@ def _others_of(words: Words, first: int, usual: Word, code_bits: Word) -> Any:
     return bits
 
 
-@njit
-def _lowest(bits: Any) -> int:
-    """Do what :func:`lowest` does, bit by bit."""
-    n = 0
-    while not (np.uint64(bits) >> np.uint64(n)) & np.uint64(1):
-        n += 1
-    return n
-
-
 @vector_code(types.uint64, _others_of)
 def others_of(emit: Emit, words: Any, first: Any, usual: Any, code_bits: Any) -> Any:
     """Return which of the 64 pixels from ``first`` on have another code than the usual one, as bits."""
     code = emit.build.and_(emit.load(emit.at(words, first), GROUP), emit.splat(code_bits, GROUP))
     other = emit.build.icmp_unsigned("!=", code, emit.splat(usual, GROUP))
-    return emit.build.bitcast(other, I64)
-
-
-@vector_code(types.int64, _lowest)
-def lowest(emit: Emit, bits: Any) -> Any:
-    """Return the number of the lowest bit that is set."""
-    return emit.build.cttz(bits, I1(1))
+    return emit.bits(other)
 
 
 @njit(inline="always")

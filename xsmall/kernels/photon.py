@@ -226,7 +226,7 @@ def _lone(frame: Any, pixels: Any, by_row: Any, by_column: Any, total: Any, row:
 
 @njit
 def photons_of_droplets(
-    frame: Any, found: Any, work: Any, members: Any, cuts: Any, photon: Any, scratch: Any, start: Any, out: Any
+    frame: Any, found: Any, droplets: Any, members: Any, cuts: Any, photon: Any, scratch: Any, start: Any, out: Any
 ) -> Any:
     """Append the photons of the droplets that :func:`xsmall.kernels.droplet.find` left in the workspace.
 
@@ -236,8 +236,10 @@ def photons_of_droplets(
         (row, column) what was summed.
     found
         Number of droplets.
-    work, members
-        The arrays of the workspace and of its members.
+    droplets
+        Pixels and sums of each, see :attr:`xsmall.kernels.droplet.Workspace.found`.
+    members
+        The arrays of :class:`xsmall.kernels.droplet.Members`.
     cuts
         (lowest sum, highest sum, fewest pixels, most pixels) of the droplets that are kept, ends included.
     photon
@@ -256,7 +258,7 @@ def photons_of_droplets(
     New length of the lists, also where they have no room for it; droplets that are kept; those of them with less than
     half a photon.
     """
-    count, sums = work[5], work[6]
+    count, sums = droplets
     row, column = out
     energy, cloud, most = photon
     begin, order, rest, owner, heap, keys, used = scratch

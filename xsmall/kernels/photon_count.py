@@ -52,14 +52,14 @@ def count_invalid(frame: Any, top: Any, regions: Any, invalid: Any) -> Any:
 
 
 @njit
-def clear_bright(frame: Any, found: Any, work: Any, members: Any, cuts: Any, energy: Any) -> Any:
+def clear_bright(frame: Any, found: Any, droplets: Any, members: Any, cuts: Any, energy: Any) -> Any:
     """Set the pixels of droplets of more than ``MOST`` photons to NaN; of all, where they have ``MOST_IN_ALL``.
 
     Parameters
     ----------
     frame
         (row, column) what was summed.
-    found, work, members, cuts
+    found, droplets, members, cuts
         As in :func:`xsmall.kernels.photon.photons_of_droplets`.
     energy
         Value of one photon.
@@ -68,7 +68,7 @@ def clear_bright(frame: Any, found: Any, work: Any, members: Any, cuts: Any, ene
     -------
     Whether any pixel was.
     """
-    count, sums = work[5], work[6]
+    count, sums = droplets
     pixel, label, droplet, n = members
     light, any_bright = 0.0, False
     for d in range(found):

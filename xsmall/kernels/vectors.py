@@ -20,11 +20,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 from numba import types
 
 from xsmall.kernels.jit import PLAIN, njit
 
-__all__ = ["Emit", "add_square", "vector_code"]
+__all__ = ["Emit", "add_square", "lowest", "vector_code"]
 
 ir: Any = None
 I1 = I16 = I32 = I64 = F32 = F64 = ir
@@ -102,6 +103,14 @@ class Emit:
         name = f"llvm.vector.reduce.{operation}.{suffix}"
         return self.build.call(cgutils.get_or_insert_function(self.build.module, kind, name), [*start, vector])
 
+    def bits(self, truths: Any) -> Any:
+        """Make a number of a vector of truth values, a bit for each, the first one lowest."""
+        return self.build.bitcast(truths, ir.IntType(truths.type.count))
+
+    def trailing(self, value: Any) -> Any:
+        """Count the zeros below the lowest bit of an integer; all its bits where it is zero."""
+        return self.build.cttz(value, I1(0))
+
     def nothing(self) -> Any:
         """What a piece returns that returns nothing."""
         return self._context.get_dummy_value()
@@ -155,6 +164,21 @@ def vector_code(result: types.Type, plain: Callable[..., Any]) -> Callable[[Call
         return called
 
     return of
+
+
+@njit
+def _lowest(bits: Any) -> Any:
+    """Do what :func:`lowest` does, bit by bit."""
+    n = np.int64(0)
+    while n < 64 and not (np.uint64(bits) >> np.uint64(n)) & np.uint64(1):
+        n += 1
+    return n
+
+
+@vector_code(types.int64, _lowest)
+def lowest(emit: Emit, bits: Any) -> Any:
+    """Return the number of the lowest bit that is set in a word of 64; 64 where none is."""
+    return emit.trailing(bits)
 
 
 _LOW, _HIGH = (0, 4, 1, 5), (2, 6, 3, 7)  # two vectors interleaved

@@ -23,7 +23,6 @@ from xsmall.reductions.droplet_tables import (
     PLACES,
     between_pixels,
     check_places,
-    in_sigma,
     per_noise,
     rising,
     sorted_part,
@@ -263,9 +262,9 @@ class DropletReducer(Reducer):
     """Gathers the droplets of a group of events, segment by segment, and hands them out event by event."""
 
     def __init__(self, record: Droplet, frames: Frames) -> None:
-        from xsmall.kernels.droplet import Workspace, collect, find
+        from xsmall.kernels.droplet import Workspace, list_droplets
 
-        self._find, self._collect = find, collect
+        self._list = list_droplets
         self._order = rising(frames.part)
         given, frames = frames, replace(frames, part=sorted_part(frames.part))
         self._record, self._frames = record, frames
@@ -274,30 +273,27 @@ class DropletReducer(Reducer):
         real = frames.dtype.type
         levels = number(record.threshold), number(record.threshold_low)
         self._thresholds = (real(levels[0]), real(levels[1]), np.finfo(frames.dtype).max)
-        details = any(name not in PLACES for name in record.also)
-        self._how = tuple(True if wanted else None for wanted in (*record.how, details))
+        self._details = any(name not in PLACES for name in record.also)
+        self._how = tuple(True if wanted else None for wanted in (*record.how, self._details))
         self._per_noise = per_noise(record.noise, given)
-        self._level = np.empty(frames.shape[1:] if self._per_noise is not None else 0, dtype=frames.dtype)
         self._work = Workspace(*frames.shape[1:], variance=frames.variance).arrays
         self._origin = (float(frames.row[0]), float(frames.column[0]), 1.0, 1.0)
         self._out = self._room(0)
 
     def _room(self, n: int) -> tuple[npt.NDArray[Any], ...]:
-        """Lists with room for ``n`` droplets; see :func:`xsmall.kernels.droplet.collect`."""
+        """Lists with room for ``n`` droplets; see :func:`xsmall.kernels.droplet.list_droplets`."""
         from xsmall.kernels.droplet import DETAILS
 
-        real, spread = self._frames.dtype, n if self._frames.variance else 0
+        real, details, spread = self._frames.dtype, n if self._details else 0, n if self._frames.variance else 0
         return (
             np.empty(n, real), np.empty(n, np.int32), np.empty(n), np.empty(n), np.empty(n, np.int32),
-            np.empty(n, real), np.empty((n, DETAILS), np.int32),
+            np.empty(details, real), np.empty((details, DETAILS), np.int32),
             np.empty(spread, real), np.empty(spread), np.empty(spread),
         )  # fmt: skip
 
     def begin(self, k: int) -> None:
         """Start a group of ``k`` events with empty lists."""
-        self._stop = 0
-        self._length = np.zeros((k, self._frames.shape[0]), dtype=np.int64)
-        self._start = np.zeros_like(self._length)
+        self._borders = np.zeros((self._frames.shape[0], k + 1), dtype=np.int64)
 
     def add(
         self,
@@ -310,37 +306,49 @@ class DropletReducer(Reducer):
         if self._order is not None:  # neighbours in the array are to be neighbours on the detector
             frames = frames[self._order]
             variance = None if variance is None else variance[self._order]
-        for j in range(frames.shape[0]):
-            frame, spread = frames[j], frames[j] if variance is None else variance[j]
-            level = in_sigma(frame, None if self._per_noise is None else self._per_noise[s], self._level)
-            found = self._find(frame, level, spread, self._use[s], self._thresholds, self._how, self._work)
-            if self._stop + found > self._out[0].size:
-                wider = self._room(2 * (self._stop + found))
-                for old, new in zip(self._out, wider, strict=True):
-                    new[: min(self._stop, len(old))] = old[: self._stop]
-                self._out = wider
-            stop = self._collect(found, self._work, place, self._record.cuts, self._stop, self._out)
-            self._start[j, s], self._length[j, s] = self._stop, stop - self._stop
-            self._stop = stop
+        frames, borders = np.ascontiguousarray(frames), self._borders[s]
+        per_noise = None if self._per_noise is None else self._per_noise[s]
+        borders[0] = self._borders[s - 1, -1] if s else 0
+        j, use, cuts = 0, self._use[s], self._record.cuts
+        while True:
+            j, more = self._list(
+                frames, per_noise, variance, use, self._thresholds, self._how, self._work, place, cuts, borders, j,
+                self._out,
+            )  # fmt: skip
+            if j == len(frames):
+                return
+            wider = self._room(2 * int(borders[j] + more))
+            for old, new in zip(self._out, wider, strict=True):
+                new[: min(borders[j], len(old))] = old[: borders[j]]
+            self._out = wider
+
+    def _gathered(self) -> tuple[tuple[npt.NDArray[Any], ...], npt.NDArray[np.int64]]:
+        """The lists event after event, the segments of each in order; and how long they are."""
+        length = np.diff(self._borders, axis=1).T  # (event, segment)
+        stop = int(self._borders[-1, -1])
+        if len(self._borders) == 1:  # they are in order
+            if 2 * stop < self._out[0].size:
+                return tuple(v[:stop].copy() for v in self._out), length.sum(axis=1)
+            out, self._out = self._out, self._room(self._out[0].size)
+            return tuple(v[:stop] for v in out), length.sum(axis=1)
+        shift = self._borders[:, :-1].T.ravel() - (np.cumsum(length) - length.ravel())
+        order = np.arange(stop) + np.repeat(shift, length.ravel())
+        return tuple(v[order] if len(v) else v for v in self._out), length.sum(axis=1)
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
         """Hand out the lists of each event, its segments in order."""
-        order = np.concatenate(
-            [np.arange(a, a + n) for a, n in zip(self._start.ravel(), self._length.ravel(), strict=True)]
-        )
-        total, size, row, column, segment, highest, extent, *spread = self._out
-        values = {SUM: total, N_PIXELS: size, ROW: row, COLUMN: column, SEGMENT: segment, MAX: highest}
-        values |= {name: extent[:, i] for i, name in enumerate((*OUTLINE, TOUCHES))}
-        if self._frames.variance:
-            values |= {f"{name}{VARIANCE_SUFFIX}": v for name, v in zip((SUM, ROW, COLUMN), spread, strict=True)}
-        flat = {name: values[name][order] for name in self._dtypes if name in values}
+        (total, size, row, column, segment, highest, extent, *spread), n = self._gathered()
+        flat = {SUM: total, N_PIXELS: size, ROW: row, COLUMN: column, SEGMENT: segment, MAX: highest}
+        for i, name in enumerate((*OUTLINE, TOUCHES)):
+            if name in self._dtypes:
+                flat[name] = extent[:, i]
         for i, name in enumerate(OUTLINE):
             if name in flat:
                 start, step = self._origin[i // 2], self._origin[2 + i // 2]
                 flat[name] = start + step * flat[name]
-        n = self._length.sum(axis=1)
+        flat |= {f"{name}{VARIANCE_SUFFIX}": v for name, v in zip((SUM, ROW, COLUMN), spread, strict=True)}
         flat |= self._places(flat, n)
-        return self._listed({name: flat[name].astype(dtype) for name, dtype in self._dtypes.items()}, n)
+        return self._listed({name: flat[name].astype(t, copy=False) for name, t in self._dtypes.items()}, n)
 
     def _places(self, flat: Mapping[str, npt.NDArray[Any]], n: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
         """Where the centroids lie in space, interpolated between the centres of pixels."""
@@ -359,7 +367,9 @@ class DropletReducer(Reducer):
         most, counts = self._record.max_droplets, {N_DROPLETS: n.astype(np.int32)}
         borders = np.cumsum(n)
         if most is None:
-            return counts | {name: object_array(np.split(v, borders[:-1])) for name, v in flat.items()}
+            stops = borders.tolist()
+            spans = [slice(a, b) for a, b in zip([0, *stops], stops, strict=False)]
+            return counts | {name: object_array(v[span] for span in spans) for name, v in flat.items()}
         listed = np.arange(most) < n[:, None]
         source = ((borders - n)[:, None] + np.arange(most))[listed]
         out: dict[str, npt.NDArray[Any]] = {}

@@ -73,12 +73,12 @@ def per_noise(noise: StaticNoise | None, frames: Frames) -> npt.NDArray[np.float
     return found
 
 
-def in_sigma(frame: Floats, per_noise: Floats | None, out: Floats | None = None) -> Floats:
-    """Values in units of their noise, also into ``out``; the frame itself where nothing is said about noise."""
+def in_sigma(frame: Floats, per_noise: Floats | None) -> Floats:
+    """Values in units of their noise; the frame itself where nothing is said about noise."""
     if per_noise is None:
         return frame
     with np.errstate(over="ignore"):  # what is then infinite is not valid
-        level: Floats = np.multiply(frame, per_noise, out=out)
+        level: Floats = np.multiply(frame, per_noise)
     return level
 
 

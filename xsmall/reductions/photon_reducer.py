@@ -116,7 +116,8 @@ class _Photons(Reducer):
         """Append the photons of segment ``s``."""
         del variance  # a count of photons has that of counting
         if self._order is not None:  # neighbours in the array are to be neighbours on the detector
-            frames = np.ascontiguousarray(frames[self._order])
+            frames = frames[self._order]
+        frames = np.ascontiguousarray(frames)
         for j in range(len(frames)):
             self._take(s, j, frames[j])
 
@@ -312,7 +313,7 @@ class PhotonReducer(_Photons):
         self._cuts, self._how = cuts, how
         self._words = words_of_mask(shared["mask"], self._given)
         self._per_noise = per_noise(noise, self._given)
-        self._work = Workspace(*frames.shape[1:]).arrays
+        self._work = Workspace(*frames.shape[1:])
         self._members = Members(*frames.shape[1:]).arrays
         self._scratch = Scratch(*frames.shape[1:]).arrays
 
@@ -322,22 +323,21 @@ class PhotonReducer(_Photons):
     def _find(self, s: int, frame: Floats, value: float, start: int) -> tuple[int, int, int]:
         found = self._find_droplets(s, frame)
         photon = value, *self._how
-        arguments = frame, found, self._work, self._members, self._cuts, photon, self._scratch, start, self._out
+        arguments = frame, found, self._work.found, self._members, self._cuts, photon, self._scratch, start, self._out
         end, kept, faint = self._photons_of(*arguments)
         return int(end), int(kept), int(faint)
 
     def _find_droplets(self, s: int, frame: Floats) -> int:
         """Find the droplets of a frame: they stay in the workspace."""
-        level, words = self._level(s, frame), self._words[s]
-        return int(
-            self._droplets_of(frame, level, frame, words, self._thresholds, self._grow, self._work, self._members)
-        )
+        per_noise = None if self._per_noise is None else self._per_noise[s]
+        given = frame, per_noise, None, self._words[s], self._thresholds, self._grow, self._work.arrays, self._members
+        return int(self._droplets_of(*given))
 
     def _without_bright(self, s: int, frame: Floats, value: float) -> Floats:
         from xsmall.kernels.photon_count import clear_bright
 
         found, left = self._find_droplets(s, frame), frame.copy()
-        return left if clear_bright(left, found, self._work, self._members, self._cuts, value) else frame
+        return left if clear_bright(left, found, self._work.found, self._members, self._cuts, value) else frame
 
     def _of_droplets(self) -> dict[str, npt.NDArray[Any]]:
         names = N_DROPLETS, N_BELOW
