@@ -64,6 +64,7 @@ OPTIONAL = {
     "fabio",
     "matplotlib",
     "awkward",
+    "hyperspy",
     "ipympl",
     "ipywidgets",
     "mypy",

@@ -71,6 +71,7 @@ FOR_THOSE_THAT_DERIVE = {
     "Reducer.entries",
     "Reducer.never",
     "Reducer.whole",
+    "RunSource.advice",
     "RunSource.heading",
 }
 AS_ANOTHER = {"apply"}  # whose text says which function has the same arguments

@@ -150,8 +150,9 @@ _PUBLIC: dict[str, str] = {
     # lists per event
     "flatten": "xsmall.events.ragged",
     "lists": "xsmall.events.ragged",
-    "to_awkward": "xsmall.events.ragged",
-    "to_pandas": "xsmall.events.ragged",
+    "to_awkward": "xsmall.events.other_programs",
+    "to_hyperspy": "xsmall.events.other_programs",
+    "to_pandas": "xsmall.events.other_programs",
     # event variables
     "event_variables": "xsmall.events.names",
     "save_hutch_table": "xsmall.events.names",

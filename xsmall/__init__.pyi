@@ -51,10 +51,11 @@ from xsmall.errors import XsmallError as XsmallError
 from xsmall.events.delay import delay as delay
 from xsmall.events.names import event_variables as event_variables
 from xsmall.events.names import save_hutch_table as save_hutch_table
+from xsmall.events.other_programs import to_awkward as to_awkward
+from xsmall.events.other_programs import to_hyperspy as to_hyperspy
+from xsmall.events.other_programs import to_pandas as to_pandas
 from xsmall.events.ragged import flatten as flatten
 from xsmall.events.ragged import lists as lists
-from xsmall.events.ragged import to_awkward as to_awkward
-from xsmall.events.ragged import to_pandas as to_pandas
 from xsmall.events.select import cut as cut
 from xsmall.events.select import select as select
 from xsmall.frames.beam import assign_beam as assign_beam

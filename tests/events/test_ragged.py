@@ -100,7 +100,12 @@ def test_tables_of_pandas_have_a_row_for_each_entry(small: xr.Dataset) -> None:
     with pytest.raises(DataError, match="which lists"):
         xs.to_pandas(small)
     with pytest.raises(DataError, match="which lists"):
-        xs.to_pandas(small[["i0"]])
+        xs.to_pandas(small[["i0"]], "droplet")
+
+
+def test_a_table_of_pandas_has_a_row_for_each_event_where_there_are_no_lists(small: xr.Dataset) -> None:
+    assert xs.to_pandas(small[["i0"]])["i0"].tolist() == small["i0"].values.tolist()
+    assert xs.to_pandas(small, "event").index.tolist() == small["event"].to_index().tolist()
 
 
 def test_arrays_of_awkward_have_a_record_for_each_event(small: xr.Dataset) -> None:

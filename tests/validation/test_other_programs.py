@@ -31,18 +31,20 @@ def small(cal: xr.DataArray) -> xr.Dataset:
 
 
 def test_pandas_has_a_line_per_droplet_with_its_event(small: xr.Dataset) -> None:
-    lists = small.drop_vars([name for name in small.data_vars if not str(name).startswith("hits")])
-    table = xs.to_pandas(lists)
+    table = xs.to_pandas(small)
     counts = table.groupby(level=0).size().reindex(small.event.values, fill_value=0)
     assert counts.tolist() == small["hits_n_droplets"].values.tolist()
-    scalars = small[["waxs_n_valid"]].isel(q=0).reset_coords()[["i0", "delay"]].to_dataframe()
+    scalars = xs.to_pandas(small, "event")
+    assert {"i0", "delay", "hits_n_droplets"} <= set(scalars.columns)
     assert np.array_equal(scalars["i0"].values, small.i0.values)
+    assert xs.to_pandas(small[["waxs_intensity"]]).index.equals(scalars.index)  # no lists: a line for each event
+    with pytest.raises(xs.XsmallError, match="which lists"):
+        xs.to_pandas(small, "photon")
 
 
 def test_awkward_has_the_lists_as_they_are(small: xr.Dataset) -> None:
     ak = pytest.importorskip("awkward")
-    lists = small.drop_vars([name for name in small.data_vars if not str(name).startswith("hits")])
-    array = xs.to_awkward(lists)
+    array = xs.to_awkward(small)
     found = ak.num(array["hits_sum"]) if "hits_sum" in array.fields else ak.num(array[array.fields[-1]])
     assert found.tolist() == small["hits_n_droplets"].values.tolist()
 
@@ -50,8 +52,7 @@ def test_awkward_has_the_lists_as_they_are(small: xr.Dataset) -> None:
 def test_scipp_takes_dims_units_and_values(small: xr.Dataset) -> None:
     scipp = pytest.importorskip("scipp")
     spectra = small["waxs_intensity"]
-    bare = spectra.drop_vars([name for name in spectra.coords if name not in ("q", "delay")])
-    taken = scipp.compat.from_xarray(bare)
+    taken = scipp.compat.from_xarray(spectra)
     assert taken.dims == ("event", "q")
     assert np.array_equal(taken.values, spectra.values, equal_nan=True)
     assert taken.coords["q"].unit == scipp.Unit("1/angstrom")
@@ -73,15 +74,31 @@ def test_pyfai_integrates_with_our_geometry(sim: Any, cal: xr.DataArray) -> None
     assert same[2:-2].mean() > 0.9  # pixels on a border of bins may go to the other one
 
 
-def test_hyperspy_shows_images_with_their_axes(cal: xr.DataArray) -> None:
-    hyperspy = pytest.importorskip("hyperspy.api")
-    images = cal[:3].sd.image().compute()
-    signal = hyperspy.signals.Signal2D(images.values)
+def test_hyperspy_has_images_and_spectra_with_their_axes(cal: xr.DataArray, small: xr.Dataset) -> None:
+    pytest.importorskip("hyperspy.api")
+    images = cal[:3].sd.image()
+    signal = xs.to_hyperspy(images)
+    assert np.array_equal(signal.data, images.values, equal_nan=True)
     for axis, dim in zip(signal.axes_manager.signal_axes, ("image_x", "image_y"), strict=True):
-        axis.name, axis.units = dim, "m"
-        axis.offset, axis.scale = float(images[dim][0]), float(images[dim][1] - images[dim][0])
+        assert (axis.name, axis.units) == (dim, "m")
         assert np.allclose(axis.axis, images[dim].values)
     assert signal.axes_manager.navigation_shape == (3,)
+    spectra = xs.to_hyperspy(small["waxs_intensity"])
+    (axis,) = spectra.axes_manager.signal_axes
+    assert np.allclose(axis.axis, small.q.values)
+    assert axis.units == "angstrom-1"
+    uneven = xs.to_hyperspy(small["waxs_intensity"].isel(q=[0, 1, 5]))
+    assert np.allclose(uneven.axes_manager.signal_axes[0].axis, small.q.values[[0, 1, 5]])
+    with pytest.raises(xs.XsmallError, match="needs a dim"):
+        xs.to_hyperspy(small["waxs_intensity"].max())
+
+
+def test_hvplot_draws_results_with_their_names(cal: xr.DataArray, small: xr.Dataset) -> None:
+    pytest.importorskip("hvplot.xarray")
+    picture = cal[0].sd.image().compute().hvplot.image(x="image_x", y="image_y")
+    assert [str(d) for d in picture.kdims] == ["image_x", "image_y"]
+    curve = small["waxs_intensity"].isel(event=0, drop=True).hvplot.line(x="q")
+    assert np.array_equal(curve["q"], small.q.values)
 
 
 def test_silx_opens_our_files(small: xr.Dataset, tmp_path: Path) -> None:

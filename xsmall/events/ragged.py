@@ -25,11 +25,10 @@ __all__ = [
     "dims_of_events",
     "flatten",
     "is_ragged",
+    "list_counts",
     "lists",
     "object_array",
     "ragged_attrs",
-    "to_awkward",
-    "to_pandas",
 ]
 
 
@@ -164,14 +163,14 @@ def lists(flat: xr.Dataset) -> xr.Dataset:
     """
     check_flat(flat)
     out = flat
-    for count in _counts(flat):
+    for count in list_counts(flat):
         out = _without_dim(out, flat, str(count.attrs[SAMPLE_DIMENSION]), count, count.values)
     return out
 
 
 def dims_of_events(small: xr.Dataset) -> list[str]:
     """``event``, and the dims of contiguous ragged arrays: along them lie the lists of all events behind each other."""
-    return [EVENT, *dict.fromkeys(str(c.attrs[SAMPLE_DIMENSION]) for c in _counts(small))]
+    return [EVENT, *dict.fromkeys(str(c.attrs[SAMPLE_DIMENSION]) for c in list_counts(small))]
 
 
 def check_flat(flat: xr.Dataset) -> None:
@@ -182,7 +181,7 @@ def check_flat(flat: xr.Dataset) -> None:
     DataError
         Counts that do not add up to the values, or values of other events than their place says.
     """
-    for count in _counts(flat):
+    for count in list_counts(flat):
         dim, n = str(count.attrs[SAMPLE_DIMENSION]), count.values
         found = f"counts of {int(n.sum())} in all, {flat.sizes[dim]} values"
         fits = int(n.sum()) == flat.sizes[dim]
@@ -200,89 +199,8 @@ def check_flat(flat: xr.Dataset) -> None:
             )
 
 
-def to_awkward(small: xr.Dataset) -> Any:
-    """Give the lists of small data as an awkward array of records, one entry an event.
-
-    Parameters
-    ----------
-    small
-        Small data with lists, in either form.
-
-    Returns
-    -------
-    ``ak.Array`` of the length of ``event``, with a field for each variable over ``event`` alone and one for each list.
-
-    Raises
-    ------
-    ImportError
-        The package awkward is not installed: ``python -m pip install 'xsmall[awkward]'``.
-
-    Examples
-    --------
-    >>> import xsmall as xs
-    >>> sim = xs.simulate(4, shape=(2, 32, 64), seed=1)
-    >>> found = sim.run["jungfrau"]["raw"].sd.calibrate(sim.constants).sd.droplet(threshold=4.0)
-    >>> photons = xs.to_awkward(found)  # doctest: +SKIP
-    """
-    import awkward
-
-    flat = flatten(small)
-    counts = {str(c.attrs[SAMPLE_DIMENSION]): c.values.ravel() for c in _counts(flat)}
-    fields: dict[str, Any] = {}
-    for name, v in flat.variables.items():
-        if v.dims == (EVENT,):
-            fields[str(name)] = v.values
-        elif len(v.dims) == 1 and v.dims[0] in counts and not str(name).endswith(f"_{EVENT}"):
-            fields[str(name)] = awkward.unflatten(v.values, counts[str(v.dims[0])])
-    return awkward.zip(fields, depth_limit=1)
-
-
-def to_pandas(small: xr.Dataset, dim: str | None = None) -> Any:
-    """Give lists as a table of pandas, a row for each entry, with the event it belongs to.
-
-    Parameters
-    ----------
-    small
-        Small data with lists, in either form.
-    dim
-        Which lists, such as ``"droplet"``; not needed where there is one kind.
-
-    Returns
-    -------
-    ``pandas.DataFrame`` indexed by ``event``.
-
-    Raises
-    ------
-    DataError
-        No lists, or several kinds and none was named.
-
-    Examples
-    --------
-    >>> import xsmall as xs
-    >>> sim = xs.simulate(4, shape=(2, 32, 64), seed=1)
-    >>> found = sim.run["jungfrau"]["raw"].sd.calibrate(sim.constants).sd.droplet(threshold=4.0)
-    >>> xs.to_pandas(found).index.name
-    'event'
-    """
-    import pandas
-
-    flat = flatten(small)
-    dims = [str(c.attrs[SAMPLE_DIMENSION]) for c in _counts(flat)]
-    if dim is None and len(dims) == 1:
-        dim = dims[0]
-    if dim not in dims:
-        raise DataError(
-            "which lists?",
-            found=f"dim={dim!r}; lists of {dims}",
-            expected="one of them",
-            fix=f"dim={(dims or [''])[0]!r}",
-        )
-    label = f"{dim}_{EVENT}"
-    columns = {str(n): v.values for n, v in flat.variables.items() if v.dims == (dim,) and n not in (label, dim)}
-    return pandas.DataFrame(columns, index=pandas.Index(flat[label].values, name=EVENT))
-
-
-def _counts(flat: xr.Dataset) -> list[xr.DataArray]:
+def list_counts(flat: xr.Dataset) -> list[xr.DataArray]:
+    """Counts of a flat Dataset: the variables that say how many values belong to each event."""
     return [c for c in flat.data_vars.values() if c.attrs.get(SAMPLE_DIMENSION) in flat.dims]
 
 
