@@ -1,6 +1,7 @@
 """The ghost of the previous frame: taken away where that frame is known, NaN where it is not."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -80,3 +81,10 @@ def test_the_ghost_of_a_frame_that_was_flagged_is_not_known(lazy: bool) -> None:
     out, plain = subtract_ghost(flagged, 0.1), subtract_ghost(whole, 0.1)
     assert np.isnan(out.values).all(axis=(1, 2, 3)).tolist() == [True, False, False, True, False, False]
     np.testing.assert_array_equal(out.values[[1, 2, 4, 5]], plain.values[[1, 2, 4, 5]])
+
+
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+def test_gaps_are_told_whatever_the_resolution_and_zone_of_times(zone: str | None) -> None:
+    times = pd.DatetimeIndex(frames()["event"].values).as_unit("us").tz_localize(zone)
+    out = subtract_ghost(frames().assign_coords(event=times), 0.1, max_gap="15ms")
+    assert np.isnan(out.values).all(axis=(1, 2, 3)).tolist() == [True, False, False, False, True, False]

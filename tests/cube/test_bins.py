@@ -291,3 +291,18 @@ def test_values_that_cannot_be_binned_are_refused() -> None:
 def test_a_bare_array_means_edges() -> None:
     assert as_binning([0, 1, 2], "delay") == edges([0, 1, 2])
     assert as_binning(np.arange(3), "delay") == edges([0, 1, 2])
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+@pytest.mark.parametrize("unit", [1.0, 1e-3, 1e-12])
+def test_edges_that_arithmetic_made_bin_as_the_decimal_numbers_do(dtype: str, unit: float) -> None:
+    written = np.array([float(f"{k / 10 * unit:.12g}") for k in range(11)]).astype(dtype)
+    for made in (
+        np.arange(0, 1.05, 0.1) * unit,
+        np.linspace(0, 1, 11) * unit,
+        np.cumsum([0] + [0.1] * 10) * unit,
+        written,
+    ):
+        found = edges(made).assign(written)
+        assert found.index.tolist() == [*range(10), -1]
+    assert quantiles(5).assign(written).index.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 4]

@@ -174,3 +174,9 @@ def test_arguments_that_cannot_be_meant_are_refused(arguments: dict) -> None:
 def test_frames_with_pixels_left_out_are_refused(placed: xr.DataArray) -> None:
     with pytest.raises(DataError, match="neighbours"):
         placed.isel(row=slice(None, None, 2)).sd.droplet(4.0)
+
+
+def test_a_threshold_in_another_unit_than_the_data_is_told() -> None:
+    frames = xr.DataArray(np.ones((1, 1, 4, 4)), dims=("event", "segment", "row", "column"), attrs={"units": "keV"})
+    with pytest.warns(UserWarning, match="4.75 keV is 4.75"):
+        assert int(xs.apply(frames, xs.droplet(4750.0))["n_droplets"][0]) == 0

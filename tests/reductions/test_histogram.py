@@ -158,3 +158,11 @@ def test_lists_that_are_not_there_are_refused(frames: xr.DataArray) -> None:
             xs.apply(frames, record)
     with pytest.raises(TypeError):
         xs.roi(BOX) | 3
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+def test_values_on_decimal_borders_are_in_the_bin_to_the_right(dtype: str) -> None:
+    values = np.array([float(f"{k / 10:.3g}") for k in range(10)]).astype(dtype)
+    frames = xr.DataArray(values.reshape(1, 1, 1, 10), dims=("event", "segment", "row", "column"))
+    for record in (xs.histogram(10, range=(0, 1)), xs.histogram(np.arange(0, 1.05, 0.1))):
+        assert xs.apply(frames, record)["histogram"].values.tolist() == [[1] * 10]

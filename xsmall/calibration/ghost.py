@@ -12,6 +12,7 @@ import xarray as xr
 
 from xsmall.detector.part import Part
 from xsmall.errors import DataError, ParameterError
+from xsmall.events.labels import labels_of
 from xsmall.frames.describe import check_frames, usable_segments
 from xsmall.frames.per_pixel import aligned
 from xsmall.frames.variance import paired, values_and_variance
@@ -101,7 +102,7 @@ def _per_pixel(given: xr.DataArray | float, frames: xr.DataArray, name: str) -> 
 
 def _follows(frames: xr.DataArray, max_gap: Any) -> npt.NDArray[np.bool_] | None:
     """Which frames the one before them belongs to; None: all but the first."""
-    times = frames.coords[EVENT].to_numpy() if EVENT in frames.coords else None
+    times = labels_of(frames, "a ghost").to_numpy() if EVENT in frames.coords else None
     if times is not None and (times[1:] < times[:-1]).any():
         raise DataError("the frames are not in the order of their times", fix=f".sortby({EVENT!r})")
     if max_gap is None:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.cube.borders import around, as_read, logarithmic, regular, slack
 from xsmall.errors import DataError, ParameterError
+from xsmall.events.borders import around, as_read, logarithmic, regular, slack
 
 __all__ = ["Assignment", "Binning", "Bins", "Categories", "Edges", "Quantiles", "Steps"]
 
@@ -180,7 +180,7 @@ class Quantiles(Binning):
         finite = data[np.isfinite(data)]
         if not finite.size:
             raise _nothing_to_find(name, "xs.bins(start, stop, n=...)")
-        borders = np.quantile(finite, np.linspace(0, 1, self.n + 1))
+        borders = _on_values(np.quantile(finite, np.linspace(0, 1, self.n + 1)), np.unique(finite))
         borders[-1] = np.nextafter(borders[-1], np.inf)  # so that the largest value is in the last bin
         if np.any(np.diff(borders) <= 0):
             raise ParameterError(
@@ -265,6 +265,14 @@ def _by_edges(
         n_above=int(above.sum()),
         n_missing=int((~there).sum()),
     )
+
+
+def _on_values(borders: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Borders that interpolation has put beside a value by its last places only, on that value."""
+    reach = slack(borders, borders.dtype)
+    near = values[np.clip(np.searchsorted(values, borders - reach), 0, values.size - 1)]
+    out: npt.NDArray[np.float64] = np.where(np.abs(near - borders) <= reach, near, borders)
+    return out
 
 
 def _refuse_empty(index: npt.NDArray[Any], there: npt.NDArray[Any], low: Any, high: Any, name: str) -> None:

@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from xsmall.cube.binning import Binning, Bins, Categories, Edges, Quantiles, Steps
-from xsmall.cube.borders import closest, exact
 from xsmall.errors import ParameterError
+from xsmall.events.borders import as_written, closest, exact
 
 __all__ = ["as_binning", "bins", "categories", "edges", "quantiles", "steps"]
 
+_WIDE = 8
 MOST_BINS = 1_000_000
 """More bins than this along one variable are a slip of the unit, not a wish."""
 
@@ -99,7 +100,8 @@ def edges(borders: Sequence[Any] | npt.NDArray[Any]) -> Edges:
     Returns
     -------
     Edges
-        A value object for :func:`xsmall.cube.cube.cube`; a bare array there means the same.
+        A value object for :func:`xsmall.cube.cube.cube`; a bare array there means the same. Edges at equal distances
+        are the decimal numbers that one writes: ``np.arange(0, 1, 0.1)`` is 0, 0.1, 0.2, 0.3, not 0.30000000000000004.
 
     Raises
     ------
@@ -118,7 +120,8 @@ def edges(borders: Sequence[Any] | npt.NDArray[Any]) -> Edges:
         values = values.astype("datetime64[ns]")
         finite = ~np.isnat(values)
     elif values.dtype.kind in "iuf":
-        values = values.astype(np.float64)
+        narrow = values.dtype.kind == "f" and values.dtype.itemsize < _WIDE
+        values = np.array([float(str(x)) for x in values]) if narrow else values.astype(np.float64)
         finite = np.isfinite(values)
     else:
         raise ParameterError("edges have to be numbers or times", found=values.dtype, fix="xs.categories([...])")
@@ -132,7 +135,7 @@ def edges(borders: Sequence[Any] | npt.NDArray[Any]) -> Edges:
             what, found=f"{values[i]} followed by {values[i + 1]} at position {i}", fix="np.unique(...)"
         )
     _number_of_bins(values.size - 1)
-    return Edges(tuple(values) if values.dtype.kind == "M" else tuple(values.tolist()))
+    return Edges(tuple(values) if values.dtype.kind == "M" else tuple(as_written(values).tolist()))
 
 
 def steps(*, tolerance: float, at: Sequence[float] | npt.NDArray[Any] | None = None) -> Steps:

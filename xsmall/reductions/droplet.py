@@ -35,6 +35,7 @@ from xsmall.vocabulary import (
     DROPLET,
     FIRST_PREFIX,
     IS_CUT,
+    KILOELECTRONVOLT,
     LAST_PREFIX,
     MAX,
     N_DROPLETS,
@@ -55,6 +56,8 @@ __all__ = ["Droplet", "droplet"]
 OUTLINE: Final = (f"{FIRST_PREFIX}{ROW}", f"{LAST_PREFIX}{ROW}", f"{FIRST_PREFIX}{COLUMN}", f"{LAST_PREFIX}{COLUMN}")
 ALSO: Final = (MAX, *OUTLINE, TOUCHES, *PLACES)
 """What droplets can tell beside what they always tell."""
+BRIGHTEST: Final = 1000.0
+"""keV of a pixel above which nobody looks for single photons: a threshold there was meant in eV."""
 
 
 @ask
@@ -225,6 +228,11 @@ class Droplet(Record):
             warnings.warn(
                 f"the frames do not say their unit: threshold={number(self.threshold)} is taken in whatever they are. "
                 'Calibrate them, or say it: .assign_attrs(units="ADU")',
+                stacklevel=4,
+            )
+        elif frames.units == KILOELECTRONVOLT and number(self.threshold) > BRIGHTEST:
+            warnings.warn(
+                f"threshold={number(self.threshold)} keV finds no single photons: 4.75 keV is 4.75, not 4750",
                 stacklevel=4,
             )
         check_places("droplets", self.also, frames)

@@ -15,6 +15,7 @@ from xsmall.engine.asked import ask
 from xsmall.engine.entries import LostCounts
 from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import ParameterError
+from xsmall.events.borders import as_written, met, regular
 from xsmall.frames.per_pixel import StaticMask
 from xsmall.reductions.edges import as_bins, as_edges, labels_of_bins
 from xsmall.reductions.filters import filtered, static_mask
@@ -111,9 +112,9 @@ def _edges(bins: Any, limits: tuple[float, float] | None) -> tuple[float, ...]:
     if isinstance(found, int) != (limits is not None):
         raise ParameterError("a number of bins and their range go together", found=f"{bins!r}, {limits}"[:80], fix=_FIX)
     if not isinstance(found, int):
-        return found
+        return tuple(as_written(np.array(found)).tolist())
     low, high = as_edges(limits, "range")[:2]
-    return tuple(np.linspace(low, high, found + 1).tolist())
+    return tuple(regular(low, high, found).tolist())
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,7 @@ class HistogramReducer(Reducer):
 
         self._kernel = count
         self._stacked = record.stacked
-        self._edges = np.array(record.edges)
+        self._edges = met(np.array(record.edges), frames.dtype)
         self._first = first_bins(self._edges)
         places: list[Place | None] = [place for _, place in record.places] or [None]
         use = [usable(frames, place, record.masks) for place in places]

@@ -18,6 +18,9 @@ Floats = npt.NDArray[np.float64]
 _SLACK: Final = 4
 """Last places by which a reading may miss a border that it was meant to be on: what a product and a sum do."""
 _LOG_DIGITS: Final = 14
+_SHORT: Final = 12
+"""Digits of what one writes."""
+_FEWEST: Final = 3
 _SAMPLE: Final = 1000
 
 
@@ -62,6 +65,28 @@ def slack(borders: Floats, dtype: np.dtype[Any]) -> Floats:
     if borders.size > 1:
         out = np.minimum(out, np.diff(borders).min(initial=np.inf, where=np.diff(borders) > 0) / 1000)
     return out
+
+
+def as_written(borders: Floats) -> Floats:
+    """Borders at equal distances, as arithmetic made them (``np.arange``, sums), as the decimals that one writes.
+
+    Others are taken for what they are, to the last place; so are three or fewer.
+    """
+    n = borders.size - 1
+    if n < _FEWEST:
+        return borders
+    first, last = (float(f"{x:.{_SHORT}g}") for x in (borders[0], borders[-1]))
+    reach = _SLACK * np.spacing(np.abs(borders).max())
+    if not first < last:
+        return borders
+    grid = regular(first, last, n)
+    return grid if (np.abs(grid - borders) <= reach).all() else borders
+
+
+def met(borders: Floats, dtype: np.dtype[Any]) -> Floats:
+    """Borders as values of a type are compared with: in its precision, where 0.7 is 0.7."""
+    narrow = borders.astype(dtype if dtype.kind == "f" else np.float64).astype(np.float64)
+    return narrow if (np.diff(narrow) > 0).all() else borders
 
 
 def as_read(data: npt.NDArray[Any]) -> npt.NDArray[Any]:
