@@ -167,6 +167,16 @@ def test_lists_that_nothing_explains_and_odd_lengths_are_left_out(tmp_path: Path
         assert text in small.attrs["left_out"]
 
 
+def test_a_summary_of_psana_stands_beside_the_events(tmp_path: Path) -> None:
+    path = part(tmp_path / "psana_Run0005.h5", SECONDS, x=np.arange(N), total=5, mean=[1.0, 2.0, 3.0])
+    tree = xs.open_smalldata(path)
+    assert "left_out" not in tree["events"].attrs
+    for again in (tree, xs.open_smalldata(xs.to_smalldata(tree, tmp_path / "again_Run0005.h5"))):
+        assert set(again["events"].data_vars) == {"x"}
+        assert again["summary/total"].item() == 5
+        np.testing.assert_array_equal(again["summary/mean"], [1, 2, 3])
+
+
 def test_several_runs_are_events_behind_each_other(tmp_path: Path) -> None:
     lcls1(tmp_path / "xpp_Run0001.h5")
     lcls1(tmp_path / "xpp_Run0002.h5", event_time=(SECONDS + 1000) << 32, only__here=np.arange(N))

@@ -69,7 +69,8 @@ def open_smalldata(
     file, such as ``ipm2_sum`` or ``jungfrau1M_ROI_0_sum``; what is larger than 64 MiB is lazy. ``event`` is the time of
     each event (datetime64[ns], UTC), in the order of the file, which need not be that of time; ``run`` and ``fiducial``
     stand beside it where they are known. ``intg`` holds the slow detectors over events of their own, ``sums`` the sums
-    of detectors, ``config/<detector>`` what the producer was configured with, ``once`` what was stored once per run.
+    of detectors, ``config/<detector>`` what the producer was configured with, ``once`` what was stored once per run,
+    ``summary`` what stands beside the events without being of them (psana's ``save_summary``).
 
     Missing is NaN: integers with -99999 become float64; where they are unsigned, or too large for that, they stay and
     say so. ``xray_on`` and ``laser_on`` are made of the light status, where it is known for every event;
@@ -141,7 +142,7 @@ def _together(spec: RunSpec, trees: list[dict[str, xr.Dataset]]) -> dict[str, xr
         left_out += [f"{n}: not alike in all files" for n in other]
         joined.attrs = {v.SOURCE: "; ".join(map(str, spec.paths))}
         out[where] = joined.assign_attrs({v.LEFT_OUT: "; ".join(left_out)} if left_out else {})
-    for where in [w for w in out if w.startswith(("/sums", "/config", "/once"))]:
+    for where in [w for w in out if w.startswith(("/sums", "/config", "/once", "/summary"))]:
         same = all(where in tree and tree[where].identical(out[where]) for tree in trees)
         if not same:  # of several runs there is not one
             del out[where]
@@ -170,7 +171,8 @@ def _open(path: Path, chunks: int | str | None, late: frozenset[str]) -> dict[st
         if number:
             beside[v.RUN] = xr.Variable(v.EVENT, np.full(labels.size, int(number[1])))
         names = [name for name in _datasets(file) if name.split("/")[0] not in _NOT_OF_EVENTS]
-        events = _events(here, names, "", labels.size)
+        summary = [name for name in names if "/" not in name and file[name].shape[:1] != labels.shape]
+        events = _events(here, [name for name in names if name not in summary], "", labels.size)
         nodes = {"/": xr.Dataset(attrs={v.SOURCE: str(path)})}
         attrs = {v.SOURCE: str(path)} | ({v.LEFT_OUT: "; ".join(here.left_out)} if here.left_out else {})
         nodes[f"/{v.EVENTS_NODE}"] = xr.Dataset(events, {v.EVENT: labels, **beside}, attrs)
@@ -183,6 +185,8 @@ def _open(path: Path, chunks: int | str | None, late: frozenset[str]) -> dict[st
         for group, where in (("Sums", "/sums"), ("epicsOnce", "/once")):
             if isinstance(file.get(group), h5py.Group):
                 nodes[where] = _plain(here, group)
+        if summary:
+            nodes["/summary"] = _plain(here, "/", summary)
         if isinstance(file.get("UserDataCfg"), h5py.Group):
             for detector in file["UserDataCfg"]:
                 nodes[f"/{v.CONFIG_NODE}/{detector}"] = _plain(here, f"UserDataCfg/{detector}")
@@ -364,10 +368,10 @@ def _lists(here: _File, name: str, count: Any, fields: list[str], n: int) -> dic
 # ---- what is not per event ------------------------------------------------------------------------------------------
 
 
-def _plain(here: _File, group: str) -> xr.Dataset:
-    """Arrays of a group as they are, their dims named after them."""
+def _plain(here: _File, group: str, names: Sequence[str] | None = None) -> xr.Dataset:
+    """Arrays of a group as they are, all or some of them, their dims named after them."""
     out: dict[str, xr.Variable] = {}
-    for name in _datasets(here.file[group]):
+    for name in _datasets(here.file[group]) if names is None else names:
         item, flat = here.file[group][name], name.replace("/", "_")
         if item.dtype.kind in "biuf":
             out[flat] = xr.Variable([f"{flat}_{k}" for k in range(item.ndim)], _read(here, item))

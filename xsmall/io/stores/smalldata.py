@@ -27,7 +27,7 @@ _EPOCH: Final = 631_152_000  # 1990, in seconds since 1970
 _LIGHT: Final = {v.LASER_ON: "lightStatus/laser", v.XRAY_ON: "lightStatus/xray"}
 _UNKNOWN_LIGHT: Final = -1
 _TIMES: Final = frozenset({v.EVENT, v.SOURCE_TIMESTAMP, v.FIDUCIAL, v.RUN})
-_GROUPS: Final = {"sums": "Sums", "once": "epicsOnce"}
+_GROUPS: Final = {"sums": "Sums", "once": "epicsOnce", "summary": ""}
 _BLOCK: Final = 64 * 2**20
 
 
