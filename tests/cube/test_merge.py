@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xsmall as xs
@@ -72,6 +72,7 @@ def test_the_same_events_come_once_also_after_saving_and_merging(tmp_path: Any) 
         xs.merge_cubes(runs[0], runs[0].copy())
 
 
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from([0.0, 1.0, 2.0, 3.0]), min_size=1, max_size=4, unique=True), st.floats(-0.02, 0.02))
 def test_steps_that_differ_meet_by_value(there: list[float], shift: float) -> None:
     """Each step holds the events that were at its place, whichever run they are of."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xsmall as xs
@@ -24,6 +24,7 @@ def small(seed: int = 0, n: int = 300) -> xr.Dataset:
     )
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 100), st.sampled_from([1, 2, 3, 6]), st.booleans())
 def test_joined_bins_are_those_of_all_events(seed: int, factor: int, lazy: bool) -> None:
     data = small(seed)

@@ -20,8 +20,8 @@ INDEX = rng.integers(-1, 4, 90)
 
 
 def gathered(frames: np.ndarray, weights: np.ndarray, index: np.ndarray, *, batch: int) -> list[np.ndarray]:
-    """Count, mean and M2 of the values, then mean and M2 of the weights and the products."""
-    state = [np.zeros((4, frames.shape[1]), t) for t in (np.uint32, *[np.float64] * 5)]
+    """Count, mean and M2 of the values, then mean and M2 of the weights and the products; the last bin is empty."""
+    state = [np.zeros((5, frames.shape[1]), t) for t in (np.uint32, *[np.float64] * 5)]
     for start in range(0, len(frames), batch):
         some, which = frames[start : start + batch], groups(index[start : start + batch])
         beside = weights[start : start + batch]
@@ -33,7 +33,7 @@ def gathered(frames: np.ndarray, weights: np.ndarray, index: np.ndarray, *, batc
 @pytest.mark.parametrize("batch", [7, 90])
 def test_pairs_are_those_of_the_books(batch: int) -> None:
     found = gathered(FRAMES, WEIGHTS, INDEX, batch=batch)[3:]
-    for ours, theirs in zip(found, twin.pairs_of(FRAMES, WEIGHTS, INDEX, 4), strict=True):
+    for ours, theirs in zip(found, twin.pairs_of(FRAMES, WEIGHTS, INDEX, 5), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
 
 

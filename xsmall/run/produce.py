@@ -277,7 +277,7 @@ class _Run:
 
     def _check_same(self, before: Mapping[str, Any], plan: Plan, what: str) -> None:
         now = json.loads(json.dumps({**plan.request, "blocks": plan.blocks}))
-        differs = difference(*({k: one[k] for k in before.keys() & now.keys()} for one in (before, now)))
+        differs = difference(*({k: one[k] for k in now if k in before} for one in (before, now)))  # the recipe first
         if differs or not before:
             raise ParameterError(
                 f"{what}: was begun with something else",
