@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from xsmall import vocabulary as v
+from xsmall.detector.geometry.text import refuse_special
 from xsmall.errors import ParameterError, WriteError, alike
 from xsmall.events.name_rules import NUMBERS, Rule, Unknown, Variables, rules_of
 
@@ -222,6 +223,7 @@ def _tables(table: Any) -> Mapping[str, Any]:
     if isinstance(table, Mapping):
         return table
     try:
+        refuse_special(table)
         return tomllib.loads(Path(table).read_text(encoding="utf-8"))
     except (OSError, TypeError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ParameterError(

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from xsmall.detector.geometry.text import refuse_special
 from xsmall.errors import FileFormatError, XsmallError
 
 P = ParamSpec("P")
@@ -190,8 +191,11 @@ def names_its_file(read: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(read)
     def reader(*args: P.args, **kwargs: P.kwargs) -> T:
-        signature.bind(*args, **kwargs)  # a call that is wrong is no fault of the file
-        given = args[0] if args else None
+        bound = signature.bind(*args, **kwargs)  # a call that is wrong is no fault of the file
+        given = next(iter(bound.arguments.values()), None)
+        for one in given if isinstance(given, list | tuple) else (given,):
+            if isinstance(one, str | os.PathLike):
+                refuse_special(one)
         if not isinstance(given, str | os.PathLike) or "\n" in str(given):
             return read(*args, **kwargs)
         try:

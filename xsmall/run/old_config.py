@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from xsmall.detector.geometry.text import refuse_special
 from xsmall.errors import ParameterError
 
 __all__ = ["OldConfig", "read_config"]
@@ -70,6 +71,7 @@ def read_config(path: Path, run: int) -> OldConfig:
     ParameterError
         No such file, or no Python.
     """
+    refuse_special(path)
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:

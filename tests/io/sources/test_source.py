@@ -140,7 +140,18 @@ def test_an_identity_says_which_bytes_are_meant(tmp_path: Path) -> None:
         assert source.identity(spec) != first
 
 
-@pytest.mark.parametrize("door", [xs.open_run, describe], ids=["open_run", "info"])
+DOORS = {
+    "info": describe,
+    "config": lambda path: xs.convert_config(path, 1),
+    "table": lambda path: xs.event_variables(xs.simulate(2, shape=(1, 4, 4)).run, "xpp", table=path),
+    **{
+        name: getattr(xs, f"open_{name}")
+        for name in ("run", "constants", "geometry", "beam", "mask", "result", "cube", "smalldata", "frames", "recipe")
+    },
+}
+
+
+@pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
 def test_pipes_sockets_and_devices_are_not_waited_for(tmp_path: Path, door: object) -> None:
     os.mkfifo(tmp_path / "run.xtc2")
     with socket.socket(socket.AF_UNIX) as server:

@@ -1,12 +1,38 @@
 """Small text files: read from a path, or given as they are."""
 
+import os
+import stat
 from pathlib import Path
+from typing import Final
 
 from xsmall.errors import FileFormatError
 
-__all__ = ["read_text"]
+__all__ = ["read_text", "refuse_special"]
 
 MAX_BYTES = 1 << 24
+_SPECIAL: Final = (
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+def refuse_special(path: str | os.PathLike[str]) -> None:
+    """Refuse what might be waited for, or read, without end; whether there is a file at all is not asked here.
+
+    Raises
+    ------
+    FileFormatError
+        A pipe, a device or a socket.
+    """
+    try:
+        mode = os.stat(os.path.expanduser(path)).st_mode
+    except (OSError, ValueError):
+        return
+    special = next((word for test, word in _SPECIAL if test(mode)), None)
+    if special:
+        raise FileFormatError(f"{os.fspath(path)}: this is no file", found=special, expected="a file or a folder")
 
 
 def read_text(source: str | Path) -> tuple[str, str]:
@@ -16,6 +42,7 @@ def read_text(source: str | Path) -> tuple[str, str]:
     if not isinstance(source, str | Path):
         raise FileFormatError("not a text file", found=type(source).__name__, expected="a path, or the text itself")
     path = Path(source)
+    refuse_special(path)
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:

@@ -9,7 +9,6 @@ import glob
 import inspect
 import os
 import re
-import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from typing import ClassVar, Final
 
 import xarray as xr
 
+from xsmall.detector.geometry.text import refuse_special
 from xsmall.errors import FileFormatError, ParameterError
 from xsmall.io.files import Identity, identify
 from xsmall.io.hdf5 import open_hdf5, stacks_in
@@ -44,12 +44,6 @@ _HEAD: Final = len(HDF5_SIGNATURE)
 """Bytes at the beginning of a file that tell formats apart."""
 _QUERY: Final = re.compile(r"\s*\w+\s*=[^,=/]+(,\s*\w+\s*=[^,=/]+)*")
 _OF_PSANA1: Final = re.compile(r"exp=(\w+):run=(\d+)")
-_KINDS: Final = (
-    (stat.S_ISFIFO, "a pipe"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-    (stat.S_ISSOCK, "a socket"),
-)
 
 
 @dataclass(frozen=True)
@@ -161,14 +155,12 @@ def _found(name: str | bytes) -> Iterator[Path]:
         path = Path(one).absolute()
         settle(path)
         try:
-            mode = os.stat(path).st_mode
+            os.stat(path)
         except FileNotFoundError:
             raise FileFormatError(f"{path}: no such file", expected="a run", fix=_instead(text)) from None
         except OSError as error:
             raise FileFormatError(f"{path}: cannot be opened", found=error.strerror, fix="check the path") from error
-        special = next((word for test, word in _KINDS if test(mode)), None)
-        if special:
-            raise FileFormatError(f"{path}: not a run", found=special, expected="a file or a folder")
+        refuse_special(path)
         yield path
 
 
