@@ -145,6 +145,7 @@ _PUBLIC: dict[str, str] = {
     "dense": "xsmall.frames.sparse",
     "contrast": "xsmall.reductions.contrast",
     "visibility": "xsmall.reductions.contrast",
+    "photon_bias": "xsmall.simulation.photon_bias",
     "g2": "xsmall.reductions.g2",
     "two_time": "xsmall.reductions.g2",
     # lists per event

@@ -144,6 +144,7 @@ from xsmall.run.state import production_status as production_status
 from xsmall.run.write_recipe import to_recipe as to_recipe
 from xsmall.simulation import simulate as simulate
 from xsmall.simulation import tutorial as tutorial
+from xsmall.simulation.photon_bias import photon_bias as photon_bias
 from xsmall.vocabulary import Reason as Reason
 from xsmall._version import __version__ as __version__
 from xsmall.accessor import SdDataArray as SdDataArray

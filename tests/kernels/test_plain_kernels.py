@@ -37,6 +37,7 @@ def digests() -> list[str]:
         *column_medians(image, use),
         *row_medians(large.reshape(1, -1)),
         *placed.sd.calibrate(sim.constants).sd.azint(bins=40).data_vars.values(),
+        *raw.sd.calibrate(sim.constants).sd.droplet(4.0, 1.0, max_droplets=12000).data_vars.values(),
     ]
     plain_zero = (np.asarray(a) + np.asarray(a).dtype.type(0) for a in arrays)  # -0 and 0 are one value
     return [hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest()[:16] for a in plain_zero]

@@ -78,7 +78,7 @@ def contrast(small: xr.Dataset, *, mean_bins: Any = None) -> xr.Dataset:
     sum. The contrast is that of the variance, var(I) / mean(I)^2 of the light; some call its root the contrast. The
     error is that of the curvature; from some ten pairs on it is about right, and the estimate is as often above as
     below, also below 0. It is NaN without a pair. What moves photons between pixels, such as shared charge and
-    thresholds, is in the contrast: compare with simulated frames. Cost: some microseconds per event.
+    thresholds, is in the contrast: :func:`~xsmall.photon_bias` estimates it. Cost: some microseconds per event.
 
     The likelihood is that of L. Mandel, Proc. Phys. Soc. 74, 233 (1959), conditioned on the sum.
 

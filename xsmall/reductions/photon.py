@@ -136,7 +136,7 @@ def photon(
     Counts are of pixels of this event, never averages; an event without a photon has ``n_k[0] = n_valid``. Segments are
     counted apart. The number of a droplet's photons is good as long as the noise of its sum is well below half a
     photon; where they lie in a droplet of many is a guess, right for most pixels and wrong for some, which lowers or
-    raises the number of pixels with two: simulate with your cloud and noise to know how much. psana's rule may use the
+    raises the number of pixels with two: :func:`~xsmall.photon_bias` says how much. psana's rule may use the
     rest of one pixel for two photons. A droplet or a pixel of more than 2^22 photons, or a segment of more than 2^26,
     is not light that can be counted: these pixels are not valid in that event. With a photon energy per event each
     event has its own value of a photon.
