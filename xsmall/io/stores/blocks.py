@@ -26,6 +26,7 @@ __all__ = ["BlockStore", "write_text"]
 
 _MANIFEST: Final = "manifest.json"
 _CHECKSUM: Final = "sha256"
+_OF_NOTE: Final = "note_sha256"
 _COUNTS: Final = ":counts"
 _DRAFT: Final = ".draft"
 
@@ -76,13 +77,13 @@ class BlockStore:
             draft.replace(self._file(name))
         finally:
             draft.unlink(missing_ok=True)
-        write_text(self._note(name), json.dumps(told))
+        write_text(self._note(name), json.dumps({**told, _OF_NOTE: _of_note(told)}))
         return told
 
     def note(self, name: str, *, verify: bool = False) -> dict[str, Any] | None:
         """Return the note of a finished block; None where there is none, or, to ``verify``, where it is damaged."""
         note = _json(self._note(name))
-        if note is None or not self._file(name).is_file():
+        if note is None or note.pop(_OF_NOTE, None) != _of_note(note) or not self._file(name).is_file():
             return None
         return None if verify and _checksum(self._file(name)) != note.get(_CHECKSUM) else note
 
@@ -145,6 +146,10 @@ def _json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def _of_note(note: Mapping[str, Any]) -> str:
+    return hashlib.new(_CHECKSUM, json.dumps(note, sort_keys=True).encode()).hexdigest()
 
 
 def _checksum(path: Path) -> str:
