@@ -216,3 +216,17 @@ def test_a_disk_that_is_full_leaves_what_was_there(
         xs.save_mask(flags == 0, tmp_path / name, convention="good=1")
     there = list(tmp_path.iterdir())
     assert [p.read_bytes() for p in there] == ([before] if before else [])
+
+
+@pytest.mark.parametrize("name", ["mask.data", "mask.npy", "mask.h5"])
+def test_pixels_are_written_by_their_labels(tmp_path: Path, name: str) -> None:
+    good = np.random.default_rng(0).random((2, 4, 6)) > 0.3
+    mask = xr.DataArray(good, {"segment": [0, 1], "row": np.arange(4)}, ("segment", "row", "column"))
+    turned = mask.isel(segment=[1, 0], row=slice(None, None, -1)).transpose("column", "row", "segment")
+    for one, path in ((mask, tmp_path / f"a-{name}"), (turned, tmp_path / f"b-{name}")):
+        xs.save_mask(one, path, convention="good=1")
+        found = xs.open_mask(path, convention=None if name == "mask.data" else "good=1")
+        np.testing.assert_array_equal((found == 0).values.reshape(good.shape), good)
+    with pytest.raises(DataError, match=r"part of the detector(.*\n)*.*drop_vars"):
+        xs.save_mask(mask.isel(row=slice(1, 3)), tmp_path / name, convention="good=1")
+    xs.save_mask(mask.isel(row=slice(1, 3)).drop_vars("row"), tmp_path / name, convention="good=1")  # as it says

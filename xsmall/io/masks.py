@@ -104,10 +104,11 @@ def save_mask(
     Parameters
     ----------
     flags
-        Reasons or a boolean mask over (segment, row, column).
+        Reasons or a boolean mask over (segment, row, column), in any order of their labels, of the whole detector: a
+        file has no labels.
     path
-        ``.data`` or ``.txt`` (psana), ``.npy``, or HDF5 (``.h5``, ``.nxs``). An HDF5 file may exist; the dataset must
-        not.
+        ``.data`` or ``.txt`` (psana), ``.npy``, or HDF5 (``.h5``, ``.nxs``), which alone has a checksum. An HDF5 file
+        may exist; the dataset must not.
     convention
         As in :func:`open_mask`; None: ``"good=1"`` for text, ``"nexus"`` for HDF5. For ``.npy`` it has to be named.
     dataset
@@ -117,6 +118,8 @@ def save_mask(
     ------
     ParameterError
         A convention that is missing or unknown, or an unknown suffix.
+    DataError
+        Other dims, or a part of the detector.
     FileFormatError
         The dataset is there already.
     WriteError
@@ -143,7 +146,7 @@ def save_mask(
         raise DataError("a mask file holds one mask", found=f"dims {flags.dims}", expected=PIXEL_DIMS)
     if flags.dtype == np.bool_:
         flags = flags.copy(data=np.where(flags.values, 0, int(Reason.USER)))
-    words = flags.transpose(*PIXEL_DIMS).values.astype(np.uint32)
+    words = _in_order(flags).transpose(*PIXEL_DIMS).values.astype(np.uint32)
     default = "good=1" if path.suffix in _TEXT else "nexus" if path.suffix in _HDF5 else None
     values = _words(words, _named(convention or default, f"a {path.suffix} file"))
     try:
@@ -264,6 +267,23 @@ def _words(flags: npt.NDArray[np.uint32], convention: str) -> npt.NDArray[Any]:
     return flags if convention in (OURS, "flags") else status_words(flags, convention=convention)
 
 
+def _in_order(flags: xr.DataArray) -> xr.DataArray:
+    """Segments, rows and columns by their labels, for a file has none: refused where it would number them anew."""
+    for dim in PIXEL_DIMS:
+        labels = flags.indexes.get(dim)
+        if labels is None:
+            continue
+        if sorted(labels) != list(range(len(labels))):
+            raise DataError(
+                "a mask file has no labels, and this is a part of the detector",
+                found=f"{dim} {labels[0]} ... {labels[-1]} ({len(labels)})",
+                expected="all of them, from 0 on",
+                fix=f"the mask of the whole detector, or flags.drop_vars({dim!r}) where the part stands for itself",
+            )
+        flags = flags.isel({dim: np.argsort(np.asarray(labels))})
+    return flags
+
+
 def _write(path: Path, values: npt.NDArray[Any], dataset: str) -> None:
     if path.suffix in _TEXT:
         header = [f"DTYPE {values.dtype}", f"NDIM {values.ndim}", *(f"DIM:{i} {n}" for i, n in enumerate(values.shape))]
@@ -282,4 +302,4 @@ def _add(path: Path, values: npt.NDArray[Any], dataset: str) -> None:
     with h5py.File(path, "a", libver=HDF5_VERSION) as file:
         if dataset in file:
             raise FileFormatError(f"{path} has a dataset {dataset!r} already", fix="dataset='/another/path'")
-        file.create_dataset(dataset, data=values, compression="gzip", shuffle=True)
+        file.create_dataset(dataset, data=values, compression="gzip", shuffle=True, fletcher32=True)
