@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tomllib
@@ -140,8 +141,14 @@ def save_hutch_table(path: str | os.PathLike[str]) -> Path:
     """
     target = Path(path)
     try:
-        with target.open("xb") as file:
-            file.write(BUILT_IN.read_bytes())
+        with target.open("xb", buffering=0) as file:
+            text = BUILT_IN.read_bytes()
+            try:
+                if file.write(text) < len(text):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                target.unlink()
+                raise
     except FileExistsError:
         raise WriteError(f"{target}: is there already", fix="another name, or remove it first") from None
     except OSError as error:

@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import shutil
 import signal
 import tracemalloc
 from collections.abc import Iterator
@@ -59,6 +60,30 @@ def test_where_no_more_can_be_written_the_error_names_path_and_bytes_and_the_nex
     xs.save(noise(1), path)
     with opened(path) as read:
         assert read["a"].shape == (1, 4096)
+
+
+@pytest.mark.parametrize("room", [0, 30])
+def test_where_not_even_a_lock_has_room_nothing_is_left(tmp_path: Path, small_files: int, room: int) -> None:
+    sim = xs.simulate(2, shape=(1, 8, 8))
+    data, geometry = noise(1), sim.geometry
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    doors = {
+        "a.zarr": lambda path: xs.save(data, path),
+        "a.h5": lambda path: xs.save(data, path),
+        "a.json": lambda path: xs.save_geometry(geometry, path, format="xsmall"),
+        "a.toml": xs.save_hutch_table,
+    }
+    for name, write in doors.items():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+        try:
+            with pytest.raises(WriteError, match=name):
+                write(tmp_path / name)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (small_files, hard))
+        assert not list(tmp_path.iterdir())
+        write(tmp_path / name)
+        for file in tmp_path.iterdir():
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

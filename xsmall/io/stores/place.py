@@ -281,8 +281,14 @@ def _take(lock: Path, target: Path, owner: Owner) -> None:
                 fix="wait until it is done, or save under another name; after its death the place is free again"
                 f" (on another host: {SILENCE:.0f} s after its last sign of life)",
             )
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, owner.written().encode(), 0)
+        text = owner.written().encode()
+        try:
+            os.ftruncate(fd, 0)
+            if os.pwrite(fd, text, 0) < len(text):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(lock))
+        except OSError:  # not even this has room: nobody has the place
+            lock.unlink()
+            raise
 
 
 def _give_back(lock: Path, owner: Owner) -> None:
