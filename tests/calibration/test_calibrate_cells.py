@@ -270,3 +270,34 @@ def test_constants_that_make_no_value_of_a_cell_and_stage_are_refused(name: str,
     assert np.isfinite(
         xs.calibrate(raw.isel(others), table, gain_stage=gain.isel(others))
     ).any()  # other cells are well
+
+
+def test_lpd_has_its_gain_in_the_word() -> None:
+    _, _, table = agipd()
+    table = table.drop_vars("threshold").assign_attrs(detector_type="lpd")
+    words = RNG.integers(0, 1 << 14, (5, 2, 6, 4)).astype(np.uint16)
+    words[0, 0, 0] |= 0xC000  # the two upper bits mean nothing
+    cell = RNG.choice(CELLS, 5)
+    raw = xr.DataArray(words, dims=DIMS, coords={"memory_cell": ("event", cell)}, attrs={"detector_type": "lpd"})
+    adc, stage = words & 0xFFF, (words >> 12) & 3
+    at = np.searchsorted(CELLS, cell)
+    pedestal, gain, status = (table[name].values[at] for name in ("pedestal", "gain", "status"))
+    expected = np.full(words.shape, np.nan)
+    for g in range(3):
+        bad = ((status[:, g] & 0xFFFF) != 0) | (adc >= 0xFFF)
+        value = np.where(bad, np.nan, (adc - pedestal[:, g].astype("f8")) / gain[:, g])
+        expected = np.where(stage == g, value, expected)
+    assert {0, 1, 2, 3} == set(np.unique(stage).tolist())
+    np.testing.assert_allclose(xs.calibrate(raw, table).values, expected, rtol=1e-4, atol=1e-2)
+    flags = xs.trust(raw, table).values
+    np.testing.assert_array_equal((flags & int(Reason.BAD_GAIN_CODE)) != 0, stage == 3)
+
+
+def test_dssc_has_one_gain_and_memory_cells() -> None:
+    raw, _, table = agipd()
+    table = table.isel(gain_stage=[0]).drop_vars("threshold").assign_attrs(detector_type="dssc")
+    raw = raw.assign_attrs(detector_type="dssc")
+    at = np.searchsorted(CELLS, raw.memory_cell.values)
+    pedestal, gain, status = (table[name].values[at, 0] for name in ("pedestal", "gain", "status"))
+    expected = np.where((status & 0xFFFF) != 0, np.nan, (raw.values - pedestal.astype("f8")) / gain)
+    np.testing.assert_allclose(xs.calibrate(raw, table).values, expected, rtol=1e-4, atol=1e-2)

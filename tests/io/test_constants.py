@@ -231,6 +231,27 @@ def test_constants_of_the_european_xfel_by_module_cell_and_stage(tmp_path: Path)
         open_constants(path)
 
 
+def test_constants_of_lpd_and_dssc(tmp_path: Path) -> None:
+    lpd = RNG.normal(1000, 100, (256, 256, 2, 3)).astype("f4")  # square: (fast, slow), as the catalogue has them
+    dssc = RNG.normal(40, 1, (512, 128, 2)).astype("f4")  # of one gain: no axis for it
+    with h5py.File(tmp_path / "lpd.h5", "w") as file:
+        file["LPD03/Offset/0/data"] = lpd
+        file["LPD03/FFMap/0/data"] = lpd[..., 0]
+    with h5py.File(tmp_path / "dssc.h5", "w") as file:
+        file["DSSC01/Offset/0/data"] = dssc
+        file["DSSC01/Noise/0/data"] = dssc.transpose(1, 0, 2)
+    found = open_constants(tmp_path / "lpd.h5", detector_type="lpd")
+    np.testing.assert_array_equal(found["pedestal"].values[:, :, 0], lpd.transpose(2, 3, 1, 0))
+    assert found["segment"].item() == 3
+    assert found.attrs["left_out"] == "FFMap: not used"
+    found = open_constants(tmp_path / "dssc.h5", detector_type="dssc")
+    assert found["pedestal"].shape == (2, 1, 1, 128, 512)
+    np.testing.assert_array_equal(found["pedestal"].values[:, 0, 0], dssc.transpose(2, 1, 0))
+    np.testing.assert_array_equal(found["noise"], found["pedestal"])
+    with pytest.raises(FileFormatError, match="has another shape"):
+        open_constants(tmp_path / "dssc.h5", detector_type="lpd")
+
+
 @pytest.mark.parametrize(
     ("names", "labels"),
     [

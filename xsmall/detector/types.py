@@ -267,6 +267,32 @@ _TABLE: Final = (
         status_convention="euxfel",
         memory_cell=True,
     ),
+    # The lower 12 bits of a word are the ADC value, the next two the gain: European XFEL, calng.
+    DetectorType(
+        "lpd",
+        ("HG", "MG", "LG"),
+        Decoding.CODE,
+        aliases=("lpd1m", "lpdmini"),
+        code_shift=12,
+        code_bits=2,
+        stage_of_code=(0, 1, 2, -1),
+        data_bits=12,
+        segment_shape=(256, 256),
+        status_stages=(0, 1, 2),
+        status_bits=_EUXFEL_BITS,
+        status_convention="euxfel",
+        saturation=((0, 0xFFF, 1), (1, 0xFFF, 1), (2, 0xFFF, 1)),
+        memory_cell=True,
+    ),
+    DetectorType(
+        "dssc",
+        ("G0",),
+        aliases=("dssc1m",),
+        segment_shape=(128, 512),
+        status_bits=_EUXFEL_BITS,
+        status_convention="euxfel",
+        memory_cell=True,
+    ),
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 import xsmall as xs
-from xsmall.errors import DataError, FileFormatError, MissingDependency, ParameterError
+from xsmall.errors import DataError, FileFormatError, GainBitsWarning, MissingDependency, ParameterError
 from xsmall.io.info import describe
 
 pytest.importorskip("extra_data")
@@ -89,7 +89,9 @@ def test_a_module_that_misses_a_train_is_missing_and_not_zero(
     theirs = beside(lpd, "LPD1M", "image.data", min_modules=1).transpose("train", "pulse", "module", ...).values
     np.testing.assert_array_equal(raw.values, theirs.reshape(-1, *theirs.shape[2:]))
     assert (raw.values[there][:, 0, 0] > 0).all()
-    n_valid = raw.sd.roi(xs.Box(segment=1, row=(0, 4), column=(0, 4))).compute()["n_valid"].values.ravel()
+    with pytest.warns(GainBitsWarning, match="'lpd'"):  # the gain is in its words
+        sums = raw.sd.roi(xs.Box(segment=1, row=(0, 4), column=(0, 4)))
+    n_valid = sums.compute()["n_valid"].values.ravel()
     np.testing.assert_array_equal(n_valid == 0, trains == 10002)
 
 
@@ -295,3 +297,21 @@ def test_epix100_without_the_rows_that_have_no_sensor(tmp_path: Path, rows: int)
     np.testing.assert_array_equal(raw.train_id, 10_000 + np.array(trains))
     corrected = xs.open_run(epix(tmp_path / "proc", rows, "f4"))["MID_EXP_EPIX-1"]
     assert corrected["calibrated"].dtype == np.float32
+
+
+@pytest.mark.parametrize(("maker", "kind"), [("make_lpd_run_mini_missed_train", "lpd"), ("make_scs_run", "dssc")])
+def test_lpd_and_dssc_are_calibrated_by_memory_cell(tmp_path: Path, maker: str, kind: str) -> None:
+    run = xs.open_run(make(maker, tmp_path))
+    (node,) = (node for name, node in run.children.items() if name != "events")
+    raw = node["raw"].isel(event=slice(0, 12), segment=slice(0, 2))
+    words = np.random.default_rng(1).integers(1, 0xFFF, raw.shape).astype(np.uint16)
+    raw = raw.copy(data=words)  # frames of nothing but zeros are taken for padding
+    cells, stages = np.unique(raw.memory_cell), 3 if kind == "lpd" else 1
+    shape = (cells.size, stages, *raw.shape[1:])
+    pedestal = np.broadcast_to(10.0 * (1 + cells)[:, None, None, None, None], shape).astype("f4")
+    dims = ("memory_cell", "gain_stage", "segment", "row", "column")
+    labels = {"memory_cell": cells, "segment": raw.segment.values}
+    constants = xr.Dataset({"pedestal": (dims, pedestal)}, labels, {"detector_type": kind})
+    expected = words - 10.0 * (1 + raw.memory_cell.values)[:, None, None, None]
+    expected[~raw.present.values] = np.nan
+    np.testing.assert_array_equal(raw.sd.calibrate(constants, unit="ADU").values, expected)

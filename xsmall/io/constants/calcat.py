@@ -23,6 +23,7 @@ from xsmall.vocabulary import (
     DIMENSIONLESS,
     GAIN,
     GAIN_STAGE,
+    LEFT_OUT,
     MEMORY_CELL,
     NOISE,
     PEDESTAL,
@@ -45,6 +46,10 @@ _ENDING: Final = re.compile(r"10Hz$")
 _NUMBER: Final = re.compile(r"(\d+)")
 _QUADRANT: Final = re.compile(r"Q(\d)M(\d)$")
 Found = dict[str, dict[str, list[str]]]
+
+
+def _is_known(constant: str) -> bool:
+    return constant.startswith(_BAD) or _ENDING.sub("", constant) in _NAMES
 
 
 def _find(file: Any) -> Found:
@@ -116,8 +121,8 @@ def calcat_constants(
     ----------
     path
         HDF5 file with ``<module>/<constant>/<number>/data``; each array (fast, slow, memory cell, gain stage), or
-        (slow, fast, ...). Modules become segments in the order of the numbers in their names, which label them:
-        where a module is missing, its label is.
+        (slow, fast, ...) where that is another shape; detectors of one gain need no stage. Modules become segments in
+        the order of the numbers in their names, which label them: where a module is missing, its label is.
     entry
         Type of the detector.
     gain
@@ -127,6 +132,7 @@ def calcat_constants(
     -------
     Dataset over (memory_cell, gain_stage, segment, row, column): ``pedestal``, and where there are such ``noise``,
     ``gain``, ``status`` (the OR of all kinds of bad pixels), ``threshold`` (of the analogue gain, between stages).
+    ``attrs["left_out"]`` names constants that are not used, such as flat fields.
 
     Raises
     ------
@@ -139,6 +145,7 @@ def calcat_constants(
         found = _find(file)
         modules = sorted(found[PEDESTAL], key=_place)
         shapes = {p: file[p].shape for by_module in found.values() for ps in by_module.values() for p in ps}
+        unused = sorted({name for m in modules for name in file[m] if not _is_known(name)})
     if GAIN in found and gain is None:
         raise ParameterError(
             f"{path}: what does its relative gain mean?",
@@ -150,7 +157,8 @@ def calcat_constants(
             lacking = ", ".join(sorted(set(modules) - set(by_module)))
             raise FileFormatError(f"{path}: {name!r} is not there for every module", found=f"none for {lacking}")
         variables[name] = _variable(path, entry, name, [by_module[m] for m in modules], shapes, gain)
-    out = xr.Dataset(variables, attrs={DETECTOR_TYPE: entry.name, SOURCE: str(path)})
+    left_out = {LEFT_OUT: "; ".join(f"{name}: not used" for name in unused)} if unused else {}
+    out = xr.Dataset(variables, attrs={DETECTOR_TYPE: entry.name, SOURCE: str(path), **left_out})
     out = out.assign_coords({GAIN_STAGE: stage_labels(entry), SEGMENT: module_labels(modules, entry)})
     out.coords[SEGMENT].attrs["modules"] = " ".join(modules)
     thresholds = out.get(THRESHOLD)
@@ -166,7 +174,7 @@ def _variable(
         shape = shapes[of_module[0]]
         swapped = _is_swapped(path, entry, of_module[0], shape)
         rows, columns = (shape[1], shape[0]) if swapped else shape[:2]
-        sizes = (shape[2], shape[3], rows, columns)
+        sizes = (shape[2], shape[3] if len(shape) == 4 else 1, rows, columns)
         dtype = np.dtype(np.uint64 if name == STATUS else np.float32)
         read = dask.delayed(_read, pure=True)(str(path), tuple(of_module), swapped, dtype, _inverse(name, gain))
         blocks.append(da.from_delayed(read, sizes, dtype))
@@ -176,12 +184,13 @@ def _variable(
 
 
 def _is_swapped(path: Path, entry: DetectorType, name: str, shape: tuple[int, ...]) -> bool:
-    """Whether an array is (fast, slow, cell, stage) rather than (slow, fast, ...)."""
+    """Whether an array is (fast, slow, cell, stage), as the catalogue has them, rather than (slow, fast, ...)."""
     expected = entry.segment_shape or shape[:2]
-    if len(shape) == 4 and shape[:2] == expected:
-        return False
-    if len(shape) == 4 and shape[1::-1] == expected:
-        return True
+    if len(shape) == 4 or (len(shape) == 3 and entry.n_stages == 1):
+        if entry.segment_shape is not None and shape[1::-1] == expected:
+            return True  # what is square, too
+        if shape[:2] == expected:
+            return False
     rows, columns = expected
     raise FileFormatError(
         f"{path}:/{name} has another shape than a constant of {entry.name!r}",
@@ -199,7 +208,9 @@ def _read(path: str, names: tuple[str, ...], swapped: bool, dtype: np.dtype[Any]
     out: npt.NDArray[Any] | None = None
     with open_hdf5(path) as file:
         for name in names:
-            values = read_whole(file[name], path).transpose((2, 3, 1, 0) if swapped else (2, 3, 0, 1))
+            stored = read_whole(file[name], path)
+            stored = stored[..., None] if stored.ndim == 3 else stored
+            values = stored.transpose((2, 3, 1, 0) if swapped else (2, 3, 0, 1))
             part = values.astype(dtype)
             out = part if out is None else out | part
     if out is None:
