@@ -211,3 +211,18 @@ def test_nothing_is_read_before_it_is_written(tmp_path: Path, computing_is_forbi
     with computing_is_forbidden(), pytest.raises(AssertionError, match="stay lazy"):
         xs.save_frames(frames(lazy=True), tmp_path / "a.cxi")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ending", ["cxi", "nxs"])
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_segments_that_are_flagged_stay_so(tmp_path: Path, ending: str, calibrated: bool) -> None:
+    sim = xs.simulate(4, shape=(2, 16, 32), seed=1, missing=0)
+    raw = sim.run["jungfrau/raw"].compute()
+    frames = raw.sd.calibrate(sim.constants).compute() if calibrated else raw
+    present = np.ones((4, 2), bool)
+    present[2, 1] = False
+    flagged = frames.assign_coords(present=(("event", "segment"), present)).isel(segment=[1, 0])
+    found = xs.open_frames(xs.save_frames(flagged, tmp_path / f"a.{ending}"))
+    assert found["present"].values.tolist() == present.tolist()
+    plain = xs.open_frames(xs.save_frames(frames, tmp_path / f"b.{ending}"))
+    assert plain["present"].values.all()

@@ -18,7 +18,18 @@ from xsmall.errors import XsmallError
 from xsmall.io.hdf5 import read_whole
 from xsmall.io.layout import OWN_LABELS
 from xsmall.io.nexus_geometry import read_nexus_geometry
-from xsmall.vocabulary import CENTER_X, CENTER_Y, DISTANCE, EVENT, GEOMETRY, PIXEL_DIMS, TILT_X, TILT_Y, TILT_Z
+from xsmall.vocabulary import (
+    CENTER_X,
+    CENTER_Y,
+    DISTANCE,
+    EVENT,
+    GEOMETRY,
+    PIXEL_DIMS,
+    PRESENT,
+    TILT_X,
+    TILT_Y,
+    TILT_Z,
+)
 
 __all__ = ["About", "about", "together"]
 
@@ -43,6 +54,8 @@ class About:
     pixels: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     """Labels of segments, rows and columns that are not numbered from 0."""
     usable: npt.NDArray[np.bool_] | None = None
+    present: npt.NDArray[np.bool_] | None = None
+    """(event, segment), as xsmall wrote it."""
     geometry: Geometry | None = None
     photon_energy: Any = None
     distance: float | None = None
@@ -108,7 +121,7 @@ def about(file: Any, path: Path, name: str, shape: tuple[int, ...]) -> About:
     _labels(file, path, shape[0], found)
     _pixels(file, path, shape[1:], found)
     _energy(file, path, shape[0], found, cxi=cxi)
-    _own(file, path, shape[0], found)
+    _own(file, path, shape, found)
     if detector is not None:
         _mask(detector, path, shape, found, cxi=cxi)
         _distance(detector, found, cxi=cxi)
@@ -176,8 +189,11 @@ def _pixels(file: Any, path: Path, shape: tuple[int, ...], found: About) -> None
             found.pixels[dim] = read_whole(own, path)
 
 
-def _own(file: Any, path: Path, n: int, found: About) -> None:
-    """Geometry and place of the beam that xsmall wrote since the format has no place for them."""
+def _own(file: Any, path: Path, shape: tuple[int, ...], found: About) -> None:
+    """Geometry, beam and lost segments that xsmall wrote since the format has no place for them."""
+    there = file.get(f"{OWN_LABELS}/{PRESENT}")
+    if isinstance(there, h5py.Dataset) and there.shape == shape[:2] and there.dtype == bool:
+        found.present = read_whole(there, path)
     rule = file.get(f"{OWN_LABELS}/{GEOMETRY}")
     if isinstance(rule, h5py.Dataset):
         try:
@@ -186,7 +202,7 @@ def _own(file: Any, path: Path, n: int, found: About) -> None:
             found.left_out.append(f"{rule.name}: {str(error).splitlines()[0]}")
     for name in _PLACED:
         own = file.get(f"{OWN_LABELS}/{name}")
-        if isinstance(own, h5py.Dataset) and own.shape in ((), (n,)) and own.dtype.kind == "f":
+        if isinstance(own, h5py.Dataset) and own.shape in ((), shape[:1]) and own.dtype.kind == "f":
             found.placed[name] = read_whole(own, path)[()]
 
 

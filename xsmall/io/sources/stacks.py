@@ -213,7 +213,8 @@ def _pieces(path: Path, dataset: str | None, dims: Sequence[str] | None, chunks:
             start = 0
             for k, piece in enumerate(pieces):
                 stop = start + len(piece.data)
-                pieces[k] = piece._replace(found=found.cut(slice(start, stop), shape[0]))
+                there = piece.present if found.present is None else piece.present & found.present[start:stop]
+                pieces[k] = piece._replace(found=found.cut(slice(start, stop), shape[0]), present=there)
                 start = stop
     return pieces
 

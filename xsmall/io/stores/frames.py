@@ -22,7 +22,7 @@ from xsmall.errors import DataError, ParameterError
 from xsmall.events.join import of_the_events
 from xsmall.events.labels import check_labels, in_utc
 from xsmall.frames.beam import ALWAYS, beam_moves, beam_of, measured_energies
-from xsmall.frames.describe import describe, presence
+from xsmall.frames.describe import describe, usable_segments
 from xsmall.io.layout import FRAMES_LAYOUT, FRAMES_NUMBER, OWN_LABELS
 from xsmall.io.nexus_geometry import add_nexus_geometry, check_writable, nexus_group
 from xsmall.io.stores.write import write
@@ -210,8 +210,8 @@ def _masks(frames: xr.DataArray, mask: xr.DataArray | None) -> tuple[npt.NDArray
     bare = xr.DataArray(frames.data, dims=v.FRAME_DIMS)
     if frames.dtype.kind == "f":
         per_event = _either(np.isfinite(bare), np.uint32(0), np.uint32(v.Reason.NOT_FINITE))
-    there = presence(frames)
-    if there is not None and not there.all():
+    there = usable_segments(frames)
+    if there is not None:
         missing = np.where(there, 0, int(v.Reason.MISSING)).astype(np.uint32)
         gone = xr.DataArray(missing, dims=(v.EVENT, v.SEGMENT))
         whole = xr.zeros_like(bare, dtype=np.uint32) | gone
@@ -298,6 +298,9 @@ class _About:
             held = self.frames[dim].values  # numbers from 0 where there are no labels
             if held.dtype.kind in "iu" and not np.array_equal(held, np.arange(held.size)):
                 file[f"{OWN_LABELS}/{dim}"] = held
+        there = usable_segments(self.frames)
+        if there is not None:
+            file[f"{OWN_LABELS}/{v.PRESENT}"] = there
         if v.EVENT not in self.frames.coords:
             return
         labels = self.frames[v.EVENT].values
