@@ -41,31 +41,40 @@ def scipy_recipe(frame: np.ndarray) -> object:
     )
 
 
-def case(n_photons: int, shape: tuple[int, int], goal: float) -> Case:
-    """Time the reducer on a group of events; it may take ``goal`` times reading them."""
+def case(n_photons: int, shape: tuple[int, int], *, groups: int = 1, goal: float | None = None) -> Case:
+    """Time the reducer on groups of events, which lie in the cache, or in memory where there are many.
+
+    It may take ``goal`` times reading the same frames, from where they lie.
+    """
     stack = frames_of(n_photons, shape)
+    many = np.concatenate([stack] * groups)
     frames = Frames(Part.whole((1, *shape)), np.dtype(np.float32))
     reducer = droplet(HIGH, LOW).reducer(frames)
 
     def run() -> object:
-        reducer.begin(GROUP)
-        reducer.add(0, stack)
-        return reducer.end()
+        for start in range(0, len(many), GROUP):
+            reducer.begin(GROUP)
+            reducer.add(0, many[start : start + GROUP])
+            last = reducer.end()
+        return last
 
     baselines = {}
-    ndimage = optional("scipy.ndimage")
-    if ndimage is not None:
-        baselines["scipy.ndimage.label alone"] = lambda: [ndimage.label(f >= np.float32(LOW)) for f in stack]
-        baselines["scipy.ndimage recipe"] = lambda: [scipy_recipe(f) for f in stack]
-    use = np.ones(shape, dtype=bool)
-    baselines["NumPy twin"] = lambda: [twin(f, use, HIGH, LOW) for f in stack]
+    if groups == 1:
+        ndimage = optional("scipy.ndimage")
+        if ndimage is not None:
+            baselines["scipy.ndimage.label alone"] = lambda: [ndimage.label(f >= np.float32(LOW)) for f in stack]
+            baselines["scipy.ndimage recipe"] = lambda: [scipy_recipe(f) for f in stack]
+        use = np.ones(shape, dtype=bool)
+        baselines["NumPy twin"] = lambda: [twin(f, use, HIGH, LOW) for f in stack]
     pixels = shape[0] * shape[1] / 1e6
-    return Case(
-        f"droplet {pixels:.2g} Mpixel, {n_photons} photons", run, GROUP, baselines, read(stack), {"floor": goal}
-    )
+    where = "in the cache" if groups == 1 else "in memory"
+    name = f"droplet {pixels:.2g} Mpixel {where}, {n_photons} photons"
+    return Case(name, run, len(many), baselines, read(many), {} if goal is None else {"floor": goal})
 
 
 def cases(scale: float) -> list[Case]:
-    """Few, some and many photons."""
+    """Few, some and many photons; frames that were just calibrated, and those that come from memory."""
     shape = (max(16, int(704 * scale)), 768)
-    return [case(max(2, int(n * scale)), shape, goal) for n, goal in ((200, 1.6), (2000, 2.5), (20000, 8.0))]
+    photons = [(max(2, int(n * scale)), goal) for n, goal in ((200, 1.6), (2000, 2.5), (20000, 8.0))]
+    from_memory = [case(n, shape, groups=max(2, int(16 * scale)), goal=goal) for n, goal in photons]
+    return [case(n, shape) for n, _ in photons] + from_memory
