@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -30,6 +31,11 @@ def reducer_of(shape: tuple[int, int]) -> Reducer:
     return (droplet(HIGH, LOW) | photon(1.0)).reducer(Frames(Part.whole((1, *shape)), np.dtype(np.float32)))
 
 
+def droplets_of(shape: tuple[int, int]) -> Reducer:
+    """Droplets alone."""
+    return droplet(HIGH, LOW).reducer(Frames(Part.whole((1, *shape)), np.dtype(np.float32)))
+
+
 def reduced(one: Reducer, stack: np.ndarray) -> object:
     """What a reducer makes of a group of events."""
     one.begin(len(stack))
@@ -40,8 +46,7 @@ def reduced(one: Reducer, stack: np.ndarray) -> object:
 def case(name: str, stack: np.ndarray, goal: float | None = None) -> Case:
     """Time droplets and their photons on a group of events; ``goal`` in ms per event."""
     shape = stack.shape[1:]
-    alone = droplet(HIGH, LOW).reducer(Frames(Part.whole((1, *shape)), np.dtype(np.float32)))
-    reducer = reducer_of(shape)
+    alone, reducer = droplets_of(shape), reducer_of(shape)
     return Case(
         f"photons, {name}",
         lambda: reduced(reducer, stack),
@@ -52,19 +57,22 @@ def case(name: str, stack: np.ndarray, goal: float | None = None) -> Case:
     )
 
 
-def threads_case(stack: np.ndarray) -> Case:
-    """Time two threads against one thread that does both their work, each long enough to be seen."""
-    pool, repeats = ThreadPoolExecutor(2), 20
-    reducers = [reducer_of(stack.shape[1:]) for _ in range(2)]
+def threads_case(name: str, make: Callable[[], Reducer], stack: np.ndarray) -> Case:
+    """Time two threads against one thread that does both their work, each long enough to be seen.
+
+    ``stack`` is one group of events: between groups a thread holds the lock of Python, and the other one may wait.
+    """
+    pool, repeats = ThreadPoolExecutor(2), max(1, 20 * GROUP // len(stack))
+    reducers = [make() for _ in range(2)]
 
     def work(one: Reducer) -> None:
         for _ in range(repeats):
             reduced(one, stack)
 
     return Case(
-        "photons, two threads",
+        f"{name}, {len(stack)} events at a time, two threads",
         lambda: list(pool.map(work, reducers)),
-        2 * repeats * GROUP,
+        2 * repeats * len(stack),
         {"one thread": lambda: [work(one) for one in reducers]},
         goals={"one thread": 1 / 1.8},
     )
@@ -131,7 +139,9 @@ def cases(scale: float) -> list[Case]:
         case(f"2000 in {size}", few, 0.5),
         case(f"20000 in {size}", many),
         case("a giant droplet of 160,000", giant(shape, scale), 5.0),
-        threads_case(few),
+        threads_case("droplets", lambda: droplets_of(shape), few),
+        threads_case("droplets", lambda: droplets_of(shape), np.concatenate([few] * 16)),
+        threads_case("photons", lambda: reducer_of(shape), few),
         g2_case(scale),
         autocorrelation_case(scale),
     ]
