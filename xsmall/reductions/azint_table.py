@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -287,9 +286,25 @@ class Table:
         return np.stack([low, high, high, low], axis=1), np.stack([first, first, last, last], axis=1)
 
 
-@lru_cache(maxsize=8)
-def shares_of(table: Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    """Shares of the pixels in the bins, see :func:`xsmall.kernels.azint_split.share_out`; made once per process."""
+class Shares(NamedTuple):
+    """Shares of the pixels in the bins, see :func:`xsmall.kernels.azint_split.share_out`."""
+
+    start: npt.NDArray[np.int64]
+    bins: npt.NDArray[np.int32]
+    share: npt.NDArray[np.float32]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all."""
+        return sum(array.nbytes for array in self)
+
+
+def shares_of(table: Table) -> Shares:
+    """Shares of the pixels in the bins, made once per process."""
+    return CACHE.get(("azint", "shares", table), lambda: _shares(table))
+
+
+def _shares(table: Table) -> Shares:
     from xsmall.kernels.azint_split import share_out
     from xsmall.kernels.bins import first_bins
 
@@ -303,7 +318,7 @@ def shares_of(table: Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32
     n = share_out(*where, bins, share)
     bins, share = np.empty(n, np.int32), np.empty(n, np.float32)
     share_out(*where, bins, share)
-    return start, bins, share
+    return Shares(start, bins, share)
 
 
 def _bin(values: Floats, edges: Floats) -> npt.NDArray[np.int64]:

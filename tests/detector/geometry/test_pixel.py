@@ -162,6 +162,8 @@ def test_everything_per_pixel_shares_one_budget_also_where_distances_change_per_
     for distance in np.linspace(0.1, 0.2, 20):
         here = cal.sd.assign_beam(photon_energy=9500, distance=float(distance))
         here.sd.azint(bins=20)["intensity"].compute()
+        here.sd.azint(bins=20, split="box")["intensity"].compute()
+        assert any("shares" in key for key in CACHE._kept if isinstance(key, tuple))
         here.isel(event=0).sd.image().compute()
         here.sd.droplet(5.0, 3.0, mask=np.ones((1, 64, 64), bool))["n_droplets"].compute()
         largest = max(int(kept.nbytes) for kept in CACHE._kept.values())
