@@ -197,7 +197,8 @@ def check_stored(groups: StoredGroups, array: StoredArray) -> None:
         missing = array.missing_chunks()
         if not missing:
             return
-        found = f"{array.chunk_name(missing[0])} is not there, and {len(missing) - 1} more"
+        more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+        found = f"{array.chunk_name(missing[0])} is not there{more}"
     raise FileFormatError(
         f"{groups.path}: cannot be read",
         found=found,
