@@ -267,7 +267,7 @@ _TABLE: Final = (
         status_convention="euxfel",
         memory_cell=True,
     ),
-    # The lower 12 bits of a word are the ADC value, the next two the gain: European XFEL, calng.
+    # The lower 12 bits of a word are the ADC value, the next two the gain: not yet compared with other programs.
     DetectorType(
         "lpd",
         ("HG", "MG", "LG"),
