@@ -114,7 +114,7 @@ def _histogram(ax: Axes, of_stage: xr.Dataset, name: str, good: xr.DataArray) ->
     for bound in near:
         ax.axvline(bound, color="#cc3311", linestyle="--", linewidth=1)
     ax.set(yscale="log", xlabel=f"{name} [ADU]", ylabel="pixels")
-    ax.legend(fontsize="small")
+    ax.legend(fontsize="small", loc="upper right")
 
 
 def plot_common_modes(comparison: xr.Dataset, *, ax: Axes | None = None) -> Axes:

@@ -248,7 +248,7 @@ def _draw_intensity(ax: Axes, small: xr.Dataset) -> None:
     for (label, which), color in zip(groups, (ORANGE, BLUE), strict=False):
         ax.plot(index[which][::step], values[which][::step], ".", markersize=2, color=color, label=label or None)
     if laser is not None:
-        ax.legend(fontsize="small", markerscale=4)
+        ax.legend(fontsize="small", markerscale=4, loc="upper right")
     lost = int(np.isnan(values).sum())
     if lost:
         ax.set_title(f"intensity, {lost} events without")

@@ -177,7 +177,7 @@ def _draw_small(
     ax.plot(x_values[used], y[used], ".", markersize=3, color=BLUE)
     ax.set(xlabel=EVENT if against is None else label_of(other), ylabel=label_of(known), title=_lost(y))
     if (~used).any():
-        ax.legend()
+        ax.legend(loc="upper right")
     return ax
 
 
@@ -255,7 +255,7 @@ def _draw_bins(obj: xr.Dataset, array: xr.DataArray, against: str | None, ax: Ax
             part = values.isel({other: i})
             label = f"{other} {part[other].values}" if other in part.coords else f"{other} {i}"
             _draw_curve(ax, part, None if errors is None else errors.isel({other: i}), COLORS[i], label)
-        ax.legend()
+        ax.legend(loc="upper right")
     if said:
         ax.axhline(0, color=GREY, linewidth=0.8, zorder=0)
     ax.set(xlabel=_axis(values, across), ylabel=label_of(values), title=said)

@@ -77,7 +77,7 @@ def draw_residuals(ax: Any, fit: RingFit) -> None:
         here = fit.ring == ring
         ax.plot(fit.azimuth[here], _UM * fit.residuals[here], "o", color=color_of(i), label=f"ring {ring}")
     ax.axhline(0, color=GREY, linewidth=0.8)
-    ax.legend(fontsize="x-small")
+    ax.legend(fontsize="x-small", loc="upper right")
     ax.set_title(str(fit), fontsize="small")
     ax.set(xlabel="azimuth (degrees)", ylabel="click - ring (um)")
 
@@ -91,6 +91,6 @@ def draw_scan(ax: Any, cube: xr.Dataset, name: str, by: str, said: str) -> None:
             cube[by].values, values.values, errors.values, fmt="o-", markersize=3, linewidth=0.8, capsize=2,
             color=color_of(i), label=str(region),
         )  # fmt: skip
-    ax.legend(fontsize="x-small")
+    ax.legend(fontsize="x-small", loc="upper right")
     ax.set_title(said, fontsize="small")
     ax.set(xlabel=label_of(cube[by]), ylabel=label_of(cube[name], "mean of a region"))
