@@ -1,5 +1,6 @@
 """Constants from other people's files: the right file of a run, shapes, and what a gain means."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -290,6 +291,16 @@ def test_a_text_file_without_numbers_is_refused(tmp_path: Path, text: str) -> No
     (tmp_path / "0-end.data").write_text(text)
     with pytest.raises(FileFormatError, match="no numbers"):
         read_text_array(tmp_path / "0-end.data")
+
+
+@pytest.mark.parametrize("begin", [b"", b"1 2 3\n" * 1000])
+def test_a_text_file_of_holes_or_without_an_end_is_refused_at_once(tmp_path: Path, begin: bytes) -> None:
+    path = tmp_path / "0-end.data"
+    path.write_bytes(begin)
+    os.truncate(path, 200 << 30)  # takes no place on the disk
+    with pytest.raises(FileFormatError, match=r"0-end\.data") as told:
+        read_text_array(path)
+    assert ("no text" in str(told.value)) == (not begin)
 
 
 def test_a_text_file_that_was_cut_off_is_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from dask.utils import format_bytes
 
 from xsmall.detector.status_words import PIXEL_MASK_BIT
 from xsmall.errors import CalibrationError, FileFormatError
@@ -27,6 +28,8 @@ TYPES: Final[Mapping[str, str]] = MappingProxyType(
     {"pedestals": PEDESTAL, "pixel_rms": NOISE, "pixel_gain": GAIN, "pixel_offset": OFFSET, "pixel_status": STATUS}
 )
 """psana's names of the types of constants, and ours."""
+MAX_TEXT_BYTES: Final = 4 << 30
+"""Seven stages of 16.8 million pixels with 20 characters each are 2.3 GB."""
 MASKED: Final = PIXEL_MASK_BIT  # pixel_mask of psana: 0 = bad
 EXTRA: Final = 1 << 15  # any bit of status_extra or status_data
 
@@ -170,6 +173,7 @@ def read_text_array(path: Path) -> npt.NDArray[np.float64]:
         The file cannot be read, or holds another number of values than its header says.
     """
     shape, empty = [], True
+    _check_text(path)
     try:
         with path.open(encoding="utf-8") as file:
             for line in file:
@@ -191,6 +195,22 @@ def read_text_array(path: Path) -> npt.NDArray[np.float64]:
             f"{path}: header and numbers disagree", found=f"{values.size} values", expected=f"shape {tuple(shape)}"
         )
     return values.reshape(shape) if len(shape) > 2 else values  # else the text shows it, as to psana
+
+
+def _check_text(path: Path) -> None:
+    """Refuse what is no text, or too much of it, before a line is looked for in it."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            binary = b"\0" in file.read(4096)
+    except OSError as error:
+        raise FileFormatError(f"{path}: cannot be read", found=str(error)) from error
+    if binary or size > MAX_TEXT_BYTES:
+        raise FileFormatError(
+            f"{path}: this is not an array as psana writes it",
+            found="bytes that are no text" if binary else format_bytes(size),
+            expected=f"text of at most {format_bytes(MAX_TEXT_BYTES)}",
+        )
 
 
 def known_arrays(arrays: Mapping[str, npt.NDArray[Any]], kind: str) -> dict[str, npt.NDArray[Any]]:
