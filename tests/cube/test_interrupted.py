@@ -14,6 +14,7 @@ import pytest
 import xarray as xr
 
 import xsmall as xs
+from xsmall.cube import lanes
 from xsmall.errors import DataError, ParameterError
 
 N = 1400  # eleven lanes: a group of eight, and three
@@ -114,6 +115,70 @@ def test_a_worker_that_dies_in_the_middle_loses_and_doubles_nothing(tmp_path: Pa
     assert os.path.exists(marker)
     for name in truth.data_vars:
         assert found[name].values.tobytes() == truth[name].values.tobytes(), name
+    assert int(found["count"].sum()) == N
+
+
+DRIVER = """
+import os, signal, sys, threading, time
+from pathlib import Path
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+import xsmall as xs
+
+def cube(folder, last=None):
+    n, times = 1400, np.datetime64("2026-01-01", "ns") + np.arange(1400)
+    def made(block_info=None):
+        start, stop = block_info[None]["array-location"][0]
+        if start >= 900 and last:  # the worker waits for its driver to die
+            Path(last).touch()
+            time.sleep(60)
+        return np.random.default_rng(start).normal(5, 1, (stop - start, 1, 8, 12)).astype(np.float32)
+    sizes = (*[64] * 21, 56)
+    lazy = da.map_blocks(made, chunks=(sizes, (1,), (8,), (12,)), dtype=np.float32,
+                         meta=np.empty((0,) * 4, np.float32), name="frames")
+    small = xr.Dataset({"on": ("event", np.arange(n) % 3 == 0)}, {"event": times})
+    image = xr.DataArray(lazy, dims=("event", "segment", "row", "column"), coords={"event": times})
+    return small.sd.cube({"on": xs.categories()}, images={"j": image}, store=folder and xs.lane_store(folder))
+
+def die(folder, last):
+    while not os.path.exists(last) or not list(Path(folder).rglob("lane-*.npz")):
+        time.sleep(0.02)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    from distributed import Client, LocalCluster
+    folder, last = sys.argv[1:]
+    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": ":0", "memory_limit": "1GB"}
+    with LocalCluster(**options) as made, Client(made):
+        threading.Thread(target=die, args=(folder, last), daemon=True).start()
+        cube(folder, last).compute()
+"""
+
+
+def test_a_driver_that_dies_with_its_cluster_is_taken_up_from_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed")
+    (tmp_path / "driver.py").write_text(DRIVER)
+    folder = str(tmp_path / "parts")
+    died = subprocess.run(
+        [sys.executable, "-W", "ignore", str(tmp_path / "driver.py"), folder, str(tmp_path / "last")],
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    scope: dict[str, Any] = {"__name__": "driver"}
+    exec(DRIVER, scope)
+    kept = len(list((tmp_path / "parts").rglob("lane-*.npz")))
+    assert 0 < kept < 11
+    filled: list[object] = []
+    fill = lanes._fill_lane
+    monkeypatch.setattr(lanes, "_fill_lane", lambda *args: (filled.append(args[2]), fill(*args))[1])
+    found, truth = scope["cube"](folder).compute(), scope["cube"](None)
+    assert len(filled) == 11 - kept
+    for name, values in truth.compute().data_vars.items():
+        assert found[name].values.tobytes() == values.values.tobytes(), name
     assert int(found["count"].sum()) == N
 
 
