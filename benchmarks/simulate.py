@@ -6,8 +6,8 @@ import numpy as np
 
 from benchmarks import Case, read
 from xsmall.simulation.detector import tables
-from xsmall.simulation.frames import Frames
-from xsmall.simulation.recipe import Recipe
+from xsmall.simulation.frames import SimulatedFrames
+from xsmall.simulation.recipe import SimulatedScan
 
 EVENTS = 4
 
@@ -15,7 +15,7 @@ EVENTS = 4
 class Drawn:
     """The simulation as one would write it with NumPy, without single photons, missing segments and bad pixels."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: SimulatedScan) -> None:
         self.table = tables(recipe)
         self.photon = recipe.photon_energy * 1e-3
         self.rng = np.random.default_rng(1)
@@ -35,8 +35,8 @@ def cases(scale: float) -> list[Case]:
     rows = max(8, int(512 * scale))
     out = []
     for segments in (1, 8):
-        recipe = Recipe(n_events=EVENTS, shape=(segments, rows, 1024), missing=0.0)
-        frames, drawn = Frames(recipe), Drawn(recipe)
+        recipe = SimulatedScan(n_events=EVENTS, shape=(segments, rows, 1024), missing=0.0)
+        frames, drawn = SimulatedFrames(recipe), Drawn(recipe)
         made = frames[:]
         out.append(
             Case(

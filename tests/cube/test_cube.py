@@ -362,9 +362,9 @@ def test_lanes_merge_in_one_order_however_they_are_cut_into_tasks(n_lanes: int) 
     assert [int(n) for n in whole.replace("(", "").replace(")", "").split()] == list(numbers)
 
 
-def job(n_bins: int, shape: tuple[int, int, int] = (8, 512, 1024), together: int = 8, **more: Any) -> plan.Job:
+def job(n_bins: int, shape: tuple[int, int, int] = (8, 512, 1024), together: int = 8, **more: Any) -> plan.CubeJob:
     said = {"raw_bytes": 2, "float_bytes": 4, "events_read": 1, "batch": 64, "n_lanes": 49, "met": n_bins} | more
-    return plan.Job(100_000, n_bins, shape, segments_read=together, **said)
+    return plan.CubeJob(100_000, n_bins, shape, segments_read=together, **said)
 
 
 def machine_of(memory: float, **said: Any) -> Machine:

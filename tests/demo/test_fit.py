@@ -7,7 +7,7 @@ import pytest
 
 from xsmall.demo.fit import BinnedPixels, fit, fit_delay_curve, fit_line, fit_ring
 from xsmall.errors import DataError
-from xsmall.simulation.recipe import Recipe, response_to
+from xsmall.simulation.recipe import SimulatedScan, response_to
 
 
 def test_values_and_errors_equal_those_of_scipy() -> None:
@@ -71,7 +71,7 @@ def test_a_ring_narrower_than_its_bins_is_found_where_it_is() -> None:
 def test_a_delay_curve_is_found_from_the_means_of_uneven_bins() -> None:
     edges = np.array([-2, -1, -0.5, 0, 0.125, 0.25, 0.375, 0.5, 0.75, 1, 1.5, 2, 3, 4, 5.0])
     fine = edges[:-1, None] + np.diff(edges)[:, None] * np.linspace(0, 1, 2001)[None]
-    truth = response_to(Recipe(t0=0.3, rise=0.1, decay=1.5), fine).mean(axis=1)
+    truth = response_to(SimulatedScan(t0=0.3, rise=0.1, decay=1.5), fine).mean(axis=1)
     found = fit_delay_curve(edges, -0.12 * truth, np.full(14, 1e-3), t0=0.1, rise=0.2, decay=1.0)
     assert found.values["t0"] == pytest.approx(0.3, abs=1e-3)
     assert abs(found.values["rise"]) == pytest.approx(0.1, abs=3e-3)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xsmall.detector.geometry.imaging import Table
+from xsmall.detector.geometry.imaging import CellTable
 from xsmall.kernels import image
 from xsmall.kernels.reference import image as slow
 
@@ -34,7 +34,7 @@ def test_cells_hold_the_mean_of_their_valid_pixels(table, dtype, seed) -> None:
     np.testing.assert_allclose(mean, expected_mean, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(total, expected_total, rtol=1e-6)
     if not weight.size:
-        cells = Table(start, pixel, weight)
+        cells = CellTable(start, pixel, weight)
         image.take(frames, cells.first, cells.several, start, pixel, mean)
         np.testing.assert_allclose(mean, expected_mean, rtol=1e-5, atol=1e-5)
 

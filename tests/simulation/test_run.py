@@ -12,7 +12,7 @@ import xarray as xr
 import xsmall as xs
 from xsmall.errors import ParameterError
 from xsmall.frames.pixels import assign_geometry
-from xsmall.simulation.frames import Frames
+from xsmall.simulation.frames import SimulatedFrames
 from xsmall.vocabulary import Reason
 
 SMALL = {"shape": (3, 32, 64), "seed": 4}
@@ -88,7 +88,7 @@ def test_any_part_of_the_run_equals_that_part_of_the_whole(simulation, raw: xr.D
     ]
     for key in keys:
         np.testing.assert_array_equal(lazy[key].values, raw.values[key])
-        np.testing.assert_array_equal(Frames(simulation.recipe)[key], raw.values[key])
+        np.testing.assert_array_equal(SimulatedFrames(simulation.recipe)[key], raw.values[key])
 
 
 def test_a_slice_makes_only_its_own_frames(monkeypatch: pytest.MonkeyPatch, simulation) -> None:
@@ -273,7 +273,7 @@ def test_importing_the_package_does_not_load_the_simulation(tmp_path: Path) -> N
 
 
 def test_making_frames_releases_the_gil(lets_others_run: Callable[..., bool]) -> None:
-    frames = Frames(xs.simulate(8, shape=(1, 512, 1024)).recipe)
+    frames = SimulatedFrames(xs.simulate(8, shape=(1, 512, 1024)).recipe)
     assert lets_others_run(lambda: frames[:])
 
 

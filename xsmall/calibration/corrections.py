@@ -11,7 +11,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from xsmall.calibration.common_mode.adu import AduFrames, AduTables
-from xsmall.calibration.common_mode.mode import CommonMode, Grid
+from xsmall.calibration.common_mode.mode import CommonMode, UnitGrid
 from xsmall.calibration.common_mode.numbers import CommonModeLike
 from xsmall.engine.blocks import Batch
 from xsmall.frames.per_pixel import Pixels
@@ -143,7 +143,7 @@ def _take(cell: npt.NDArray[np.object_], i: int) -> Any:
 
 
 def _dataset(
-    frames: xr.DataArray, mode: CommonMode, grids: tuple[Grid, ...], variables: list[xr.Variable]
+    frames: xr.DataArray, mode: CommonMode, grids: tuple[UnitGrid, ...], variables: list[xr.Variable]
 ) -> xr.Dataset:
     corrected, corrections, counts = variables
     said = f"{mode.origin}: {mode.describe()}"

@@ -135,7 +135,7 @@ def decoder_of(entry: DetectorType, dtype: np.dtype[Any], limits: tuple[tuple[in
     table = np.array(limits, dtype=np.int64).reshape(len(limits), -1) if limits else np.empty((0, 2), np.int64)
     kind: type[Decoder]
     if entry.decoding is Decoding.BESIDE:
-        kind = Beside
+        kind = CodesBeside
     elif entry.memory_cell:
         kind = SplitWords
     else:
@@ -240,7 +240,7 @@ def _frames_of(flat: Flat, shape: tuple[int, ...]) -> Array:
     return as_strided(values, shape, (step * item, shape[2] * item, item))
 
 
-class Beside(Decoder):
+class CodesBeside(Decoder):
     """Gain codes, or an analogue gain, beside the frames; constants of the memory cell of each frame."""
 
     def __init__(self, entry: DetectorType, limits: npt.NDArray[np.int64]) -> None:
@@ -297,7 +297,7 @@ class Beside(Decoder):
             _frames_of(out, stack.frames.shape)[~np.isfinite(stack.frames)] |= np.uint32(Reason.NOT_FINITE)
 
 
-class SplitWords(Beside):
+class SplitWords(CodesBeside):
     """Words with the gain code in them, of detectors with memory cells: taken apart, they lie side by side."""
 
     def stack(self, raw: Any, threshold: Floats | None) -> Stack:

@@ -25,7 +25,17 @@ from xsmall.engine.team import Team
 from xsmall.kernels import moments as kernel
 from xsmall.kernels import pairs
 
-__all__ = ["Block", "Held", "Place", "Row", "Rows", "clear_row", "fields_of", "merge_rows", "statistics_of_rows"]
+__all__ = [
+    "HeldMoments",
+    "Place",
+    "Row",
+    "RowBlock",
+    "Rows",
+    "clear_row",
+    "fields_of",
+    "merge_rows",
+    "statistics_of_rows",
+]
 
 _STRIP = 1 << 16
 """Pixels that a thread merges at a time."""
@@ -93,7 +103,7 @@ Rows = dict[int, Row]
 """Moments of some events: rows by bin; a bin without an event has none."""
 
 
-class Block:
+class RowBlock:
     """Rows of an accumulator in one piece of memory, which is used again and again; what no bin needs is not touched.
 
     Parameters
@@ -123,7 +133,7 @@ class Block:
         self._next += 1
         return Place(self, number)
 
-    def statistics(self, held: Held, n_bins: int, team: Team) -> dict[str, npt.NDArray[Any]]:
+    def statistics(self, held: HeldMoments, n_bins: int, team: Team) -> dict[str, npt.NDArray[Any]]:
         """Turn what was gathered by bin into statistics, in place: the block is used up."""
         arrays = dict(zip(self.fields, self.arrays, strict=True))
         arrays["n"] = arrays["n"].view(np.int32)
@@ -136,7 +146,7 @@ class Block:
 class Place(NamedTuple):
     """Where the moments of a bin lie."""
 
-    block: Block
+    block: RowBlock
     number: int
     """Of the row."""
 
@@ -146,7 +156,7 @@ class Place(NamedTuple):
         return Row(**{field: m[self.number, pixels] for field, m in fields})
 
 
-class Held:
+class HeldMoments:
     """Moments of some events, by bin: where each lies."""
 
     def __init__(self) -> None:
@@ -167,7 +177,7 @@ class Held:
         """The rows by bin."""
         return {bin_: place.row() for bin_, place in sorted(self._places.items())}
 
-    def join(self, other: Held, team: Team) -> None:
+    def join(self, other: HeldMoments, team: Team) -> None:
         """Take over the moments of other events: those of bins that are new here stay where they are."""
         both = [bin_ for bin_, place in other._places.items() if self._places.setdefault(bin_, place) is not place]
         mine = {bin_: self._places[bin_].row() for bin_ in both}

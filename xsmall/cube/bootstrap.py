@@ -12,7 +12,16 @@ import xarray as xr
 
 from xsmall.cube.binning import Binning
 from xsmall.cube.images import are_images
-from xsmall.cube.moments import Events, Index, Moments, Pairs, finish, finish_pairs, lane_of_values, pairs_of_values
+from xsmall.cube.moments import (
+    BinnedEvents,
+    Index,
+    Moments,
+    Pairs,
+    finish,
+    finish_pairs,
+    lane_of_values,
+    pairs_of_values,
+)
 from xsmall.cube.sorting import said, sort_events
 from xsmall.cube.values import COVARIANCES, MOMENTS, Fold, folded, with_error
 from xsmall.cube.variables import Wanted, data_inside, is_variance, labelled, small_variables
@@ -137,7 +146,7 @@ def bootstrap(
         if name in left:
             continue
         paired = events.weight is not None and name in small.variables and name != weights and array.dtype.kind != "b"
-        given = Events(index, events.weight if paired else None, number)
+        given = BinnedEvents(index, events.weight if paired else None, number)
         ordered = array.transpose(EVENT, ...)
         found = with_error(folded(data_inside(ordered), given, shape, f"bootstrap-{name}", _fold(drawn, paired=paired)))
         wanted = Wanted((), events.weight, {} if weights is None else small[weights].attrs)
@@ -187,7 +196,7 @@ def _fold(drawn: _Drawn, *, paired: bool) -> Fold:
     return Fold("bootstrap", partial(_lane, n_bins=drawn.n_bins), _joined, partial(_replicas, drawn=drawn), types)
 
 
-def _lane(values: npt.NDArray[Any], events: Events, n_rows: int, *, n_bins: int) -> list[_Part]:
+def _lane(values: npt.NDArray[Any], events: BinnedEvents, n_rows: int, *, n_bins: int) -> list[_Part]:
     """Moments of the blocks and bins that a lane meets."""
     del n_rows  # those of all replicas
     assert events.block is not None
@@ -197,7 +206,7 @@ def _lane(values: npt.NDArray[Any], events: Events, n_rows: int, *, n_bins: int)
     rows[known] = place
     if events.weight is None:
         return [_Part(keys, lane_of_values(values, rows, len(keys)))]
-    return [_Part(keys, pairs_of_values(values, Events(rows, events.weight), len(keys)))]
+    return [_Part(keys, pairs_of_values(values, BinnedEvents(rows, events.weight), len(keys)))]
 
 
 def _joined(a: list[_Part], b: list[_Part]) -> list[_Part]:

@@ -24,7 +24,7 @@ from xsmall.cube.images import (
     with_labels,
     without_events,
 )
-from xsmall.cube.kept import Averaged, Store
+from xsmall.cube.kept import Averaged, PartStore
 from xsmall.cube.merge import merge_cubes
 from xsmall.cube.sorting import Bound, events_per_bin, said, sort_events
 from xsmall.cube.variables import Wanted, check_statistics, is_variance, of_values, of_variance, small_variables
@@ -61,7 +61,7 @@ def cube(
     coordinates: Sequence[str] | bool = False,
     dropped_shots: bool = False,
     memory: int | None = None,
-    store: Store | None = None,
+    store: PartStore | None = None,
 ) -> xr.Dataset:
     """Sort events into bins of scan variables: mean, spread and count of every data variable, spectrum and image.
 

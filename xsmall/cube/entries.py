@@ -21,7 +21,7 @@ _BYTES = 64
 """Of each pixel of each bin: sums and results."""
 
 
-class Part(NamedTuple):
+class BinSums(NamedTuple):
     """What some events add to the bins."""
 
     cell: npt.NDArray[np.int64]
@@ -105,7 +105,7 @@ def _part(
     lost: npt.NDArray[np.object_],
     index: Index,
     n_pixels: int,
-) -> Part:
+) -> BinSums:
     """Bring the lists of some events into cells of the bins."""
     binned = np.flatnonzero(index >= 0)
     bins = index[binned]
@@ -116,10 +116,10 @@ def _part(
     border, where = np.unique(border, return_inverse=True)
     step = np.bincount(where, step, border.size).astype(np.int64)
     if not (values == np.rint(values)).all():  # only sums of whole numbers are the same in any order
-        return Part(cell, values, values**2, border, step)
+        return BinSums(cell, values, values**2, border, step)
     cell, where = np.unique(cell, return_inverse=True)
     sums, squares = (np.bincount(where, v, cell.size).astype(np.float64) for v in (values, values**2))
-    return Part(cell, sums, squares, border, step)
+    return BinSums(cell, sums, squares, border, step)
 
 
 def _joined(lists: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.int64]:
@@ -127,7 +127,7 @@ def _joined(lists: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.int64]:
 
 
 def _whole(
-    parts: Sequence[Part], count: npt.NDArray[np.int64], used: npt.NDArray[np.bool_], shape: tuple[int, ...]
+    parts: Sequence[BinSums], count: npt.NDArray[np.int64], used: npt.NDArray[np.bool_], shape: tuple[int, ...]
 ) -> dict[str, npt.NDArray[Any]]:
     """Add up the parts in order, and divide by what was valid."""
     n_bins, n_pixels = count.size, used.size

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.cube.accumulator import Block, Place, Row, clear_row
+from xsmall.cube.accumulator import Place, Row, RowBlock, clear_row
 from xsmall.cube.kept import Kept
 from xsmall.cube.moments import EXTREMES, PAIRS, SPREADS, Index, Lanes
 from xsmall.cube.pieces import Piece, Pieces, by_group, in_place
@@ -17,7 +17,7 @@ from xsmall.engine.transform import Cast, Transform
 from xsmall.kernels import moments as kernel
 from xsmall.kernels import pairs
 
-__all__ = ["Added", "Filler", "Lane", "Part", "Tile", "Way"]
+__all__ = ["AddedEvents", "Filler", "Lane", "RowsOfBlock", "Tile", "Way"]
 
 _STRIP = 1 << 16
 """Pixels that a thread adds at a time, where floats were made of them before,"""
@@ -68,10 +68,10 @@ class Way(NamedTuple):
         return SPREADS in self.more
 
 
-class Part(NamedTuple):
+class RowsOfBlock(NamedTuple):
     """Groups of events of one batch whose rows lie in one block."""
 
-    block: Block
+    block: RowBlock
     order: Index
     """The events in the order of their bins,"""
     first: Index
@@ -87,14 +87,14 @@ class Part(NamedTuple):
         return self.order, self.first, self.rows
 
 
-class Added(NamedTuple):
+class AddedEvents(NamedTuple):
     """Events that are added together, bin by bin."""
 
     events: slice
     """Counted from the first of the span that is in memory."""
     groups: tuple[Index, Index, Index]
     """Their order, the first of each bin and the end, and the number of each bin in the lane."""
-    parts: list[Part]
+    parts: list[RowsOfBlock]
     """The same by the block that they go into."""
     weight: npt.NDArray[np.float64] | None
 
@@ -131,7 +131,7 @@ class Filler:
         self.span = max(1, longest) if self.whole_lanes else read.together(way.batch) if alone else way.batch
         """Events that are best added together."""
 
-    def add(self, low: int, high: int, pieces: list[Piece], batches: list[Added], lane: Lane) -> None:
+    def add(self, low: int, high: int, pieces: list[Piece], batches: list[AddedEvents], lane: Lane) -> None:
         """Add the events from ``low`` to ``high``."""
         segments = self._tile.segments[1] - self._tile.segments[0]
         for i in range(segments):
@@ -146,7 +146,7 @@ class Filler:
         low: int,
         high: int,
         pieces: list[Piece],
-        batches: list[Added],
+        batches: list[AddedEvents],
         lane: Lane,
         floats: npt.NDArray[Any],
     ) -> None:
@@ -158,7 +158,9 @@ class Filler:
 
         self._read.map(add_strip, self._strips(_STRIP))
 
-    def _add_cast(self, i: int, low: int, high: int, pieces: list[Piece], batches: list[Added], lane: Lane) -> None:
+    def _add_cast(
+        self, i: int, low: int, high: int, pieces: list[Piece], batches: list[AddedEvents], lane: Lane
+    ) -> None:
         """Add segment number ``i``, whose numbers are what they are."""
         stack = None if self._way.more else in_place(pieces, i, low, high)
         at = i * self._pixels
@@ -177,7 +179,13 @@ class Filler:
         return [(p, min(p + size, self._pixels)) for p in range(0, self._pixels, size)]
 
     def _sum(
-        self, floats: npt.NDArray[Any], strip: tuple[int, int], low: int, batches: list[Added], lane: Lane, at: int
+        self,
+        floats: npt.NDArray[Any],
+        strip: tuple[int, int],
+        low: int,
+        batches: list[AddedEvents],
+        lane: Lane,
+        at: int,
     ) -> None:
         """Add a strip of pixels, which begins at ``low`` in the floats."""
         size, shift = strip[1] - strip[0], at + strip[0] - low
@@ -191,12 +199,18 @@ class Filler:
                 self._add_beside(floats, batch, part.groups, beside, (low, low + size, shift))
             self._add_moments(kernel.flat(values), batch, low, low + size, shift)
 
-    def _add_moments(self, stack: Stack, batch: Added, low: int, high: int, at: int) -> None:
+    def _add_moments(self, stack: Stack, batch: AddedEvents, low: int, high: int, at: int) -> None:
         for part in batch.parts:
             kernel.add_frames(*stack, *part.groups, part.how, *part.block.arrays[:3], low, high, at)
 
     def _sum_whole(
-        self, floats: npt.NDArray[Any], strip: tuple[int, int], low: int, batches: list[Added], lane: Lane, at: int
+        self,
+        floats: npt.NDArray[Any],
+        strip: tuple[int, int],
+        low: int,
+        batches: list[AddedEvents],
+        lane: Lane,
+        at: int,
     ) -> None:
         """Gather a strip of a whole lane, and what lies beside, in the cache; and merge it."""
         size = strip[1] - strip[0]
@@ -222,7 +236,7 @@ class Filler:
     def _add_beside(
         self,
         floats: npt.NDArray[Any],
-        batch: Added,
+        batch: AddedEvents,
         groups: tuple[Index, Index, Index],
         state: dict[str, npt.NDArray[Any]],
         pixels: tuple[int, int, int],

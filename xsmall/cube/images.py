@@ -11,8 +11,8 @@ import numpy as np
 import xarray as xr
 
 from xsmall.cube.entries import statistics_of_entries
-from xsmall.cube.kept import Averaged, Store
-from xsmall.cube.moments import EXTREMES, PAIRS, SPREAD, SPREADS, Events
+from xsmall.cube.kept import Averaged, PartStore
+from xsmall.cube.moments import EXTREMES, PAIRS, SPREAD, SPREADS, BinnedEvents
 from xsmall.cube.sorting import Bound
 from xsmall.cube.tasks import statistics_of_frames
 from xsmall.cube.variables import Named, Wanted, labelled, of_values, of_variance
@@ -51,7 +51,7 @@ class Road(NamedTuple):
 
     memory: int | None = None
     """Bytes that the tasks of one process may use together."""
-    kept: tuple[Store, Mapping[str, str]] | None = None
+    kept: tuple[PartStore, Mapping[str, str]] | None = None
     """A store of finished lanes, and what they are made of."""
     dropped_shots: bool = False
     """Whether events without X-rays go into the bins."""
@@ -150,7 +150,7 @@ def of_frames(
     more = {SPREADS: variance is not None, PAIRS: wanted.weight is not None,
             EXTREMES: bool({MIN, MAX} & set(wanted.statistics))}  # fmt: skip
     found = statistics_of_frames(
-        Source.of(_as_frames(data_of(image)), usable, dtype, spread), Events(bound[2], wanted.weight), bound[1],
+        Source.of(_as_frames(data_of(image)), usable, dtype, spread), BinnedEvents(bound[2], wanted.weight), bound[1],
         f"cube-{name}", road.memory, dtype=dtype, more=tuple(kind for kind, there in more.items() if there),
         store=store, made_of={**made_of, "made by": str(image.attrs.get(PARAMETERS, ""))},
     )  # fmt: skip

@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from xsmall.cube.accumulator import Row, Rows
 
-__all__ = ["Kept", "Store"]
+__all__ = ["Kept", "PartStore"]
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
-class Store(Protocol):
+class PartStore(Protocol):
     """Where finished parts of a cube are kept; small and picklable, since workers use it too."""
 
     def agree(self, name: str, manifest: Mapping[str, str]) -> None:
@@ -36,7 +36,7 @@ class Store(Protocol):
 class Kept:
     """The parts of one tile in a store."""
 
-    store: Store
+    store: PartStore
     prefix: str
 
     def tile(self, name: str) -> Kept:

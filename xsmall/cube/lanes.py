@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.cube.accumulator import Block, Held, Place, Rows, clear_row
-from xsmall.cube.filling import Added, Filler, Lane, Part, Tile, Way
-from xsmall.cube.moments import Events, Index, groups, in_groups
+from xsmall.cube.accumulator import HeldMoments, Place, RowBlock, Rows, clear_row
+from xsmall.cube.filling import AddedEvents, Filler, Lane, RowsOfBlock, Tile, Way
+from xsmall.cube.moments import BinnedEvents, Index, groups, in_groups
 from xsmall.cube.pieces import Pieces
 from xsmall.engine.blocks import Batch, Unopened
 from xsmall.engine.team import Team
@@ -24,13 +24,13 @@ __all__ = ["Filled", "rows_of_lanes"]
 class Filled(NamedTuple):
     """Moments of some lanes, merged, and the block that all of them lie in."""
 
-    held: Held
-    block: Block
+    held: HeldMoments
+    block: RowBlock
 
 
 def rows_of_lanes(
     frames: Unopened | Batch,
-    events: Events,
+    events: BinnedEvents,
     numbers: range,
     way: Way,
     tile: Tile,
@@ -98,22 +98,22 @@ class _Stock:
     """
 
     def __init__(
-        self, events: Events, way: Way, numbers: range, n_pixels: int, n_bins: int | None, *, whole_lanes: bool
+        self, events: BinnedEvents, way: Way, numbers: range, n_pixels: int, n_bins: int | None, *, whole_lanes: bool
     ) -> None:
         self._first = way.lanes[numbers[0]][0]
         self._lanes = way.lanes
         self._whole_lanes = whole_lanes
 
-        def block(some: list[range]) -> Block:
+        def block(some: list[range]) -> RowBlock:
             met = (events.bins[self.span(part)] for part in some)
-            return Block(max(len(np.unique(bins[bins >= 0])) for bins in met), n_pixels, way.more)
+            return RowBlock(max(len(np.unique(bins[bins >= 0])) for bins in met), n_pixels, way.more)
 
         together = in_groups(numbers)
-        self.block = block([numbers]) if n_bins is None else Block(n_bins, n_pixels, way.more, by_bin=True)
+        self.block = block([numbers]) if n_bins is None else RowBlock(n_bins, n_pixels, way.more, by_bin=True)
         self._of_group = block(together) if len(together) > 1 else self.block
         several = len(numbers) > 1 and not whole_lanes
         self._of_lane = block([numbers[i : i + 1] for i in range(len(numbers))]) if several else self.block
-        self.total, self.group = Held(), Held()
+        self.total, self.group = HeldMoments(), HeldMoments()
 
     def span(self, numbers: range) -> slice:
         """The events of some lanes, counted from the first of all."""
@@ -121,21 +121,21 @@ class _Stock:
 
     def begin_group(self) -> None:
         """Begin to gather the next group of lanes."""
-        self.group = Held()
+        self.group = HeldMoments()
         if self._of_group is not self.block:
             self._of_group.clear()
 
-    def begin_lane(self) -> Held:
+    def begin_lane(self) -> HeldMoments:
         """Begin with the next lane of the group."""
         if self._of_lane is not self.block:
             self._of_lane.clear()
-        return Held()
+        return HeldMoments()
 
-    def put(self, held: Held, rows: Rows, team: Team) -> None:
+    def put(self, held: HeldMoments, rows: Rows, team: Team) -> None:
         """Copy moments that are finished already into those of a lane or a group that has none yet."""
         team.map(lambda bin_: held.put(bin_, self._place(bin_)).row().copy_from(rows[bin_]), list(rows))
 
-    def lane(self, held: Held, bins: list[int]) -> Lane:
+    def lane(self, held: HeldMoments, bins: list[int]) -> Lane:
         """Places for the bins of a lane; of whole lanes those in which their group has them already."""
         merged = [self._whole_lanes and bin_ in self.group for bin_ in bins]
         places = [self.group[b] if both else self._place(b) for b, both in zip(bins, merged, strict=True)]
@@ -150,7 +150,14 @@ class _Stock:
 
 
 def _fill_lane(
-    read: Pieces, events: Events, span: slice, fill: Filler, stock: _Stock, held: Held, team: Team, way: Way
+    read: Pieces,
+    events: BinnedEvents,
+    span: slice,
+    fill: Filler,
+    stock: _Stock,
+    held: HeldMoments,
+    team: Team,
+    way: Way,
 ) -> None:
     """Gather the moments of a lane."""
     own = events.bins[span]
@@ -171,8 +178,8 @@ def _fill_lane(
 
 
 def _batches(
-    events: Events, span: slice, batch: int, bins: Index, lane: Lane, begun: npt.NDArray[np.bool_]
-) -> Iterator[Added]:
+    events: BinnedEvents, span: slice, batch: int, bins: Index, lane: Lane, begun: npt.NDArray[np.bool_]
+) -> Iterator[AddedEvents]:
     """Yield the events of a span batch by batch; notes which bins have ``begun``."""
     begin = np.where(lane.fresh, kernel.BEGIN, kernel.MERGE)
     for start in range(span.start, span.stop, batch):
@@ -184,14 +191,14 @@ def _batches(
             begun[number] = True
             at = slice(start - span.start, start - span.start + len(some.bins))
             places = [lane.places[n] for n in number.tolist()]
-            yield Added(at, (order, first, number), list(_parts(order, first, places, how)), some.weight)
+            yield AddedEvents(at, (order, first, number), list(_parts(order, first, places, how)), some.weight)
 
 
-def _parts(order: Index, first: Index, places: list[Place], how: npt.NDArray[np.uint8]) -> Iterator[Part]:
+def _parts(order: Index, first: Index, places: list[Place], how: npt.NDArray[np.uint8]) -> Iterator[RowsOfBlock]:
     """Put the groups of a batch together by the block that they go into."""
     of_groups = [order[a:b] for a, b in pairwise(first.tolist())]
     for block in dict.fromkeys(place.block for place in places):
         chosen = [g for g, place in enumerate(places) if place.block is block]
         own = [of_groups[g] for g in chosen]
         rows = np.array([places[g].number for g in chosen], np.int64)
-        yield Part(block, np.concatenate(own), np.cumsum([0, *map(len, own)]), rows, how[chosen])
+        yield RowsOfBlock(block, np.concatenate(own), np.cumsum([0, *map(len, own)]), rows, how[chosen])

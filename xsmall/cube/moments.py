@@ -63,7 +63,7 @@ def statistics_types(more: Iterable[str]) -> dict[str, type]:
 Index = npt.NDArray[np.int64]
 
 
-class Events(NamedTuple):
+class BinnedEvents(NamedTuple):
     """What is known of some events before a frame is read."""
 
     bins: Index
@@ -73,9 +73,9 @@ class Events(NamedTuple):
     block: Index | None = None
     """Number of the block that each is drawn with, of a bootstrap."""
 
-    def cut(self, events: slice) -> Events:
+    def cut(self, events: slice) -> BinnedEvents:
         """Some of them."""
-        return Events(*(None if m is None else m[events] for m in self))  # type: ignore[arg-type]
+        return BinnedEvents(*(None if m is None else m[events] for m in self))  # type: ignore[arg-type]
 
 
 Lanes = list[tuple[int, int]]
@@ -175,7 +175,7 @@ class Pairs(NamedTuple):
         return cls(np.zeros(shape, np.uint32), *(np.zeros(shape) for _ in range(5)))
 
 
-def pairs_of_values(values: npt.NDArray[Any], events: Events, n_bins: int) -> Pairs:
+def pairs_of_values(values: npt.NDArray[Any], events: BinnedEvents, n_bins: int) -> Pairs:
     """Moments of one lane of any variable (event, ...) with the weights of its events; see :func:`lane_of_values`."""
     assert events.weight is not None
     out = Pairs.empty(n_bins, int(np.prod(values.shape[1:], dtype=np.int64)))

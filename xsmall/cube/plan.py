@@ -23,7 +23,7 @@ _MOST_OF_LIMIT = 0.8
 
 
 @dataclass(frozen=True)
-class Job:
+class CubeJob:
     """What a cube of one detector needs to know before it is planned.
 
     Attributes
@@ -124,7 +124,7 @@ class Job:
         return [s for s in both if self.reads(*s) <= MOST_READS] or both[:1]
 
 
-def tiles(job: Job, machine: Machine) -> list[Tile]:
+def tiles(job: CubeJob, machine: Machine) -> list[Tile]:
     """Cut the pixels into the largest tiles that fit: what is read together, else segments, else rows of one.
 
     Parameters
@@ -151,12 +151,12 @@ def tiles(job: Job, machine: Machine) -> list[Tile]:
     ]
 
 
-def needed(job: Job, machine: Machine) -> int:
+def needed(job: CubeJob, machine: Machine) -> int:
     """Bytes that the smallest of all plans takes."""
     return min(job.working_bytes(*s, machine) for s in job.sizes())
 
 
-def _refusal(job: Job, machine: Machine) -> PlanError:
+def _refusal(job: CubeJob, machine: Machine) -> PlanError:
     """What is too large, and what fits: every way out is one that the same plan accepts."""
     n_segments, n_rows, columns = job.shape
     least = needed(job, machine)
@@ -179,7 +179,7 @@ def _refusal(job: Job, machine: Machine) -> PlanError:
     )
 
 
-def with_bins(job: Job, n_bins: int) -> Job:
+def with_bins(job: CubeJob, n_bins: int) -> CubeJob:
     """The same events in fewer bins: no lane meets more bins than there are, but there may be more lanes."""
     most = min(MOST_LANES, -(-job.n_events // FEWEST_LANE))
     return replace(job, n_bins=n_bins, met=min(job.met, n_bins), n_lanes=max(job.n_lanes, most))

@@ -13,10 +13,10 @@ from dask.delayed import Delayed
 
 from xsmall.cube.accumulator import Rows, merge_rows, statistics_of_rows
 from xsmall.cube.filling import Tile, Way
-from xsmall.cube.kept import Kept, Store
+from xsmall.cube.kept import Kept, PartStore
 from xsmall.cube.lanes import rows_of_lanes
 from xsmall.cube.moments import (
-    Events,
+    BinnedEvents,
     Index,
     Lanes,
     batch_events,
@@ -27,7 +27,7 @@ from xsmall.cube.moments import (
     merge_lanes,
     statistics_types,
 )
-from xsmall.cube.plan import Job, tiles
+from xsmall.cube.plan import CubeJob, tiles
 from xsmall.cube.values import Statistics, parts_of, picked, with_error
 from xsmall.engine.blocks import Batch, Opaque, Unopened, rules_of, shared_of
 from xsmall.engine.machine import Machine, free_here, limit_for, machine, size
@@ -39,7 +39,7 @@ from xsmall.engine.transform import Cast, Transform, as_delayed
 from xsmall.errors import PlanError
 
 
-class Cut(NamedTuple):
+class TaskCut(NamedTuple):
     """How the work on frames is cut into tasks. Opaque to dask."""
 
     way: Way
@@ -52,14 +52,14 @@ class Cut(NamedTuple):
 
 def statistics_of_frames(
     source: Source,
-    events: Events,
+    events: BinnedEvents,
     shape: tuple[int, ...],
     label: str,
     memory: int | None = None,
     *,
     dtype: np.dtype[Any],
     more: tuple[str, ...] = (),
-    store: Store | None = None,
+    store: PartStore | None = None,
     made_of: Mapping[str, str] | None = None,
 ) -> Statistics:
     """Mean, std, stderr and count of frames (event, segment, row, column) per bin, and what is gathered beside.
@@ -98,12 +98,12 @@ def statistics_of_frames(
 
 
 def _agreed(
-    store: Store,
+    store: PartStore,
     label: str,
     source: Source,
-    events: Events,
+    events: BinnedEvents,
     shape: tuple[int, ...],
-    cut: Cut,
+    cut: TaskCut,
     made_of: Mapping[str, str],
 ) -> Kept:
     """The place of this cube in a store, whose parts were made of the same."""
@@ -130,7 +130,7 @@ def _plan(
     more: tuple[str, ...],
     *,
     is_kept: bool,
-) -> tuple[Cut, Plan]:
+) -> tuple[TaskCut, Plan]:
     """Lanes, batches and tiles, by the bins of the events, the shape of frames and the machine."""
     frames = source.batch.frames
     n, segments, rows, columns = frames.shape
@@ -138,7 +138,7 @@ def _plan(
     way = Way(borders, batch_events(index, borders, segments * rows * columns), (rows, columns), more)
     together = Rule(frames).together if isinstance(frames, da.Array) else 1
     beside = sum(a.dtype.itemsize for a in source.batch.beside if a.ndim == frames.ndim)
-    job = Job(
+    job = CubeJob(
         n_events=n,
         n_bins=n_bins,
         shape=(segments, rows, columns),
@@ -168,10 +168,10 @@ def _plan(
         machine=str(who),
         events=int((index >= 0).any()) * n * len(found),
     )
-    return Cut(way, units, found, needs), plan
+    return TaskCut(way, units, found, needs), plan
 
 
-def _peak(job: Job, needs: int, n_tiles: int, who: Machine) -> int:
+def _peak(job: CubeJob, needs: int, n_tiles: int, who: Machine) -> int:
     """With what is done and waits: of all tiles but one; dask hands out a copy of what it has, piece by piece."""
     result = job.result_bytes // who.workers
     working = needs + result * (n_tiles - 1) // n_tiles
@@ -188,14 +188,14 @@ def _units(borders: Lanes, together: int) -> list[range]:
     return group if together <= longest * len(group[0]) else [numbers]
 
 
-def _tile_of_numpy(source: Source, tile: Tile, events: Events, way: Way, shape: tuple[int, ...]) -> Statistics:
+def _tile_of_numpy(source: Source, tile: Tile, events: BinnedEvents, way: Way, shape: tuple[int, ...]) -> Statistics:
     batch = source.batch.cut(slice(None), slice(*tile.segments))
     return with_error(_whole_tile(batch, events, tile, way, shape, source.ready(), Team()))
 
 
 def _whole_tile(
     frames: Batch | Unopened,
-    events: Events,
+    events: BinnedEvents,
     tile: Tile,
     way: Way,
     shape: tuple[int, ...],
@@ -215,7 +215,9 @@ def _shaped(
     return {name: values.reshape(*shape, *trailing) for name, values in found.items()}
 
 
-def _tiles_of_dask(source: Source, cut: Cut, events: Events, shape: tuple[int, ...], label: str) -> list[Statistics]:
+def _tiles_of_dask(
+    source: Source, cut: TaskCut, events: BinnedEvents, shape: tuple[int, ...], label: str
+) -> list[Statistics]:
     way = cut.way
     transform = as_delayed(source.transform, "transform")
     token = f"{label}-{dask.base.tokenize(*source.batch, transform.key, *events, shape, cut.tiles, cut.units, way)}"

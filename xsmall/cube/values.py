@@ -21,7 +21,7 @@ from xsmall.cube.moments import (
     STDERR,
     WEIGHT,
     WEIGHT_STD,
-    Events,
+    BinnedEvents,
     Index,
     Lanes,
     Moments,
@@ -49,7 +49,7 @@ class Fold(NamedTuple):
     """How statistics come about: of a lane, of two lanes together, and what is made of the whole."""
 
     name: str
-    lane: Callable[[Array, Events, int], Any]
+    lane: Callable[[Array, BinnedEvents, int], Any]
     """Of the values (event, ...) of a lane in so many bins."""
     merge: Callable[[Any, Any], Any]
     finish: Callable[[Any, tuple[int, ...]], dict[str, Array]]
@@ -57,7 +57,7 @@ class Fold(NamedTuple):
     types: Mapping[str, type]
 
 
-def folded(data: Array | da.Array, events: Events, shape: tuple[int, ...], label: str, fold: Fold) -> Statistics:
+def folded(data: Array | da.Array, events: BinnedEvents, shape: tuple[int, ...], label: str, fold: Fold) -> Statistics:
     """Fold any variable (event, ...) per bin.
 
     Parameters
@@ -105,7 +105,7 @@ def _lane_task(values: Array, events: Opaque, n_bins: int, fold: Opaque) -> Any:
     return fold.value.lane(values, events.value, n_bins)
 
 
-def parts_of(events: Events, borders: Lanes, token: str) -> list[Delayed]:
+def parts_of(events: BinnedEvents, borders: Lanes, token: str) -> list[Delayed]:
     """Bins and weights of the events of each task, each once in the graph."""
     parts = (Opaque(events.cut(slice(a, b))) for a, b in borders)
     return [dask.delayed(part, name=f"events-{token}-{i}", traverse=False) for i, part in enumerate(parts)]
@@ -134,7 +134,7 @@ def with_error(found: Statistics) -> Statistics:
 # ---- moments ----------------------------------------------------------------------------------------------------
 
 
-def _moments(values: Array, events: Events, n_bins: int) -> Moments:
+def _moments(values: Array, events: BinnedEvents, n_bins: int) -> Moments:
     return lane_of_values(values, events.bins, n_bins)
 
 
@@ -153,7 +153,7 @@ COVARIANCES: Final = Fold("pairs", pairs_of_values, merge_pairs, finish_pairs, _
 # ---- least and largest values, medians ------------------------------------------------------------------------------
 
 
-def _extremes(values: Array, events: Events, n_bins: int) -> tuple[Array, Array]:
+def _extremes(values: Array, events: BinnedEvents, n_bins: int) -> tuple[Array, Array]:
     flat = _finite(values)
     low, high = np.full((n_bins, flat.shape[1]), np.inf), np.full((n_bins, flat.shape[1]), -np.inf)
     some = events.bins >= 0
@@ -177,7 +177,7 @@ EXTREME_VALUES: Final = Fold(
 """Least and largest value."""
 
 
-def _kept(values: Array, events: Events, n_bins: int) -> tuple[Array, Index]:
+def _kept(values: Array, events: BinnedEvents, n_bins: int) -> tuple[Array, Index]:
     del n_bins
     some = events.bins >= 0
     return _finite(values)[some], events.bins[some]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from xsmall.cube.moments import COVARIANCE, WEIGHT, WEIGHT_STD, Events
+from xsmall.cube.moments import COVARIANCE, WEIGHT, WEIGHT_STD, BinnedEvents
 from xsmall.cube.sorting import Bound
 from xsmall.cube.values import COVARIANCES, EXTREME_VALUES, MEDIANS, MOMENTS, Statistics, folded, with_error
 from xsmall.errors import DataError, ParameterError, alike
@@ -143,14 +143,14 @@ def of_values(name: str, array: xr.Variable, bound: Bound, wanted: Wanted, *, co
     if array.dtype.kind not in "biuf":
         raise DataError(f"{name} has no mean", found=array.dtype, expected="numbers or true/false")
     ordered = array.transpose(EVENT, ...)
-    data, events, shape = data_inside(ordered), Events(bound[2], wanted.weight), bound[1]
-    found = with_error(folded(data, Events(bound[2]), shape, f"cube-{name}", MOMENTS))
+    data, events, shape = data_inside(ordered), BinnedEvents(bound[2], wanted.weight), bound[1]
+    found = with_error(folded(data, BinnedEvents(bound[2]), shape, f"cube-{name}", MOMENTS))
     if wanted.weight is not None:
         found |= folded(data, events, shape, f"cube-{name}", COVARIANCES)
     if {MIN, MAX} & set(wanted.statistics):
-        found |= folded(data, Events(bound[2]), shape, f"cube-{name}", EXTREME_VALUES)
+        found |= folded(data, BinnedEvents(bound[2]), shape, f"cube-{name}", EXTREME_VALUES)
     if MEDIAN in wanted.statistics:
-        found |= folded(data, Events(bound[2]), shape, f"cube-{name}", MEDIANS)
+        found |= folded(data, BinnedEvents(bound[2]), shape, f"cube-{name}", MEDIANS)
     return labelled(name, found, bound[0], ordered, wanted, counted=counted)
 
 
@@ -163,7 +163,7 @@ def of_variance(name: str, array: xr.Variable, values: xr.Variable, bound: Bound
     variance = xr.DataArray(array)
     known = variance.where(valid).transpose(EVENT, ...).variable
     lacking = (valid & variance.isnull()).transpose(EVENT, ...).variable
-    events = Events(bound[2])
+    events = BinnedEvents(bound[2])
     found = folded(data_inside(known), events, bound[1], f"cube-{name}", MOMENTS)
     lack = folded(data_inside(lacking), events, bound[1], f"cube-{name}-lacking", MOMENTS)
     dims = (*bound[0], *known.dims[1:])

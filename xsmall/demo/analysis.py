@@ -11,7 +11,7 @@ import xarray as xr
 
 import xsmall as xs
 from xsmall import vocabulary as v
-from xsmall.demo.fit import BinnedPixels, Fit, fit_delay_curve, fit_line, fit_ring
+from xsmall.demo.fit import BinnedPixels, FitResult, fit_delay_curve, fit_line, fit_ring
 from xsmall.simulation import Simulation
 
 __all__ = ["DELAY_EDGES", "PATTERN", "RING_SIGNAL", "Findings", "bin_run", "calibrate", "find", "reduce_run"]
@@ -108,9 +108,9 @@ class Findings:
         The spectrum behind the fit: borders in keV, droplets per bin.
     """
 
-    rings: tuple[Fit, ...]
-    delay_curve: Fit
-    line: Fit
+    rings: tuple[FitResult, ...]
+    delay_curve: FitResult
+    line: FitResult
     truth: dict[str, float]
     delay: npt.NDArray[np.float64]
     signal: npt.NDArray[np.float64]
@@ -146,7 +146,7 @@ def find(cube: xr.Dataset, small: xr.Dataset, cal: xr.DataArray, simulation: Sim
     return Findings(_rings(cube, cal, simulation), curve, line, truth, delay, signal, error, energy, droplets)
 
 
-def _rings(cube: xr.Dataset, cal: xr.DataArray, simulation: Simulation) -> tuple[Fit, ...]:
+def _rings(cube: xr.Dataset, cal: xr.DataArray, simulation: Simulation) -> tuple[FitResult, ...]:
     """Fit the rings in the mean pattern of the shots without laser."""
     off = cube.sel({v.LASER_ON: False})
     weight = off[PATTERN + v.COUNT_SUFFIX]

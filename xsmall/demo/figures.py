@@ -12,7 +12,7 @@ import xarray as xr
 from xsmall import vocabulary as v
 from xsmall.demo.analysis import DARK_Q, PATTERN, Findings
 from xsmall.plot.detector import plot
-from xsmall.simulation.recipe import Recipe, response_to
+from xsmall.simulation.recipe import SimulatedScan, response_to
 
 __all__ = ["draw"]
 
@@ -108,7 +108,7 @@ def _delay_curve(axes: Any, found: Findings) -> None:
     middle, half = 0.5 * (found.delay[1:] + found.delay[:-1]), 0.5 * np.diff(found.delay)
     fine = np.linspace(found.delay[0], found.delay[-1], 800)
     values = found.delay_curve.values
-    curve = response_to(Recipe(t0=values["t0"], rise=abs(values["rise"]), decay=values["decay"]), fine)
+    curve = response_to(SimulatedScan(t0=values["t0"], rise=abs(values["rise"]), decay=values["decay"]), fine)
     axes.axhline(0, color=GAP, linewidth=1, zorder=0)
     axes.plot(fine, 100 * values["height"] * curve, color=ACCENT, linewidth=1.4, label="fit")
     axes.errorbar(

@@ -11,16 +11,16 @@ import numpy.typing as npt
 from scipy.optimize import least_squares
 
 from xsmall.errors import DataError
-from xsmall.simulation.recipe import Recipe, response_to
+from xsmall.simulation.recipe import SimulatedScan, response_to
 
-__all__ = ["BinnedPixels", "Fit", "fit", "fit_delay_curve", "fit_line", "fit_ring"]
+__all__ = ["BinnedPixels", "FitResult", "fit", "fit_delay_curve", "fit_line", "fit_ring"]
 
 Floats = npt.NDArray[np.float64]
 CLOSE: Final = 1e-10  # relative change of chi2 or of a parameter that ends the search
 
 
 @dataclass(frozen=True)
-class Fit:
+class FitResult:
     """Values, their standard errors, and how well the model describes the data.
 
     Attributes
@@ -43,7 +43,7 @@ class Fit:
 
 def fit(
     model: Callable[[Floats], Floats], start: dict[str, float], y: Floats, error: Floats, *, steps: int = 200
-) -> Fit:
+) -> FitResult:
     """Fit a model to data with known errors, by scipy's least squares.
 
     Parameters
@@ -59,7 +59,7 @@ def fit(
 
     Returns
     -------
-    :class:`Fit`; the errors are those of the data, carried through, not scaled by chi2.
+    :class:`FitResult`; the errors are those of the data, carried through, not scaled by chi2.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def fit(
     variance = np.diag(covariance)
     if not (found.success and np.isfinite(p).all() and np.isfinite(variance).all() and (variance > 0).all()):
         raise _undetermined(names, p)
-    return Fit(
+    return FitResult(
         dict(zip(names, p.tolist(), strict=True)),
         dict(zip(names, np.sqrt(variance).tolist(), strict=True)),
         chi2,
@@ -145,7 +145,7 @@ class BinnedPixels:
         return out
 
 
-def fit_ring(pixels: BinnedPixels, center: Floats, intensity: Floats, error: Floats, near: float) -> Fit:
+def fit_ring(pixels: BinnedPixels, center: Floats, intensity: Floats, error: Floats, near: float) -> FitResult:
     """Fit a Gaussian on a parabola to the ring next to ``near``.
 
     Parameters
@@ -159,7 +159,7 @@ def fit_ring(pixels: BinnedPixels, center: Floats, intensity: Floats, error: Flo
 
     Returns
     -------
-    :class:`Fit` with ``q``, ``width`` (rms), ``height``, and the parabola's ``offset``, ``slope``, ``curvature``.
+    :class:`FitResult` with ``q``, ``width`` (rms), ``height``, and the parabola's ``offset``, ``slope``, ``curvature``.
     """
     inside = np.flatnonzero(np.abs(center - near) < 0.14)
     bins = slice(int(inside[0]), int(inside[-1]) + 1)
@@ -179,7 +179,7 @@ def fit_ring(pixels: BinnedPixels, center: Floats, intensity: Floats, error: Flo
     return fit(model, start, y, e)
 
 
-def fit_delay_curve(edges: Floats, signal: Floats, error: Floats, *, t0: float, rise: float, decay: float) -> Fit:
+def fit_delay_curve(edges: Floats, signal: Floats, error: Floats, *, t0: float, rise: float, decay: float) -> FitResult:
     """Fit a step with exponential decay to a signal that is the mean over bins of the delay.
 
     Parameters
@@ -193,14 +193,14 @@ def fit_delay_curve(edges: Floats, signal: Floats, error: Floats, *, t0: float, 
 
     Returns
     -------
-    :class:`Fit` with ``t0``, ``rise`` (rms), ``decay`` in ps and ``height`` in the unit of the signal.
+    :class:`FitResult` with ``t0``, ``rise`` (rms), ``decay`` in ps and ``height`` in the unit of the signal.
     """
     points = 24
     inner = (np.arange(points) + 0.5) / points
     delay = edges[:-1, None] + np.diff(edges)[:, None] * inner
 
     def model(p: Floats) -> Floats:
-        curve = response_to(Recipe(t0=p[0], rise=max(abs(p[1]), 1e-3), decay=max(abs(p[2]), 1e-3)), delay)
+        curve = response_to(SimulatedScan(t0=p[0], rise=max(abs(p[1]), 1e-3), decay=max(abs(p[2]), 1e-3)), delay)
         out: Floats = p[3] * curve.mean(axis=1)
         return out
 
@@ -208,7 +208,7 @@ def fit_delay_curve(edges: Floats, signal: Floats, error: Floats, *, t0: float, 
     return fit(model, {"t0": t0, "rise": rise, "decay": decay, "height": 1.3 * strongest}, signal, error)
 
 
-def fit_line(center: Floats, counts: npt.NDArray[np.integer[Any]]) -> Fit:
+def fit_line(center: Floats, counts: npt.NDArray[np.integer[Any]]) -> FitResult:
     """Fit a Gaussian to the upper part of the highest peak of a spectrum, where lost charge distorts it least.
 
     Parameters
@@ -220,7 +220,7 @@ def fit_line(center: Floats, counts: npt.NDArray[np.integer[Any]]) -> Fit:
 
     Returns
     -------
-    :class:`Fit` with ``energy``, ``width`` (rms) in keV and ``height`` in droplets.
+    :class:`FitResult` with ``energy``, ``width`` (rms) in keV and ``height`` in droplets.
     """
     top = int(np.argmax(counts))
     near = (center > center[top] - 0.35) & (center < center[top] + 0.5)

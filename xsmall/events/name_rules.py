@@ -13,7 +13,7 @@ import xarray as xr
 from xsmall import vocabulary as v
 from xsmall.errors import DataError, ParameterError
 
-__all__ = ["NUMBERS", "Rule", "Unknown", "Variables", "rules_of"]
+__all__ = ["NUMBERS", "NameRule", "Unknown", "Variables", "rules_of"]
 
 _ADDRESS: Final = re.compile(r"(?P<name>[^\[\]]+?)(\[(?P<index>\d+)\])?")
 _TIMES: Final = {"s": 1e12, "ms": 1e9, "us": 1e6, "ns": 1e3, "ps": 1.0, "fs": 1e-3}
@@ -149,7 +149,7 @@ def _all(parts: Sequence[xr.Variable]) -> xr.Variable:
 
 
 @dataclass(frozen=True)
-class Rule:
+class NameRule:
     """One way to an event variable; see the table of hutches for what each means."""
 
     source: str | None = None
@@ -250,7 +250,7 @@ def _yes_or_no(value: xr.Variable, known: xr.Variable | None) -> xr.Variable:
     return xr.Variable(value.dims, _where(value.astype(np.float64), known).data)
 
 
-def rules_of(name: str, given: object, where: str) -> tuple[Rule, ...]:
+def rules_of(name: str, given: object, where: str) -> tuple[NameRule, ...]:
     """Read the rules of one variable: an address, a table, or a list of these.
 
     Raises
@@ -261,8 +261,8 @@ def rules_of(name: str, given: object, where: str) -> tuple[Rule, ...]:
     if isinstance(given, list | tuple):
         return tuple(rule for one in given for rule in rules_of(name, one, where))
     if isinstance(given, str):
-        return (Rule(source=given),)
-    known = {f.name for f in fields(Rule)}
+        return (NameRule(source=given),)
+    known = {f.name for f in fields(NameRule)}
     if not isinstance(given, Mapping) or set(given) - known:
         raise ParameterError(
             f"{where}: no rule of {name}",
@@ -277,12 +277,12 @@ def rules_of(name: str, given: object, where: str) -> tuple[Rule, ...]:
             if not codes or not all(isinstance(c, int) and not isinstance(c, bool) and c >= 0 for c in codes):
                 raise ParameterError(f"{where}: no event codes", found=f"{key} = {read[key]!r}", fix=f"{key}=[137]")
             read[key] = tuple(codes)
-    rule = Rule(**read)
+    rule = NameRule(**read)
     _check(name, rule, where)
     return (rule,)
 
 
-def _check(name: str, rule: Rule, where: str) -> None:
+def _check(name: str, rule: NameRule, where: str) -> None:
     status = bool(rule.on or rule.off) or rule.destination is not None
     unit = v.UNITS_OF.get(name, "")
     wrong = None

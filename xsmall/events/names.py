@@ -17,7 +17,7 @@ import xarray as xr
 from xsmall import vocabulary as v
 from xsmall.detector.geometry.text import refuse_special
 from xsmall.errors import ParameterError, WriteError, alike
-from xsmall.events.name_rules import NUMBERS, Rule, Unknown, Variables, rules_of
+from xsmall.events.name_rules import NUMBERS, NameRule, Unknown, Variables, rules_of
 
 __all__ = ["event_variables", "save_hutch_table"]
 
@@ -204,7 +204,7 @@ def _name_of(hutch: str | None, data: Variables, run: xr.Dataset | xr.DataTree) 
     return str(experiment)[:3].lower()
 
 
-def _rules(hutch: str | None, table: Any) -> dict[str, tuple[Rule, ...]]:
+def _rules(hutch: str | None, table: Any) -> dict[str, tuple[NameRule, ...]]:
     """Rules of each variable: those for every hutch, then those of this one."""
     tables, where = _tables(table), "the table of hutches" if table is None else str(table)[:80]
     if hutch is not None and (hutch not in tables or hutch == ANY):
@@ -214,7 +214,7 @@ def _rules(hutch: str | None, table: Any) -> dict[str, tuple[Rule, ...]]:
             expected=", ".join(n for n in tables if n != ANY),
             fix='xs.save_hutch_table("mine.toml"), add it there, and table="mine.toml"',
         )
-    result: dict[str, tuple[Rule, ...]] = {}
+    result: dict[str, tuple[NameRule, ...]] = {}
     for part in (ANY, hutch):
         rules = tables.get(part, {}) if part is not None else {}
         if not isinstance(rules, Mapping):
@@ -243,7 +243,7 @@ def _built_in() -> Mapping[str, Any]:
     return tomllib.loads(BUILT_IN.read_text(encoding="utf-8"))
 
 
-def _first(name: str, rules: tuple[Rule, ...], data: Variables) -> xr.Variable:
+def _first(name: str, rules: tuple[NameRule, ...], data: Variables) -> xr.Variable:
     """Give the variable by the first rule that the data answer."""
     why = []
     for rule in rules:

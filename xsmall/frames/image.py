@@ -12,7 +12,7 @@ from dask import delayed
 
 from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.geometry.grids import Grid, part_grid
-from xsmall.detector.geometry.imaging import Table, image_table
+from xsmall.detector.geometry.imaging import CellTable, image_table
 from xsmall.detector.part import Part
 from xsmall.errors import DataError, ParameterError, PlanError
 from xsmall.frames.describe import usable_segments
@@ -331,7 +331,7 @@ def over_frames(
     return [one.drop_attrs(deep=False) for one in (out if isinstance(out, tuple) else (out,))]
 
 
-def gather_frames(block: Array, table: Table, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+def gather_frames(block: Array, table: CellTable, dtype: np.dtype[Any]) -> tuple[Array, Array]:
     """Mean and weight of each cell, for frames (..., segment, row, column)."""
     from xsmall.kernels.image import gather
 
@@ -345,7 +345,7 @@ def gather_frames(block: Array, table: Table, dtype: np.dtype[Any]) -> tuple[Arr
     return mean.reshape(shape), total.reshape(shape)
 
 
-def _means(block: Array, table: Table, dtype: np.dtype[Any]) -> Array:
+def _means(block: Array, table: CellTable, dtype: np.dtype[Any]) -> Array:
     """Mean of each cell; hardly more than a copy where few pixels meet."""
     from xsmall.kernels.image import take
 

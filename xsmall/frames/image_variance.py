@@ -11,14 +11,14 @@ import xarray as xr
 
 from xsmall.detector.cache import CACHE
 from xsmall.detector.geometry.geometry import Geometry
-from xsmall.detector.geometry.imaging import Table
+from xsmall.detector.geometry.imaging import CellTable
 from xsmall.detector.part import Part
 from xsmall.vocabulary import PIXEL_DIMS, UNITS
 
 __all__ = ["spread_attrs", "spread_of_cells"]
 
 Array: TypeAlias = npt.NDArray[Any]
-Gather: TypeAlias = Callable[[Array, Table, np.dtype[Any]], tuple[Array, Array]]
+Gather: TypeAlias = Callable[[Array, CellTable, np.dtype[Any]], tuple[Array, Array]]
 
 
 def spread_attrs(variance: xr.DataArray) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def spread_of_cells(
     frames: xr.DataArray,
     variance: xr.DataArray,
     gather: Gather,
-    table: Callable[..., Table],
+    table: Callable[..., CellTable],
     arguments: tuple[Geometry, Part, Any, Any],
     sizes: dict[str, int],
 ) -> xr.DataArray:
@@ -72,7 +72,7 @@ def _spread_of_block(
     variance: Array,
     *,
     gather: Gather,
-    table: Callable[..., Table],
+    table: Callable[..., CellTable],
     arguments: tuple[Geometry, Part, Any, Any],
     shape: tuple[int, ...],
 ) -> Array:
@@ -85,7 +85,8 @@ def _spread_of_block(
     if plain.weight.size:
         geometry, *rest = arguments
         squared = CACHE.get(
-            ("squared", table.__name__, geometry.token, *rest), lambda: Table(plain.start, plain.pixel, plain.weight**2)
+            ("squared", table.__name__, geometry.token, *rest),
+            lambda: CellTable(plain.start, plain.pixel, plain.weight**2),
         )
         mean, total = gather(squares, squared, double)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -126,7 +126,7 @@ def _descriptor(path: str) -> int:
         raise FileFormatError(f"{path}: the file cannot be read", found=error.strerror, fix=fix) from error
 
 
-class Window:
+class ReadWindow:
     """Reads small pieces through a window that grows while they follow one another.
 
     Headers of large datagrams cost one read of 512 bytes each; small datagrams share reads of up to 1 MB.

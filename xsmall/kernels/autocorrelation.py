@@ -18,7 +18,7 @@ from scipy import fft
 
 from xsmall.kernels.jit import njit
 
-__all__ = ["Correlator", "Sums", "autocorrelation", "fast_length", "spread_of_lag"]
+__all__ = ["AutocorrelationSums", "Correlator", "autocorrelation", "fast_length", "spread_of_lag"]
 
 _NOISE = 64 * np.finfo(np.float64).eps
 """Sums below this part of the largest possible are rounding of the transforms: no signal, no correlation."""
@@ -42,7 +42,7 @@ def fast_length(n: int) -> int:
         n += 1
 
 
-class Sums(NamedTuple):
+class AutocorrelationSums(NamedTuple):
     """Sums over pairs of pixels, lag by lag: what can be added up over several pieces before it is normalised."""
 
     product: npt.NDArray[np.float64]
@@ -54,10 +54,10 @@ class Sums(NamedTuple):
     most: float
     """Sum of all absolute values."""
 
-    def plus(self, other: Sums) -> Sums:
+    def plus(self, other: AutocorrelationSums) -> AutocorrelationSums:
         """The sums over the pairs of both."""
         product, one_side = self.product + other.product, self.one_side + other.one_side
-        return Sums(product, one_side, self.pairs + other.pairs, self.most + other.most)
+        return AutocorrelationSums(product, one_side, self.pairs + other.pairs, self.most + other.most)
 
     def normalised(self) -> npt.NDArray[np.float64]:
         """The correlation; NaN where no pair of valid pixels, or no signal, lies that far apart."""
@@ -103,7 +103,7 @@ class Correlator:
         return sums.normalised(), self.spread(frame, use, variance, sums)
 
     def spread(
-        self, frame: npt.NDArray[Any], use: npt.NDArray[np.bool_], variance: npt.NDArray[Any], sums: Sums
+        self, frame: npt.NDArray[Any], use: npt.NDArray[np.bool_], variance: npt.NDArray[Any], sums: AutocorrelationSums
     ) -> npt.NDArray[np.float64]:
         """What the errors of the pixels of this piece add to the variance of the correlation that ``sums`` make.
 
@@ -128,7 +128,7 @@ class Correlator:
         of_each[down:] = of_each[down::-1, ::-1]
         return of_each
 
-    def sums(self, frame: npt.NDArray[Any], use: npt.NDArray[np.bool_]) -> Sums:
+    def sums(self, frame: npt.NDArray[Any], use: npt.NDArray[np.bool_]) -> AutocorrelationSums:
         """Sums over the pairs of valid pixels of one frame."""
         valid = np.isfinite(frame) & use
         if self._valid is None or not np.array_equal(valid, self._valid):
@@ -139,7 +139,7 @@ class Correlator:
         transform = self._transform(values)
         power = transform.real**2 + transform.imag**2
         one_side = self._lags(np.conj(transform) * self._mask_transform)
-        return Sums(self._even_lags(power), one_side, self._pairs, float(np.abs(values).sum()))
+        return AutocorrelationSums(self._even_lags(power), one_side, self._pairs, float(np.abs(values).sum()))
 
     def _transform(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.complex128]:
         """Transform, padded with zeros; rows of zeros have no part in the first step."""

@@ -1,8 +1,8 @@
 """Common mode: the offset that pixels read out together share, estimated and taken away, event by event.
 
-A :class:`Plan` is the compiled form of a common mode for one segment: a table of steps, done in order, each on the
-result of the one before. A step cuts the segment into equal units (banks, stretches of rows or columns, everything),
-estimates one number per unit from the pixels that take part, and subtracts it.
+A :class:`StepTables` is the compiled form of a common mode for one segment: a table of steps, done in order, each on
+the result of the one before. A step cuts the segment into equal units (banks, stretches of rows or columns,
+everything), estimates one number per unit from the pixels that take part, and subtracts it.
 ``xsmall.calibration.common_mode.mode`` makes plans out of records; :func:`apply_common_mode` runs them on frames in
 ADU with the pedestal subtracted, before the gain is divided out.
 
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from xsmall.kernels.jit import njit
 from xsmall.kernels.median import unit_medians
 
-__all__ = ["Plan", "apply_common_mode"]
+__all__ = ["StepTables", "apply_common_mode"]
 
 
 # estimators
@@ -42,7 +42,7 @@ _INTEGER_HALF = 16384  # the integer median ends at -16384 and 16383
 _UNBONDED_PITCH = 10  # pixels (10, 10), (20, 20) ... (180, 180) of each ASIC of a CSPAD section see no charge
 
 
-class Plan(NamedTuple):
+class StepTables(NamedTuple):
     """The steps of a common mode for one segment, as tables that kernels read.
 
     Attributes
@@ -297,7 +297,7 @@ def _back(blocks: npt.NDArray[Any], step: npt.NDArray[np.int64], image: npt.NDAr
 def apply_common_mode(
     stack: npt.NDArray[np.float32],
     use: npt.NDArray[np.uint8],
-    plan: Plan,
+    plan: StepTables,
     corrections: npt.NDArray[np.float32],
     counts: npt.NDArray[np.int32],
 ) -> None:
@@ -312,7 +312,7 @@ def apply_common_mode(
         uint8 (event, row, column), contiguous: 1 where a pixel takes part in estimates (good, in the right gain stage).
         One event stands for all where it is the same for all.
     plan
-        The :class:`Plan` of the segment, whose units divide rows and columns without remainder.
+        The :class:`StepTables` of the segment, whose units divide rows and columns without remainder.
     corrections, counts
         Filled: float32 and int32 (event, plan.n_units), contiguous: what was subtracted in each unit of each step in
         ADU (NaN: nothing could be), and how many pixels it was estimated from.

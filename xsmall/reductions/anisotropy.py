@@ -15,7 +15,7 @@ from xsmall.engine.asked import ask
 from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import ParameterError
 from xsmall.reductions.azint import azint_bins, polarization_of
-from xsmall.reductions.azint_table import AzintBins, Table
+from xsmall.reductions.azint_table import AzintBins, BinTable
 from xsmall.reductions.edges import labels_of_bins
 from xsmall.reductions.filters import filtered, static_mask
 from xsmall.reductions.normalize import normalized
@@ -134,7 +134,7 @@ class Anisotropy(Record):
                 found="a photon energy of each event",
                 fix='quantity="two_theta", or .sd.assign_beam(photon_energy=9500)',
             )
-        table = Table(self.bins, frames)
+        table = BinTable(self.bins, frames)
         table.check()
         n = table.shape[1]
         double = np.dtype(np.float64)
@@ -150,7 +150,7 @@ class Anisotropy(Record):
     def coords(self, frames: Frames) -> Mapping[str, xr.Variable]:
         """Orders of the polynomials, centres and edges of the bins."""
         units = self.bins.units if self.bins.values is not None else UNITS_OF[self.bins.quantity]
-        bins = labels_of_bins(self.bins.quantity, Table(self.bins, frames).edges(), units)
+        bins = labels_of_bins(self.bins.quantity, BinTable(self.bins, frames).edges(), units)
         return {ORDER: xr.Variable((ORDER,), np.array(ORDERS[: self.n_orders])), **bins}
 
     def reducer(self, frames: Frames) -> Reducer:
@@ -165,7 +165,7 @@ class AnisotropyReducer(Reducer):
         from xsmall.kernels.anisotropy import fit_sums, outer_sums
 
         self._fit, self._outer = fit_sums, outer_sums
-        table = Table(record.bins, frames)
+        table = BinTable(record.bins, frames)
         self._frames, self._m, self._n = frames, record.n_orders, table.shape[1]
         self._index = table.index()
         weight = table.weight()

@@ -16,8 +16,8 @@ from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import ParameterError
 from xsmall.frames.per_pixel import StaticMask, StaticValues
 from xsmall.reductions.azint_energy import EnergyAzintReducer
-from xsmall.reductions.azint_reducers import AzintReducer, Kind, RingsReducer, SharesReducer
-from xsmall.reductions.azint_table import FULL_TURN, AzintBins, Table
+from xsmall.reductions.azint_reducers import AzintReducer, RingsReducer, RingStatistic, SharesReducer
+from xsmall.reductions.azint_table import FULL_TURN, AzintBins, BinTable
 from xsmall.reductions.chain import in_regions
 from xsmall.reductions.edges import as_bins, as_edges, labels_of_bins
 from xsmall.reductions.filters import filtered, static_mask
@@ -233,7 +233,7 @@ def polarization_of(plane: float | None, fraction: float | None) -> tuple[float,
     return float(plane), float(fraction)
 
 
-def _kind(bins: AzintBins, statistic: str, clip: Any, norm: bool) -> Kind:
+def _kind(bins: AzintBins, statistic: str, clip: Any, norm: bool) -> RingStatistic:
     if statistic not in (MEAN, SUM, MEDIAN):
         raise ParameterError("statistic of azint", found=repr(statistic), expected=f"{MEAN!r}, {SUM!r} or {MEDIAN!r}")
     if clip is not None and not (isinstance(clip, int | float | np.number) and clip > 0 and statistic == MEAN):
@@ -247,7 +247,7 @@ def _kind(bins: AzintBins, statistic: str, clip: Any, norm: bool) -> Kind:
             expected="the mean with corrections, which are divided by",
             fix="statistic='mean', norm=True: their product is the sum of the signal",
         )
-    kind = Kind(statistic, None if clip is None else float(clip), norm=norm)
+    kind = RingStatistic(statistic, None if clip is None else float(clip), norm=norm)
     if kind.needs_rings and (bins.split != "no" or (norm and statistic == MEDIAN)):
         raise ParameterError(
             "medians and clipped means are of whole pixels",
@@ -264,7 +264,7 @@ class Azint(Record):
     name: ClassVar[str] = "azint"
 
     bins: AzintBins
-    kind: Kind = field(default_factory=Kind)
+    kind: RingStatistic = field(default_factory=RingStatistic)
 
     def after(self, first: Record) -> Record:
         """Integrate in each region of ``xs.roi``."""
@@ -276,7 +276,7 @@ class Azint(Record):
 
     def outputs(self, frames: Frames) -> Mapping[str, Output]:
         """Describe intensity and n_valid over the bins."""
-        table = Table(self.bins, frames)
+        table = BinTable(self.bins, frames)
         table.check()
         own_q = self._own_q(frames)
         if own_q and (self.bins.split != "no" or self.kind.needs_rings):
@@ -313,7 +313,7 @@ class Azint(Record):
 
     def coords(self, frames: Frames) -> Mapping[str, xr.Variable]:
         """Centres and edges of the bins."""
-        table = Table(self.bins, frames)
+        table = BinTable(self.bins, frames)
         units = self.bins.units if self.bins.values is not None else UNITS_OF[self.bins.quantity]
         out = labels_of_bins(self.bins.quantity, table.edges(), units)
         around = self.bins.azimuth_edges()
@@ -321,7 +321,7 @@ class Azint(Record):
 
     def reducer(self, frames: Frames) -> Reducer:
         """Make the reducer, and the tables where they are not yet there."""
-        table = Table(self.bins, frames)
+        table = BinTable(self.bins, frames)
         if self._own_q(frames):
             return EnergyAzintReducer(table, self.kind)
         if self.kind.needs_rings:

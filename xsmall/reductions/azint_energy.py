@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from xsmall.engine.record import Reducer
 from xsmall.errors import DataError
-from xsmall.reductions.azint_reducers import Kind, results
-from xsmall.reductions.azint_table import Table
+from xsmall.reductions.azint_reducers import RingStatistic, results
+from xsmall.reductions.azint_table import BinTable
 from xsmall.vocabulary import WITHOUT_ENERGY
 
 __all__ = ["EnergyAzintReducer"]
@@ -20,7 +20,7 @@ __all__ = ["EnergyAzintReducer"]
 class EnergyAzintReducer(Reducer):
     """Bins each event by its own q; the table, q of each pixel at the mean energy, is that of all events."""
 
-    def __init__(self, table: Table, kind: Kind) -> None:
+    def __init__(self, table: BinTable, kind: RingStatistic) -> None:
         from xsmall.kernels.azint_energy import scatter_scaled
         from xsmall.kernels.bins import first_bins
 

@@ -12,16 +12,16 @@ import numpy.typing as npt
 from xsmall.detector.frames import Frames
 from xsmall.engine.entries import LostCounts
 from xsmall.engine.record import GROUP, Reducer
-from xsmall.reductions.azint_table import Table, shares_of
+from xsmall.reductions.azint_table import BinTable, shares_of
 from xsmall.vocabulary import INTENSITY, N_VALID, NORM, SUM, VARIANCE_SUFFIX
 
-__all__ = ["AzintReducer", "Kind", "RingsReducer", "SharesReducer", "results"]
+__all__ = ["AzintReducer", "RingStatistic", "RingsReducer", "SharesReducer", "results"]
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Kind:
+class RingStatistic:
     """What is told of a ring.
 
     Parameters
@@ -48,8 +48,8 @@ class Kind:
 
 
 def results(
-    table: Table,
-    kind: Kind,
+    table: BinTable,
+    kind: RingStatistic,
     total: Array,
     n_valid: Array,
     norm: Array,
@@ -80,7 +80,7 @@ class AzintReducer(Reducer):
 
     takes_entries = True
 
-    def __init__(self, table: Table, kind: Kind) -> None:
+    def __init__(self, table: BinTable, kind: RingStatistic) -> None:
         from xsmall.kernels.azint import LANES, scatter
         from xsmall.kernels.entries import add_to_bins
 
@@ -157,7 +157,7 @@ class AzintReducer(Reducer):
 class SharesReducer(Reducer):
     """Scatters pixels that are shared among bins."""
 
-    def __init__(self, table: Table, kind: Kind) -> None:
+    def __init__(self, table: BinTable, kind: RingStatistic) -> None:
         from xsmall.kernels.azint_split import scatter_shares
 
         self._scatter = scatter_shares
@@ -194,7 +194,7 @@ class SharesReducer(Reducer):
 class RingsReducer(Reducer):
     """Gathers the pixels of each ring: medians, and means without outliers."""
 
-    def __init__(self, table: Table, kind: Kind, frames: Frames) -> None:
+    def __init__(self, table: BinTable, kind: RingStatistic, frames: Frames) -> None:
         from xsmall.kernels.azint_rings import clipped_means, medians
 
         self._medians, self._clipped = medians, clipped_means

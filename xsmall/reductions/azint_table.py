@@ -17,7 +17,7 @@ from xsmall.frames.per_pixel import StaticMask, StaticValues
 from xsmall.reductions.region import Place, inside
 from xsmall.vocabulary import AREA, AZIMUTH, POLARIZATION, SOLID_ANGLE, Q
 
-__all__ = ["AzintBins", "Table", "shares_of"]
+__all__ = ["AzintBins", "BinTable", "shares_of"]
 
 Floats = npt.NDArray[np.float64]
 FULL_TURN = 360.0
@@ -92,7 +92,7 @@ class AzintBins:
 
 
 @dataclass(frozen=True)
-class Table:
+class BinTable:
     """Bins on some frames; arrays are made on first use and shared by the process."""
 
     bins: AzintBins
@@ -299,12 +299,12 @@ class Shares(NamedTuple):
         return sum(array.nbytes for array in self)
 
 
-def shares_of(table: Table) -> Shares:
+def shares_of(table: BinTable) -> Shares:
     """Shares of the pixels in the bins, made once per process."""
     return CACHE.get(("azint", "shares", table), lambda: _shares(table))
 
 
-def _shares(table: Table) -> Shares:
+def _shares(table: BinTable) -> Shares:
     from xsmall.kernels.azint_split import share_out
     from xsmall.kernels.bins import first_bins
 

@@ -20,7 +20,7 @@ from xsmall.frames.sparse import sparse_of
 from xsmall.reductions.region import as_place, inside
 from xsmall.vocabulary import COLUMN, EVENT, FRAME_DIMS, N_VALID, ROI, ROW, SEGMENT
 
-__all__ = ["Entries", "Input", "entries_of", "inputs_of", "times_of"]
+__all__ = ["Correlated", "Entries", "entries_of", "inputs_of", "times_of"]
 
 _SPARSE = 3
 """Arrays of sparse frames: pixels, values, lost ones. Lists of photons come with valid pixels and are more."""
@@ -38,7 +38,7 @@ class Entries(NamedTuple):
     """(region, pixel): pixels of a region, without those that no event has."""
 
 
-class Input(NamedTuple):
+class Correlated(NamedTuple):
     """What is correlated: arrays in memory or lazy, and the pixels of each region."""
 
     arrays: tuple[Any, ...]
@@ -49,7 +49,7 @@ class Input(NamedTuple):
     """(event, segment): what coordinates say; None where all may be used."""
 
 
-def inputs_of(obj: xr.DataArray | xr.Dataset, regions: Any, like: xr.DataArray | None, mask: Any) -> Input:
+def inputs_of(obj: xr.DataArray | xr.Dataset, regions: Any, like: xr.DataArray | None, mask: Any) -> Correlated:
     """Check what is to be correlated.
 
     Raises
@@ -102,7 +102,7 @@ def inputs_of(obj: xr.DataArray | xr.Dataset, regions: Any, like: xr.DataArray |
     if sparse is None and like is not obj:
         arrays = (*arrays, int(use.sum()))
     usable = described.usable if sparse is not None or like is obj else None
-    return Input(arrays, frames, held, any(dask.is_dask_collection(a) for a in arrays), usable)
+    return Correlated(arrays, frames, held, any(dask.is_dask_collection(a) for a in arrays), usable)
 
 
 def _valid_of(photons: xr.Dataset, regions: list[str]) -> Any:

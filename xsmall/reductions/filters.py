@@ -19,7 +19,7 @@ from xsmall.frames.per_pixel import StaticMask, StaticNoise, boolean_mask
 from xsmall.reductions.threshold import Sigma, check_noise, check_unit, sigma
 from xsmall.vocabulary import EVENT, FRAME_DIMS, PIXEL_DIMS
 
-__all__ = ["Cut", "EventMask", "Filtered", "filtered", "static_mask"]
+__all__ = ["EventMask", "Filtered", "Thresholds", "filtered", "static_mask"]
 
 Stack = npt.NDArray[np.floating[Any]]
 _MASK = "mask"
@@ -28,7 +28,7 @@ _FIX = "threshold=4.75 in the unit of the data, threshold=(4.75, 100.0), or thre
 
 
 @dataclass(frozen=True)
-class Cut:
+class Thresholds:
     """Two thresholds; made of what a user gave by :meth:`of`."""
 
     low: float
@@ -37,7 +37,7 @@ class Cut:
     noise_units: str | None = None
 
     @classmethod
-    def of(cls, threshold: Any, noise: Any) -> Cut | None:
+    def of(cls, threshold: Any, noise: Any) -> Thresholds | None:
         """Check ``threshold``: a number, ``xs.sigma(n)``, or (low, high) of these, None for no limit."""
         if threshold is None:
             if noise is not None:
@@ -126,7 +126,7 @@ def static_mask(mask: Any) -> tuple[StaticMask | None, EventMask | None]:
 
 def filtered(record: Record, threshold: Any = None, noise: Any = None, mask: EventMask | None = None) -> Record:
     """Let a record see frames after thresholds and a mask of each event; the record itself where there are none."""
-    cut = Cut.of(threshold, noise)
+    cut = Thresholds.of(threshold, noise)
     return record if cut is None and mask is None else Filtered(record, cut, mask)
 
 
@@ -135,7 +135,7 @@ class Filtered(Record):
     """A record behind thresholds and a mask; made by :func:`filtered`."""
 
     record: Record
-    cut: Cut | None = None
+    cut: Thresholds | None = None
     mask: EventMask | None = None
 
     @property

@@ -13,7 +13,7 @@ import xarray as xr
 from xsmall.detector.frames import Frames
 from xsmall.engine.parameters import parameters_attr
 from xsmall.errors import DataError, ParameterError, PlanError
-from xsmall.reductions.by_pixel_and_time import Entries, Input, entries_of, inputs_of, times_of
+from xsmall.reductions.by_pixel_and_time import Correlated, Entries, entries_of, inputs_of, times_of
 from xsmall.reductions.edges import as_edges, labels_of_bins
 from xsmall.vocabulary import (
     DIMENSIONLESS,
@@ -179,7 +179,7 @@ def two_time(
     return out
 
 
-def _run(job: Any, given: Input, shapes: list[tuple[int, ...]]) -> list[Any]:
+def _run(job: Any, given: Correlated, shapes: list[tuple[int, ...]]) -> list[Any]:
     """Run at once, or make lazy arrays of what a job returns."""
     if not given.is_lazy:
         return list(job(*given.arrays))

@@ -13,7 +13,7 @@ import xarray as xr
 from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.geometry.grids import Grid, part_grid
-from xsmall.detector.geometry.imaging import Table, image_table
+from xsmall.detector.geometry.imaging import CellTable, image_table
 from xsmall.engine.asked import ask
 from xsmall.engine.record import GROUP, Output, Record, Reducer
 from xsmall.errors import GeometryError, ParameterError
@@ -146,7 +146,7 @@ class ImageReducer(Reducer):
     """Gathers whole frames."""
 
     def __init__(
-        self, table: Table, shape: tuple[int, int], frames: Frames, mask: npt.NDArray[np.bool_] | None
+        self, table: CellTable, shape: tuple[int, int], frames: Frames, mask: npt.NDArray[np.bool_] | None
     ) -> None:
         from xsmall.kernels.image import gather
 

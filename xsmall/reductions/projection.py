@@ -18,7 +18,7 @@ from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import ParameterError
 from xsmall.frames.per_pixel import StaticMask
 from xsmall.reductions.azint import QUANTITIES, Azint, azint_bins
-from xsmall.reductions.azint_reducers import Kind
+from xsmall.reductions.azint_reducers import RingStatistic
 from xsmall.reductions.box import Box, Window
 from xsmall.reductions.chain import in_regions
 from xsmall.reductions.filters import filtered, static_mask
@@ -111,7 +111,7 @@ def projection(
             )
         chosen = azint_bins(bins, onto, range, width, None, split="no", efficiency=(), mask=fixed)
         chosen = chosen if where is None else replace(chosen, places=(where,))
-        return filtered(OntoQuantity(Azint(chosen, Kind(statistic))), threshold, noise, of_events)
+        return filtered(OntoQuantity(Azint(chosen, RingStatistic(statistic))), threshold, noise, of_events)
     if (bins, range, width) != (None, None, None):
         raise ParameterError(
             "bins of rows or columns", found=f"onto={onto!r} with bins, range or width", fix="xs.rebin"

@@ -19,7 +19,7 @@ from xsmall.frames.per_pixel import StaticMask
 from xsmall.reductions.arguments import one_of, real_number
 from xsmall.reductions.edges import as_edges, labels_of_bins
 from xsmall.reductions.filters import filtered, static_mask
-from xsmall.reductions.sums_reducer import Stream, SumsReducer, Wanted
+from xsmall.reductions.sums_reducer import Stream, SumsReducer, WantedSums
 from xsmall.vocabulary import (
     COLUMN,
     COUNT,
@@ -132,7 +132,7 @@ def sums(
     edges = None if histogram is None else as_edges(histogram, "histogram")
     level = None if count_above is None else real_number("count_above", count_above, "a number in the unit of the data")
     fixed, of_events = static_mask(mask)
-    made = Sums(_classes(by), Wanted(wanted, level, edges), fixed, bool(dropped_shots))
+    made = Sums(_classes(by), WantedSums(wanted, level, edges), fixed, bool(dropped_shots))
     return filtered(made, threshold, noise, of_events)
 
 
@@ -185,7 +185,7 @@ class Sums(Record):
     name: ClassVar[str] = "sums"
 
     classes: Classes | None
-    wanted: Wanted
+    wanted: WantedSums
     mask: StaticMask | None = None
     dropped_shots: bool = False
     first: Record | None = None

@@ -26,13 +26,13 @@ from xsmall.vocabulary import (
     VARIANCE_SUFFIX,
 )
 
-__all__ = ["Stream", "SumsReducer", "Wanted"]
+__all__ = ["Stream", "SumsReducer", "WantedSums"]
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedSums:
     """What is told of each pixel beside mean, spread and count."""
 
     also: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ class Stream:
 class Sum:
     """The sums of one stream: arrays by their names, (class, ..., pixel) each."""
 
-    def __init__(self, stream: Stream, wanted: Wanted, n: int) -> None:
+    def __init__(self, stream: Stream, wanted: WantedSums, n: int) -> None:
         size = stream.size
         self.arrays: dict[str, Array] = {"sums": np.zeros((n, 4, size)), COUNT: np.zeros((n, size), np.uint32)}
         if stream.variance:
@@ -78,7 +78,7 @@ class Sum:
         if wanted.edges is not None:
             self.arrays[HISTOGRAM] = np.zeros((n, size, len(wanted.edges) + 1), np.uint32)
 
-    def add(self, values: Array, spread: Array | None, classes: Array, wanted: Wanted, at: int) -> None:
+    def add(self, values: Array, spread: Array | None, classes: Array, wanted: WantedSums, at: int) -> None:
         """Add values (k, pixel) from pixel ``at`` on."""
         from xsmall.kernels import sums as kernel
 
@@ -115,7 +115,7 @@ class Sum:
 class Gathered(Totals):
     """All sums of a record, and how many events are in each class, dropped, and of none."""
 
-    def __init__(self, streams: tuple[Stream, ...], wanted: Wanted, n: int | None, use: Array | None) -> None:
+    def __init__(self, streams: tuple[Stream, ...], wanted: WantedSums, n: int | None, use: Array | None) -> None:
         self.streams, self.wanted, self.n, self.use = streams, wanted, n, use
         self.sums = [Sum(stream, wanted, n or 1) for stream in streams]
         self.events = np.zeros((n or 1) + 2, np.int64)
@@ -186,7 +186,7 @@ class SumsReducer(Reducer):
     def __init__(
         self,
         streams: tuple[Stream, ...],
-        wanted: Wanted,
+        wanted: WantedSums,
         n: int | None,
         use: Array | None,
         inner: Reducer | None,

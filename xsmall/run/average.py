@@ -19,7 +19,7 @@ from xsmall.detector.frames import Frames
 from xsmall.engine.record import GROUP, Output, Record, Reducer
 from xsmall.kernels import moments as kernel
 
-__all__ = ["Average", "Averager", "Moments", "merged", "statistics_of"]
+__all__ = ["Average", "Averager", "FrameMoments", "merged", "statistics_of"]
 
 Array = npt.NDArray[Any]
 
@@ -27,7 +27,7 @@ _BUFFER_BYTES: Final = 64 * 2**20
 _MOST_TOGETHER: Final = 64
 
 
-class Moments(NamedTuple):
+class FrameMoments(NamedTuple):
     """Count (n), mean and M2 of each pixel, flat; and the sum of the variances of its values, where they are known."""
 
     n: npt.NDArray[np.uint32]
@@ -36,16 +36,16 @@ class Moments(NamedTuple):
     spread: npt.NDArray[np.float64] | None = None
 
     @classmethod
-    def empty(cls, frames: Frames, *bins: int) -> Moments:
+    def empty(cls, frames: Frames, *bins: int) -> FrameMoments:
         """Moments of no frame; in front the bins, if any."""
         shape = (*bins, int(np.prod(frames.shape)))
         return cls(
             np.zeros(shape, np.uint32), np.zeros(shape), np.zeros(shape), np.zeros(shape) if frames.variance else None
         )
 
-    def of(self, i: int) -> Moments:
+    def of(self, i: int) -> FrameMoments:
         """The moments of one bin."""
-        return Moments(self.n[i], self.mean[i], self.m2[i], None if self.spread is None else self.spread[i])
+        return FrameMoments(self.n[i], self.mean[i], self.m2[i], None if self.spread is None else self.spread[i])
 
     def arrays(self) -> dict[str, Array]:
         """The arrays by their names."""
@@ -58,7 +58,7 @@ def together(frames: Frames) -> int:
     return int(min(_MOST_TOGETHER, max(GROUP, 1 << max(0, int(fit).bit_length() - 1))))
 
 
-Bins = dict[tuple[str, int], Moments]
+Bins = dict[tuple[str, int], FrameMoments]
 """Moments by the name of the average and the bin."""
 
 
@@ -86,7 +86,7 @@ class Averager(Reducer):
         self._index = {  # among the bins that the block meets
             name: np.where(own >= 0, np.searchsorted(self._bins[name], own), -1) for name, own in index.items()
         }
-        self._moments = {name: Moments.empty(frames, len(met)) for name, met in self._bins.items()}
+        self._moments = {name: FrameMoments.empty(frames, len(met)) for name, met in self._bins.items()}
 
     def move_to(self, event: int) -> None:
         """Say which event of the block comes next; those that were passed by are left out."""
@@ -139,7 +139,7 @@ class Averager(Reducer):
         self._filled[GROUP:] = False
         self._base += self._size
 
-    def _add(self, index: npt.NDArray[np.int64], moments: Moments) -> None:
+    def _add(self, index: npt.NDArray[np.int64], moments: FrameMoments) -> None:
         group = groups(index)
         if not group[2].size:
             return
@@ -169,23 +169,23 @@ class Average(Record):
         return self.averager
 
 
-def merged(parts: Sequence[Moments], frames: Frames) -> Moments:
+def merged(parts: Sequence[FrameMoments], frames: Frames) -> FrameMoments:
     """Merge the moments of blocks, neighbours first, in a fixed tree."""
-    level = list(parts) or [Moments.empty(frames)]
+    level = list(parts) or [FrameMoments.empty(frames)]
     while len(level) > 1:
         pairs = [_merge_two(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
         level = pairs + level[len(level) - len(level) % 2 :]
     return level[0]
 
 
-def _merge_two(a: Moments, b: Moments) -> Moments:
+def _merge_two(a: FrameMoments, b: FrameMoments) -> FrameMoments:
     spread = None if a.spread is None or b.spread is None else a.spread + b.spread
-    out = Moments(np.empty_like(a.n), np.empty_like(a.mean), np.empty_like(a.m2), spread)
+    out = FrameMoments(np.empty_like(a.n), np.empty_like(a.mean), np.empty_like(a.m2), spread)
     kernel.merge(*a[:3], *b[:3], *out[:3])
     return out
 
 
-def statistics_of(moments: Moments, shape: tuple[int, ...]) -> dict[str, Array]:
+def statistics_of(moments: FrameMoments, shape: tuple[int, ...]) -> dict[str, Array]:
     """Mean, standard deviation (n - 1), standard error, count, and, where variances are known, that of the mean."""
     n = moments.n.size
     mean, std, stderr, count = np.empty(n), np.empty(n), np.empty(n), np.empty(n, np.int32)

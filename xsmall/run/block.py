@@ -59,7 +59,7 @@ def blocks_of(n_events: int) -> list[tuple[int, int]]:
 
 
 @dataclass
-class Block:
+class BlockResult:
     """Arrays of a block, by their keys, and what is to be told of it."""
 
     arrays: dict[str, Array]
@@ -84,7 +84,7 @@ class Work:
         self._beside = {name: (_held(c), c.at) for name, c in self.prepared.beside.items()}
         self._floats = {name: c.ready() for name, c in self.prepared.beside.items()}
 
-    def compute(self, start: int, stop: int, limit: int = BATCH_BYTES) -> Block:
+    def compute(self, start: int, stop: int, limit: int = BATCH_BYTES) -> BlockResult:
         """Compute a block of events; those that fail are left out, flagged and told.
 
         Parameters
@@ -118,7 +118,7 @@ class Work:
         }
         return block
 
-    def _run(self, ranges: list[tuple[int, int]], start: int, stop: int, limit: int) -> Block:
+    def _run(self, ranges: list[tuple[int, int]], start: int, stop: int, limit: int) -> BlockResult:
         """Compute the events of some ranges; the others stay empty."""
         n, segments = stop - start, self.prepared.frames.shape[0]
         arrays = empty_arrays(self.prepared, n)
@@ -155,7 +155,7 @@ class Work:
         faults = np.zeros(n, np.uint8)
         faults[~known.all(axis=1)] |= np.uint8(Fault.SEGMENTS_MISSING)
         faults[(known & ~here).any(axis=1) & used] |= np.uint8(Fault.UNREADABLE)
-        return Block(arrays | {FAULT: faults, N_SEGMENTS: here.sum(axis=1).astype(np.int32)})
+        return BlockResult(arrays | {FAULT: faults, N_SEGMENTS: here.sum(axis=1).astype(np.int32)})
 
     def _find(self, start: int, stop: int, limit: int, error: Exception, bad: dict[int, str]) -> None:
         """Find the events that fail, by halves; where nearly all do, the rest of them is not tried."""
@@ -197,14 +197,14 @@ def nothing(output: Output, n: int) -> Array:
     return np.full((n, *output.array_shape), fill, output.array_dtype)
 
 
-def lost_block(detector: Detector, start: int, stop: int, why: str) -> Block:
+def lost_block(detector: Detector, start: int, stop: int, why: str) -> BlockResult:
     """Return the block of events whose workers were lost: nothing but the flags."""
     n = stop - start
     arrays = empty_arrays(detector.prepared, n)
     arrays[FAULT] = np.full(n, Fault.LOST, np.uint8)
     arrays[N_SEGMENTS] = np.zeros(n, np.int32)
     told = {"events": [start, stop], "faults": _counts(arrays[FAULT]), "errors": {why[:_TEXT]: n}, "lost": True}
-    return Block(arrays, told)
+    return BlockResult(arrays, told)
 
 
 def moments_key(name: str, number: int) -> str:

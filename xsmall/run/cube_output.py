@@ -17,7 +17,7 @@ from xsmall.cube.kept import Averaged
 from xsmall.cube.sorting import bins_of_events
 from xsmall.engine.record import Totals
 from xsmall.io.stores.blocks import BlockStore
-from xsmall.run.average import Moments, merged, statistics_of
+from xsmall.run.average import FrameMoments, merged, statistics_of
 from xsmall.run.block import moments_key, total_key
 from xsmall.run.classes import bins_for, cube_key, selected
 from xsmall.run.detectors import Detector
@@ -55,9 +55,9 @@ class Added:
         """Mean, spread, error and count of each pixel in one bin of a sum: blocks are merged in a fixed tree."""
         frames = self.detector.prepared.frames
         first = moments_key(name, number)
-        keys = {key: f"{first}.{key}" for key in Moments.empty(frames).arrays()}
+        keys = {key: f"{first}.{key}" for key in FrameMoments.empty(frames).arrays()}
         parts = [
-            Moments(*(self.store.read(block, key) for key in keys.values()))
+            FrameMoments(*(self.store.read(block, key) for key in keys.values()))
             for block in self.blocks
             if keys["n"] in self.store.keys(block)
         ]

@@ -27,7 +27,7 @@ from xsmall.reductions.reduce import Pass, prepare
 from xsmall.run.arguments import Context
 from xsmall.run.classes import accumulations, event_table
 from xsmall.run.reductions import record_of
-from xsmall.run.tables import PSANA, Constants, DetectorRecipe, Geometry, Mask, RunRecipe
+from xsmall.run.tables import PSANA, Constants, DetectorRecipe, GeometryTable, Mask, RunRecipe
 from xsmall.run.text import like
 from xsmall.vocabulary import CONFIG_NODE, EVENTS_NODE, FRAME_DIMS, STATUS, UNITS
 
@@ -130,7 +130,7 @@ def open_detector(
     wanted = recipe.detectors[name]
     sums = accumulations(recipe, tree, name, raw)
     if wanted.geometry is not None:
-        given = Geometry(path=wanted.geometry) if isinstance(wanted.geometry, str) else wanted.geometry
+        given = GeometryTable(path=wanted.geometry) if isinstance(wanted.geometry, str) else wanted.geometry
         raw = assign_geometry(raw, open_geometry(raw if given.path == PSANA else given.path, format=given.format))
     if wanted.beam is not None:
         said: dict[str, Any] = {k: getattr(wanted.beam, k) for k in _GIVEN if getattr(wanted.beam, k) is not None}

@@ -47,7 +47,7 @@ class OldConfig:
     problems: list[str] = field(default_factory=list)
 
 
-class Unreadable(Exception):
+class UnreadableCode(Exception):
     """Code that is more than values."""
 
 
@@ -108,7 +108,7 @@ class _Reader:
             except _Return:
                 raise
             except Exception as error:  # whatever the code would do: it is not ours to run
-                told = str(error) if isinstance(error, Unreadable) else f"{type(error).__name__}: {error}"
+                told = str(error) if isinstance(error, UnreadableCode) else f"{type(error).__name__}: {error}"
                 text = ast.unparse(line).splitlines()[0][:80]
                 self.config.problems.append(f"line {line.lineno}: {text} ({told})")
 
@@ -135,7 +135,7 @@ class _Reader:
         elif isinstance(line, ast.Expr):
             self.expression(line.value, known)
         elif not isinstance(line, ast.Import | ast.ImportFrom | ast.Pass):
-            raise Unreadable("more than values")
+            raise UnreadableCode("more than values")
 
     def expression(self, given: ast.expr, known: dict[str, Any]) -> None:
         """A line that is a value alone: a docstring, or a change of a list or table."""
@@ -151,7 +151,7 @@ class _Reader:
                 return
         if isinstance(given, ast.Call) and getattr(given.func, "id", "") == "print":
             return
-        raise Unreadable("more than values")
+        raise UnreadableCode("more than values")
 
     def assign(self, target: ast.expr, value: Any, known: dict[str, Any]) -> None:
         if isinstance(target, ast.Name):
@@ -162,14 +162,14 @@ class _Reader:
             for part, one in zip(target.elts, value, strict=True):
                 self.assign(part, one, known)
         else:
-            raise Unreadable("more than values")
+            raise UnreadableCode("more than values")
 
     def value(self, given: ast.expr, known: dict[str, Any]) -> Any:
         if isinstance(given, ast.Constant):
             return given.value
         if isinstance(given, ast.Name):
             if given.id not in known:
-                raise Unreadable(f"{given.id} is not known")
+                raise UnreadableCode(f"{given.id} is not known")
             return known[given.id]
         if isinstance(given, ast.List | ast.Tuple | ast.Set):
             values = [self.value(x, known) for x in given.elts]
@@ -195,13 +195,13 @@ class _Reader:
             return self.value(given.value, known)[self.value(given.slice, known)]
         if isinstance(given, ast.Call):
             return self.called(given, known)
-        raise Unreadable("more than values")
+        raise UnreadableCode("more than values")
 
     def maybe(self, given: ast.expr, known: dict[str, Any]) -> Any:
         """A value of a table; what cannot be read there leaves the rest of the table as it is."""
         try:
             return self.value(given, known)
-        except Unreadable:
+        except UnreadableCode:
             return Code(ast.unparse(given), given.lineno)
 
     def called(self, given: ast.Call, known: dict[str, Any]) -> Any:
@@ -220,15 +220,15 @@ class _Reader:
             import numpy as np
 
             return getattr(np, name.partition(".")[2])(*arguments)[:_MOST].tolist()
-        raise Unreadable(f"{name}(...) would have to be executed")
+        raise UnreadableCode(f"{name}(...) would have to be executed")
 
     def binary(self, kind: ast.operator, a: Any, b: Any) -> Any:
         if type(kind) not in _OPERATORS:
-            raise Unreadable("more than values")
+            raise UnreadableCode("more than values")
         if isinstance(kind, ast.Pow) and abs(b) > 64:
-            raise Unreadable("a power")
+            raise UnreadableCode("a power")
         if isinstance(kind, ast.Mult) and isinstance(a, list | str | tuple) and (b > _MOST or len(a) > _MOST):
-            raise Unreadable("a repetition")
+            raise UnreadableCode("a repetition")
         return _OPERATORS[type(kind)](a, b)
 
 

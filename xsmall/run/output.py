@@ -54,7 +54,7 @@ from xsmall.vocabulary import (
     VARIANCE_SUFFIX,
 )
 
-__all__ = ["Events", "block_name", "save_run"]
+__all__ = ["RunEvents", "block_name", "save_run"]
 
 Array = npt.NDArray[Any]
 _STATISTICS: Final = {
@@ -71,7 +71,7 @@ def block_name(detector: str, number: int) -> str:
     return f"{detector}-{number:06d}"
 
 
-class Events:
+class RunEvents:
     """The events of a run: those of all detectors and of the event variables, each once.
 
     Parameters
@@ -116,7 +116,7 @@ def _joined(
 
 def save_run(
     target: Path,
-    events: Events,
+    events: RunEvents,
     detectors: Mapping[str, Detector],
     blocks: Mapping[str, Sequence[tuple[int, int]]],
     store: BlockStore,
@@ -190,7 +190,7 @@ def save_run(
     return written[::-1]
 
 
-def _event_variables(events: Events) -> xr.Dataset:
+def _event_variables(events: RunEvents) -> xr.Dataset:
     """The event variables of the run, for all of its events."""
     out = xr.Dataset() if events.label is None else xr.Dataset(coords={EVENT: events.label})
     found = events.variables
@@ -213,7 +213,7 @@ def _event_variables(events: Events) -> xr.Dataset:
 
 
 def _reductions(
-    events: Events, detector: Detector, spans: Sequence[tuple[int, int]], added: Added
+    events: RunEvents, detector: Detector, spans: Sequence[tuple[int, int]], added: Added
 ) -> tuple[xr.Dataset, xr.Dataset]:
     """Variables of a detector for all events of the run, lazy: blocks are read as they are written; and those of none.
 

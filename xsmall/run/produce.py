@@ -22,7 +22,7 @@ from xsmall.run.block import SMALLER, blocks_of, lost_block
 from xsmall.run.classes import event_table
 from xsmall.run.detectors import Detector, open_detectors
 from xsmall.run.follow import wait_for
-from xsmall.run.output import Events, block_name, save_run
+from xsmall.run.output import RunEvents, block_name, save_run
 from xsmall.run.pool import Pool, Task, is_lost, pool_of, run_all
 from xsmall.run.progress import Progress, bar
 from xsmall.run.recipe import Recipe, open_recipe
@@ -143,7 +143,7 @@ def produce(
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """A run that was opened, and what is to be made of it; nothing is computed."""
 
     recipe: RunRecipe
@@ -152,11 +152,11 @@ class Plan:
     tree: xr.DataTree
     detectors: dict[str, Detector]
     skipped: dict[str, str]
-    events: Events
+    events: RunEvents
     blocks: dict[str, list[tuple[int, int]]]
 
 
-def plan_run(recipe: Recipe, run: int) -> Plan:
+def plan_run(recipe: Recipe, run: int) -> RunPlan:
     """Open a run and say what is to be made of it.
 
     Raises
@@ -171,8 +171,8 @@ def plan_run(recipe: Recipe, run: int) -> Plan:
     tree = open_run(meant.source)
     detectors, skipped = open_detectors(meant, tree, run, recipe.folder)
     blocks = {name: blocks_of(d.raw.sizes["event"]) for name, d in detectors.items()}
-    return Plan(
-        meant, meant.source, request, tree, detectors, skipped, Events(event_table(meant, tree), detectors), blocks
+    return RunPlan(
+        meant, meant.source, request, tree, detectors, skipped, RunEvents(event_table(meant, tree), detectors), blocks
     )
 
 
@@ -243,7 +243,7 @@ class _Run:
             self.store.remove()
         return self._end("done", None)
 
-    def _check_output(self, target: Path, plan: Plan) -> RunState | None:
+    def _check_output(self, target: Path, plan: RunPlan) -> RunState | None:
         """Refuse to touch a finished output unless that was asked for; return its state where it is left as it is."""
         if self.overwrite or not target.exists():
             return None
@@ -260,7 +260,7 @@ class _Run:
             raise ParameterError(f"{target}: nothing says what it was made of", fix="overwrite=True (--overwrite)")
         return None
 
-    def _begin(self, plan: Plan) -> None:
+    def _begin(self, plan: RunPlan) -> None:
         """Take up the blocks of an earlier job, or begin anew."""
         manifest = {**plan.request, "blocks": plan.blocks}
         before = self.store.manifest()
@@ -275,7 +275,7 @@ class _Run:
         self.state.blocks = sum(map(len, plan.blocks.values()))
         self.state.messages = list(_lacking(plan))
 
-    def _check_same(self, before: Mapping[str, Any], plan: Plan, what: str) -> None:
+    def _check_same(self, before: Mapping[str, Any], plan: RunPlan, what: str) -> None:
         now = json.loads(json.dumps({**plan.request, "blocks": plan.blocks}))
         differs = difference(*({k: one[k] for k in now if k in before} for one in (before, now)))  # the recipe first
         if differs or not before:
@@ -286,7 +286,7 @@ class _Run:
                 fix="overwrite=True (--overwrite), or another folder",
             )
 
-    def _compute(self, plan: Plan) -> int:
+    def _compute(self, plan: RunPlan) -> int:
         """Compute the blocks that are not there; returns how many were given up."""
         tasks, notes = [], {}
         limits = {name: self.pool.limit(_needed(d, plan.blocks[name])) for name, d in plan.detectors.items()}
@@ -329,7 +329,7 @@ class _Run:
         self.state.messages += [text for text in told if text not in self.state.messages]
         del self.state.messages[_MOST_MESSAGES:]
 
-    def _tell_faults(self, plan: Plan, notes: Mapping[str, Mapping[str, Any]]) -> None:
+    def _tell_faults(self, plan: RunPlan, notes: Mapping[str, Mapping[str, Any]]) -> None:
         for name, spans in plan.blocks.items():
             counts: dict[str, int] = {}
             at = plan.events.of(name)
@@ -355,7 +355,7 @@ class _Run:
         return self.state
 
 
-def _tasks(plan: Plan, run: int, folder: Path, store: Path, request: str) -> Sequence[Task]:
+def _tasks(plan: RunPlan, run: int, folder: Path, store: Path, request: str) -> Sequence[Task]:
     return [
         Task(request, plan.source, run, str(folder), name, i, start, stop, str(store))
         for name, spans in plan.blocks.items()
@@ -368,7 +368,7 @@ def _needed(detector: Detector, spans: Sequence[tuple[int, int]]) -> dict[int, i
     return {limit: peak_bytes(detector, spans, limit) for limit in (BATCH_BYTES, BATCH_BYTES // SMALLER)}
 
 
-def _lacking(plan: Plan) -> Sequence[str]:
+def _lacking(plan: RunPlan) -> Sequence[str]:
     """Event variables that the recipe names and the run lacks, and frames that ought to be calibrated."""
     known = [str(n) for n in plan.events.variables.variables]
     out = []

@@ -21,7 +21,17 @@ from xsmall.run import reductions
 from xsmall.run.quantity import KINDS, quantity
 from xsmall.run.text import like
 
-__all__ = ["TABLES", "Beam", "Constants", "CubeRecipe", "Delay", "DetectorRecipe", "Geometry", "Mask", "RunRecipe"]
+__all__ = [
+    "TABLES",
+    "BeamTable",
+    "Constants",
+    "CubeRecipe",
+    "Delay",
+    "DetectorRecipe",
+    "GeometryTable",
+    "Mask",
+    "RunRecipe",
+]
 
 
 def _quantity(kind: str) -> Any:
@@ -72,7 +82,7 @@ class Constants(_Table):
     """What the gain of the source means, where it does not say."""
 
 
-class Geometry(_Table):
+class GeometryTable(_Table):
     """Where the pixels are, as :func:`xsmall.open_geometry` opens it."""
 
     path: str
@@ -81,7 +91,7 @@ class Geometry(_Table):
     """Such as ``psana``, where the file does not say."""
 
 
-class Beam(_Table):
+class BeamTable(_Table):
     """The beam; see :func:`xsmall.assign_beam`."""
 
     photon_energy: Energy | None = None
@@ -127,9 +137,9 @@ class DetectorRecipe(_Table):
     """Variable of the detector's node that holds the frames."""
     constants: str | Constants | None = None
     """Constants for calibration; without them frames are reduced as they are."""
-    geometry: str | Geometry | None = None
+    geometry: str | GeometryTable | None = None
     """Where the pixels are."""
-    beam: Beam | None = None
+    beam: BeamTable | None = None
     """Photon energy, distance, centre, tilts."""
     mask: str | Mask | None = None
     """Pixels that are not used."""
@@ -295,5 +305,5 @@ class RunRecipe(_Table):
                         yield f"detectors.{name}.reductions.{key}.mask", step["mask"]
 
 
-TABLES = {"constants": Constants, "geometry": Geometry, "beam": Beam, "mask": Mask}
+TABLES = {"constants": Constants, "geometry": GeometryTable, "beam": BeamTable, "mask": Mask}
 """The tables of a detector."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.simulation.recipe import Recipe, normal, profile, uniform
+from xsmall.simulation.recipe import SimulatedScan, normal, profile, uniform
 from xsmall.vocabulary import Reason
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ FLAG_OF: Final = (0, int(Reason.DEAD), int(Reason.HOT), int(Reason.BAD_GAIN_CODE
 
 
 @dataclass(frozen=True)
-class Layout:
+class ModulePlaces:
     """Places of the modules: origin, step per row and per column (segment, 3) in m, lab frame, and the distance."""
 
     origin: npt.NDArray[np.float64]
@@ -35,7 +35,7 @@ class Layout:
     distance: float
 
 
-def layout(recipe: Recipe) -> Layout:
+def layout(recipe: SimulatedScan) -> ModulePlaces:
     """Put the modules on a grid around the beam, as square as their number allows.
 
     Rows run down and columns to the right as seen looking downstream; modules in odd grid columns are turned by half
@@ -64,10 +64,10 @@ def layout(recipe: Recipe) -> Layout:
         origin[s] = left * size, top * size, distance
         slow[s] = 0.0, -turn * size, 0.0
         fast[s] = -turn * size, 0.0, 0.0
-    return Layout(origin, slow, fast, distance)
+    return ModulePlaces(origin, slow, fast, distance)
 
 
-def geometry_of(recipe: Recipe) -> Geometry:
+def geometry_of(recipe: SimulatedScan) -> Geometry:
     """Return the layout as a :class:`~xsmall.detector.geometry.geometry.Geometry`."""
     from xsmall.detector.geometry.geometry import Geometry, Panel
 
@@ -107,11 +107,11 @@ class Tables:
         return np.array(FLAG_OF, dtype=np.uint32)[self.kind]
 
 
-_KEPT: dict[Recipe, Tables] = {}
+_KEPT: dict[SimulatedScan, Tables] = {}
 _LOCK = threading.Lock()
 
 
-def tables(recipe: Recipe) -> Tables:
+def tables(recipe: SimulatedScan) -> Tables:
     """Return the tables of a recipe, made once per process; those of the last two detectors are kept."""
     recipe = replace(recipe, n_events=0)  # pixels do not depend on how many events there are
     with _LOCK:
@@ -122,7 +122,7 @@ def tables(recipe: Recipe) -> Tables:
         return _KEPT[recipe]
 
 
-def _make(recipe: Recipe) -> Tables:
+def _make(recipe: SimulatedScan) -> Tables:
     segments, rows, columns = recipe.shape
     mean = np.empty((segments, rows * columns), dtype=np.float32)
     change = np.empty_like(mean)
@@ -139,7 +139,9 @@ def _make(recipe: Recipe) -> Tables:
     return out
 
 
-def _illumination(recipe: Recipe, where: Layout, s: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _illumination(
+    recipe: SimulatedScan, where: ModulePlaces, s: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     _, rows, columns = recipe.shape
     row, column = np.mgrid[:rows, :columns]
     place = where.origin[s] + row[..., None] * where.slow[s] + column[..., None] * where.fast[s]
@@ -165,7 +167,7 @@ def _radius_at(q: float, wavelength: float, distance: float) -> float:
     return distance * math.tan(2.0 * math.asin(sine)) if sine < math.sin(math.pi / 4) else math.inf
 
 
-def _constants(recipe: Recipe, s: int) -> tuple[npt.NDArray[np.float64], ...]:
+def _constants(recipe: SimulatedScan, s: int) -> tuple[npt.NDArray[np.float64], ...]:
     """Pedestal, gain and noise (stage, pixel), of the size that JUNGFRAU modules have."""
     _, rows, columns = recipe.shape
     n = rows * columns
@@ -183,7 +185,7 @@ def _constants(recipe: Recipe, s: int) -> tuple[npt.NDArray[np.float64], ...]:
     return pedestal, gain, noise
 
 
-def _kinds(recipe: Recipe, s: int) -> npt.NDArray[np.uint8]:
+def _kinds(recipe: SimulatedScan, s: int) -> npt.NDArray[np.uint8]:
     n = recipe.shape[1] * recipe.shape[2]
     u = uniform(recipe, "bad pixels", s * n, n)
     limits = np.cumsum([recipe.dead, recipe.hot, recipe.bad_code])

@@ -9,16 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from xsmall.simulation.detector import tables
-from xsmall.simulation.recipe import Recipe, event_variables, key_of
+from xsmall.simulation.recipe import SimulatedScan, event_variables, key_of
 
-__all__ = ["Frames", "counts_of_photons", "photons_of"]
+__all__ = ["SimulatedFrames", "counts_of_photons", "photons_of"]
 
 
 @dataclass(frozen=True)
-class Frames:
+class SimulatedFrames:
     """Raw frames (event, segment, row, column) of a recipe: indexing makes those that are asked for, nothing more."""
 
-    recipe: Recipe
+    recipe: SimulatedScan
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -58,7 +58,9 @@ def _selected(key: Any, size: int) -> tuple[npt.NDArray[np.int64], Any]:
     return np.atleast_1d(np.arange(size)[key]), slice(None)
 
 
-def frames(recipe: Recipe, events: npt.NDArray[np.int64], segments: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:
+def frames(
+    recipe: SimulatedScan, events: npt.NDArray[np.int64], segments: npt.NDArray[np.int64]
+) -> npt.NDArray[np.uint16]:
     """Make the raw frames (event, segment, row, column) of the given numbers of events and segments."""
     from xsmall.kernels.simulate import add_photons, digitise, photon_positions, spoil_codes
 
@@ -98,7 +100,7 @@ def frames(recipe: Recipe, events: npt.NDArray[np.int64], segments: npt.NDArray[
     return out
 
 
-def counts_of_photons(recipe: Recipe, first: int, pulse: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+def counts_of_photons(recipe: SimulatedScan, first: int, pulse: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """Return how many single photons meet each segment (event, segment), for events ``first`` on."""
     from xsmall.kernels.simulate import photon_counts
 
@@ -108,7 +110,7 @@ def counts_of_photons(recipe: Recipe, first: int, pulse: npt.NDArray[np.float64]
     return out
 
 
-def photons_of(recipe: Recipe, event: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+def photons_of(recipe: SimulatedScan, event: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Return segment (photon,) and place in it (photon, 2) in pixels of the single photons of one event."""
     from xsmall.kernels.simulate import photon_positions
 

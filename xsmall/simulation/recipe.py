@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
-    "Events",
-    "Recipe",
-    "Ring",
+    "SimulatedEvents",
+    "SimulatedRing",
+    "SimulatedScan",
     "Spot",
     "event_variables",
     "key_of",
@@ -37,7 +37,7 @@ FAINT: Final = 1e-4  # photons per pixel that are none
 
 
 @dataclass(frozen=True)
-class Ring:
+class SimulatedRing:
     """A powder ring: Gaussian in q, and what a response of 1 does to it.
 
     Attributes
@@ -71,10 +71,10 @@ class Spot:
 
 
 RINGS: Final = (
-    Ring(0.80, 0.030, 45.0, change=-0.06),
-    Ring(1.30, 0.035, 22.0, change=0.04, shift=-0.004),
-    Ring(1.75, 0.035, 12.0, change=-0.12),
-    Ring(2.15, 0.040, 8.0, change=0.10),
+    SimulatedRing(0.80, 0.030, 45.0, change=-0.06),
+    SimulatedRing(1.30, 0.035, 22.0, change=0.04, shift=-0.004),
+    SimulatedRing(1.75, 0.035, 12.0, change=-0.12),
+    SimulatedRing(2.15, 0.040, 8.0, change=0.10),
 )
 SPOTS: Final = tuple(
     Spot(1.04, azimuth, photons, change=-0.05)
@@ -83,7 +83,7 @@ SPOTS: Final = tuple(
 
 
 @dataclass(frozen=True)
-class Recipe:
+class SimulatedScan:
     """All numbers of a simulated run; see :func:`xsmall.simulate` for their meaning and units."""
 
     n_events: int = 1000
@@ -112,7 +112,7 @@ class Recipe:
     hot: float = 5e-4
     bad_code: float = 2e-4
     bad_code_rate: float = 2e-6
-    rings: tuple[Ring, ...] = RINGS
+    rings: tuple[SimulatedRing, ...] = RINGS
     spots: tuple[Spot, ...] = SPOTS
     background: float = 1.5
 
@@ -132,13 +132,13 @@ class Recipe:
         return self.shape[0] * self.shape[1] * self.shape[2]
 
 
-def key_of(recipe: Recipe, purpose: str) -> np.uint64:
+def key_of(recipe: SimulatedScan, purpose: str) -> np.uint64:
     """Key of the random numbers of one purpose: independent of those of the others."""
     digest = hashlib.sha256(f"{recipe.seed}|{purpose}".encode()).digest()
     return np.uint64(int.from_bytes(digest[:8], "little"))
 
 
-def uniform(recipe: Recipe, purpose: str, first: int, n: int) -> npt.NDArray[np.float64]:
+def uniform(recipe: SimulatedScan, purpose: str, first: int, n: int) -> npt.NDArray[np.float64]:
     """Return ``n`` uniform numbers of one purpose, from counter ``first`` on."""
     from xsmall.kernels.simulate import uniforms
 
@@ -147,7 +147,7 @@ def uniform(recipe: Recipe, purpose: str, first: int, n: int) -> npt.NDArray[np.
     return out
 
 
-def normal(recipe: Recipe, purpose: str, first: int, n: int) -> npt.NDArray[np.float64]:
+def normal(recipe: SimulatedScan, purpose: str, first: int, n: int) -> npt.NDArray[np.float64]:
     """Return ``n`` normal numbers of one purpose, from counter ``first`` on."""
     from xsmall.kernels.simulate import normals
 
@@ -157,7 +157,7 @@ def normal(recipe: Recipe, purpose: str, first: int, n: int) -> npt.NDArray[np.f
 
 
 @dataclass(frozen=True)
-class Events:
+class SimulatedEvents:
     """Event variables, true ones and measured ones, each (event,) unless said otherwise.
 
     Attributes
@@ -198,7 +198,9 @@ class Events:
     present: npt.NDArray[np.bool_]
 
 
-def _scan(recipe: Recipe, number: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
+def _scan(
+    recipe: SimulatedScan, number: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
     """Step and nominal delay: equal steps one after the other, or one sweep forth and back."""
     low, high = recipe.delay_range
     if recipe.scan == "step":
@@ -210,7 +212,7 @@ def _scan(recipe: Recipe, number: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np
     return step, low + (high - low) * part
 
 
-def event_variables(recipe: Recipe, first: int, stop: int) -> Events:
+def event_variables(recipe: SimulatedScan, first: int, stop: int) -> SimulatedEvents:
     """Make the variables of events ``first`` to ``stop`` (not included)."""
     number = np.arange(first, stop, dtype=np.int64)
     n = number.size
@@ -235,7 +237,7 @@ def event_variables(recipe: Recipe, first: int, stop: int) -> Events:
     fwhm = 0.15 * (1.0 + 0.05 * normal(recipe, "time tool width", first, n))
     segments = recipe.shape[0]
     lost = uniform(recipe, "missing", first * segments, n * segments) < recipe.missing
-    return Events(
+    return SimulatedEvents(
         number=number,
         step=step,
         nominal=nominal,
@@ -254,7 +256,7 @@ def event_variables(recipe: Recipe, first: int, stop: int) -> Events:
     )
 
 
-def response_to(recipe: Recipe, delay: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def response_to(recipe: SimulatedScan, delay: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Response of the sample at a delay (ps): a step at ``t0`` with exponential decay, convolved with a Gaussian."""
     from xsmall.kernels.simulate import pump_response
 
@@ -264,7 +266,7 @@ def response_to(recipe: Recipe, delay: npt.ArrayLike) -> npt.NDArray[np.float64]
     return out.reshape(values.shape)
 
 
-def profile(recipe: Recipe, q: npt.ArrayLike) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def profile(recipe: SimulatedScan, q: npt.ArrayLike) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Powder pattern at ``q`` (1/angstrom): photons per pixel for a pulse of 1, and its change for a response of 1."""
     values = np.asarray(q, dtype=np.float64)
     mean = recipe.background * np.exp(-0.5 * ((values - 1.5) / 0.6) ** 2)

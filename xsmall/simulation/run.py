@@ -17,11 +17,11 @@ from xsmall.calibration.constants import constants
 from xsmall.errors import ParameterError
 from xsmall.io.run_tree import RunTree
 from xsmall.simulation.detector import Tables, geometry_of, layout, tables
-from xsmall.simulation.frames import Frames, counts_of_photons, photons_of
+from xsmall.simulation.frames import SimulatedFrames, counts_of_photons, photons_of
 from xsmall.simulation.recipe import (
     REPETITION_RATE,
-    Events,
-    Recipe,
+    SimulatedEvents,
+    SimulatedScan,
     event_variables,
     profile,
     response_to,
@@ -51,7 +51,7 @@ class Simulation:
         Events per dask chunk of the raw frames.
     """
 
-    recipe: Recipe
+    recipe: SimulatedScan
     chunks: int
 
     def __repr__(self) -> str:
@@ -63,7 +63,7 @@ class Simulation:
         )
 
     @cached_property
-    def _events(self) -> Events:
+    def _events(self) -> SimulatedEvents:
         return event_variables(self.recipe, 0, self.recipe.n_events)
 
     @cached_property
@@ -215,7 +215,7 @@ class Simulation:
         return self.recipe.start + (self._events.number * period).astype("timedelta64[ns]")
 
     def _raw(self) -> xr.DataArray:
-        source = Frames(self.recipe)
+        source = SimulatedFrames(self.recipe)
         lazy = da.from_array(
             source,
             chunks=(self.chunks, *self.recipe.shape),
@@ -337,7 +337,7 @@ def simulate(
     """
     if scan == "fly" and n_steps is not None:
         raise ParameterError("a fly scan has no steps", found=f"n_steps={n_steps}", fix="leave n_steps out")
-    recipe = Recipe(
+    recipe = SimulatedScan(
         n_events=n_events,
         shape=tuple(shape),  # type: ignore[arg-type]
         seed=seed,
@@ -358,7 +358,7 @@ def simulate(
     return Simulation(recipe, max(1, min(chunks, max(n_events, 1))))
 
 
-def _check(recipe: Recipe, chunks: int | None) -> None:
+def _check(recipe: SimulatedScan, chunks: int | None) -> None:
     """Refuse invalid numbers."""
     whole = {
         "n_events": (recipe.n_events, 0),

@@ -24,7 +24,7 @@ from xsmall.detector.geometry.panel import Panel
 from xsmall.errors import ParameterError
 from xsmall.frames.beam import assign_beam
 from xsmall.frames.pixels import assign_geometry
-from xsmall.simulation.recipe import Recipe, Ring
+from xsmall.simulation.recipe import SimulatedRing, SimulatedScan
 from xsmall.simulation.run import DETECTOR, Simulation, simulate
 from xsmall.vocabulary import CALIBRATED, EVENT, EVENTS_NODE, FRAME_DIMS, I0, KILOELECTRONVOLT, RAW, UNITS
 
@@ -150,8 +150,10 @@ def _simulation(name: str) -> Simulation:
     if name == "pump-probe":
         return simulate(1500, shape=(4, 128, 256), seed=15)
     q = calibrant_q("LaB6", 2.4)
-    rings = tuple(Ring(float(at), 0.02, photons) for at, photons in zip(q, (40.0, 25.0), strict=False))
-    recipe = Recipe(n_events=200, shape=(4, 128, 256), seed=16, rings=rings, spots=(), laser_off_every=0, n_steps=1)
+    rings = tuple(SimulatedRing(float(at), 0.02, photons) for at, photons in zip(q, (40.0, 25.0), strict=False))
+    recipe = SimulatedScan(
+        n_events=200, shape=(4, 128, 256), seed=16, rings=rings, spots=(), laser_off_every=0, n_steps=1
+    )
     return Simulation(recipe, 50)
 
 

@@ -16,7 +16,7 @@ import xsmall as xs
 from xsmall.errors import ParameterError, WriteError
 from xsmall.io.stores import place as places
 from xsmall.io.stores.owner import SILENCE, Owner
-from xsmall.io.stores.place import Place, settle, taken
+from xsmall.io.stores.place import OwnedPath, settle, taken
 
 ENDINGS = [".zarr", ".h5"]
 SLOW = """
@@ -224,5 +224,5 @@ def test_settling_what_is_there_changes_nothing(tmp_path: Path) -> None:
     settle(path)
     settle(tmp_path / "nothing.zarr")
     settle(tmp_path / "no folder" / "nothing.zarr")
-    assert isinstance(Place(path, Owner.this("0123abcd"), overwrite=True).part, Path)
+    assert isinstance(OwnedPath(path, Owner.this("0123abcd"), overwrite=True).part, Path)
     assert np.array_equal(opened(path)["a"], [1.0])

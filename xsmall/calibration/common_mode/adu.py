@@ -13,7 +13,7 @@ import xarray as xr
 
 from xsmall.calibration.belonging import check_belonging, n_segments_of
 from xsmall.calibration.beside import gain_control_of
-from xsmall.calibration.common_mode.mode import CommonMode, Grid
+from xsmall.calibration.common_mode.mode import CommonMode, UnitGrid
 from xsmall.calibration.common_mode.numbers import CommonModeLike, resolve_common_mode
 from xsmall.calibration.common_mode.plan import CommonModeTables, pixels_of_estimates
 from xsmall.calibration.constants import check_constants, select_constants
@@ -225,7 +225,7 @@ class AduFrames:
             raise ParameterError("mode -1 is raw data: there is no common mode to look at")
         return chosen
 
-    def grids(self, mode: CommonMode) -> tuple[Grid, ...]:
+    def grids(self, mode: CommonMode) -> tuple[UnitGrid, ...]:
         """Units of a mode on these pixels."""
         return mode.grids(self.part.row, self.part.column)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from xsmall.errors import DataError, ParameterError
 
-__all__ = ["CommonMode", "Exclude", "Grid", "Subtract"]
+__all__ = ["CommonMode", "Exclude", "Subtract", "UnitGrid"]
 
 Estimator = Literal["median", "integer_median", "histogram_median", "mean", "peak", "unbonded"]
 AppliedTo = Literal["used", "all", "nothing"]
@@ -185,7 +185,7 @@ class Subtract:
 
 
 @dataclass(frozen=True)
-class Grid:
+class UnitGrid:
     """The units of one step on given pixels.
 
     Attributes
@@ -286,7 +286,7 @@ class CommonMode:
             return "raw words, nothing subtracted"
         return "; ".join(_describe(step) for step in self.steps) or "no common mode"
 
-    def grids(self, row: Sequence[int], column: Sequence[int]) -> tuple[Grid, ...]:
+    def grids(self, row: Sequence[int], column: Sequence[int]) -> tuple[UnitGrid, ...]:
         """Lay the units of each subtraction over pixels with the labels ``row`` and ``column``.
 
         Parameters
@@ -319,7 +319,7 @@ class CommonMode:
                     expected="a divisor of the columns of a unit",
                 )
             first = [c + i for c in _firsts("column", column, columns) for i in range(step.interleave)]
-            grid = Grid(step.name, rows, columns, _firsts("row", row, rows), tuple(first), offset, step.interleave)
+            grid = UnitGrid(step.name, rows, columns, _firsts("row", row, rows), tuple(first), offset, step.interleave)
             out.append(grid)
             offset += grid.shape[0] * grid.shape[1]
         if not self.subtractions:

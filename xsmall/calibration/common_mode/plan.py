@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.calibration.common_mode.mode import CommonMode, Exclude, Grid, Subtract
+from xsmall.calibration.common_mode.mode import CommonMode, Exclude, Subtract, UnitGrid
 from xsmall.calibration.decoders import Decoder, Flat, Stack
 from xsmall.calibration.tables import Settings, ValueTables, control_stages, good_of_run, of_cell
 from xsmall.detector.types import Decoding, DetectorType
@@ -35,7 +35,7 @@ _APPLY = {"nothing": k.NOTHING, "used": k.USED, "all": k.ALL}
 
 def compile_plan(
     mode: CommonMode, row: Sequence[int], column: Sequence[int], noise: npt.NDArray[np.floating] | None = None
-) -> k.Plan:
+) -> k.StepTables:
     """Write the steps of a common mode into tables, for one segment whose pixels have these labels.
 
     Parameters
@@ -83,7 +83,7 @@ def compile_plan(
     n_units = sum(grid.shape[0] * grid.shape[1] for grid in grids)
     needed = noise if mode.needs_noise else None
     table = np.empty((0, 0), np.float32) if needed is None else np.ascontiguousarray(needed, np.float32)
-    return k.Plan(steps, limits, table, n_units)
+    return k.StepTables(steps, limits, table, n_units)
 
 
 def _write_exclusion(step: Exclude, row: npt.NDArray[np.int64], limit: npt.NDArray[np.float32]) -> None:
@@ -95,7 +95,9 @@ def _write_exclusion(step: Exclude, row: npt.NDArray[np.int64], limit: npt.NDArr
         limit[k.LOW], limit[k.HIGH] = -step.within, step.within
 
 
-def _write_subtraction(step: Subtract, grid: Grid, row: npt.NDArray[np.int64], limit: npt.NDArray[np.float32]) -> None:
+def _write_subtraction(
+    step: Subtract, grid: UnitGrid, row: npt.NDArray[np.int64], limit: npt.NDArray[np.float32]
+) -> None:
     row[k.ESTIMATOR] = _ESTIMATORS[step.estimator]
     row[k.ROWS], row[k.COLUMNS] = grid.rows, grid.columns // grid.interleave
     row[k.INTERLEAVE] = grid.interleave

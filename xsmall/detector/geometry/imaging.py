@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from xsmall.detector.geometry.geometry import Geometry
     from xsmall.detector.geometry.panel import Panel
 
-__all__ = ["Table", "image_table", "polar_table"]
+__all__ = ["CellTable", "image_table", "polar_table"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Entries: TypeAlias = tuple[npt.NDArray[Any], ...]  # cell, pixel, weight
@@ -26,7 +26,7 @@ _BLOCK: Final = 1 << 17  # pixels that are spread at a time
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class CellTable:
     """Pixels of each cell in compressed rows; an empty ``weight`` means 1 for each."""
 
     start: npt.NDArray[np.int32]
@@ -57,7 +57,7 @@ class Table:
         return np.diff(self.start)
 
 
-def image_table(geometry: Geometry, part: Part, grid: Grid, area: bool) -> Table:
+def image_table(geometry: Geometry, part: Part, grid: Grid, area: bool) -> CellTable:
     """Table from the pixels of a part of the detector to the cells of a grid.
 
     Parameters
@@ -74,13 +74,13 @@ def image_table(geometry: Geometry, part: Part, grid: Grid, area: bool) -> Table
     return CACHE.get(key, lambda: _image_table(geometry, part, grid, area))
 
 
-def polar_table(geometry: Geometry, part: Part, grid: PolarGrid, split: int) -> Table:
+def polar_table(geometry: Geometry, part: Part, grid: PolarGrid, split: int) -> CellTable:
     """Table to bins (azimuth, radius): ``split`` x ``split`` points share a pixel, whose weights sum to 1."""
     key = ("polar", geometry.token, part, grid, split)
     return CACHE.get(key, lambda: _polar_table(geometry, part, grid, split))
 
 
-def _image_table(geometry: Geometry, part: Part, grid: Grid, area: bool) -> Table:
+def _image_table(geometry: Geometry, part: Part, grid: Grid, area: bool) -> CellTable:
     entries: list[Entries] = []
     for panel, rows, columns, pixel in panels_of(geometry, part):
         if not area:
@@ -95,7 +95,7 @@ def _image_table(geometry: Geometry, part: Part, grid: Grid, area: bool) -> Tabl
     return _table(entries, grid.n_x * grid.n_y)
 
 
-def _polar_table(geometry: Geometry, part: Part, grid: PolarGrid, split: int) -> Table:
+def _polar_table(geometry: Geometry, part: Part, grid: PolarGrid, split: int) -> CellTable:
     from xsmall.kernels.image import polar_cells
 
     radius = (grid.radius[0], (grid.radius[1] - grid.radius[0]) / grid.n_radius)
@@ -132,7 +132,7 @@ def _used(cell: npt.NDArray[np.int32], pixel: npt.NDArray[np.int32], weight: npt
     return cell[used], np.broadcast_to(pixel[:, None], cell.shape)[used], weight[used]
 
 
-def _table(entries: list[Entries], n_cells: int) -> Table:
+def _table(entries: list[Entries], n_cells: int) -> CellTable:
     """Sort entries (cell, pixel, weight) by cell."""
     from xsmall.kernels.image import count_cells, sort_by_cell
 
@@ -144,7 +144,7 @@ def _table(entries: list[Entries], n_cells: int) -> Table:
     sort_by_cell(cell, entry_pixel, entry_weight, start, pixel, weight)
     for array in (start, pixel, weight):
         array.flags.writeable = False
-    return Table(start, pixel, weight)
+    return CellTable(start, pixel, weight)
 
 
 def _blocks(rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]) -> Iterator[slice]:

@@ -27,7 +27,7 @@ import numpy as np
 from xsmall.errors import CalibrationError, KeptConstantsWarning
 from xsmall.io.kept_files import keep_file, kept_folder
 
-__all__ = ["LAST_RUN", "Found", "Held", "documents_of", "psana_database", "value_of"]
+__all__ = ["LAST_RUN", "Found", "HeldDocument", "documents_of", "psana_database", "value_of"]
 
 LAST_RUN: Final = 9999
 ADDRESS: Final = "LCLS_CALIB_HTTP"
@@ -47,7 +47,7 @@ class _Silent(Exception):  # it never leaves this module
     """Nobody answers."""
 
 
-class Held(NamedTuple):
+class HeldDocument(NamedTuple):
     """A document, with the database that has its bytes."""
 
     database: str
@@ -103,7 +103,7 @@ def psana_database(detector: str, experiment: str, run: int | None) -> Found:
 # ---- which documents -------------------------------------------------------------------------------------------------
 
 
-def documents_of(detector: str, experiment: str, run: int | None) -> dict[str, Held]:
+def documents_of(detector: str, experiment: str, run: int | None) -> dict[str, HeldDocument]:
     """Give the documents that hold for a run, by type, without their bytes; see :func:`psana_database`."""
     run = min(run or LAST_RUN, LAST_RUN)
     name = hashlib.sha256(json.dumps([_address(), detector, experiment, run]).encode()).hexdigest()[:32]
@@ -133,29 +133,29 @@ def documents_of(detector: str, experiment: str, run: int | None) -> dict[str, H
     return dict(sorted(chosen.items()))
 
 
-def _read_answer(place: Path | None) -> tuple[str, dict[str, Held]] | None:
+def _read_answer(place: Path | None) -> tuple[str, dict[str, HeldDocument]] | None:
     try:
         told = json.loads(place.read_bytes()) if place is not None else {}
-        return str(told["on"]), {kind: Held(*held) for kind, held in told["documents"].items()}
+        return str(told["on"]), {kind: HeldDocument(*held) for kind, held in told["documents"].items()}
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _ask_documents(detector: str, experiment: str, run: int) -> dict[str, Held]:
+def _ask_documents(detector: str, experiment: str, run: int) -> dict[str, HeldDocument]:
     short = _short_name(detector)
     if short is None:
         return {}
-    chosen: dict[str, Held] = {}
+    chosen: dict[str, HeldDocument] = {}
     of_run = _find(f"cdb_{experiment}", short, {"detector": short, "run": {"$lte": run}})
     for kind, documents in _by_kind(of_run).items():
         valid = [d for d in documents if d.get("run", 0) <= run <= _last_run(d)]
         if valid:
             best = max(valid, key=lambda d: (int(d["run"]), -_last_run(d), _seconds(d)))
-            chosen[kind] = Held(f"cdb_{experiment}", best)
+            chosen[kind] = HeldDocument(f"cdb_{experiment}", best)
     of_detector = _find(f"cdb_{short}", short, {"detector": short, "run": {"$lte": LAST_RUN}})
     for kind, documents in _by_kind(of_detector).items():
         if kind not in chosen:
-            chosen[kind] = Held(f"cdb_{short}", max(documents, key=_seconds))
+            chosen[kind] = HeldDocument(f"cdb_{short}", max(documents, key=_seconds))
     return chosen
 
 
@@ -199,7 +199,7 @@ def _seconds(document: Document) -> int:
 # ---- values ----------------------------------------------------------------------------------------------------------
 
 
-def value_of(held: Held) -> Any:
+def value_of(held: HeldDocument) -> Any:
     """Give the array or text that a document names; None for anything else: pickled objects are not opened."""
     kind, key = held.document.get("data_type"), str(held.document.get("id_data", ""))
     if kind not in ("ndarray", "str") or not key.isalnum():

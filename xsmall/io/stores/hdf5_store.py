@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from xsmall.io.layout import HDF5_VERSION
-from xsmall.io.stores.place import Place, sync
-from xsmall.io.stores.schema import CHUNK_BYTES, Schema, StoredArray
+from xsmall.io.stores.place import OwnedPath, sync
+from xsmall.io.stores.schema import CHUNK_BYTES, Schema, SchemaArray
 
 __all__ = ["COMPRESSIONS", "Hdf5Store"]
 
@@ -44,7 +44,7 @@ _writers: Final[dict[str, "Hdf5Store"]] = {}
 class Hdf5Store:
     """An HDF5 file that is being written."""
 
-    def __init__(self, place: Place, schema: Schema, compression: str | None) -> None:
+    def __init__(self, place: OwnedPath, schema: Schema, compression: str | None) -> None:
         self._path = place.content
         self._owner = place.owner_file
         self._spool = place.part / "chunks"
@@ -68,7 +68,7 @@ class Hdf5Store:
         self._collector.start()
         self._raw.check()
 
-    def add(self, arrays: Sequence[StoredArray]) -> None:
+    def add(self, arrays: Sequence[SchemaArray]) -> None:
         """Write the description of arrays, which then take values."""
         with self._lock:
             for array in arrays:
@@ -92,7 +92,7 @@ class Hdf5Store:
             self._scales[group, dim] = holder
         return self._scales[group, dim]
 
-    def _create(self, array: StoredArray) -> Any:
+    def _create(self, array: SchemaArray) -> Any:
         dtype = _stored_type(array)
         if not array.shape:
             dataset = _create_compact(self._file, array, dtype)
@@ -108,7 +108,7 @@ class Hdf5Store:
         self._bytes[array.path] = {}
         return dataset
 
-    def sink(self, array: StoredArray) -> "Hdf5Sink | _Whole":
+    def sink(self, array: SchemaArray) -> "Hdf5Sink | _Whole":
         """Give what takes the values of an array."""
         if array.is_text or not array.shape:
             return _Whole(self, array.path)
@@ -135,7 +135,7 @@ class Hdf5Store:
                     dataset[rows] = _bytes_of(values[rows], dataset.dtype)
             self._raw.check()
 
-    def missing(self, array: StoredArray) -> int:
+    def missing(self, array: SchemaArray) -> int:
         """Count chunks of an array that were not handed over."""
         if array.is_text or not array.shape:
             return 0
@@ -143,7 +143,7 @@ class Hdf5Store:
         n = math.prod(-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True))
         return n - len(self._bytes[array.path])
 
-    def written(self, array: StoredArray) -> tuple[int, int]:
+    def written(self, array: SchemaArray) -> tuple[int, int]:
         """Bytes of an array that are written, before and after compression."""
         sizes = self._bytes.get(array.path, {})
         whole = math.prod(array.chunks) * array.dtype.itemsize
@@ -185,7 +185,7 @@ class _Whole:
 class Hdf5Sink:
     """Takes blocks of an array, in any process, and hands them over as finished chunks."""
 
-    def __init__(self, token: str, spool: str, owner: str, array: StoredArray, compress: bool) -> None:
+    def __init__(self, token: str, spool: str, owner: str, array: SchemaArray, compress: bool) -> None:
         self.token = token
         self.spool = spool
         self.owner = owner
@@ -229,7 +229,7 @@ class Hdf5Sink:
         return packed
 
 
-def _stored_type(array: StoredArray) -> np.dtype[Any]:
+def _stored_type(array: SchemaArray) -> np.dtype[Any]:
     """The type in the file: text is as wide as its longest, for of text of free length HDF5 keeps no checksum."""
     if array.is_text:
         width = max((len(str(value).encode()) for value in np.asarray(array.data).ravel()), default=0)
@@ -252,7 +252,7 @@ def _fitting(chunks: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
     return (min(chunks[0], rows), *chunks[1:])
 
 
-def _create_compact(file: h5py.File, array: StoredArray, dtype: np.dtype[Any]) -> Any:
+def _create_compact(file: h5py.File, array: SchemaArray, dtype: np.dtype[Any]) -> Any:
     """Create a scalar that lies in its description, which has a checksum, if it is small enough for that."""
     if dtype.itemsize > _MOST_COMPACT:
         return file.create_dataset(array.path, shape=(), dtype=dtype)
@@ -268,7 +268,7 @@ def _within(i: int, chunk: int, key: slice) -> slice:
     return slice(i * chunk - key.start, min((i + 1) * chunk, key.stop) - key.start)
 
 
-def _fill(array: StoredArray) -> Any:
+def _fill(array: SchemaArray) -> Any:
     return 0 if array.dtype == bool else array.fill
 
 

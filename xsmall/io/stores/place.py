@@ -28,7 +28,7 @@ from uuid import uuid4
 from xsmall.errors import ParameterError, WriteError
 from xsmall.io.stores.owner import SILENCE, Heartbeat, Owner
 
-__all__ = ["Place", "held", "holder", "settle", "sync", "sync_all", "taken", "write_file"]
+__all__ = ["OwnedPath", "held", "holder", "settle", "sync", "sync_all", "taken", "write_file"]
 
 _LOCK: Final = ".lock"
 _OWNER: Final = "owner.json"
@@ -43,7 +43,7 @@ _SYNCED_AT_ONCE: Final = 16
 _guard: Final = threading.Lock()  # closing any handle of a file frees the locks that its process has on it
 
 
-class Place:
+class OwnedPath:
     """A path that this job alone may write to.
 
     Attributes
@@ -102,7 +102,7 @@ class Place:
 
 
 @contextmanager
-def taken(path: Path, *, overwrite: bool) -> Iterator[Place]:
+def taken(path: Path, *, overwrite: bool) -> Iterator[OwnedPath]:
     """Take the place of a file for one job; give it back, and remove what did not land, whatever happens.
 
     Parameters
@@ -125,7 +125,7 @@ def taken(path: Path, *, overwrite: bool) -> Iterator[Place]:
     _check_free(target, overwrite)
     lock = _lock_of(target)
     owner = Owner.this(uuid4().hex[:8])
-    place = Place(target, owner, overwrite)
+    place = OwnedPath(target, owner, overwrite)
     _take(lock, target, owner)
     try:
         _put_back(target)

@@ -12,7 +12,7 @@ import xarray as xr
 
 from xsmall.errors import DataError
 from xsmall.events.ragged import check_flat, counts_of, is_ragged
-from xsmall.io.stores.schema import CHUNK_BYTES, StoredArray, encoded
+from xsmall.io.stores.schema import CHUNK_BYTES, SchemaArray, encoded
 from xsmall.io.stores.storable import storable_attrs
 from xsmall.vocabulary import DIMENSIONLESS, EVENT, N_PREFIX, RAGGED_DIM, RAGGED_DTYPE, SAMPLE_DIMENSION, UNITS
 
@@ -93,7 +93,7 @@ def lists_of(nodes: Mapping[str, xr.Dataset], folder: Path) -> tuple[dict[str, x
     return plain, found
 
 
-def arrays_of(lists: Iterable[Lists], nodes: Mapping[str, xr.Dataset]) -> Iterator[tuple[StoredArray, Any]]:
+def arrays_of(lists: Iterable[Lists], nodes: Mapping[str, xr.Dataset]) -> Iterator[tuple[SchemaArray, Any]]:
     """Yield the arrays that a file holds for lists, each with its values piece by piece.
 
     Raises
@@ -115,7 +115,7 @@ def arrays_of(lists: Iterable[Lists], nodes: Mapping[str, xr.Dataset]) -> Iterat
         total = int(n.sum())
         chunk = max(1, min(total, CHUNK_BYTES // one.dtype.itemsize))
         label = {COORDINATES: _label(one.dim)} if _has_labels(nodes[one.group], one.dims) else {}
-        array = StoredArray(
+        array = SchemaArray(
             one.group, one.name, (one.dim,), (total,), one.dtype, (chunk,), {**one.attrs, **label}, None
         )
         yield array, one.pieces(chunk)
@@ -126,7 +126,7 @@ def arrays_of(lists: Iterable[Lists], nodes: Mapping[str, xr.Dataset]) -> Iterat
 
 def _counts(
     node: xr.Dataset, group: str, dim: str, dims: tuple[str, ...], n: npt.NDArray[np.int64]
-) -> Iterator[StoredArray]:
+) -> Iterator[SchemaArray]:
     """The count of each event, as CF wants it, and for each value the event it belongs to."""
     there = [x for x in node.data_vars.values() if x.attrs.get(SAMPLE_DIMENSION) == dim]
     name = str(there[0].name) if there else f"{N_PREFIX}{dim}s"

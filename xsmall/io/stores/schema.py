@@ -15,14 +15,14 @@ from xsmall.io.layout import TIME, UNFINISHED, is_frames
 from xsmall.io.stores.storable import check, storable_attrs, times_in_ns
 from xsmall.vocabulary import CHECKSUM, EVENT, LAYOUT
 
-__all__ = ["CHUNK_BYTES", "Schema", "StoredArray", "encoded", "schema_of"]
+__all__ = ["CHUNK_BYTES", "Schema", "SchemaArray", "encoded", "schema_of"]
 
 CHUNK_BYTES: Final = 8 * 2**20
 """Bytes of a chunk on disk: a few frames, so that single ones can be looked at and a disk is read in long strokes."""
 
 
 @dataclass(frozen=True, eq=False)
-class StoredArray:
+class SchemaArray:
     """An array as it is stored.
 
     Parameters
@@ -86,7 +86,7 @@ class Schema:
     """Groups with their attributes, the root first, and all arrays."""
 
     groups: Mapping[str, Mapping[str, Any]]
-    arrays: tuple[StoredArray, ...]
+    arrays: tuple[SchemaArray, ...]
 
     @property
     def nbytes(self) -> int:
@@ -112,7 +112,7 @@ def schema_of(nodes: Mapping[str, xr.Dataset], *, whole_events: bool, chunk_even
         Something that no file can hold; events without a label among labelled ones.
     """
     groups: dict[str, Mapping[str, Any]] = {}
-    arrays: list[StoredArray] = []
+    arrays: list[SchemaArray] = []
     for where, node in nodes.items():
         check_labels(node, "this Dataset" if where == "/" else where)
         bare = in_utc(node).copy()
@@ -131,7 +131,7 @@ def schema_of(nodes: Mapping[str, xr.Dataset], *, whole_events: bool, chunk_even
 
 def encoded(
     group: str, name: str, variable: xr.Variable, *, whole_events: bool = False, chunk_events: int | None = None
-) -> StoredArray:
+) -> SchemaArray:
     """Encode one variable; see :func:`schema_of`."""
     data: Any = variable.data if variable.chunks is not None else np.asarray(variable.values)
     attrs = storable_attrs(variable.attrs)
@@ -145,7 +145,7 @@ def encoded(
         data = data.astype(data.dtype.newbyteorder("="))
     chunks = _chunks(variable, data.dtype.itemsize, whole_events, chunk_events if is_frames(variable) else None)
     dims = tuple(map(str, variable.dims))
-    return StoredArray(group, name, dims, tuple(variable.shape), data.dtype, chunks, attrs, data)
+    return SchemaArray(group, name, dims, tuple(variable.shape), data.dtype, chunks, attrs, data)
 
 
 def _text(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -19,9 +19,9 @@ from dask.utils import format_bytes
 
 from xsmall.errors import DamagedDataWarning, ParameterError, WriteError
 from xsmall.io.stores import hdf5_store, zarr_store
-from xsmall.io.stores.place import Place, taken
+from xsmall.io.stores.place import OwnedPath, taken
 from xsmall.io.stores.ragged import Lists, arrays_of, lists_of
-from xsmall.io.stores.schema import CHUNK_BYTES, Schema, StoredArray, schema_of
+from xsmall.io.stores.schema import CHUNK_BYTES, Schema, SchemaArray, schema_of
 from xsmall.vocabulary import LAYOUT
 
 __all__ = ["ENDINGS", "write"]
@@ -34,15 +34,15 @@ class Store(Protocol):
     """A file or folder that is being written."""
 
     def create(self) -> None: ...
-    def add(self, arrays: Sequence[StoredArray]) -> None: ...
-    def sink(self, array: StoredArray) -> Any: ...
-    def missing(self, array: StoredArray) -> int: ...
-    def written(self, array: StoredArray) -> tuple[int, int]: ...
+    def add(self, arrays: Sequence[SchemaArray]) -> None: ...
+    def sink(self, array: SchemaArray) -> Any: ...
+    def missing(self, array: SchemaArray) -> int: ...
+    def written(self, array: SchemaArray) -> tuple[int, int]: ...
     def finish(self, attrs: Mapping[str, Any]) -> None: ...
     def close(self) -> None: ...
 
 
-_Maker = Callable[[Place, Schema, str | None], Store]
+_Maker = Callable[[OwnedPath, Schema, str | None], Store]
 _HDF5: Final[tuple[_Maker, tuple[str, ...]]] = (hdf5_store.Hdf5Store, hdf5_store.COMPRESSIONS)
 _FORMATS: Final[Mapping[str, tuple[_Maker, tuple[str, ...]]]] = {
     ".zarr": (zarr_store.ZarrStore, zarr_store.COMPRESSIONS),
@@ -163,7 +163,7 @@ def _format(
 # ---- values ----------------------------------------------------------------------------------------------------------
 
 
-def _write_arrays(store: Store, arrays: Sequence[StoredArray], lists: Sequence[Lists], in_order: bool) -> None:
+def _write_arrays(store: Store, arrays: Sequence[SchemaArray], lists: Sequence[Lists], in_order: bool) -> None:
     """Write what is held at once, and compute what is lazy in one pass, so that what it shares is computed once."""
     sources, sinks = [], []
     for array in arrays:
@@ -195,7 +195,7 @@ def _noted() -> Iterator[list[str]]:
         warnings.warn_explicit(w.message, w.category, w.filename, w.lineno, source=w.source)
 
 
-def _write_held(sink: Any, array: StoredArray, values: Any) -> None:
+def _write_held(sink: Any, array: SchemaArray, values: Any) -> None:
     if values.size and (array.is_text or not array.shape):
         sink[tuple(map(slice, (0,) * values.ndim, values.shape))] = values
     elif values.size:
@@ -216,7 +216,7 @@ def _in_threads(write_rows: Callable[[int, int], None], starts: Iterable[int], s
             pass
 
 
-def _aligned(array: StoredArray) -> da.Array:
+def _aligned(array: SchemaArray) -> da.Array:
     """Cut a lazy array at the borders of chunks on disk, so that no two blocks write one of them."""
     held = array.data.chunks
     cut = []
@@ -226,7 +226,7 @@ def _aligned(array: StoredArray) -> da.Array:
     return array.data if tuple(cut) == held else array.data.rechunk(tuple(cut))
 
 
-def _write_lists(store: Store, lists: Sequence[Lists], nodes: Mapping[str, xr.Dataset]) -> list[StoredArray]:
+def _write_lists(store: Store, lists: Sequence[Lists], nodes: Mapping[str, xr.Dataset]) -> list[SchemaArray]:
     done = []
     for array, pieces in arrays_of(lists, nodes):
         store.add([array])
@@ -241,7 +241,7 @@ def _write_lists(store: Store, lists: Sequence[Lists], nodes: Mapping[str, xr.Da
     return done
 
 
-def _check_complete(target: Path, store: Store, arrays: Iterable[StoredArray]) -> None:
+def _check_complete(target: Path, store: Store, arrays: Iterable[SchemaArray]) -> None:
     """A worker that sees another disk under this path would leave holes."""
     missing = {array.path: n for array in arrays if (n := store.missing(array))}
     if missing:

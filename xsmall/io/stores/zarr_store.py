@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from xsmall.io.descriptions import seal
 from xsmall.io.layout import quiet
-from xsmall.io.stores.place import Place, sync, sync_all
-from xsmall.io.stores.schema import Schema, StoredArray
+from xsmall.io.stores.place import OwnedPath, sync, sync_all
+from xsmall.io.stores.schema import Schema, SchemaArray
 
 __all__ = ["COMPRESSIONS", "ZarrStore"]
 
@@ -28,7 +28,7 @@ _SYNCED: Final = 2**20
 class ZarrStore:
     """A Zarr group that is being written, with one file a chunk."""
 
-    def __init__(self, place: Place, schema: Schema, compression: str | None) -> None:
+    def __init__(self, place: OwnedPath, schema: Schema, compression: str | None) -> None:
         self._root = place.content
         self._owner = place.owner_file
         self._schema = schema
@@ -42,7 +42,7 @@ class ZarrStore:
             for path, attrs in self._schema.groups.items():
                 create_group(self._root, path=path.strip("/"), attributes=dict(attrs), zarr_format=3)
 
-    def add(self, arrays: Sequence[StoredArray]) -> None:
+    def add(self, arrays: Sequence[SchemaArray]) -> None:
         """Write the description of arrays, which then take values."""
         from zarr import create_array
 
@@ -62,7 +62,7 @@ class ZarrStore:
                     config=_CONFIG,
                 )
 
-    def _codecs(self, array: StoredArray) -> tuple[Any, ...]:
+    def _codecs(self, array: SchemaArray) -> tuple[Any, ...]:
         from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
         checksum = Crc32cCodec()  # of the compressed bytes: decompressing broken ones may give anything
@@ -74,11 +74,11 @@ class ZarrStore:
             return (ZstdCodec(level=1), checksum)
         return (BloscCodec(cname=self._compression, clevel=1, shuffle="bitshuffle"), checksum)
 
-    def sink(self, array: StoredArray) -> "ZarrSink":
+    def sink(self, array: SchemaArray) -> "ZarrSink":
         """Give what takes the values of an array."""
         return ZarrSink(str(self._root), str(self._owner), array.path.strip("/"), array.chunks)
 
-    def missing(self, array: StoredArray) -> int:
+    def missing(self, array: SchemaArray) -> int:
         """Count chunks of an array that are not there."""
         counts = [-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True)]
         opened = _open(str(self._root), array.path.strip("/"))
@@ -86,7 +86,7 @@ class ZarrStore:
             not os.path.exists(_file_of(opened, index)) for index in itertools.product(*(range(n) for n in counts))
         )
 
-    def written(self, array: StoredArray) -> tuple[int, int]:
+    def written(self, array: SchemaArray) -> tuple[int, int]:
         """Bytes of an array that are written, before and after compression."""
         folder = self._root / array.path.strip("/")
         sizes = [file.stat().st_size for file in folder.rglob("*") if file.is_file() and file.name != "zarr.json"]

@@ -15,7 +15,7 @@ __all__ = ["apply_common_mode"]
 def apply_common_mode(
     stack: npt.NDArray[np.float32],
     use: npt.NDArray[np.uint8],
-    plan: k.Plan,
+    plan: k.StepTables,
     corrections: npt.NDArray[np.float32],
     counts: npt.NDArray[np.int32],
 ) -> None:

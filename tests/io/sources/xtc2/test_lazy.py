@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 import xsmall as xs
-from xsmall.io.files import File, Window, identify
+from xsmall.io.files import File, ReadWindow, identify
 
 ROWS, COLUMNS = 64, 128
 FRAME = ROWS * COLUMNS * 2
@@ -217,7 +217,7 @@ def test_the_window_reads_small_datagrams_together(tmp_path: Path) -> None:
         return pread(n, offset)
 
     file.pread = counted  # type: ignore[method-assign]
-    window = Window(file)
+    window = ReadWindow(file)
     for at in range(0, 200_000 - 24, 60):
         assert window.read(at, 24) == data[at : at + 24]
     assert count < 20

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from xsmall.errors import CalibrationError, DataError, FileFormatError, MissingDependency
-from xsmall.io.constants.psana_database import Held, value_of
+from xsmall.io.constants.psana_database import HeldDocument, value_of
 from xsmall.io.sources.xtc2.run_index import RunFiles, RunIndex, run_of
 
 __all__ = ["LOCK", "Constants", "PsanaRun", "import_psana", "psana_run"]
 
-Constants = tuple[tuple[str, tuple[tuple[str, Held], ...]], ...]
+Constants = tuple[tuple[str, tuple[tuple[str, HeldDocument], ...]], ...]
 """Of each detector the documents of its constants, by their type."""
 LOCK: Final = threading.RLock()
 """psana does not work in two threads at once."""

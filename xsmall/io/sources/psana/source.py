@@ -16,7 +16,7 @@ from dask.base import tokenize
 from xsmall import vocabulary as v
 from xsmall.detector.types import DETECTOR_TYPES
 from xsmall.errors import CalibrationError, DataError, ParameterError
-from xsmall.io.constants.psana_database import Held, documents_of
+from xsmall.io.constants.psana_database import HeldDocument, documents_of
 from xsmall.io.files import Identity
 from xsmall.io.sources.chunks import events_per_chunk
 from xsmall.io.sources.psana.array import Evaluated, PsanaArray, as_array, complete
@@ -94,7 +94,7 @@ class PsanaSource(RunSource):
 def _constants(files: RunFiles) -> tuple[Constants, dict[str, str]]:
     """Documents of the constants of every detector, and why there are none of some."""
     index, of_file = run_of(files), file_attrs(run_of(files))
-    held: list[tuple[str, tuple[tuple[str, Held], ...]]] = []
+    held: list[tuple[str, tuple[tuple[str, HeldDocument], ...]]] = []
     failed: dict[str, str] = {}
     silent = ""
     for detector in detectors_of(files):

@@ -23,7 +23,7 @@ LCLS_FOLDERS: Final = ("/sdf/data/lcls/ds", "/sdf/data/lcls/drpsrcf/ffb", "/reg/
 _LONGEST_CHAIN: Final = 10_000
 
 
-class Part(NamedTuple):
+class NamedFile(NamedTuple):
     """A file with what its name says; a name that says nothing stands for a run of one stream."""
 
     path: Path
@@ -48,11 +48,11 @@ def is_index(path: Path) -> bool:
     return is_xtc2(path) and ".smd.xtc2" in path.name
 
 
-def _part(path: Path) -> Part:
+def _part(path: Path) -> NamedFile:
     found = _NAME.fullmatch(_ENDING.sub("", path.name))
     if found is None:
-        return Part(path, _ENDING.sub("", path.name), None, 0, 0)
-    return Part(path, found["exp"], int(found["run"]), int(found["stream"]), int(found["chunk"]))
+        return NamedFile(path, _ENDING.sub("", path.name), None, 0, 0)
+    return NamedFile(path, found["exp"], int(found["run"]), int(found["stream"]), int(found["chunk"]))
 
 
 def folder_of_experiment(query: Mapping[str, str], folder: str | os.PathLike[str] | None) -> tuple[Path, int]:
@@ -230,11 +230,13 @@ def _no_data(title: str, indices: Sequence[Path]) -> FileFormatError:
     )
 
 
-def _run_of(part: Part) -> tuple[str, int]:
+def _run_of(part: NamedFile) -> tuple[str, int]:
     return part.experiment, -1 if part.run is None else part.run
 
 
-def _of_one_run(title: str, data: Sequence[Part], experiment: str | None, run: int | None, alone: bool) -> list[Part]:
+def _of_one_run(
+    title: str, data: Sequence[NamedFile], experiment: str | None, run: int | None, alone: bool
+) -> list[NamedFile]:
     """Choose the files of one run by their names; of several files that were named, the names can be any."""
     starts = [p for p in data if p.chunk == 0] or list(data)
     if experiment is not None:
@@ -252,7 +254,7 @@ def _of_one_run(title: str, data: Sequence[Part], experiment: str | None, run: i
     return starts + [p for p in data if p.chunk > 0 and p not in starts and _belongs(p, starts)]
 
 
-def _belongs(later: Part, starts: Sequence[Part]) -> bool:
+def _belongs(later: NamedFile, starts: Sequence[NamedFile]) -> bool:
     return any((later.experiment, later.run) == (p.experiment, p.run) for p in starts)
 
 
@@ -269,7 +271,7 @@ def _several(
     return FileFormatError(f"{title}: several runs", found=known, expected="one run", fix=fix)
 
 
-def _indexed(paths: Sequence[Path], parts: Sequence[Part]) -> list[tuple[int, str]]:
+def _indexed(paths: Sequence[Path], parts: Sequence[NamedFile]) -> list[tuple[int, str]]:
     """Streams that have an index beside the data: each of them ought to be there, where a folder was named."""
     found = []
     for folder in (p for p in paths if p.is_dir()):
@@ -281,7 +283,7 @@ def _indexed(paths: Sequence[Path], parts: Sequence[Part]) -> list[tuple[int, st
 
 
 def _index_files(
-    folders: Sequence[Path], starts: Sequence[Part], streams: Sequence[tuple[Identity, ...]], whole_run: bool
+    folders: Sequence[Path], starts: Sequence[NamedFile], streams: Sequence[tuple[Identity, ...]], whole_run: bool
 ) -> tuple[tuple[Identity, ...], list[str]]:
     """Find the index files that belong to these streams, and those that cannot be read.
 
@@ -314,7 +316,7 @@ def _stem(path: Path) -> str:
     return _ENDING.sub("", path.name)
 
 
-def _chunks(start: Part, later: Iterable[Part]) -> tuple[tuple[Identity, ...], list[str]]:
+def _chunks(start: NamedFile, later: Iterable[NamedFile]) -> tuple[tuple[Identity, ...], list[str]]:
     """Follow a stream from chunk to chunk: by what its end says, else by the names of the files."""
     chunks: tuple[Identity, ...] = (identify(start.path),)
     by_number = {p.chunk: p.path for p in later}

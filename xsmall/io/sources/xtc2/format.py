@@ -1,6 +1,6 @@
 """XTC2 as bytes: datagrams, schema tables and blocks of data, every extent checked against its parent.
 
-Nothing here opens a file: functions take a :class:`Source` and absolute offsets, and raise
+Nothing here opens a file: functions take a :class:`ByteSource` and absolute offsets, and raise
 :class:`~xsmall.errors.FileFormatError` with path and offset where the bytes are invalid.
 Source of the format: the public LCLS-II DAQ and psana sources, checked against psana on real files.
 """
@@ -31,7 +31,7 @@ _EMPTY_LIMIT: Final = 1 << 20  # an array without bytes can claim any size of it
 _DEPTH_LIMIT: Final = 8  # real files nest one Parent in another; a bound keeps hostile bytes from nesting for ever
 
 
-class Kind(IntEnum):
+class XtcKind(IntEnum):
     """What an Xtc holds."""
 
     PARENT = 0
@@ -83,7 +83,7 @@ DTYPES: Final[tuple[np.dtype[Any], ...]] = tuple(
 """The NumPy type of each XTC2 data type; text is bytes, enumerations are 32-bit integers."""
 
 
-class Source(Protocol):
+class ByteSource(Protocol):
     """Bytes with a name and an end."""
 
     @property
@@ -114,12 +114,16 @@ class Datagram(NamedTuple):
         return self.env >> 24 & 0xF
 
 
-def read_datagram(source: Source, offset: int, end: int) -> Datagram | None:
+def read_datagram(source: ByteSource, offset: int, end: int) -> Datagram | None:
     """Read the header at ``offset``; None where the file ends inside the datagram."""
     if end - offset < HEADER_BYTES:
         return None
     nanoseconds, seconds, env, _, damage, contains, extent = _HEADER.unpack(source.read(offset, HEADER_BYTES))
-    if contains & _TYPE_BITS != Kind.PARENT or not 12 <= extent < _EXTENT_LIMIT or env >> 24 & 0xF > Service.L1_ACCEPT:
+    if (
+        contains & _TYPE_BITS != XtcKind.PARENT
+        or not 12 <= extent < _EXTENT_LIMIT
+        or env >> 24 & 0xF > Service.L1_ACCEPT
+    ):
         raise broken(
             source.path,
             offset,
@@ -155,19 +159,19 @@ class Xtc(NamedTuple):
         return bool(self.damage & Damage.CORRUPTED)
 
 
-def _xtc_at(source: Source, offset: int, end: int, damage: int) -> Xtc:
+def _xtc_at(source: ByteSource, offset: int, end: int, damage: int) -> Xtc:
     if end - offset < 12:
         raise broken(source.path, offset, "an Xtc header does not fit into its parent", f"{end - offset} bytes", "12")
     src, own, contains, extent = _XTC.unpack(source.read(offset, 12))
     kind = contains & _TYPE_BITS
-    if kind > Kind.NAMES:
+    if kind > XtcKind.NAMES:
         raise broken(source.path, offset, "unknown Xtc type", kind, "0 to 4")
     if extent < 12 or offset + extent > end:
         raise broken(source.path, offset, "impossible extent of an Xtc", extent, f"12 to {end - offset}")
     return Xtc(src & _ID_BITS, own | damage, kind, offset, offset + 12, offset + extent)
 
 
-def leaves(source: Source, datagram: Datagram) -> Iterator[Xtc]:
+def leaves(source: ByteSource, datagram: Datagram) -> Iterator[Xtc]:
     """Yield every Xtc below the datagram in file order, entering Parents; a corrupted Parent comes out as it is."""
     if datagram.damage & Damage.CORRUPTED:
         return
@@ -178,7 +182,7 @@ def leaves(source: Source, datagram: Datagram) -> Iterator[Xtc]:
             continue
         xtc = _xtc_at(source, offset, end, damage)
         stack.append((xtc.end, end, damage))
-        if xtc.kind != Kind.PARENT or xtc.corrupted:
+        if xtc.kind != XtcKind.PARENT or xtc.corrupted:
             yield xtc
         elif len(stack) > _DEPTH_LIMIT:
             raise broken(source.path, offset, "Parents nested too deeply", f"more than {_DEPTH_LIMIT}")
@@ -232,7 +236,7 @@ def _name(path: str, offset: int, raw: bytes) -> str:
     return name
 
 
-def read_names(source: Source, xtc: Xtc) -> Names:
+def read_names(source: ByteSource, xtc: Xtc) -> Names:
     """Read the schema table in ``xtc``."""
     size = xtc.end - xtc.payload
     count, rest = divmod(size - _NAMES_HEAD, _FIELD_BYTES)
@@ -258,7 +262,7 @@ def read_names(source: Source, xtc: Xtc) -> Names:
     return names
 
 
-class Place(NamedTuple):
+class FieldPlace(NamedTuple):
     """Where one field lies: offset from the beginning of its datagram, in bytes."""
 
     field: Field
@@ -266,7 +270,7 @@ class Place(NamedTuple):
     shape: tuple[int, ...]
 
 
-class Block(NamedTuple):
+class XtcBlock(NamedTuple):
     """A ShapesData as a layout: the same for all datagrams that are built alike."""
 
     names_id: int
@@ -275,7 +279,7 @@ class Block(NamedTuple):
     shapes: tuple[tuple[int, ...], ...]
 
 
-def read_block(source: Source, xtc: Xtc, start: int, tables: Mapping[int, Names]) -> tuple[Block, int]:
+def read_block(source: ByteSource, xtc: Xtc, start: int, tables: Mapping[int, Names]) -> tuple[XtcBlock, int]:
     """Read the layout of a ShapesData that belongs to the datagram at ``start``.
 
     Returns the block and its damage: that of the ShapesData, its Shapes and its Data together. A part that is marked
@@ -288,7 +292,7 @@ def read_block(source: Source, xtc: Xtc, start: int, tables: Mapping[int, Names]
     damage, parts, offset = xtc.damage, {}, xtc.payload
     while offset < xtc.end and not damage & Damage.CORRUPTED:
         part = _xtc_at(source, offset, xtc.end, 0)
-        if part.kind not in (Kind.SHAPES, Kind.DATA) or part.kind in parts:
+        if part.kind not in (XtcKind.SHAPES, XtcKind.DATA) or part.kind in parts:
             raise broken(
                 source.path, offset, "a ShapesData holds one Shapes and one Data", f"another of type {part.kind}"
             )
@@ -296,16 +300,16 @@ def read_block(source: Source, xtc: Xtc, start: int, tables: Mapping[int, Names]
         parts[part.kind] = part
         offset = part.end
     if damage & Damage.CORRUPTED:
-        return Block(xtc.src, 0, -1, ()), damage
-    shapes = _read_shapes(source, xtc, names, parts.get(Kind.SHAPES))
-    data = parts.get(Kind.DATA)
+        return XtcBlock(xtc.src, 0, -1, ()), damage
+    shapes = _read_shapes(source, xtc, names, parts.get(XtcKind.SHAPES))
+    data = parts.get(XtcKind.DATA)
     if data is None:
         raise broken(source.path, xtc.start, "a ShapesData without Data")
-    block = Block(xtc.src, data.payload - start, data.end - data.payload, shapes)
+    block = XtcBlock(xtc.src, data.payload - start, data.end - data.payload, shapes)
     return block, damage
 
 
-def _read_shapes(source: Source, xtc: Xtc, names: Names, part: Xtc | None) -> tuple[tuple[int, ...], ...]:
+def _read_shapes(source: ByteSource, xtc: Xtc, names: Names, part: Xtc | None) -> tuple[tuple[int, ...], ...]:
     ranks = [f.rank for f in names.fields if f.rank]
     if not ranks:
         return ()
@@ -318,12 +322,12 @@ def _read_shapes(source: Source, xtc: Xtc, names: Names, part: Xtc | None) -> tu
     return tuple(words[k * _SHAPE_WORDS : k * _SHAPE_WORDS + rank] for k, rank in enumerate(ranks))
 
 
-def places(path: str, offset: int, names: Names, block: Block) -> tuple[Place, ...]:
+def places(path: str, offset: int, names: Names, block: XtcBlock) -> tuple[FieldPlace, ...]:
     """Where each field of ``block`` lies; raises where the fields do not add up to the data."""
     result, at, shapes = [], block.at, iter(block.shapes)
     for field in names.fields:
         shape = next(shapes) if field.rank else ()
-        result.append(Place(field, at, shape))
+        result.append(FieldPlace(field, at, shape))
         if 0 in shape and max(shape) > _EMPTY_LIMIT:
             raise broken(path, offset, f"impossible shape of {names.detector}.{names.alg}.{field.name}", shape)
         size = field.dtype.itemsize
@@ -351,7 +355,7 @@ class Enumeration(NamedTuple):
 Value = str | Enumeration | np.generic | npt.NDArray[Any]
 
 
-def decode(source: Source, start: int, layout: Sequence[Place]) -> dict[str, Value]:
+def decode(source: ByteSource, start: int, layout: Sequence[FieldPlace]) -> dict[str, Value]:
     """Read the values of a block whose datagram begins at ``start``: NumPy scalars, text, enumerations, arrays."""
     values: dict[str, Value] = {}
     labels: dict[str, dict[int, str]] = {}

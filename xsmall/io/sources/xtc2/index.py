@@ -16,15 +16,15 @@ import numpy.typing as npt
 from xsmall.io.sources.xtc2.chain import Chain
 from xsmall.io.sources.xtc2.format import (
     HEADER_BYTES,
-    Block,
+    ByteSource,
     Damage,
     Datagram,
-    Kind,
+    FieldPlace,
     Names,
-    Place,
     Service,
-    Source,
     Value,
+    XtcBlock,
+    XtcKind,
     broken,
     decode,
     leaves,
@@ -55,10 +55,10 @@ class Layout(NamedTuple):
     """How events are built: the number of the Configure, and the blocks that can be read."""
 
     configure: int
-    blocks: tuple[Block, ...]
+    blocks: tuple[XtcBlock, ...]
 
 
-class Unreadable(NamedTuple):
+class UnreadableFile(NamedTuple):
     """An event whose inside is invalid: its number, and what is wrong with path and byte."""
 
     event: int
@@ -102,7 +102,7 @@ class Index:
     block_damage: dict[int, dict[int, int]]
     transitions: list[Transition]
     tables: list[Tables]
-    unreadable: list[Unreadable]
+    unreadable: list[UnreadableFile]
     truncated_bytes: int
     last_time: int
     next_file: str | None
@@ -121,7 +121,7 @@ class Index:
         return bool(ends) and ends[-1] == Service.END_RUN
 
     @cached_property
-    def places(self) -> list[dict[int, tuple[Place, ...]]]:
+    def places(self) -> list[dict[int, tuple[FieldPlace, ...]]]:
         """For each layout, where the fields of each NamesId lie."""
         return [
             {b.names_id: places(self.path, 0, self.tables[layout.configure][b.names_id], b) for b in layout.blocks}
@@ -152,10 +152,10 @@ class _Held:
         return self._data[offset - self._start : offset - self._start + n]
 
 
-def contents(source: Source, datagram: Datagram, tables: Tables) -> Iterator[Content]:
+def contents(source: ByteSource, datagram: Datagram, tables: Tables) -> Iterator[Content]:
     """Yield the values of every block of a datagram."""
     for xtc in leaves(source, datagram):
-        if xtc.kind != Kind.SHAPES_DATA or xtc.corrupted:
+        if xtc.kind != XtcKind.SHAPES_DATA or xtc.corrupted:
             continue
         block, damage = read_block(source, xtc, datagram.offset, tables)
         if block.size >= 0:
@@ -164,13 +164,13 @@ def contents(source: Source, datagram: Datagram, tables: Tables) -> Iterator[Con
             yield Content(names, damage | datagram.damage, decode(source, datagram.offset, fields))
 
 
-def read_tables(source: Source, datagram: Datagram) -> Tables:
+def read_tables(source: ByteSource, datagram: Datagram) -> Tables:
     """Collect the schema tables of a Configure."""
     if datagram.damage & Damage.CORRUPTED:
         raise broken(source.path, datagram.offset, "the Configure is marked corrupted: the file cannot be understood")
     tables: dict[int, Names] = {}
     for xtc in leaves(source, datagram):
-        if xtc.kind != Kind.NAMES:
+        if xtc.kind != XtcKind.NAMES:
             continue
         names = read_names(source, xtc)
         if tables.setdefault(names.names_id, names) != names:

@@ -16,11 +16,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.io.files import Identity, Window, open_file
+from xsmall.io.files import Identity, ReadWindow, open_file
 from xsmall.io.kept_files import keep_file, kept_folder
 from xsmall.io.sources.xtc2.chain import Chain
-from xsmall.io.sources.xtc2.format import Block, Datagram, Service
-from xsmall.io.sources.xtc2.index import Index, Layout, Transition, Unreadable, read_tables
+from xsmall.io.sources.xtc2.format import Datagram, Service, XtcBlock
+from xsmall.io.sources.xtc2.index import Index, Layout, Transition, UnreadableFile, read_tables
 from xsmall.io.sources.xtc2.walk import Walk
 
 __all__ = ["index_of"]
@@ -126,16 +126,16 @@ def _read(place: Path) -> Walk | None:
     for column, values in zip(walk.columns, columns, strict=True):
         column.frombytes(values.astype(np.dtype(column.typecode)).tobytes())
     for configure, blocks in told["layouts"]:
-        held = tuple(Block(n, at, size, tuple(map(tuple, shapes))) for n, at, size, shapes in blocks)
+        held = tuple(XtcBlock(n, at, size, tuple(map(tuple, shapes))) for n, at, size, shapes in blocks)
         walk.layouts[Layout(configure, held)] = len(walk.layouts)
     walk.transitions = [Transition(Datagram(*d), configure) for d, configure in told["transitions"]]
     walk.block_damage = {event: {int(k): bits for k, bits in by} for event, by in told["block_damage"]}
-    walk.unreadable = [Unreadable(*u) for u in told["unreadable"]]
+    walk.unreadable = [UnreadableFile(*u) for u in told["unreadable"]]
     chain = Chain(tuple(walk.files))
     for transition in walk.transitions:  # the tables stand in the file: they are read again
         d = transition.datagram
         if d.service == Service.CONFIGURE:
             number = chain.number(d.offset)
             local = d._replace(offset=d.offset - chain.starts[number])
-            walk.tables.append(read_tables(Window(open_file(walk.files[number])), local))
+            walk.tables.append(read_tables(ReadWindow(open_file(walk.files[number])), local))
     return walk

@@ -27,7 +27,7 @@ Configuration = dict[int, dict[str, Value]]
 """Values by segment and field."""
 
 
-class Held(NamedTuple):
+class SlowVariable(NamedTuple):
     """A slow variable: where it comes from, and its values in the order of time."""
 
     source: str  # "scan" or "epics"
@@ -54,7 +54,7 @@ def _slow_contents(run: RunIndex) -> Iterator[tuple[Bearer, Content]]:
 
 
 @lru_cache(maxsize=8)
-def held_variables(run: RunIndex) -> list[Held]:
+def held_variables(run: RunIndex) -> list[SlowVariable]:
     """Collect scan variables and slow-control values of a run, in the order of their first value.
 
     Their tables are known by the name of the detector: what the algorithm is called differs between writers. The same
@@ -76,7 +76,7 @@ def held_variables(run: RunIndex) -> list[Held]:
             if not any(key[0] == other[0] and _same(series, known) for other, known in one.items()):
                 one[key] = series
         for key, (times, values) in one.items():
-            result.append(Held(source, name + _ending(key, list(one)), np.array(times, np.uint64), values))
+            result.append(SlowVariable(source, name + _ending(key, list(one)), np.array(times, np.uint64), values))
     return result
 
 

@@ -9,23 +9,23 @@ import numpy as np
 import numpy.typing as npt
 
 from xsmall.errors import FileFormatError
-from xsmall.io.files import Identity, Window, open_file
+from xsmall.io.files import Identity, ReadWindow, open_file
 from xsmall.io.sources.xtc2.chain import Chain
 from xsmall.io.sources.xtc2.format import (
     EVENTS,
     HEADER_BYTES,
-    Block,
+    ByteSource,
     Damage,
     Datagram,
-    Kind,
     Service,
-    Source,
+    XtcBlock,
+    XtcKind,
     leaves,
     places,
     read_block,
     read_datagram,
 )
-from xsmall.io.sources.xtc2.index import Index, Layout, Tables, Transition, Unreadable, next_file, read_tables
+from xsmall.io.sources.xtc2.index import Index, Layout, Tables, Transition, UnreadableFile, next_file, read_tables
 
 __all__ = ["Walk", "build"]
 
@@ -33,7 +33,7 @@ __all__ = ["Walk", "build"]
 class _Recorder:
     """Passes reads through and remembers them, relative to the beginning of a datagram."""
 
-    def __init__(self, source: Source, start: int) -> None:
+    def __init__(self, source: ByteSource, start: int) -> None:
         self._source, self._start = source, start
         self.seen: list[tuple[int, int, bytes]] = []
 
@@ -51,14 +51,14 @@ class _Recorder:
 class Walk:
     """Collects the index while the files are walked; goes on where it stopped when they have grown."""
 
-    window: Window | None = None
+    window: ReadWindow | None = None
     start: int = 0
     tables: list[Tables] = field(default_factory=list)
     transitions: list[Transition] = field(default_factory=list)
     columns: "tuple[array[int], ...]" = field(default_factory=lambda: tuple(array(code) for code in "qqQHi"))
     layouts: dict[Layout, int] = field(default_factory=dict)
     block_damage: dict[int, dict[int, int]] = field(default_factory=dict)
-    unreadable: list[Unreadable] = field(default_factory=list)
+    unreadable: list[UnreadableFile] = field(default_factory=list)
     last_time: int = 0
     files: list[Identity] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
@@ -78,7 +78,7 @@ class Walk:
             elif identity == self.files[number]:
                 continue
             self.files[number] = identity
-            self.window, self.start = Window(open_file(identity)), starts[number]
+            self.window, self.start = ReadWindow(open_file(identity)), starts[number]
             while (d := read_datagram(self.window, self.ends[number], identity.size)) is not None:
                 self.add(d)
                 self.ends[number] += d.size
@@ -163,14 +163,14 @@ class Walk:
         self._alike = 0
         event, recorder = len(self.columns[0]), _Recorder(self.window, d.offset)
         damage = d.damage
-        blocks: tuple[Block, ...] = ()
+        blocks: tuple[XtcBlock, ...] = ()
         by_names: dict[int, int] = {}
         try:
             blocks, by_names = self._blocks(recorder, d)
         except FileFormatError as error:
             # the frame of the file is whole, the inside of this event is not: it is flagged and the run goes on
             damage |= Damage.CORRUPTED
-            self.unreadable.append(Unreadable(event, str(error)))
+            self.unreadable.append(UnreadableFile(event, str(error)))
         layout = self.layouts.setdefault(Layout(len(self.tables) - 1, blocks), len(self.layouts))
         self._append(d.offset + self.start, d.size, d.time, damage, layout)
         if any(by_names.values()):
@@ -182,14 +182,14 @@ class Walk:
         for column, value in zip(self.columns, row, strict=True):
             column.append(value)
 
-    def _blocks(self, source: Source, d: Datagram) -> tuple[tuple[Block, ...], dict[int, int]]:
-        blocks: dict[int, Block] = {}
+    def _blocks(self, source: ByteSource, d: Datagram) -> tuple[tuple[XtcBlock, ...], dict[int, int]]:
+        blocks: dict[int, XtcBlock] = {}
         damages: dict[int, int] = {}
         tables = self.tables[-1]
         for xtc in leaves(source, d):
-            if xtc.kind == Kind.PARENT:  # corrupted: whatever it held is missing
+            if xtc.kind == XtcKind.PARENT:  # corrupted: whatever it held is missing
                 damages[-1] = damages.get(-1, 0) | xtc.damage
-            if xtc.kind != Kind.SHAPES_DATA:
+            if xtc.kind != XtcKind.SHAPES_DATA:
                 continue
             block, damage = read_block(source, xtc, d.offset, tables)
             damages[block.names_id] = damages.get(block.names_id, 0) | damage
@@ -233,7 +233,7 @@ def _template(
     size: int, damage: int, seen: list[tuple[int, int, bytes]]
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.uint8]]:
     """Which bytes of a datagram have to be what, to be built like another: what it announces, damage, sizes, shapes."""
-    head = np.frombuffer(struct.pack("<HHI", damage, Kind.PARENT, size - 12), np.uint8)
+    head = np.frombuffer(struct.pack("<HHI", damage, XtcKind.PARENT, size - 12), np.uint8)
     known = dict(zip(range(16, HEADER_BYTES), head.tolist(), strict=True))
     known[11] = int(Service.L1_ACCEPT)  # the byte of the transition: whatever else stands in it is looked at singly
     for at, n, data in seen:
@@ -245,7 +245,7 @@ def _template(
 def _check_start(identity: Identity, first: bool) -> None:
     """Refuse a file that does not begin as XTC2 does; later chunks begin with anything."""
     file = open_file(identity)
-    window = Window(file)
+    window = ReadWindow(file)
     d = read_datagram(window, 0, file.size) if file.size >= HEADER_BYTES else None
     if first and d is None:
         raise FileFormatError(
