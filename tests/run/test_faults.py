@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -267,7 +268,10 @@ def test_stopped_in_the_middle_the_same_command_finishes_with_the_same_bits(
         str(out),
     ]
     environment = os.environ | {"DASK_NUM_WORKERS": "1"}
-    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    heed = partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # what runs in the background ignores it
+    with subprocess.Popen(
+        words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed
+    ) as process:
         note = out / "run0012.blocks" / "jungfrau-000000.json"
         until = time.monotonic() + 60
         while not note.exists() and process.poll() is None and time.monotonic() < until:
