@@ -84,3 +84,10 @@ def test_the_module_runs_and_loads_no_kernels_for_its_help() -> None:
     code = "import sys; from xsmall.cli import main; main([]); assert 'numba' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_info_of_an_experiment_and_number_is_no_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr("xsmall.io.info.describe", lambda what: asked.append(what) or "told")
+    assert cli.main(["info", "exp=xpptut15,run=14"]) == 0
+    assert asked == ["exp=xpptut15,run=14"]

@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
 
     info = commands.add_parser("info", help="say what is in a run, small-data or cube file")
-    info.add_argument("file", type=Path, nargs="+", metavar="FILE")
+    info.add_argument("file", nargs="+", metavar="FILE", help='or "exp=xpptut15,run=14"')
     info.set_defaults(run=_info)
 
     look = commands.add_parser(

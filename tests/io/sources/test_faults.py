@@ -286,6 +286,23 @@ def test_damaged_labels_of_hdf5_are_named(tmp_path: Path) -> None:
         xs.open_run(path)
 
 
+def test_truth_values_of_h5py_say_what_is_present_beside_a_lost_chunk(tmp_path: Path) -> None:
+    """A raw HDF5 run of somebody's own script: no chunk was written for the last events."""
+    path = tmp_path / "own.h5"
+    with h5py.File(path, "w") as file:
+        frames = file.create_dataset("camera/raw", (6, 1, 4, 8), "u2", chunks=(2, 1, 4, 8))
+        frames[:4] = 7
+        frames.attrs["units"] = "ADU"
+        for group in ("events", "camera"):
+            file[f"{group}/event"] = np.arange(6) + 10**18
+            file[f"{group}/event"].attrs["units"] = "nanoseconds since 1970-01-01"
+        file["camera/present"] = np.array([1, 0, 1, 1, 1, 1], bool)[:, None]
+        file.attrs["xsmall_layout"] = "xsmall-run 2"
+    run = xs.open_run(path)
+    assert run["camera/present"].values[:, 0].tolist() == [True, False, True, True, False, False]
+    assert run["camera/present"].dtype == bool
+
+
 def test_hdf5_without_frames_or_cut_is_refused_with_its_path(copy: Callable[[str], Path]) -> None:
     path = copy("h5")
     with h5py.File(path, "a") as file:

@@ -362,6 +362,20 @@ def test_single_images_are_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         xs.open_frames(tmp_path / "a_0.edf")
 
 
+def test_files_of_several_images_give_them_all(tmp_path: Path) -> None:
+    """Headers of TIFF and NumPy files tell of their first image alone."""
+    image = pytest.importorskip("PIL.Image")
+    pytest.importorskip("fabio")
+    words = np.arange(5 * 8 * 16, dtype="u2").reshape(5, 8, 16)
+    pages = [image.fromarray(page) for page in words]
+    pages[0].save(tmp_path / "m.tif", save_all=True, append_images=pages[1:])
+    np.save(tmp_path / "m.npy", words)
+    for name in ("m.tif", "m.npy"):
+        np.testing.assert_array_equal(xs.open_frames(tmp_path / name).values[:, 0], words)
+        both = xs.open_frames([tmp_path / name, tmp_path / name])
+        np.testing.assert_array_equal(both[5:].values[:, 0], words)
+
+
 @pytest.mark.parametrize("ending", ["edf", "cbf", "tif"])
 def test_an_image_that_was_cut_gives_no_number(tmp_path: Path, ending: str) -> None:
     fabio = pytest.importorskip("fabio")

@@ -19,6 +19,8 @@ from xsmall.io.sources.chunks import events_per_chunk
 
 __all__ = ["ImageFiles", "images_as_frames"]
 
+_COUNTED_BY_HEADER = ("CbfImage", "EdfImage")
+
 
 def _fabio() -> Any:
     try:
@@ -86,6 +88,8 @@ class ImageFiles:
         open_file(file)  # says so if it is another one now
         try:
             with _errors_raised(), _fabio().open(file.path) as image:
+                if image.nframes != self.starts[number + 1] - self.starts[number]:
+                    raise ValueError(f"{image.nframes} images, where its header said {np.diff(self.starts)[number]}")
                 data = image.get_frame(event - int(self.starts[number])).data
                 if data.shape != self.shape[2:] or not np.can_cast(data.dtype, self.dtype):
                     raise ValueError(f"{data.dtype} {data.shape} among images of {self.dtype} {self.shape[2:]}")
@@ -126,7 +130,12 @@ def images_as_frames(paths: tuple[Path, ...], chunks: int | str | None) -> da.Ar
 
 
 def _frames_in(fabio: Any, path: Path) -> int:
+    """How many images a file has. Headers of some formats (TIFF, NumPy) tell of the first alone: those are opened."""
     try:
-        return int(fabio.openheader(str(path)).nframes)
+        with _errors_raised(), fabio.openheader(str(path)) as header:
+            if type(header).__name__ in _COUNTED_BY_HEADER:
+                return int(header.nframes)
+        with _errors_raised(), fabio.open(str(path)) as image:
+            return int(image.nframes)
     except Exception as error:
         raise FileFormatError(f"{path}: no image", found=f"{type(error).__name__}: {error}") from error
