@@ -155,3 +155,10 @@ def test_what_does_not_run_over_events_is_the_same_in_all_and_stays() -> None:
     averages = [small(first=k)["signal"].sd.average() for k in (0, 1000)]
     both = xr.concat([small(first=k)["signal"] for k in (0, 1000)], "event")
     np.testing.assert_allclose(xs.merge_cubes(*averages)["signal_std"], both.std("event", ddof=1), rtol=1e-12)
+
+
+@pytest.mark.parametrize("factor", [0.5, 2])
+def test_a_cube_that_was_computed_with_is_not_added(factor: float) -> None:
+    one, two = by_on(small()), by_on(small(first=1000))
+    with pytest.raises(ParameterError, match="no number of events any more"):
+        xs.merge_cubes(one * factor, two)

@@ -98,6 +98,7 @@ def merge_cubes(
         check_alike(first, other, side_by_side=dim is not None)
     if dim is None:
         _check_events(cubes)
+    _check_counts(cubes)
     aligned = _same_bins(cubes)
     names = _labels(cubes, dim, labels) if dim is not None else None
     constant = [n for n in not_pooled(first) if not set(first[n].dims) & set(first[COUNT].dims)]
@@ -111,6 +112,22 @@ def merge_cubes(
     if dim is not None:
         out = out.assign_coords(_scalars(cubes, dim))
     return paired(_told(out, cubes, added=dim is None))
+
+
+def _check_counts(cubes: Sequence[xr.Dataset]) -> None:
+    """Refuse cubes with whose counts was computed: ``cube / 2`` halves them too."""
+    for cube in cubes:
+        held, count = held_by(cube), cube[COUNT]
+        if held is None:
+            continue
+        n = None if count.chunks is not None else float(count.sum())
+        if count.dtype.kind not in "iu" or (n is not None and n > held.n):
+            raise ParameterError(
+                "the count of a cube is no number of events any more",
+                found=f"{count.dtype}, {'lazy' if n is None else n} in all; the cube was made of {held.n} events",
+                expected="counts as they were made: arithmetic with a whole cube changes them too",
+                fix="xs.merge_cubes(...) of the cubes as they were, then compute with the result",
+            )
 
 
 def _bare(cube: xr.Dataset, first: xr.Dataset) -> xr.Dataset:
