@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import xsmall as xs
 from xsmall.detector.geometry.beam import Beam
 from xsmall.detector.geometry.geometry import Geometry, Panel
 from xsmall.detector.geometry.pixel import pixel_array
@@ -253,3 +254,9 @@ def test_photon_energies_of_other_events_or_in_kev_are_refused() -> None:
     with pytest.raises(ParameterError, match="eV"):
         assign_beam(data, photon_energy=np.full(4, 9.5))
     assert beam_of(assign_beam(data, photon_energy=energies.drop_vars("event"))) == beam_of(data)
+
+
+def test_a_pair_of_values_and_variances_is_told_which_of_it_are_frames(tmp_path: Path) -> None:
+    frames = xr.DataArray(np.ones((2, 1, 4, 4)), dims=("event", "segment", "row", "column"), name="cal")
+    with pytest.raises(DataError, match=r"frames\['cal'\]"):
+        xs.save_frames(xs.with_variance(frames, 1.0), tmp_path / "run.cxi")  # type: ignore[arg-type]

@@ -221,7 +221,7 @@ def check_unit(coord: xr.DataArray, name: str) -> None:
             f"{name} in another unit",
             found=f"units {unit!r}",
             expected=f"{UNITS_OF[name]!r}",
-            fix=f".sd.assign_beam({name}=...) in {UNITS_OF[name]}",
+            fix=f".assign_attrs(units={UNITS_OF[name]!r}) of values that were brought to {UNITS_OF[name]}",
         )
 
 

@@ -108,8 +108,15 @@ def describe(obj: xr.DataArray) -> Frames:
     )
 
 
-def check_frames(obj: xr.DataArray) -> None:
+def check_frames(obj: xr.DataArray | xr.Dataset) -> None:
     """Raise unless ``obj`` is numbers over (event, segment, row, column)."""
+    if isinstance(obj, xr.Dataset):
+        raise DataError(
+            "these are not detector frames",
+            found=f"a Dataset of {', '.join(map(str, obj.data_vars)) or 'nothing'}",
+            expected="one array of frames",
+            fix=f"frames[{str(next(iter(obj.data_vars), 'raw'))!r}]",
+        )
     if obj.dims != FRAME_DIMS:
         raise DataError(
             "these are not detector frames", found=f"dims {obj.dims}", expected=f"dims {FRAME_DIMS}", fix=_remedy(obj)

@@ -14,6 +14,7 @@ from xsmall.vocabulary import (
     DAMAGE,
     DAMAGED_CHUNKS,
     DAMAGED_EVENTS,
+    EVENT,
     FRAME_DIMS,
     LOST,
     LOST_EVENTS,
@@ -112,6 +113,9 @@ def open_with(
     source.check_options(options or {})
     opened = source.open(spec, chunks=chunks, **(options or {}))
     tree = RunTree.from_dict({node.path: node.to_dataset(inherit=False) for node in opened.subtree})
+    repeated = max(_repeated(node) for node in tree.subtree)
+    if repeated and REPEATED_TIMES not in tree.attrs:  # else the source has counted them
+        tree.attrs[REPEATED_TIMES] = repeated
     for node in tree.subtree:
         found = [name for name, x in node.data_vars.items() if name == RAW or x.dims == FRAME_DIMS]
         if found:  # results say what they came from
@@ -119,6 +123,12 @@ def open_with(
             told = {SOURCE: str(spec.path or spec.given), **_lost(tree, frames)}
             node.dataset = frames.assign({name: frames[name].assign_attrs(told) for name in found})
     return tree
+
+
+def _repeated(node: xr.DataTree) -> int:
+    """How many events of a node have the label of another one; those without a label are none of them."""
+    labels = node.indexes.get(EVENT)
+    return 0 if labels is None or labels.is_unique else int(labels.dropna().duplicated().sum())
 
 
 def _lost(tree: xr.DataTree, frames: xr.Dataset) -> dict[str, str]:

@@ -303,6 +303,15 @@ def test_truth_values_of_h5py_say_what_is_present_beside_a_lost_chunk(tmp_path: 
     assert run["camera/present"].dtype == bool
 
 
+@pytest.mark.parametrize("ending", ["zarr", "h5"])
+def test_labels_that_are_repeated_are_counted_and_told_in_results(ending: str, tmp_path: Path) -> None:
+    twice = RUN.isel(event=[0, 1, 1, 2, 2, 2])
+    run = xs.open_run(write_run(twice, tmp_path / f"run.{ending}"))
+    assert run.attrs["repeated_times"] == 3
+    assert json.loads(run["jungfrau/raw"].attrs["lost"])["repeated_times"] == 3
+    assert "repeated_times" not in xs.open_run(write_run(RUN, tmp_path / f"once.{ending}")).attrs
+
+
 def test_hdf5_without_frames_or_cut_is_refused_with_its_path(copy: Callable[[str], Path]) -> None:
     path = copy("h5")
     with h5py.File(path, "a") as file:

@@ -79,6 +79,9 @@ def test_what_is_no_cube_is_refused(tmp_path: Path) -> None:
         file["x"] = np.ones(3)
     with pytest.raises(xs.XsmallError, match="no cube of smalldata_tools"):
         xs.open_cube(tmp_path / "a.h5")
+    ours = xs.save(xr.Dataset({"x": ("event", [1.0])}), tmp_path / "ours.zarr")
+    with pytest.raises(xs.XsmallError, match=r"xs\.open_result"):
+        xs.open_cube(ours)
     with pytest.raises(xs.XsmallError, match="no such file"):
         xs.open_cube(tmp_path / "b.h5")
 

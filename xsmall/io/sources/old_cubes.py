@@ -36,7 +36,7 @@ def open_cube(path: str | os.PathLike[str]) -> xr.DataTree:
     Parameters
     ----------
     path
-        The file. Cubes of xsmall are opened with plain ``xr.open_dataset`` or ``xr.open_zarr``.
+        The file. Cubes of xsmall are opened with :func:`xsmall.open_result`, or plain xarray.
 
     Returns
     -------
@@ -72,20 +72,26 @@ def open_cube(path: str | os.PathLike[str]) -> xr.DataTree:
     spec = RunSpec.of(path)
     if spec.path is None:
         raise FileFormatError(f"{spec.given}: a cube is one file", found=f"{len(spec.paths)} paths")
+    if spec.path.is_dir():
+        raise _no_cube(spec.path, "a folder")
     with open_hdf5(spec.path) as file:
         if _ENTRIES in file:
             nodes = _lcls1(file, spec.path)
         elif _STEP in file:
             nodes = _lcls2(file, spec.path)
         else:
-            raise FileFormatError(
-                f"{spec.path}: this is no cube of smalldata_tools",
-                found=", ".join(sorted(file)[:8]) or "an empty file",
-                expected="nEntries (LCLS-I) or step_value (LCLS-II)",
-                fix=f"xr.open_dataset({str(spec.path)!r}) for cubes of xsmall; `xsmall info {spec.path.name}`",
-            )
+            raise _no_cube(spec.path, ", ".join(sorted(file)[:8]) or "an empty file")
     nodes["/"].attrs[v.SOURCE] = str(spec.path)
     return xr.DataTree.from_dict(nodes)
+
+
+def _no_cube(path: Path, found: str) -> FileFormatError:
+    return FileFormatError(
+        f"{path}: this is no cube of smalldata_tools",
+        found=found,
+        expected="an HDF5 file with nEntries (LCLS-I) or step_value (LCLS-II)",
+        fix=f"xs.open_result({str(path)!r}) for cubes of xsmall; `xsmall info {path.name}`",
+    )
 
 
 # ---- LCLS-I ---------------------------------------------------------------------------------------------------------

@@ -264,7 +264,7 @@ class _Node:
         shape = tuple(dataset.sizes.get(dim, 1) for dim in dims)
         present, damage = np.ones(shape, bool), np.zeros(shape, np.uint16)
         if v.PRESENT in dataset.coords:
-            present &= dataset[v.PRESENT].transpose(*dims).values == 1  # h5py's truth values come as numbers
+            present &= dataset[v.PRESENT].transpose(*dims).values.astype(bool)  # those of h5py come as numbers
         if v.DAMAGE in dataset.coords:
             damage = damage | dataset[v.DAMAGE].transpose(*dims).values
         for mask, is_damage in self.gone:

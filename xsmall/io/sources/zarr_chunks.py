@@ -10,9 +10,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from xsmall.io.sources.straight import CHECKSUM_BYTES
+
 __all__ = ["Packing", "packing_of", "unpack"]
 
-_CHECKSUM_BYTES: Final = 4
 _HEADER_BYTES: Final = 16
 """Of Blosc: the most by which a packed chunk is larger than its values."""
 
@@ -50,7 +51,7 @@ def unpack(file: str, packing: Packing, out: npt.NDArray[Any]) -> None:
     """
     from google_crc32c import value as crc32c
 
-    behind = _CHECKSUM_BYTES if packing.checksum else 0
+    behind = CHECKSUM_BYTES if packing.checksum else 0
     with open(file, "rb") as opened:
         there, most = os.fstat(opened.fileno()).st_size, out.nbytes + behind + _HEADER_BYTES * packing.blosc
         if there > most or there < behind or (there != most and not packing.blosc):
