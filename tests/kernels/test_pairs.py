@@ -69,7 +69,7 @@ def test_rows_merge_as_one_by_one() -> None:
     for m, of_b in zip(one, b, strict=True):
         m[3] = of_b[3]
     lane = [np.ascontiguousarray(m[[0, 2, 3]]) for m in b]
-    moments.merge_rows(np.array([0, 2, 3]), np.array([False, False, True]), *lane, *a, 0, 300)
+    moments.merge_rows(np.array([0, 2, 3]), np.array([False, False, True]), *lane, *a)
     for ours, theirs in zip(a, one, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 

@@ -340,3 +340,18 @@ def test_scattering_shares_lets_others_run(lets_others_run: Any) -> None:
     frames, start = np.ones((4, 100_000), "f4"), np.arange(100_001)
     bins, share, sums = np.zeros(100_000, np.int32), np.ones(100_000, "f4"), np.zeros((3, 4, 2))
     assert lets_others_run(lambda: scatter_shares(frames, start, bins, share, np.empty(0, "f4"), False, *sums))
+
+
+def test_any_number_of_events_is_scattered_as_each_alone() -> None:
+    rng = np.random.default_rng(4)
+    frames = rng.normal(10, 3, (9, 40)).astype("f4")
+    frames[5, 7] = np.nan
+    start, bins = np.arange(0, 82, 2), rng.integers(0, 6, 80).astype(np.int32)
+    share, weight = rng.random(80).astype("f4"), np.empty(0, "f4")
+    together, alone = np.zeros((3, 9, 6)), np.zeros((3, 9, 6))
+    scatter_shares(frames, start, bins, share, weight, False, *together)
+    for e in range(9):
+        some = slice(e, e + 1)
+        scatter_shares(frames[some], start, bins, share, weight, False, *alone[:, some])
+    np.testing.assert_array_equal(together, alone)
+    assert (together[1] > 0).any(axis=1).tolist() == [e == 5 for e in range(9)]

@@ -80,7 +80,7 @@ def bootstrap(
     n
         Replicas.
     block
-        Events that follow each other, by their label, and are drawn together. Where nothing is said: the largest power
+        How many events, consecutive by label, are drawn together. Where nothing is said: the largest power
         of two of which the typical bin still meets 32 blocks. Longer than what fluctuates together, and at least 20 for
         each bin.
     seed
@@ -226,7 +226,7 @@ def _whole(parts: list[_Part]) -> _Part:
         filled[rows] = True
         if isinstance(out, Pairs) and isinstance(part.moments, Pairs):
             _merge_pairs(out, part.moments, rows)
-        kernel.merge_rows(rows, fresh, *part.moments[:3], *out[:3], 0, n_values)
+        kernel.merge_rows(rows, fresh, *part.moments[:3], *out[:3])
     return _Part(keys, out)
 
 

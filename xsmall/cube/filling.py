@@ -169,10 +169,13 @@ class Filler:
             if stack is not None:
                 for batch in batches:
                     self._add_moments((stack[0], stack[1][batch.events]), batch, *strip, at)
-            else:
-                self._sum(self._cast(i, low, high, pieces, strip), strip, 0, batches, lane, at)
+                return
+            for batch in batches:  # a copy of one batch at a time: it stays in the cache
+                a, b = low + batch.events.start, low + batch.events.stop
+                alone = [batch._replace(events=slice(0, b - a))]
+                self._sum(self._cast(i, a, b, pieces, strip), strip, 0, alone, lane, at)
 
-        size = max(1024, _STRIP_BYTES // ((high - low) * self._transform.dtype.itemsize))
+        size = max(1024, _STRIP_BYTES // (min(self._way.batch, high - low) * self._transform.dtype.itemsize))
         self._read.map(add_strip, self._strips(size if stack is None else _STRIP_IN_PLACE))
 
     def _strips(self, size: int) -> list[tuple[int, int]]:
@@ -257,6 +260,8 @@ class Filler:
         floats = self._scratch("floats", shape, self._transform.dtype)
         for first, piece in pieces:
             a, b = max(low, first), min(high, first + len(piece.frames))
+            if a >= b:
+                continue
             events, into = slice(a - first, b - first), slice(a - low, b - low)
             rows = piece.frames[events, i].reshape(b - a, -1)
             np.copyto(floats[0, into], rows[:, slice(*strip)], casting="unsafe")

@@ -133,7 +133,8 @@ class _Stock:
 
     def put(self, held: HeldMoments, rows: Rows, team: Team) -> None:
         """Copy moments that are finished already into those of a lane or a group that has none yet."""
-        team.map(lambda bin_: held.put(bin_, self._place(bin_)).row().copy_from(rows[bin_]), list(rows))
+        places = {bin_: held.put(bin_, self._place(bin_)) for bin_ in rows}  # places are given out one by one
+        team.map(lambda bin_: places[bin_].row().copy_from(rows[bin_]), list(rows))
 
     def lane(self, held: HeldMoments, bins: list[int]) -> Lane:
         """Places for the bins of a lane; of whole lanes those in which their group has them already."""

@@ -115,7 +115,7 @@ def merge_cubes(
 
 
 def _check_counts(cubes: Sequence[xr.Dataset]) -> None:
-    """Refuse cubes with whose counts was computed: ``cube / 2`` halves them too."""
+    """Refuse cubes whose counts were changed by arithmetic: ``cube / 2`` halves them too."""
     for cube in cubes:
         held, count = held_by(cube), cube[COUNT]
         if held is None:

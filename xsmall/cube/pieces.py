@@ -60,15 +60,15 @@ class Pieces:
         """Events, some batches, that are best added together: those of as many pieces as there are threads."""
         longest = max((stop - start for start, stop in self._parts), default=batch)
         large = isinstance(self._frames, Unopened) and longest * self._frames.bytes_per_event > _LARGE
-        return batch * max(1, 1 if large else self._team.n * longest // batch)
+        return batch if large else batch * max(1, self._team.n * longest // batch)
 
     def between(self, start: int, stop: int, last: int) -> list[Piece]:
         """Pieces that overlap some events; those before them are let go. Up to the event ``last`` others may follow."""
         self._held = {part: read for part, read in self._held.items() if part[1] > start}
         needed = [part for part in self._parts if part[0] < stop and part[1] > start]
         self._team.map(self._read, [part for part in needed if part not in self._held])
-        self._to_come = [part for part in self._parts if stop <= part[0] < last and part not in self._held]
-        self._to_come = self._to_come[: self._team.n]
+        ahead = [part for part in self._parts if stop <= part[0] < last][: self._team.n]
+        self._to_come = [part for part in ahead if part not in self._held]
         return [(part[0], self._held[part]) for part in needed]
 
     def map(self, function: Callable[[T], object], items: Iterable[T]) -> None:

@@ -120,7 +120,7 @@ def scatter_shares(
     Parameters
     ----------
     frames
-        (event, pixel) values, of four events at the most.
+        (event, pixel) values.
     start, bins, share
         What :func:`share_out` fills.
     weight
@@ -132,10 +132,19 @@ def scatter_shares(
     lost, lost_weight
         (event, bin) float64, added to: shares of pixels that are not finite, and their weight.
     """
+    for first in range(0, frames.shape[0], 4):  # shares are read once for four events
+        some = slice(first, first + 4)
+        _scatter_four(
+            frames[some], start, bins, share, weight, squared, sums[some], lost[some], lost_weight[some]
+        )  # fmt: skip
+
+
+@njit
+def _scatter_four(
+    frames: Any, start: Any, bins: Any, share: Any, weight: Any, squared: Any, sums: Any, lost: Any, lost_weight: Any
+) -> Any:
+    """Do so for up to four events; where there are fewer, the last stands for those that lack."""
     last = frames.shape[0] - 1
-    if last < 0:
-        return
-    # Four events at a time: shares are read once for all of them. A short group repeats its last event.
     a, b, c, d = frames[0], frames[min(1, last)], frames[min(2, last)], frames[min(3, last)]
     found = np.zeros((sums.shape[1], 4))
     for i in range(start.size - 1):

@@ -240,8 +240,8 @@ def list_droplets(
             n = _labels_of(frames[j], per_noise, None, use, thresholds, how, work, None)
         else:
             n = _labels_of(frames[j], per_noise, variance[j], use, thresholds, how, work, None)
-        if borders[j] + n >= out[0].size:
-            return j, n + 1
+        if borders[j] + n > out[0].size:
+            return j, n
         borders[j + 1] = _collect(
             n, work[9:], place, thresholds[0], cuts, variance, how[0], how[2], borders[j], out
         )  # fmt: skip

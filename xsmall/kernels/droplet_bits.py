@@ -209,6 +209,7 @@ def list_members(
 
 @njit
 def pack(use: Any) -> Any:
+    """Pack a mask (row, column) into words of 64 pixels, for compiled code; see :func:`~.droplet.mask_words`."""
     words = np.zeros((use.shape[0], (use.shape[1] + 63) // 64), np.uint64)
     for r in range(use.shape[0]):
         for c in range(use.shape[1]):

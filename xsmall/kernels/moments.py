@@ -28,7 +28,7 @@ ADD, BEGIN, MERGE = np.uint8(0), np.uint8(1), np.uint8(2)
 def flat(frames: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
     """Frames (k, pixel) one behind the other, as :func:`add_frames` takes them: all values, and where each begins."""
     values = frames.reshape(-1)
-    values.flags.writeable = False
+    values.flags.writeable = False  # as frames are that are added where they were read: one signature to compile
     return values, np.arange(len(frames), dtype=np.int64) * frames.shape[1]
 
 
@@ -355,10 +355,8 @@ def merge_rows(
     count: npt.NDArray[np.uint32],
     mean: npt.NDArray[np.float64],
     m2: npt.NDArray[np.float64],
-    at: int,
-    size: int,
 ) -> None:
-    """Merge a few pixels of some rows into an accumulator, row by row as :func:`merge` does.
+    """Merge some rows into an accumulator, row by row as :func:`merge_into` does.
 
     Parameters
     ----------
@@ -370,16 +368,10 @@ def merge_rows(
         What is merged, (row, pixel).
     count, mean, m2
         The accumulator (row, pixel), changed in place.
-    at, size
-        First pixel of the accumulator, and pixels.
     """
     for i in range(rows.shape[0]):
-        n, m, s = count_b[i, :size], mean_b[i, :size], m2_b[i, :size]
-        into_n, into_m, into_s = (
-            count[rows[i], at : at + size],
-            mean[rows[i], at : at + size],
-            m2[rows[i], at : at + size],
-        )
+        n, m, s = count_b[i], mean_b[i], m2_b[i]
+        into_n, into_m, into_s = count[rows[i]], mean[rows[i]], m2[rows[i]]
         if fresh[i]:
             into_n[:] = n
             into_m[:] = m

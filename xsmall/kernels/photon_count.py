@@ -53,7 +53,9 @@ def count_invalid(frame: Any, top: Any, regions: Any, invalid: Any) -> Any:
 
 @njit
 def clear_bright(frame: Any, found: Any, droplets: Any, members: Any, cuts: Any, energy: Any) -> Any:
-    """Set the pixels of droplets of more than ``MOST`` photons to NaN; of all, where they have ``MOST_IN_ALL``.
+    """Set the pixels of droplets of more than ``MOST`` photons to NaN.
+
+    The whole frame becomes NaN where the other droplets together have more than ``MOST_IN_ALL`` photons.
 
     Parameters
     ----------
@@ -83,7 +85,8 @@ def clear_bright(frame: Any, found: Any, droplets: Any, members: Any, cuts: Any,
     if any_bright:
         for m in range(n[0]):
             d = droplet[label[m]]
-            if d >= 0 and sums[d, 0] > MOST * energy and cuts[2] <= count[d] <= cuts[3] and sums[d, 0] <= cuts[1]:
+            bright = d >= 0 and sums[d, 0] > MOST * energy
+            if bright and cuts[0] <= sums[d, 0] <= cuts[1] and cuts[2] <= count[d] <= cuts[3]:
                 frame[pixel[m] // frame.shape[1], pixel[m] % frame.shape[1]] = np.nan
     return any_bright
 
