@@ -177,12 +177,9 @@ def _check_call(name: str, signature: inspect.Signature, args: Sequence[Any], kw
 
 def _names_of(name: str, signature: inspect.Signature) -> str:
     """Write a call with the names of its arguments: with types and defaults it fills half a screen."""
-    names: list[str] = []
-    for p in signature.parameters.values():
-        if p.kind is p.KEYWORD_ONLY and not any(n.startswith("*") for n in names):
-            names.append("*")
-        names.append(str(p.replace(annotation=p.empty, default=p.empty)))
-    return f"{name}({', '.join(names)})"
+    empty = inspect.Parameter.empty
+    names = [p.replace(annotation=empty, default=empty) for p in signature.parameters.values()]
+    return name + str(signature.replace(parameters=names, return_annotation=empty))
 
 
 def _signature(function: Callable[..., Any], skip: int = 0) -> inspect.Signature:

@@ -83,14 +83,19 @@ def test_averages_and_replicas_of_the_same_events_are_not_added() -> None:
 def test_integrals_that_mean_something_else_are_not_merged() -> None:
     bins = np.linspace(0.3, 2, 6)
     one = CAL.sd.azint(bins)
-    for other, what in (
-        (CAL.assign_attrs(units="photon").sd.azint(bins), "unit"),
-        (CAL.sd.assign_beam(photon_energy=8000).sd.azint(bins), "photon energy"),
-        (CAL.sd.azint(bins, solid_angle=True), "correction"),
+    for other, what, fix in (
+        (CAL.assign_attrs(units="photon").sd.azint(bins), "unit", 'unit="keV"'),
+        (CAL.sd.assign_beam(photon_energy=8000).sd.azint(bins), "photon energy", "assign_beam(photon_energy=9500"),
+        (CAL.sd.azint(bins, solid_angle=True), "correction", "the same solid_angle"),
+        (CAL.sd.azint(bins, polarization_plane=0, polarization_fraction=0.9), "correction", "the same solid_angle"),
+        (CAL.sd.azint(bins, statistic="sum"), "correction", "the same solid_angle"),
     ):
-        with pytest.raises(DataError, match=f"integrals of another {what}"):
+        with pytest.raises(DataError, match=f"integrals of another {what}") as told:
             xs.merge_azint(one, other)
-    xr.testing.assert_allclose(xs.merge_azint(one, one)["intensity"], one["intensity"])
+        assert fix in str(told.value)
+    said = CAL.sd.azint(bins, solid_angle=False, polarization_plane=None, polarization_fraction=None, statistic="mean")
+    for other in (one, said):
+        xr.testing.assert_allclose(xs.merge_azint(one, other)["intensity"], one["intensity"])
 
 
 def test_frames_that_have_a_label_twice_are_averaged_all_the_same() -> None:

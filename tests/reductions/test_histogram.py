@@ -166,3 +166,20 @@ def test_values_on_decimal_borders_are_in_the_bin_to_the_right(dtype: str) -> No
     frames = xr.DataArray(values.reshape(1, 1, 1, 10), dims=("event", "segment", "row", "column"))
     for record in (xs.histogram(10, range=(0, 1)), xs.histogram(np.arange(0, 1.05, 0.1))):
         assert xs.apply(frames, record)["histogram"].values.tolist() == [[1] * 10]
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+def test_lists_and_events_on_decimal_borders_are_in_the_bin_to_the_right_too(dtype: str) -> None:
+    values = np.array([float(f"{k / 10:.3g}") for k in range(10, 21)]).astype(dtype)
+    stack = np.zeros((11, 1, 5, 5), dtype)
+    stack[:, 0, 2, 2] = values  # one droplet in each event
+    dims = ("event", "segment", "row", "column")
+    frames = xr.DataArray(stack, {"event": np.arange(11)}, dims, attrs={"units": "keV"})
+    edges = np.arange(1, 2.15, 0.1)
+    for record in (xs.histogram("sum", edges), xs.histogram("sum", 11, range=(1, 2.1))):
+        found = xs.apply(frames, xs.droplet(0.5) | record)
+        assert found["histogram"].sum("event").values.tolist() == [1] * 11
+    for borders in (edges, np.append(edges.round(1), 4.0)):  # even and uneven bins
+        pixel = xs.apply(frames, xs.sums(histogram=borders, count_above=1.4)).isel(segment=0, row=2, column=2)
+        assert pixel["histogram"].values.tolist() == [1] * 11 + [0] * (len(borders) - len(edges))
+        assert int(pixel["n_above"]) == 7

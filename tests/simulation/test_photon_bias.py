@@ -95,6 +95,7 @@ def test_one_mean_count_has_no_dim_and_several_keep_all_counts() -> None:
     assert one["contrast_bias"].dims == ()
     several = xs.photon_bias(RECORD, [0.02, 3.0], cloud=CLOUD, noise=NOISE, n_events=16, shape=(32, 32))
     np.testing.assert_array_equal(several["n_k_true"].sum("k"), 16 * 32 * 32)
+    assert {several[n].dtype for n in ("n_k_true", "n_k")} == {np.dtype(np.int64)}
     assert several["mean_count"].values.tolist() == [0.02, 3.0]
     nothing = xs.photon_bias(RECORD, 1e-9, cloud=CLOUD, noise=NOISE, n_events=16, shape=(8, 8))
     assert np.isnan(nothing["photons_found"])
@@ -111,11 +112,14 @@ def test_one_mean_count_has_no_dim_and_several_keep_all_counts() -> None:
         ({"mean_count": [0.1, np.nan]}, "invalid mean_count"),
         ({"cloud": 0.0}, "invalid cloud"),
         ({"cloud": 0.5}, "invalid cloud"),
+        ({"cloud": [0.1]}, "invalid cloud"),
         ({"noise": -1.0}, "invalid noise"),
         ({"n_modes": np.inf}, "invalid n_modes"),
-        ({"n_events": 8}, "invalid n_events"),
+        ({"noise": None}, "invalid noise"),
+        ({"n_events": 8}, r"invalid n_events[\s\S]*n_events=320"),
+        ({"shape": 320}, "invalid shape"),
         ({"shape": (64,)}, "invalid shape"),
-        ({"shape": (0, 64)}, "invalid shape"),
+        ({"shape": (0, 64)}, r"invalid shape[\s\S]*shape=\(128, 128\)"),
     ],
 )
 def test_what_is_refused(change: dict[str, Any], message: str) -> None:

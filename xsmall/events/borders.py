@@ -85,8 +85,10 @@ def as_written(borders: Floats) -> Floats:
 
 def met(borders: Floats, dtype: np.dtype[Any]) -> Floats:
     """Borders as values of a type are compared with: in its precision, where 0.7 is 0.7."""
-    narrow = borders.astype(dtype if dtype.kind == "f" else np.float64).astype(np.float64)
-    return narrow if (np.diff(narrow) > 0).all() else borders
+    with np.errstate(over="ignore", invalid="ignore"):
+        narrow = borders.astype(dtype if dtype.kind == "f" else np.float64).astype(np.float64)
+        rises = np.isfinite(narrow).all() and (np.diff(narrow) > 0).all()
+    return narrow if rises else borders
 
 
 def as_read(data: npt.NDArray[Any]) -> npt.NDArray[Any]:

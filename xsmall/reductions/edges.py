@@ -7,9 +7,10 @@ import numpy.typing as npt
 import xarray as xr
 
 from xsmall.errors import ParameterError
+from xsmall.events.borders import as_written
 from xsmall.vocabulary import BIN_EDGE, BOUNDS, BOUNDS_SUFFIX, UNITS
 
-__all__ = ["as_bins", "as_edges", "labels_of_bins"]
+__all__ = ["as_bins", "as_edges", "labels_of_bins", "written_edges"]
 
 
 def as_bins(bins: object, what: str) -> int | tuple[float, ...]:
@@ -35,6 +36,11 @@ def as_edges(values: object, what: str) -> tuple[float, ...]:
             fix=f"{what}=np.linspace(0.5, 4, 201)",
         )
     return tuple(edges.tolist())
+
+
+def written_edges(values: object, what: str) -> tuple[float, ...]:
+    """Check edges that values are counted between: those at equal distances are the decimals that one writes."""
+    return tuple(as_written(np.array(as_edges(values, what))).tolist())
 
 
 def labels_of_bins(name: str, edges: npt.NDArray[np.float64], units: str | None) -> dict[str, xr.Variable]:

@@ -15,9 +15,9 @@ from xsmall.engine.asked import ask
 from xsmall.engine.entries import LostCounts
 from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import ParameterError
-from xsmall.events.borders import as_written, met, regular
+from xsmall.events.borders import met, regular
 from xsmall.frames.per_pixel import StaticMask
-from xsmall.reductions.edges import as_bins, as_edges, labels_of_bins
+from xsmall.reductions.edges import as_bins, as_edges, labels_of_bins, written_edges
 from xsmall.reductions.filters import filtered, static_mask
 from xsmall.reductions.region import Place, as_place, usable, windows, with_masks
 from xsmall.reductions.roi import Roi
@@ -112,7 +112,7 @@ def _edges(bins: Any, limits: tuple[float, float] | None) -> tuple[float, ...]:
     if isinstance(found, int) != (limits is not None):
         raise ParameterError("a number of bins and their range go together", found=f"{bins!r}, {limits}"[:80], fix=_FIX)
     if not isinstance(found, int):
-        return tuple(as_written(np.array(found)).tolist())
+        return written_edges(found, "bins")
     low, high = as_edges(limits, "range")[:2]
     return tuple(regular(low, high, found).tolist())
 
@@ -302,7 +302,7 @@ class ListReducer(Reducer):
         for listed in self._inner.end()[self._variable]:
             values = np.ravel(listed)
             good = values[np.isfinite(values)]
-            at = np.searchsorted(self._edges, good, side="right")  # 0 below, n + 1 above
+            at = np.searchsorted(met(self._edges, good.dtype), good, side="right")  # 0 below, n + 1 above
             found = np.bincount(at, minlength=n + 2)
             counts.append(found[1:-1])
             beyond.append([found[0], found[-1], good.size])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ import xarray as xr
 from xsmall.engine.parameters import parameters_of
 from xsmall.errors import DataError, ParameterError
 from xsmall.frames.variance import paired
+from xsmall.reductions.azint import azint
 from xsmall.vocabulary import BOUNDS, EVENT, INTENSITY, N_VALID, NORM, UNITS, VARIANCE_SUFFIX
 
 __all__ = ["merge_azint"]
@@ -106,16 +108,20 @@ def _corrected(part: xr.Dataset) -> dict[str, Any] | None:
     if not isinstance(records, dict) or len(records) != 1:
         return None
     asked = next(iter(records.values()))
-    return {key: asked.get(key) for key in _CORRECTIONS} if isinstance(asked, dict) else None
+    return {key: asked.get(key, default) for key, default in _CORRECTIONS.items()} if isinstance(asked, dict) else None
 
 
-_CORRECTIONS = ("solid_angle", "polarization_plane", "polarization_fraction", "statistic")
-_MEANING: dict[str, Callable[[xr.Dataset], Any]] = {
-    "unit": lambda part: part[INTENSITY].attrs.get(UNITS),
-    "photon energy": _told("beam", "photon_energy"),
-    "correction": _corrected,
+_CORRECTIONS = {
+    key: inspect.signature(azint).parameters[key].default
+    for key in ("solid_angle", "polarization_plane", "polarization_fraction", "statistic")
 }
-"""What intensities that are added have in common, as far as it is known."""
+"""Arguments that change what an intensity means, and their values where they were not given."""
+_MEANING: dict[str, tuple[Callable[[xr.Dataset], Any], str]] = {
+    "unit": (lambda part: part[INTENSITY].attrs.get(UNITS), 'calibrate(..., unit="{}") for each detector'),
+    "photon energy": (_told("beam", "photon_energy"), ".sd.assign_beam(photon_energy={}) for each detector"),
+    "correction": (_corrected, "the same solid_angle, polarization and statistic in xs.azint for each detector"),
+}
+"""What intensities that are added have in common, as far as it is known, and how to get there."""
 
 
 def _added(arrays: list[xr.DataArray]) -> xr.DataArray:
@@ -133,14 +139,14 @@ def _check(part: Any, first: xr.Dataset) -> None:
         )
     if part[INTENSITY].dims != first[INTENSITY].dims:
         raise DataError("integrals of other dims", found=part[INTENSITY].dims, expected=first[INTENSITY].dims)
-    for name, of in _MEANING.items():
+    for name, (of, fix) in _MEANING.items():
         one, other = of(first), of(part)
         if one is not None and other is not None and one != other:
             raise DataError(
                 f"integrals of another {name}",
                 found=f"{other}",
                 expected=f"{one}",
-                fix="the same arguments of xs.azint, and calibrate(..., unit=...), for each detector",
+                fix=fix.format(one),
             )
     for dim in first[INTENSITY].dims[1:]:
         name = first[dim].attrs.get(BOUNDS, dim)

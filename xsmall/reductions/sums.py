@@ -17,7 +17,7 @@ from xsmall.errors import ParameterError
 from xsmall.events.shots import shots_are_dropped
 from xsmall.frames.per_pixel import StaticMask
 from xsmall.reductions.arguments import one_of, real_number
-from xsmall.reductions.edges import as_edges, labels_of_bins
+from xsmall.reductions.edges import labels_of_bins, written_edges
 from xsmall.reductions.filters import filtered, static_mask
 from xsmall.reductions.sums_reducer import Stream, SumsReducer, WantedSums
 from xsmall.vocabulary import (
@@ -129,7 +129,7 @@ def sums(
     wanted = tuple(dict.fromkeys([also] if isinstance(also, str) else also))
     for name in wanted:
         one_of("also", name, ALSO)
-    edges = None if histogram is None else as_edges(histogram, "histogram")
+    edges = None if histogram is None else written_edges(histogram, "histogram")
     level = None if count_above is None else real_number("count_above", count_above, "a number in the unit of the data")
     fixed, of_events = static_mask(mask)
     made = Sums(_classes(by), WantedSums(wanted, level, edges), fixed, bool(dropped_shots))

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xsmall.engine.record import Reducer, Totals
+from xsmall.events.borders import met
 from xsmall.vocabulary import (
     COUNT,
     HISTOGRAM,
@@ -89,12 +90,14 @@ class Sum:
         if wanted.extremes:
             kernel.add_extremes(values, classes, own[MIN], own[MAX], at)
         if wanted.level is not None:
-            kernel.add_above(values, classes, wanted.level, own[N_ABOVE], at)
+            level = float(met(np.array([wanted.level]), values.dtype)[0])
+            kernel.add_above(values, classes, level, own[N_ABOVE], at)
         if wanted.edges is not None:
             edges = np.array(wanted.edges)
             width = np.diff(edges)
             even = np.allclose(width, width[0], rtol=1e-6, atol=0)
-            kernel.add_histogram(values, classes, edges, 1 / width.mean() if even else 0.0, own[HISTOGRAM], at)
+            per_width = 1 / width.mean() if even else 0.0
+            kernel.add_histogram(values, classes, met(edges, values.dtype), per_width, own[HISTOGRAM], at)
 
     def joined(self, other: Sum) -> Sum:
         """The sums of both."""

@@ -13,6 +13,7 @@ import xarray as xr
 
 from xsmall.engine.parameters import parameters_attr
 from xsmall.errors import ParameterError
+from xsmall.reductions.arguments import real_number, whole_number
 from xsmall.reductions.box import Box
 from xsmall.reductions.contrast import contrast
 from xsmall.reductions.droplet import Droplet
@@ -82,11 +83,11 @@ def photon_bias(
 
     Returns
     -------
-    Dataset over ``mean_count`` and ``k``, float64, in memory: ``photons_found``, photons found for each that there was;
-    ``in_own_pixel``, the part of photons that is found in the pixel it fell on; ``contrast`` of the photons found,
+    Dataset over ``mean_count`` and ``k``, float64 but for counts, in memory: ``photons_found``, photons found for each
+    that there was; ``in_own_pixel``, the part that is found in the pixel it fell on; ``contrast`` of the photons found,
     ``contrast_true`` of those that fell, and ``contrast_bias``, the difference, to be subtracted from what is measured;
-    each with ``_stderr``. ``n_k_true`` and ``n_k``, pixels of all events that hold k photons. NaN where there is no
-    pair of photons.
+    each with ``_stderr``. ``n_k_true`` and ``n_k``, int64, pixels of all events that hold k photons. NaN where there is
+    no pair of photons.
 
     Raises
     ------
@@ -101,7 +102,7 @@ def photon_bias(
     so that the bias is known better than either; the errors are those of leaving out a sixteenth of the events at a
     time. The bias depends on mean count and contrast: simulate those that were found, and once more with what is left
     after the subtraction. It is as good as ``cloud`` and ``noise`` are: compare the spectrum of droplets with that of
-    the data. Cost: a second or two for each mean count, as it stands.
+    the data. Cost: a second or two for each mean count, with the defaults.
 
     Examples
     --------
@@ -117,9 +118,12 @@ def photon_bias(
     means = np.atleast_1d(np.asarray(mean_count, dtype=np.float64))
     if means.ndim != 1 or means.size == 0 or not (np.isfinite(means) & (means > 0)).all():
         raise ParameterError("invalid mean_count", found=repr(mean_count), expected="positive numbers", fix="0.05")
-    _between("cloud", cloud, 0.0, _WIDEST, "cloud=0.15")
-    _between("n_modes", n_modes, 0.0, math.inf, "n_modes=2")
-    _whole("n_events", n_events, _PARTS)
+    real_number(
+        "cloud", cloud, f"a number above 0, up to {_WIDEST:g}", "cloud=0.15",
+        above=0, below=math.nextafter(_WIDEST, math.inf),
+    )  # fmt: skip
+    real_number("n_modes", n_modes, "a number above 0", "n_modes=2", above=0)
+    whole_number("n_events", n_events, "n_events=320", least=_PARTS)
     rng = np.random.default_rng(seed)
     found = [_one(counting, float(m), cloud, noise, n_modes, n_events, shape, units, rng) for m in means]
     longest = max(f.sizes[K] for f in found)
@@ -134,20 +138,6 @@ def photon_bias(
     return out
 
 
-def _between(what: str, value: float, low: float, high: float, fix: str) -> None:
-    """Raise unless a number is above ``low`` and not above ``high``."""
-    if isinstance(value, bool | str) or not low < float(value) <= high or math.isinf(float(value)):
-        expected = f"a number above {low:g}" + ("" if math.isinf(high) else f", up to {high:g}")
-        raise ParameterError(f"invalid {what}", found=repr(value), expected=expected, fix=fix)
-
-
-def _whole(what: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ParameterError(
-            f"invalid {what}", found=repr(value), expected=f"an integer of {least} or more", fix=f"{what}=320"
-        )
-
-
 def _counting(record: object, noise: float, shape: tuple[int, int]) -> Photon:
     """The record for frames of this shape and noise, which counts inside the border and lists photons."""
     if not isinstance(record, Photon):
@@ -160,11 +150,11 @@ def _counting(record: object, noise: float, shape: tuple[int, int]) -> Photon:
             "the value of a photon is not known", found="xs.photon()", expected="a value in the unit of the data",
             fix="xs.photon(9.5)",
         )  # fmt: skip
-    _between("noise", noise, 0.0, math.inf, "noise=0.25")
-    if len(shape) != 2:
+    real_number("noise", noise, "a number above 0", "noise=0.25", above=0)
+    if not isinstance(shape, tuple | list) or len(shape) != 2:
         raise ParameterError("invalid shape", found=repr(shape), expected="rows and columns", fix="shape=(128, 128)")
     for n in shape:
-        _whole("shape", n, 1)
+        whole_number("shape", n, "shape=(128, 128)")
     rows, columns = ((_BORDER, _BORDER + n) for n in shape)
     droplets = record.droplets
     if isinstance(droplets, Droplet):
