@@ -106,6 +106,12 @@ def test_tables_of_pandas_have_a_row_for_each_entry(small: xr.Dataset) -> None:
 def test_a_table_of_pandas_has_a_row_for_each_event_where_there_are_no_lists(small: xr.Dataset) -> None:
     assert xs.to_pandas(small[["i0"]])["i0"].tolist() == small["i0"].values.tolist()
     assert xs.to_pandas(small, "event").index.tolist() == small["event"].to_index().tolist()
+    bare = small[["i0"]].drop_vars("event")
+    with pytest.raises(DataError, match=r"no labels of events[\s\S]*assign_coords\(event=range\(n\)\)"):
+        xs.to_pandas(bare, "event")
+    assert (
+        xs.to_pandas(bare.assign_coords(event=range(bare.sizes["event"])))["i0"].tolist() == bare["i0"].values.tolist()
+    )
 
 
 def test_arrays_of_awkward_have_a_record_for_each_event(small: xr.Dataset) -> None:

@@ -129,6 +129,9 @@ def test_views_are_those_of_the_whole(placed: xr.DataArray) -> None:
         placed.sd.autocorrelation(BOX, also="diagonal")
     with pytest.raises(ParameterError, match="none"):
         placed.sd.autocorrelation({})
+    for light, words in ((-1.0, "illumination is positive"), (1j, "illumination is a number for each pixel")):
+        with pytest.raises(ParameterError, match=rf"{words}[\s\S]*illumination=cal.mean"):
+            placed.sd.autocorrelation(BOX, illumination=np.full(placed.shape[1:], light))
 
 
 def test_the_true_peak_is_found_where_it_is() -> None:

@@ -89,6 +89,9 @@ def test_hyperspy_has_images_and_spectra_with_their_axes(cal: xr.DataArray, smal
     assert axis.units == "angstrom-1"
     uneven = xs.to_hyperspy(small["waxs_intensity"].isel(q=[0, 1, 5]))
     assert np.allclose(uneven.axes_manager.signal_axes[0].axis, small.q.values[[0, 1, 5]])
+    (counting,) = xs.to_hyperspy(small["waxs_intensity"].isel(event=0, q=[5, 0, 3])).axes_manager.signal_axes
+    assert np.array_equal(counting.axis, [0, 1, 2])
+    assert counting.units != "angstrom-1"  # it counts places
     with pytest.raises(xs.XsmallError, match="needs a dim"):
         xs.to_hyperspy(small["waxs_intensity"].max())
 

@@ -72,7 +72,7 @@ def to_pandas(small: xr.Dataset, dim: str | None = None) -> Any:
     Raises
     ------
     DataError
-        Several kinds of lists and none was named, or one that is not there.
+        Several kinds of lists and none was named, or one that is not there; data without labels of events.
 
     Examples
     --------
@@ -88,7 +88,14 @@ def to_pandas(small: xr.Dataset, dim: str | None = None) -> Any:
     dims = [str(c.attrs[SAMPLE_DIMENSION]) for c in list_counts(flat)]
     if dim is None and len(dims) < 2:
         dim = dims[0] if dims else EVENT
-    if dim == EVENT and EVENT in flat.coords:
+    if dim == EVENT:
+        if EVENT not in flat.indexes:
+            raise DataError(
+                "no labels of events",
+                found=f"dims {tuple(map(str, flat.dims))}",
+                expected=f"small data with an index {EVENT!r}",
+                fix=".expand_dims('event') for one event; .assign_coords(event=range(n)) for events without labels",
+            )
         columns = {str(n): v.values for n, v in flat.variables.items() if v.dims == (EVENT,) and n != EVENT}
         return pandas.DataFrame(columns, index=pandas.Index(flat[EVENT].values, name=EVENT))
     if dim not in dims:
@@ -150,8 +157,8 @@ def _axis(data: xr.DataArray, dim: Hashable) -> dict[str, Any]:
         return out
     values = data[dim].values.astype(np.float64)
     steps = np.diff(values)
-    out["units"] = str(data[dim].attrs.get(UNITS, ""))
+    in_units = {**out, "units": str(data[dim].attrs.get(UNITS, ""))}
     if steps.size and np.allclose(steps, steps[0], rtol=1e-6, atol=0):
-        return {**out, "offset": float(values[0]), "scale": float((values[-1] - values[0]) / steps.size)}
+        return {**in_units, "offset": float(values[0]), "scale": float((values[-1] - values[0]) / steps.size)}
     ordered = steps.size and ((steps > 0).all() or (steps < 0).all())
-    return {**out, "axis": values} if ordered else out
+    return {**in_units, "axis": values} if ordered else out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +15,19 @@ from xsmall.detector.part import Part
 from xsmall.errors import DataError, ParameterError
 from xsmall.vocabulary import FLAG_MEANINGS, PIXEL_DIMS, Reason
 
-__all__ = ["Pixels", "StaticMask", "StaticNoise", "StaticValues", "aligned", "boolean_mask", "usable_pixels"]
+__all__ = [
+    "Pixels",
+    "StaticLight",
+    "StaticMask",
+    "StaticNoise",
+    "StaticValues",
+    "aligned",
+    "boolean_mask",
+    "usable_pixels",
+]
 
 Pixels: TypeAlias = xr.DataArray | npt.NDArray[Any]
 """Values of pixels (segment, row, column): a DataArray goes by its labels, a bare array has the shape of the frames."""
-
-"""Masks cut down to the frames they are used on, of this process."""
 
 
 def aligned(given: Pixels, part: Part, what: str) -> npt.NDArray[Any]:
@@ -197,44 +204,49 @@ class StaticNoise(_Static):
 
     __slots__ = ()
     what = "noise"
+    _fix = '(constants["noise"] / constants["gain"]).isel(gain_stage=0)'
+    _fix_sign = "abs(...) of a gain below 0"
 
     @classmethod
-    def of(
-        cls,
-        noise: object,
-        called: str = "noise",
-        fix: str = '(constants["noise"] / constants["gain"]).isel(gain_stage=0)',
-    ) -> StaticNoise | None:
-        """Check what a user gave as ``noise``; None stays None.
+    def of(cls, values: object) -> Self | None:
+        """Check what a user gave; None stays None.
 
         Raises
         ------
         ParameterError
             No numbers, negative ones, none that is positive, or not over (segment, row, column).
         """
-        if noise is None or isinstance(noise, cls):
-            return noise
-        values, known = _unpacked(noise, cls.what)
-        if values.dtype.kind not in "fiu" or values.ndim != len(PIXEL_DIMS):
+        if values is None or isinstance(values, cls):
+            return values
+        found, known = _unpacked(values, cls.what)
+        if found.dtype.kind not in "fiu" or found.ndim != len(PIXEL_DIMS):
             raise ParameterError(
-                f"{called} is a number for each pixel",
-                found=f"{values.dtype} of shape {values.shape}",
+                f"{cls.what} is a number for each pixel",
+                found=f"{found.dtype} of shape {found.shape}",
                 expected=f"numbers over {PIXEL_DIMS}",
-                fix=fix,
+                fix=cls._fix,
             )
-        if (values < 0).any() or not (values > 0).any():
+        if (found < 0).any() or not (found > 0).any():
             raise ParameterError(
-                f"{called} is positive",
-                found=f"{np.nanmin(values)} to {np.nanmax(values)}",
-                fix=fix if called != "noise" else "abs(...) of a gain below 0",
+                f"{cls.what} is positive", found=f"{np.nanmin(found)} to {np.nanmax(found)}", fix=cls._fix_sign
             )
-        return cls(values.astype(np.float64), known)
+        return cls(found.astype(np.float64), known)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return StaticNoise, (self._values, self._known)
+        return type(self), (self._values, self._known)
 
     def __repr__(self) -> str:
-        return f"<noise {self._values.shape}, median {np.nanmedian(self._values):.4g}, sha256 {self._digest[:12]}>"
+        return (
+            f"<{self.what} {self._values.shape}, median {np.nanmedian(self._values):.4g}, sha256 {self._digest[:12]}>"
+        )
+
+
+class StaticLight(StaticNoise):
+    """How much light each pixel gets, in any unit (segment, row, column), float64; made by :meth:`of`."""
+
+    __slots__ = ()
+    what = "illumination"
+    _fix = _fix_sign = 'illumination=cal.mean("event")'
 
 
 def _unpacked(given: object, what: str) -> tuple[npt.NDArray[Any], Part | None]:

@@ -14,7 +14,7 @@ from xsmall.detector.frames import Frames
 from xsmall.engine.asked import ask
 from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import ParameterError
-from xsmall.frames.per_pixel import StaticMask, StaticNoise
+from xsmall.frames.per_pixel import StaticLight, StaticMask
 from xsmall.reductions.box import Box, in_order
 from xsmall.reductions.region import Place, as_place, inside
 from xsmall.vocabulary import (
@@ -134,7 +134,7 @@ def autocorrelation(
             raise ParameterError("invalid also", found=repr(view), expected=" or ".join(map(repr, VIEWS)))
     if isinstance(illumination, np.ndarray | xr.DataArray) and illumination.dtype.kind in "fi":
         illumination = illumination.clip(min=0)  # as it may be beside the beam, once noise is averaged
-    light = StaticNoise.of(illumination, "illumination", 'illumination=cal.mean("event")')
+    light = StaticLight.of(illumination)
     stacked = isinstance(places, Mapping)
     return Autocorrelation(chosen, _lag(max_lag), StaticMask.of(mask), light, wanted, stacked)
 
@@ -159,7 +159,7 @@ class Autocorrelation(Record):
     places: tuple[tuple[str, Place], ...]
     max_lag: tuple[int, int] | None = None
     mask: StaticMask | None = None
-    illumination: StaticNoise | None = None
+    illumination: StaticLight | None = None
     also: tuple[str, ...] = ()
     stacked: bool = False
     """Whether there is a dim for the places."""

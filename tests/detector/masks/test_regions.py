@@ -163,6 +163,7 @@ def test_q_needs_a_beam(detector: xs.Geometry) -> None:
         (lambda: xs.Rectangle((1, 0), (0, 1)), "out of order"),
         (lambda: xs.Rectangle((0, 1), (2, 1)), r"out of order[\s\S]*do this:  \(1.0, 2.0\)"),
         (lambda: xs.Rectangle((1, 1), (2, 3)), r"do this:  xs.Rectangle\(x=\(1.0, 2.0\), y=\(1.0, 3.0\)\)"),
+        (lambda: xs.Rectangle((1, 1), (2, 3), space="q"), r"do this:  xs.Rectangle\(x=.*, space='q'\)"),
         (lambda: xs.HalfPlane((0, 0), (0, 0), within=(1, 1)), "without sides"),
         (lambda: xs.HalfPlane((0, 0), (1, 1), within=(2, 2)), "without sides"),
         (lambda: xs.HalfPlane((0, 0), (1, np.nan), within=(2, 2)), "not finite"),

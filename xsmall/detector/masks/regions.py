@@ -211,7 +211,8 @@ class Rectangle(Shape):
         x, y = pair(self.x), pair(self.y)
         columns, rows = sorted((x[0], y[0])), sorted((x[1], y[1]))  # two corners, as other programs want them
         corners = columns[0] < columns[1] and rows[0] < rows[1] and not (x[0] < x[1] and y[0] < y[1])
-        fix = f"xs.Rectangle(x={tuple(columns)}, y={tuple(rows)}); where corners are meant" if corners else None
+        space = "" if self.space == "lab" else f", space={self.space!r}"
+        fix = f"xs.Rectangle(x={tuple(columns)}, y={tuple(rows)}{space}); where corners are meant" if corners else None
         ordered("x of a rectangle", *x, fix)
         ordered("y of a rectangle", *y, fix)
 
@@ -267,7 +268,7 @@ class HalfPlane(Shape):
         return np.where(np.abs(side) <= 1e-12 * (np.abs(along) + np.abs(across)), 0.0, side)
 
     def contains(self, x: Floats, y: Floats) -> BoolArray:
-        """Mark the points on the side of ``toward``."""
+        """Mark the points on the side of ``within``."""
         return np.asarray(self._side(x, y) * np.sign(self._side(*self.within)) >= 0)
 
 
