@@ -151,7 +151,7 @@ def _counting(record: object, noise: float, shape: tuple[int, int]) -> Photon:
             fix="xs.photon(9.5)",
         )  # fmt: skip
     real_number("noise", noise, "a number above 0", "noise=0.25", above=0)
-    if not isinstance(shape, tuple | list) or len(shape) != 2:
+    if np.shape(shape) != (2,):
         raise ParameterError("invalid shape", found=repr(shape), expected="rows and columns", fix="shape=(128, 128)")
     for n in shape:
         whole_number("shape", n, "shape=(128, 128)")
