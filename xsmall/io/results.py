@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import h5py
 import xarray as xr
 
 from xsmall.errors import FileFormatError
+from xsmall.io.descriptions import DESCRIPTION
 from xsmall.io.files import names_its_file
 from xsmall.io.layout import RESULT_LAYOUT, UNFINISHED
 from xsmall.io.sources.hdf5_run import hdf5_groups
@@ -63,6 +65,9 @@ def _groups(path: Path) -> Iterator[StoredGroups]:
     settle(path)
     if not path.exists():
         raise FileFormatError(f"{path}: no such file", fix="check the path")
+    found = _no_store(path)
+    if found is not None:
+        raise FileFormatError(f"{path}: no result of xsmall", found=found, fix="check the path")
     with (zarr_groups if path.is_dir() else hdf5_groups)(path) as groups:
         layout = str(groups.nodes["/"].attrs.get(LAYOUT, ""))
         if layout.rpartition(" ")[0] != RESULT_LAYOUT:
@@ -73,3 +78,12 @@ def _groups(path: Path) -> Iterator[StoredGroups]:
                 fix=f"xs.open_run({str(path)!r})" if is_run(layout) else f"`xsmall info {path.name}` says what it is",
             )
         yield groups
+
+
+def _no_store(path: Path) -> str | None:
+    """Say why nobody has ever written a store there; one that lost only its root description is told of as such."""
+    if path.is_dir():
+        parts = [one.parent for one in path.glob(f"*/{DESCRIPTION}")]  # stores in a folder are no parts of one
+        known = (path / DESCRIPTION).exists() or any(part.suffix != ".zarr" for part in parts)
+        return None if known else f"a folder without {DESCRIPTION}"
+    return None if h5py.is_hdf5(path) or not os.access(path, os.R_OK) else "a file that is no HDF5"

@@ -166,6 +166,24 @@ def test_a_beam_that_moves_keeps_its_place_per_event(tmp_path: Path) -> None:
         xs.save_frames(mine, tmp_path / "a.nxs")
 
 
+@pytest.mark.parametrize("name", ["a.cxi", "a.nxs"])
+@pytest.mark.parametrize("lost", ["center_x", "tilt_y"])
+def test_a_beam_whose_place_got_lost_is_refused_and_never_0(tmp_path: Path, name: str, lost: str) -> None:
+    mine = frames().sd.assign_beam(distance=0.12, center=(1e-3, -2e-3), tilt_y=0.5)
+    with pytest.raises(xs.XsmallError, match=f"the {lost} of the beam is not known"):
+        xs.save_frames(mine.drop_vars(lost), tmp_path / name)
+    path = xs.save_frames(mine, tmp_path / name)
+    with h5py.File(path, "a") as file:
+        (place,) = (one for one in file if f"{one}/{lost}" in file)
+        del file[f"{place}/{lost}"]
+    back = xs.open_frames(path)
+    assert np.isnan(back[lost])
+    assert float(back["distance"]) == 0.12
+    assert f"{lost}: the file has lost it" in back.attrs["left_out"]
+    with pytest.raises(xs.XsmallError, match=f"the {lost} of the beam is not known"):
+        back.sd.assign_geometry(geometry()).sd.azint(bins=3)
+
+
 def test_somebody_elses_reader_of_nxmx(tmp_path: Path) -> None:
     nxmx = pytest.importorskip("nxmx")
     mine = frames("i4").sd.assign_geometry(geometry()).sd.assign_beam(photon_energy=9500, distance=0.12)

@@ -186,3 +186,22 @@ def test_a_result_opens_as_it_was(tmp_path: Path, ending: str) -> None:
         xs.open_result(tmp_path / "none.zarr")
     with pytest.raises(XsmallError, match=r"xs\.open_run"):
         xs.open_result(xs.save(RUN.run, tmp_path / f"run.{ending}"))
+
+
+def test_what_is_no_store_is_not_told_to_have_lost_something(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    xs.save(SMALL, tmp_path / "deep" / "small.zarr")
+    (tmp_path / "text.h5").write_text("no HDF5")
+    (tmp_path / "empty.zarr").mkdir()
+    for name, found in (
+        ("deep", "a folder without zarr.json"),
+        ("empty.zarr", "a folder without zarr.json"),
+        ("text.h5", "a file that is no HDF5"),
+    ):
+        with pytest.raises(XsmallError, match=rf"(?s){name}: no result of xsmall.*{found}"):
+            xs.open_result(tmp_path / name)
+    store = xs.save(TREE, tmp_path / "tree.zarr")
+    (store / "zarr.json").unlink()
+    with pytest.raises(XsmallError, match="tree.zarr") as told:
+        xs.open_result(store)
+    assert "no result of xsmall" not in str(told.value)

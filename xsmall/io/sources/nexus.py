@@ -15,25 +15,15 @@ import numpy.typing as npt
 from xsmall.detector.geometry.beam import HC
 from xsmall.detector.geometry.geometry import Geometry, Panel
 from xsmall.errors import XsmallError
+from xsmall.frames.beam import ALWAYS
 from xsmall.io.hdf5 import read_whole
 from xsmall.io.layout import OWN_LABELS
 from xsmall.io.nexus_geometry import read_nexus_geometry
-from xsmall.vocabulary import (
-    CENTER_X,
-    CENTER_Y,
-    DISTANCE,
-    EVENT,
-    GEOMETRY,
-    PIXEL_DIMS,
-    PRESENT,
-    TILT_X,
-    TILT_Y,
-    TILT_Z,
-)
+from xsmall.vocabulary import DISTANCE, EVENT, GEOMETRY, PIXEL_DIMS, PRESENT
 
 __all__ = ["About", "about", "together"]
 
-_PLACED: Final = (DISTANCE, CENTER_X, CENTER_Y, TILT_X, TILT_Y, TILT_Z)
+_PLACED: Final = (DISTANCE, *ALWAYS)
 
 _JOULE: Final = 1.602176634e-19  # per eV, exact
 _LENGTHS: Final = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "cm": 1e-2}
@@ -61,6 +51,8 @@ class About:
     distance: float | None = None
     placed: dict[str, Any] = field(default_factory=dict)
     """How the detector stands to the beam, as xsmall wrote it: one number, or one per event."""
+    lost: tuple[str, ...] = ()
+    """What ``placed`` ought to say and does not: centre and tilts are written together."""
     left_out: list[str] = field(default_factory=list)
 
     def cut(self, events: slice, n: int) -> "About":
@@ -93,6 +85,7 @@ def together(parts: Sequence[About], sizes: Sequence[int]) -> About:
             out.placed[name] = _joined([part.placed[name] for part in parts], sizes)
         else:
             out.left_out.append(f"{name}: not in all files")
+    out.lost = tuple(name for name in ALWAYS if name not in out.placed) if names else ()
     labels_of = [{dim: held.tolist() for dim, held in part.pixels.items()} for part in parts]
     if all(held == labels_of[0] for held in labels_of):
         out.pixels = first.pixels
@@ -204,6 +197,9 @@ def _own(file: Any, path: Path, shape: tuple[int, ...], found: About) -> None:
         own = file.get(f"{OWN_LABELS}/{name}")
         if isinstance(own, h5py.Dataset) and own.shape in ((), shape[:1]) and own.dtype.kind == "f":
             found.placed[name] = read_whole(own, path)[()]
+    if any(f"{OWN_LABELS}/{name}" in file for name in _PLACED):
+        found.lost = tuple(name for name in ALWAYS if name not in found.placed)
+        found.left_out += [f"{name}: the file has lost it" for name in found.lost]
 
 
 def _energy(file: Any, path: Path, n: int, found: About, *, cxi: bool) -> None:

@@ -229,11 +229,15 @@ def _told(frames: xr.DataArray, found: About) -> xr.DataArray:
         frames = frames if found.photon_energy is None else assign_beam(frames, photon_energy=found.photon_energy)
         frames = frames if found.distance is None else assign_beam(frames, distance=found.distance)
         placed = dict(found.placed)
-        if placed:
-            center = (placed.pop(v.CENTER_X, 0.0), placed.pop(v.CENTER_Y, 0.0))
-            frames = assign_beam(frames, center=center, **placed)
+        center = [placed.pop(name) for name in (v.CENTER_X, v.CENTER_Y) if name in placed]
+        if len(center) == 2:
+            frames = assign_beam(frames, center=(center[0], center[1]), **placed)
+        elif placed:
+            frames = assign_beam(frames, **placed)
     except XsmallError as error:  # a number that is none, such as one of another unit
         found.left_out.append(f"beam: {'; '.join(str(error).split(chr(10)))}")
+    # NaN, not 0: what needs a centre or tilt then says that it is not known
+    frames = frames.assign_coords({name: ((), np.nan, {v.UNITS: v.UNITS_OF[name]}) for name in found.lost})
     return frames.assign_attrs({v.LEFT_OUT: "; ".join(found.left_out)}) if found.left_out else frames
 
 

@@ -94,6 +94,8 @@ def save_frames(
         An unknown ending or format; something is there and is not to be replaced.
     DataError
         No frames, a mask of other pixels or events, or a part of a detector for NXmx.
+    ParameterError
+        A beam whose centre or tilts got lost; or, for NXmx with geometry, differ from event to event.
     GeometryError
         Hexagonal pixels, which NXmx cannot say.
     WriteError
@@ -127,6 +129,7 @@ def save_frames(
         )
     layout = _FORMATS[name]
     geometry = known.geometry
+    beam = _whole_beam(frames, per_event=name == "cxi" or geometry is None)
     if name == "nxmx" and geometry is not None:
         check_writable(geometry)
         if geometry.shape != frames.shape[1:]:
@@ -151,7 +154,7 @@ def save_frames(
             output_dtypes=[np.dtype(np.uint32)],
         )
         _put(nodes, layout.mask, "mask", words.variable)
-    about = _About(frames, geometry, beam_of(frames) or Beam(), fill)
+    about = _About(frames, geometry, beam, fill)
     add = about.add_cxi if name == "cxi" else about.add_nxmx
     return write(
         nodes,
@@ -192,6 +195,20 @@ def _labelled(frames: xr.DataArray) -> xr.DataArray:
     labels = {dim: frames[dim].values for dim in v.PIXEL_DIMS if dim in frames.coords}
     turned = {dim: np.argsort(held) for dim, held in labels.items() if not (np.diff(held) > 0).all()}
     return frames.isel(turned) if turned else frames
+
+
+def _whole_beam(frames: xr.DataArray, *, per_event: bool) -> Beam:
+    """The beam; ``per_event`` says whether there is a place for centres and tilts of each event.
+
+    Raises
+    ------
+    ParameterError
+        Centre or tilts got lost: whoever opens the file would take them for 0.
+    """
+    beam = beam_of(frames) or Beam()
+    moving = {n for n in ALWAYS if n in frames.coords and frames.coords[n].dims == (v.EVENT,)} if per_event else set()
+    Beam(lost=tuple(n for n in beam.lost if n not in moving)).need_all()
+    return beam
 
 
 def _put(nodes: dict[str, xr.Dataset], where: str, name: str, x: xr.Variable) -> None:

@@ -570,6 +570,25 @@ def test_numbers_that_stand_for_words_say_which(tmp_path: Path, xtc2: ModuleType
     assert list(again.attrs["flag_values"]) == [1, 2]
 
 
+def test_arrays_of_an_enumeration_are_numbers(tmp_path: Path, xtc2: ModuleType) -> None:
+    fields = [("modes:Gain", "value", 1), ("mode:Gain", "value", 0), ("high:Gain", "label", 0), (":Kind", "value", 0)]
+    table = xtc2.Table(3, "cam", "fex", fields, "cam")
+    config = xtc2.Table(4, "cam", "config", fields, "cam")
+    path = tmp_path / name(0)
+    events = (xtc2.datagram(xtc2.L1, FIRST + k, xtc2.block(table, [k, 1, 2], k, 1, k)) for k in range(3))
+    told = xtc2.datagram(
+        xtc2.CONFIGURE, 1, xtc2.table(table), xtc2.table(config), xtc2.block(config, [4, 5], 1, 1, 3)
+    )  # fmt: skip
+    path.write_bytes(told + b"".join(events))
+    run = xs.open_run(path)
+    assert run["cam/config/modes:Gain"].values.tolist() == [[4, 5]]
+    assert run["cam/modes:Gain"].squeeze().values.tolist() == [[k, 1, 2] for k in range(3)]
+    assert run["cam/mode"].attrs["flag_meanings"] == "high"
+    assert run["cam/Kind"].squeeze().values.tolist() == [0, 1, 2]
+    again = xs.open_run(write_run(run, tmp_path / "run.zarr"))
+    np.testing.assert_array_equal(again["cam/modes:Gain"], run["cam/modes:Gain"])
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_no_permission_is_told(tmp_path: Path, xtc2: ModuleType) -> None:
     path = tmp_path / name(0)

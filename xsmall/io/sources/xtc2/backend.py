@@ -96,9 +96,12 @@ def tree_of(files: RunFiles, wrap: Wrap) -> dict[str, xr.Dataset]:
 def _configuration(run: RunIndex, detector: str, node: xr.Dataset) -> xr.Dataset:
     segments = node[v.SEGMENT].values.tolist() if v.SEGMENT in node else []
     config = configuration_dataset(configurations(run)[detector], detector_type(run, detector), segments)
-    if any(dim in node.sizes and node.sizes[dim] != n for dim, n in config.sizes.items()):
-        return config.drop_vars(v.GAIN_CONTROL)  # frames of another shape than the configured pixels, or none at all
-    return config
+    bits = config.get(v.GAIN_CONTROL)
+    if bits is not None and any(node.sizes.get(dim, n) != n for dim, n in bits.sizes.items()):
+        config = config.drop_vars(v.GAIN_CONTROL)  # frames of another shape than the configured pixels, or none at all
+    # a tree has no dim of two lengths, and a field of events may be called as one of the configuration
+    other = [str(dim) for dim, n in config.sizes.items() if node.sizes.get(dim, n) != n]
+    return config.rename({dim: f"{v.CONFIG_NODE}_{dim}" for dim in other})
 
 
 def _with_gain_control(node: xr.Dataset, config: xr.Dataset) -> xr.Dataset:

@@ -23,6 +23,7 @@ from xsmall.io.sources.xtc2.format import (
     Field,
     Names,
     decode,
+    enumeration_name,
 )
 from xsmall.io.sources.xtc2.index import Index
 from xsmall.io.sources.xtc2.pieces import fill_rows
@@ -75,7 +76,7 @@ class EventField:
     @property
     def name(self) -> str:
         """Its name without that of the kind of enumeration, which the file writes behind it."""
-        return (self.key.field.rpartition(":")[0] if self.is_enumeration else "") or self.key.field
+        return enumeration_name(self.key.field)[0] if self.is_enumeration else self.key.field
 
     @property
     def is_fixed(self) -> bool:
@@ -132,8 +133,13 @@ def _event_field(
     alike = len({len(shape) for shape in shapes}) == 1
     shape = next(iter(shapes)) if len(forms) == 1 and not is_text else None
     longest = max(d.itemsize * math.prod(s) for d, s in forms)
-    words = field.type == ENUM_VALUE
+    words = _stands_for_a_word(field)
     return EventField(key, segments, field.rank, dtype if alike else None, shape, len(forms), longest, is_text, words)
+
+
+def _stands_for_a_word(field: Field) -> bool:
+    """Whether a value is a number with a word; arrays of them are numbers."""
+    return field.type == ENUM_VALUE and field.rank == 0
 
 
 def labels_of(files: RunFiles, field: EventField) -> Mapping[int, str]:
@@ -144,9 +150,8 @@ def labels_of(files: RunFiles, field: EventField) -> Mapping[int, str]:
         for k in run.layouts(stream):
             for names_id, places in index.places[k].items():
                 names = index.tables[index.layouts[k].configure][names_id]
-                if (names.detector, names.alg) != field.key[:2] or field.key.field not in {
-                    p.field.name for p in places
-                }:
+                told = {p.field.name for p in places if _stands_for_a_word(p.field)}
+                if (names.detector, names.alg) != field.key[:2] or field.key.field not in told:
                     continue
                 first = records[np.argmax(index.layout[records] == k)]
                 numbers = [p for p in places if p.field.type in (ENUM_VALUE, ENUM_LABEL)]

@@ -352,6 +352,12 @@ class Enumeration(NamedTuple):
         return self.labels.get(self.value, str(self.value))
 
 
+def enumeration_name(name: str) -> tuple[str, str]:
+    """Name of a value, and of its kind of enumeration, which the file writes behind it: ``mode:Gain``."""
+    own, _, kind = name.rpartition(":")
+    return own or kind, kind
+
+
 Value = str | Enumeration | np.generic | npt.NDArray[Any]
 
 
@@ -368,11 +374,11 @@ def decode(source: ByteSource, start: int, layout: Sequence[FieldPlace]) -> dict
             continue
         array = np.frombuffer(raw, field.dtype).reshape(shape)
         if field.type in (ENUM_VALUE, ENUM_LABEL) and field.rank == 0:
-            name, _, kind = field.name.rpartition(":")
+            name, kind = enumeration_name(field.name)
             if field.type == ENUM_LABEL:
                 labels.setdefault(kind, {})[int(array)] = name
             else:
-                enumerations[name or kind] = (kind, int(array))
+                enumerations[name] = (kind, int(array))
         else:
             values[field.name] = array.copy() if field.rank else array[()]
     for name, (kind, value) in enumerations.items():

@@ -58,7 +58,7 @@ class Layout(NamedTuple):
     blocks: tuple[XtcBlock, ...]
 
 
-class UnreadableFile(NamedTuple):
+class UnreadableEvent(NamedTuple):
     """An event whose inside is invalid: its number, and what is wrong with path and byte."""
 
     event: int
@@ -102,7 +102,7 @@ class Index:
     block_damage: dict[int, dict[int, int]]
     transitions: list[Transition]
     tables: list[Tables]
-    unreadable: list[UnreadableFile]
+    unreadable: list[UnreadableEvent]
     truncated_bytes: int
     last_time: int
     next_file: str | None

@@ -20,7 +20,7 @@ from xsmall.io.files import Identity, ReadWindow, open_file
 from xsmall.io.kept_files import keep_file, kept_folder
 from xsmall.io.sources.xtc2.chain import Chain
 from xsmall.io.sources.xtc2.format import Datagram, Service, XtcBlock
-from xsmall.io.sources.xtc2.index import Index, Layout, Transition, UnreadableFile, read_tables
+from xsmall.io.sources.xtc2.index import Index, Layout, Transition, UnreadableEvent, read_tables
 from xsmall.io.sources.xtc2.walk import Walk
 
 __all__ = ["index_of"]
@@ -130,7 +130,7 @@ def _read(place: Path) -> Walk | None:
         walk.layouts[Layout(configure, held)] = len(walk.layouts)
     walk.transitions = [Transition(Datagram(*d), configure) for d, configure in told["transitions"]]
     walk.block_damage = {event: {int(k): bits for k, bits in by} for event, by in told["block_damage"]}
-    walk.unreadable = [UnreadableFile(*u) for u in told["unreadable"]]
+    walk.unreadable = [UnreadableEvent(*u) for u in told["unreadable"]]
     chain = Chain(tuple(walk.files))
     for transition in walk.transitions:  # the tables stand in the file: they are read again
         d = transition.datagram

@@ -25,7 +25,7 @@ from xsmall.io.sources.xtc2.format import (
     read_block,
     read_datagram,
 )
-from xsmall.io.sources.xtc2.index import Index, Layout, Tables, Transition, UnreadableFile, next_file, read_tables
+from xsmall.io.sources.xtc2.index import Index, Layout, Tables, Transition, UnreadableEvent, next_file, read_tables
 
 __all__ = ["Walk", "build"]
 
@@ -58,7 +58,7 @@ class Walk:
     columns: "tuple[array[int], ...]" = field(default_factory=lambda: tuple(array(code) for code in "qqQHi"))
     layouts: dict[Layout, int] = field(default_factory=dict)
     block_damage: dict[int, dict[int, int]] = field(default_factory=dict)
-    unreadable: list[UnreadableFile] = field(default_factory=list)
+    unreadable: list[UnreadableEvent] = field(default_factory=list)
     last_time: int = 0
     files: list[Identity] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
@@ -170,7 +170,7 @@ class Walk:
         except FileFormatError as error:
             # the frame of the file is whole, the inside of this event is not: it is flagged and the run goes on
             damage |= Damage.CORRUPTED
-            self.unreadable.append(UnreadableFile(event, str(error)))
+            self.unreadable.append(UnreadableEvent(event, str(error)))
         layout = self.layouts.setdefault(Layout(len(self.tables) - 1, blocks), len(self.layouts))
         self._append(d.offset + self.start, d.size, d.time, damage, layout)
         if any(by_names.values()):
