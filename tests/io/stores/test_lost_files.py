@@ -202,6 +202,6 @@ def test_what_is_no_store_is_not_told_to_have_lost_something(tmp_path: Path) -> 
             xs.open_result(tmp_path / name)
     store = xs.save(TREE, tmp_path / "tree.zarr")
     (store / "zarr.json").unlink()
-    with pytest.raises(XsmallError, match="tree.zarr") as told:
+    with pytest.raises(XsmallError, match=r"tree\.zarr") as told:
         xs.open_result(store)
     assert "no result of xsmall" not in str(told.value)
