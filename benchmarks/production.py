@@ -55,11 +55,16 @@ def long_run(events: int) -> tuple[Path, Path]:
     labels = sim.run["jungfrau"]["event"].values[0] + np.arange(events) * np.timedelta64(8_333_333, "ns")
     zarr.consolidate_metadata(path)
     root = zarr.open_group(path, mode="r+", use_consolidated=False)
-    for _, array in root.members(max_depth=None):
-        if isinstance(array, zarr.Array) and "event" in (array.metadata.dimension_names or ()):
-            array.resize((events, *array.shape[1:]))
-            if array.basename == "event":
-                array[:] = labels.astype("i8")
+    for name, array in root.members(max_depth=None):
+        if not isinstance(array, zarr.Array) or "event" not in (array.metadata.dimension_names or ()):
+            continue
+        array.resize((events, *array.shape[1:]))
+        if array.basename == "event":  # in large chunks: one for each event would be a file for each
+            attributes, dims = dict(array.attrs), array.metadata.dimension_names
+            root.create_array(
+                name, data=labels.astype("i8"), chunks=(65536,), dimension_names=dims, attributes=attributes,
+                overwrite=True,
+            )  # fmt: skip
     zarr.consolidate_metadata(path)
     return path, constants
 
