@@ -23,7 +23,7 @@ from benchmarks import Case
 from xsmall.io.stores.blocks import BlockStore
 from xsmall.io.stores.runs import write_run
 from xsmall.run.block import Work, blocks_of
-from xsmall.run.produce import plan_run
+from xsmall.run.opened import plan_run
 from xsmall.run.recipe import open_recipe
 
 FOLDER = tempfile.TemporaryDirectory(prefix="xsmall-benchmark-")

@@ -124,7 +124,7 @@ def test_a_finished_block_that_was_damaged_is_made_again(
 ) -> None:
     whole = produced(recipe, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr("xsmall.run.produce.save_run", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("power cut")))
+        patch.setattr("xsmall.run.job.save_run", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("power cut")))
         assert produced(recipe, tmp_path / "out").state == "failed"
     made = sorted((tmp_path / "out" / "run0012.blocks").glob("*.npz"))
     assert len(made) == len(blocks_of(700)) == 3
@@ -169,7 +169,7 @@ def test_blocks_of_another_recipe_or_input_are_refused_with_the_difference(
     site: Path, recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copy_of_run: Callable[[], Path]
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("xsmall.run.produce.save_run", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("power cut")))
+        patch.setattr("xsmall.run.job.save_run", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("power cut")))
         produced(recipe, tmp_path)
     refused = produced(recipe_of(site, average=False), tmp_path)
     assert refused.state == "refused"

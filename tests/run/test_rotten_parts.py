@@ -45,7 +45,7 @@ def test_production_goes_on_to_the_same_bits(tmp_path: Path, monkeypatch: pytest
     xs.produce(recipe, 12, tmp_path / "whole")
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr("xsmall.run.produce.save_run", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("power cut")))
+        patch.setattr("xsmall.run.job.save_run", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("power cut")))
         assert xs.produce(recipe, 12, out)[0].state == "failed"
     whole, ends = files_of(tmp_path / "whole" / "run0012.zarr"), []
     for file in each_file_harmed(out, tmp_path / "kept", places=1):

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from dask.utils import format_bytes
 
-from xsmall.run.produce import plan_run
+from xsmall.run.opened import plan_run
 from xsmall.run.recipe import Recipe, open_recipe
 from xsmall.run.sizes import Variable, peak_bytes, variables_of
 

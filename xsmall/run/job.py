@@ -1,0 +1,245 @@
+"""One run on its way from a recipe to its output; what was finished is never computed twice."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from xsmall.engine.blocks import BATCH_BYTES
+from xsmall.errors import DataError, ParameterError, WriteError, XsmallError
+from xsmall.io.stores.blocks import BlockStore
+from xsmall.io.stores.place import held, settle
+from xsmall.reductions.reduce import gain_bits
+from xsmall.run.block import SMALLER, lost_block
+from xsmall.run.detectors import Detector
+from xsmall.run.opened import RunPlan, plan_run
+from xsmall.run.output import block_name, save_run
+from xsmall.run.pool import Pool, Task, is_lost, run_all
+from xsmall.run.progress import Progress
+from xsmall.run.recipe import Recipe
+from xsmall.run.request import difference
+from xsmall.run.sizes import peak_bytes
+from xsmall.run.state import RunState, blocks_folder, output_path, read_state, state_path
+from xsmall.run.text import like
+
+__all__ = ["RunJob"]
+
+_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+_MOST_MESSAGES: Final = 50
+
+
+class RunJob:
+    """One run on its way from the recipe to its output."""
+
+    def __init__(
+        self, recipe: Recipe, run: int, folder: Path, pool: Pool, progress: Progress, *, resume: bool, overwrite: bool
+    ) -> None:
+        self.recipe, self.run, self.folder, self.pool, self.progress = recipe, run, folder, pool, progress
+        self.resume, self.overwrite = resume, overwrite
+        self.store = BlockStore(blocks_folder(folder, run))
+        self.state = RunState(run)
+
+    def make(self) -> RunState:
+        """Make the output; what goes wrong is told by the state that comes back."""
+        try:
+            with held(self.store.folder):
+                return self._make()
+        except KeyboardInterrupt:
+            raise
+        except OSError as error:
+            if error.errno in _DISK:
+                raise WriteError(
+                    f"{self.folder}: nothing can be written here",
+                    found=os.strerror(error.errno or 0),
+                    fix="free some space, or write to another folder; then the same command goes on",
+                ) from error
+            return self._failed(error)
+        except XsmallError as error:
+            return self._failed(error)
+
+    def _failed(self, error: Exception) -> RunState:
+        """Another job's run is left alone; of one's own it is written down."""
+        self.state.state, self.state.why = "refused", str(error)
+        self.progress(self.state)
+        return self.state
+
+    def _make(self) -> RunState:
+        try:
+            plan = plan_run(self.recipe, self.run)
+        except (XsmallError, OSError) as error:
+            return self._end("failed", error)
+        target = output_path(self.folder, self.run, plan.recipe.format)
+        settle(target)
+        finished = self._check_output(target, plan)
+        if finished is not None:
+            self.progress(finished)
+            return finished
+        replace_output = self.overwrite or target.exists()
+        self._begin(plan)
+        self.state.output = str(target)
+        try:
+            lost = self._compute(plan)
+            save_run(
+                target, plan.events, plan.detectors, plan.blocks, self.store,
+                recipe=plan.recipe, request=plan.request, overwrite=replace_output,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            self._end("stopped", None)
+            raise
+        except Exception as error:
+            self._end("failed", error)
+            if isinstance(error, WriteError) or (isinstance(error, OSError) and error.errno in _DISK):
+                raise
+            return self.state
+        if not lost:
+            self.store.remove()
+        return self._end("done", None)
+
+    def _check_output(self, target: Path, plan: RunPlan) -> RunState | None:
+        """Refuse to touch a finished output unless that was asked for; return its state where it is left as it is."""
+        if self.overwrite or not target.exists():
+            return None
+        if not self.resume:
+            raise ParameterError(
+                f"{target}: is there already", fix="resume=True (--resume) or overwrite=True (--overwrite)"
+            )
+        before = read_state(state_path(self.folder, self.run))
+        if before is not None:
+            self._check_same(before.request, plan, str(target))
+        if before is not None and self.store.manifest() is None:
+            return before
+        if before is None:
+            raise ParameterError(f"{target}: nothing says what it was made of", fix="overwrite=True (--overwrite)")
+        return None
+
+    def _begin(self, plan: RunPlan) -> None:
+        """Take up the blocks of an earlier job, or begin anew."""
+        manifest = {**plan.request, "blocks": plan.blocks}
+        before = self.store.manifest()
+        if before is None or self.overwrite:
+            self.store.begin(manifest)
+        else:
+            self._check_same(before, plan, str(self.store.folder))
+        self.store.sweep()
+        self.state.request = plan.request
+        self.state.skipped = plan.skipped
+        self.state.events = plan.events.n
+        self.state.blocks = sum(map(len, plan.blocks.values()))
+        self.state.messages = list(_lacking(plan))
+
+    def _check_same(self, before: Mapping[str, Any], plan: RunPlan, what: str) -> None:
+        now = json.loads(json.dumps({**plan.request, "blocks": plan.blocks}))
+        differs = difference(*({k: one[k] for k in now if k in before} for one in (before, now)))  # the recipe first
+        if differs or not before:
+            raise ParameterError(
+                f"{what}: was begun with something else",
+                found="; ".join(differs[:5]) or "nothing that can be read",
+                expected="the same recipe, input and versions",
+                fix="overwrite=True (--overwrite), or another folder",
+            )
+
+    def _compute(self, plan: RunPlan) -> int:
+        """Compute the blocks that are not there; returns how many were given up."""
+        tasks, notes = [], {}
+        limits = {name: self.pool.limit(_needed(d, plan.blocks[name])) for name, d in plan.detectors.items()}
+        asked = {**plan.request, "tables": self.recipe.tables(self.run)}
+        for task in _tasks(plan, self.run, self.recipe.folder, self.store.folder, json.dumps(asked)):
+            note = self.store.note(task.name, verify=True)
+            if note is None or note.get("lost"):
+                tasks.append(replace(task, limit=limits[task.detector]))
+            else:
+                notes[task.name] = note
+        for note in notes.values():
+            self._count(note)
+        self._tell()
+        lost = 0
+        for task, result in run_all(self.pool, tasks):
+            if isinstance(result, BaseException):
+                if not is_lost(result):
+                    raise result
+                lost += 1
+                block = lost_block(plan.detectors[task.detector], task.start, task.stop, _first_line(result))
+                result = self.store.write(task.name, block.arrays, block.note)
+            notes[task.name] = result
+            self.state.events_done += task.stop - task.start
+            self._count(result)
+            self._tell()
+        self._tell_faults(plan, notes)
+        for name, spans in plan.blocks.items():
+            if spans and self.state.faults[name].get("failed", 0) == spans[-1][1]:
+                self.store.remove()
+                raise DataError(f"not one event of {name} could be computed", found=self.state.messages[-1])
+        return lost
+
+    def _count(self, note: Mapping[str, Any]) -> None:
+        self.state.blocks_done += 1
+        told = [
+            *note.get("reasons", []),
+            *(f"{n} events: {text}" for text, n in note.get("errors", {}).items()),
+            *(f"{name} raised: {text}" for name, (_, text) in note.get("functions", {}).items()),
+        ]
+        self.state.messages += [text for text in told if text not in self.state.messages]
+        del self.state.messages[_MOST_MESSAGES:]
+
+    def _tell_faults(self, plan: RunPlan, notes: Mapping[str, Mapping[str, Any]]) -> None:
+        for name, spans in plan.blocks.items():
+            counts: dict[str, int] = {}
+            at = plan.events.of(name)
+            absent = 0 if at is None else int((at < 0).sum())
+            if absent:
+                counts["absent"] = absent
+            for number in range(len(spans)):
+                note = notes[block_name(name, number)]
+                for key, n in note["faults"].items():
+                    counts[key] = counts.get(key, 0) + n
+            self.state.faults[name] = counts
+
+    def _tell(self) -> None:
+        self.state.save(self.folder)
+        self.progress(self.state)
+
+    def _end(self, state: Any, error: Exception | None) -> RunState:
+        self.state.state, self.state.why = state, "" if error is None else _text(error)
+        self.state.save(self.folder)
+        self.state.ended = self.state.updated
+        self.state.save(self.folder)
+        self.progress(self.state)
+        return self.state
+
+
+def _tasks(plan: RunPlan, run: int, folder: Path, store: Path, request: str) -> Sequence[Task]:
+    return [
+        Task(request, plan.source, run, str(folder), name, i, start, stop, str(store))
+        for name, spans in plan.blocks.items()
+        for i, (start, stop) in enumerate(spans)
+    ]
+
+
+def _needed(detector: Detector, spans: Sequence[tuple[int, int]]) -> dict[int, int]:
+    """Memory that a thread needs, by the bytes of frames that are read at once."""
+    return {limit: peak_bytes(detector, spans, limit) for limit in (BATCH_BYTES, BATCH_BYTES // SMALLER)}
+
+
+def _lacking(plan: RunPlan) -> Sequence[str]:
+    """Event variables that the recipe names and the run lacks, and frames that ought to be calibrated."""
+    known = [str(n) for n in plan.events.variables.variables]
+    out = []
+    for name in plan.recipe.events or ():
+        if name not in known:
+            near = like(name, known)
+            out.append(f"the run has no event variable {name!r}" + (f"; is {near} meant?" if near else ""))
+    told = {name: gain_bits(detector.prepared.values) for name, detector in plan.detectors.items()}
+    return [*out, *(f"{name}: {text}" for name, text in told.items() if text is not None)]
+
+
+def _text(error: Exception) -> str:
+    return str(error) if isinstance(error, XsmallError) else f"{type(error).__name__}: {error}"
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
