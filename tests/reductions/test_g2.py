@@ -261,6 +261,29 @@ def test_events_that_coordinates_flag_are_left_out_as_those_without_values_are(d
             xr.testing.assert_allclose(correlate(flagged, regions).drop_attrs(), expected)
 
 
+def test_segments_that_are_flagged_later_are_the_same_to_sparse_frames_as_to_frames() -> None:
+    rng = np.random.default_rng(12)
+    values = rng.poisson(0.5, (8, 3, 4, 6)).astype(np.float32)
+    values[:, 1, 0, :2] = np.nan
+    values[2, 0, 3, 4:], values[2, 1] = np.nan, np.nan  # a run of lost pixels from one segment into the next
+    values[1:, 2, 2] = np.nan  # lost wherever its segment may be used below
+    present = np.ones((8, 3), bool)
+    present[0, 2] = present[[2, 5], 1] = present[6] = False
+    times = np.datetime64("2026-01-01T00:00:00", "ns") + np.arange(8) * np.timedelta64(1_000_000, "ns")
+    frames = xr.DataArray(values, {"event": times}, DIMS, attrs={"units": "photon", "parameters": "{}"})
+    regions = {f"{s}": xs.Box(segment=s) for s in range(3)}
+    regions |= {"all": np.ones((3, 4, 6), bool), "row": xs.Box(segment=2, row=(2, 3))}
+    coords = {"present": (("event", "segment"), present)}
+    given_ = frames.isel(event=rng.permutation(8))
+    flags = {"present": xr.DataArray(present, {"event": times}, ("event", "segment")).sel(event=given_["event"])}
+    for correlate in (xs.g2, xs.two_time):
+        expected = correlate(frames.where(xr.DataArray(present, dims=("event", "segment"))), regions).drop_attrs()
+        for whole in (frames.assign_coords(coords), frames.sd.photon(sparse=True).assign_coords(coords),
+                      given_.sd.photon(sparse=True).assign_coords(flags)):  # fmt: skip
+            xr.testing.assert_allclose(correlate(whole, regions).drop_attrs(), expected)
+    assert xs.g2(frames.assign_coords(coords), regions)["n_events"].values.tolist() == [6, 5, 6, 4, 0]
+
+
 def test_a_region_without_a_valid_pixel_has_no_events() -> None:
     values = np.random.default_rng(9).random((6, 4, 4))
     values[:, :2] = np.nan

@@ -263,6 +263,12 @@ def test_what_sparse_frames_cannot_is_refused(cal: xr.DataArray, photons: xr.Dat
         photons.drop_vars("lost_pixels").sd.azint(bins=9)
     with pytest.raises(DataError, match="no sparse frames"):
         xs.dense(cal)
+    bare = photons.drop_attrs()
+    bare = bare.assign(
+        pixel=bare["pixel"].assign_attrs(ragged_dim="entry", ragged_dtype="<i4"), **photons.drop_vars("pixel")
+    )
+    with pytest.raises(DataError, match=r'do this: *sparse\["pixel"\]\.attrs = before\["pixel"\]\.attrs'):
+        xs.dense(bare)
     with pytest.raises(ParameterError, match=r"xs\.dense"):
         photons.sd.apply(xs.record(lambda frame, other: float(frame.sum()), beside={"other": cal}))
     turned = photons.assign_coords(used=~photons["used"])

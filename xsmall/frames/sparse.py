@@ -109,9 +109,22 @@ def sparse_of(obj: Any) -> Sparse | None:
             fix="reduce each run by itself",
         )
     arrays = tuple(v.variable._data if isinstance(v.variable._data, da.Array) else v.values for v in lists)  # type: ignore[union-attr]
-    counted = Part.from_text(str(lists[0].attrs.get(COUNTED_OVER)))  # type: ignore[union-attr]
-    arrays = _renumbered(arrays, counted, Part.of(used))  # type: ignore[arg-type]
+    arrays = _renumbered(arrays, _counted_over(lists[0]), Part.of(used))  # type: ignore[arg-type]
     return Sparse(arrays, np.asarray(small(used).values, bool), _stand_in(obj, lists[1], used))  # type: ignore[arg-type]
+
+
+def _counted_over(pixel: Any) -> Part:
+    """The pixels that were there when they were counted."""
+    text = pixel.attrs.get(COUNTED_OVER)
+    try:
+        return Part.from_text(str(text))
+    except DataError:
+        raise DataError(
+            "sparse frames that do not say which pixels they count",
+            found="no such attribute" if text is None else repr(text)[:80],
+            expected=f"the attribute {COUNTED_OVER} of {pixel.name}, such as '0:2:1 0:512:1 0:1024:1'",
+            fix=f'sparse["{pixel.name}"].attrs = before["{pixel.name}"].attrs, of the sparse frames as they were made',
+        ) from None
 
 
 def _renumbered(lists: tuple[Any, Any, Any], counted: Part, part: Part) -> tuple[Any, Any, Any]:

@@ -155,10 +155,11 @@ def entries_of(
     """Sort values by pixel and time; ``held`` (region, pixel), ``usable`` (event, segment)."""
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
+    here = np.ones((len(order), frames.shape[0]), bool) if usable is None else usable
     if len(arrays) == 1:
-        return _of_frames(np.asarray(arrays[0]), held, order, usable)
+        return _of_frames(np.asarray(arrays[0]), held, order, here)
     if len(arrays) == _SPARSE:
-        return _without(_of_sparse(arrays, held, order, rank), usable, order)
+        return _of_sparse(arrays, held, order, rank, here)
     segment, row, column, valid, used = arrays
     lengths = np.array([len(v) for v in row], np.int64)
     flat = [np.concatenate([np.empty(0), *values]) for values in (segment, row, column)]
@@ -209,45 +210,58 @@ def _complete(valid: npt.NDArray[Any], held: npt.NDArray[np.bool_], used: int) -
 
 
 def _of_sparse(
-    arrays: tuple[Any, ...], held: npt.NDArray[np.bool_], order: npt.NDArray[np.intp], rank: npt.NDArray[np.int64]
+    arrays: tuple[Any, ...],
+    held: npt.NDArray[np.bool_],
+    order: npt.NDArray[np.intp],
+    rank: npt.NDArray[np.int64],
+    usable: npt.NDArray[np.bool_],
 ) -> Entries:
     pixel, value, lost = arrays
-    flat = [np.concatenate([np.empty(0, np.int64), *lists]) for lists in (pixel, lost)]
     event = np.repeat(rank, [len(v) for v in pixel])
-    by_pixel = np.lexsort((event, flat[0]))
-    begin = np.searchsorted(flat[0][by_pixel], np.arange(held.shape[1] + 1))
+    flat = np.concatenate([np.empty(0, np.int64), *pixel])
+    by_pixel = np.lexsort((event, flat))
+    begin = np.searchsorted(flat[by_pixel], np.arange(held.shape[1] + 1))
     weights = np.concatenate([np.empty(0), *value])[by_pixel]
-    complete = np.ones((len(held), len(order)), bool)
-    first, stop = flat[1].reshape(-1, 2).T
+    of_event, first, stop = _lost_runs(lost, usable, held.shape[1] // usable.shape[1])
     without = np.bincount(first, minlength=held.shape[1] + 1) - np.bincount(stop, minlength=held.shape[1] + 1)
-    held = held & (np.cumsum(without)[: held.shape[1]] < max(len(order), 1))
-    of_event = np.repeat(rank, [len(v) // 2 for v in lost])
+    times_used = np.repeat(usable.sum(axis=0), held.shape[1] // usable.shape[1])
+    if len(order):  # else nothing is known against any pixel
+        held = held & (np.cumsum(without)[: held.shape[1]] < times_used)
+    complete = np.empty((len(held), len(order)), bool)
     for region, whole in zip(held, complete, strict=True):
+        touched = region.reshape(usable.shape[1], -1).any(axis=1)
+        whole[rank] = usable[:, touched].all(axis=1)
         before = np.concatenate([[0], np.cumsum(region)])
-        whole[of_event[before[stop] > before[first]]] = False
+        whole[rank[of_event[before[stop] > before[first]]]] = False
     return Entries(begin.astype(np.int64), event[by_pixel].astype(np.int32), weights, complete, held)
 
 
-def _without(entries: Entries, usable: npt.NDArray[np.bool_] | None, order: npt.NDArray[np.intp]) -> Entries:
-    """Take segments that may not be used for lost ones."""
-    if usable is None:
-        return entries
-    held = entries.held & np.repeat(usable.any(axis=0), entries.held.shape[1] // usable.shape[1])
-    touched = np.asarray(held.reshape(len(held), usable.shape[1], -1).any(axis=2))
-    whole = np.array([usable[order][:, segments].all(axis=1) for segments in touched]).reshape(entries.complete.shape)
-    return entries._replace(held=held, complete=entries.complete & whole)
+def _lost_runs(
+    lost: Any, usable: npt.NDArray[np.bool_], pixels: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Runs of lost pixels in segments of ``pixels`` that may be used: event, first pixel, and the one behind the last.
+
+    A segment that may not be used in an event is lost there as a whole, so that its pixels are not counted twice.
+    """
+    flat = np.concatenate([np.empty(0, np.int64), *lost])
+    first, stop = flat.reshape(-1, 2).T
+    event = np.repeat(np.arange(len(lost)), [len(v) // 2 for v in lost])
+    pieces = (stop - 1) // pixels - first // pixels + 1  # a run may go on in the next segment
+    at = np.repeat(np.arange(first.size), pieces)
+    segment = first[at] // pixels + np.arange(at.size) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    kept = usable[event[at], segment]
+    at, segment = at[kept], segment[kept]
+    return event[at], np.maximum(first[at], segment * pixels), np.minimum(stop[at], (segment + 1) * pixels)
 
 
 def _of_frames(
     values: npt.NDArray[Any],
     held: npt.NDArray[np.bool_],
     order: npt.NDArray[np.intp],
-    usable: npt.NDArray[np.bool_] | None,
+    usable: npt.NDArray[np.bool_],
 ) -> Entries:
     stack = values.reshape(len(values), held.shape[1])[order]
-    good = np.isfinite(stack)
-    if usable is not None:
-        good &= np.repeat(usable[order], held.shape[1] // usable.shape[1], axis=1)
+    good = np.isfinite(stack) & np.repeat(usable[order], held.shape[1] // usable.shape[1], axis=1)
     held = held & (good.any(axis=0) if len(good) else True)
     complete = np.array([good[:, region].all(axis=1) for region in held]).reshape(len(held), len(order))
     by_pixel = np.where(good & held.any(axis=0), stack, 0).T

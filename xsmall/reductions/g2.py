@@ -105,9 +105,8 @@ def g2(
     if times.size < 2:
         raise DataError("g2 needs two events", found=f"{times.size}", expected="more of them")
     edges = _edges(times, unit, lags)
-    held = np.stack([h.ravel() for h in given.regions.values()])
-    shape = len(held), edges.size - 1
-    job = _Lags(given.frames, held, order, given.usable, times, edges, int(blocks))
+    shape = len(given.regions), edges.size - 1
+    job = _Lags(given, order, times, edges, int(blocks))
     dims = (ROI, TAU), (ROI, TAU), (ROI, TAU), (ROI,)
     names = G2, f"{G2}{STDERR_SUFFIX}", N_PAIRS, N_EVENTS
     arrays = _run(job, given, [shape, shape, shape, shape[:1]])
@@ -161,17 +160,16 @@ def two_time(
     """
     given = inputs_of(obj, regions, like, mask)
     times, order, _ = times_of(obj, "two_time")
-    held = np.stack([h.ravel() for h in given.regions.values()])
-    shape = len(held), times.size, times.size
+    shape = len(given.regions), times.size, times.size
     size = 8 * shape[0] * times.size**2
     if size > MOST_BYTES:
         raise PlanError(
             "a matrix of two times that is too large",
-            found=f"{size / 2**30:.3g} GiB for {times.size} events and {len(held)} regions",
+            found=f"{size / 2**30:.3g} GiB for {times.size} events and {len(given.regions)} regions",
             expected=f"at most {MOST_BYTES / 2**30:.3g} GiB",
             fix="a part of the run: .isel(event=slice(0, 5000))",
         )
-    (matrix,) = _run(_TwoTimes(given.frames, held, order, given.usable), given, [shape])
+    (matrix,) = _run(_TwoTimes(given, order), given, [shape])
     labels = obj[EVENT].values[order]
     out = xr.Dataset({TWO_TIME: ((ROI, EVENT, f"other_{EVENT}"), matrix, {UNITS: DIMENSIONLESS})})
     out = out.assign_coords({ROI: list(given.regions), EVENT: labels, f"other_{EVENT}": labels})
@@ -179,7 +177,7 @@ def two_time(
     return out
 
 
-def _run(job: Any, given: Correlated, shapes: list[tuple[int, ...]]) -> list[Any]:
+def _run(job: _Lags | _TwoTimes, given: Correlated, shapes: list[tuple[int, ...]]) -> list[Any]:
     """Run at once, or make lazy arrays of what a job returns."""
     if not given.is_lazy:
         return list(job(*given.arrays))
@@ -209,27 +207,36 @@ def _edges(times: npt.NDArray[np.int64], unit: float, lags: Any) -> npt.NDArray[
     return np.unique(np.ceil(found * period).astype(np.int64))
 
 
-class _Lags:
-    """The job of :func:`g2`: a value that travels to where the arrays are."""
+class _Job:
+    """What is to be done with the arrays: a value that travels to where they are."""
+
+    def __init__(self, given: Correlated, order: npt.NDArray[np.intp]) -> None:
+        self.frames, self.order, self.usable = given.frames, order, given.usable
+        self.held = np.stack([h.ravel() for h in given.regions.values()])
+
+    def _entries(self, arrays: tuple[Any, ...]) -> Entries:
+        return entries_of(arrays, self.frames, self.held, self.order, self.usable)
+
+
+class _Lags(_Job):
+    """The job of :func:`g2`."""
 
     def __init__(
         self,
-        frames: Frames,
-        held: npt.NDArray[np.bool_],
+        given: Correlated,
         order: npt.NDArray[np.intp],
-        usable: npt.NDArray[np.bool_] | None,
         times: npt.NDArray[np.int64],
         edges: npt.NDArray[np.int64],
         blocks: int,
     ) -> None:
-        self.frames, self.held, self.order, self.usable = frames, held, order, usable
+        super().__init__(given, order)
         self.times, self.edges, self.blocks = times, edges, blocks
 
     def __call__(self, *arrays: Any) -> tuple[npt.NDArray[np.float64], ...]:
         """g2, its error, pairs of events, and events, by region."""
         from xsmall.kernels.g2 import pair_sums
 
-        entries = entries_of(arrays, self.frames, self.held, self.order, self.usable)
+        entries = self._entries(arrays)
         held = entries.held
         pixels = held.sum(axis=1)
         entries = entries._replace(complete=entries.complete & (pixels > 0)[:, None])  # without pixels no event counts
@@ -311,23 +318,14 @@ def _by_label(frames: Frames) -> npt.NDArray[np.intp]:
     return np.arange(int(np.prod(frames.shape))).reshape(frames.shape)[np.ix_(*orders)].ravel()
 
 
-class _TwoTimes:
+class _TwoTimes(_Job):
     """The job of :func:`two_time`."""
-
-    def __init__(
-        self,
-        frames: Frames,
-        held: npt.NDArray[np.bool_],
-        order: npt.NDArray[np.intp],
-        usable: npt.NDArray[np.bool_] | None,
-    ) -> None:
-        self.frames, self.held, self.order, self.usable = frames, held, order, usable
 
     def __call__(self, *arrays: Any) -> tuple[npt.NDArray[np.float64], ...]:
         """The matrix of each region."""
         from xsmall.kernels.g2 import two_time_sums
 
-        entries = entries_of(arrays, self.frames, self.held, self.order, self.usable)
+        entries = self._entries(arrays)
         n = len(self.order)
         out = np.zeros((len(self.held), n, n))
         two_time_sums(*entries[:3], entries.held, out)
