@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 
 import xsmall as xs
 from xsmall.cli import main as shell
@@ -242,8 +243,49 @@ def test_files_without_dimension_scales_open(tmp_path: Path) -> None:
         ({"camera__raw": np.zeros((6, 8, 8))}, "no detector"),
         ({"camera__event": None}, "no event beside raw"),
         ({"camera__event": np.arange(5)}, "5"),
+        ({"events__event": None}, "no event"),
+        ({"camera__present": np.ones((5, 1), bool)}, r"(?s)/camera/present does not fit.*\(5, 1\).*\(6, 1\)"),
+        ({"camera__present": np.ones((6, 2), bool)}, "(?s)conflicting sizes.*write what has another length again"),
+        ({"camera__damage": np.ones(6, "u2").reshape(1, 6)}, "/camera/damage does not fit"),
+        ({"events__run": np.ones(7, int)}, "/events/run does not fit"),
     ],
 )
 def test_plain_files_that_say_too_little_are_refused(tmp_path: Path, more: dict[str, Any], text: str) -> None:
     with pytest.raises(xs.XsmallError, match=text):
         xs.open_run(plain(tmp_path / "a.h5", **more))
+
+
+def test_event_variables_of_another_length_are_left_out_by_name(tmp_path: Path) -> None:
+    more = {"events__i0": np.ones(5), "events__wave": np.ones((5, 3)), "camera__axis": np.arange(4.0)}
+    run = xs.open_run(plain(tmp_path / "a.h5", **more))
+    assert run["events"].attrs["left_out"] == "i0: 5 values for 6 events; wave: 5 values for 6 events"
+    assert not set(run["events"].data_vars)
+    assert run["camera/axis"].dims == ("axis_0",)
+    with pytest.raises(KeyError, match="i0: 5 values for 6 events"):
+        run["events/i0"]
+
+
+def by_zarr(path: Path, *, named: bool = True, **more: Any) -> Path:
+    """What as many lines of zarr write."""
+    dims = {"event": ("event",), "raw": ("event", "segment", "row", "column"), "present": ("event", "segment")}
+    held = {"event": np.arange(6), "raw": np.ones((6, 2, 4, 4), "u2"), "present": np.ones((6, 2), bool)}
+    held["present"][3, 1] = False
+    root = zarr.create_group(path, zarr_format=3)
+    camera = root.create_group("camera")
+    for name, data in (held | more).items():
+        camera.create_array(name, data=data, dimension_names=dims[name] if named else None)
+    root.attrs["xsmall_layout"] = "xsmall-run 2"
+    return path
+
+
+def test_flags_of_stores_by_zarr_alone_are_heeded(tmp_path: Path) -> None:
+    raw = xs.open_run(by_zarr(tmp_path / "a.zarr"))["camera/raw"]
+    assert not raw.present.values[3, 1]
+    n = raw.sd.roi({"a": xs.Box(segment=1, row=(0, 4), column=(0, 4))})["n_valid"]
+    assert n.values[:, 0].tolist() == [16, 16, 16, 0, 16, 16]
+    for name, how, text in (
+        ("b", {"present": np.ones((5, 2), bool)}, "(?s)conflicting sizes.*write what has another length again"),
+        ("c", {"named": False}, "(?s)do this: .*dimension_names="),
+    ):
+        with pytest.raises(xs.XsmallError, match=text):
+            xs.open_run(by_zarr(tmp_path / f"{name}.zarr", **how))

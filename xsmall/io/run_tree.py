@@ -6,7 +6,7 @@ from typing import Any
 import xarray as xr
 
 from xsmall.errors import ParameterError
-from xsmall.vocabulary import SOURCE
+from xsmall.vocabulary import LEFT_OUT, SOURCE
 
 __all__ = ["RunTree", "UnknownNameError"]
 
@@ -38,9 +38,10 @@ def _unknown(tree: xr.DataTree, key: str) -> UnknownNameError:
     near = difflib.get_close_matches(rest[0], known, n=1, cutoff=0.5)
     done = key.strip("/").split("/")[: -len(rest)]
     of = f"{tree.root.attrs.get(SOURCE, 'the run')}{''.join(f'/{part}' for part in done)}"
+    left_out = [one for one in str(node.attrs.get(LEFT_OUT, "")).split("; ") if one.startswith(f"{rest[0]}: ")]
     return UnknownNameError(
-        f"{of}: nothing of this name",
-        found=repr(rest[0]),
+        f"{of}: left out when the run was opened" if left_out else f"{of}: nothing of this name",
+        found=left_out[0] if left_out else repr(rest[0]),
         expected=", ".join(known) or "nothing is in it",
-        fix=f"run[{'/'.join([*done, near[0], *rest[1:]])!r}]" if near else None,
+        fix=f"run[{'/'.join([*done, near[0], *rest[1:]])!r}]" if near and not left_out else None,
     )

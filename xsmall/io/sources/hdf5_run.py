@@ -13,8 +13,8 @@ from xsmall import vocabulary as v
 from xsmall.errors import XsmallError
 from xsmall.io.files import Identity, identify
 from xsmall.io.hdf5 import chunk_sizes
+from xsmall.io.sources.foreign_runs import named_dims
 from xsmall.io.sources.hdf5_array import Hdf5Array, open_dataset
-from xsmall.io.sources.plain_hdf5 import named_dims
 from xsmall.io.sources.source import HDF5_SIGNATURE, RunSource, RunSpec
 from xsmall.io.sources.stored import RUN_IN_WORDS, UNREAD, StoredGroups, check_layout, is_run, not_opened, stored_tree
 from xsmall.io.sources.stored_array import StoredArray
@@ -85,7 +85,7 @@ def hdf5_groups(path: Path) -> Iterator[StoredGroups]:
     identity = identify(path)
     try:
         with xr.open_datatree(path, engine="netcdf4", **UNREAD) as tree:
-            nodes = {n.path: named_dims(path, n.path, n.to_dataset(inherit=False)) for n in tree.subtree}
+            nodes = {n.path: named_dims(n.path, n.to_dataset(inherit=False)) for n in tree.subtree}
             yield _Groups(path, identity, nodes)
     except XsmallError:
         raise

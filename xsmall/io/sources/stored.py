@@ -23,6 +23,7 @@ from xsmall.detector.types import DETECTOR_TYPES, Decoding
 from xsmall.errors import FileFormatError, XsmallError
 from xsmall.io.layout import RUN_LAYOUT, RUN_NUMBER, event_bytes, is_frames
 from xsmall.io.sources.chunks import events_per_chunk
+from xsmall.io.sources.foreign_runs import checked_group
 from xsmall.io.sources.stored_array import Place, StoredArray, native
 from xsmall.io.sources.stored_lists import lazy_lists
 from xsmall.io.sources.xtc2.format import Damage
@@ -48,6 +49,17 @@ _MOST_DECLARED: Final = 256 * 2**20
 _MOST_RATIO: Final = 1000
 """A variable that declares more than this many times what is stored, and more bytes than above, is not read."""
 _MOST_CHUNKS: Final = 5_000_000
+_MISTAKES: Final = {
+    "conflicting sizes": (
+        "one length of each dim in a group",
+        "write what has another length again, or name its dim otherwise",
+    ),
+    "dimension_names": (
+        "names of dims for each array",
+        'write them: group.create_array(..., dimension_names=("event", "segment", "row", "column"))',
+    ),
+}
+"""Of those who write a store by hand: words of what a library says, and what to do."""
 _SHOWN: Final = 8
 
 
@@ -84,11 +96,12 @@ def not_opened(path: Path, error: Exception, labels: Callable[[], Iterable[Store
         bad = [f"{a.chunk_name(place)}: {said}" for a in labels() for place, said in a.damaged_chunks().items()]
     except Exception:  # the descriptions are damaged too: the first error says what can be said
         bad = []
+    expected, fix = next((told for word, told in _MISTAKES.items() if word in why), (None, None))
     return FileFormatError(
-        f"{path}: cannot be read ",
+        f"{path}: cannot be read",
         found=bad[0] if bad else why,
-        expected="labels that can be read" if bad else None,
-        fix="copy it again from where it was written",
+        expected="labels that can be read" if bad else expected,
+        fix=fix if fix and not bad else "copy it again from where it was written",
     )
 
 
@@ -136,6 +149,7 @@ def stored_tree(groups: StoredGroups, chunks: int | str | None, *, verify: bool)
     result = {}
     for group, node in groups.nodes.items():
         _check_frames(groups.path, group, node)
+        node = checked_group(groups.path, group, node)
         made = _plain_labels(_with_positions(_Node(groups, group, node, lost).dataset(chunks, verify=verify)))
         result[group] = lazy_lists(made, f"{groups.path}, {group}")
     result["/"] = result["/"].assign_attrs(lost.attrs(result["/"].attrs))
