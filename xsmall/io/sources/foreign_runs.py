@@ -96,7 +96,9 @@ def checked_group(path: Path, group: str, node: xr.Dataset) -> xr.Dataset:
                 expected=f"{wanted[name]}: {tuple(lengths[d] for d in wanted[name] if d in lengths)}",
                 fix=f"write {group}/{name} again, or leave it out",
             )
-    return node.set_coords([name for name in found if name not in node.coords])
+    return (
+        node if group == f"/{v.EVENTS_NODE}" else node.set_coords([name for name in found if name not in node.coords])
+    )
 
 
 def _check_frames(path: Path, group: str, frames: xr.Variable, label: xr.Variable | None) -> None:
