@@ -53,6 +53,9 @@ class Case:
         How often the time of a baseline, of the ``"floor"``, or a number of ``"ms"``, we may take at the most.
     workers
         Threads that ``run`` works on: they share the time of the processor, where that is what is measured.
+    wall
+        Whether it is timed by the clock on the wall, whatever measures the others: what threads lose by waiting for one
+        another is no time of the processor.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Case:
     floor: Call | tuple[Call, int] | None = None
     goals: Mapping[str, float] = field(default_factory=dict)
     workers: int = 1
+    wall: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ def measure(
 
     Each is called once to warm up, then until ``budget`` seconds are spent on it or ``most`` repeats are done.
     """
+    clock = time.perf_counter if case.wall else clock
     calls: dict[str, tuple[Call, int]] = {"run": (case.run, case.events)}
     others = dict(case.baselines) if case.floor is None else {"floor": case.floor, **case.baselines}
     for name, given in others.items():
@@ -150,6 +155,7 @@ def table(
             if name in case.baselines
         ]
         others += [f"[{goal}]" for goal in _reached(case, timings)]
+        others += ["by the clock on the wall"] if case.wall and clock is time.process_time else []
         yield f"{case.name:44s} {ours.least:9.3f} {ours.middle:9.3f} {ratio}   {', '.join(others)}"
 
 

@@ -24,7 +24,7 @@ def main() -> None:
         print("quick: once, cold and small; the numbers mean nothing")
     print("ms/event is the least of the repeats; floor is reading the same raw data once")
     if options.cpu:
-        print("times are of the processor, over the threads that ours works on")
+        print("times are of the processor, over the threads that ours works on, but where a line says otherwise")
     clock = time.process_time if options.cpu else time.perf_counter
     for module in modules(options.names):
         print(f"\n{module.__name__.removeprefix('benchmarks.')}: {(module.__doc__ or '').splitlines()[0]}")

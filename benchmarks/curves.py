@@ -5,21 +5,18 @@ Times are of the processor, for one thread, so that a busy machine does little t
 
 from __future__ import annotations
 
-import csv
-import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
 import xsmall as xs
 from benchmarks.azint import geometry_of
+from benchmarks.csv_table import DOCS, write_table
 
 __all__ = ["main", "points"]
 
-FILE = Path(__file__).parents[1] / "docs" / "howto" / "performance.csv"
 SEGMENTS, COLUMNS = 8, 1024
 Point = tuple[str, str, int, float]
 
@@ -72,14 +69,14 @@ def points(scale: float = 1.0, repeats: int = 3) -> Iterator[Point]:
             yield name, "photons", photons, least(lambda c=cal, r=records[name]: xs.apply(c, r), repeats) / 8
 
 
-def main(file: Path = FILE) -> None:
+def main() -> None:
     """Write the table."""
-    with file.open("w", newline="") as out:
-        table = csv.writer(out)
-        table.writerow(("what", "against", "size", "ms"))
-        for what, against, size, ms in points():
-            table.writerow((what, against, size, f"{ms:.4g}"))
-            print(f"{what:12s} {against:8s} {size:9d} {ms:10.3f} ms", file=sys.stderr, flush=True)
+    write_table(
+        __doc__,
+        DOCS / "performance.csv",
+        ("what", "against", "size", "ms"),
+        lambda quick: points(0.05, 1) if quick else points(),
+    )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ Two things are measured, each point in a process of its own:
 
 from __future__ import annotations
 
-import csv
 import json
 import subprocess
 import sys
@@ -26,10 +25,10 @@ import numpy as np
 import xarray as xr
 
 import xsmall as xs
+from benchmarks.csv_table import DOCS, write_table
 
 __all__ = ["main", "points"]
 
-FILE = Path(__file__).parents[1] / "docs" / "howto" / "growth.csv"
 COLUMNS = ("doing", "what", "events", "pixels", "seconds", "memory_mb", "sent_mb")
 SEGMENTS, WIDTH = 8, 1024
 WHAT = ("five records", "cube")
@@ -158,15 +157,14 @@ def points(planned: list[tuple[int, int]], computed: list[tuple[int, int]]) -> I
             yield {"doing": "compute", "what": what, "events": n, "pixels": SEGMENTS * rows * WIDTH, **found}
 
 
-def main(file: Path = FILE) -> None:
+def main() -> None:
     """Write the table."""
-    with file.open("w", newline="") as out:
-        table = csv.DictWriter(out, COLUMNS)
-        table.writeheader()
-        for point in points(PLANNED, COMPUTED):
-            told = {k: f"{x:.3g}" if isinstance(x, float) else x for k, x in point.items()}
-            table.writerow(told)
-            print(*told.values(), sep="\t", file=sys.stderr, flush=True)
+
+    def rows(quick: bool) -> Iterator[list[object]]:
+        asked = ([(1000, 8)], [(32, 8)]) if quick else (PLANNED, COMPUTED)
+        return ([point[column] for column in COLUMNS] for point in points(*asked))
+
+    write_table(__doc__, DOCS / "growth.csv", COLUMNS, rows)
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ def threads_case(name: str, make: Callable[[], Reducer], stack: np.ndarray) -> C
         2 * repeats * len(stack),
         {"one thread": lambda: [work(one) for one in reducers]},
         goals={"one thread": 1 / 1.8},
+        wall=True,
     )
 
 

@@ -23,6 +23,16 @@ def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "demo" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("page", ["docs/api.md", "CHANGELOG.md"])
+def test_every_command_is_in_the_reference_and_in_the_changelog(page: str) -> None:
+    file = Path(__file__).parents[1] / page
+    if not file.exists():
+        pytest.skip("pages are in the repository, not in the package")
+    actions = cli._parser()._subparsers._group_actions  # type: ignore[union-attr]
+    text = file.read_text(encoding="utf-8")
+    assert {name for name in actions[0].choices if f"`xsmall {name}" not in text} == set()
+
+
 @pytest.mark.parametrize("words", [["fly"], ["demo", "--events", "0"], ["demo", "--events", "many"], ["info"]])
 def test_a_command_that_cannot_be_meant_ends_with_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:

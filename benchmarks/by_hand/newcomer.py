@@ -47,7 +47,10 @@ def steps(run: str | None = None, page: Path = PAGE) -> list[tuple[str, str]]:
 
 
 def timed(python: str, run: str | None = None, folder: Path | None = None) -> list[tuple[str, float]]:
-    """Run the steps in one fresh process, without any compiled code; return the seconds of each."""
+    """Run the steps in one fresh process; return the seconds of each.
+
+    Compiled code is kept in ``folder``, for a second call to find; without one the process compiles for itself.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         done = subprocess.run(
             [python, "-c", _CHILD],

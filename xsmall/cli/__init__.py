@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from xsmall._version import __version__
 from xsmall.cli import production, tools
@@ -65,6 +66,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
 
+    _add_demo(commands)
+    _add_looking(commands)
+    production.add_commands(commands)
+    tools.add_commands(commands)
+    _add_export(commands)
+    return parser
+
+
+def _add_demo(commands: Any) -> None:
     demo = commands.add_parser(
         "demo",
         help="simulate a pump-probe run and analyse it, from raw frames to figures",
@@ -81,6 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--quiet", action="store_true", help="print nothing but errors")
     demo.set_defaults(run=_demo)
 
+
+def _add_looking(commands: Any) -> None:
     info = commands.add_parser("info", help="say what is in a run, small-data or cube file")
     info.add_argument("file", nargs="+", metavar="FILE", help='or "exp=xpptut15,run=14"')
     info.set_defaults(run=_info)
@@ -108,9 +120,8 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="versions, threads, memory, and what is missing for what")
     doctor.set_defaults(run=_doctor)
 
-    production.add_commands(commands)
-    tools.add_commands(commands)
 
+def _add_export(commands: Any) -> None:
     export = commands.add_parser(
         "export-lcls1",
         help="write the script that brings runs of LCLS-I to raw HDF5, inside psana1",
@@ -121,7 +132,6 @@ def _parser() -> argparse.ArgumentParser:
         "script", type=Path, nargs="?", default=Path("export_lcls1.py"), help="where to write it (default: %(default)s)"
     )
     export.set_defaults(run=_export)
-    return parser
 
 
 def _number(text: str) -> int:

@@ -11,6 +11,11 @@ __all__ = ["add_commands"]
 
 def add_commands(commands: Any) -> None:
     """Add the commands to those of ``xsmall``."""
+    for add in (_add_convert, _add_cube, _add_plot, _add_constants, _add_dark, _add_arp):
+        add(commands)
+
+
+def _add_convert(commands: Any) -> None:
     convert = commands.add_parser(
         "convert-config",
         help="make a recipe of a configuration of smalldata_tools",
@@ -23,6 +28,8 @@ def add_commands(commands: Any) -> None:
     convert.add_argument("--overwrite", action="store_true", help="replace what is there")
     convert.set_defaults(run=_convert)
 
+
+def _add_cube(commands: Any) -> None:
     cube = commands.add_parser(
         "cube",
         help="make a cube of a recipe from small data",
@@ -37,6 +44,8 @@ def add_commands(commands: Any) -> None:
     cube.add_argument("--overwrite", action="store_true", help="replace what is there")
     cube.set_defaults(run=_cube)
 
+
+def _add_plot(commands: Any) -> None:
     plot = commands.add_parser(
         "plot",
         help="draw a variable of small data or of a cube",
@@ -49,6 +58,8 @@ def add_commands(commands: Any) -> None:
     plot.add_argument("--out", type=Path, default=None, metavar="FILE", help="picture (default: VARIABLE.png)")
     plot.set_defaults(run=_plot)
 
+
+def _add_constants(commands: Any) -> None:
     constants = commands.add_parser(
         "constants",
         help="say what constants are, and copy them",
@@ -65,6 +76,8 @@ def add_commands(commands: Any) -> None:
     constants.add_argument("--overwrite", action="store_true", help="replace what is there")
     constants.set_defaults(run=_constants)
 
+
+def _add_dark(commands: Any) -> None:
     dark = commands.add_parser(
         "dark",
         help="make pedestals, noise and status of dark runs",
@@ -78,6 +91,8 @@ def add_commands(commands: Any) -> None:
     dark.add_argument("--overwrite", action="store_true", help="replace what is there")
     dark.set_defaults(run=_dark)
 
+
+def _add_arp(commands: Any) -> None:
     arp = commands.add_parser(
         "make-arp",
         help="write the scripts with which LCLS's automation produces runs",
