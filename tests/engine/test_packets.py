@@ -16,7 +16,7 @@ RECORDS = {"rows": xs.projection("row"), "spot": xs.roi(BOX), "hits": xs.droplet
 def reduced(monkeypatch: pytest.MonkeyPatch, **limits: Any) -> xr.Dataset:
     for name, value in limits.items():
         monkeypatch.setattr(packets, name, value)
-    sim = xs.simulate(70, shape=(1, 16, 32), seed=4)
+    sim = xs.simulate(72, shape=(1, 16, 32), seed=4)
     small: xr.Dataset = sim.run["jungfrau"]["raw"].chunk(event=3).sd.calibrate(sim.constants).sd.reduce(RECORDS)
     return small
 

@@ -21,13 +21,14 @@ from dask.layers import ArrayBlockwiseDep
 
 from xsmall.engine.faults import holes_in, reading, tell
 from xsmall.engine.interrupt import can_be_stopped, check, events_read
+from xsmall.engine.record import GROUP
 from xsmall.engine.rule import Rule, read_together
 
 BATCH_BYTES = 64 * 2**20
 """Raw bytes that a task reads at once, unless one chunk alone is larger."""
 
 LARGE_CHUNK_BYTES = 16 * 2**20
-"""A chunk from this size on is read alone: joining it to its neighbours would only copy it."""
+"""Chunks from this size on are not joined beyond a group: that would only copy them."""
 
 MOST_EVENTS = 1024
 """Events of one task at the most: a million events are then a thousand tasks."""
@@ -171,7 +172,7 @@ class Unopened:
             return list(group_chunks(_even(self._start, self._stop, step), most, wanted))
         sizes = rule.sizes(self._start, self._stop)
         if max(sizes, default=0) * self.bytes_per_event >= LARGE_CHUNK_BYTES:
-            most = 1
+            most = min(most, GROUP)
         return list(group_chunks(tuple(sizes), most, wanted))
 
     def read(self, start: int, stop: int) -> Batch:
@@ -263,10 +264,11 @@ def group_chunks(
 def event_blocks(frames: da.Array, fewest: int = 1) -> list[tuple[int, int]]:
     """Cut the events into the blocks of tasks: whole chunks, or parts of them where those can be read, and even.
 
-    ``fewest`` events are put together as far as they come in smaller chunks, where each block costs something.
+    ``fewest`` events are put together as far as they come in smaller chunks, where each block costs something; and a
+    group at least, which costs reducers hardly more than one event.
     """
     n = frames.shape[0]
-    most = min(MOST_EVENTS, max(fewest, n // FEWEST_TASKS))
+    most = min(MOST_EVENTS, max(fewest, GROUP, n // FEWEST_TASKS))
     step = Rule(frames).step
     return list(group_chunks(frames.chunks[0] if step is None else _even(0, n, step), most))
 

@@ -115,11 +115,9 @@ class Window:
     def of(cls, chosen: Part, part: Part) -> Window:
         """Find the pixels ``chosen``, all of one segment, in an array of the pixels ``part``."""
         at = chosen.match(part, "array")
-        rows, columns = (slice(min(places), max(places) + 1) for places in (at.row, at.column))
-        inside = np.zeros(part.shape[1:], dtype=bool)
-        inside[np.ix_(at.row, at.column)] = True
+        (rows, in_rows), (columns, in_columns) = _span(at.row), _span(at.column)
         labels = np.array(part.row[rows], dtype=np.float64), np.array(part.column[columns], dtype=np.float64)
-        return cls(at.segment[0], rows, columns, *labels, inside[rows, columns])
+        return cls(at.segment[0], rows, columns, *labels, in_rows[:, None] & in_columns)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -130,6 +128,15 @@ class Window:
         """Pixels of the window that are inside and that a mask (segment, row, column) leaves."""
         inside = self.inside if mask is None else self.inside & mask[self.segment, self.row, self.column]
         return np.array(inside, order="C")
+
+
+def _span(places: Labels) -> tuple[slice, npt.NDArray[np.bool_]]:
+    """Cut an axis down to the piece that holds some places; and say which of the piece they are."""
+    at = np.asarray(places)
+    first, last = int(at.min()), int(at.max())
+    inside = np.zeros(last + 1 - first, dtype=bool)
+    inside[at - first] = True
+    return slice(first, last + 1), inside
 
 
 def _integer(value: object, what: str) -> int:
