@@ -9,6 +9,7 @@ from typing import Any
 
 from xsmall._version import __version__
 from xsmall.accessor import SdDataArray, SdDataset, SdDataTree, no_attribute
+from xsmall.notebook.fold import fold_in_notebooks
 
 _PUBLIC: dict[str, str] = {
     # entry points
@@ -175,6 +176,7 @@ _PUBLIC: dict[str, str] = {
 """The one list of public names, each with the module it lives in."""
 
 logging.getLogger("xsmall").addHandler(logging.NullHandler())  # silent until a user adds one
+fold_in_notebooks()
 
 __all__ = [*sorted(_PUBLIC), "SdDataArray", "SdDataTree", "SdDataset", "__version__"]
 

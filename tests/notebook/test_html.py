@@ -1,5 +1,7 @@
 """What a notebook shows of ``.sd``: facts, and a picture that costs nothing."""
 
+import html
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 import xarray as xr
 
 import xsmall as xs
+from xsmall.notebook.fold import fold_in_notebooks
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +92,26 @@ def test_pictures_of_odd_shapes(shape: tuple[int, ...]) -> None:
     data = xr.DataArray(np.full(shape, np.nan), dims=("event", "segment", "row", "column"))
     assert "<img" not in data.sd._repr_html_()  # no valid value
     assert ("<img" in data.fillna(1.0).sd._repr_html_()) == (shape[0] > 0)
+
+
+def test_long_attributes_of_ours_fold_in_a_notebook_and_others_are_as_xarray_shows_them(simulation: Any) -> None:
+    formatters = pytest.importorskip("IPython.core.formatters")
+    shell = type("Shell", (), {"display_formatter": formatters.DisplayFormatter()})
+    fold_in_notebooks(shell)
+    cal = calibrated(simulation).assign_attrs(comment="x" * 500)
+    for obj, text in ((cal, cal.attrs["parameters"]), (cal.to_dataset(), cal.geometry.attrs["rule"])):
+        shown, theirs = shell.display_formatter.format(obj)[0]["text/html"], obj._repr_html_()
+        said = html.escape(text)
+        assert f"<dd>{said}</dd>" in theirs
+        assert f"<dd>{said}</dd>" not in shown
+        assert f"</summary>{said}</details></dd>" in shown  # nothing is lost
+        assert f"<dd>{'x' * 500}</dd>" in shown
+    plain = xr.DataArray([1.0], attrs={"units": "keV", "parameters": "few"})
+    number = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")  # xarray gives its sections a new number each time
+    shown = shell.display_formatter.format(plain)[0]["text/html"]
+    assert number.sub("", shown) == number.sub("", plain._repr_html_())
+
+
+def test_without_a_notebook_nothing_is_folded() -> None:
+    fold_in_notebooks()
+    fold_in_notebooks(object())
