@@ -9,6 +9,7 @@ import pytest
 
 import xsmall as xs
 from xsmall.io.stores.runs import write_run
+from xsmall.run.state import RunState
 
 SHAPE = (2, 16, 32)
 
@@ -53,6 +54,12 @@ def copy_of_run(site: Path, tmp_path: Path) -> Callable[[], Path]:
         return Path(shutil.copytree(site, tmp_path / "site"))
 
     return copy
+
+
+def made(recipe: Any, out: Path, **options: Any) -> RunState:
+    """Produce run 12 as a recipe says."""
+    [state] = xs.produce(recipe, 12, out, **options)
+    return state
 
 
 def files_of(folder: str | Path) -> dict[str, str]:

@@ -15,16 +15,10 @@ import pytest
 from distributed import Client, LocalCluster
 
 import xsmall as xs
-from tests.run.conftest import recipe_of
+from tests.run.conftest import made, recipe_of
 from xsmall.errors import PlanError, WriteError
 from xsmall.run import workers as workers_module
-from xsmall.run.state import RunState
 from xsmall.run.workers import Watch, fitting
-
-
-def made(recipe: Any, out: Path, **options: Any) -> RunState:
-    [state] = xs.produce(recipe, 12, out, **options)
-    return state
 
 
 def test_workers_that_pause_without_an_end_are_told(

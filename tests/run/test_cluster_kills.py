@@ -3,14 +3,13 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import dask
 import numpy as np
 from distributed import Client, LocalCluster
 
 import xsmall as xs
-from tests.run.conftest import files_of, recipe_of
+from tests.run.conftest import files_of, made, recipe_of
 from xsmall.run.recipe import Recipe
 from xsmall.run.state import RunState
 
@@ -29,9 +28,11 @@ def slow(frame):
 def hungry(frame):
     bad = np.load(HERE / "bad.npy")
     if (HERE / "hungry").exists() and np.array_equal(np.nan_to_num(frame), bad[: len(frame)]):
-        held = [np.ones(10**7) for _ in range(100)]
-        time.sleep(5)
-        return float(len(held))  # not reached: the nanny of the worker kills it before
+        held = []
+        for _ in range(100):  # in pieces, so that no more than the worker's own memory is taken before it is killed
+            held.append(np.ones(2_500_000))
+            time.sleep(0.03)
+        return float(len(held))  # not reached
     return float(np.nansum(frame))
 """
 
@@ -46,11 +47,6 @@ def recipe_with(site: Path, folder: Path, function: str) -> Recipe:
         "mine": {"kind": "function", "function": f"mine:{function}"},
     }
     return Recipe(recipe_of(site, reductions=reductions), folder)
-
-
-def made(recipe: Any, out: Path, **options: Any) -> RunState:
-    [state] = xs.produce(recipe, 12, out, **options)
-    return state
 
 
 def test_a_scheduler_that_is_killed_is_told_and_the_same_command_goes_on(site: Path, tmp_path: Path) -> None:
