@@ -143,3 +143,29 @@ def test_what_does_not_fit_the_run_is_told_before_a_frame_is_read(
     for word in words:
         assert word in state.why
     assert not (tmp_path / "out" / "run0012.blocks").exists()
+
+
+@pytest.mark.parametrize(
+    ("cube", "words"),
+    [
+        ({"images": [], "bins": {"dleay": {"kind": "quantiles", "n": 3}}}, ["'scan'", "no event variable", "delay ="]),
+        ({"images": [], "bins": {"jungfrau_spot_smu": {"kind": "quantiles", "n": 3}}}, ["jungfrau_spot_sum = ..."]),
+        ({"images": [], "bins": {"jungfrau_rows_projection": {"kind": "quantiles", "n": 3}}}, ["several values"]),
+        ({"images": [], "weights": "i00"}, ["cube 'scan': 'i00' is no variable of events", "give 'i0'"]),
+        ({"weights": "i00"}, ["give 'i0'"]),
+        ({"coordinates": ["tt_amplitud"]}, ["cube 'scan'", "coordinates=['tt_amplitude']"]),
+        ({"images": [], "select": "odd"}, ["cube 'scan': 'tt_amplitud' is no variable", "'tt_amplitude'"]),
+    ],
+)
+def test_names_that_a_cube_will_not_find_are_told_before_a_frame_is_read(
+    site: Path, tmp_path: Path, cube: dict[str, Any], words: list[str]
+) -> None:
+    recipe = full(site, cubes={"scan": wrong(**cube)})
+    recipe["selections"]["odd"] = {"edge": {"variable": "tt_amplitud", "low": 0.01}}
+    with pytest.raises(XsmallError) as told:
+        xs.forecast(recipe, 12)
+    [state] = xs.produce(recipe, 12, tmp_path / "out")
+    assert (state.state, state.why) == ("failed", str(told.value))
+    for word in words:
+        assert word in state.why
+    assert not (tmp_path / "out" / "run0012.blocks").exists()

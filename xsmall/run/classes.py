@@ -27,7 +27,7 @@ from xsmall.run.tables import CubeRecipe, RunRecipe
 from xsmall.run.text import like
 from xsmall.vocabulary import AVERAGE, DIMENSIONLESS, EVENT, EVENTS_NODE, UNITS
 
-__all__ = ["AVERAGED", "accumulations", "bins_for", "cube_key", "event_table", "selected"]
+__all__ = ["AVERAGED", "accumulations", "bins_for", "cube_key", "cuts_of", "event_table", "selected"]
 
 Index = npt.NDArray[np.int64]
 AVERAGED: Final = AVERAGE
@@ -57,9 +57,13 @@ def event_table(recipe: RunRecipe, tree: xr.DataTree) -> xr.Dataset:
 
 def selected(events: xr.Dataset, recipe: RunRecipe, name: str | None) -> xr.Dataset:
     """Keep the events that pass a selection of the recipe; all of them where it names none."""
-    if name is None:
-        return events
-    return select(events, **{key: _cut(key, given, events) for key, given in recipe.selections[name].items()})
+    return events if name is None else select(events, **cuts_of(events, recipe, name))
+
+
+def cuts_of(events: xr.Dataset, recipe: RunRecipe, name: str | None) -> dict[str, Any]:
+    """The cuts of a selection of the recipe as :func:`xsmall.select` takes them; none where it names none."""
+    given = {} if name is None else recipe.selections[name]
+    return {key: _cut(key, one, events) for key, one in given.items()}
 
 
 def bins_for(events: xr.Dataset, name: str, given: CubeRecipe) -> dict[str, Binning]:

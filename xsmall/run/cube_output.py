@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
@@ -15,15 +16,20 @@ import xarray as xr
 from xsmall.cube.cube import cube
 from xsmall.cube.kept import Averaged
 from xsmall.cube.sorting import bins_of_events
+from xsmall.cube.variables import small_variables
 from xsmall.engine.record import Totals
+from xsmall.errors import XsmallError
+from xsmall.events.shots import one_per_event
 from xsmall.io.stores.blocks import BlockStore
 from xsmall.run.average import FrameMoments, merged, statistics_of
 from xsmall.run.block import moments_key, total_key
-from xsmall.run.classes import bins_for, cube_key, selected
+from xsmall.run.classes import bins_for, cube_key, cuts_of, selected
 from xsmall.run.detectors import Detector
-from xsmall.run.tables import RunRecipe
+from xsmall.run.sizes import variables_of
+from xsmall.run.tables import CubeRecipe, RunRecipe
+from xsmall.vocabulary import EVENT, FAULT, N_SEGMENTS, PRESENT
 
-__all__ = ["Added", "cube_of", "cube_path"]
+__all__ = ["Added", "check_cubes", "cube_of", "cube_path"]
 
 Array = npt.NDArray[Any]
 
@@ -125,3 +131,57 @@ def cube_of(
     }
     made = cube(chosen, bins, images=images, weights=given.weights, coordinates=given.coordinates)
     return made.assign_attrs({"recipe": json.dumps({"cube": name, "recipe": request["recipe"]})})
+
+
+def check_cubes(recipe: RunRecipe, events: xr.Dataset, detectors: Mapping[str, Detector]) -> None:
+    """Refuse cubes that could not be made of a run, before any frame of it is read.
+
+    Parameters
+    ----------
+    recipe
+        What is meant for the run.
+    events
+        Its event variables.
+    detectors
+        Its detectors by name.
+
+    Raises
+    ------
+    XsmallError
+        Bins, a selection, weights or coordinates that the small data will not have, or in another unit.
+    """
+    if not recipe.cubes:
+        return
+    known = events.set_coords(list(events.data_vars))
+    later = dict(_made_later(events.sizes.get(EVENT, 0), detectors))
+    small = known.assign({name: x for name, x in later.items() if name not in known.variables})
+    for name, given in recipe.cubes.items():
+        try:
+            _check_cube(name, given, recipe, small, later)
+        except XsmallError as error:
+            raise type(error)(f"cube {name!r}: {error}") from error
+
+
+def _check_cube(
+    name: str, given: CubeRecipe, recipe: RunRecipe, small: xr.Dataset, later: Mapping[str, xr.Variable]
+) -> None:
+    bins = bins_for(small, name, given)
+    used = [*bins, *([given.weights] if given.weights else [])]
+    used += [str(getattr(one, "variable", key)) for key, one in cuts_of(small, recipe, given.select).items()]
+    for variable in used:
+        one_per_event(small, variable)
+    small_variables(small, (tuple(bins), (), np.empty(0, np.int64)), given.weights, given.coordinates)
+    if not later.keys() & set(used):  # else their values are not known yet
+        bins_of_events(selected(small, recipe, given.select), bins, weights=given.weights)
+
+
+def _made_later(n: int, detectors: Mapping[str, Detector]) -> Iterator[tuple[str, xr.Variable]]:
+    """What the small data will have beside the event variables; without values."""
+    for name, detector in detectors.items():
+        described = {f"{name}_{r}_{k}": x for r, all_ in detector.prepared.described.items() for k, x in all_.items()}
+        for x in variables_of(detector, n):
+            if x.dims[:1] == (EVENT,):
+                values = da.zeros(x.shape, object if described[x.name].is_ragged else x.dtype)
+                yield x.name, xr.Variable(x.dims, values, described[x.name].attrs)
+        for flag in (PRESENT, N_SEGMENTS, FAULT):
+            yield f"{name}_{flag}", xr.Variable((EVENT,), da.zeros(n, np.int32))

@@ -146,19 +146,20 @@ class RunJob:
     def _compute(self, plan: RunPlan) -> int:
         """Compute the blocks that are not there; returns how many were given up."""
         tasks, notes = [], {}
-        limits = {name: self.pool.limit(_needed(d, plan.blocks[name])) for name, d in plan.detectors.items()}
         asked = {**plan.request, "tables": self.recipe.tables(self.run)}
         for task in _tasks(plan, self.run, self.recipe.folder, self.store.folder, json.dumps(asked)):
             note = self.store.note(task.name, verify=True)
             if note is None or note.get("lost"):
-                tasks.append(replace(task, limit=limits[task.detector]))
+                tasks.append(task)
             else:
                 notes[task.name] = note
+        needed = {name: _needed(plan.detectors[name], plan.blocks[name]) for name in {t.detector for t in tasks}}
+        limits = {name: self.pool.limit(one) for name, one in needed.items()}  # what is finished needs no memory
         for note in notes.values():
             self._count(note)
         self._tell()
         lost = 0
-        for task, result in run_all(self.pool, tasks):
+        for task, result in run_all(self.pool, [replace(t, limit=limits[t.detector]) for t in tasks]):
             if isinstance(result, BaseException):
                 if not is_lost(result):
                     raise result

@@ -11,6 +11,7 @@ from xsmall.errors import ParameterError
 from xsmall.io.run import open_run
 from xsmall.run.block import blocks_of
 from xsmall.run.classes import event_table
+from xsmall.run.cube_output import check_cubes
 from xsmall.run.detectors import Detector, open_detectors
 from xsmall.run.output import RunEvents
 from xsmall.run.recipe import Recipe
@@ -49,6 +50,6 @@ def plan_run(recipe: Recipe, run: int) -> RunPlan:
     tree = open_run(meant.source)
     detectors, skipped = open_detectors(meant, tree, run, recipe.folder)
     blocks = {name: blocks_of(d.raw.sizes["event"]) for name, d in detectors.items()}
-    return RunPlan(
-        meant, meant.source, request, tree, detectors, skipped, RunEvents(event_table(meant, tree), detectors), blocks
-    )
+    events = RunEvents(event_table(meant, tree), detectors)
+    check_cubes(meant, events.variables, detectors)
+    return RunPlan(meant, meant.source, request, tree, detectors, skipped, events, blocks)

@@ -253,10 +253,10 @@ def _validated(tables: Mapping[str, Any], where: str) -> RunRecipe:
     try:
         return RunRecipe.model_validate(dict(tables))
     except ValidationError as error:
-        raise _explained(error, tables, where) from error
+        raise _first_problem(error, tables, where) from error
 
 
-def _explained(error: ValidationError, tables: Mapping[str, Any], where: str) -> ParameterError:
+def _first_problem(error: ValidationError, tables: Mapping[str, Any], where: str) -> ParameterError:
     """The first thing that is wrong, in the form of all errors; the others are counted."""
     problems = error.errors()
     unknown = [p for p in problems if p["type"] == "extra_forbidden"]

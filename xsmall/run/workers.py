@@ -77,7 +77,7 @@ class Watch:
     def __init__(self, client: Any) -> None:
         self._client = client
         self._since: float | None = None
-        self.restarts = 0
+        self._restarted = False
 
     def done(self) -> None:
         """Something came back."""
@@ -98,8 +98,8 @@ class Watch:
         self._since = self._since or time.monotonic()
         if time.monotonic() - self._since < _PATIENCE:
             return False
-        if not self.restarts:
-            self.restarts += 1
+        if not self._restarted:
+            self._restarted = True
             self._since = None
             if all(worker.get("nanny") for worker in workers.values()):
                 self._client.restart_workers(list(workers), raise_for_error=False)

@@ -129,12 +129,12 @@ def write(
                 last = marks(unreadable) if callable(marks) else marks
                 store.finish({**last, LAYOUT: layout})
             except OSError as error:
-                raise _explained(error, target, *_progress(store, schema)) from error
+                raise _why_not_written(error, target, *_progress(store, schema)) from error
             finally:
                 store.close()
             place.land()
     except OSError as error:
-        raise _explained(error, target, 0, 0) from error
+        raise _why_not_written(error, target, 0, 0) from error
     return target
 
 
@@ -267,7 +267,7 @@ def _progress(store: Store, schema: Schema) -> tuple[int, int]:
     return after, int((schema.nbytes - before) * ratio)
 
 
-def _explained(error: OSError, target: Path, written: int, to_come: int) -> Exception:
+def _why_not_written(error: OSError, target: Path, written: int, to_come: int) -> Exception:
     """Say what kept a file from being written; other errors, as of reading what was to be saved, stay what they are."""
     if error.errno in _FULL:
         free = shutil.disk_usage(target.parent).free
