@@ -182,6 +182,7 @@ def _names_of(name: str, signature: inspect.Signature) -> str:
     return name + str(signature.replace(parameters=names, return_annotation=empty))
 
 
+@functools.lru_cache(maxsize=256)
 def _signature(function: Callable[..., Any], skip: int = 0) -> inspect.Signature:
     """Signature whose annotations are shown as they are written in the source."""
     signature = inspect.signature(function)

@@ -77,9 +77,10 @@ class Part:
             segment, row, column = source
             return cls(segment, row, column)
         labels: list[Any] = []
+        coords = getattr(source.coords, "variables", source.coords)  # without making an array of each
         for dim in PIXEL_DIMS:
-            if dim in source.coords:
-                labels.append(np.atleast_1d(source.coords[dim].values))
+            if dim in coords:
+                labels.append(np.atleast_1d(coords[dim].values))
             elif dim in source.sizes:
                 labels.append(range(source.sizes[dim]))
             else:

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from threading import Lock
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
 
 import dask
 import numpy as np
@@ -47,6 +47,8 @@ OTHER: Final = "other"
 _CALL: Final = "_call"
 _MOST_KEPT: Final = 64
 
+Tokens: TypeAlias = dict[int, tuple[Any, str]]
+"""Arrays by their ``id``, with their tokens: constants of many MB are hashed once, not for each result."""
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
@@ -60,6 +62,7 @@ class Call:
 
     def __init__(self, name: str = "", given: Mapping[str, Any] | None = None, chain: Sequence[Call] = ()) -> None:
         self.name, self.given, self.chain = name, dict(given or {}), tuple(chain)
+        self.tokens: Tokens = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Call, ()  # arrays among the arguments would travel with every task
@@ -110,7 +113,9 @@ def tell(function: Callable[P, R]) -> Callable[P, R]:
 def told_of(array: xr.DataArray) -> Any:
     """The arguments of the function that returned this very array, as JSON; None where it was changed since."""
     call = array.encoding.get(ASKED)
-    return {key: said(value) for key, value in call.given.items()} if isinstance(call, Call) and call.name else None
+    if not isinstance(call, Call) or not call.name:
+        return None
+    return {key: said(value, call.tokens) for key, value in call.given.items()}
 
 
 def chained(first: Remembering, following: Remembering, made: T) -> T:
@@ -135,33 +140,44 @@ def said_of(record: Remembering) -> Any:
     if call is None:
         return said(record)
     made = [
-        {"kind": one.name, **{key: said(value) for key, value in one.given.items()}} for one in call.chain or (call,)
+        {"kind": one.name, **{key: said(value, one.tokens) for key, value in one.given.items()}}
+        for one in call.chain or (call,)
     ]
     return made if call.chain else made[0]
 
 
-def said(value: Any) -> Any:
-    """An argument as JSON. What is no number, text or list is a table with one key: its type."""
+def said(value: Any, tokens: Tokens | None = None) -> Any:
+    """An argument as JSON. What is no number, text or list is a table with one key: its type.
+
+    Arrays are kept under their tokens: those of ``tokens``, to which new ones are added.
+    """
+    tokens = {} if tokens is None else tokens
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, xr.Dataset):  # which is a mapping too
-        return {ARRAY: keep(value)}
+        return {ARRAY: _keep_once(value, tokens)}
     if isinstance(value, Mapping):
-        return {"table": {str(k): said(x) for k, x in value.items()}}
+        return {"table": {str(k): said(x, tokens) for k, x in value.items()}}
     if isinstance(value, tuple | list):
-        return [said(x) for x in value]
+        return [said(x, tokens) for x in value]
     if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "iuf":
         return value.tolist()
     if isinstance(value, np.ndarray | xr.DataArray):
-        return {ARRAY: keep(value)}
+        return {ARRAY: _keep_once(value, tokens)}
     if is_dataclass(value) and not isinstance(value, type | Remembering):
         given = {f.name: getattr(value, f.name) for f in fields(value) if f.init}
-        return {type(value).__name__: {k: said(x) for k, x in given.items() if x is not None}}
+        return {type(value).__name__: {k: said(x, tokens) for k, x in given.items() if x is not None}}
     if callable(value) and hasattr(value, "__qualname__"):
         return {FUNCTION: f"{value.__module__}:{value.__qualname__}"}
     return {OTHER: repr(value)[:200]}
+
+
+def _keep_once(value: Any, tokens: Tokens) -> str:
+    _, token = tokens.setdefault(id(value), (value, ""))
+    tokens[id(value)] = value, keep(value, token or None)
+    return tokens[id(value)][1]
 
 
 def keep(value: Any, token: str | None = None) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import dask
 import dask.threaded
-from dask.system import cpu_count
+from dask.system import CPU_COUNT
 from distributed.system import memory_limit as limit_of_this_machine
 
 from xsmall.errors import ParameterError
@@ -107,7 +107,7 @@ def n_threads() -> int:
     """Threads that dask's own scheduler will run in this process: as configured, else the cores it may use."""
     pool = dask.config.get("pool", None)
     said = dask.config.get("num_workers", None) or getattr(pool, "_max_workers", None) or 0
-    return int(said) or int(cpu_count())
+    return int(said) or int(CPU_COUNT)
 
 
 def worker_here() -> Any:

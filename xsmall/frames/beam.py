@@ -189,13 +189,14 @@ def _beam_coord(obj: xr.DataArray | xr.Dataset, name: str, value: Any) -> xr.Var
 
 def event_energies(obj: xr.DataArray | xr.Dataset) -> npt.NDArray[np.float64] | None:
     """Photon energy of each event in eV, NaN where none was measured; None where one holds for all or none is known."""
-    if PHOTON_ENERGY not in obj.coords or obj.coords[PHOTON_ENERGY].dims != (EVENT,):
+    coord = obj.coords.variables.get(PHOTON_ENERGY)
+    if coord is None or coord.dims != (EVENT,):
         return None
-    values = measured_energies(obj.coords[PHOTON_ENERGY].compute(scheduler="synchronous"))
+    values = measured_energies(coord.compute(scheduler="synchronous"))
     return values if np.unique(values).size > 1 else None
 
 
-def measured_energies(coord: xr.DataArray) -> npt.NDArray[np.float64]:
+def measured_energies(coord: xr.DataArray | xr.Variable) -> npt.NDArray[np.float64]:
     """Photon energies of events in eV, NaN where none was measured: a monitor that saw nothing gives 0 or next to it.
 
     Raises
@@ -213,7 +214,7 @@ def _measured(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return np.where((values >= low) & (values <= high), values, np.nan)
 
 
-def check_unit(coord: xr.DataArray, name: str) -> None:
+def check_unit(coord: xr.DataArray | xr.Variable, name: str) -> None:
     """Refuse a value of the beam that says to be in another unit than ours."""
     unit = coord.attrs.get(UNITS)
     if unit not in (None, UNITS_OF[name], *SAME_UNIT.get(UNITS_OF[name], ())):
@@ -233,7 +234,7 @@ def check_range(name: str, values: npt.NDArray[np.float64]) -> None:
 
 def one_value(obj: xr.DataArray | xr.Dataset, name: str) -> float | None:
     """The value of a beam coordinate if it is one number."""
-    coord = obj.coords[name]
+    coord = obj.coords.variables[name]  # an array with all that belongs to it costs much more than its values
     check_unit(coord, name)
     if coord.chunks is not None:
         if coord.ndim:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,8 @@ from xsmall.vocabulary import (
 
 if TYPE_CHECKING:
     import dask.array as da
+
+Coordinate = TypeVar("Coordinate", xr.DataArray, xr.Variable)
 
 __all__ = [
     "check_frames",
@@ -152,7 +154,7 @@ def _remedy(obj: xr.DataArray) -> str:
     return f"keep the dim: .isel({missing[0]}=[0]) rather than .isel({missing[0]}=0); or {again}"
 
 
-def small(coord: xr.DataArray) -> xr.DataArray:
+def small(coord: Coordinate) -> Coordinate:
     """Load a coordinate of some bytes per event or pixel where ``.chunk()`` has made it lazy."""
     return coord if coord.chunks is None else coord.copy(data=coord.data.compute(scheduler="synchronous"))
 
@@ -164,7 +166,7 @@ def of_segments(obj: xr.DataArray, name: str) -> npt.NDArray[Any] | None:
     """
     if name not in obj.coords:
         return None
-    coord = small(obj.coords[name])
+    coord = small(obj.coords.variables[name])
     if not set(coord.dims) <= {EVENT, SEGMENT}:
         raise DataError(
             f"the coordinate {name!r} has other dims", found=f"dims {coord.dims}", expected=f"dims {(EVENT, SEGMENT)}"
@@ -248,7 +250,7 @@ def _whole_shape(attrs: Any, geometry: Geometry | None, part: Part) -> tuple[int
 
 
 def _runs(obj: xr.DataArray) -> tuple[int, ...]:
-    said = small(obj.coords[RUN]).values if RUN in obj.coords else obj.attrs.get(RUN)
+    said = small(obj.coords.variables[RUN]).values if RUN in obj.coords else obj.attrs.get(RUN)
     return () if said is None else tuple(int(r) for r in np.unique(said) if r >= 0)
 
 

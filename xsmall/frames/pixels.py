@@ -107,7 +107,7 @@ def geometry_of(obj: xr.DataArray | xr.Dataset) -> Geometry | None:
     """
     if GEOMETRY not in obj.coords:
         return None
-    coord = obj.coords[GEOMETRY]
+    coord = obj.coords.variables[GEOMETRY]
     if RULE not in coord.attrs or coord.ndim:
         raise GeometryError(
             f"the coordinate {GEOMETRY!r} has lost its rule",
@@ -116,7 +116,7 @@ def geometry_of(obj: xr.DataArray | xr.Dataset) -> Geometry | None:
             fix="assign_geometry(...) again",
         )
     geometry = Geometry.from_json(coord.attrs[RULE])
-    if coord.chunks is None and int(coord) != geometry.token:
+    if coord.chunks is None and int(coord.values) != geometry.token:
         raise GeometryError("the rule of the geometry is not the one of its token", fix="assign_geometry(...) again")
     return geometry
 
@@ -193,7 +193,7 @@ def _labels(obj: xr.DataArray | xr.Dataset, geometry: Geometry) -> dict[str, npt
     made: dict[str, npt.NDArray[np.int64]] = {}
     for dim, size in zip(PIXEL_DIMS, geometry.shape, strict=True):
         if dim in obj.coords:
-            _check_labels(dim, obj.coords[dim], size)
+            _check_labels(dim, obj.coords.variables[dim], size)
         elif dim not in obj.dims:
             raise GeometryError(
                 f"data without {dim!r}",
@@ -231,7 +231,7 @@ def check_pixels(obj: xr.DataArray | xr.Dataset, geometry: Geometry) -> None:
     """Raise where pixel dims have labels that are none of this geometry's, or have lost those of a part."""
     for dim, size in zip(PIXEL_DIMS, geometry.shape, strict=True):
         if dim in obj.coords:
-            _check_labels(dim, obj.coords[dim], size)
+            _check_labels(dim, obj.coords.variables[dim], size)
         elif dim in obj.dims and obj.sizes[dim] != size:
             raise GeometryError(
                 f"a part of a detector has lost its labels along {dim!r}",
@@ -241,7 +241,7 @@ def check_pixels(obj: xr.DataArray | xr.Dataset, geometry: Geometry) -> None:
             )
 
 
-def _check_labels(dim: str, labels: xr.DataArray, size: int) -> None:
+def _check_labels(dim: str, labels: xr.Variable, size: int) -> None:
     values = labels.values
     whole_numbers = np.issubdtype(values.dtype, np.integer)
     if not whole_numbers or labels.ndim > 1 or (values.size and (values.min() < 0 or values.max() >= size)):

@@ -86,6 +86,8 @@ def paired(obj: xr.Dataset) -> xr.Dataset:
     """Mark each value and its variance in a Dataset as belonging together; whoever makes them calls this."""
     names = {str(v) for v in obj.variables}
     both = [v for n in names if _is_variance(n, names) for v in (n, n.removesuffix(VARIANCE_SUFFIX))]
+    if not both:
+        return obj
     marked = {}
     for name in sorted(both):
         variable = obj.variables[name].copy(deep=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from dataclasses import dataclass
 
@@ -78,7 +79,7 @@ class Box:
 
     def on(self, frames: Frames) -> Window:
         """Find the box in the arrays of ``frames``; raises as :meth:`of`."""
-        return Window.of(self.of(frames.part), frames.part)
+        return _window(self, frames.part)
 
     def _segment(self, part: Part) -> int:
         if self.segment is None:
@@ -137,6 +138,12 @@ def _span(places: Labels) -> tuple[slice, npt.NDArray[np.bool_]]:
     inside = np.zeros(last + 1 - first, dtype=bool)
     inside[at - first] = True
     return slice(first, last + 1), inside
+
+
+@functools.lru_cache(maxsize=8)
+def _window(box: Box, part: Part) -> Window:
+    """Find the window once: outputs, coordinates and reducers of a record ask for it one after the other."""
+    return Window.of(box.of(part), part)
 
 
 def _integer(value: object, what: str) -> int:

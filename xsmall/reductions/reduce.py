@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from xsmall.detector.frames import Frames
+from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.types import DETECTOR_TYPES, Decoding
 from xsmall.engine.asked import ASKED, keep, said_of, told_of
 from xsmall.engine.beside import Companion
@@ -360,42 +361,43 @@ def _same_label(a: xr.Variable | None, b: xr.Variable | None) -> bool:
 def _dataset(
     obj: xr.DataArray, variables: dict[str, xr.Variable], labels: dict[str, xr.Variable], records: Mapping[str, Record]
 ) -> xr.Dataset:
-    kept = obj.coords.to_dataset().drop_vars([c for c in obj.coords if set(obj[c].dims) & set(PIXEL_DIMS)])
-    out = kept.assign_coords(labels).assign(variables)
-    if not any(EVENT in v.dims for v in variables.values()):  # all are sums over the events
-        out = out.drop_dims(EVENT)
+    geometry, beam = geometry_of(obj), _beam(obj)
     before = {"frames": parameters_of(obj.attrs)}
+    gone = set(PIXEL_DIMS)
+    if not any(EVENT in v.dims for v in variables.values()):  # all are sums over the events
+        gone.add(EVENT)
+    kept = {c: v for c, v in obj.coords.variables.items() if not gone & set(v.dims)}
     shown = [*variables.values(), *labels.values()]
     if not any({ROW, COLUMN} <= set(v.dims) or {IMAGE_X, IMAGE_Y} <= set(v.dims) for v in shown):
         # Nothing here is in space any more. Scalars would stand in the title of every plot and keep the results of two
         # detectors from being merged; the parameters say them.
-        out = out.drop_vars([c for c in (GEOMETRY, *BEAM_COORDS) if c in out.coords and not out[c].ndim])
-        before |= _where(obj)
+        kept = {c: v for c, v in kept.items() if v.ndim or c not in (GEOMETRY, *BEAM_COORDS)}
+        before["geometry"] = None if geometry is None else f"{geometry!r}, token {geometry.token}"
+        before["beam"] = beam or None
     said = {name: short_repr(record) for name, record in records.items()}
-    before[ASKED] = _asked(obj, records)
-    out.attrs = {k: v for k, v in obj.attrs.items() if k in (SOURCE, LOST, SELECTION)}
-    out.attrs |= parameters_attr("reduce", before, records=said)
+    before[ASKED] = _asked(obj, records, geometry, beam)
+    attrs = {k: v for k, v in obj.attrs.items() if k in (SOURCE, LOST, SELECTION)}
+    attrs |= parameters_attr("reduce", before, records=said)
+    made = xr.Coordinates(labels)  # with an index of each label
+    indexes = {name: index for name, index in obj.xindexes.items() if name in kept} | dict(made.xindexes)
+    out = xr.Coordinates(kept | dict(made.variables), indexes).to_dataset()
+    out.update(variables)
+    out.attrs = attrs
     return out
 
 
-def _asked(obj: xr.DataArray, records: Mapping[str, Record]) -> dict[str, Any]:
+def _asked(
+    obj: xr.DataArray, records: Mapping[str, Record], geometry: Geometry | None, beam: Mapping[str, float]
+) -> dict[str, Any]:
     """The calls that made the records, and on what, for recipes."""
-    geometry = geometry_of(obj)
     return {
         "records": {name: said_of(record) for name, record in records.items()},
         "units": obj.attrs.get(UNITS),
         "shape": [int(obj.sizes[d]) for d in PIXEL_DIMS],
         "geometry": None if geometry is None else keep(geometry, str(geometry.token)),
-        "beam": _beam(obj),
+        "beam": beam,
         "calibrate": told_of(obj),
     }
-
-
-def _where(obj: xr.DataArray) -> dict[str, Any]:
-    """Geometry and beam of the frames, as parameters of what was made of them."""
-    geometry = geometry_of(obj)
-    said = None if geometry is None else f"{geometry!r}, token {geometry.token}"
-    return {"geometry": said, "beam": _beam(obj) or None}
 
 
 def _beam(obj: xr.DataArray) -> dict[str, float]:
