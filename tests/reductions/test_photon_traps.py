@@ -131,6 +131,39 @@ BRIGHT = {
 
 
 @pytest.mark.parametrize("record", BRIGHT.values(), ids=BRIGHT)
+def test_values_that_are_no_light_are_not_hidden_by_others_below_zero(record: Callable[..., xs.Record]) -> None:
+    values = np.zeros((3, 2, 32, 40))
+    values[:, 0, 3, 4] = 10.0
+    values[1, 0, 9, 9], values[1, 0, 20, 20] = 6e7, -6e7  # six million photons
+    found = xs.apply(frames_of(values), record())
+    assert found["n_photons"].values.tolist() == [1, 1, 1]
+    assert found["n_valid"].values.tolist() == [2560, 2559, 2560]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        BRIGHT["in sigma"](also=[]),
+        xs.droplet(4.0, 1.0) | xs.photon(),
+        xs.photon(thr_fraction=0.8),
+        xs.droplet(4.0, 1.0),
+    ],
+    ids=["in sigma", "energies", "pairs", "droplets"],
+)
+def test_what_is_found_does_not_depend_on_how_many_events_go_together(record: xs.Record) -> None:
+    rng = np.random.default_rng(9)
+    values = 10.0 * rng.poisson(0.1, (70, 2, 32, 40)) + rng.normal(0, 0.3, (70, 2, 32, 40))
+    values[5, 1, 2, 2] = values[66, 0, 7, 7] = np.nan
+    values[20, 0, 4, 4], values[21, 0], values[22, 0, 5, 6] = 1e9, np.inf, 3e6
+    energies = xr.DataArray(np.where(np.arange(70) == 30, np.nan, 1e4 + 10.0 * np.arange(70)), dims="event")
+    frames = frames_of(values).sd.assign_beam(photon_energy=energies)
+    whole = xs.flatten(xs.apply(frames, record))
+    apart = [xs.apply(frames[i : i + n], record) for i, n in ((0, 1), (1, 35), (36, 1), (37, 33))]
+    for name, found in xs.flatten(xs.concat(apart)).data_vars.items():
+        np.testing.assert_array_equal(whole[name], found, err_msg=str(name))
+
+
+@pytest.mark.parametrize("record", BRIGHT.values(), ids=BRIGHT)
 def test_values_that_are_no_light_cost_nothing_and_are_told(record: Callable[..., xs.Record]) -> None:
     counts = np.random.default_rng(7).poisson(0.05, (6, 2, 32, 40))
     values = 10.0 * counts

@@ -19,7 +19,7 @@ from xsmall.engine.beside import Companion
 from xsmall.engine.interrupt import check
 from xsmall.engine.one_pass import joined_pieces, no_pieces
 from xsmall.engine.packets import Results, finished, variables_of
-from xsmall.engine.record import GROUP, Record, Reducer
+from xsmall.engine.record import GROUP, Record, Reducer, together
 
 __all__ = ["EntriesJob", "LostCounts", "filled", "pixels_of_runs", "run_on_entries"]
 
@@ -93,13 +93,13 @@ class EntriesJob:
         for reducer in reducers.values():
             if reducer.takes_entries:
                 reducer.never(never)
-        whole = None
+        whole, size = None, together(reducers.values())
         if not all(reducer.takes_entries for reducer in reducers.values()):
-            whole = np.empty((GROUP, *frames.shape), frames.dtype)
+            whole, size = np.empty((GROUP, *frames.shape), frames.dtype), GROUP
         same = _Runs()
-        for start in range(0, len(pixel), GROUP):
+        for start in range(0, len(pixel), size):
             check()
-            stop = min(start + GROUP, len(pixel))
+            stop = min(start + size, len(pixel))
             group = [(pixel[i], value[i], same(lost[i])) for i in range(start, stop)]
             if whole is not None:
                 for j, event in enumerate(group):

@@ -1,12 +1,13 @@
 """The engine: one pass over blocks of events for any number of records.
 
-A block of events is read in batches of whole chunks; a batch goes through the transform and all reducers four events
-and one segment at a time, which is what stays in the cache. Raw frames are read and calibrated once, however many
+A block of events is read in batches of whole chunks; a batch goes through the transform and all reducers one segment of
+a few events at a time, which is what stays in the cache. Raw frames are read and calibrated once, however many
 records share them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,7 @@ from xsmall.engine.blocks import (
 from xsmall.engine.interrupt import check
 from xsmall.engine.packets import TOTALS, Key, Results, finished, variables_of
 from xsmall.engine.plans import plan_of_pass, remember
-from xsmall.engine.record import GROUP, Output, Record, Reducer
+from xsmall.engine.record import Output, Record, Reducer, together
 from xsmall.engine.transform import (
     Cast,
     FloatFrames,
@@ -131,9 +132,9 @@ def _live_origin(data: npt.NDArray[Any] | da.Array) -> Origin | None:
 
 
 def float_segments(
-    batch: Batch, transform: Transform, values: FloatFrames, variances: FloatFrames | None = None
+    batch: Batch, transform: Transform, most: int, values: FloatFrames, variances: FloatFrames | None = None
 ) -> Iterator[tuple[int, int, int, FloatFrames, FloatFrames | None]]:
-    """Walk a batch by groups of events and by segments.
+    """Walk a batch by groups of events, as many as the buffers hold, or ``most`` where none is needed, and by segments.
 
     Yields (first event of the group, events in it, segment, frames (k, row, column), their variance or None). The
     arrays are the two buffers, (k, row, column) or of whole frames (k, segment, row, column), or views of the batch:
@@ -141,9 +142,10 @@ def float_segments(
     """
     frames, variance = batch.frames, batch.variance
     ready = _is_ready(batch, transform)
-    for start in range(0, frames.shape[0], GROUP):
+    size = most if ready else len(values)
+    for start in range(0, frames.shape[0], size):
         check()
-        group = slice(start, min(start + GROUP, frames.shape[0]))
+        group = slice(start, min(start + size, frames.shape[0]))
         k = group.stop - group.start
         for s in range(frames.shape[1]):
             read = None if variance is None else variance[group, s]
@@ -173,11 +175,14 @@ def reduce_batches(batches: Iterable[Batch], job: Job, beside: Mapping[str, Besi
     outputs = {name: record.outputs(frames) for name, record in job.records.items()}
     pieces = no_pieces(outputs)
     whole = any(reducer.takes_whole_frames for reducer in reducers.values())
-    values = np.empty((GROUP, *frames.shape[0 if whole else 1 :]), dtype=job.transform.dtype)
+    shape = frames.shape[0 if whole else 1 :]
+    most = together(reducers.values())
+    size = together(reducers.values(), math.prod(shape) * job.transform.dtype.itemsize)
+    values = np.empty((size, *shape), dtype=job.transform.dtype)
     variances = np.empty_like(values) if frames.variance else None
     last, before = frames.shape[0] - 1, 0
     for batch in batches:
-        for start, k, s, stack, variance in float_segments(batch, job.transform, values, variances):
+        for start, k, s, stack, variance in float_segments(batch, job.transform, most, values, variances):
             if s == 0:
                 near = {n: b.take(before + start, k, job.beside[n]) for n, b in (beside or {}).items()}
             for name, reducer in reducers.items():

@@ -8,7 +8,7 @@ that (:meth:`Record.coords`), and, where the frames are, for a :class:`Reducer` 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -74,6 +74,20 @@ class Input:
     dtype: np.dtype[Any]
 
 
+GROUP = 4
+"""Events that go through the reducers together: four hide the latency of scattered sums and still fit the cache."""
+MANY = 64
+"""The same where all reducers take one event after the other, and frames are there as they are or fit the cache."""
+IN_CACHE = 2 * 2**20
+"""Bytes of frames that are made of what is read, and are still in the cache when they are reduced."""
+
+
+def together(reducers: Iterable[Reducer], event_bytes: int = 0) -> int:
+    """Events that go through reducers together; ``event_bytes`` are made of each, 0 where it is there as it is."""
+    most = min((reducer.most_together for reducer in reducers), default=GROUP)
+    return min(most, max(GROUP, IN_CACHE // event_bytes)) if event_bytes else most
+
+
 class Totals(ABC):
     """What a reducer has gathered of all its events, which can be joined with that of others, in any order."""
 
@@ -94,12 +108,15 @@ class Reducer(ABC):
     """Computes the variables of one record for one group of events after the other.
 
     The engine calls ``begin(k)``, then ``add(s, frames)`` once for each segment in order, then ``end()``; and so on
-    for the next group. One reducer is used by one thread. A group has at most :data:`GROUP` events; results must not
-    depend on how events are grouped, bit for bit.
+    for the next group. One reducer is used by one thread. A group has at most ``most_together`` events; results must
+    not depend on how events are grouped, bit for bit.
     """
 
     energy: npt.NDArray[np.float64] | None = None
     """Photon energies (k,) in eV of the group that begins, set by the engine where they differ between events."""
+
+    most_together: int = GROUP
+    """Events of a group at most; :data:`MANY` where compiled code takes one after the other, and a group is a call."""
 
     takes_whole_frames: ClassVar[bool] = False
     """Whether the engine calls :meth:`whole` once for each group, in place of :meth:`add` for each segment."""
@@ -152,10 +169,6 @@ class Reducer(ABC):
     def totals(self) -> Totals | None:
         """Return what was gathered of all groups, where the record has variables that are summed."""
         return None
-
-
-GROUP = 4
-"""Events that go through the reducers together: four hide the latency of scattered sums and still fit the cache."""
 
 
 class Record(Remembering, ABC):

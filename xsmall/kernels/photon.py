@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from xsmall.kernels.jit import njit
+from xsmall.kernels.photon_count import MOST, MOST_IN_ALL, TOO_BRIGHT
 from xsmall.kernels.photon_fit import fit
 
 __all__ = ["NEAR", "Scratch", "photons_of_droplets", "photons_of_pixels"]
@@ -255,20 +256,25 @@ def photons_of_droplets(
 
     Returns
     -------
-    New length of the lists, also where they have no room for it; droplets that are kept; those of them with less than
-    half a photon.
+    New length of the lists, also where they have no room for it, or ``TOO_BRIGHT``; droplets that are kept; those of
+    them with less than half a photon.
     """
     count, sums = droplets
     row, column = out
     energy, cloud, most = photon
     begin, order, rest, owner, heap, keys, used = scratch
-    end, kept, faint = start, 0, 0
+    end, kept, faint, light = start, 0, 0, 0.0
     for d in range(found):
         if cuts[0] <= sums[d, 0] <= cuts[1] and cuts[2] <= count[d] <= cuts[3]:
+            if not sums[d, 0] <= MOST * energy:
+                return TOO_BRIGHT, 0, 0
             kept += 1
+            light += sums[d, 0]
             n = np.int64(math.floor(sums[d, 0] / energy + 0.5))
             faint += n == 0
             end += n
+    if not light <= MOST_IN_ALL * energy:
+        return TOO_BRIGHT, 0, 0
     if end > row.size:
         return end, kept, faint
     _sort_members(found, count, members, begin, order)
@@ -334,11 +340,12 @@ def photons_of_pixels(frame: Any, use: Any, top: Any, energy: Any, least: Any, s
 
     Returns
     -------
-    New length of the lists.
+    New length of the lists, or ``TOO_BRIGHT``.
     """
     rows, columns = frame.shape
     row, column = out
-    k = start
+    k, light = start, 0.0
+    few = 0.49 * min(least, 1.0) * energy  # with a neighbour that has no more it makes no photon
     for r in range(rows):
         for c in range(columns):
             if not use[r, c]:
@@ -346,6 +353,11 @@ def photons_of_pixels(frame: Any, use: Any, top: Any, energy: Any, least: Any, s
             value = np.float64(frame[r, c])
             if not 0.0 < value <= top:
                 continue
+            light += value
+            if value < few:
+                continue
+            if not value <= MOST * energy:
+                return TOO_BRIGHT
             whole = np.int64(math.floor(value / energy))
             mine = value / energy - whole
             if 2.0 * mine >= least:  # no neighbour has more
@@ -362,4 +374,4 @@ def photons_of_pixels(frame: Any, use: Any, top: Any, energy: Any, least: Any, s
                 for i in range(whole):
                     row[k + i], column[k + i] = r, c
             k += whole
-    return k
+    return k if light <= MOST_IN_ALL * energy else TOO_BRIGHT

@@ -8,23 +8,34 @@ import numpy as np
 
 from xsmall.kernels.jit import njit
 
-__all__ = ["MOST", "MOST_IN_ALL", "clear_bright", "count_invalid", "count_pixels"]
+__all__ = ["MOST", "MOST_IN_ALL", "TOO_BRIGHT", "clear_bright", "count_invalid", "count_pixels"]
 
 MOST = 1 << 22
 """Photons of a droplet or a pixel from which on they are no light that can be counted."""
 MOST_IN_ALL = 1 << 26
 """The same of a whole frame: lists of places of more do not fit."""
+TOO_BRIGHT = -1
+"""Length of the lists of a frame that has more than either."""
 _BLOCK = 256
 
 
+@njit(forceinline=True)
+def _level(frame: Any, per_noise: Any, i: Any) -> Any:
+    if per_noise is None:
+        return frame[i]
+    return frame[i] * per_noise[i]
+
+
 @njit
-def count_invalid(frame: Any, top: Any, regions: Any, invalid: Any) -> Any:
-    """Add the pixels that are not finite to ``invalid`` (region,), and return the sum of all others.
+def count_invalid(frame: Any, per_noise: Any, top: Any, regions: Any, invalid: Any) -> None:
+    """Add the pixels that are not finite to ``invalid``.
 
     Parameters
     ----------
     frame
         (pixel,) contiguous.
+    per_noise
+        (pixel,) what it is multiplied by first, or None.
     top
         Largest finite value.
     regions
@@ -32,23 +43,17 @@ def count_invalid(frame: Any, top: Any, regions: Any, invalid: Any) -> Any:
     invalid
         (region,) int64, added to.
     """
-    total = 0.0
     for start in range(0, frame.size, _BLOCK):
         stop = min(start + _BLOCK, frame.size)
-        block = frame[start:stop]
-        together = block[0]
-        for i in range(1, block.size):
-            together += block[i]
+        together = _level(frame, per_noise, start)
+        for i in range(start + 1, stop):
+            together += _level(frame, per_noise, i)
         if abs(together) <= top:  # neither NaN nor infinity
-            total += np.float64(together)
             continue
-        for i in range(block.size):
-            if not abs(block[i]) <= top:
+        for i in range(start, stop):
+            if not abs(_level(frame, per_noise, i)) <= top:
                 for g in range(regions.shape[0]):
-                    invalid[g] += regions[g, start + i]
-            else:
-                total += np.float64(block[i])
-    return total
+                    invalid[g] += regions[g, i]
 
 
 @njit

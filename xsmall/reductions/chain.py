@@ -11,7 +11,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from xsmall.detector.frames import Frames
-from xsmall.engine.record import Output, Record, Reducer
+from xsmall.engine.record import Output, Record, Reducer, together
 from xsmall.frames.per_pixel import StaticMask
 from xsmall.reductions.region import Place, with_masks
 from xsmall.reductions.roi import Roi
@@ -72,6 +72,7 @@ class _PartsReducer(Reducer):
 
     def __init__(self, parts: Mapping[str, Reducer]) -> None:
         self._parts = parts
+        self.most_together = together(parts.values())
         self.takes_entries = all(part.takes_entries for part in parts.values())
 
     def begin(self, k: int) -> None:

@@ -14,7 +14,7 @@ from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.beam import Beam
 from xsmall.detector.geometry.pixel import pixel_array
 from xsmall.engine.asked import ask
-from xsmall.engine.record import Output, Record, Reducer
+from xsmall.engine.record import MANY, Output, Record, Reducer
 from xsmall.errors import ParameterError
 from xsmall.events.ragged import object_array
 from xsmall.frames.per_pixel import StaticMask, StaticNoise
@@ -268,6 +268,8 @@ class Droplet(Record):
 
 class DropletReducer(Reducer):
     """Gathers the droplets of a group of events, segment by segment, and hands them out event by event."""
+
+    most_together = MANY
 
     def __init__(self, record: Droplet, frames: Frames) -> None:
         from xsmall.kernels.droplet import Workspace, list_droplets

@@ -280,6 +280,7 @@ class ListReducer(Reducer):
         self._inner = inner
         self._variable = variable
         self._edges = edges
+        self.most_together = inner.most_together
         self.takes_whole_frames = inner.takes_whole_frames  # type: ignore[misc]  # as the record before does
 
     def begin(self, k: int) -> None:

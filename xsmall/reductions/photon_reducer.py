@@ -14,7 +14,7 @@ from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.beam import Beam
 from xsmall.detector.geometry.pixel import pixel_array
 from xsmall.engine.entries import LostCounts, filled
-from xsmall.engine.record import Reducer
+from xsmall.engine.record import GROUP, MANY, Reducer
 from xsmall.events.ragged import object_array
 from xsmall.frames.per_pixel import StaticMask, StaticNoise
 from xsmall.reductions.droplet_tables import (
@@ -65,10 +65,9 @@ class _Photons(Reducer):
         sparse: bool,
         places: Sequence[Place],
     ) -> None:
-        from xsmall.kernels.photon_count import MOST, count_invalid, count_pixels
+        from xsmall.kernels.photon_count import MOST, count_pixels
 
-        self._most = MOST
-        self._count_invalid, self._count_pixels = count_invalid, count_pixels
+        self._most, self._count_pixels = MOST, count_pixels
         self._order = rising(frames.part)
         self._given, self._frames = frames, replace(frames, part=sorted_part(frames.part))
         given, frames = self._given, self._frames
@@ -82,6 +81,7 @@ class _Photons(Reducer):
         self._counts = np.zeros(frames.shape[1:], np.int32)
         self._out = np.empty(0), np.empty(0)
         self._image = image
+        self.most_together = GROUP if image or sparse else MANY  # those are kept one by one
         self._entries = EntryLists(frames.shape, self._unsorted(self._use), self._top) if sparse else None
 
     def _usable(self, mask: StaticMask | None) -> npt.NDArray[np.bool_]:
@@ -91,8 +91,12 @@ class _Photons(Reducer):
         return np.array(in_rising_order(mask.on(self._given), self._given.part))
 
     @abstractmethod
-    def _find(self, s: int, frame: Floats, value: float, start: int) -> tuple[int, int, int]:
-        """Append the photons of a frame to the lists: (their new length, droplets, droplets without a photon)."""
+    def _list(self, s: int, frames: Floats, energies: Floats, first: int, tallies: Any) -> tuple[int, int, int]:
+        """Append photons to the lists, see :func:`xsmall.kernels.photon_lists.list_photons_of_droplets`."""
+
+    @abstractmethod
+    def _without_bright(self, s: int, frame: Floats, value: float) -> Floats:
+        """The frame with NaN where there is more than can be counted."""
 
     def _level(self, s: int, frame: Floats) -> Floats:
         """What has to be finite for a pixel to be valid."""
@@ -103,11 +107,14 @@ class _Photons(Reducer):
         """Start a group of ``k`` events with empty lists."""
         n, segments = len(self._regions[0]), len(self._regions)
         self._stop = 0
-        self._start = np.zeros((k, segments), np.int64)
+        self._start = np.zeros((segments, k), np.int64)
         self._length = np.zeros_like(self._start)
         self._n_k = np.zeros((k, n, self._max_k + 1), np.int64)
         self._above, self._valid = np.zeros((k, n), np.int64), np.zeros((k, n), np.int64)
         self._droplets = np.zeros((k, 2), np.int64)
+        self._energies = np.full(k, self._value)
+        if self.energy is not None and self._follows_energy:
+            self._energies[:] = self.energy / 1e3
         self._pictures = np.empty((k, *self._frames.shape), np.float32) if self._image else None
         if self._entries is not None:
             self._entries.begin(k)
@@ -118,45 +125,32 @@ class _Photons(Reducer):
         if self._order is not None:  # neighbours in the array are to be neighbours on the detector
             frames = frames[self._order]
         frames = np.ascontiguousarray(frames)
+        if self._pictures is None and self._entries is None:
+            self._take(s, 0, frames)
+            return
         for j in range(len(frames)):
-            self._take(s, j, frames[j])
+            self._keep(s, j, self._take(s, j, frames[j : j + 1]))
 
-    def _take(self, s: int, j: int, frame: Floats) -> None:
-        """Append the photons of segment ``s`` of event ``j``."""
-        value = self._value if self.energy is None or not self._follows_energy else float(self.energy[j]) / 1e3
-        if not np.isfinite(value):  # an event of unknown photon energy says nothing, not even that there are none
-            frame = np.full_like(frame, np.nan)
-        level = self._level(s, frame)
-        invalid, light = self._invalid(s, level)
-        if level is not frame:
-            light = np.nansum(frame, dtype=np.float64)
-        if not light <= self._most * value:  # whether it is that of one droplet takes a closer look
-            frame = self._without_bright(s, frame, value)
-            level = self._level(s, frame)
-            invalid, _ = self._invalid(s, level)
-        self._valid[j] += self._pixels[s] - invalid
-        self._start[j, s] = self._stop
-        self._append(s, j, frame, value)
-        self._length[j, s] = self._stop - self._start[j, s]
-        self._count(s, j, level)
-
-    def _invalid(self, s: int, level: Floats) -> tuple[npt.NDArray[np.int64], Any]:
-        """Pixels that are not finite, by region, and the sum of the others."""
-        regions = self._regions[s].reshape(len(self._regions[s]), -1)
-        invalid = np.zeros(len(regions), np.int64)
-        return invalid, self._count_invalid(np.ascontiguousarray(level).reshape(-1), self._top, regions, invalid)
-
-    @abstractmethod
-    def _without_bright(self, s: int, frame: Floats, value: float) -> Floats:
-        """The frame with NaN where there is more than can be counted."""
-
-    def _append(self, s: int, j: int, frame: Floats, value: float) -> None:
-        stop, droplets, faint = self._find(s, frame, value, self._stop)
-        if stop > self._out[0].size:
-            self._make_room(stop)
-            stop, droplets, faint = self._find(s, frame, value, self._stop)
-        self._droplets[j] += droplets, faint
-        self._stop = stop
+    def _take(self, s: int, j: int, frames: Floats, again: bool = False) -> Floats:
+        """Append the photons of segment ``s`` of the events from ``j`` on; return the last frame as it was counted."""
+        of = slice(j, j + len(frames))
+        energies: Floats = self._energies[of]
+        last: Floats = frames[-1]
+        tallies = (
+            self._start[s, of], self._length[s, of], self._droplets[of], self._valid[of], self._above[of],
+            self._n_k[of], self._regions[s], self._pixels[s], self._counts, self._pictures is not None,
+        )  # fmt: skip
+        i = 0
+        while True:
+            i, need, self._stop = self._list(s, frames, energies, i, tallies)
+            if i == len(frames):
+                return last
+            if need > 0:
+                self._make_room(need)
+                continue
+            one = np.full_like(frames[i], np.nan) if again else self._without_bright(s, frames[i], float(energies[i]))
+            last = self._take(s, j + i, one[None], again=True)
+            i += 1
 
     def _make_room(self, n: int) -> None:
         """Lengthen the lists to take ``n`` photons and more."""
@@ -165,18 +159,15 @@ class _Photons(Reducer):
             wide[: self._stop] = old[: self._stop]
         self._out = row, column
 
-    def _count(self, s: int, j: int, level: Floats | None) -> None:
-        """Count the pixels that hold k photons; ``level`` says which are valid, where pictures or entries are kept."""
-        row, column = (v[self._start[j, s] : self._stop] for v in self._out)
-        keep = self._pictures is not None
-        self._count_pixels(row, column, self._regions[s], self._counts, keep, self._n_k[j], self._above[j])
-        if self._entries is not None and level is not None:
-            pixel, counts = self._pixels_of(row, column)
+    def _keep(self, s: int, j: int, frame: Floats) -> None:
+        """Keep the picture or the entries of segment ``s`` of event ``j``, whose photons came last."""
+        level = self._level(s, frame if 0 < self._energies[j] < np.inf else np.full_like(frame, np.nan))
+        if self._entries is not None:
+            pixel, counts = self._pixels_of(*(v[self._start[s, j] : self._stop] for v in self._out))
             self._entries.add(j, s, pixel, counts, self._unsorted(level))
-        if self._pictures is not None and level is not None:
+        if self._pictures is not None:
             valid = (np.abs(level) <= self._top) & self._use[s]
             self._pictures[j, s] = np.where(valid, self._counts, np.nan)
-        if keep:
             self._counts.fill(0)
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
@@ -186,20 +177,21 @@ class _Photons(Reducer):
         out: dict[str, npt.NDArray[Any]] = {
             name: (v if self._stacked else v[:, 0]).astype(np.int32) for name, v in counts.items()
         }
-        out |= {N_PHOTONS: self._length.sum(axis=1).astype(np.int32)} | self._of_droplets()
+        out |= {N_PHOTONS: self._length.sum(axis=0).astype(np.int32)} | self._of_droplets()
         if self._entries is not None:
             return out | self._entries.end(np.dtype(np.int32))
         return out | (self._lists() if self._pictures is None else {PHOTONS: self._unsorted(self._pictures)})
 
     def _lists(self) -> dict[str, npt.NDArray[Any]]:
-        frames = self._frames
-        spans = [slice(a, a + n) for a, n in zip(self._start.ravel(), self._length.ravel(), strict=True)]
-        row, column = (np.concatenate([places[span] for span in spans]) for places in self._out)
-        n = self._length.sum(axis=1)
+        frames, length = self._frames, self._length.T.ravel()  # segment after segment of each event
+        behind = np.cumsum(length)
+        moved = self._start.T.ravel() - (behind - length)
+        at = np.arange(self._stop) + np.repeat(moved, length) if len(self._length) > 1 else slice(self._stop)
+        n = self._length.sum(axis=0)
         flat: dict[str, npt.NDArray[Any]] = {
-            ROW: row + frames.row[0],
-            COLUMN: column + frames.column[0],
-            SEGMENT: np.repeat(np.tile(np.array(frames.segment, np.int32), len(n)), self._length.ravel()),
+            ROW: self._out[0][at] + frames.row[0],
+            COLUMN: self._out[1][at] + frames.column[0],
+            SEGMENT: np.repeat(np.tile(np.array(frames.segment, np.int32), len(n)), length),
         }
         for name in self._also:
             assert frames.geometry is not None
@@ -208,7 +200,9 @@ class _Photons(Reducer):
             if name == Q and self.energy is not None:
                 mean = frames.beam.photon_energy if frames.beam is not None else None
                 flat[name] *= np.repeat(self.energy / np.float64(mean), n)
-        return {name: object_array(np.split(v, np.cumsum(n)[:-1])) for name, v in flat.items()}
+        stops = np.cumsum(n).tolist()
+        spans = [slice(a, b) for a, b in zip([0, *stops], stops, strict=False)]
+        return {name: object_array(v[span] for span in spans) for name, v in flat.items()}
 
     def _of_droplets(self) -> dict[str, npt.NDArray[Any]]:
         return {}
@@ -236,15 +230,17 @@ class PixelReducer(_Photons):
     """Whole photons of pixels, and those that two neighbours share."""
 
     def __init__(self, frames: Frames, *, thr_fraction: float, **shared: Any) -> None:
-        from xsmall.kernels.photon import photons_of_pixels
+        from xsmall.kernels.photon_lists import list_photons_of_pixels
 
         super().__init__(frames, **shared)
-        self._kernel, self._least = photons_of_pixels, thr_fraction
+        self._kernel, self._least = list_photons_of_pixels, thr_fraction
         kept = shared["image"] or shared["sparse"] or self._order is not None
         self.takes_entries = not kept and frames.units == PHOTON and self._value == 1.0
 
-    def _find(self, s: int, frame: Floats, value: float, start: int) -> tuple[int, int, int]:
-        return self._kernel(frame, self._use[s], self._top, value, self._least, start, self._out), 0, 0
+    def _list(self, s: int, frames: Floats, energies: Floats, first: int, tallies: Any) -> tuple[int, int, int]:
+        rule = self._use[s], self._top, self._least
+        found: tuple[int, int, int] = self._kernel(frames, energies, *rule, first, self._stop, self._out, tallies)
+        return found
 
     def _without_bright(self, s: int, frame: Floats, value: float) -> Floats:
         from xsmall.kernels.photon_count import MOST_IN_ALL
@@ -270,7 +266,7 @@ class PixelReducer(_Photons):
             frame = self._whole.reshape(shape).astype(self._frames.dtype)
             filled(frame, pixel, value, lost)
             for s in range(shape[0]):
-                self._take(s, j, frame[s])
+                self._take(s, j, frame[s : s + 1])
             return
         self._valid[j] = self._n_pixels - self._lacking(lost)
         used = self._use.reshape(-1)[pixel]
@@ -280,11 +276,13 @@ class PixelReducer(_Photons):
         for s, first in enumerate(range(0, self._use.size, shape[1] * shape[2])):
             here = slice(*np.searchsorted(pixel, [first, first + shape[1] * shape[2]]))
             at = np.repeat(pixel[here] - first, value[here])
-            self._start[j, s], self._length[j, s] = self._stop, at.size
+            self._start[s, j], self._length[s, j] = self._stop, at.size
+            of = slice(self._stop, self._stop + at.size)
             for out, places in zip(self._out, (at // shape[2], at % shape[2]), strict=True):
-                out[self._stop : self._stop + at.size] = places
+                out[of] = places
             self._stop += at.size
-            self._count(s, j, None)
+            row, column = (out[of] for out in self._out)
+            self._count_pixels(row, column, self._regions[s], self._counts, False, self._n_k[j], self._above[j])
 
 
 class PhotonReducer(_Photons):
@@ -302,10 +300,11 @@ class PhotonReducer(_Photons):
         **shared: Any,
     ) -> None:
         from xsmall.kernels.droplet import Members, Workspace, find
-        from xsmall.kernels.photon import Scratch, photons_of_droplets
+        from xsmall.kernels.photon import Scratch
+        from xsmall.kernels.photon_lists import list_photons_of_droplets
 
         super().__init__(frames, **shared)
-        self._droplets_of, self._photons_of = find, photons_of_droplets
+        self._droplets_of, self._photons_of = find, list_photons_of_droplets
         frames, real = self._frames, frames.dtype.type
         high, low = (real(number(t)) for t in thresholds)
         self._thresholds = high, low, self._top
@@ -320,12 +319,14 @@ class PhotonReducer(_Photons):
     def _level(self, s: int, frame: Floats) -> Floats:
         return in_sigma(frame, None if self._per_noise is None else self._per_noise[s])
 
-    def _find(self, s: int, frame: Floats, value: float, start: int) -> tuple[int, int, int]:
-        found = self._find_droplets(s, frame)
-        photon = value, *self._how
-        arguments = frame, found, self._work.found, self._members, self._cuts, photon, self._scratch, start, self._out
-        end, kept, faint = self._photons_of(*arguments)
-        return int(end), int(kept), int(faint)
+    def _list(self, s: int, frames: Floats, energies: Floats, first: int, tallies: Any) -> tuple[int, int, int]:
+        noise = None if self._per_noise is None else self._per_noise[s]
+        limits = self._thresholds, self._grow, self._cuts
+        work = self._work.arrays, self._members, self._scratch
+        found: tuple[int, int, int] = self._photons_of(
+            frames, energies, noise, self._words[s], limits, self._how, work, first, self._stop, self._out, tallies
+        )
+        return found
 
     def _find_droplets(self, s: int, frame: Floats) -> int:
         """Find the droplets of a frame: they stay in the workspace."""
