@@ -45,9 +45,9 @@ def count_invalid(frame: Any, per_noise: Any, top: Any, regions: Any, invalid: A
     """
     for start in range(0, frame.size, _BLOCK):
         stop = min(start + _BLOCK, frame.size)
-        together = _level(frame, per_noise, start)
-        for i in range(start + 1, stop):
-            together += _level(frame, per_noise, i)
+        together = frame.dtype.type(0)
+        for i in range(stop - start):  # unsigned, for a number that may be below zero is asked about each time
+            together += _level(frame, per_noise, np.uint64(start + i))
         if abs(together) <= top:  # neither NaN nor infinity
             continue
         for i in range(start, stop):
