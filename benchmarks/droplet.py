@@ -42,7 +42,7 @@ def scipy_recipe(frame: np.ndarray) -> object:
 
 
 def case(n_photons: int, shape: tuple[int, int], *, groups: int = 1, goal: float | None = None) -> Case:
-    """Time the reducer on groups of events, which lie in the cache, or in memory where there are many.
+    """Time the reducer on a group of events, which lie in the cache, or on many in memory, which go in larger groups.
 
     It may take ``goal`` times reading the same frames, from where they lie.
     """
@@ -50,11 +50,13 @@ def case(n_photons: int, shape: tuple[int, int], *, groups: int = 1, goal: float
     many = np.concatenate([stack] * groups)
     frames = Frames(Part.whole((1, *shape)), np.dtype(np.float32))
     reducer = droplet(HIGH, LOW).reducer(frames)
+    size = reducer.most_together
 
     def run() -> object:
-        for start in range(0, len(many), GROUP):
-            reducer.begin(GROUP)
-            reducer.add(0, many[start : start + GROUP])
+        for start in range(0, len(many), size):
+            group = many[start : start + size]
+            reducer.begin(len(group))
+            reducer.add(0, group)
             last = reducer.end()
         return last
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +12,7 @@ from benchmarks import Case, optional, read
 from benchmarks.droplet import HIGH, LOW, frames_of
 from xsmall.detector.frames import Frames
 from xsmall.detector.part import Part
-from xsmall.engine.record import GROUP, Reducer
+from xsmall.engine.record import GROUP, MANY, Reducer
 from xsmall.kernels.g2 import pair_sums
 from xsmall.reductions.droplet import droplet
 from xsmall.reductions.photon import photon
@@ -60,9 +61,10 @@ def case(name: str, stack: np.ndarray, goal: float | None = None) -> Case:
 def threads_case(name: str, make: Callable[[], Reducer], stack: np.ndarray) -> Case:
     """Time two threads against one thread that does both their work, each long enough to be seen.
 
-    ``stack`` is one group of events: between groups a thread holds the lock of Python, and the other one may wait.
+    ``stack`` is one group of events: of frames in memory as many as may go together, of large ones that are calibrated
+    on the way four. Between groups a thread holds the lock of Python, and the other one may wait.
     """
-    pool, repeats = ThreadPoolExecutor(2), max(1, 20 * GROUP // len(stack))
+    pool, repeats = ThreadPoolExecutor(2), max(1, 32 * GROUP // len(stack))
     reducers = [make() for _ in range(2)]
 
     def work(one: Reducer) -> None:
@@ -140,9 +142,11 @@ def cases(scale: float) -> list[Case]:
         case(f"2000 in {size}", few, 0.5),
         case(f"20000 in {size}", many),
         case("a giant droplet of 160,000", giant(shape, scale), 5.0),
-        threads_case("droplets", lambda: droplets_of(shape), few),
-        threads_case("droplets", lambda: droplets_of(shape), np.concatenate([few] * 16)),
-        threads_case("photons", lambda: reducer_of(shape), few),
+        *(
+            threads_case(name, functools.partial(make, shape), stack)
+            for name, make in (("droplets", droplets_of), ("photons", reducer_of))
+            for stack in (few, np.concatenate([few] * (MANY // GROUP)))
+        ),
         g2_case(scale),
         autocorrelation_case(scale),
     ]

@@ -28,6 +28,8 @@ _ARMS = 4
 _LARGE = 1024
 """Pixels of a droplet from which on rests are sorted into cells first."""
 _CELLS, _MOST_HELD = 1 << 16, 64
+_BLOCK = 64
+"""Pixels that are looked at together for one that may hold a photon."""
 
 
 class Scratch:
@@ -315,6 +317,21 @@ def _fraction(frame: Any, use: Any, top: Any, energy: Any, r: Any, c: Any) -> An
 
 
 @njit
+def _has_shared(frame: Any, use: Any, top: Any, energy: Any, least: Any, r: Any, c: Any, rest: Any) -> Any:
+    """Whether no neighbour has more than ``rest``, or as much and comes first, and the largest makes a photon of it."""
+    rows, columns = frame.shape
+    best, largest = 0.0, True
+    for dr, dc in ((-1, 0), (0, -1), (0, 1), (1, 0)):
+        y, x = r + dr, c + dc
+        if 0 <= y < rows and 0 <= x < columns:
+            other = _fraction(frame, use, top, energy, y, x)
+            before = dr < 0 or (dr == 0 and dc < 0)
+            largest &= other < rest if before else other <= rest
+            best = max(best, other)
+    return largest and rest + best >= least
+
+
+@njit
 def photons_of_pixels(frame: Any, use: Any, top: Any, energy: Any, least: Any, start: Any, out: Any) -> Any:
     """Append whole photons of each pixel, and one more where its rest and that of a neighbour make one.
 
@@ -342,34 +359,29 @@ def photons_of_pixels(frame: Any, use: Any, top: Any, energy: Any, least: Any, s
     -------
     New length of the lists, or ``TOO_BRIGHT``.
     """
-    rows, columns = frame.shape
+    columns = frame.shape[1]
     row, column = out
+    flat, usable = frame.reshape(-1), use.reshape(-1)
     k, light = start, 0.0
-    few = 0.49 * min(least, 1.0) * energy  # with a neighbour that has no more it makes no photon
-    for r in range(rows):
-        for c in range(columns):
-            if not use[r, c]:
-                continue
-            value = np.float64(frame[r, c])
-            if not 0.0 < value <= top:
-                continue
-            light += value
-            if value < few:
+    few = frame.dtype.type(0.49 * min(least, 1.0) * energy)  # with a neighbour that has no more it makes no photon
+    for first in range(0, flat.size, _BLOCK):
+        stop = min(first + _BLOCK, flat.size)
+        hits = 0
+        for i in range(stop - first):  # without a branch: noise is as often above zero as below
+            hits += flat[np.uint64(first + i)] >= few
+        if hits == 0:
+            continue
+        for p in range(first, stop):
+            value = np.float64(flat[p])
+            if not (few <= flat[p] <= top and value > 0.0 and usable[p]):
                 continue
             if not value <= MOST * energy:
                 return TOO_BRIGHT
+            light += value
             whole = np.int64(math.floor(value / energy))
-            mine = value / energy - whole
-            if 2.0 * mine >= least:  # no neighbour has more
-                best, largest = 0.0, True
-                for dr, dc in ((-1, 0), (0, -1), (0, 1), (1, 0)):
-                    y, x = r + dr, c + dc
-                    if 0 <= y < rows and 0 <= x < columns:
-                        other = _fraction(frame, use, top, energy, y, x)
-                        before = dr < 0 or (dr == 0 and dc < 0)
-                        largest &= other < mine if before else other <= mine
-                        best = max(best, other)
-                whole += largest and mine + best >= least
+            rest = value / energy - whole
+            r, c = p // columns, p % columns
+            whole += 2.0 * rest >= least and _has_shared(frame, use, top, energy, least, r, c, rest)
             if k + whole <= row.size:
                 for i in range(whole):
                     row[k + i], column[k + i] = r, c
