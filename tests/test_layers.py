@@ -62,6 +62,7 @@ OPTIONAL = {
     "flox",
     "hdf5plugin",
     "fabio",
+    "PIL",
     "matplotlib",
     "awkward",
     "hyperspy",

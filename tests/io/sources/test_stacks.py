@@ -362,13 +362,47 @@ def test_single_images_are_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         xs.open_frames(tmp_path / "a_0.edf")
 
 
-def test_files_of_several_images_give_them_all(tmp_path: Path) -> None:
-    """Headers of TIFF and NumPy files tell of their first image alone."""
+def pages_to(path: Path, words: np.ndarray, compression: str | None = None) -> Path:
     image = pytest.importorskip("PIL.Image")
+    pages = [image.fromarray(page) for page in words]
+    pages[0].save(path, save_all=True, append_images=pages[1:], **({"compression": compression} if compression else {}))
+    return path
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate", "packbits"])
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i4", "f4"])
+def test_compressed_pages_are_read_as_they_were_written(tmp_path: Path, compression: str, dtype: str) -> None:
+    pytest.importorskip("fabio")
+    words = (np.arange(5 * 8 * 16).reshape(5, 8, 16) * 3).astype(dtype)
+    raw = xs.open_frames(pages_to(tmp_path / "m.tif", words, compression))
+    assert raw.dtype == dtype
+    np.testing.assert_array_equal(raw.values[:, 0], words)
+    (tmp_path / "m.tif").write_bytes((tmp_path / "m.tif").read_bytes()[:-900])
+    with pytest.raises(FileFormatError, match=r"m\.tif"):
+        xs.open_frames(tmp_path / "m.tif").compute()
+
+
+@pytest.mark.parametrize("dtype", ["i1", "i2", "u4", "f8", ">u2", ">i4", ">f4"])
+def test_compressed_pages_of_any_type_are_right_or_refused(tmp_path: Path, dtype: str) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    pytest.importorskip("fabio")
+    words = (np.random.default_rng(1).integers(0, 2**31, (2, 16, 24)) * 2 + 1).astype(dtype)
+    how = {"compression": "deflate", "byteorder": ">" if ">" in dtype else "<", "photometric": "minisblack"}
+    tifffile.imwrite(tmp_path / "m.tif", words, **how)
+    try:
+        found = xs.open_frames(tmp_path / "m.tif")
+    except FileFormatError as error:
+        assert dtype in ("f8", ">i4", ">f4")
+        assert "ompress" in str(error)  # noqa: PT017
+    else:
+        np.testing.assert_array_equal(found.values[:, 0], words)
+
+
+def test_files_of_several_images_give_them_all(tmp_path: Path) -> None:
+    """Headers of NumPy files tell of their first image alone."""
     pytest.importorskip("fabio")
     words = np.arange(5 * 8 * 16, dtype="u2").reshape(5, 8, 16)
-    pages = [image.fromarray(page) for page in words]
-    pages[0].save(tmp_path / "m.tif", save_all=True, append_images=pages[1:])
+    pages_to(tmp_path / "m.tif", words)
     np.save(tmp_path / "m.npy", words)
     for name in ("m.tif", "m.npy"):
         np.testing.assert_array_equal(xs.open_frames(tmp_path / name).values[:, 0], words)

@@ -16,6 +16,7 @@ from xsmall.engine.faults import unreadable
 from xsmall.errors import DamagedDataError, FileFormatError, MissingDependency
 from xsmall.io.files import Identity, identify, open_file
 from xsmall.io.sources.chunks import events_per_chunk
+from xsmall.io.sources.tiff import compressed_page, is_tiff, pages_in
 
 __all__ = ["ImageFiles", "images_as_frames"]
 
@@ -87,13 +88,10 @@ class ImageFiles:
         file = self.files[number]
         open_file(file)  # says so if it is another one now
         try:
-            with _errors_raised(), _fabio().open(file.path) as image:
-                if image.nframes != self.starts[number + 1] - self.starts[number]:
-                    raise ValueError(f"{image.nframes} images, where its header said {np.diff(self.starts)[number]}")
-                data = image.get_frame(event - int(self.starts[number])).data
-                if data.shape != self.shape[2:] or not np.can_cast(data.dtype, self.dtype):
-                    raise ValueError(f"{data.dtype} {data.shape} among images of {self.dtype} {self.shape[2:]}")
-                return data
+            data = _read(Path(file.path), event - int(self.starts[number]), int(np.diff(self.starts)[number]))
+            if data.shape != self.shape[2:] or not np.can_cast(data.dtype, self.dtype):
+                raise ValueError(f"{data.dtype} {data.shape} among images of {self.dtype} {self.shape[2:]}")
+            return data
         except Exception as error:  # of fabio, which has many
             told = DamagedDataError(
                 f"{file.path}: this image cannot be read",
@@ -104,8 +102,19 @@ class ImageFiles:
             return unreadable(told, self.dtype)
 
 
+def _read(path: Path, number: int, count: int | None = None) -> npt.NDArray[Any]:
+    """Read one image of a file, which has to have as many as its header said."""
+    page = compressed_page(path, number) if is_tiff(path) else None
+    if page is not None:
+        return page
+    with _errors_raised(), _fabio().open(str(path)) as image:
+        if count is not None and image.nframes != count:
+            raise ValueError(f"{image.nframes} images, where its header said {count}")
+        return np.asarray(image.get_frame(number).data)
+
+
 def images_as_frames(paths: tuple[Path, ...], chunks: int | str | None) -> da.Array:
-    """Open images one behind the other, lazily: the first is read, of the others the headers.
+    """Open images one behind the other, lazily.
 
     Raises
     ------
@@ -113,11 +122,16 @@ def images_as_frames(paths: tuple[Path, ...], chunks: int | str | None) -> da.Ar
         The first is no image, or a header cannot be read.
     MissingDependency
         fabio is not installed.
+
+    Notes
+    -----
+    Cost: the first image is read, and of each file the header (CBF, EDF, TIFF); of other formats the first image of
+    each file, since their headers do not say how many there are. An image that is not the first one of its file is
+    read with that one.
     """
     fabio = _fabio()
     try:
-        with _errors_raised(), fabio.open(str(paths[0])) as image:
-            like = np.asarray(image.data)
+        like = _read(paths[0], 0)
     except Exception as error:
         raise FileFormatError(f"{paths[0]}: no image", found=f"{type(error).__name__}: {error}") from error
     if like.ndim != 2 or like.dtype.kind not in "iuf":
@@ -130,8 +144,10 @@ def images_as_frames(paths: tuple[Path, ...], chunks: int | str | None) -> da.Ar
 
 
 def _frames_in(fabio: Any, path: Path) -> int:
-    """How many images a file has. Headers of some formats (TIFF, NumPy) tell of the first alone: those are opened."""
+    """How many images a file has. Headers of some formats (NumPy) tell of the first alone: those are opened."""
     try:
+        if is_tiff(path):
+            return pages_in(path)
         with _errors_raised(), fabio.openheader(str(path)) as header:
             if type(header).__name__ in _COUNTED_BY_HEADER:
                 return int(header.nframes)

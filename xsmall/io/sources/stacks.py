@@ -87,7 +87,8 @@ def open_frames(
 
     Notes
     -----
-    Reads headers, the mask and numbers per event, no frames. Sources: NXmx application definition of NeXus, and
+    Reads headers, the mask and numbers per event, no frames; of images the first one, and headers. TIFF that is
+    compressed is read by Pillow. Sources: NXmx application definition of NeXus, and
     Maia, "The Coherent X-ray Imaging Data Bank", Nature Methods 9, 854 (2012) for CXI.
 
     Examples
