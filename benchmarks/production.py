@@ -20,6 +20,7 @@ import zarr
 
 import xsmall as xs
 from benchmarks import Case
+from xsmall.io.descriptions import seal
 from xsmall.io.stores.blocks import BlockStore
 from xsmall.io.stores.runs import write_run
 from xsmall.run.block import Work, blocks_of
@@ -66,6 +67,7 @@ def long_run(events: int) -> tuple[Path, Path]:
                 overwrite=True,
             )  # fmt: skip
     zarr.consolidate_metadata(path)
+    seal(path)  # as the writer does, for it was changed on purpose
     return path, constants
 
 
