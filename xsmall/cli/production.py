@@ -52,6 +52,7 @@ def add_commands(commands: Any) -> None:
     again = produce.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="leave finished runs, try again what was lost in them")
     again.add_argument("--overwrite", action="store_true", help="begin anew, and replace what is there")
+    again.add_argument("--join", action="store_true", help="help another job that makes the runs; else as --resume")
     again.add_argument("--dry-run", action="store_true", help="say what it would cost, and do nothing")
     produce.add_argument(
         "--follow", type=float, nargs="?", const=60.0, default=None, metavar="SECONDS",
@@ -116,6 +117,7 @@ def _produce(options: argparse.Namespace) -> int:
         options.out or Path.cwd(),
         resume=options.resume,
         overwrite=options.overwrite,
+        join=options.join,
         scheduler=options.scheduler,
         workers=options.workers,
         slurm=None if options.slurm is None else slurm_options(options.slurm),

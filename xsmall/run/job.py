@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 from xsmall.engine.blocks import BATCH_BYTES
 from xsmall.errors import DataError, ParameterError, WriteError, XsmallError
 from xsmall.io.stores.blocks import BlockStore
-from xsmall.io.stores.place import held, settle
+from xsmall.io.stores.place import TakenError, held, holder, settle
 from xsmall.reductions.reduce import gain_bits
 from xsmall.run.block import SMALLER, lost_block
 from xsmall.run.detectors import Detector
@@ -31,24 +34,49 @@ __all__ = ["RunJob"]
 
 _DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 _MOST_MESSAGES: Final = 50
+_LOOK: Final = 0.5
+"""Seconds between two looks at a job that was joined."""
 
 
 class RunJob:
-    """One run on its way from the recipe to its output."""
+    """One run on its way from the recipe to its output.
+
+    Parameters
+    ----------
+    recipe, run, folder
+        What is made, of which run, and the folder of outputs.
+    pool
+        Who computes.
+    progress
+        Who is told.
+    resume, overwrite, join
+        As for :func:`xsmall.produce`.
+    """
 
     def __init__(
-        self, recipe: Recipe, run: int, folder: Path, pool: Pool, progress: Progress, *, resume: bool, overwrite: bool
-    ) -> None:
+        self, recipe: Recipe, run: int, folder: Path, pool: Pool, progress: Progress, *,
+        resume: bool, overwrite: bool, join: bool,
+    ) -> None:  # fmt: skip
         self.recipe, self.run, self.folder, self.pool, self.progress = recipe, run, folder, pool, progress
-        self.resume, self.overwrite = resume, overwrite
+        self.resume, self.overwrite, self.join = resume or join, overwrite, join
         self.store = BlockStore(blocks_folder(folder, run))
         self.state = RunState(run)
+        self.name = uuid4().hex[:8]
 
     def make(self) -> RunState:
         """Make the output; what goes wrong is told by the state that comes back."""
         try:
-            with held(self.store.folder):
-                return self._make()
+            while True:
+                with ExitStack() as taken:
+                    try:
+                        taken.enter_context(held(self.store.folder))
+                    except TakenError as error:
+                        self._may_join(error)
+                    else:
+                        return self._make()
+                ended = self._help()
+                if ended is not None:
+                    return ended
         except KeyboardInterrupt:
             raise
         except OSError as error:
@@ -62,6 +90,14 @@ class RunJob:
         except XsmallError as error:
             return self._failed(error)
 
+    def _may_join(self, error: TakenError) -> None:
+        if not self.join:
+            raise TakenError(
+                f"run {self.run}: another job makes it in {self.folder}",
+                found=holder(self.store.folder),
+                fix="join=True (--join) to work on it together, or wait until it is done",
+            ) from error
+
     def _failed(self, error: Exception) -> RunState:
         """Another job's run is left alone; of one's own it is written down."""
         self.state.state, self.state.why = "refused", str(error)
@@ -69,6 +105,9 @@ class RunJob:
         return self.state
 
     def _make(self) -> RunState:
+        self.state = RunState(self.run)
+        if self.overwrite:
+            self.store.clear()  # at once: who wants to join sees nothing of what was there
         try:
             plan = plan_run(self.recipe, self.run)
         except (XsmallError, OSError) as error:
@@ -121,11 +160,15 @@ class RunJob:
         """Take up the blocks of an earlier job, or begin anew."""
         manifest = {**plan.request, "blocks": plan.blocks}
         before = self.store.manifest()
-        if before is None or self.overwrite:
+        if before is None:
             self.store.begin(manifest)
         else:
             self._check_same(before, plan, str(self.store.folder))
         self.store.sweep()
+        self._tell_plan(plan)
+
+    def _tell_plan(self, plan: RunPlan) -> None:
+        self.store = self.store.marked()
         self.state.request = plan.request
         self.state.skipped = plan.skipped
         self.state.events = plan.events.n
@@ -133,8 +176,7 @@ class RunJob:
         self.state.messages = list(_lacking(plan))
 
     def _check_same(self, before: Mapping[str, Any], plan: RunPlan, what: str) -> None:
-        now = json.loads(json.dumps({**plan.request, "blocks": plan.blocks}))
-        differs = difference(*({k: one[k] for k in now if k in before} for one in (before, now)))  # the recipe first
+        differs = self._differs(before, plan)
         if differs or not before:
             raise ParameterError(
                 f"{what}: was begun with something else",
@@ -143,23 +185,90 @@ class RunJob:
                 fix="overwrite=True (--overwrite), or another folder",
             )
 
+    def _differs(self, before: Mapping[str, Any], plan: RunPlan) -> list[str]:
+        now = json.loads(json.dumps({**plan.request, "blocks": plan.blocks}))
+        return difference(*({k: one[k] for k in now if k in before} for one in (before, now)))  # the recipe first
+
+    # ---- beside another job ------------------------------------------------------------------------------------------
+
+    def _help(self) -> RunState | None:
+        """Compute blocks for the job that makes the run; returns how that ended, or None where the job has died."""
+        self.state = RunState(self.run)
+        seen = read_state(state_path(self.folder, self.run))
+        plan = plan_run(self.recipe, self.run)
+        while self.store.manifest() is None and self._is_made():
+            time.sleep(_LOOK)
+        manifest = self.store.manifest()
+        if manifest is not None:
+            self._check_same(manifest, plan, str(self.store.folder))
+            self._tell_plan(plan)
+            self._compute_for_another(plan)
+        while self._is_made():  # the other one writes the output
+            time.sleep(_LOOK)
+        ended = read_state(state_path(self.folder, self.run))
+        if ended is None or ended == seen or ended.state not in ("done", "failed"):
+            return None
+        self.progress(ended)
+        return ended
+
+    def _is_made(self) -> bool:
+        """Whether a job that is alive makes the run."""
+        return holder(self.store.folder) is not None
+
+    def _compute_for_another(self, plan: RunPlan) -> None:
+        tasks = [task for task in self._tasks(plan, helps=True) if self.store.note(task.name) is None]
+        self.state.blocks_done = self.state.blocks - len(tasks)
+        for one in run_all(self.pool, self._fitted(plan, tasks), self.store):
+            if one is not None:
+                task, result = one
+                if isinstance(result, BaseException):
+                    if not is_lost(result) and self._is_made() and self.store.manifest() is not None:
+                        raise result
+                    continue  # it is left to the other one, or all of it is done
+                self.state.blocks_done += 1
+                self.state.events_done += task.stop - task.start
+                self.state.updated = time.time()
+                self.progress(self.state)
+            if not self._is_made():
+                return
+
+    # ---- computing ---------------------------------------------------------------------------------------------------
+
+    def _tasks(self, plan: RunPlan, *, helps: bool = False) -> list[Task]:
+        """All blocks of the run."""
+        asked = json.dumps({**plan.request, "tables": self.recipe.tables(self.run)})
+        return [
+            Task(
+                asked, plan.source, self.run, str(self.recipe.folder), name, i, start, stop, str(self.store.folder),
+                self.store.mark, self.name, helps,
+            )
+            for name, spans in plan.blocks.items()
+            for i, (start, stop) in enumerate(spans)
+        ]  # fmt: skip
+
+    def _fitted(self, plan: RunPlan, tasks: list[Task]) -> list[Task]:
+        """The same blocks, read in pieces that workers have room for; what is finished needs no memory."""
+        needed = {name: _needed(plan.detectors[name], plan.blocks[name]) for name in {t.detector for t in tasks}}
+        limits = {name: self.pool.limit(one) for name, one in needed.items()}
+        return [replace(task, limit=limits[task.detector]) for task in tasks]
+
     def _compute(self, plan: RunPlan) -> int:
         """Compute the blocks that are not there; returns how many were given up."""
         tasks, notes = [], {}
-        asked = {**plan.request, "tables": self.recipe.tables(self.run)}
-        for task in _tasks(plan, self.run, self.recipe.folder, self.store.folder, json.dumps(asked)):
+        for task in self._tasks(plan):
             note = self.store.note(task.name, verify=True)
             if note is None or note.get("lost"):
                 tasks.append(task)
             else:
                 notes[task.name] = note
-        needed = {name: _needed(plan.detectors[name], plan.blocks[name]) for name in {t.detector for t in tasks}}
-        limits = {name: self.pool.limit(one) for name, one in needed.items()}  # what is finished needs no memory
         for note in notes.values():
             self._count(note)
         self._tell()
         lost = 0
-        for task, result in run_all(self.pool, [replace(t, limit=limits[t.detector]) for t in tasks]):
+        for one in run_all(self.pool, self._fitted(plan, tasks), self.store):
+            if one is None:
+                continue
+            task, result = one
             if isinstance(result, BaseException):
                 if not is_lost(result):
                     raise result
@@ -211,14 +320,6 @@ class RunJob:
         self.state.save(self.folder)
         self.progress(self.state)
         return self.state
-
-
-def _tasks(plan: RunPlan, run: int, folder: Path, store: Path, request: str) -> Sequence[Task]:
-    return [
-        Task(request, plan.source, run, str(folder), name, i, start, stop, str(store))
-        for name, spans in plan.blocks.items()
-        for i, (start, stop) in enumerate(spans)
-    ]
 
 
 def _needed(detector: Detector, spans: Sequence[tuple[int, int]]) -> dict[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from xsmall.engine.interrupt import stoppable
 from xsmall.errors import DataError, ParameterError
 from xsmall.io.run import open_run
 from xsmall.io.stores.blocks import BlockStore
+from xsmall.io.stores.place import TakenError
 from xsmall.run.block import SMALLER, Work
 from xsmall.run.detectors import frames_of, open_detector
 from xsmall.run.output import block_name
@@ -32,6 +34,8 @@ __all__ = ["Pool", "Task", "pool_of", "run_all"]
 _LOST_WORKER: Final = ("KilledWorker", "CommClosedError", "NannyError")
 _LOOK: Final = 2.0
 """Seconds after which workers are looked at, where nothing comes back."""
+_LOOK_ELSEWHERE: Final = 0.5
+"""Seconds after which blocks of other jobs are looked for."""
 _LOSSES: Final = 1
 """Workers of our own cluster that a block may lose before it is tried in smaller pieces."""
 _HELD: Final = 4
@@ -54,6 +58,12 @@ class Task:
         Number of the block, and its events.
     store
         Folder of finished blocks.
+    mark
+        The manifest that the block is for, by its hash.
+    job
+        Name of the job that asks for it; several jobs may work on one run.
+    helps
+        Whether the job has joined another one, to which a block that was given up is left.
     limit
         Bytes of frames that are read at once.
     again
@@ -69,6 +79,9 @@ class Task:
     start: int
     stop: int
     store: str
+    mark: str | None = None
+    job: str = ""
+    helps: bool = False
     limit: int = BATCH_BYTES
     again: bool = False
 
@@ -82,12 +95,20 @@ class Task:
         return block_name(self.detector, self.number)
 
 
-def compute(task: Task) -> dict[str, Any]:
-    """Compute a block and write it; returns its note. Runs on workers."""
-    work = _work(task.request, task.source, task.run, task.folder, task.detector)
-    with dask.config.set(scheduler="synchronous"):
-        block = work.compute(task.start, task.stop, task.limit)
-    return BlockStore(Path(task.store)).write(task.name, block.arrays, block.note)
+def compute(task: Task) -> dict[str, Any] | None:
+    """Compute a block and write it; returns its note, or None where another job computes it. Runs on workers."""
+    store = BlockStore(Path(task.store), task.mark)
+    try:
+        with store.take(task.name, task.job):
+            note = store.note(task.name, verify=True)  # another job may have made it meanwhile
+            if note is not None and (task.helps or not note.get("lost")):
+                return note
+            work = _work(task.request, task.source, task.run, task.folder, task.detector)
+            with dask.config.set(scheduler="synchronous"):
+                block = work.compute(task.start, task.stop, task.limit)
+            return store.write(task.name, block.arrays, block.note)
+    except TakenError:
+        return None
 
 
 @lru_cache(maxsize=_HELD)
@@ -133,10 +154,10 @@ class Pool:
         """Return what looks after the workers; None for threads of this process."""
         return None if self._client is None else Watch(self._client)
 
-    def submit(self, task: Task) -> Future[dict[str, Any]]:
+    def submit(self, task: Task) -> Future[dict[str, Any] | None]:
         """Hand a block to whoever is free next."""
         if self._threads is None:
-            future: Future[dict[str, Any]] = self._executor.submit(compute, task)
+            future: Future[dict[str, Any] | None] = self._executor.submit(compute, task)
             return future
         return self._threads.submit(contextvars.copy_context().run, compute, task)
 
@@ -247,11 +268,14 @@ def slurm_cluster(options: Mapping[str, Any]) -> Any:
     return cluster
 
 
-def run_all(pool: Pool, tasks: list[Task]) -> Iterator[tuple[Task, dict[str, Any] | BaseException]]:
+def run_all(
+    pool: Pool, tasks: list[Task], store: BlockStore
+) -> Iterator[tuple[Task, dict[str, Any] | BaseException] | None]:
     """Compute blocks and yield each with its note, as they are done, or with the error that nothing helped against.
 
     A block whose worker was lost, perhaps for want of memory, is tried once more in smaller pieces. So are all of them
-    where the workers pause for want of memory.
+    where the workers pause for want of memory. A block that another job computes is waited for, and computed here if
+    that job dies. While nothing comes back but from other jobs, None is yielded from time to time.
 
     Raises
     ------
@@ -259,11 +283,12 @@ def run_all(pool: Pool, tasks: list[Task]) -> Iterator[tuple[Task, dict[str, Any
         The workers pause nevertheless.
     """
     waiting = {pool.submit(task): task for task in tasks}
+    elsewhere: list[Task] = []
     watch = pool.watch()
     try:
-        while waiting:
-            done, _ = wait(waiting, timeout=None if watch is None else _LOOK, return_when=FIRST_COMPLETED)
-            if not done and watch is not None and watch.look():
+        while waiting or elsewhere:
+            done = _next_of(waiting, _LOOK_ELSEWHERE if elsewhere else None if watch is None else _LOOK)
+            if waiting and not done and watch is not None and watch.look():
                 for future in waiting:
                     future.cancel()
                 waiting = {pool.submit(task.smaller()): task.smaller() for task in waiting.values()}
@@ -273,14 +298,40 @@ def run_all(pool: Pool, tasks: list[Task]) -> Iterator[tuple[Task, dict[str, Any
                     watch.done()
                 error = _error_of(future)
                 if error is None:
-                    yield task, future.result()
+                    note = future.result()
+                    if note is None:
+                        elsewhere.append(task)
+                    else:
+                        yield task, note
                 elif is_lost(error) and not task.again:
                     waiting[pool.submit(task.smaller())] = task.smaller()
                 else:
                     yield task, error
+            if not done and elsewhere:
+                for task, note in _made_or_free(elsewhere, store):
+                    elsewhere.remove(task)
+                    if note is None:
+                        waiting[pool.submit(task)] = task
+                    else:
+                        yield task, note
+                yield None
     finally:
         for future in waiting:
             future.cancel()
+
+
+def _made_or_free(tasks: list[Task], store: BlockStore) -> list[tuple[Task, dict[str, Any] | None]]:
+    """Blocks of other jobs that are there, with their notes; and those that nobody computes any more, with None."""
+    notes = [(task, store.note(task.name, verify=True)) for task in tasks]
+    return [(task, note) for task, note in notes if note is not None or not store.is_taken(task.name)]
+
+
+def _next_of(waiting: Mapping[Future[Any], Task], seconds: float | None) -> set[Future[Any]]:
+    """Wait for some seconds, or without an end, for the next blocks that are done."""
+    if waiting:
+        return wait(waiting, timeout=seconds, return_when=FIRST_COMPLETED).done
+    time.sleep(seconds or 0.0)
+    return set()
 
 
 def _error_of(future: Future[Any]) -> BaseException | None:

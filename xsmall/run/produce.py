@@ -26,6 +26,7 @@ def produce(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    join: bool = False,
     scheduler: Any = None,
     workers: int | None = None,
     slurm: Mapping[str, Any] | None = None,
@@ -47,6 +48,10 @@ def produce(
         killed has left are used with or without it.
     overwrite
         Begin anew and replace what is there.
+    join
+        Where another job makes a run, compute a part of its blocks, whatever host it is on; if it dies, go on in its
+        place. It sees the runs and ``out`` under the same paths. Elsewhere as ``resume``. Without it, a run that
+        another job makes is refused.
     scheduler
         Address of the scheduler of a dask cluster, or its client. All of its workers see the runs and ``out`` under
         the same paths.
@@ -103,8 +108,9 @@ def produce(
     """
     numbers = runs_of(runs)
     known = open_recipe(recipe)
-    if resume and overwrite:
-        raise ParameterError("resume and overwrite contradict each other", fix="one of them")
+    if overwrite and (resume or join):
+        other = "resume" if resume else "join"
+        raise ParameterError(f"{other} and overwrite contradict each other", fix="one of them")
     folder = Path(out).expanduser().absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -119,5 +125,5 @@ def produce(
             source = known.for_run(run).source if follow is not None else None
             if follow is not None and source is not None:
                 wait_for(source, follow)
-            states.append(RunJob(known, run, folder, pool, told, resume=resume, overwrite=overwrite).make())
+            states.append(RunJob(known, run, folder, pool, told, resume=resume, overwrite=overwrite, join=join).make())
     return states

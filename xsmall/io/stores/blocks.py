@@ -2,6 +2,9 @@
 
 A note is written after its file, both appear under their names when they are on the disk. So whatever is killed when,
 a block is there whole, or is not there; one that was damaged since is found by its checksum, and made again.
+
+Several jobs may fill one folder. Each takes a block before it computes it, and a note names the manifest that its
+block was made for: what a job of an earlier manifest writes late counts for nothing.
 """
 
 from __future__ import annotations
@@ -9,8 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -18,15 +21,16 @@ from uuid import uuid4
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.errors import FileFormatError
+from xsmall.errors import DataError, FileFormatError
 from xsmall.events.ragged import counts_of, object_array
-from xsmall.io.stores.place import sync
+from xsmall.io.stores.place import TakenError, held, holder, holders, remove, sync
 
 __all__ = ["BlockStore", "write_text"]
 
 _MANIFEST: Final = "manifest.json"
 _CHECKSUM: Final = "sha256"
 _OF_NOTE: Final = "note_sha256"
+_FOR: Final = "manifest"
 _COUNTS: Final = ":counts"
 _DRAFT: Final = ".draft"
 
@@ -38,10 +42,21 @@ class BlockStore:
     ----------
     folder
         Where they lie; it is made when the first thing is written.
+    mark
+        The manifest that the blocks are made for, by its hash; None where that does not matter.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, mark: str | None = None) -> None:
         self.folder = folder
+        self.mark = mark
+
+    def marked(self) -> BlockStore:
+        """The same folder for the blocks of the manifest that it has now, and of no other."""
+        return BlockStore(self.folder, self._mark())
+
+    def _mark(self) -> str | None:
+        file = self.folder / _MANIFEST
+        return _checksum(file) if file.is_file() else None
 
     def manifest(self) -> dict[str, Any] | None:
         """What was asked for when the folder was begun; None where nothing can be read."""
@@ -49,14 +64,45 @@ class BlockStore:
 
     def begin(self, manifest: Mapping[str, Any]) -> None:
         """Empty the folder and write down what its blocks are made of."""
-        self.remove()
+        self.clear()
         self.folder.mkdir(parents=True)
         write_text(self.folder / _MANIFEST, json.dumps(manifest, indent=1))
 
     def remove(self) -> None:
         """Remove the folder with all its blocks."""
         if self.folder.exists():
-            shutil.rmtree(self.folder)
+            remove(self.folder)
+
+    def clear(self) -> None:
+        """Remove the folder, unless a job is at work in it.
+
+        Raises
+        ------
+        TakenError
+            A job computes a block of it, as one does that has joined another one.
+        """
+        busy = holders(self.folder)
+        if busy:
+            raise TakenError(
+                f"{self.folder}: another job still computes a block of it",
+                found=next(iter(busy.values())),
+                fix="wait until it is done, or end it",
+            )
+        self.remove()
+
+    def take(self, name: str, job: str) -> AbstractContextManager[None]:
+        """Take a block to compute it; several processes may work for one job.
+
+        Raises
+        ------
+        TakenError
+            Another job has taken it.
+        """
+        return held(self.folder / name, job)
+
+    def is_taken(self, name: str) -> bool:
+        """Whether a job that is alive computes a block."""
+        return holder(self.folder / name) is not None
 
     def write(self, name: str, arrays: Mapping[str, npt.NDArray[Any]], note: Mapping[str, Any]) -> dict[str, Any]:
         """Write a block; returns its note."""
@@ -73,17 +119,24 @@ class BlockStore:
                 np.savez(file, **flat)
                 file.flush()
                 os.fsync(file.fileno())
-            told = {**note, _CHECKSUM: _checksum(draft)}
+            told = {**note, _FOR: self.mark, _CHECKSUM: _checksum(draft)}
+            self._check_mark()
             draft.replace(self._file(name))
         finally:
             draft.unlink(missing_ok=True)
         write_text(self._note(name), json.dumps({**told, _OF_NOTE: _of_note(told)}))
         return told
 
+    def _check_mark(self) -> None:
+        if self.mark is not None and self.mark != self._mark():
+            raise DataError(f"{self.folder}: another job has begun it anew", fix="wait until it is done, or end it")
+
     def note(self, name: str, *, verify: bool = False) -> dict[str, Any] | None:
         """Return the note of a finished block; None where there is none, or, to ``verify``, where it is damaged."""
         note = _json(self._note(name))
         if note is None or note.pop(_OF_NOTE, None) != _of_note(note) or not self._file(name).is_file():
+            return None
+        if self.mark is not None and self.mark != note.get(_FOR):
             return None
         return None if verify and _checksum(self._file(name)) != note.get(_CHECKSUM) else note
 
@@ -110,14 +163,12 @@ class BlockStore:
         with np.load(self._file(name), allow_pickle=False) as file:
             return frozenset(file.files)
 
-    def drop(self, name: str) -> None:
-        """Forget a block, so that it is made again."""
-        self._note(name).unlink(missing_ok=True)
-
     def sweep(self) -> None:
-        """Remove what a killed job has left half written."""
+        """Remove what killed jobs have left half written, and their locks; those that are alive keep theirs."""
+        alive = holders(self.folder)
         for draft in self.folder.glob(f"*{_DRAFT}"):
-            draft.unlink(missing_ok=True)
+            if not any(draft.name.startswith(f"{name}.") for name in alive):
+                draft.unlink(missing_ok=True)
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.npz"

@@ -28,7 +28,7 @@ from uuid import uuid4
 from xsmall.errors import ParameterError, WriteError
 from xsmall.io.stores.owner import SILENCE, Heartbeat, Owner
 
-__all__ = ["OwnedPath", "held", "holder", "settle", "sync", "sync_all", "taken", "write_file"]
+__all__ = ["OwnedPath", "TakenError", "held", "holder", "holders", "settle", "sync", "sync_all", "taken", "write_file"]
 
 _LOCK: Final = ".lock"
 _OWNER: Final = "owner.json"
@@ -41,6 +41,10 @@ _PATIENCE: Final = 2.0
 """Seconds that a reader waits for a job that is between its two renames."""
 _SYNCED_AT_ONCE: Final = 16
 _guard: Final = threading.Lock()  # closing any handle of a file frees the locks that its process has on it
+
+
+class TakenError(WriteError):
+    """Another job has the path."""
 
 
 class OwnedPath:
@@ -183,21 +187,24 @@ def write_file(path: Path, write: Callable[[Path], object], *, overwrite: bool) 
 
 
 @contextmanager
-def held(path: Path) -> Iterator[None]:
+def held(path: Path, job: str | None = None) -> Iterator[None]:
     """Take a path for one job that works in a folder of its own, which outlives it; give it back, whatever happens.
 
     Parameters
     ----------
     path
         What is taken; its folder is there, it itself need not be.
+    job
+        Name of the job, where several processes work for it: one of them may take what another one has, which the
+        job believes to be dead.
 
     Raises
     ------
-    WriteError
+    TakenError
         Another job has it.
     """
     target = path.expanduser().resolve()
-    lock, owner = _lock_of(target), Owner.this(uuid4().hex[:8])
+    lock, owner = _lock_of(target), Owner.this(job or uuid4().hex[:8])
     _take(lock, target, owner)
     beat = Heartbeat((lock,))
     try:
@@ -214,6 +221,18 @@ def holder(path: Path) -> Owner | None:
         return None
     owner, last_sign = _holder(lock)
     return owner if owner is not None and owner.is_alive(last_sign) else None
+
+
+def holders(folder: Path) -> dict[str, Owner]:
+    """Jobs that are alive and have taken something in a folder, by the name of what they took; locks of the dead go."""
+    found = {}
+    for lock in folder.glob(f"*{_LOCK}"):
+        owner, last_sign = _holder(lock)
+        if owner is not None and owner.is_alive(last_sign):
+            found[lock.name.removesuffix(_LOCK)] = owner
+        elif owner is not None:
+            _give_back(lock, owner)
+    return found
 
 
 def settle(path: Path) -> None:
@@ -274,8 +293,8 @@ def _lock_of(target: Path) -> Path:
 def _take(lock: Path, target: Path, owner: Owner) -> None:
     with _locked(lock) as fd:
         before, last_sign = _read(fd)
-        if before is not None and before.is_alive(last_sign):
-            raise WriteError(
+        if before is not None and before.job != owner.job and before.is_alive(last_sign):
+            raise TakenError(
                 f"{target}: another job is writing it",
                 found=before,
                 fix="wait until it is done, or save under another name; after its death the place is free again"
