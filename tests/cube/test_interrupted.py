@@ -18,7 +18,8 @@ from xsmall.cube import lanes
 from xsmall.errors import DataError, ParameterError
 
 N = 1400  # eleven lanes: a group of eight, and three
-
+WAIT = 240
+"""Seconds after which a child that neither ends nor dies is a failure."""
 
 KILLS = """
 import json, os, signal, sys
@@ -76,8 +77,9 @@ print(json.dumps(found))
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
 def test_a_kill_between_any_two_steps_costs_nothing_but_time(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", KILLS, str(tmp_path)], check=True, capture_output=True, text=True
-    )
+        [sys.executable, "-W", "ignore", "-c", KILLS, str(tmp_path)],
+        check=True, capture_output=True, text=True, timeout=WAIT,
+    )  # fmt: skip
     found = json.loads(done.stdout.splitlines()[-1])
     assert len(found) > 20
     assert [last for last, died, _ in found if died != -signal.SIGKILL] == []
@@ -165,7 +167,7 @@ def test_a_driver_that_dies_with_its_cluster_is_taken_up_from_where_it_was(
     folder = str(tmp_path / "parts")
     died = subprocess.run(
         [sys.executable, "-W", "ignore", str(tmp_path / "driver.py"), folder, str(tmp_path / "last")],
-        check=False, capture_output=True, text=True,
+        check=False, capture_output=True, text=True, timeout=WAIT,
     )  # fmt: skip
     assert died.returncode == -signal.SIGKILL, died.stderr
     scope: dict[str, Any] = {"__name__": "driver"}

@@ -19,7 +19,7 @@ import pytest
 import xarray as xr
 
 import xsmall as xs
-from tests.run.conftest import files_of, recipe_of
+from tests.run.conftest import files_of, made, recipe_of
 from xsmall import cli
 from xsmall.errors import WriteError
 from xsmall.io.stores.blocks import BlockStore
@@ -29,11 +29,6 @@ from xsmall.run.state import RunState
 
 CHUNK = 32
 """Events of a chunk of the run."""
-
-
-def made(recipe: Any, out: Path, **options: Any) -> RunState:
-    [state] = xs.produce(recipe, 12, out, **options)
-    return state
 
 
 def opened(state: RunState) -> xr.Dataset:
