@@ -1,8 +1,10 @@
 """Cubes beside reading: time and peak memory of each way in a process of its own, all in one run.
 
 ``python -m benchmarks.accumulate`` makes frames of 0.5 Mpixel (float32) on the fly and compares with summing them:
-a cube in 50 bins in random and in scan order, an average, flox and xarray; one and two threads; one and two workers of
-a cluster; other numbers of bins and of events. ``--quick`` runs everything once, small.
+a cube in 50 bins in random and in scan order, and an average; by one and two threads, and by two processes that share
+nothing, which is what the memory of the machine allows; by one and two workers of a cluster; in 10, 100 and 1000 bins
+and of more events; flox and xarray. Last, how many of 16 workers read. ``--only threads`` does one group, ``--quick``
+runs everything once, small.
 """
 
 from __future__ import annotations
@@ -74,8 +76,11 @@ def way(name: str, n: int, rows: int, n_bins: int) -> Callable[[], object]:
     return grouped
 
 
-def one(name: str, n: int, rows: int, n_bins: int, threads: int, workers: int) -> dict[str, float]:
-    """Seconds and GB of one way, here; GB above what has been imported and compiled, or of a worker all it has."""
+def one(name: str, n: int, rows: int, n_bins: int, threads: int, workers: int, twins: int) -> dict[str, float]:
+    """Seconds and GB of one way, here; GB above what has been imported and compiled, or of a worker all it has.
+
+    Of ``twins`` each waits for the others before it begins.
+    """
     import resource
 
     warnings.simplefilter("ignore")
@@ -92,7 +97,10 @@ def one(name: str, n: int, rows: int, n_bins: int, threads: int, workers: int) -
     with dask.config.set(scheduler="threads", num_workers=threads):
         way(name, 64, few, 4)()
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        repeats = REPEATS if n <= 2048 and not name.startswith(("flox", "xarray")) else 1
+        repeats = 1 if twins > 1 or name.startswith(("flox", "xarray")) else REPEATS
+        if twins > 1:
+            print("ready", flush=True)
+            sys.stdin.readline()
         seconds = min(_seconds(way(name, n, rows, n_bins)) for _ in range(repeats))
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"seconds": seconds, "gb": (after - before) / 1e6}
@@ -105,47 +113,99 @@ def _seconds(call: Callable[[], object]) -> float:
 
 
 def measured(
-    name: str, n: int, rows: int, n_bins: int = N_BINS, threads: int = 2, workers: int = 0
+    name: str, n: int, rows: int, n_bins: int = N_BINS, threads: int = 2, workers: int = 0, twins: int = 1
 ) -> dict[str, float]:
-    """The same in a process of its own, whose memory has seen nothing else."""
-    said = json.dumps([name, n, rows, n_bins, threads, workers])
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.accumulate", "--one", said], check=True, stdout=subprocess.PIPE, text=True
-    )
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    """The same in a process of its own, whose memory has seen nothing else; or the slowest of several at once."""
+    said = json.dumps([name, n, rows, n_bins, threads, workers, twins])
+    command = [sys.executable, "-m", "benchmarks.accumulate", "--one", said]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    running = [subprocess.Popen(command, **pipes) for _ in range(twins)]
+    if twins > 1:
+        for process in running:
+            process.stdout.readline()  # type: ignore[union-attr]
+    for process in running:  # all of them are told before the first is waited for
+        process.stdin.write("go\n")  # type: ignore[union-attr]
+        process.stdin.flush()  # type: ignore[union-attr]
+    answers = [json.loads(process.communicate()[0].splitlines()[-1]) for process in running]
+    return {key: max(answer[key] for answer in answers) for key in answers[0]}
+
+
+SEEN: set[str] = set()
+"""Workers of this process that have read frames."""
+
+
+def noted(block: np.ndarray) -> np.ndarray:
+    """The same frames, and a note of who reads them."""
+    from distributed import get_worker
+
+    SEEN.add(get_worker().address)
+    time.sleep(0.002)  # nobody is done before the others have begun
+    return block
+
+
+def busy(order: str, workers: int, n: int, rows: int, n_bins: int) -> int:
+    """How many workers of one thread read frames of a cube; all in this process, for the count alone."""
+    from distributed import Client, LocalCluster
+
+    from benchmarks import accumulate  # what is run as a program is another module than what workers import
+
+    small, image = run_of(n, rows, n_bins, order)
+    accumulate.SEEN.clear()
+    lazy = image.data.map_blocks(accumulate.noted, dtype=np.float32, meta=image.data._meta)
+    options = {"processes": False, "dashboard_address": None, "threads_per_worker": 1}
+    with LocalCluster(n_workers=workers, **options) as made, Client(made):
+        cube = small.sd.cube({"scan": xs.bins(0, n_bins, n=n_bins)}, images={"image": image.copy(data=lazy)})
+        cube.compute()
+    return len(accumulate.SEEN)
+
+
+Line = tuple[str, int, int, dict[str, Any]]
+
+
+def groups(n: int, rows: int) -> dict[str, list[Line]]:
+    """The lines of the table by group: what is timed, events, rows of a frame, and how."""
+    few, narrow = max(32, n // 8), max(1, rows // 16)
+    ways = ("reading", "cube random", "cube scan", "average")
+    ours = ways[1:]
+    one_thread, one_worker, two_workers = (
+        {"threads": 1}, {"workers": 1, "threads": 1}, {"workers": 2, "threads": 1}
+    )  # fmt: skip
+    flox = ("flox random", "flox scan") if optional("flox") else ()
+    return {
+        "speed": [(name, n, rows, {}) for name in ours],
+        "threads": [(name, n, rows, one_thread) for name in ways],
+        "twins": [(name, n, rows, {"threads": 1, "twins": 2}) for name in ways],
+        "workers": [(name, n, rows, how) for name in ways for how in (one_worker, two_workers)],
+        "bins": [("cube random", 4 * n, narrow, {"n_bins": bins}) for bins in (10, 100, 1000)],
+        "events": [(name, events, rows, {}) for name in ours[:2] for events in (n // 2, 2 * n)],
+        "others": [(name, few, rows, {}) for name in ("cube random", "cube scan", *flox, "xarray random")],
+    }
 
 
 def table(n: int, rows: int, only: str = "") -> Iterator[str]:
     """Yield the lines of the table as they come."""
-    yield f"{n} frames of {rows * 1024 / 1e6:.2g} Mpixel, {N_BINS} bins; GB above what was there before"
-    yield f"{'':40s} {'s':>7s} {'x reading':>10s} {'GB':>6s}"
-    base = measured("reading", n, rows)["seconds"]
-    few = max(32, n // 8)
-    lines: list[tuple[str, int, dict[str, Any]]] = [
-        ("reading", n, {}), ("cube random", n, {}), ("cube scan", n, {}), ("average", n, {}),
-        ("reading", n, {"threads": 1}), ("cube random", n, {"threads": 1}), ("cube scan", n, {"threads": 1}),
-        ("cube random", n, {"n_bins": 10}), ("cube random", n, {"n_bins": 100}), ("cube random", 2 * n, {}),
-        ("reading", n, {"workers": 1, "threads": 1}), ("cube random", n, {"workers": 1, "threads": 1}),
-        ("cube random", n, {"workers": 2, "threads": 1}), ("cube scan", n, {"workers": 1, "threads": 1}),
-        ("cube scan", n, {"workers": 2, "threads": 1}),
-        *([("flox random", few, {}), ("flox scan", few, {})] if optional("flox") else []), ("xarray random", few, {}),
-    ]  # fmt: skip
-    for name, events, said in lines:
-        if only not in name:
-            continue
-        found = measured(name, events, rows, **said)
-        what = ", ".join([name, *(f"{v} {k.removeprefix('n_')}" for k, v in said.items())])
-        what += f", {events} events" if events != n else ""
-        ratio = found["seconds"] / base * n / events
-        yield f"{what:40s} {found['seconds']:7.2f} {ratio:10.2f} {found['gb']:6.2f}"
+    yield f"frames of 1024 columns, 2 threads, {N_BINS} bins where not said; GB above what was there before"
+    yield f"{'':64s} {'s':>7s} {'x reading':>10s} {'GB':>6s}"
+    read: dict[tuple[int, int], float] = {}
+    for group, lines in groups(n, rows).items():
+        for name, events, height, how in lines if only in group else ():
+            if (events, height) not in read:
+                read[events, height] = measured("reading", events, height)["seconds"]
+                yield f"{f'reading, {events} events, {height} rows':64s} {read[events, height]:7.2f} {1:10.2f}"
+            found = measured(name, events, height, **how)
+            what = ", ".join([name, *(f"{v} {k.removeprefix('n_')}" for k, v in how.items())])
+            what += f", {events} events, {height} rows"
+            ratio = found["seconds"] / read[events, height]
+            yield f"{what:64s} {found['seconds']:7.2f} {ratio:10.2f} {found['gb']:6.2f}"
+    for order in ("random", "scan") if only in "busy" else ():
+        yield f"{order} order: {busy(order, 16, 2000, 4, N_BINS)} of 16 workers read frames, 2000 events, {N_BINS} bins"
 
 
 def main() -> None:
     """Print the table, or measure one way."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accumulate", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small: shows that everything runs")
-    parser.add_argument("--only", default="", help="lines that have this in their name")
+    parser.add_argument("--only", default="", help="groups of lines with this in their name: speed, threads, twins")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:

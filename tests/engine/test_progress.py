@@ -56,6 +56,14 @@ def test_a_cube_counts_the_events_of_its_images(cal: xr.DataArray, bars: list[To
     assert bars[-1].n_events == bars[-1]._events > 0
 
 
+def test_a_cube_that_takes_reductions_along_counts_each_event_once(cal: xr.DataArray, bars: list[Told]) -> None:
+    small = cal.sd.reduce({"a": xs.roi(xs.Box(segment=0))})
+    cube = small.sd.cube({"delay": xs.bins(-3, 6, n=3)}, images={"pictures": cal})
+    with dask.config.set({"xsmall.progress": True}):
+        dask.compute(small, cube)
+    assert bars[-1].n_events == bars[-1]._events == 300
+
+
 @pytest.mark.parametrize("scheduler", ["threads", "synchronous"])
 def test_what_tasks_compute_inside_has_no_bar_of_its_own(cal: xr.DataArray, bars: list[Told], scheduler: str) -> None:
     lazy = cal.sd.projection("row")

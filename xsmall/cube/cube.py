@@ -13,6 +13,7 @@ from xsmall._version import __version__
 from xsmall.cube.binning import Binning
 from xsmall.cube.compare import difference
 from xsmall.cube.images import (
+    Along,
     Road,
     are_images,
     frames_of,
@@ -143,16 +144,14 @@ def cube(
     variables: dict[str, xr.Variable] = {COUNT: events_per_bin(bound)}
     wanted = Wanted(check_statistics(statistics), weight, {} if weights is None else small[weights].attrs)
     where = None if store is None else (store, {"xsmall": __version__, "bins": repr(said(bins))})
-    road = Road(memory, where, dropped_shots or XRAY_ON in bins)
-    for name, variable in data.items():
-        own = name in small.variables and name != weights and variable.dtype.kind != "b"  # has a ratio to the weight
-        found = _of_small(name, variable, small, bound, road, wanted if own else wanted.only_statistics())
+    road = Road(memory, where, dropped_shots or XRAY_ON in bins, Along(data.values()))
+    pictures = {name: of_image(name, image, small, bound, road, wanted) for name, image in (images or {}).items()}
+    for found in _of_small(data, small, bound, road, wanted, weights):
         _add(variables, found, "small data")
     kept = small.drop_dims(dims_of_events(small))
     kept = kept.drop_vars([n for n in kept.variables if n in names])
     result = xr.Dataset(coords=events.coords).assign_coords(kept.coords).assign(kept.data_vars)
-    for name, image in (images or {}).items():
-        found, labels = of_image(name, image, small, bound, road, wanted)
+    for name, (found, labels) in pictures.items():
         _add(variables, found, f"images {name!r}")
         result = with_labels(result, labels, name)
     _check_names(variables, result)
@@ -239,16 +238,30 @@ def _last_of_the_first(n: object, index: npt.NDArray[np.int64]) -> int:
 
 
 def _of_small(
-    name: str, variable: xr.Variable, small: xr.Dataset, bound: Bound, road: Road, wanted: Wanted
-) -> dict[str, xr.Variable]:
-    """Statistics of one variable of the small data."""
-    if is_variance(name, small):
-        values = small.variables[name.removesuffix(VARIANCE_SUFFIX)]
-        return {} if are_images(values) else of_variance(name, variable, values, bound)
-    if name not in small.variables or not are_images(variable):
-        return of_values(name, variable, bound, wanted)
-    spread = f"{name}{VARIANCE_SUFFIX}"
-    return of_frames(name, small[name], small.get(spread), bound, road, wanted)
+    data: Mapping[str, xr.Variable], small: xr.Dataset, bound: Bound, road: Road, wanted: Wanted, weights: str | None
+) -> list[dict[str, xr.Variable]]:
+    """Statistics of the variables of small data; of pictures first, which may take along what others come from."""
+
+    def asked(name: str) -> Wanted:
+        own = name in small.variables and name != weights and data[name].dtype.kind != "b"  # has a ratio to the weight
+        return wanted if own else wanted.only_statistics()
+
+    spreads = {name: name.removesuffix(VARIANCE_SUFFIX) for name in data if is_variance(name, small)}
+    pictures = {
+        name: of_frames(name, small[name], small.get(f"{name}{VARIANCE_SUFFIX}"), bound, road, asked(name))
+        for name, variable in data.items()
+        if name in small.variables and name not in spreads and are_images(variable)
+    }
+    along = road.beside
+    others = {n: v if along is None else along.rerouted(v) for n, v in data.items() if n not in pictures}
+    out = []
+    for name in data:
+        if name not in spreads:
+            out.append(pictures[name] if name in pictures else of_values(name, others[name], bound, asked(name)))
+        elif spreads[name] not in pictures:
+            values = others.get(spreads[name], small.variables[spreads[name]])
+            out.append(of_variance(name, others[name], values, bound))
+    return out
 
 
 def _add(variables: dict[str, xr.Variable], new: Mapping[str, xr.Variable], what: str) -> None:

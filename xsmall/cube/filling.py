@@ -13,6 +13,8 @@ from xsmall.cube.accumulator import Place, Row, RowBlock, clear_row
 from xsmall.cube.kept import Kept
 from xsmall.cube.moments import EXTREMES, PAIRS, SPREADS, Index, Lanes
 from xsmall.cube.pieces import Piece, Pieces, by_group, in_place
+from xsmall.cube.together import Reductions, float_batch
+from xsmall.engine.blocks import Batch
 from xsmall.engine.transform import Cast, Transform
 from xsmall.kernels import moments as kernel
 from xsmall.kernels import pairs
@@ -115,7 +117,16 @@ class Filler:
     that are what they are go into the accumulators from where they were read.
     """
 
-    def __init__(self, transform: Transform, tile: Tile, way: Way, read: Pieces, *, at_once: bool) -> None:
+    def __init__(
+        self,
+        transform: Transform,
+        tile: Tile,
+        way: Way,
+        read: Pieces,
+        *,
+        at_once: bool,
+        beside: Reductions | None = None,
+    ) -> None:
         self._transform = transform
         self._tile = tile
         self._way = way
@@ -127,18 +138,48 @@ class Filler:
         longest = max(b - a for a, b in way.lanes)
         self.whole_lanes = at_once and longest <= way.batch
         alone = isinstance(transform, Cast)
-        self._floats = None if alone else np.empty((2 if way.variance else 1, way.batch, self._pixels), transform.dtype)
+        self.beside = beside
+        """Reductions of the same frames."""
+        self._floats = self._frames = None
+        if not alone and beside is not None:
+            kinds = 2 if way.variance or beside.variance else 1
+            self._frames = np.empty((kinds, way.batch, *tile.pixels(way.shape[1])), transform.dtype)
+        elif not alone:
+            self._floats = np.empty((2 if way.variance else 1, way.batch, self._pixels), transform.dtype)
         self.span = max(1, longest) if self.whole_lanes else read.together(way.batch) if alone else way.batch
         """Events that are best added together."""
 
     def add(self, low: int, high: int, pieces: list[Piece], batches: list[AddedEvents], lane: Lane) -> None:
         """Add the events from ``low`` to ``high``."""
         segments = self._tile.segments[1] - self._tile.segments[0]
-        for i in range(segments):
+        if self.beside is not None:
+            pieces = self._reduced(low, high, pieces, self.beside)
+        for i in range(segments if batches else 0):
             if self._floats is None:
                 self._add_cast(i, low, high, pieces, batches, lane)
             else:
                 self._add_made(i, low, high, pieces, batches, lane, self._floats)
+
+    def _reduced(self, low: int, high: int, pieces: list[Piece], beside: Reductions) -> list[Piece]:
+        """Reduce whole frames a few events at a time; where floats are made for that, these are what is added."""
+
+        def take(piece: Piece) -> None:
+            first, group = piece
+            if self._frames is not None:
+                into = self._frames[:, first - low : first - low + len(group.frames)]
+                group = float_batch(self._transform, group, into)
+            beside.take(first, group)
+
+        self._read.map(take, by_group(pieces, low, high))
+        if self._frames is None:
+            return pieces
+        made = self._frames[:, : high - low]
+        read = pieces[0][1].variance is not None
+        if self._way.variance and read:
+            for first, piece in pieces:
+                a, b = max(low, first), min(high, first + len(piece.frames))
+                made[1, a - low : b - low] = piece.variance[a - first : b - first]
+        return [(low, Batch(made[0], None, made[1] if self._way.variance else None))]
 
     def _add_made(
         self,

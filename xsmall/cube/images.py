@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import dask
 import numpy as np
 import xarray as xr
+from dask.highlevelgraph import HighLevelGraph
 
 from xsmall.cube.entries import statistics_of_entries
 from xsmall.cube.kept import Averaged, PartStore
@@ -17,6 +18,7 @@ from xsmall.cube.sorting import Bound
 from xsmall.cube.tasks import statistics_of_frames
 from xsmall.cube.variables import Named, Wanted, labelled, of_values, of_variance
 from xsmall.engine.one_pass import Source
+from xsmall.engine.passes import passes_behind, with_packets_of
 from xsmall.engine.transform import float_dtype
 from xsmall.errors import DataError, ParameterError
 from xsmall.events.join import positions
@@ -46,6 +48,27 @@ _LARGE = 4096
 """Pixels from which on pictures of two dims are accumulated as frames are."""
 
 
+class Along:
+    """Reductions that variables of a cube come from, and what makes their packets where images took them along."""
+
+    def __init__(self, variables: Iterable[xr.Variable]) -> None:
+        self._graphs: list[HighLevelGraph] = []
+        self.waiting = passes_behind(v.data for v in variables if v.chunks is not None)
+        """Those that no images took along yet."""
+
+    def took(self, packets: HighLevelGraph | None) -> None:
+        """Say what some images took along."""
+        if packets is not None:
+            self._graphs.append(packets)
+            self.waiting = {name: made for name, made in self.waiting.items() if name not in packets.layers}
+
+    def rerouted(self, variable: xr.Variable) -> xr.Variable:
+        """The same variable, of packets that come from the images."""
+        if not self._graphs or variable.chunks is None:
+            return variable
+        return variable.copy(data=with_packets_of(variable.data, HighLevelGraph.merge(*self._graphs)))
+
+
 class Road(NamedTuple):
     """How images are accumulated."""
 
@@ -55,6 +78,8 @@ class Road(NamedTuple):
     """A store of finished lanes, and what they are made of."""
     dropped_shots: bool = False
     """Whether events without X-rays go into the bins."""
+    beside: Along | None = None
+    """Reductions of frames that go into the cube too, and may be run in the pass of the images."""
 
 
 def of_image(
@@ -149,11 +174,14 @@ def of_frames(
     store, made_of = road.kept or (None, {})
     more = {SPREADS: variance is not None, PAIRS: wanted.weight is not None,
             EXTREMES: bool({MIN, MAX} & set(wanted.statistics))}  # fmt: skip
-    found = statistics_of_frames(
+    found, packets = statistics_of_frames(
         Source.of(_as_frames(data_of(image)), usable, dtype, spread), BinnedEvents(bound[2], wanted.weight), bound[1],
         f"cube-{name}", road.memory, dtype=dtype, more=tuple(kind for kind, there in more.items() if there),
         store=store, made_of={**made_of, "made by": str(image.attrs.get(PARAMETERS, ""))},
+        beside={} if road.beside is None else road.beside.waiting,
     )  # fmt: skip
+    if road.beside is not None:
+        road.beside.took(packets)
     if not of_detector:
         found = {key: array.reshape(*bound[1], *image.shape[1:]) for key, array in found.items()}
     return _named(name, image, variance, bound, wanted, found)

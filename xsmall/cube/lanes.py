@@ -13,6 +13,7 @@ from xsmall.cube.accumulator import HeldMoments, Place, RowBlock, Rows, clear_ro
 from xsmall.cube.filling import AddedEvents, Filler, Lane, RowsOfBlock, Tile, Way
 from xsmall.cube.moments import BinnedEvents, Index, groups, in_groups
 from xsmall.cube.pieces import Pieces
+from xsmall.cube.together import Reductions
 from xsmall.engine.blocks import Batch, Unopened
 from xsmall.engine.team import Team
 from xsmall.engine.transform import Cast, Transform
@@ -38,6 +39,7 @@ def rows_of_lanes(
     team: Team,
     *,
     n_bins: int | None = None,
+    beside: Reductions | None = None,
 ) -> Filled:
     """Moments of some lanes and one tile, merged in the fixed order.
 
@@ -56,11 +58,14 @@ def rows_of_lanes(
         Who does it.
     n_bins
         Where these are all lanes, the bins of the cube: the block has them in order.
+    beside
+        Reductions of the same frames, of a tile of whole frames and where no lanes are kept: they take all events.
     """
     kept = None if way.kept is None else way.kept.tile(tile.name)
     part = isinstance(transform, Cast) and tile.rows != (0, way.shape[0])
-    read = Pieces(frames, events.bins, team, slice(*tile.rows) if part else None)
-    fill = Filler(transform, tile, way, read, at_once=kept is None)
+    wanted = events.bins if beside is None else np.zeros_like(events.bins)
+    read = Pieces(frames, wanted, team, slice(*tile.rows) if part else None)
+    fill = Filler(transform, tile, way, read, at_once=kept is None, beside=beside)
     together = in_groups(numbers)
     stock = _Stock(events, way, numbers, int(np.prod(tile.pixels(way.shape[1]))), n_bins, whole_lanes=fill.whole_lanes)
     for some in together:
@@ -163,7 +168,7 @@ def _fill_lane(
     """Gather the moments of a lane."""
     own = events.bins[span]
     bins = np.unique(own[own >= 0])
-    if not bins.size:
+    if not bins.size and fill.beside is None:
         return
     lane = stock.lane(held, bins.tolist())
     cleared = bool(way.more) and not fill.whole_lanes
@@ -173,7 +178,7 @@ def _fill_lane(
     for low in range(span.start, span.stop, fill.span):
         high = min(low + fill.span, span.stop)
         batches = list(_batches(events, slice(low, high), way.batch, bins, lane, begun))
-        if batches:
+        if batches or fill.beside is not None:
             last = len(events.bins) if way.kept is None else span.stop  # other lanes may be there already
             fill.add(low, high, read.between(low, high, last), batches, lane)
 

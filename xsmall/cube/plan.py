@@ -48,6 +48,8 @@ class CubeJob:
         Whether finished lanes are kept on disk.
     more
         What is gathered beside the moments.
+    beside_bytes
+        Bytes of what reductions of the same frames give, which need floats of whole frames; 0 where there are none.
     """
 
     n_events: int
@@ -63,6 +65,7 @@ class CubeJob:
     lane: int = FEWEST_LANE
     is_kept: bool = False
     more: tuple[str, ...] = ()
+    beside_bytes: int = 0
 
     @property
     def accumulator_bytes(self) -> int:
@@ -73,7 +76,7 @@ class CubeJob:
     def result_bytes(self) -> int:
         """Bytes of all that comes out: mean, spread, standard error, count, and what was gathered beside."""
         segments, rows, columns = self.shape
-        return (8 + self.accumulator_bytes) * self.n_bins * segments * rows * columns
+        return (8 + self.accumulator_bytes) * self.n_bins * segments * rows * columns + self.beside_bytes
 
     @property
     def frame_bytes(self) -> int:
@@ -87,7 +90,7 @@ class CubeJob:
         pixels = segments * rows * columns
         whole = self.accumulator_bytes * pixels * self.n_bins
         lane = self.accumulator_bytes * pixels * min(self.met, self.n_bins)
-        frames = self._frames_bytes(segments, rows, machine.threads)
+        frames = self._frames_bytes(segments, rows, machine.threads) + 2 * self.beside_bytes  # parts, then joined
         if machine.cluster and self.n_lanes > 1:  # lanes are tasks, which must not change what they were given
             merging = 3 * whole + lane  # two become a third, while the next lane waits
             return max(lane + frames + whole, merging, 2 * whole)
@@ -105,7 +108,7 @@ class CubeJob:
         kept = read if self.float_bytes else read * rows // all_rows  # what needs no other pixel is cut at once
         pieces = min(pieces_held(threads, piece), 1 + self.n_events * read // piece)
         held = min(self.n_events, self.batch) * kept + pieces * piece
-        floats = self.batch * rows * columns * self.float_bytes
+        floats = self.batch * rows * columns * self.float_bytes * (segments if self.beside_bytes else 1)
         scratch = threads * GROUP * all_rows * columns * self.float_bytes if rows < all_rows else 0
         return (2 if SPREADS in self.more else 1) * (held + floats + scratch)
 
@@ -116,6 +119,8 @@ class CubeJob:
     def sizes(self) -> list[tuple[int, int]]:
         """Segments and rows of the tiles that may be taken, the largest first."""
         n_rows = self.shape[1]
+        if self.beside_bytes:
+            return [(self.shape[0], n_rows)]
         both = [(m, n_rows) for m in range(self.segments_read, 0, -1)]
         rows = n_rows
         while rows > 1:
@@ -149,6 +154,12 @@ def tiles(job: CubeJob, machine: Machine) -> list[Tile]:
         for s in range(0, n_segments, segments)
         for r in range(0, n_rows, rows)
     ]
+
+
+def with_reductions(job: CubeJob, beside_bytes: int, machine: Machine) -> CubeJob:
+    """The same job with reductions of the same frames, if they fit into memory beside it."""
+    made = replace(job, beside_bytes=beside_bytes)
+    return made if needed(made, machine) <= machine.memory else job
 
 
 def needed(job: CubeJob, machine: Machine) -> int:

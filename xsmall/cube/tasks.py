@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph
 
 from xsmall.cube.accumulator import Rows, merge_rows, statistics_of_rows
 from xsmall.cube.filling import Tile, Way
@@ -27,11 +29,14 @@ from xsmall.cube.moments import (
     merge_lanes,
     statistics_types,
 )
-from xsmall.cube.plan import CubeJob, tiles
+from xsmall.cube.plan import CubeJob, tiles, with_reductions
+from xsmall.cube.together import Reductions
 from xsmall.cube.values import Statistics, parts_of, picked, with_error
 from xsmall.engine.blocks import Batch, Opaque, Unopened, rules_of, shared_of
 from xsmall.engine.machine import Machine, free_here, limit_for, machine, size
-from xsmall.engine.one_pass import Source
+from xsmall.engine.one_pass import Source, key_of
+from xsmall.engine.packets import Results
+from xsmall.engine.passes import Pass, source_token, taken_along
 from xsmall.engine.plans import Plan, remember
 from xsmall.engine.rule import Rule
 from xsmall.engine.team import Team, my_turn
@@ -48,6 +53,8 @@ class TaskCut(NamedTuple):
     tiles: list[Tile]
     needs: int
     """Bytes that a process uses at the most, results of other tiles aside."""
+    beside: Mapping[str, Pass]
+    """Reductions of the same frames that the tasks run too, by the layer of their packets."""
 
 
 def statistics_of_frames(
@@ -61,7 +68,8 @@ def statistics_of_frames(
     more: tuple[str, ...] = (),
     store: PartStore | None = None,
     made_of: Mapping[str, str] | None = None,
-) -> Statistics:
+    beside: Mapping[str, Pass] | None = None,
+) -> tuple[Statistics, HighLevelGraph | None]:
     """Mean, std, stderr and count of frames (event, segment, row, column) per bin, and what is gathered beside.
 
     Parameters
@@ -79,22 +87,41 @@ def statistics_of_frames(
         knows, to that of the mean; ``PAIRS`` needs a weight of each event.
     store, made_of
         Where finished lanes are kept, and what a person is told of the cube that they belong to.
+    beside
+        Reductions, by the layer of their packets. Those of the same frames are run in the same pass, where memory
+        allows it and no lanes are kept: then the graph comes back that makes their packets, else None.
     """
     batch = source.batch
     who = machine(memory)
-    cut, plan = _plan(
-        source, events.bins, int(np.prod(shape, dtype=np.int64)), who, dtype, more, is_kept=store is not None
-    )
+    same = {} if store is not None else _of_same_frames(source, beside or {})
+    n_bins = int(np.prod(shape, dtype=np.int64))
+    cut, plan = _plan(source, events.bins, n_bins, who, dtype, more, is_kept=store is not None, beside=same)
     if store is not None:
         cut = cut._replace(way=cut.way._replace(kept=_agreed(store, label, source, events, shape, cut, made_of or {})))
+    packets = None
     if batch.lazy():
-        pieces = _tiles_of_dask(source, cut, events, shape, label)
+        pieces, packets = _tiles_of_dask(source, cut, events, shape, label)
         for piece in pieces:
             for array in piece.values():
                 remember(array.name, plan)
     else:
         pieces = [_tile_of_numpy(source, tile, events, cut.way, shape) for tile in cut.tiles]
-    return {name: _assemble(cut.tiles, [p[name] for p in pieces], len(shape)) for name in pieces[0]}
+    return {name: _assemble(cut.tiles, [p[name] for p in pieces], len(shape)) for name in pieces[0]}, packets
+
+
+def _of_same_frames(source: Source, passes: Mapping[str, Pass]) -> dict[str, Pass]:
+    """Passes that read the frames of a source, one energy of each event; none where the scheduler brings the frames."""
+    if not passes or not source.batch.lazy() or source.is_held:
+        return {}
+    read = source_token(source.batch, key_of(source.transform))
+    same = {name: made for name, made in passes.items() if made.source == read}
+    energy = dask.base.tokenize(_energy_of(same))
+    return {n: made for n, made in same.items() if made.energy is None or dask.base.tokenize(made.energy) == energy}
+
+
+def _energy_of(passes: Mapping[str, Pass]) -> npt.NDArray[np.float64] | None:
+    """Photon energy of each event that the first pass needs which needs any."""
+    return next((made.energy for made in passes.values() if made.energy is not None), None)
 
 
 def _agreed(
@@ -130,6 +157,7 @@ def _plan(
     more: tuple[str, ...],
     *,
     is_kept: bool,
+    beside: Mapping[str, Pass],
 ) -> tuple[TaskCut, Plan]:
     """Lanes, batches and tiles, by the bins of the events, the shape of frames and the machine."""
     frames = source.batch.frames
@@ -137,12 +165,12 @@ def _plan(
     borders = lanes(index)
     way = Way(borders, batch_events(index, borders, segments * rows * columns), (rows, columns), more)
     together = Rule(frames).together if isinstance(frames, da.Array) else 1
-    beside = sum(a.dtype.itemsize for a in source.batch.beside if a.ndim == frames.ndim)
+    more_bytes = sum(a.dtype.itemsize for a in source.batch.beside if a.ndim == frames.ndim)
     job = CubeJob(
         n_events=n,
         n_bins=n_bins,
         shape=(segments, rows, columns),
-        raw_bytes=frames.dtype.itemsize + beside,
+        raw_bytes=frames.dtype.itemsize + more_bytes,
         float_bytes=0 if isinstance(source.transform, Cast) else dtype.itemsize,
         segments_read=max(frames.chunks[1], default=1) if isinstance(frames, da.Array) else 1,
         events_read=together,
@@ -153,22 +181,27 @@ def _plan(
         is_kept=is_kept,
         more=more,
     )
+    if beside:
+        job = with_reductions(job, sum(made.result_bytes for made in beside.values()), who)
+    taken = beside if job.beside_bytes else {}
     found = tiles(job, who)
     first = found[0]
     segments_of, rows_of = first.segments[1], first.rows[1]
     needs = job.working_bytes(segments_of, rows_of, who)
     units = _units(borders, together) if who.cluster else [range(len(borders))]
-    read = int((index >= 0).any()) * job.frame_bytes * n * job.reads(segments_of, rows_of)
+    some = bool(taken) or bool((index >= 0).any())
     plan = Plan(
-        what=f"cube of {n} events in {n_bins} bins of {segments} x {rows} x {columns} pixels",
-        bytes_to_read=read,
+        what=f"cube of {n} events in {n_bins} bins of {segments} x {rows} x {columns} pixels"
+        + "".join(f", {record}" for made in taken.values() for record in made.records),
+        bytes_to_read=some * job.frame_bytes * n * job.reads(segments_of, rows_of),
         tasks=len(units) * len(found),
         peak_bytes=_peak(job, needs, len(found), who),
         result_bytes=job.result_bytes,
         machine=str(who),
-        events=int((index >= 0).any()) * n * len(found),
+        events=some * n * len(found),
+        along=tuple(taken),
     )
-    return TaskCut(way, units, found, needs), plan
+    return TaskCut(way, units, found, needs, taken), plan
 
 
 def _peak(job: CubeJob, needs: int, n_tiles: int, who: Machine) -> int:
@@ -201,11 +234,12 @@ def _whole_tile(
     shape: tuple[int, ...],
     transform: Transform,
     team: Team,
+    beside: Reductions | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
     """Statistics of all events of a tile."""
     n_bins = int(np.prod(shape, dtype=np.int64))
     numbers = range(len(way.lanes))
-    made = rows_of_lanes(frames, events, numbers, way, tile, transform, team, n_bins=n_bins)
+    made = rows_of_lanes(frames, events, numbers, way, tile, transform, team, n_bins=n_bins, beside=beside)
     return _shaped(made.block.statistics(made.held, n_bins, team), shape, tile.pixels(way.shape[1]))
 
 
@@ -217,29 +251,34 @@ def _shaped(
 
 def _tiles_of_dask(
     source: Source, cut: TaskCut, events: BinnedEvents, shape: tuple[int, ...], label: str
-) -> list[Statistics]:
-    way = cut.way
+) -> tuple[list[Statistics], HighLevelGraph | None]:
+    way, batch = cut.way, source.batch._replace(energy=_energy_of(cut.beside))
     transform = as_delayed(source.transform, "transform")
-    token = f"{label}-{dask.base.tokenize(*source.batch, transform.key, *events, shape, cut.tiles, cut.units, way)}"
+    made_of = *batch, transform.key, *events, shape, cut.tiles, cut.units, way, list(cut.beside)
+    token = f"{label}-{dask.base.tokenize(*made_of)}"
     borders = [(way.lanes[unit[0]][0], way.lanes[unit[-1]][1]) for unit in cut.units]
     parts = parts_of(events, borders, token)
-    rules = None if source.is_held else rules_of(source.batch)
-    shared = None if rules is None else shared_of(rules, source.batch, borders, f"shared-{token}")
-    common = dask.delayed(Opaque((way, cut.needs)), name=f"way-{token}", traverse=False)
+    rules = None if source.is_held else rules_of(batch)
+    shared = None if rules is None else shared_of(rules, batch, borders, f"shared-{token}")
+    beside = [made.bare() for made in cut.beside.values()]
+    common = dask.delayed(Opaque((way, cut.needs, beside)), name=f"way-{token}", traverse=False)
     types = statistics_types(way.more)
     out: list[Statistics] = []
+    packets = None
     for number, tile in enumerate(cut.tiles):
         if rules is None:
-            sources: Sequence[Batch | Unopened] = _held_blocks(
-                source.batch.cut(slice(None), slice(*tile.segments)), borders
-            )
+            sources: Sequence[Batch | Unopened] = _held_blocks(batch.cut(slice(None), slice(*tile.segments)), borders)
         else:
             sources = [Unopened(rules, a, b, tile.segments) for a, b in borders]
         name = f"{token}-{number}"
         pixels = tile.pixels(way.shape[1])
-        done = _tile_tasks(name, sources, parts, cut.units, (common, transform, shared), tile, shape, pixels)
+        tasks = _tile_tasks(name, sources, parts, cut.units, (common, transform, shared), tile, shape)
+        if beside:
+            packets = taken_along(cut.beside, tasks, borders)
+            tasks = [_moments_of(task) for task in tasks]
+        done = tasks[0] if len(tasks) == 1 else _finished(tasks, name, cut.units, common, shape, pixels)
         out.append(with_error(picked(done, name, (*shape, *pixels), types)))
-    return out
+    return out, packets
 
 
 def _tile_tasks(
@@ -250,21 +289,39 @@ def _tile_tasks(
     common: tuple[Any, ...],
     tile: Tile,
     shape: tuple[int, ...],
-    pixels: tuple[int, ...],
-) -> Delayed:
-    """One task for all events; or one for some lanes each, and those that merge them."""
+) -> list[Delayed]:
+    """One task for all events; or one for some lanes each, which are still to be merged."""
     if len(units) == 1:
-        return dask.delayed(_tile_task, pure=False)(
-            sources[0], parts[0], Opaque((shape, tile)), *common, dask_key_name=f"lanes-{name}"
-        )
-    tasks = [
+        return [
+            dask.delayed(_tile_task, pure=False)(
+                sources[0], parts[0], Opaque((shape, tile)), *common, dask_key_name=f"lanes-{name}"
+            )
+        ]
+    return [
         dask.delayed(_lanes_task, pure=False)(
             block, part, Opaque((unit, tile)), *common, dask_key_name=f"lane-{name}-{i}"
         )
         for i, (block, part, unit) in enumerate(zip(sources, parts, units, strict=True))
     ]
+
+
+def _moments_of(task: Delayed) -> Delayed:
+    """What a task returns beside reductions."""
+    moments: Delayed = dask.delayed(operator.itemgetter(0), pure=False)(task, dask_key_name=f"moments-{task.key}")
+    return moments
+
+
+def _finished(
+    tasks: list[Delayed],
+    name: str,
+    units: list[range],
+    common: Delayed,
+    shape: tuple[int, ...],
+    pixels: tuple[int, ...],
+) -> Delayed:
+    """The statistics of all lanes, merged."""
     merged = _merged(tasks, name, units)
-    return dask.delayed(_finish_task, pure=False)(merged, shape, pixels, common[0], dask_key_name=f"finish-{name}")
+    return dask.delayed(_finish_task, pure=False)(merged, shape, pixels, common, dask_key_name=f"finish-{name}")
 
 
 def _merged(tasks: list[Delayed], name: str, units: list[range]) -> Delayed:
@@ -293,22 +350,27 @@ def _held_blocks(batch: Batch, borders: list[tuple[int, int]]) -> list[Batch]:
 
 def _lanes_task(
     frames: Unopened | Batch, events: Opaque, what: Opaque, common: Opaque, transform: Transform, shared: Opaque | None
-) -> Rows:
-    """Some lanes of one tile, from frames in memory or read here piece by piece."""
-    (numbers, tile), (way, needs) = what.value, common.value
+) -> Rows | tuple[Rows, list[Results]]:
+    """Some lanes of one tile, from frames in memory or read here piece by piece; and reductions of the same frames."""
+    (numbers, tile), (way, needs, passes) = what.value, common.value
     _check_memory(needs)
+    beside = Reductions(passes, transform) if passes else None
     with my_turn() as team:
-        return rows_of_lanes(_attached(frames, shared), events.value, numbers, way, tile, transform, team).held.rows()
+        read = _attached(frames, shared)
+        rows = rows_of_lanes(read, events.value, numbers, way, tile, transform, team, beside=beside).held.rows()
+    return rows if beside is None else (rows, beside.results())
 
 
 def _tile_task(
     frames: Unopened | Batch, events: Opaque, what: Opaque, common: Opaque, transform: Transform, shared: Opaque | None
-) -> dict[str, npt.NDArray[Any]]:
-    """All events of one tile."""
-    (shape, tile), (way, needs) = what.value, common.value
+) -> dict[str, npt.NDArray[Any]] | tuple[dict[str, npt.NDArray[Any]], list[Results]]:
+    """All events of one tile; and reductions of the same frames."""
+    (shape, tile), (way, needs, passes) = what.value, common.value
     _check_memory(needs)
+    beside = Reductions(passes, transform) if passes else None
     with my_turn() as team:
-        return _whole_tile(_attached(frames, shared), events.value, tile, way, shape, transform, team)
+        found = _whole_tile(_attached(frames, shared), events.value, tile, way, shape, transform, team, beside)
+    return found if beside is None else (found, beside.results())
 
 
 def _attached(frames: Unopened | Batch, shared: Opaque | None) -> Unopened | Batch:

@@ -31,6 +31,7 @@ from xsmall.engine.blocks import (
 )
 from xsmall.engine.interrupt import check
 from xsmall.engine.packets import TOTALS, Key, Results, finished, variables_of
+from xsmall.engine.passes import Pass, remember_pass, source_token
 from xsmall.engine.plans import plan_of_pass, remember
 from xsmall.engine.record import Output, Record, Reducer, together
 from xsmall.engine.transform import (
@@ -168,21 +169,27 @@ def _is_ready(batch: Batch, transform: Transform) -> bool:
     return isinstance(transform, Cast) and batch.frames.dtype == transform.dtype and batch.present is None
 
 
-def reduce_batches(batches: Iterable[Batch], job: Job, beside: Mapping[str, Beside] | None = None) -> Results:
-    """Reduce the frames of some batches, in order, with every record of the job."""
-    frames = job.frames
-    reducers = {name: record.reducer(frames) for name, record in job.records.items()}
-    outputs = {name: record.outputs(frames) for name, record in job.records.items()}
-    pieces = no_pieces(outputs)
-    whole = any(reducer.takes_whole_frames for reducer in reducers.values())
-    shape = frames.shape[0 if whole else 1 :]
-    most = together(reducers.values())
-    size = together(reducers.values(), math.prod(shape) * job.transform.dtype.itemsize)
-    values = np.empty((size, *shape), dtype=job.transform.dtype)
-    variances = np.empty_like(values) if frames.variance else None
-    last, before = frames.shape[0] - 1, 0
-    for batch in batches:
-        for start, k, s, stack, variance in float_segments(batch, job.transform, most, values, variances):
+class Walk:
+    """The reducers of one thread, and the buffers of their frames."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self.reducers = {name: record.reducer(job.frames) for name, record in job.records.items()}
+        whole = any(reducer.takes_whole_frames for reducer in self.reducers.values())
+        shape = job.frames.shape[0 if whole else 1 :]
+        self._most = together(self.reducers.values())
+        size = together(self.reducers.values(), math.prod(shape) * job.transform.dtype.itemsize)
+        self._values = np.empty((size, *shape), dtype=job.transform.dtype)
+        self._variances = np.empty_like(self._values) if job.frames.variance else None
+
+    def take(self, batch: Batch, pieces: Pieces, before: int = 0, beside: Mapping[str, Beside] | None = None) -> None:
+        """Reduce the frames of a batch, and put what comes of each group of events behind the others.
+
+        ``before`` is the number of events before those of the batch.
+        """
+        job, reducers = self._job, self.reducers
+        last, values, variances = job.frames.shape[0] - 1, self._values, self._variances
+        for start, k, s, stack, variance in float_segments(batch, job.transform, self._most, values, variances):
             if s == 0:
                 near = {n: b.take(before + start, k, job.beside[n]) for n, b in (beside or {}).items()}
             for name, reducer in reducers.items():
@@ -198,8 +205,21 @@ def reduce_batches(batches: Iterable[Batch], job: Job, beside: Mapping[str, Besi
                 if s == last:
                     for variable, result in reducer.end().items():
                         pieces[name, variable].append(result)
+
+
+def reduce_batches(batches: Iterable[Batch], job: Job, beside: Mapping[str, Beside] | None = None) -> Results:
+    """Reduce the frames of some batches, in order, with every record of the job."""
+    walk, outputs, before = Walk(job), outputs_of(job), 0
+    pieces = no_pieces(outputs)
+    for batch in batches:
+        walk.take(batch, pieces, before, beside)
         before += len(batch.frames)
-    return joined_pieces(pieces, outputs, reducers)
+    return joined_pieces(pieces, outputs, walk.reducers)
+
+
+def outputs_of(job: Job) -> dict[str, Mapping[str, Output]]:
+    """What each record of a job gives."""
+    return {name: record.outputs(job.frames) for name, record in job.records.items()}
 
 
 def _hand_over(
@@ -264,8 +284,8 @@ def run_records(
         made = reduce_batches([source.batch], job, {n: Beside(c.batch, c.at) for n, c in beside.items()})
         return finished(made)
     token = dask.base.tokenize(
-        *source.batch, dict(records), frames, _key(source.transform),
-        [(name, *c.batch, _key(c.transform), c.at) for name, c in beside.items()],
+        *source.batch, dict(records), frames, key_of(source.transform),
+        [(name, *c.batch, key_of(c.transform), c.at) for name, c in beside.items()],
     )  # fmt: skip
     job = dask.delayed(Job, pure=True)(
         dask.delayed(dict(records), name=f"records-{token}", traverse=False),
@@ -279,9 +299,12 @@ def run_records(
         packed, sizes = _map_joined(source, beside, job, token, fewest)
     else:
         packed, sizes = _map_blocks(source, job, token, fewest)
+        if not source.is_held and not any(output.summed for output in outputs.values()):
+            read = source_token(source.batch, key_of(source.transform))
+            remember_pass(packed.name, Pass(read, source.batch.energy, dict(records), frames, sizes))
     arrays = variables_of(packed, outputs, sizes, token)
     plan = plan_of_pass(
-        [source.batch, *(c.batch for c in beside.values())], outputs.values(), sizes, ", ".join(records)
+        [source.batch, *(c.batch for c in beside.values())], outputs.values(), sizes, ", ".join(records), packed.name
     )
     for array in arrays.values():
         remember(array.name, plan)
@@ -354,5 +377,6 @@ def _run_chunk(batch: Batch, first: int, *, job: Job) -> Results:
     return reduce_batches([batch], job)
 
 
-def _key(transform: Transform | Delayed | None) -> object:
+def key_of(transform: Transform | Delayed | None) -> object:
+    """What tells a transform from others."""
     return transform.key if isinstance(transform, Delayed) else transform

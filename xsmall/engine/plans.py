@@ -50,6 +50,10 @@ class Plan:
     result_bytes: int
     machine: str
     events: int = 0
+    packets: str = ""
+    """Layer of the graph that reads, which another pass may take along."""
+    along: tuple[str, ...] = ()
+    """Those that this one takes along."""
 
     def __str__(self) -> str:
         return (
@@ -108,7 +112,7 @@ _SUMS_KEPT = 4
 
 def remember(name: str, made: Plan) -> None:
     """Keep the plan behind a dask array, by its name."""
-    expect(name, made, made.events)
+    expect(name, made)
     with _LOCK:
         _PLANS[name] = made
         _PLANS.move_to_end(name)
@@ -123,7 +127,8 @@ def plan(*results: Any) -> Plans:
     ----------
     *results
         What ``.sd.cube``, ``.sd.average``, ``.sd.reduce`` or a method of one reduction returned, or anything made of
-        it: Datasets or DataArrays. A pass that several share is told once.
+        it: Datasets or DataArrays. A pass that several share is told once, and so are the reductions and images of the
+        same frames that one pass computes: it is the plan of ``dask.compute(*results)``.
 
     Returns
     -------
@@ -158,10 +163,13 @@ def plan(*results: Any) -> Plans:
             made = _PLANS.get(name)
             if made is not None:
                 found[id(made)] = made
-    return Plans(found.values())
+    along = {name for made in found.values() for name in made.along}
+    return Plans(made for made in found.values() if made.packets not in along)
 
 
-def plan_of_pass(batches: Sequence[Batch], outputs: Iterable[Output], sizes: tuple[int, ...], what: str) -> Plan:
+def plan_of_pass(
+    batches: Sequence[Batch], outputs: Iterable[Output], sizes: tuple[int, ...], what: str, packets: str
+) -> Plan:
     """What a pass of records will cost: each thread reads a batch, and holds the results of a block."""
     who = machine()
     frames = batches[0].frames
@@ -186,4 +194,5 @@ def plan_of_pass(batches: Sequence[Batch], outputs: Iterable[Output], sizes: tup
         result_bytes=result * n + summed,
         machine=str(who),
         events=n * len(batches),
+        packets=packets,
     )

@@ -12,12 +12,12 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from typing import Any, Final, TextIO
+from typing import Any, Final, Protocol, TextIO
 
 import dask
 from dask.callbacks import Callback
 
-__all__ = ["Bar", "expect", "is_wanted", "text_of"]
+__all__ = ["Bar", "Expected", "expect", "is_wanted", "text_of"]
 
 _SETTING: Final = "xsmall.progress"
 _PATIENCE: Final = 1.5  # s before anything is shown
@@ -25,13 +25,29 @@ _EVERY: Final = 0.25
 _WIDTH: Final = 24
 
 
-_EXPECTED: OrderedDict[str, tuple[object, int]] = OrderedDict()
+class Expected(Protocol):
+    """What a pass over frames will read: see :class:`xsmall.engine.plans.Plan`."""
+
+    @property
+    def events(self) -> int:
+        """Events that are read."""
+
+    @property
+    def packets(self) -> str:
+        """Layer of the graph that reads."""
+
+    @property
+    def along(self) -> tuple[str, ...]:
+        """Layers of other passes that do not read, since this one takes them along."""
+
+
+_EXPECTED: OrderedDict[str, Expected] = OrderedDict()
 _MOST: Final = 4096
 
 
-def expect(name: str, of: object, events: int) -> None:
-    """Say how many events are read for a dask array of this name; arrays of one pass share what they are ``of``."""
-    _EXPECTED[name] = of, events
+def expect(name: str, of: Expected) -> None:
+    """Say which pass a dask array of this name comes from."""
+    _EXPECTED[name] = of
     _EXPECTED.move_to_end(name)
     while len(_EXPECTED) > _MOST:
         _EXPECTED.popitem(last=False)
@@ -39,8 +55,9 @@ def expect(name: str, of: object, events: int) -> None:
 
 def _events_of(names: set[str]) -> int:
     """Events that all passes behind these arrays read; 0 where none is known."""
-    found = [_EXPECTED[name] for name in names if name in _EXPECTED]
-    return sum({id(of): events for of, events in found}.values())
+    found = {id(of): of for name in names if (of := _EXPECTED.get(name)) is not None}
+    along = {name for of in found.values() for name in of.along}
+    return sum(of.events for of in found.values() if of.packets not in along)
 
 
 def is_wanted() -> bool:
