@@ -36,7 +36,7 @@ from xsmall.engine.blocks import Batch, Opaque, Unopened, rules_of, shared_of
 from xsmall.engine.machine import Machine, free_here, limit_for, machine, size
 from xsmall.engine.one_pass import Source, key_of
 from xsmall.engine.packets import Results
-from xsmall.engine.passes import Pass, source_token, taken_along
+from xsmall.engine.passes import PlannedPass, source_token, taken_along
 from xsmall.engine.plans import Plan, remember
 from xsmall.engine.rule import Rule
 from xsmall.engine.team import Team, my_turn
@@ -53,7 +53,7 @@ class TaskCut(NamedTuple):
     tiles: list[Tile]
     needs: int
     """Bytes that a process uses at the most, results of other tiles aside."""
-    beside: Mapping[str, Pass]
+    beside: Mapping[str, PlannedPass]
     """Reductions of the same frames that the tasks run too, by the layer of their packets."""
 
 
@@ -68,7 +68,7 @@ def statistics_of_frames(
     more: tuple[str, ...] = (),
     store: PartStore | None = None,
     made_of: Mapping[str, str] | None = None,
-    beside: Mapping[str, Pass] | None = None,
+    beside: Mapping[str, PlannedPass] | None = None,
 ) -> tuple[Statistics, HighLevelGraph | None]:
     """Mean, std, stderr and count of frames (event, segment, row, column) per bin, and what is gathered beside.
 
@@ -109,7 +109,7 @@ def statistics_of_frames(
     return {name: _assemble(cut.tiles, [p[name] for p in pieces], len(shape)) for name in pieces[0]}, packets
 
 
-def _of_same_frames(source: Source, passes: Mapping[str, Pass]) -> dict[str, Pass]:
+def _of_same_frames(source: Source, passes: Mapping[str, PlannedPass]) -> dict[str, PlannedPass]:
     """Passes that read the frames of a source, one energy of each event; none where the scheduler brings the frames."""
     if not passes or not source.batch.lazy() or source.is_held:
         return {}
@@ -119,7 +119,7 @@ def _of_same_frames(source: Source, passes: Mapping[str, Pass]) -> dict[str, Pas
     return {n: made for n, made in same.items() if made.energy is None or dask.base.tokenize(made.energy) == energy}
 
 
-def _energy_of(passes: Mapping[str, Pass]) -> npt.NDArray[np.float64] | None:
+def _energy_of(passes: Mapping[str, PlannedPass]) -> npt.NDArray[np.float64] | None:
     """Photon energy of each event that the first pass needs which needs any."""
     return next((made.energy for made in passes.values() if made.energy is not None), None)
 
@@ -157,7 +157,7 @@ def _plan(
     more: tuple[str, ...],
     *,
     is_kept: bool,
-    beside: Mapping[str, Pass],
+    beside: Mapping[str, PlannedPass],
 ) -> tuple[TaskCut, Plan]:
     """Lanes, batches and tiles, by the bins of the events, the shape of frames and the machine."""
     frames = source.batch.frames

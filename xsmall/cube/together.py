@@ -9,9 +9,9 @@ from typing import Any
 import numpy.typing as npt
 
 from xsmall.engine.blocks import Batch
-from xsmall.engine.one_pass import Job, Walk, joined_pieces, no_pieces, outputs_of
+from xsmall.engine.one_pass import Job, RecordsWalk, joined_pieces, no_pieces, outputs_of
 from xsmall.engine.packets import Results
-from xsmall.engine.passes import Pass
+from xsmall.engine.passes import PlannedPass
 from xsmall.engine.transform import Cast, Transform
 
 __all__ = ["Reductions", "float_batch"]
@@ -28,7 +28,7 @@ class Reductions:
         What makes floats of the frames.
     """
 
-    def __init__(self, passes: Sequence[Pass], transform: Transform) -> None:
+    def __init__(self, passes: Sequence[PlannedPass], transform: Transform) -> None:
         self._transform = transform
         self._passes = passes
         cast = Cast(transform.dtype)
@@ -50,10 +50,10 @@ class Reductions:
             found.append(pieces)
         self._found[first] = found
 
-    def _walks(self) -> list[Walk]:
-        held: dict[str, list[Walk]] = self._of_thread.__dict__
+    def _walks(self) -> list[RecordsWalk]:
+        held: dict[str, list[RecordsWalk]] = self._of_thread.__dict__
         if "walks" not in held:
-            held["walks"] = [Walk(job) for job in self._jobs]
+            held["walks"] = [RecordsWalk(job) for job in self._jobs]
         return held["walks"]
 
     def results(self) -> list[Results]:

@@ -31,7 +31,7 @@ from xsmall.engine.blocks import (
 )
 from xsmall.engine.interrupt import check
 from xsmall.engine.packets import TOTALS, Key, Results, finished, variables_of
-from xsmall.engine.passes import Pass, remember_pass, source_token
+from xsmall.engine.passes import PlannedPass, remember_pass, source_token
 from xsmall.engine.plans import plan_of_pass, remember
 from xsmall.engine.record import Output, Record, Reducer, together
 from xsmall.engine.transform import (
@@ -135,7 +135,7 @@ def _live_origin(data: npt.NDArray[Any] | da.Array) -> Origin | None:
 def float_segments(
     batch: Batch, transform: Transform, most: int, values: FloatFrames, variances: FloatFrames | None = None
 ) -> Iterator[tuple[int, int, int, FloatFrames, FloatFrames | None]]:
-    """Walk a batch by groups of events, as many as the buffers hold, or ``most`` where none is needed, and by segments.
+    """RecordsWalk a batch by groups of events, as many as the buffers hold, or ``most`` where none is needed, and by segments.
 
     Yields (first event of the group, events in it, segment, frames (k, row, column), their variance or None). The
     arrays are the two buffers, (k, row, column) or of whole frames (k, segment, row, column), or views of the batch:
@@ -169,7 +169,7 @@ def _is_ready(batch: Batch, transform: Transform) -> bool:
     return isinstance(transform, Cast) and batch.frames.dtype == transform.dtype and batch.present is None
 
 
-class Walk:
+class RecordsWalk:
     """The reducers of one thread, and the buffers of their frames."""
 
     def __init__(self, job: Job) -> None:
@@ -209,7 +209,7 @@ class Walk:
 
 def reduce_batches(batches: Iterable[Batch], job: Job, beside: Mapping[str, Beside] | None = None) -> Results:
     """Reduce the frames of some batches, in order, with every record of the job."""
-    walk, outputs, before = Walk(job), outputs_of(job), 0
+    walk, outputs, before = RecordsWalk(job), outputs_of(job), 0
     pieces = no_pieces(outputs)
     for batch in batches:
         walk.take(batch, pieces, before, beside)
@@ -301,7 +301,7 @@ def run_records(
         packed, sizes = _map_blocks(source, job, token, fewest)
         if not source.is_held and not any(output.summed for output in outputs.values()):
             read = source_token(source.batch, key_of(source.transform))
-            remember_pass(packed.name, Pass(read, source.batch.energy, dict(records), frames, sizes))
+            remember_pass(packed.name, PlannedPass(read, source.batch.energy, dict(records), frames, sizes))
     arrays = variables_of(packed, outputs, sizes, token)
     plan = plan_of_pass(
         [source.batch, *(c.batch for c in beside.values())], outputs.values(), sizes, ", ".join(records), packed.name

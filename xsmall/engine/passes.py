@@ -28,14 +28,14 @@ from xsmall.engine.blocks import Batch
 from xsmall.engine.packets import Results
 from xsmall.engine.record import Record
 
-__all__ = ["Pass", "passes_behind", "remember_pass", "source_token", "taken_along", "with_packets_of"]
+__all__ = ["PlannedPass", "passes_behind", "remember_pass", "source_token", "taken_along", "with_packets_of"]
 
 _MOST: Final = 512
-_PASSES: Final[OrderedDict[str, Pass]] = OrderedDict()
+_PASSES: Final[OrderedDict[str, PlannedPass]] = OrderedDict()
 _LOCK: Final = Lock()
 
 
-class Pass(NamedTuple):
+class PlannedPass(NamedTuple):
     """A pass of records over frames that are read block by block."""
 
     source: str
@@ -54,7 +54,7 @@ class Pass(NamedTuple):
         per_event = sum(o.array_dtype.itemsize * math.prod(o.array_shape) for o in outputs)
         return per_event * sum(self.sizes)
 
-    def bare(self) -> Pass:
+    def bare(self) -> PlannedPass:
         """What a task needs of it: the energies come with the frames."""
         return self if self.energy is None else self._replace(energy=self.energy[:0])
 
@@ -65,7 +65,7 @@ def source_token(batch: Batch, transform: object) -> str:
     return token
 
 
-def remember_pass(name: str, made: Pass) -> None:
+def remember_pass(name: str, made: PlannedPass) -> None:
     """Keep a pass by the name of the layer of its packets."""
     with _LOCK:
         _PASSES[name] = made
@@ -74,14 +74,14 @@ def remember_pass(name: str, made: Pass) -> None:
             _PASSES.popitem(last=False)
 
 
-def passes_behind(arrays: Iterable[Any]) -> dict[str, Pass]:
+def passes_behind(arrays: Iterable[Any]) -> dict[str, PlannedPass]:
     """Passes that lazy arrays come from, by the name of the layer of their packets."""
     graphs = {id(array.dask): array.dask for array in arrays if isinstance(array, da.Array)}
     return {name: _PASSES[name] for graph in graphs.values() for name in graph.layers if name in _PASSES}
 
 
 def taken_along(
-    passes: Mapping[str, Pass], tasks: Sequence[Delayed], borders: Sequence[tuple[int, int]]
+    passes: Mapping[str, PlannedPass], tasks: Sequence[Delayed], borders: Sequence[tuple[int, int]]
 ) -> HighLevelGraph:
     """Make the graph in which the packets of passes come from tasks that ran their records.
 
