@@ -135,7 +135,7 @@ def _live_origin(data: npt.NDArray[Any] | da.Array) -> Origin | None:
 def float_segments(
     batch: Batch, transform: Transform, most: int, values: FloatFrames, variances: FloatFrames | None = None
 ) -> Iterator[tuple[int, int, int, FloatFrames, FloatFrames | None]]:
-    """RecordsWalk a batch by groups of events, as many as the buffers hold, or ``most`` where none is needed, and by segments.
+    """Walk a batch by groups of events, as many as the buffers hold, or ``most`` where none is needed, and by segments.
 
     Yields (first event of the group, events in it, segment, frames (k, row, column), their variance or None). The
     arrays are the two buffers, (k, row, column) or of whole frames (k, segment, row, column), or views of the batch:
