@@ -55,18 +55,26 @@ def long_run(events: int) -> tuple[Path, Path]:
     short.rename(path)
     labels = sim.run["jungfrau"]["event"].values[0] + np.arange(events) * np.timedelta64(8_333_333, "ns")
     zarr.consolidate_metadata(path)
-    root = zarr.open_group(path, mode="r+", use_consolidated=False)
+    root, frame_dims = zarr.open_group(path, mode="r+", use_consolidated=False), sim.run["jungfrau"]["raw"].ndim
     for name, array in root.members(max_depth=None):
         if not isinstance(array, zarr.Array) or "event" not in (array.metadata.dimension_names or ()):
             continue
-        array.resize((events, *array.shape[1:]))
-        if array.basename == "event":  # in large chunks: one for each event would be a file for each
-            attributes, dims = dict(array.attrs), array.metadata.dimension_names
-            root.create_array(
-                name, data=labels.astype("i8"), chunks=(65536,), dimension_names=dims, attributes=attributes,
-                overwrite=True,
-            )  # fmt: skip
-    zarr.consolidate_metadata(path)
+        if array.ndim == frame_dims:
+            array.resize((events, *array.shape[1:]))
+            continue
+        attributes, dims, shape = dict(array.attrs), array.metadata.dimension_names, (events, *array.shape[1:])
+        data = labels.astype("i8") if array.basename == "event" else np.resize(array[:], shape)
+        root.create_array(  # in large chunks: one for each event would be a file for each
+            name,
+            data=data,
+            chunks=(65536, *shape[1:]),
+            dimension_names=dims,
+            attributes=attributes,
+            overwrite=True,
+        )
+    groups = [name for name, member in root.members(max_depth=None) if isinstance(member, zarr.Group)]
+    for group in (*sorted(groups, reverse=True), None):  # each has copies of what is below it
+        zarr.consolidate_metadata(path, path=group)
     seal(path)  # as the writer does, for it was changed on purpose
     return path, constants
 
