@@ -15,6 +15,7 @@ import xarray as xr
 from xsmall import vocabulary as v
 from xsmall.errors import DataError, ParameterError
 from xsmall.events.labels import labels_of
+from xsmall.events.name_rules import where_known
 
 __all__ = ["integrate"]
 
@@ -193,7 +194,7 @@ def _at_the_end(x: xr.Variable, exposures: _Exposures) -> xr.Variable:
     """Value of the last event of each exposure; NaN, NaT where one has no event."""
     last = np.maximum(exposures.starts[1:] - 1, 0)
     picked = exposures.pick(x).isel({v.EVENT: last})
-    return picked if exposures.counts.all() else _where(picked, xr.Variable(v.EVENT, exposures.counts > 0))
+    return picked if exposures.counts.all() else where_known(picked, xr.Variable(v.EVENT, exposures.counts > 0))
 
 
 def _variable(small: xr.Dataset, name: str, exposures: _Exposures, statistic: str) -> dict[str, xr.Variable]:
@@ -203,17 +204,17 @@ def _variable(small: xr.Dataset, name: str, exposures: _Exposures, statistic: st
     of_base = None
     if base != name and base in small.data_vars and small[base].dims == small[name].dims:
         of_base = exposures.pick(small[base].variable.transpose(v.EVENT, ...))
-        x = _where(x.astype(np.float64), of_base.notnull())  # a value that is missing has no part in the sum
+        x = where_known(x.astype(np.float64), of_base.notnull())  # a value that is missing has no part in the sum
     exact = x.dtype.kind in "biu" and statistic == "sum"
     total = xr.Variable(x.dims, _by_exposure(x.data, exposures.counts, _exact if exact else _sums), x.attrs)
     if exact:
         return {name: total}
     n, certain = _counted(x, exposures)
     if of_base is not None:  # one variance that is missing, and that of the sum is not known
-        total = _where(total, n == _counted(of_base, exposures)[0])
-    some = _where(n.astype(np.float64), n > 0)
+        total = where_known(total, n == _counted(of_base, exposures)[0])
+    some = where_known(n.astype(np.float64), n > 0)
     power = {"sum": 0, "mean": 2 if of_base is not None else 1}[statistic]
-    total = xr.Variable(x.dims, (total / some**power if power else _where(total, n > 0)).data, x.attrs)
+    total = xr.Variable(x.dims, (total / some**power if power else where_known(total, n > 0)).data, x.attrs)
     if x.dtype.kind == "b":
         total.attrs[v.UNITS] = v.DIMENSIONLESS
     counted = {} if certain or of_base is not None else {f"{name}{v.COUNT_SUFFIX}": n}
@@ -226,11 +227,6 @@ def _counted(x: xr.Variable, exposures: _Exposures) -> tuple[xr.Variable, bool]:
         counts = exposures.counts.reshape(-1, *[1] * (x.ndim - 1))
         return xr.Variable(x.dims, np.broadcast_to(counts, (counts.shape[0], *x.shape[1:]))), True
     return xr.Variable(x.dims, _by_exposure(x.data, exposures.counts, _valid)), False
-
-
-def _where(x: xr.Variable, known: xr.Variable) -> xr.Variable:
-    result: xr.Variable = x.where(known)  # type: ignore[no-untyped-call]
-    return result
 
 
 def _exact(values: npt.NDArray[Any], counts: npt.NDArray[np.int64]) -> npt.NDArray[Any]:

@@ -13,7 +13,7 @@ import xarray as xr
 from xsmall import vocabulary as v
 from xsmall.errors import DataError, ParameterError
 
-__all__ = ["NUMBERS", "NameRule", "Unknown", "Variables", "rules_of"]
+__all__ = ["NUMBERS", "NameRule", "Unknown", "Variables", "rules_of", "where_known"]
 
 _ADDRESS: Final = re.compile(r"(?P<name>[^\[\]]+?)(\[(?P<index>\d+)\])?")
 _TIMES: Final = {"s": 1e12, "ms": 1e9, "us": 1e6, "ns": 1e3, "ps": 1.0, "fs": 1e-3}
@@ -72,7 +72,7 @@ class Variables:
         if values.dims != (v.EVENT,):
             raise Unknown(f"{address} has {dict(zip(values.dims[1:], values.shape[1:], strict=True))} values per event")
         known = self._known(where, name, match["name"].partition(".")[0])
-        return values if known is None else _where(values, known)
+        return values if known is None else where_known(values, known)
 
     def _place(self, name: str) -> tuple[xr.Dataset, str]:
         detector, _, rest = name.partition(".")
@@ -128,7 +128,7 @@ def _squeezed(x: xr.Variable) -> xr.Variable:
     return x.isel({dim: 0 for dim in x.dims if dim != v.EVENT and x.sizes[dim] == 1})
 
 
-def _where(x: xr.Variable, known: xr.Variable) -> xr.Variable:
+def where_known(x: xr.Variable, known: xr.Variable) -> xr.Variable:
     """NaN where it is not known; integers become float64."""
     result: xr.Variable = x.where(known)  # type: ignore[no-untyped-call]
     return result
@@ -185,11 +185,11 @@ class NameRule:
         if self.fit is not None:
             position = data.field(self.fit).astype(np.float64)
             found = (position != 0) & position.notnull()
-            numbers = _where(numbers, found)
+            numbers = where_known(numbers, found)
             if numbers.chunks is None and found.any() and not ((numbers != 0) & found).any():
                 raise Unknown(f"{self.source} is 0 wherever {self.fit} is not: a time tool without calibration")
         if name == v.PHOTON_ENERGY:
-            numbers = _where(numbers, numbers > 0)  # 0 and less stand for what was not measured
+            numbers = where_known(numbers, numbers > 0)  # 0 and less stand for what was not measured
         factor = self.scale * self._unit_factor(name, values)
         numbers = numbers * factor + self.offset if (factor, self.offset) != (1.0, 0.0) else numbers
         own = v.UNITS_OF.get(name) or values.attrs.get(v.UNITS)
@@ -247,7 +247,7 @@ def _yes_or_no(value: xr.Variable, known: xr.Variable | None) -> xr.Variable:
     """Bool where every event tells; float64 with NaN where some do not."""
     if known is None or (known.chunks is None and bool(known.all())):
         return xr.Variable(value.dims, value.astype(bool).data)
-    return xr.Variable(value.dims, _where(value.astype(np.float64), known).data)
+    return xr.Variable(value.dims, where_known(value.astype(np.float64), known).data)
 
 
 def rules_of(name: str, given: object, where: str) -> tuple[NameRule, ...]:

@@ -15,7 +15,14 @@ from xsmall.detector.geometry.rotation import rotation
 from xsmall.errors import FileFormatError, GeometryError
 from xsmall.io.layout import HDF5_VERSION
 
-__all__ = ["add_nexus_geometry", "check_writable", "nexus_group", "read_nexus_geometry", "write_nexus_geometry"]
+__all__ = [
+    "add_nexus_geometry",
+    "check_writable",
+    "nexus_group",
+    "nx_class",
+    "read_nexus_geometry",
+    "write_nexus_geometry",
+]
 
 DETECTOR = "/entry/instrument/detector"
 _LENGTHS = {
@@ -176,7 +183,7 @@ def read_nexus_geometry(path: str | Path, detector: str | None = None) -> tuple[
     try:
         with h5py.File(path, "r") as file:
             group = _find(file, detector, str(path))
-            modules = [m for m in group.values() if _kind(m) == "NXdetector_module"]
+            modules = [m for m in group.values() if nx_class(m) == "NXdetector_module"]
             if not 0 < len(modules) <= MAX_PANELS:
                 found = f"{len(modules)} modules in {group.name}"
                 raise FileFormatError(f"{path}: no geometry", found=found, expected="NXdetector_module groups")
@@ -191,7 +198,8 @@ def read_nexus_geometry(path: str | Path, detector: str | None = None) -> tuple[
     return geometry, Beam(photon_energy=energy, distance=geometry.distance if geometry.distance > 0 else None)
 
 
-def _kind(item: Any) -> str:
+def nx_class(item: Any) -> str:
+    """Class of NeXus that a group says it has."""
     kind = item.attrs.get("NX_class", "")
     return kind.decode() if isinstance(kind, bytes) else str(kind)
 
@@ -199,11 +207,11 @@ def _kind(item: Any) -> str:
 def _find(file: Any, detector: str | None, path: str) -> Any:
     """The NXdetector asked for, or the only one."""
     if detector is not None:
-        if detector not in file or _kind(file[detector]) != "NXdetector":
+        if detector not in file or nx_class(file[detector]) != "NXdetector":
             raise FileFormatError(f"{path}: no NXdetector {detector!r}")
         return file[detector]
     found: list[Any] = []
-    file.visititems(lambda _, item: found.append(item) if _kind(item) == "NXdetector" else None)
+    file.visititems(lambda _, item: found.append(item) if nx_class(item) == "NXdetector" else None)
     if len(found) != 1:
         names = ", ".join(item.name for item in found[:8]) or "none"
         raise FileFormatError(f"{path}: which NXdetector?", found=names, fix="detector='/entry/instrument/...'")
@@ -213,7 +221,7 @@ def _find(file: Any, detector: str | None, path: str) -> Any:
 def _energy(instrument: Any, path: str) -> float | None:
     """Photon energy in eV of the NXbeam beside the detector, where it has a number with a unit."""
     for item in instrument.values():
-        if _kind(item) != "NXbeam":
+        if nx_class(item) != "NXbeam":
             continue
         for name, units in (("incident_energy", _ENERGIES), ("incident_wavelength", _WAVELENGTHS)):
             if name in item and item[name].size == 1:  # an energy per event is no part of a geometry

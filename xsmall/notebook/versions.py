@@ -6,10 +6,11 @@ import os
 import platform
 import sys
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.metadata import entry_points
 from typing import Final
 
 from xsmall._version import __version__
+from xsmall.io.stores.provenance import version_of
 from xsmall.kernels.jit import cache_folder
 
 __all__ = ["Versions", "show_versions"]
@@ -60,26 +61,19 @@ def show_versions() -> Versions:
     from dask.system import CPU_COUNT
 
     lines = [("xsmall", __version__), ("python", sys.version.split()[0]), ("system", platform.platform())]
-    lines += [(name, _version(name) or "not installed") for name in _CORE]
+    lines += [(name, version_of(name) or "not installed") for name in _CORE]
     lines += [
         ("cores", f"{CPU_COUNT} of {os.cpu_count()} for this process"),
-        ("dask", f"{_version('dask')}, scheduler {dask.config.get('scheduler', None) or 'threads'}"),
+        ("dask", f"{version_of('dask')}, scheduler {dask.config.get('scheduler', None) or 'threads'}"),
         ("memory", _memory()),
         ("compiled code", str(cache_folder() or "not kept: every session compiles again")),
         ("sources", ", ".join(sorted(e.name for e in entry_points(group="xsmall.sources"))) or "those of xsmall"),
     ]
     for name, extra, purpose in _EXTRAS:
-        found = _version(name)
+        found = version_of(name)
         missing = f"missing, for {purpose}: python -m pip install 'xsmall[{extra}]'"
         lines.append((name, missing if found is None else f"{found}, for {purpose}"))
     return Versions(tuple(dict(lines).items()))
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _memory() -> str:

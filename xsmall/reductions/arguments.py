@@ -42,10 +42,14 @@ def real_number(
     ParameterError
         It is none.
     """
-    known = isinstance(value, int | float | np.number) and not isinstance(value, bool | np.bool_)
-    if not known or not above < float(value) < below:  # type: ignore[arg-type]
+    try:
+        is_one = np.ndim(value) == 0 and not isinstance(value, bool | np.bool_ | str)  # type: ignore[arg-type]
+        found = float(value) if is_one else math.nan  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        found = math.nan
+    if not above < found < below:
         raise ParameterError(f"invalid {what}", found=repr(value)[:80], expected=expected, fix=fix)
-    return float(value)  # type: ignore[arg-type]
+    return found
 
 
 def one_of(what: str, value: object, allowed: tuple[object, ...]) -> None:

@@ -18,6 +18,7 @@ from xsmall.engine.record import MANY, Output, Record, Reducer
 from xsmall.errors import ParameterError
 from xsmall.events.ragged import object_array
 from xsmall.frames.per_pixel import StaticMask, StaticNoise
+from xsmall.reductions.arguments import whole_number
 from xsmall.reductions.box import in_order
 from xsmall.reductions.droplet_tables import (
     PLACES,
@@ -163,15 +164,9 @@ def droplet(
         _one_of("also", name, ALSO)
     cuts = (*_cut("sums", sums, -np.inf), *_cut("sizes", sizes, 1.0))
     wanted = tuple(dict.fromkeys([also] if isinstance(also, str) else also))
-    most = None if max_droplets is None else _count(max_droplets)
+    most = None if max_droplets is None else whole_number("max_droplets", max_droplets, "max_droplets=1000")
     how = (grow == "flood", neighbours == 8)
     return Droplet(high, low, most, StaticMask.of(mask), frozen, units, how, cuts, wanted)
-
-
-def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ParameterError("invalid max_droplets", found=repr(value), expected="an integer of 1 or more, or None")
-    return int(value)
 
 
 def _one_of(what: str, value: object, allowed: tuple[object, ...]) -> None:

@@ -17,6 +17,7 @@ from xsmall.engine.asked import ask
 from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import ParameterError
 from xsmall.frames.per_pixel import StaticMask
+from xsmall.reductions.arguments import real_number, whole_number
 from xsmall.reductions.box import in_order
 from xsmall.reductions.droplet import Droplet
 from xsmall.reductions.droplet_tables import PLACES, check_places
@@ -153,13 +154,13 @@ def photon(
     >>> cal.sd.photon(9.5, thr_fraction=0.85)["n_photons"].dims
     ('event',)
     """
-    value = None if per_photon is None else _positive("per_photon", per_photon, "xs.photon(9.5) for 9.5 keV")
+    value = None if per_photon is None else _above_0("per_photon", per_photon, fix="xs.photon(9.5) for 9.5 keV")
     if method not in ("greedy", "fit", None):
         raise ParameterError("invalid method", found=repr(method), expected="'greedy' or 'fit'")
-    width = _positive("cloud", 0.25 if cloud is None else cloud, "cloud=0.25")
+    width = _above_0("cloud", 0.25 if cloud is None else cloud, fix="cloud=0.25")
     if cloud is not None and method != "fit":
         raise ParameterError("the cloud is for the fit", found=f"cloud={cloud!r}", fix='method="fit" beside it')
-    least = None if thr_fraction is None else _positive("thr_fraction", thr_fraction, "thr_fraction=0.9")
+    least = None if thr_fraction is None else _above_0("thr_fraction", thr_fraction, fix="thr_fraction=0.9")
     wanted = tuple(dict.fromkeys([also] if isinstance(also, str) else also))
     for name in wanted:
         if name not in PLACES:
@@ -177,25 +178,12 @@ def photon(
         raise ParameterError("pictures and sparse frames at once", fix="sparse=True; xs.dense makes pictures of it")
     places = tuple((str(n), as_place(p, "a region")) for n, p in (regions or {}).items())
     how = None if method is None else (width if method == "fit" else 0.0, FITTED)
-    return Photon(
-        value, how, least, places, _whole("max_k", max_k), StaticMask.of(mask), wanted, bool(image), bool(sparse)
-    )
+    most = whole_number("max_k", max_k, "max_k=10")
+    return Photon(value, how, least, places, most, StaticMask.of(mask), wanted, bool(image), bool(sparse))
 
 
-def _whole(what: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ParameterError(f"invalid {what}", found=repr(value), expected="an integer of 1 or more", fix="max_k=10")
-    return int(value)
-
-
-def _positive(what: str, value: object, fix: str) -> float:
-    try:
-        found = math.nan if isinstance(value, bool | np.bool_ | str) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        found = math.nan
-    if not (math.isfinite(found) and found > 0):
-        raise ParameterError(f"invalid {what}", found=repr(value), expected="a positive number", fix=fix)
-    return found
+def _above_0(what: str, value: object, fix: str) -> float:
+    return real_number(what, value, "a positive number", fix, above=0)
 
 
 def _meant(per_photon: float, units: str | None) -> float:

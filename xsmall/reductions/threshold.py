@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-import numpy as np
 import xarray as xr
 
 from xsmall.detector.frames import Frames
 from xsmall.errors import ParameterError
 from xsmall.frames.per_pixel import StaticNoise
+from xsmall.reductions.arguments import real_number
 from xsmall.vocabulary import GAIN_STAGE, UNITS
 
 __all__ = ["Sigma", "Threshold", "check_noise", "check_unit", "number", "sigma", "thresholds_of"]
@@ -54,7 +53,7 @@ def sigma(n: float) -> Sigma:
     >>> cal.sd.droplet(xs.sigma(5), xs.sigma(2.5), noise=noise)["n_droplets"].dims
     ('event',)
     """
-    return Sigma(_positive(n, "sigma", "a positive number of standard deviations", "xs.sigma(5)"))
+    return Sigma(real_number("sigma", n, "a positive number of standard deviations", "xs.sigma(5)", above=0))
 
 
 def _threshold(value: object, name: str) -> Threshold:
@@ -63,7 +62,7 @@ def _threshold(value: object, name: str) -> Threshold:
         sigma(value.n)
         return value
     fix = f"{name}=4.75 for half a photon of 9.5 keV in calibrated data, or xs.sigma(5)"
-    return _positive(value, name, "a positive number in the unit of the data, or xs.sigma(...)", fix)
+    return real_number(name, value, "a positive number in the unit of the data, or xs.sigma(...)", fix, above=0)
 
 
 def thresholds_of(threshold: object, threshold_low: object) -> tuple[Threshold, Threshold]:
@@ -133,14 +132,3 @@ def check_unit(units: str | None, frames: Frames) -> None:
             expected="the unit of the data",
             fix=_NOISE_FIX,
         )
-
-
-def _positive(value: object, name: str, expected: str, fix: str) -> float:
-    try:
-        wrong = isinstance(value, bool | np.bool_ | str)
-        found = math.nan if wrong else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        found = math.nan
-    if not (math.isfinite(found) and found > 0):
-        raise ParameterError(f"invalid {name}", found=repr(value), expected=expected, fix=fix)
-    return found

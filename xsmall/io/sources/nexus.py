@@ -18,7 +18,7 @@ from xsmall.errors import XsmallError
 from xsmall.frames.beam import ALWAYS
 from xsmall.io.hdf5 import read_whole
 from xsmall.io.layout import OWN_LABELS
-from xsmall.io.nexus_geometry import read_nexus_geometry
+from xsmall.io.nexus_geometry import nx_class, read_nexus_geometry
 from xsmall.vocabulary import DISTANCE, EVENT, GEOMETRY, PIXEL_DIMS, PRESENT
 
 __all__ = ["About", "about", "together"]
@@ -125,20 +125,17 @@ def about(file: Any, path: Path, name: str, shape: tuple[int, ...]) -> About:
     return found
 
 
-def _kind(item: Any) -> str:
-    kind = item.attrs.get("NX_class", "")
-    return kind.decode() if isinstance(kind, bytes) else str(kind)
-
-
 def _detector(file: Any, name: str) -> Any:
     """The group of the detector: the one that holds the frames, or the only one."""
     parent = file[name.rsplit("/", 1)[0] or "/"]
-    if _kind(parent) == "NXdetector":
+    if nx_class(parent) == "NXdetector":
         return parent
     found: list[Any] = []
 
     def note(where: str, item: Any) -> None:
-        if isinstance(item, h5py.Group) and (_kind(item) == "NXdetector" or where.endswith("instrument_1/detector_1")):
+        if isinstance(item, h5py.Group) and (
+            nx_class(item) == "NXdetector" or where.endswith("instrument_1/detector_1")
+        ):
             found.append(item)
 
     file.visititems(note)
@@ -209,7 +206,7 @@ def _energy(file: Any, path: Path, n: int, found: About, *, cxi: bool) -> None:
         places.append(("entry_1/instrument_1/source_1/energy", _ENERGIES, "j"))
     else:
         beams: list[str] = []
-        file.visititems(lambda where, item: beams.append(where) if _kind(item) == "NXbeam" else None)
+        file.visititems(lambda where, item: beams.append(where) if nx_class(item) == "NXbeam" else None)
         for beam in beams[:1]:
             places += [(f"{beam}/incident_energy", _ENERGIES, ""), (f"{beam}/incident_wavelength", _WAVELENGTHS, "")]
     for name, units, usual in places:
@@ -257,7 +254,7 @@ def _distance(detector: Any, found: About, *, cxi: bool) -> None:
 
 def _geometry(detector: Any, path: Path, shape: tuple[int, ...], found: About) -> None:
     """Geometry of NXdetector_module groups, or of one flat panel whose orientation an Eiger master names."""
-    if any(isinstance(item, h5py.Group) and _kind(item) == "NXdetector_module" for item in detector.values()):
+    if any(isinstance(item, h5py.Group) and nx_class(item) == "NXdetector_module" for item in detector.values()):
         try:
             geometry, beam = read_nexus_geometry(path, detector=detector.name)
         except XsmallError as error:

@@ -12,7 +12,7 @@ from xsmall._version import __version__
 from xsmall.errors import DataError
 from xsmall.vocabulary import LOST, PARAMETERS, PROVENANCE, SOURCE
 
-__all__ = ["origin", "provenance"]
+__all__ = ["origin", "provenance", "version_of"]
 
 _PACKAGES: Final = ("numpy", "xarray", "dask", "distributed", "numba", "zarr", "netcdf4", "h5py")
 
@@ -83,7 +83,7 @@ def origin(obj: xr.Dataset | xr.DataArray | xr.DataTree, target: object = None) 
     """What is known about where ``obj`` came from, and with what it is written, to ``target``."""
     told: dict[str, Any] = {
         "xsmall": __version__,
-        "packages": {p: _version(p) for p in _PACKAGES},
+        "packages": {p: version_of(p) for p in _PACKAGES},
         "python": platform.python_version(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "parameters": _decoded(obj.attrs.get(PARAMETERS)),
@@ -96,7 +96,8 @@ def origin(obj: xr.Dataset | xr.DataArray | xr.DataTree, target: object = None) 
     return told
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """Version of a package that is installed, else None."""
     try:
         return version(package)
     except PackageNotFoundError:
