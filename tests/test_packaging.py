@@ -39,7 +39,7 @@ def test_the_page_says_what_each_dependency_and_extra_is_for(project: dict[str, 
     rows = dict(re.findall(r"^\| `([\w-]+)` \| (.+) \|$", page, re.MULTILINE))
     needed = {split(r)[0] for r in project["dependencies"]}
     extras = set(project["optional-dependencies"])
-    developers = {"test", "docs", "dev", "browser", "validation"}
+    developers = {"test", "docs", "dev", "browser", "validation", "conda"}
     assert set(rows) == needed | (extras - developers)
     assert all(f"`{name}`" in page for name in developers)
     assert developers <= extras
@@ -72,3 +72,11 @@ def test_the_commands_that_the_conda_recipe_runs_are_there(recipe: dict[str, Any
         program, *arguments = line.split()
         assert program == "xsmall"
         assert callable(_parser().parse_args(arguments).run)
+
+
+def test_the_conda_recipe_renders(recipe: dict[str, Any]) -> None:
+    rattler = pytest.importorskip("rattler_build", reason="pip install 'xsmall[conda]'; conda/build.py builds it")
+    (rendered,) = rattler.Stage0Recipe.from_file(ROOT / "conda" / "recipe.yaml").render(rattler.VariantConfig())
+    made = rendered.recipe.to_dict()
+    assert made["package"]["version"] == xs.__version__
+    assert len(made["requirements"]["run"]) == len(recipe["requirements"]["run"])
