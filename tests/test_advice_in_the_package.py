@@ -141,7 +141,6 @@ def test_code_in_advice_parses_and_names_what_there_is(place: str, code: str) ->
 WHOLE = sorted({code for _, code in CODE if HOLE not in code and "..." not in code})
 
 ELSEWHERE = {
-    'xs.open_run("exp=mfx101332224,run=7")': "a run of LCLS",
     'xs.open_constants("exp=mfx101332224,run=7", detector="jungfrau")': "a run of LCLS",
     "xs.open_run(path, parallel_gain=True)": "a run of LPD",
     "raw.copy(data=gain)": "values of a gain that the user has",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import xarray as xr
 
-from xsmall.errors import ArgumentError, alike
+from xsmall.errors import alike, check_call
 from xsmall.notebook.kinds import (
     BINS,
     CALIBRATED_FRAMES,
@@ -154,32 +154,8 @@ _OTHERS_METHODS: Final[Mapping[str, str]] = {
 
 def _check_call(name: str, signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     """Refuse arguments that the function does not have, or lacks, before it is called; say which may be meant."""
-    try:
-        signature.bind(*args, **kwargs)
-    except TypeError as error:
-        known = [p.name for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        unknown = [word for word in kwargs if word not in known]
-        fix = f"help(.sd.{name}), or .sd.{name}? in a notebook"
-        if unknown:
-            other = _OTHERS_WORDS.get(unknown[0])
-            near = [other] if other in known else alike(unknown[0], known)
-            fix = f".sd.{name}({near[0]}=...)" if near else fix
-        elif "too many positional" in str(error):
-            named = [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY][:2]
-            fix = f".sd.{name}({', '.join(f'{n}=...' for n in named)})" if named else fix
-        raise ArgumentError(
-            f".sd.{name} cannot be called like this",
-            found=f"{error}",
-            expected=_names_of(name, signature),
-            fix=fix,
-        ) from None
-
-
-def _names_of(name: str, signature: inspect.Signature) -> str:
-    """Write a call with the names of its arguments: with types and defaults it fills half a screen."""
-    empty = inspect.Parameter.empty
-    names = [p.replace(annotation=empty, default=empty) for p in signature.parameters.values()]
-    return name + str(signature.replace(parameters=names, return_annotation=empty))
+    call = f".sd.{name}"
+    check_call(call, signature, args, kwargs, others=_OTHERS_WORDS, fix=f"help({call}), or {call}? in a notebook")
 
 
 @functools.lru_cache(maxsize=256)

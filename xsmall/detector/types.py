@@ -11,7 +11,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
-from xsmall.errors import CalibrationError
+from xsmall.errors import CalibrationError, alike
 
 __all__ = ["DETECTOR_TYPES", "Decoding", "DetectorType", "detector_type"]
 
@@ -330,10 +330,13 @@ def detector_type(name: object) -> DetectorType:
         return name
     found = DETECTOR_TYPES.get(name.lower()) if isinstance(name, str) else None
     if found is None:
+        near = alike(str(name).lower(), DETECTOR_TYPES)
         raise CalibrationError(
             "this detector type is not known" if name else "it is not said which detector this is",
             found=f"detector_type {name!r}",
             expected="one of " + ", ".join(entry.name for entry in _TABLE),
-            fix='raw.assign_attrs(detector_type="camera") for a camera that does not switch its gain',
+            fix=f'detector_type="{near[0]}"'
+            if near
+            else 'raw.assign_attrs(detector_type="camera") for a camera that does not switch its gain',
         )
     return found

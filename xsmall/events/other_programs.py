@@ -90,11 +90,12 @@ def to_pandas(small: xr.Dataset, dim: str | None = None) -> Any:
         dim = dims[0] if dims else EVENT
     if dim == EVENT:
         if EVENT not in flat.indexes:
+            n = flat.sizes.get(EVENT, 1)
             raise DataError(
                 "no labels of events",
                 found=f"dims {tuple(map(str, flat.dims))}",
                 expected=f"small data with an index {EVENT!r}",
-                fix=".expand_dims('event') for one event; .assign_coords(event=range(n)) for events without labels",
+                fix=f".expand_dims('event') for one event; .assign_coords(event=range({n})) for events without labels",
             )
         columns = {str(n): v.values for n, v in flat.variables.items() if v.dims == (EVENT,) and n != EVENT}
         return pandas.DataFrame(columns, index=pandas.Index(flat[EVENT].values, name=EVENT))

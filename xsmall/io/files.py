@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xsmall.detector.geometry.text import refuse_special
-from xsmall.errors import FileFormatError, XsmallError
+from xsmall.errors import FileFormatError, ParameterError, XsmallError, check_call
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -187,11 +187,14 @@ def as_bytes(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 def names_its_file(read: Callable[P, T]) -> Callable[P, T]:
     """Let every error of a reader name the file, its first argument, from whatever library it comes."""
-    signature = inspect.signature(read)
+    signature, call = inspect.signature(read), f"xs.{read.__name__}"
 
     @wraps(read)
     def reader(*args: P.args, **kwargs: P.kwargs) -> T:
-        bound = signature.bind(*args, **kwargs)  # a call that is wrong is no fault of the file
+        if "exp" in kwargs and not args:  # as psana takes it
+            fix = f'{call}("exp={kwargs["exp"]},run={kwargs.get("run", 7)}")'
+            raise ParameterError("a run is named in one text", found=f"exp={kwargs['exp']!r}", fix=fix)
+        bound = check_call(call, signature, args, kwargs)  # a call that is wrong is no fault of the file
         given = next(iter(bound.arguments.values()), None)
         for one in given if isinstance(given, list | tuple) else (given,):
             if isinstance(one, str | os.PathLike):

@@ -13,7 +13,8 @@ from xsmall.io.descriptions import DESCRIPTION
 from xsmall.io.files import names_its_file
 from xsmall.io.layout import RESULT_LAYOUT, UNFINISHED
 from xsmall.io.sources.hdf5_run import hdf5_groups
-from xsmall.io.sources.stored import StoredGroups, is_run, whole_dataset
+from xsmall.io.sources.source import call_for
+from xsmall.io.sources.stored import StoredGroups, whole_dataset
 from xsmall.io.sources.zarr_run import zarr_groups
 from xsmall.io.stores.place import settle
 from xsmall.vocabulary import LAYOUT
@@ -67,7 +68,7 @@ def _groups(path: Path) -> Iterator[StoredGroups]:
         raise FileFormatError(f"{path}: no such file", fix="check the path")
     found = _no_store(path)
     if found is not None:
-        raise FileFormatError(f"{path}: no result of xsmall", found=found, fix="check the path")
+        raise FileFormatError(f"{path}: no result of xsmall", found=found, fix=call_for(path) or "check the path")
     with (zarr_groups if path.is_dir() else hdf5_groups)(path) as groups:
         layout = str(groups.nodes["/"].attrs.get(LAYOUT, ""))
         if layout.rpartition(" ")[0] != RESULT_LAYOUT:
@@ -75,7 +76,7 @@ def _groups(path: Path) -> Iterator[StoredGroups]:
                 f"{path}: not complete" if layout == UNFINISHED else f"{path}: no result of xsmall",
                 found=layout or f"no attribute {LAYOUT}",
                 expected=RESULT_LAYOUT,
-                fix=f"xs.open_run({str(path)!r})" if is_run(layout) else f"`xsmall info {path.name}` says what it is",
+                fix=call_for(path) or f"`xsmall info {path.name}` says what it is",
             )
         yield groups
 

@@ -11,12 +11,13 @@ import numpy.typing as npt
 
 from xsmall.detector.frames import Frames
 from xsmall.detector.part import Labels, Part
-from xsmall.errors import DataError, ParameterError
+from xsmall.errors import DataError, ParameterError, tells_its_names
 from xsmall.vocabulary import COLUMN, ROW, SEGMENT
 
 __all__ = ["Box", "Window", "in_order"]
 
 
+@tells_its_names
 @dataclass(frozen=True)
 class Box:
     """Rows and columns of one segment, half-open, by their labels: positions in the whole detector.

@@ -48,8 +48,9 @@ _QUADRANT: Final = re.compile(r"Q(\d)M(\d)$")
 Found = dict[str, dict[str, list[str]]]
 
 
-def _is_known(constant: str) -> bool:
-    return constant.startswith(_BAD) or _ENDING.sub("", constant) in _NAMES
+def _ours(constant: str) -> str | None:
+    """Our name of a constant; None where it is not used."""
+    return STATUS if constant.startswith(_BAD) else _NAMES.get(_ENDING.sub("", constant))
 
 
 def _find(file: Any) -> Found:
@@ -57,9 +58,7 @@ def _find(file: Any) -> Found:
     found: Found = {}
     for module in file:
         for constant in file[module] if isinstance(file[module], h5py.Group) else ():
-            name = _ENDING.sub("", constant)
-            ours = STATUS if name.startswith(_BAD) else _NAMES.get(name)
-            group = file[module][constant]
+            ours, group = _ours(constant), file[module][constant]
             if ours is None or not isinstance(group, h5py.Group):
                 continue
             numbers = sorted(n for n in group if isinstance(group[n], h5py.Group) and "data" in group[n])
@@ -145,7 +144,7 @@ def calcat_constants(
         found = _find(file)
         modules = sorted(found[PEDESTAL], key=_place)
         shapes = {p: file[p].shape for by_module in found.values() for ps in by_module.values() for p in ps}
-        unused = sorted({name for m in modules for name in file[m] if not _is_known(name)})
+        unused = sorted({name for m in modules for name in file[m] if _ours(name) is None})
     if GAIN in found and gain is None:
         raise ParameterError(
             f"{path}: what does its relative gain mean?",

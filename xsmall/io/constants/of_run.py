@@ -65,7 +65,7 @@ def asked_of_database(
     if run is not None and number != run:
         raise ParameterError("two numbers of the run", found=f"{source} and run={run}", fix="leave run= out")
     try:
-        place, number = folder_of_experiment(query, folder)
+        place, number = folder_of_experiment(query, folder, run)
     except FileFormatError:
         if "_" not in detector or number is None:
             raise

@@ -18,7 +18,7 @@ import xarray as xr
 
 from xsmall.calibration.constants import check_constants, constants, full_shape
 from xsmall.detector.types import DETECTOR_TYPES, DetectorType, detector_type
-from xsmall.errors import CalibrationError, FileFormatError, ParameterError
+from xsmall.errors import CalibrationError, FileFormatError, ParameterError, alike
 from xsmall.io.constants.calcat import calcat_constants, is_calcat
 from xsmall.io.constants.of_run import asked_of_database, constants_of_database, is_of_database
 from xsmall.io.constants.psana import folder_constants, known_arrays, read_text_array
@@ -48,6 +48,11 @@ __all__ = ["open_constants"]
 
 GainMeaning = Literal["divide", "multiply", "divide_relative", "nominal"]
 _SMALL_DATA: Final = {"ped": "pedestals", "rms": "pixel_rms", "gain": "pixel_gain", "statusMask": "pixel_mask"}
+_OF_OTHERS: Final = {
+    "dark": PEDESTAL, "ped": PEDESTAL, "rms": NOISE, "pixel_rms": NOISE, "pixel_gain": GAIN, "pixel_offset": OFFSET,
+    "pixel_status": STATUS, "statusMask": STATUS,
+}  # fmt: skip
+"""What others call constants."""
 _USER_DATA: Final = "UserDataCfg"
 _OURS: Final = (PEDESTAL, NOISE, GAIN, OFFSET, STATUS)
 
@@ -132,6 +137,12 @@ def open_constants(
         if any(isinstance(value, tuple) for value in source.values()):
             return _from_psana(source, detector_type, gain, "psana")
         return _from_files(source, detector_type, gain)
+    if not isinstance(source, str | os.PathLike):
+        raise ParameterError(
+            "constants are opened from a path, frames of a run, or arrays by name",
+            found=type(source).__name__,
+            fix='xs.open_constants({"pedestal": ...}, detector_type="camera")',
+        )
     path = Path(source)
     settle(path)
     if not path.exists():
@@ -215,10 +226,14 @@ def _identity(about: Mapping[str, Any], n_segments: int) -> dict[str, str]:
 def _from_files(files: Mapping[str, Any], kind: str | None, gain: GainMeaning | None) -> xr.Dataset:
     unknown = sorted(set(files) - set(_OURS))
     if unknown or PEDESTAL not in files:
+        meant = {name: _OF_OTHERS.get(str(name)) or next(iter(alike(str(name), _OURS)), "") for name in unknown}
+        names = [meant.get(name, name) for name in files]
+        fix = ", ".join(f'"{name}": ...' for name in names)
         raise ParameterError(
             "these are not names of constants",
             found=sorted(files),
             expected="pedestal, and some of " + ", ".join(_OURS),
+            fix=f"xs.open_constants({{{fix}}})" if PEDESTAL in names and all(names) else None,
         )
     entry = detector_type(_needed(kind, "detector_type"))
     arrays = {name: _array(value) for name, value in files.items()}

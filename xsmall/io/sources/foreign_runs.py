@@ -4,12 +4,14 @@ The layout is told in the page on files (``docs/howto/write_raw_hdf5.md``): ``ra
 ``present`` and ``damage`` are (event, segment), every event variable is as long as ``event``.
 """
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
 import xarray as xr
 
 from xsmall import vocabulary as v
+from xsmall.detector.types import DETECTOR_TYPES
 from xsmall.errors import FileFormatError
 
 __all__ = ["checked_group", "named_dims"]
@@ -83,6 +85,7 @@ def checked_group(path: Path, group: str, node: xr.Dataset) -> xr.Dataset:
             found=f"{', '.join(map(str, node.variables))}, no {v.EVENT}",
             expected=f"the label of each event, such as its time, in {group}/{v.EVENT}",
         )
+    _check_type(path, group, node)
     if label is None:
         return node
     wanted = dict.fromkeys(_OF_SEGMENTS, (v.EVENT, v.SEGMENT)) | dict.fromkeys(_OF_EVENTS, (v.EVENT,))
@@ -99,6 +102,20 @@ def checked_group(path: Path, group: str, node: xr.Dataset) -> xr.Dataset:
     return (
         node if group == f"/{v.EVENTS_NODE}" else node.set_coords([name for name in found if name not in node.coords])
     )
+
+
+def _check_type(path: Path, group: str, node: xr.Dataset) -> None:
+    """Refuse a misspelt detector type: its raw words would be taken for numbers. XTC2 has types of its own."""
+    for name, x in node.data_vars.items():
+        said = str(x.attrs.get(v.DETECTOR_TYPE, ""))
+        near = get_close_matches(said.lower(), DETECTOR_TYPES, n=1, cutoff=0.8)
+        if near and said.lower() not in DETECTOR_TYPES and v.DETECTOR_ID not in x.attrs:
+            raise FileFormatError(
+                f"{path}: unknown detector type of {group}/{name}",
+                found=repr(said),
+                expected=f"a type such as {near[0]!r}",
+                fix=f'file["{group.strip("/")}/{name}"].attrs["{v.DETECTOR_TYPE}"] = "{near[0]}"',
+            )
 
 
 def _check_frames(path: Path, group: str, frames: xr.Variable, label: xr.Variable | None) -> None:

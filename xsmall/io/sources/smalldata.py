@@ -26,7 +26,7 @@ from xsmall.io.files import identify, names_its_file
 from xsmall.io.hdf5 import check_filters, missing_sources, open_hdf5, read_whole
 from xsmall.io.sources.chunks import events_per_chunk
 from xsmall.io.sources.hdf5_array import Hdf5Array
-from xsmall.io.sources.source import RunSpec
+from xsmall.io.sources.source import RunSpec, call_for
 from xsmall.io.sources.xtc2.format import datetimes
 
 __all__ = ["open_smalldata"]
@@ -103,6 +103,9 @@ def open_smalldata(
     ([1.0, nan, 0.0], [7, 7, 7])
     """
     spec = RunSpec.of(path)
+    for one in spec.paths:
+        if not h5py.is_hdf5(one) and (call := call_for(one)) is not None:
+            raise FileFormatError(f"{one}: these are no small data", found="no HDF5 file", fix=call)
     trees = [_open(one, chunks, frozenset(late)) for one in spec.paths]
     if not trees:
         raise FileFormatError(f"{spec.given}: no file", expected="the path of small data")
@@ -227,7 +230,7 @@ def _labels(here: _File, group: Any) -> tuple[npt.NDArray[np.datetime64], dict[s
             f"{here.path}: these are no small data",
             found=", ".join(sorted(group)[:8]) or "an empty file",
             expected="timestamp (LCLS-II), or event_time and fiducials (LCLS-I)",
-            fix=f"`xsmall info {here.path.name}` says what it is",
+            fix=call_for(here.path),
         )
     seconds = times.astype("M8[s]").astype(np.int64)
     wrong = np.flatnonzero((seconds < _SECONDS[0]) | (seconds > _SECONDS[1]))

@@ -7,10 +7,12 @@ packages register by the entry point group ``xsmall.sources``, or for one sessio
 
 import glob
 import inspect
+import json
 import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -22,13 +24,15 @@ from typing import ClassVar, Final
 import xarray as xr
 
 from xsmall.detector.geometry.text import refuse_special
-from xsmall.errors import FileFormatError, ParameterError
+from xsmall.errors import FileFormatError, ParameterError, XsmallError, alike
+from xsmall.io.descriptions import DESCRIPTION
 from xsmall.io.files import Identity, identify
 from xsmall.io.hdf5 import open_hdf5, stacks_in
+from xsmall.io.layout import RESULT_LAYOUT
 from xsmall.io.stores.place import settle
 from xsmall.vocabulary import LAYOUT
 
-__all__ = ["RunSource", "RunSpec", "register_source", "source_of"]
+__all__ = ["RunSource", "RunSpec", "call_for", "register_source", "source_of"]
 
 ENTRY_POINTS: Final = "xsmall.sources"
 _BUILT_IN: Final = (
@@ -42,6 +46,8 @@ _BUILT_IN: Final = (
 HDF5_SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
 _HEAD: Final = len(HDF5_SIGNATURE)
 """Bytes at the beginning of a file that tell formats apart."""
+_TIMES_OF_SMALL_DATA: Final = ("timestamp", "event_time")
+_LOOKED_AT: Final = 20
 _QUERY: Final = re.compile(r"\s*\w+\s*=[^,=/]+(,\s*\w+\s*=[^,=/]+)*")
 _OF_PSANA1: Final = re.compile(r"exp=(\w+):run=(\d+)")
 
@@ -121,7 +127,10 @@ class RunSpec:
             return f"{len(self.paths)} files"
         if not self.path.is_dir():
             return f"a file named {self.path.name}"
-        there = sorted(os.listdir(self.path))
+        try:
+            there = sorted(os.listdir(self.path))
+        except OSError as error:
+            return f"a folder that cannot be read: {error.strerror}"
         return f"a folder of {len(there)}: {', '.join(there[:3])}" if there else "a folder with nothing in it"
 
 
@@ -224,11 +233,13 @@ class RunSource(ABC):
         known = self.options()
         for name in options:
             if name not in known:
+                every = ("chunks", "engine", *known)
+                near = alike(name, every)
                 raise ParameterError(
                     f"{self.title} cannot be opened with {name}=",
                     found=name,
-                    expected=", ".join(("chunks", "engine", *known)),
-                    fix=f"leave {name}= out",
+                    expected=", ".join(every),
+                    fix=f"{near[0]}=..." if near else f"leave {name}= out",
                 )
 
 
@@ -340,17 +351,50 @@ def source_of(spec: RunSpec, engine: str | None = None) -> RunSource:
     )
 
 
+def call_for(path: Path) -> str | None:
+    """Give the call that opens what is at a path, for errors of those that do not open it; None where nothing does."""
+    try:
+        spec = RunSpec.of(path)
+        return f"xs.open_run({str(path)!r})" if find_source(spec) is not None else _advice(spec)
+    except XsmallError:
+        return None
+
+
 def _advice(spec: RunSpec) -> str | None:
-    """Give the call that opens a file which is no run."""
+    """Give the call that opens what is no run."""
     path = spec.path
     if path is None:
         return None
     if spec.head == HDF5_SIGNATURE:
-        with open_hdf5(path) as file:
-            stacks = [] if LAYOUT in file.attrs else stacks_in(file)
-        if stacks:
-            return f"xs.open_frames({str(path)!r}, dataset={stacks[0]!r})"
-        return f"xr.open_datatree({str(path)!r}) for small data, cubes and other HDF5; `xsmall info {path.name}`"
-    if (path / "zarr.json").exists() or (path / ".zgroup").exists():
+        return _call_for_hdf5(path)
+    if (path / DESCRIPTION).exists() or (path / ".zgroup").exists():
+        with suppress(OSError, ValueError, KeyError):
+            if RESULT_LAYOUT in json.loads((path / DESCRIPTION).read_bytes())["attributes"][LAYOUT]:
+                return f"xs.open_result({str(path)!r})"
         return f"xr.open_zarr({str(path)!r}) for small data and cubes; `xsmall info {path.name}` says what it is"
-    return "check the path"
+    return _call_for_inside(path) or "check the path"
+
+
+def _call_for_hdf5(path: Path) -> str:
+    with open_hdf5(path) as file:
+        found = file.attrs.get(LAYOUT, "")
+        layout = found.decode() if isinstance(found, bytes) else str(found)
+        stacks = [] if layout else stacks_in(file)
+        times = any(name in file for name in _TIMES_OF_SMALL_DATA)
+    if times:
+        return f"xs.open_smalldata({str(path)!r})"
+    if layout.startswith(RESULT_LAYOUT):
+        return f"xs.open_result({str(path)!r})"
+    if stacks:
+        return f"xs.open_frames({str(path)!r}, dataset={stacks[0]!r})"
+    return f"xr.open_datatree({str(path)!r}) for small data, cubes and other HDF5; `xsmall info {path.name}`"
+
+
+def _call_for_inside(path: Path) -> str | None:
+    """Look into a folder for the first run in it."""
+    try:
+        inside = sorted(path.iterdir())[:_LOOKED_AT] if path.is_dir() else []
+    except OSError:
+        return None
+    calls = (call_for(one) for one in inside if one.is_file() or (one / DESCRIPTION).exists())
+    return next((call for call in calls if call is not None and call.startswith("xs.open_run")), None)

@@ -6,6 +6,7 @@ not there are named. What a file says of beam, pixels and geometry is read by :m
 
 import os
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -27,13 +28,14 @@ from xsmall.io.sources.chunks import events_per_chunk
 from xsmall.io.sources.hdf5_array import Hdf5Array
 from xsmall.io.sources.images import images_as_frames
 from xsmall.io.sources.nexus import About, about, together
-from xsmall.io.sources.source import RunSource, RunSpec
+from xsmall.io.sources.source import RunSource, RunSpec, call_for, find_source
 
 __all__ = ["StackRun", "open_frames"]
 
 _KNOWN: Final = ("/entry_1/data_1/data", "/entry_1/instrument_1/detector_1/data", "/entry/data/data")
 _ENDINGS: Final = (".h5", ".hdf5", ".cxi", ".nxs", ".hdf", ".nx")
 _IMAGES: Final = (".cbf", ".edf", ".tif", ".tiff")
+_UNITS: Final = (v.ADU, "keV", "eV", v.PHOTON)
 _NUMBERED: Final = "data_"  # data_000001, data_000002 ... of an Eiger master
 _DIMS: Final = {2: v.FRAME_DIMS[2:], 3: (v.EVENT, *v.FRAME_DIMS[2:]), 4: v.FRAME_DIMS}
 
@@ -102,12 +104,14 @@ def open_frames(
     """
     kind = None if detector_type is None else known_type(detector_type).name
     spec = RunSpec.of(path)
+    if not spec.paths:
+        raise FileFormatError(f"{spec.given}: no file", expected="the path of an HDF5 file")
+    for one in spec.paths:
+        _refuse_runs(one)
     if spec.paths and not any(h5py.is_hdf5(one) or one.suffix in _ENDINGS for one in spec.paths):
         pieces = [_images(spec.paths, dataset, dims, chunks)]
     else:
         pieces = [piece for one in spec.paths for piece in _pieces(one, dataset, dims, chunks)]
-    if not pieces:
-        raise FileFormatError(f"{spec.given}: no file", expected="the path of an HDF5 file")
     forms = {f"{piece.data.dtype} {piece.data.shape[1:]}": piece.path for piece in pieces}
     if len(forms) > 1:
         raise FileFormatError(
@@ -115,6 +119,7 @@ def open_frames(
             found="; ".join(f"{form} in {path}" for form, path in forms.items()),
             expected="frames of one type and shape",
         )
+    _check_units(units)
     data = da.concatenate([piece.data for piece in pieces]) if len(pieces) > 1 else pieces[0].data
     found = together([piece.found for piece in pieces], [len(piece.data) for piece in pieces])
     coords: dict[str, Any] = {v.EVENT: np.arange(data.shape[0]) if found.labels is None else found.labels}
@@ -128,6 +133,27 @@ def open_frames(
         v.UNITS: units or (said.pop() if len(said) == 1 else None),
     }
     return frames.assign_attrs({name: value for name, value in given.items() if value is not None})
+
+
+def _refuse_runs(path: Path) -> None:
+    """Refuse runs and folders: they know more of their events than frames alone would say."""
+    source = find_source(RunSpec(str(path), (path,)))
+    if path.is_dir() or not (source is None or isinstance(source, StackRun)):
+        raise FileFormatError(
+            f"{path}: no file of frames",
+            found="a folder" if source is None else source.title,
+            expected="an HDF5 file with a stack of frames, or images",
+            fix=call_for(path) if source is not None else f"xs.open_frames({str(path / '*.h5')!r})",
+        )
+
+
+def _check_units(units: str | None) -> None:
+    """Refuse a unit that is misspelt: one that nobody knows would be taken for a unit of its own."""
+    known = {one.lower(): one for one in _UNITS}
+    near = [] if units is None or units in _UNITS else get_close_matches(units.lower(), known, n=1, cutoff=0.75)
+    if near:
+        fix = f"units={known[near[0]]!r}"
+        raise ParameterError("unknown unit", found=repr(units), expected=", ".join(_UNITS), fix=fix)
 
 
 class StackRun(RunSource):

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from xsmall.engine.faults import unreadable
 from xsmall.errors import DamagedDataError, XsmallError
 from xsmall.io.files import Identity
-from xsmall.io.sources.straight import StoredChunk, read_chunk
+from xsmall.io.sources.straight import StoredChunk, read_chunk, shared
 
 __all__ = ["StoredArray", "missing_value", "native"]
 
@@ -182,8 +182,7 @@ class StoredArray(ABC):
 
     def _shared(self, place: Place, region: Region) -> tuple[Region, Region]:
         """What a chunk and a block have in common: in the array, and in the block."""
-        pairs = zip(self.part(place), region, strict=True)
-        here = tuple(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in pairs)
+        here = shared(self.part(place), region)
         return here, tuple(slice(h.start - r.start, h.stop - r.start) for h, r in zip(here, region, strict=True))
 
     def _piecewise(self, region: Region) -> npt.NDArray[Any]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from xsmall.io.files import as_bytes
 
-__all__ = ["CHECKSUM_BYTES", "StoredChunk", "can_be_read_straight", "read_chunk"]
+__all__ = ["CHECKSUM_BYTES", "StoredChunk", "can_be_read_straight", "read_chunk", "shared"]
 
 CHECKSUM_BYTES: Final = 4
 _SMALLEST: Final = 1 << 14
@@ -58,8 +58,8 @@ def read_chunk(
     Whether it was read: False where the block takes many small pieces of the chunk, or where there is a checksum that
     differs, or that holds for more than the block takes in one piece.
     """
-    low = [max(r.start, p.start) for r, p in zip(region, part, strict=True)]
-    high = [min(r.stop, p.stop) for r, p in zip(region, part, strict=True)]
+    both = shared(part, region)
+    low, high = [s.start for s in both], [s.stop for s in both]
     axis = _joined_from(low, high, chunk, out.shape)
     itemsize = out.dtype.itemsize
     steps = [itemsize * math.prod(chunk[k + 1 :]) for k in range(len(chunk))]
@@ -82,6 +82,12 @@ def read_chunk(
     for start, buffers in _neighbours(pieces):
         stored.read(start, buffers)
     return True
+
+
+def shared(part: Sequence[slice], region: Sequence[slice]) -> tuple[slice, ...]:
+    """Which elements of an array lie in a chunk and in a block."""
+    pairs = zip(part, region, strict=True)
+    return tuple(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in pairs)
 
 
 def _joined_from(low: list[int], high: list[int], chunk: Sequence[int], shape: tuple[int, ...]) -> int:

@@ -13,6 +13,7 @@ from xsmall.errors import FileFormatError
 from xsmall.io.descriptions import DESCRIPTION
 from xsmall.io.files import Identity
 from xsmall.io.sources.stored_array import Place, Region, StoredArray
+from xsmall.io.sources.straight import shared
 from xsmall.io.sources.zarr_chunks import Packing, packing_of, unpack
 
 __all__ = ["ZarrArray", "open_array"]
@@ -62,7 +63,7 @@ class ZarrArray(StoredArray):
         chunk: npt.NDArray[Any] | None = None
         for place in self.places(region):
             part = self.part(place)
-            wanted = [slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(part, region, strict=True)]
+            wanted = shared(part, region)
             into = out[_counted_from(region, wanted)]
             if into.shape == self.chunks and into.flags.c_contiguous:
                 unpack(self._file(place), packing, into)
@@ -104,5 +105,5 @@ class ZarrArray(StoredArray):
             )
 
 
-def _counted_from(region: Region, wanted: list[slice]) -> Region:
+def _counted_from(region: Region, wanted: Region) -> Region:
     return tuple(slice(w.start - r.start, w.stop - r.start) for w, r in zip(wanted, region, strict=True))

@@ -55,7 +55,9 @@ def _part(path: Path) -> NamedFile:
     return NamedFile(path, found["exp"], int(found["run"]), int(found["stream"]), int(found["chunk"]))
 
 
-def folder_of_experiment(query: Mapping[str, str], folder: str | os.PathLike[str] | None) -> tuple[Path, int]:
+def folder_of_experiment(
+    query: Mapping[str, str], folder: str | os.PathLike[str] | None, run: int | None = None
+) -> tuple[Path, int]:
     """Find the folder of an experiment's files.
 
     Parameters
@@ -64,6 +66,8 @@ def folder_of_experiment(query: Mapping[str, str], folder: str | os.PathLike[str
         ``exp`` and ``run``.
     folder
         Where to look first: the folder of the files, that of the experiment, or that of all experiments.
+    run
+        Number of the run where it was given beside the text, for the advice.
 
     Returns
     -------
@@ -81,8 +85,8 @@ def folder_of_experiment(query: Mapping[str, str], folder: str | os.PathLike[str
         raise ParameterError(
             "a run is named by its experiment and number",
             found=",".join(f"{k}={x}" for k, x in query.items()),
-            expected="exp= and run=",
-            fix='xs.open_run("exp=mfx101332224,run=7")',
+            expected="exp= and run=, both in the text",
+            fix=f'xs.open_run("exp={exp or "mfx101332224"},run={7 if run is None else run}")',
         )
     roots = [folder] if folder is not None else [os.environ[v] for v in DATA_FOLDERS if os.environ.get(v)]
     roots += [] if folder is not None else list(LCLS_FOLDERS)
@@ -267,7 +271,8 @@ def _several(
         by_name = "" if experiment is None else f"exp={experiment},"  # as the run was named
         fix = None if numbered is None else f"{by_name}run={numbered}"
         return ParameterError(f"{title}: no run of this number", found=f"run={wanted}", expected=known, fix=fix)
-    fix = f"xs.open_run(..., run={numbered})" if numbered is not None else "name the file, or a list of the streams"
+    named = repr(title) if Path(title).is_dir() else "..."
+    fix = f"xs.open_run({named}, run={numbered})" if numbered is not None else "name the file, or a list of the streams"
     return FileFormatError(f"{title}: several runs", found=known, expected="one run", fix=fix)
 
 

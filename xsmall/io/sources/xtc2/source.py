@@ -95,8 +95,11 @@ def files_of_spec(
     live: bool | None = None,
 ) -> RunFiles:
     """Find the files that were named; see :meth:`Xtc2Run.open`."""
+    if run is not None and (isinstance(run, bool) or not isinstance(run, int | np.integer)):
+        fix = f"run={int(run)}" if str(run).isdecimal() else "run=7"
+        raise ParameterError("run= is the number of the run", found=repr(run), expected="a whole number", fix=fix)
     if spec.query:
-        place, number = folder_of_experiment(spec.query, folder)
+        place, number = folder_of_experiment(spec.query, folder, run)
         if run not in (None, number):
             raise ParameterError("two numbers of the run", found=f"{spec.given} and run={run}", fix="leave run= out")
         return files_of_run([place], experiment=spec.query["exp"], run=number, missing=missing, live=live)
