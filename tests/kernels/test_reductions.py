@@ -84,17 +84,18 @@ def scatter(values: np.ndarray, index: np.ndarray, n: int) -> tuple[np.ndarray, 
     """Four lanes of ``values`` (k, pixel) through the engine's kernel."""
     sums, lost, weight = np.zeros((n + 1, 2, 4)), np.zeros((n + 1, 4), np.int64), np.zeros((n + 1, 4))
     lanes = [values[min(j, len(values) - 1)] for j in range(4)]
-    azint.scatter(*lanes, index, np.ones(index.size, np.float32), sums, lost, weight)
+    azint.scatter(*lanes, azint.arrange(index, n), index, np.ones(index.size, np.float32), sums, lost, weight)
     return sums, lost, weight
 
 
+@pytest.mark.parametrize("run", [1, 3, 17, 2000])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_sums_of_an_event_do_not_depend_on_its_company_bit_for_bit(dtype: Any) -> None:
+def test_sums_of_an_event_do_not_depend_on_its_company_bit_for_bit(dtype: Any, run: int) -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(3, 1, (4, 1003)).astype(dtype)
     values[2, ::77] = np.nan
     values[3, 5] = np.inf
-    index = rng.integers(0, 11, 1003).astype(np.uint16)
+    index = np.repeat(rng.integers(0, 10, 1003), rng.integers(1, 2 * run, 1003))[:1003].astype(np.uint16)
     together = scatter(values, index, 10)
     for j in range(4):
         alone = scatter(values[j : j + 1], index, 10)
@@ -104,6 +105,32 @@ def test_sums_of_an_event_do_not_depend_on_its_company_bit_for_bit(dtype: Any) -
     np.testing.assert_array_equal(together[2], together[1])
     expected = [np.bincount(index, np.where(np.isfinite(v), v, 0), minlength=11) for v in values]
     np.testing.assert_allclose(together[0].sum(axis=1).T, expected, rtol=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([1, 2, 5, 12, 60, 900]), st.integers(1, 1700), st.sampled_from(DTYPES))
+def test_scattered_pixels_are_all_there_whatever_their_neighbours_are(seed: int, run: int, n: int, dtype: Any) -> None:
+    rng = np.random.default_rng(seed)
+    index = np.repeat(rng.integers(0, 8, n), rng.integers(1, 2 * run, n))[:n].astype(np.uint16)  # 7 stands for none
+    values, _ = frame(seed, (4, n), dtype, bad=rng.choice([0.0, 0.01, 0.3]))
+    weight = rng.random(n).astype(np.float32)
+    sums, lost, weighed = np.zeros((8, 2, 4)), np.zeros((8, 4), np.int64), np.zeros((8, 4))
+    azint.scatter(*values, azint.arrange(index, 7), index, weight, sums, lost, weighed)
+    for lane in range(4):
+        good = np.isfinite(values[lane])
+        seen = sums[:7].sum(axis=1)[:, lane], lost[:7, lane], weighed[:7, lane]
+        sizes = np.where(good, values[lane], 0).astype(float), ~good, np.where(good, 0, weight.astype(float))
+        for found, size in zip(seen, sizes, strict=True):
+            expected = np.array([size[index == b].sum() for b in range(7)])
+            np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_huge_pixels_are_no_lost_ones() -> None:
+    values, index = np.full((1, 64), 1.7e308), np.repeat([0, 1], [16, 48]).astype(np.uint16)
+    values[0, 0] = -1.7e308
+    sums, lost, _ = scatter(values, index, 2)
+    assert not lost.any()
+    assert np.isinf(sums[:2].sum(axis=1)).all()
 
 
 @settings(max_examples=60, deadline=None)

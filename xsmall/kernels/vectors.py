@@ -25,7 +25,7 @@ from numba import types
 
 from xsmall.kernels.jit import PLAIN, njit
 
-__all__ = ["Emit", "add_square", "lowest", "vector_code"]
+__all__ = ["Emit", "lowest", "vector_code"]
 
 ir: Any = None
 I1 = I16 = I32 = I64 = F32 = F64 = ir
@@ -179,39 +179,3 @@ def _lowest(bits: Any) -> Any:
 def lowest(emit: Emit, bits: Any) -> Any:
     """Return the number of the lowest bit that is set in a word of 64; 64 where none is."""
     return emit.trailing(bits)
-
-
-_LOW, _HIGH = (0, 4, 1, 5), (2, 6, 3, 7)  # two vectors interleaved
-_FIRST, _SECOND = (0, 1, 4, 5), (2, 3, 6, 7)  # halves of two vectors joined
-
-
-@njit
-def _add_square(sums: Any, p: Any, q: Any, r: Any, s: Any, a: Any, b: Any, c: Any, d: Any, i: Any) -> None:
-    """Do what :func:`add_square` does, pixel by pixel."""
-    for n, place in enumerate((p, q, r, s)):
-        sums[place] += a[i + n]
-        sums[place + 1] += b[i + n]
-        sums[place + 2] += c[i + n]
-        sums[place + 3] += d[i + n]
-
-
-@vector_code(types.void, _add_square)
-def add_square(emit: Emit, sums: Any, p: Any, q: Any, r: Any, s: Any, a: Any, b: Any, c: Any, d: Any, i: Any) -> Any:
-    """Add four pixels of four frames to their sums.
-
-    Each pixel of a frame goes to a sum that a table names, so that a loop over pixels is scalar work. With four frames
-    side by side the four values of a pixel are one vector, and four pixels are a square of 4 by 4 values that is turned
-    on its side in registers: half the instructions, a quarter of the stores.
-
-    ``a[i + n], b[i + n], c[i + n], d[i + n]``, of one floating dtype, are added to ``sums`` (float64) at the n-th of
-    the places p, q, r, s (int64) and the three after it, in this order.
-    """
-    one, other, third, last = (emit.load(emit.at(frame, i), 4) for frame in (a, b, c, d))
-    order = ((p, _LOW, _FIRST), (q, _LOW, _SECOND), (r, _HIGH, _FIRST), (s, _HIGH, _SECOND))
-    for place, pair, half in order:
-        pixel = emit.shuffle(emit.shuffle(one, other, pair), emit.shuffle(third, last, pair), half)
-        if pixel.type.element != F64:
-            pixel = emit.build.fpext(pixel, ir.VectorType(F64, 4))
-        target = emit.at(sums, place)
-        emit.store(emit.build.fadd(emit.load(target, 4), pixel), target)
-    return emit.nothing()

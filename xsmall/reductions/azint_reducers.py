@@ -86,7 +86,7 @@ class AzintReducer(Reducer):
 
         self._scatter, self._add_to_bins = scatter, add_to_bins
         self._table, self._kind = table, kind
-        self._index, self._weight = table.index(), table.weight()
+        self._index, self._strips, self._weight = table.index(), table.strips(), table.weight()
         n = table.shape[0] * table.shape[1]
         self._sums = np.zeros((n + 1, 2, LANES))
         self._lost = np.zeros((n + 1, LANES), dtype=np.int64)
@@ -112,13 +112,14 @@ class AzintReducer(Reducer):
         """Scatter segment ``s``."""
         events = [min(j, self._k - 1) for j in range(self._lanes)]  # a short group repeats its last event
         lanes = [np.ascontiguousarray(frames[j]).reshape(-1) for j in events]
-        self._scatter(*lanes, self._index[s], self._weight[s], self._sums, self._lost, self._lost_weight)
+        where = self._strips[s], self._index[s], self._weight[s]
+        self._scatter(*lanes, *where, self._sums, self._lost, self._lost_weight)
         if variance is not None and self._variance is not None:
             spread = [
                 np.ascontiguousarray(np.where(np.isfinite(frames[j]), variance[j], np.nan)).reshape(-1) for j in events
             ]
             lost = self._lost_variance, self._unused
-            self._scatter(*spread, self._index[s], self._weight[s], self._variance, *lost)
+            self._scatter(*spread, *where, self._variance, *lost)
 
     def _lacks(self, pixels: npt.NDArray[np.int64]) -> Array:
         """Number and weight of pixels by their bins: (2, bin + 1)."""

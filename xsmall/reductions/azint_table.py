@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -91,6 +91,18 @@ class AzintBins:
         return self.solid_angle or self.polarization is not None or bool(self.efficiency)
 
 
+class Segments(tuple[Any, ...]):
+    """A table of each segment."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all."""
+        return sum(table.nbytes for table in self)
+
+
+Table = TypeVar("Table", npt.NDArray[Any], Segments)
+
+
 @dataclass(frozen=True)
 class BinTable:
     """Bins on some frames; arrays are made on first use and shared by the process."""
@@ -110,6 +122,10 @@ class BinTable:
     def index(self) -> npt.NDArray[np.integer[Any]]:
         """Bin of each pixel, azimuth first: (segment, pixel); the number of bins stands for none."""
         return self._kept("index", self._index)
+
+    def strips(self) -> Segments:
+        """Which neighbouring pixels of each segment have one bin."""
+        return self._kept("strips", self._strips)
 
     def counts(self) -> npt.NDArray[Any]:
         """Pixels of each bin, and last of none: (bin + 1,); split ones by their shares."""
@@ -159,7 +175,7 @@ class BinTable:
     def _n(self) -> int:
         return self.shape[0] * self.shape[1]
 
-    def _kept(self, what: str, make: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    def _kept(self, what: str, make: Callable[[], Table]) -> Table:
         frames = self.frames
         geometry = None if frames.geometry is None else frames.geometry.token
         key: Hashable = ("azint", what, self.bins, frames.part, geometry, frames.beam)
@@ -244,6 +260,11 @@ class BinTable:
             where[~use[s].ravel()] = -1
             np.copyto(out[s], where, where=where >= 0, casting="unsafe")
         return out
+
+    def _strips(self) -> Segments:
+        from xsmall.kernels.azint import arrange
+
+        return Segments(arrange(index, self._n) for index in self.index())
 
     def _weight(self) -> npt.NDArray[np.float32]:
         chosen = self.bins

@@ -1,0 +1,166 @@
+"""Vector code of :mod:`xsmall.kernels.azint`: a few pixels of four frames, added to their sums.
+
+Each pixel of a frame goes to a sum that a table names, so that a loop over pixels is scalar work. With four frames side
+by side the four values of a pixel are one vector, and four pixels are a square of 4 by 4 values that is turned on its
+side in registers: half the instructions, a quarter of the stores.
+
+Nothing is added, and False comes back, where something is not finite, unless the caller is ``sure``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numba import types
+
+from xsmall.kernels.jit import njit
+from xsmall.kernels.vectors import F64, I1, I64, Emit, constant, ir, vector_code
+
+__all__ = ["LANES", "WIDE", "add_square", "add_strip", "add_wide_strip", "take_finite"]
+
+LANES: Final = 4
+"""Frames that go together."""
+WIDE: Final = 8
+"""Pixels of a wide strip."""
+
+_EXACT = frozenset({"nsz"})  # sums in the order in which they are written
+_LOW, _HIGH = (0, 4, 1, 5), (2, 6, 3, 7)  # two vectors interleaved
+_EVEN, _ODD = (0, 4, 2, 6), (1, 5, 3, 7)
+_FIRST, _SECOND = (0, 1, 4, 5), (2, 3, 6, 7)  # halves of two vectors joined
+
+
+def _doubles(emit: Emit, frame: Any, i: Any) -> Any:
+    """Four pixels of a frame as float64."""
+    values = emit.load(emit.at(frame, i), LANES)
+    return values if values.type.element == F64 else emit.build.fpext(values, ir.VectorType(F64, LANES))
+
+
+def _is_finite(emit: Emit, vector: Any) -> Any:
+    """Truth of each lane: what is not finite differs from itself by NaN."""
+    return emit.build.fcmp_ordered("==", emit.build.fsub(vector, vector), constant(vector.type, 0.0))
+
+
+def _across_frames(emit: Emit, frames: list[Any]) -> Any:
+    """Sum of four pixels of each of four frames, as one vector: (0 + 1) + (2 + 3)."""
+    build = emit.build
+    pairs = [
+        build.fadd(emit.shuffle(one, other, _EVEN), emit.shuffle(one, other, _ODD))
+        for one, other in (frames[:2], frames[2:])
+    ]
+    one, other = pairs
+    return build.fadd(emit.shuffle(one, other, _FIRST), emit.shuffle(one, other, _SECOND))
+
+
+def _added(emit: Emit, sums: Any, places: list[Any], values: list[Any], total: Any, sure: Any) -> Any:
+    """Add vectors to sums where ``total``, which holds all of them, is finite; say whether."""
+    finite = emit.build.or_(
+        emit.across("and", _is_finite(emit, total)), emit.build.trunc(sure, I1) if sure.type != I1 else sure
+    )
+    with emit.build.if_then(finite, likely=True):
+        for place, value in zip(places, values, strict=True):
+            target = emit.at(sums, place)
+            emit.store(emit.build.fadd(emit.load(target, LANES), value), target)
+    return finite
+
+
+@njit(fastmath=_EXACT)
+def _plain_strip(sums: Any, place: Any, a: Any, b: Any, c: Any, d: Any, i: Any, sure: Any) -> Any:
+    totals = np.empty(LANES)
+    for lane, frame in enumerate((a, b, c, d)):
+        v, w = np.float64(frame[i]) + np.float64(frame[i + 1]), np.float64(frame[i + 2]) + np.float64(frame[i + 3])
+        totals[lane] = v + w
+    finite = sure or (np.abs(totals) < np.inf).all()
+    if finite:
+        for lane in range(LANES):
+            sums[place + lane] += totals[lane]
+    return finite
+
+
+@vector_code(types.boolean, _plain_strip)
+def add_strip(emit: Emit, sums: Any, place: Any, a: Any, b: Any, c: Any, d: Any, i: Any, sure: Any) -> Any:
+    """Add the four pixels from ``i`` on of each frame to ``sums`` (float64) at ``place`` and the three after it."""
+    total = _across_frames(emit, [_doubles(emit, frame, i) for frame in (a, b, c, d)])
+    return _added(emit, sums, [place], [total], total, sure)
+
+
+@njit(fastmath=_EXACT)
+def _plain_wide_strip(sums: Any, place: Any, a: Any, b: Any, c: Any, d: Any, i: Any, sure: Any) -> Any:
+    totals, halves = np.empty(LANES), np.empty(LANES)
+    for lane, frame in enumerate((a, b, c, d)):
+        for n in range(LANES):
+            halves[n] = np.float64(frame[i + n]) + np.float64(frame[i + n + LANES])
+        v, w = halves[0] + halves[1], halves[2] + halves[3]
+        totals[lane] = v + w
+    finite = sure or (np.abs(totals) < np.inf).all()
+    if finite:
+        for lane in range(LANES):
+            sums[place + lane] += totals[lane]
+    return finite
+
+
+@vector_code(types.boolean, _plain_wide_strip)
+def add_wide_strip(emit: Emit, sums: Any, place: Any, a: Any, b: Any, c: Any, d: Any, i: Any, sure: Any) -> Any:
+    """Add the eight pixels from ``i`` on of each frame to ``sums`` (float64) at ``place`` and the three after it."""
+    further = emit.build.add(i, I64(LANES))
+    halves = [emit.build.fadd(_doubles(emit, f, i), _doubles(emit, f, further)) for f in (a, b, c, d)]
+    total = _across_frames(emit, halves)
+    return _added(emit, sums, [place], [total], total, sure)
+
+
+@njit(fastmath=_EXACT)
+def _plain_square(sums: Any, p: Any, q: Any, r: Any, s: Any, a: Any, b: Any, c: Any, d: Any, i: Any, sure: Any) -> Any:
+    n_finite: Any = 0
+    for n in range(LANES):
+        of_pixel = np.float64(a[i + n]) + np.float64(b[i + n]) + np.float64(c[i + n]) + np.float64(d[i + n])
+        n_finite += abs(of_pixel) < np.inf
+    finite = sure or n_finite == LANES
+    if finite:
+        for n, place in enumerate((p, q, r, s)):
+            sums[place] += a[i + n]
+            sums[place + 1] += b[i + n]
+            sums[place + 2] += c[i + n]
+            sums[place + 3] += d[i + n]
+    return finite
+
+
+@vector_code(types.boolean, _plain_square)
+def add_square(
+    emit: Emit, sums: Any, p: Any, q: Any, r: Any, s: Any, a: Any, b: Any, c: Any, d: Any, i: Any, sure: Any
+) -> Any:
+    """Add four pixels of four frames to sums of their own.
+
+    ``a[i + n], b[i + n], c[i + n], d[i + n]``, of one floating dtype, are added to ``sums`` (float64) at the n-th of
+    the places p, q, r, s (int64) and the three after it, in this order.
+    """
+    build = emit.build
+    one, other, third, last = (emit.load(emit.at(frame, i), LANES) for frame in (a, b, c, d))
+    pixels = []
+    for pair, half in ((_LOW, _FIRST), (_LOW, _SECOND), (_HIGH, _FIRST), (_HIGH, _SECOND)):
+        pixel = emit.shuffle(emit.shuffle(one, other, pair), emit.shuffle(third, last, pair), half)
+        pixels.append(pixel if pixel.type.element == F64 else build.fpext(pixel, ir.VectorType(F64, LANES)))
+    total = build.fadd(build.fadd(pixels[0], pixels[1]), build.fadd(pixels[2], pixels[3]))
+    return _added(emit, sums, [p, q, r, s], pixels, total, sure)
+
+
+@njit(fastmath=_EXACT)
+def _plain_take(out: Any, at: Any, frame: Any, i: Any) -> Any:
+    bits = np.uint64(0)
+    for n in range(LANES):
+        value = frame[i + n]
+        if abs(value) < np.inf:
+            out[at + n] = value
+        else:
+            out[at + n] = 0
+            bits |= np.uint64(1) << np.uint64(n)
+    return bits
+
+
+@vector_code(types.uint64, _plain_take)
+def take_finite(emit: Emit, out: Any, at: Any, frame: Any, i: Any) -> Any:
+    """Copy four pixels, from ``i`` on, to ``out`` at ``at``: 0 for what is not finite, and a bit for each of these."""
+    build = emit.build
+    values = emit.load(emit.at(frame, i), LANES)
+    finite = _is_finite(emit, values)
+    emit.store(build.select(finite, values, constant(values.type, 0.0)), emit.at(out, at))
+    return build.zext(emit.bits(build.not_(finite)), I64)
