@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xsmall.kernels.azint_energy import scatter_scaled
+from xsmall.kernels.azint_energy import CHAINS, borders_at, scatter_scaled
 from xsmall.kernels.bins import first_bins
 from xsmall.kernels.reference import azint_energy as reference
 
@@ -28,20 +28,47 @@ def test_scaled_scatter_equals_its_twin(seed: int, n_bins: int, uniform: bool, s
     sector = rng.integers(-1, 3, n).astype("i4")
     weight = rng.random(n).astype("f4")
     size = 3 * n_bins
-    sums, counts, weights = np.zeros(size), np.zeros(size, "i8"), np.zeros(size)
-    scatter_scaled(frame, position, scale, sector, weight, edges, first_bins(edges), sums, counts, weights)
-    expected = reference.scatter_scaled(frame, position, scale, sector, weight, edges, size)
-    np.testing.assert_array_equal(counts, expected[1])
-    np.testing.assert_allclose(sums, expected[0], rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(weights, expected[2], rtol=1e-6)
+    frames, scales = np.stack([frame, np.ones_like(frame)]), np.array([scale, 1.1 * scale])
+    sums, lost, lost_weight = empty(2, size)
+    scatter_scaled(frames, position, scales, sector, weight, edges, first_bins(edges), sums, lost, lost_weight)
+    for j in range(2):
+        expected = reference.scatter_scaled(frames[j], position, scales[j], sector, weight, edges, size)
+        whole = reference.scatter_scaled(np.ones(n), position, scales[j], sector, weight, edges, size)
+        borders = np.empty((3, n_bins + 1), "i8")
+        for t in range(3):
+            ordered = np.sort(position[(sector == t) & np.isfinite(position)])
+            borders_at(ordered, scales[j], edges, borders[t])
+            np.testing.assert_array_equal(borders[t], reference.borders_at(ordered, scales[j], edges))
+        np.testing.assert_array_equal(np.diff(borders, axis=1).ravel() - lost[j, :-1], expected[1])
+        np.testing.assert_allclose(sums[j, :-1].sum(axis=1), expected[0], rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(lost_weight[j, :-1], whole[2] - expected[2], rtol=1e-6, atol=1e-6)
 
 
-def test_an_event_without_energy_counts_no_pixel() -> None:
+def empty(k: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sums of nothing."""
+    return np.zeros((k, size + 1, CHAINS)), np.zeros((k, size + 1), "i8"), np.zeros((k, size + 1))
+
+
+def test_an_event_without_energy_has_no_pixel() -> None:
     edges = np.linspace(0, 1, 5)
-    sums, counts, weights = np.zeros(4), np.zeros(4, "i8"), np.zeros(4)
+    sums, lost, weight = empty(1, 4)
     none = np.empty(0, "i4"), np.empty(0, "f4")
-    scatter_scaled(np.ones(9, "f4"), np.full(9, 0.5), np.nan, *none, edges, first_bins(edges), sums, counts, weights)
-    assert counts.sum() == 0
+    frames, scales = np.ones((1, 9), "f4"), np.array([np.nan])
+    scatter_scaled(frames, np.full(9, 0.5), scales, *none, edges, first_bins(edges), sums, lost, weight)
+    assert not sums[0, :-1].any()
+    borders = np.empty(5, "i8")
+    borders_at(np.full(9, 0.5), np.nan, edges, borders)
+    assert not np.diff(borders).any()
+
+
+def test_pixels_near_borders_of_even_bins_are_where_the_borders_say() -> None:
+    edges = np.linspace(0.1, 0.7, 301)
+    position = np.concatenate([np.nextafter(edges, 0), edges, np.nextafter(edges, 1)])
+    sums, lost, weight = empty(1, 300)
+    none = np.empty(0, "i4"), np.empty(0, "f4")
+    frames = np.ones((1, position.size), "f4")
+    scatter_scaled(frames, position, np.ones(1), *none, edges, first_bins(edges), sums, lost, weight)
+    np.testing.assert_array_equal(sums[0].sum(axis=1), [*np.histogram(position[position < edges[-1]], edges)[0], 3])
 
 
 @pytest.mark.parametrize("n_bins", [1, 7])

@@ -1,6 +1,8 @@
 """Azimuthal integration where the photon energy differs between events: q of a pixel scales with it.
 
-The table holds q of each pixel at one energy; the kernel scales it by that of the event and looks up the bin.
+The table holds q of each pixel at one energy; the kernel scales it by that of the event and looks up the bin. How many
+pixels a bin holds at some energy is found in the table's sorted positions, by halving; only what an event lacks is
+counted pixel by pixel.
 """
 
 from __future__ import annotations
@@ -12,76 +14,163 @@ import numpy as np
 from xsmall.kernels.bins import find_bin
 from xsmall.kernels.jit import njit
 
-__all__ = ["scatter_scaled"]
+__all__ = ["CHAINS", "borders_at", "scatter_scaled"]
+
+CHAINS = 4
+"""Sums of a bin: neighbouring pixels, which mostly share it, do not wait for each other."""
+_BLOCK = 512
+_ONE = np.uint64(1)
+_EXACT = frozenset({"nsz"})  # a place is the rounded product, and compared as such
 
 
-@njit
+@njit(fastmath=_EXACT)
 def scatter_scaled(
-    frame: Any,
+    frames: Any,
     position: Any,
-    scale: Any,
+    scales: Any,
     sector: Any,
     weight: Any,
     edges: Any,
     first: Any,
     sums: Any,
-    counts: Any,
-    weights: Any,
-) -> Any:
-    """Add the pixels of one event to the sums of the bins that ``position * scale`` falls into.
+    lost: Any,
+    lost_weight: Any,
+) -> None:
+    """Add the pixels of some events to the sums of the bins that ``position * scale`` falls into.
 
     Parameters
     ----------
-    frame
-        (pixel,) values; those that are not finite are skipped.
+    frames
+        (event, pixel) values.
     position
         (pixel,) float64 place of each pixel at scale 1, NaN where it is not used.
-    scale
-        What the event multiplies it by; NaN leaves all pixels out.
+    scales
+        (event,) what each event multiplies it by; NaN leaves all pixels out.
     sector
         (pixel,) azimuthal bin, -1 outside; empty where there is one.
     weight
-        (pixel,) what a pixel counts for in ``weights``, or empty: 1.
+        (pixel,) what a pixel counts for in ``lost_weight``, or empty: 1.
     edges, first
         (bin + 1,) borders that rise, closed left and open right; and :func:`xsmall.kernels.bins.first_bins` of them.
-    sums, counts, weights
-        (sector * bin,) float64, int64 and float64, added to.
+    sums
+        (event, sector * bin + 1, 4) float64, added to; the last bin takes what is not used.
+    lost, lost_weight
+        (event, sector * bin + 1) int64 and float64, added to: pixels that are not finite, and their weight.
     """
-    n = edges.size - 1
-    low, high = edges[0], edges[n]
-    per_width = _per_width(edges)
-    # Sum and count of a bin lie side by side, even and odd pixels apart: neighbours do not wait for each other.
-    found = np.zeros((sums.size, 2, 2))
-    for i in range(frame.size):
-        place = position[i] * scale
-        value = frame[i]
-        if place >= low and place < high and abs(value) < np.inf:
+    n, nowhere = edges.size - 1, sums.shape[1] - 1
+    per_width, margin = _evenness(edges)
+    place, bins = np.empty(_BLOCK), np.empty(_BLOCK, np.int32)
+    known = np.append(edges, np.inf)  # above the last border there is no other
+    for start in range(0, position.size, _BLOCK):
+        here = position[start : start + _BLOCK]
+        for j in range(frames.shape[0]):
             if per_width > 0.0:
-                b = min(int((place - low) * per_width), n - 1)
-                b += np.int64(place >= edges[b + 1]) - np.int64(place < edges[b])
+                if _guess_bins(here, scales[j], edges, per_width, margin, place, bins):
+                    for i in range(here.size):
+                        b = np.uint64(bins[i])
+                        bins[i] += np.int32(place[i] >= known[b + _ONE]) - np.int32(place[i] < known[b])
             else:
-                b = find_bin(place, edges, first)
-            turn = sector[i] if sector.size else 0
-            if turn >= 0:
-                q = turn * n + b
-                found[q, i & 1, 0] += value
-                found[q, i & 1, 1] += 1.0
-                if weight.size:
-                    weights[q] += weight[i]
-    for q in range(sums.size):
-        count = found[q, 0, 1] + found[q, 1, 1]
-        sums[q] += found[q, 0, 0] + found[q, 1, 0]
-        counts[q] += np.int64(count)
-        if not weight.size:
-            weights[q] += count
+                for i in range(here.size):
+                    at = here[i] * scales[j]
+                    bins[i] = find_bin(at, edges, first) if at >= edges[0] and at < edges[n] else n
+            if sector.size:
+                for i in range(here.size):
+                    turn = sector[start + i]
+                    bins[i] = turn * n + bins[i] if turn >= 0 and bins[i] < n else nowhere
+            values = frames[j, start : start + _BLOCK]
+            if abs(_sum_of_all(values)) < np.inf:
+                _scatter(values, bins, sums[j])
+            else:
+                _scatter_checked(values, bins, weight[start : start + _BLOCK], sums[j], lost[j], lost_weight[j])
 
 
 @njit
-def _per_width(edges: Any) -> Any:
-    """One over the width of bins that are even to a quarter of it, else 0."""
+def _sum_of_all(values: Any) -> Any:
+    """Sum in any order, to see whether something is not finite."""
+    total = values[0]
+    for i in range(1, values.size):
+        total += values[i]
+    return total
+
+
+@njit(fastmath=_EXACT)
+def _guess_bins(position: Any, scale: Any, edges: Any, per_width: Any, margin: Any, place: Any, bins: Any) -> Any:
+    """Fill in where pixels are, and their bins or the next ones; say whether some lie closer to a border than a margin.
+
+    Outside of all bins a place is NaN, and the bin is that after the last.
+    """
+    n = edges.size - 1
+    low, high, outside = edges[0], edges[n], np.int32(n)
+    close = np.int32(0)
+    for i in range(position.size):
+        at = position[i] * scale
+        inside = (at >= low) & (at < high)
+        along = (at - low) * per_width if inside else 0.5
+        guess = np.int32(along)
+        beyond = along - np.float64(guess)
+        close |= np.int32((beyond < margin) | (beyond > 1.0 - margin))
+        bins[i] = min(guess, outside - np.int32(1)) if inside else outside
+        place[i] = at if inside else np.nan
+    return close != 0
+
+
+@njit(fastmath=_EXACT)
+def _scatter(values: Any, bins: Any, sums: Any) -> None:
+    flat, whole = sums.reshape(-1), values.size // CHAINS * CHAINS
+    for i in range(0, whole, CHAINS):
+        v, b = values[i:], bins[i:]
+        flat[np.uint64(b[0]) * np.uint64(4)] += v[0]
+        flat[np.uint64(b[1]) * np.uint64(4) + np.uint64(1)] += v[1]
+        flat[np.uint64(b[2]) * np.uint64(4) + np.uint64(2)] += v[2]
+        flat[np.uint64(b[3]) * np.uint64(4) + np.uint64(3)] += v[3]
+    for i in range(whole, values.size):
+        flat[np.uint64(bins[i]) * np.uint64(4) + np.uint64(i - whole)] += values[i]
+
+
+@njit(fastmath=_EXACT)
+def _scatter_checked(values: Any, bins: Any, weight: Any, sums: Any, lost: Any, lost_weight: Any) -> None:
+    for i in range(values.size):
+        if abs(values[i]) < np.inf:
+            sums[bins[i], i % CHAINS] += values[i]
+        else:
+            lost[bins[i]] += 1
+            lost_weight[bins[i]] += np.float64(weight[i]) if weight.size else 1.0
+
+
+@njit(fastmath=_EXACT)
+def borders_at(position: Any, scale: Any, edges: Any, out: Any) -> None:
+    """Find where the borders of the bins lie among sorted positions that are scaled.
+
+    Parameters
+    ----------
+    position
+        (pixel,) float64 that rise, without NaN.
+    scale
+        More than 0; NaN gives 0 everywhere.
+    edges
+        (bin + 1,) borders.
+    out
+        (bin + 1,) int64, filled: the number of pixels below each border.
+    """
+    for b in range(edges.size):
+        low, high = 0, position.size if scale > 0 else 0
+        while low < high:
+            middle = (low + high) // 2
+            if position[middle] * scale < edges[b]:
+                low = middle + 1
+            else:
+                high = middle
+        out[b] = low
+
+
+@njit
+def _evenness(edges: Any) -> Any:
+    """One over the width of bins that are even to a quarter of it, else 0; and how near to a border a guess may err."""
     n = edges.size - 1
     width = (edges[n] - edges[0]) / n
+    most = 0.0
     for b in range(n + 1):
-        if abs(edges[b] - (edges[0] + b * width)) > 0.25 * width:
-            return 0.0
-    return 1.0 / width
+        most = max(most, abs(edges[b] - (edges[0] + b * width)))
+    if not most <= 0.25 * width:
+        return 0.0, 1.0
+    return 1.0 / width, 1e-6 if most < 1e-7 * width else 1.0

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["scatter_scaled"]
+__all__ = ["borders_at", "scatter_scaled"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -21,3 +21,8 @@ def scatter_scaled(
     np.add.at(counts, where, 1)
     np.add.at(weights, where, weight[use])
     return sums, counts, weights
+
+
+def borders_at(position: Floats, scale: float, edges: Floats) -> npt.NDArray[np.int64]:
+    """Number of sorted positions that, scaled, lie below each border."""
+    return np.array([(position * scale < edge).sum() for edge in edges], dtype=np.int64)
