@@ -1,4 +1,4 @@
-"""Photons of an ePix100-like frame, with a giant droplet, and g2 of their lists."""
+"""Photons of an ePix100-like frame, with a giant droplet, and g2 of sparse frames."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import xarray as xr
 
 from benchmarks import Case, optional, read
 from benchmarks.droplet import HIGH, LOW, frames_of
 from xsmall.detector.frames import Frames
 from xsmall.detector.part import Part
 from xsmall.engine.record import GROUP, MANY, Reducer
-from xsmall.kernels.g2 import pair_sums
+from xsmall.reductions.box import Box
 from xsmall.reductions.droplet import droplet
+from xsmall.reductions.g2 import g2
 from xsmall.reductions.photon import photon
+from xsmall.vocabulary import FRAME_DIMS
 
 
 def giant(shape: tuple[int, int], scale: float) -> np.ndarray:
@@ -81,30 +84,40 @@ def threads_case(name: str, make: Callable[[], Reducer], stack: np.ndarray) -> C
     )
 
 
-def g2_case(scale: float) -> Case:
-    """Time sums over pairs of photons in ten rings against dense frames, per frame."""
+def photons_in_time(events: int, rows: int, columns: int) -> xr.Dataset:
+    """Sparse frames with a photon in one pixel of a hundred, a second apart."""
     rng = np.random.default_rng(2)
-    events, pixels = max(20, int(500 * scale)), max(1000, int(540_672 * scale**2))
-    event = rng.integers(0, events, events * pixels // 100)
-    pixel = rng.integers(0, pixels, event.size)
-    order = np.lexsort((event, pixel))
-    event, begin = event[order].astype(np.int32), np.searchsorted(pixel[order], np.arange(pixels + 1))
-    ring = np.arange(pixels) * 10 // pixels
-    blocks = np.where(ring == np.arange(10)[:, None], 0, -1).astype(np.int16)
-    weights, times, edges = np.ones(event.size), np.arange(events), np.arange(1, 33)
-    out = np.zeros((10, 1, 31))
-    dense = np.zeros((events, pixels), np.float32)
-    np.add.at(dense, (event, pixel[order]), 1.0)
+    times = np.arange(events).astype("M8[s]").astype("M8[ns]")
+    empty = xr.DataArray(np.zeros((1, 1, rows, columns), np.float32), {"event": times[:1]}, FRAME_DIMS)
+    like = empty.assign_attrs(units="photon").sd.photon(sparse=True)
+    pixel = np.empty(events, object)
+    for i in range(events):
+        pixel[i] = np.flatnonzero(rng.random(rows * columns, np.float32) < 0.01).astype(np.int32)
+    value, lost = np.empty(events, object), np.empty(events, object)
+    for i, at in enumerate(pixel):
+        value[i], lost[i] = np.ones(at.size, np.int32), np.empty(0, np.int32)
+    lists = {"pixel": pixel, "pixel_value": value, "lost_pixels": lost}
+    variables = {name: ("event", v, like[name].attrs) for name, v in lists.items()}
+    return xr.Dataset(variables, {**like.drop_dims("event").coords, "event": times})
+
+
+def g2_case(scale: float) -> Case:
+    """Time ``g2`` of sparse frames in ten rings, from lists to errors, against products of dense frames, per frame."""
+    events, rows, columns = max(20, int(10_000 * scale)), max(16, int(704 * scale)), 768
+    photons = photons_in_time(events, rows, columns)
+    rings = {str(i): Box(segment=0, row=(i * rows // 10, (i + 1) * rows // 10)) for i in range(10)}
+    some = min(events, 250)
+    dense = np.zeros((some, rows * columns), np.float32)
+    for frame, pixel in zip(dense, photons["pixel"].values, strict=False):
+        frame[pixel] = 1.0
 
     def in_numpy() -> object:
-        return (dense[:-1] * dense[1:]).sum(axis=0)
+        return [(dense[:-1] * dense[1:]).sum(axis=0) for _ in range(events // some)]
 
-    name = f"g2, {events} frames of {pixels / 1e6:.2g} Mpixel at 1 %, 31 lags"
+    name = f"g2, {events} frames of {rows * columns / 1e6:.2g} Mpixel at 1 %, 31 lags"
     baselines = {"NumPy, dense, one lag of 31": in_numpy}
     goals = {"NumPy, dense, one lag of 31": 31 / 20}  # twenty times as fast as all of them
-    return Case(
-        name, lambda: pair_sums(begin, event, weights, times, edges, blocks, out), events, baselines, read(dense), goals
-    )
+    return Case(name, lambda: g2(photons, rings, lags=np.arange(1, 33) - 0.5), events, baselines, goals=goals)
 
 
 def autocorrelation_case(scale: float) -> Case | None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import xsmall as xs
 from xsmall.errors import DataError, ParameterError, PlanError
-from xsmall.kernels.g2 import pair_sums
+from xsmall.kernels.g2 import pair_sums, sort_by_pixel
 from xsmall.kernels.reference import g2 as twin
 
 DIMS = ("event", "segment", "row", "column")
@@ -50,12 +50,34 @@ def test_sums_over_pairs_equal_the_twin(seed: int, n: int, density: float) -> No
     pixel, event = np.nonzero(values.T)
     begin = np.searchsorted(pixel, np.arange(7))
     blocks = rng.integers(-1, 2, (2, 6)).astype(np.int16)
-    out = np.zeros((2, 2, edges.size - 1))
-    pair_sums(begin, event.astype(np.int32), values.T[pixel, event], times, edges, blocks, out)
-    expected = twin.pair_sums(values, times, edges)
+    out, kept = np.zeros((2, 2, edges.size - 1)), rng.random(n) < 0.8
+    pair_sums(begin, event.astype(np.int32), values.T[pixel, event], times, kept, edges, blocks, out)
+    expected = twin.pair_sums(values[kept], times[kept], edges)
     for g in range(2):
         for b in range(2):
             np.testing.assert_allclose(out[g, b], expected[blocks[g] == b].sum(axis=0), atol=1e-9)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 9), st.booleans())
+def test_entries_are_sorted_by_pixel_and_time(seed: int, n: int, twice: bool) -> None:
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(n)
+    pixel = [rng.choice(7, int(rng.integers(0, 7)), replace=twice) for _ in range(n)]
+    value = [rng.integers(1, 5, p.size) for p in pixel]
+    dense, ones = np.zeros((n, 7)), np.zeros((n, 7))
+    for j in range(n):
+        np.add.at(dense[j], pixel[j], value[j])
+        np.add.at(ones[j], pixel[j], 1)
+    stops = np.cumsum([0, *(p.size for p in pixel)])
+    flat, values = (np.concatenate([np.empty(0, np.int64), *v]) for v in (pixel, value))
+    for given_, expected in ((values, dense), (None, ones)):
+        begin, event, weights = np.zeros(8, np.int64), np.empty(flat.size, np.int32), np.empty(flat.size)
+        found = sort_by_pixel(flat, given_, stops, order, begin, event, weights)
+        at, when = np.nonzero(expected[order].T)
+        np.testing.assert_array_equal(begin, np.searchsorted(at, np.arange(8)))
+        np.testing.assert_array_equal(event[:found], when)
+        np.testing.assert_array_equal(weights[:found], expected[order].T[at, when])
 
 
 def test_lists_of_photons_give_what_frames_give(computing_is_forbidden: Callable[[], object]) -> None:
@@ -240,7 +262,9 @@ def test_the_kernel_lets_other_threads_run(lets_others_run: Callable[..., bool])
     event = np.sort(rng.integers(0, 2000, (300, 60)), axis=1).astype(np.int32).ravel()
     begin, edges = np.arange(301) * 60, np.arange(1, 40)
     out, blocks = np.zeros((1, 1, 38)), np.zeros((1, 300), np.int16)
-    assert lets_others_run(lambda: pair_sums(begin, event, np.ones(event.size), np.arange(2000), edges, blocks, out))
+    kept = np.ones(2000, bool)
+    weights = np.ones(event.size)
+    assert lets_others_run(lambda: pair_sums(begin, event, weights, np.arange(2000), kept, edges, blocks, out))
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])

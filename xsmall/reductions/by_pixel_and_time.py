@@ -175,15 +175,33 @@ def entries_of(
             )
         at.append(found)
     pixel = np.ravel_multi_index(tuple(at), frames.shape)
-    event = np.repeat(rank, lengths)
-    key, counts = np.unique(pixel * len(order) + event, return_counts=True)
-    begin = np.searchsorted(key, np.arange(held.shape[1] + 1) * len(order))
     complete = np.ones((len(held), len(order)), bool)
     if valid is not None and len(valid):
         complete = _complete(np.asarray(valid), held, used)[:, order]
-    return Entries(
-        begin.astype(np.int64), (key % len(order)).astype(np.int32), counts.astype(np.float64), complete, held
-    )
+    return Entries(*_by_pixel(pixel, None, lengths, order, held.shape[1]), complete, held)
+
+
+def _by_pixel(
+    pixel: npt.NDArray[np.integer[Any]],
+    value: npt.NDArray[Any] | None,
+    lengths: npt.NDArray[np.int64],
+    order: npt.NDArray[np.intp],
+    n_pixels: int,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float64]]:
+    """Entries of one event after the other, sorted by pixel and time: see :func:`xsmall.kernels.g2.sort_by_pixel`."""
+    from xsmall.kernels.g2 import sort_by_pixel
+
+    if pixel.size and not (pixel.min() >= 0 and pixel.max() < n_pixels):
+        raise DataError(
+            "entries beside the pixels",
+            found=f"pixels {pixel.min()} to {pixel.max()}",
+            expected=f"0 to {n_pixels - 1}",
+            fix="the sparse frames as they were made",
+        )
+    begin, event, weights = np.zeros(n_pixels + 1, np.int64), np.empty(pixel.size, np.int32), np.empty(pixel.size)
+    stops = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    n = sort_by_pixel(pixel, value, stops, order.astype(np.int64), begin, event, weights)
+    return begin, event[:n], weights[:n]
 
 
 def _complete(valid: npt.NDArray[Any], held: npt.NDArray[np.bool_], used: int) -> npt.NDArray[np.bool_]:
@@ -217,11 +235,8 @@ def _of_sparse(
     usable: npt.NDArray[np.bool_],
 ) -> Entries:
     pixel, value, lost = arrays
-    event = np.repeat(rank, [len(v) for v in pixel])
-    flat = np.concatenate([np.empty(0, np.int64), *pixel])
-    by_pixel = np.lexsort((event, flat))
-    begin = np.searchsorted(flat[by_pixel], np.arange(held.shape[1] + 1))
-    weights = np.concatenate([np.empty(0), *value])[by_pixel]
+    flat, values = (np.concatenate(v) if len(v) else np.empty(0, np.int32) for v in (pixel, value))
+    entries = _by_pixel(flat, values, np.array([len(v) for v in pixel], np.int64), order, held.shape[1])
     of_event, first, stop = _lost_runs(lost, usable, held.shape[1] // usable.shape[1])
     without = np.bincount(first, minlength=held.shape[1] + 1) - np.bincount(stop, minlength=held.shape[1] + 1)
     times_used = np.repeat(usable.sum(axis=0), held.shape[1] // usable.shape[1])
@@ -233,7 +248,7 @@ def _of_sparse(
         whole[rank] = usable[:, touched].all(axis=1)
         before = np.concatenate([[0], np.cumsum(region)])
         whole[rank[of_event[before[stop] > before[first]]]] = False
-    return Entries(begin.astype(np.int64), event[by_pixel].astype(np.int32), weights, complete, held)
+    return Entries(*entries, complete, held)
 
 
 def _lost_runs(

@@ -251,10 +251,9 @@ class _Lags(_Job):
         shares = np.zeros((len(held), n_blocks))
         norm, pairs = np.zeros((len(held), n)), np.zeros((len(held), n))
         for g in range(len(held)):  # regions may lack other events each
-            kept = _kept(entries, entries.complete[g])
-            of = slice(g, g + 1)
-            pair_sums(*kept[:3], self.times, self.edges, block[of], sums[of])
-            per_event, shares[g] = _totals(kept, block[g], self.times.size, n_blocks)
+            of, kept = slice(g, g + 1), entries.complete[g]
+            pair_sums(*entries[:3], self.times, kept, self.edges, block[of], sums[of])
+            per_event, shares[g] = _totals(entries, kept, block[g], n_blocks)
             norm[g], pairs[g] = (self._of_events(w, entries.complete[g]) for w in (per_event, np.ones(self.times.size)))
         return (*_ratio(sums, norm, shares, pixels, block), pairs, entries.complete.sum(axis=1).astype(np.float64))
 
@@ -265,29 +264,20 @@ class _Lags(_Job):
         event = np.flatnonzero(complete).astype(np.int32)
         out = np.zeros((1, 1, self.edges.size - 1))
         begin = np.array([0, event.size])
-        pair_sums(begin, event, weights[event], self.times, self.edges, np.zeros((1, 1), np.int16), out)
+        pair_sums(begin, event, weights[event], self.times, complete, self.edges, np.zeros((1, 1), np.int16), out)
         return np.asarray(out[0, 0])
 
 
-def _kept(entries: Entries, complete: npt.NDArray[np.bool_]) -> Entries:
-    """The entries of events that have all pixels."""
-    if complete.all():
-        return entries
-    keep = complete[entries.event]
-    before = np.concatenate([[0], np.cumsum(keep)])
-    return Entries(before[entries.begin], entries.event[keep], entries.weights[keep], *entries[3:])
-
-
 def _totals(
-    entries: Entries, block: npt.NDArray[np.int16], n_events: int, n_blocks: int
+    entries: Entries, kept: npt.NDArray[np.bool_], block: npt.NDArray[np.int16], n_blocks: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Sum of each event over a region, and the part of all that each block has."""
-    where = np.repeat(block, np.diff(entries.begin))
-    inside = where >= 0
-    per_event = np.bincount(entries.event[inside], entries.weights[inside], n_events)
-    per_block = np.bincount(where[inside], entries.weights[inside], n_blocks)
+    """Sum of each event that is kept over a region, and the part of all that each block has."""
+    from xsmall.kernels.g2 import event_sums
+
+    per_event, per_block = np.zeros(kept.size), np.zeros(n_blocks)
+    event_sums(*entries[:3], kept, block, per_event, per_block)
     whole = per_block.sum()
-    return per_event.astype(np.float64), per_block / (whole if whole else 1.0)
+    return per_event, per_block / (whole if whole else 1.0)
 
 
 def _ratio(
@@ -330,7 +320,7 @@ class _TwoTimes(_Job):
         out = np.zeros((len(self.held), n, n))
         two_time_sums(*entries[:3], entries.held, out)
         for g, held in enumerate(entries.held):
-            per_event, _ = _totals(entries, np.where(held, 0, -1).astype(np.int16), n, 1)
+            per_event, _ = _totals(entries, np.ones(n, bool), np.where(held, 0, -1).astype(np.int16), 1)
             per_event[~entries.complete[g]] = np.nan
             out[g] += out[g].T
             with np.errstate(divide="ignore", invalid="ignore"):
