@@ -102,3 +102,10 @@ def test_mistakes_are_said() -> None:
         data.assign(laser_on=data.laser_on | True).sd.nearest_off(BINS)
     with pytest.raises(DataError, match="no shot with laser"):
         data.assign(laser_on=data.laser_on & False).sd.nearest_off(BINS)
+
+
+def test_numbers_of_valid_pixels_are_not_subtracted() -> None:
+    data = small(300).assign(n_valid=("event", np.full(300, 9)), spot_n_valid=("event", np.full(300, 9)))
+    found = data.sd.nearest_off(BINS, n=5)
+    assert not {"n_valid", "spot_n_valid"} & set(found.data_vars)
+    assert {"n_valid", "spot_n_valid"} <= set(found.attrs["left_out"].split(", "))

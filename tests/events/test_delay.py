@@ -158,3 +158,11 @@ def test_it_is_corrected_once() -> None:
     simulated = xs.simulate(20).run["events"].to_dataset()
     with pytest.raises(ParameterError, match="corrected by the time tool before"):
         simulated.sd.delay(stage="delay", time_tool="tt_position")
+
+
+def test_a_cube_does_not_average_the_nominal_delay_unless_it_is_asked_to() -> None:
+    data = xr.Dataset({"motor": ("event", [0.0, 1.0], {"units": "ps"}), "y": ("event", [1.0, 2.0])})
+    made = data.sd.delay(stage="motor")
+    bins = {"delay": xs.bins(0, 2, n=1)}
+    assert "delay_nominal" not in made.sd.cube(bins).data_vars
+    assert made.sd.cube(bins, coordinates=["delay_nominal"])["delay_nominal"].values.tolist() == [0.5]

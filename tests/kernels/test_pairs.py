@@ -44,7 +44,7 @@ def test_merged_pairs_are_those_of_all_events(cut: int) -> None:
     whole = twin.pairs_of(FRAMES, WEIGHTS, INDEX, 4)
     for i in range(4):
         of = [[m[i] for m in (state[0], state[1], *state[3:])] for state in (a, b)]
-        pairs.merge_pairs(*of[0], *of[1], *of[0][2:])  # into the first of them
+        pairs.merge_pairs(*of[0], *of[1])
         for ours, theirs in zip(of[0][2:], whole, strict=True):
             np.testing.assert_allclose(ours, theirs[i], rtol=1e-9, atol=1e-9)
 

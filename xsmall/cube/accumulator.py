@@ -92,7 +92,7 @@ class Row(NamedTuple):
             self.spread[...] += other.spread
         if self.cross is not None:
             mine, theirs = ((r.n, r.mean, r.weight, r.weight_m2, r.cross) for r in (self, other))
-            pairs.merge_pairs(*mine, *theirs, *mine[2:])
+            pairs.merge_pairs(*mine, *theirs)
         if self.low is not None and other.low is not None:
             np.minimum(self.low, other.low, out=self.low)
         if self.high is not None and other.high is not None:

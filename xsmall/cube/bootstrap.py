@@ -234,7 +234,7 @@ def _merge_pairs(out: Pairs, part: Pairs, rows: Index) -> None:
     """Merge what belongs to the weights, before the moments are: into empty rows it is a copy."""
     for i, row in enumerate(rows.tolist()):
         mine = [m[row] for m in (out.n, out.mean, *out[3:])]
-        pair_kernel.merge_pairs(*mine, *(m[i] for m in (part.n, part.mean, *part[3:])), *mine[2:])
+        pair_kernel.merge_pairs(*mine, *(m[i] for m in (part.n, part.mean, *part[3:])))
 
 
 def _replicas(parts: list[_Part], shape: tuple[int, ...], *, drawn: _Drawn) -> dict[str, npt.NDArray[Any]]:

@@ -190,11 +190,10 @@ def pairs_of_values(values: npt.NDArray[Any], events: BinnedEvents, n_bins: int)
 
 def merge_pairs(a: Pairs, b: Pairs) -> Pairs:
     """Merge the pairs of two sets of events."""
-    out = Pairs(*(np.empty_like(m) for m in a))  # type: ignore[arg-type]
-    flat = [Pairs(*(m.reshape(-1) for m in one)) for one in (a, b, out)]  # type: ignore[arg-type]
-    of = [(one.n, one.mean, *one[3:]) for one in flat]
-    pairs.merge_pairs(*of[0], *of[1], *of[2][2:])
-    kernel.merge(*(m for one in flat for m in one[:3]))
+    out = Pairs(*(m.copy() for m in a))  # type: ignore[arg-type]
+    mine, theirs = (Pairs(*(m.reshape(-1) for m in one)) for one in (out, b))  # type: ignore[arg-type]
+    pairs.merge_pairs(*mine[:2], *mine[3:], *theirs[:2], *theirs[3:])
+    kernel.merge_into(*mine[:3], *theirs[:3])
     return out
 
 

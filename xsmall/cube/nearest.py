@@ -30,6 +30,7 @@ from xsmall.vocabulary import (
     EVENT,
     LASER_ON,
     LEFT_OUT,
+    N_VALID,
     STDERR_SUFFIX,
     UNITS,
 )
@@ -89,9 +90,9 @@ def nearest_off(
     Returns
     -------
     Dataset over the bins: each mean difference under the name of the variable, ``<name>_stderr``, ``<name>_count``, and
-    ``count``, the shots with laser in each bin; what is binned by has no difference; NaN where there is none. Lazy
-    where the variable is. It is a result, like a difference: it does not merge, since shots without laser are shared
-    between bins.
+    ``count``, the shots with laser in each bin; what is binned by and numbers of valid pixels have no difference; NaN
+    where there is none. Lazy where the variable is. It is a result, like a difference: it does not merge, since shots
+    without laser are shared between bins.
 
     Raises
     ------
@@ -138,7 +139,7 @@ def nearest_off(
     variables: dict[str, xr.Variable] = {COUNT: events_per_bin((names, sizes, lit))}
     data = small_variables(small, events.bound, coordinates=coordinates)
     left = [k for k, v in data.items() if k not in small.variables or are_images(v) or is_variance(k, small)
-            or v.dtype.kind == "b" or k == by]  # fmt: skip
+            or v.dtype.kind == "b" or k in (by, N_VALID) or k.endswith(f"_{N_VALID}")]  # fmt: skip
     for name, array in data.items():
         if name not in left:
             ordered = array.transpose(EVENT, ...)

@@ -85,8 +85,8 @@ def delay(
 
     Returns
     -------
-    The Dataset with ``delay`` (event), ps, float64, and beside it ``delay_nominal``. Without a fit ``delay`` is NaN;
-    shots without laser have their nominal delay, since there is nothing that the time tool could measure. The
+    The Dataset with ``delay`` (event), ps, float64, and the coordinate ``delay_nominal``. Without a fit ``delay`` is
+    NaN; shots without laser have their nominal delay, since there is nothing that the time tool could measure. The
     attributes of ``delay`` say what it was made of, ``time_tool_sign`` with which sign and, where that was found,
     ``time_tool_sign_certainty``, in standard errors. Lazy where the variables are; ``sign="find"`` computes them.
 
@@ -114,11 +114,12 @@ def delay(
     """
     nominal = _nominal(small, stage, unit, passes, zero, stage_sign)
     attrs: dict[str, Any] = {UNITS: PICOSECOND, SOURCE: stage}
-    out = small.assign({DELAY_NOMINAL: nominal.assign_attrs({**attrs, LONG_NAME: "nominal delay of the laser"})})
+    named = nominal.assign_attrs({**attrs, LONG_NAME: "nominal delay of the laser"})
+    out = small.assign_coords({DELAY_NOMINAL: named})  # cubes average data variables
     if time_tool is None:
         if (calibration, time_tool_unit, signal, normalize) != (None,) * 4 or sign != 1:
             raise ParameterError("these arguments mean nothing without a time tool", fix='time_tool="tt_position"')
-        return out.assign({DELAY: nominal.assign_attrs({**attrs, LONG_NAME: "nominal delay of the laser"})})
+        return out.assign({DELAY: named})
     measured = _measured(small, time_tool, calibration, time_tool_unit)
     certainty = None
     if sign == "find":

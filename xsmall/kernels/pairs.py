@@ -86,29 +86,29 @@ def add_pairs(
 
 @njit(fastmath=False)
 def merge_pairs(
-    count_a: npt.NDArray[np.uint32],
-    mean_a: npt.NDArray[np.float64],
-    weight_a: npt.NDArray[np.float64],
-    weight_m2_a: npt.NDArray[np.float64],
-    cross_a: npt.NDArray[np.float64],
+    count: npt.NDArray[np.uint32],
+    mean: npt.NDArray[np.float64],
+    weight: npt.NDArray[np.float64],
+    weight_m2: npt.NDArray[np.float64],
+    cross: npt.NDArray[np.float64],
     count_b: npt.NDArray[np.uint32],
     mean_b: npt.NDArray[np.float64],
     weight_b: npt.NDArray[np.float64],
     weight_m2_b: npt.NDArray[np.float64],
     cross_b: npt.NDArray[np.float64],
-    weight: npt.NDArray[np.float64],
-    weight_m2: npt.NDArray[np.float64],
-    cross: npt.NDArray[np.float64],
 ) -> None:
-    """Merge what :func:`add_pairs` gathered in a and b, all flat (pixel,), into a third one, which may be a itself."""
-    for p in range(count_a.shape[0]):
-        n_a = np.float64(count_a[p])
-        share = np.float64(count_b[p]) / max(n_a + np.float64(count_b[p]), 1.0)
-        d = mean_b[p] - mean_a[p]
-        d_w = weight_b[p] - weight_a[p]
-        weight[p] = weight_a[p] + d_w * share
-        weight_m2[p] = weight_m2_a[p] + weight_m2_b[p] + d_w * d_w * n_a * share
-        cross[p] = cross_a[p] + cross_b[p] + d * d_w * n_a * share
+    """Merge what :func:`add_pairs` gathered in b, all flat (pixel,), into another; its count and mean are not changed.
+
+    Nothing is written that is read under another name: the compiler makes vector code of it.
+    """
+    for p in range(count.shape[0]):
+        n = np.float64(count[p])
+        share = np.float64(count_b[p]) / max(n + np.float64(count_b[p]), 1.0)
+        d = mean_b[p] - mean[p]
+        d_w = weight_b[p] - weight[p]
+        weight[p] = weight[p] + d_w * share
+        weight_m2[p] = weight_m2[p] + weight_m2_b[p] + d_w * d_w * n * share
+        cross[p] = cross[p] + cross_b[p] + d * d_w * n * share
 
 
 @njit(fastmath=False)
