@@ -15,9 +15,9 @@ import numpy as np
 from numba import types
 
 from xsmall.kernels.jit import njit
-from xsmall.kernels.vectors import F64, I1, I64, Emit, constant, ir, vector_code
+from xsmall.kernels.vectors import F64, I1, I32, I64, Emit, constant, ir, vector_code
 
-__all__ = ["LANES", "WIDE", "add_square", "add_strip", "add_wide_strip", "take_finite"]
+__all__ = ["LANES", "WIDE", "add_part", "add_square", "add_strip", "add_wide_strip", "take_finite"]
 
 LANES: Final = 4
 """Frames that go together."""
@@ -164,3 +164,23 @@ def take_finite(emit: Emit, out: Any, at: Any, frame: Any, i: Any) -> Any:
     finite = _is_finite(emit, values)
     emit.store(build.select(finite, values, constant(values.type, 0.0)), emit.at(out, at))
     return build.zext(emit.bits(build.not_(finite)), I64)
+
+
+@njit(fastmath=_EXACT)
+def _plain_part(sums: Any, place: Any, part: Any, v: Any, w: Any, x: Any, y: Any) -> None:
+    sums[place] += v * part
+    sums[place + 1] += w * part
+    sums[place + 2] += x * part
+    sums[place + 3] += y * part
+
+
+@vector_code(types.void, _plain_part)
+def add_part(emit: Emit, sums: Any, place: Any, part: Any, v: Any, w: Any, x: Any, y: Any) -> Any:
+    """Add a part of the float64 values of a pixel in four frames to ``sums`` at ``place`` and the three after it."""
+    build = emit.build
+    values = ir.Constant(ir.VectorType(F64, LANES), ir.Undefined)
+    for lane, value in enumerate((v, w, x, y)):
+        values = build.insert_element(values, value, I32(lane))
+    target = emit.at(sums, place)
+    emit.store(build.fadd(emit.load(target, LANES), build.fmul(values, emit.splat(part, LANES))), target)
+    return emit.nothing()
