@@ -3,8 +3,8 @@
 ``python -m benchmarks.accumulate`` makes frames of 0.5 Mpixel (float32) on the fly and compares with summing them:
 a cube in 50 bins in random and in scan order, and an average; by one and two threads, and by two processes that share
 nothing, which is what the memory of the machine allows; by one and two workers of a cluster; in 10, 100 and 1000 bins
-and of more events; flox and xarray. Last, how many of 16 workers read. ``--only threads`` does one group, ``--quick``
-runs everything once, small.
+and of more events; flox and xarray. Last, how many of 16 workers read. ``--only threads`` does one group,
+``--only "workers average"`` some lines of one, ``--quick`` runs everything once, small.
 """
 
 from __future__ import annotations
@@ -188,7 +188,9 @@ def table(n: int, rows: int, only: str = "") -> Iterator[str]:
     yield f"{'':64s} {'s':>7s} {'x reading':>10s} {'GB':>6s}"
     read: dict[tuple[int, int], float] = {}
     for group, lines in groups(n, rows).items():
-        for name, events, height, how in lines if only in group else ():
+        for name, events, height, how in lines:
+            if only not in f"{group} {name}":
+                continue
             if (events, height) not in read:
                 read[events, height] = measured("reading", events, height)["seconds"]
                 yield f"{f'reading, {events} events, {height} rows':64s} {read[events, height]:7.2f} {1:10.2f}"
@@ -205,7 +207,7 @@ def main() -> None:
     """Print the table, or measure one way."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accumulate", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small: shows that everything runs")
-    parser.add_argument("--only", default="", help="groups of lines with this in their name: speed, threads, twins")
+    parser.add_argument("--only", default="", help="lines with this in their group and name: threads, workers average")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
