@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import dask
@@ -115,9 +116,15 @@ def test_images_are_those_of_flox(dtype: str, holes: bool) -> None:
     assert ours["camera"].attrs["units"] == "ADU"
 
 
+@cache
+def given_and_whole() -> tuple[tuple[xr.Dataset, xr.DataArray], xr.Dataset]:
+    data, frames = small(), images("f4", holes=True)
+    return (data, frames), cube(data, BINS, images={"camera": frames})
+
+
 @settings(max_examples=10, deadline=None)
 @given(
-    event=st.integers(1, N),
+    event=st.integers(11, N),
     segment=st.integers(1, 2),
     row=st.integers(1, 6),
     memory=st.sampled_from([None, 300e6, 3e9]),
@@ -126,8 +133,7 @@ def test_images_are_those_of_flox(dtype: str, holes: bool) -> None:
 def test_the_result_does_not_depend_on_chunks_tiles_or_scheduler_bit_for_bit(
     event: int, segment: int, row: int, memory: int | None, scheduler: str
 ) -> None:
-    data, frames = small(), images("f4", holes=True)
-    whole = cube(data, BINS, images={"camera": frames})
+    (data, frames), whole = given_and_whole()
     lazy = cube(
         data.chunk(event=event), BINS, images={"camera": frames.chunk(event=event, segment=segment, row=row)},
         memory=memory,
