@@ -192,7 +192,7 @@ def test_the_advice_of_the_errors_works(tmp_path: Path) -> None:
 
 def test_an_event_without_a_label_joins_nothing() -> None:
     lost_small, lost_image = TIMES[:6].copy(), TIMES[:6].copy()
-    lost_small[[2, 3]], lost_image[4] = np.datetime64("NaT"), np.datetime64("NaT")
+    lost_small[[2, 3]], lost_image[4] = np.datetime64("NaT", "ns"), np.datetime64("NaT", "ns")
     small = xr.Dataset({"k": ("event", [0, 0, 0, 1, 1, 1])}, coords={"event": lost_small})
     values = np.arange(6, dtype=np.float32).reshape(6, 1, 1, 1) * np.ones((6, 1, 2, 2), np.float32)
     image = xr.DataArray(values, dims=("event", "segment", "row", "column"), coords={"event": lost_image})

@@ -246,7 +246,9 @@ def test_a_monitor_that_measured_nothing_stops_only_what_needs_it() -> None:
 
 def test_photon_energies_of_other_events_or_in_kev_are_refused() -> None:
     data = frames()
-    energies = xr.DataArray(np.full(4, 9500.0), dims="event", coords={"event": data.event.values + 1})
+    energies = xr.DataArray(
+        np.full(4, 9500.0), dims="event", coords={"event": data.event.values + np.timedelta64(1, "ns")}
+    )
     with pytest.raises(DataError, match="other events"):
         assign_beam(data, photon_energy=energies)
     with pytest.raises(ParameterError, match="does not fit"):

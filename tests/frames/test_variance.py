@@ -184,7 +184,11 @@ def test_scale_and_add_compute_nothing_and_keep_what_was_said(computing_is_forbi
         (lambda: xs.with_variance(frames().rename(None), 1.0), DataError, "need a name"),
         (lambda: xs.with_variance(frames(), frames().isel(row=0)), DataError, "has the dims"),
         (lambda: xs.with_variance(frames(), frames().isel(event=slice(3))), DataError, "has the dims"),
-        (lambda: xs.with_variance(frames(), frames().assign_coords(event=TIMES + 1)), DataError, "has the labels"),
+        (
+            lambda: xs.with_variance(frames(), frames().assign_coords(event=TIMES + np.timedelta64(1, "ns"))),
+            DataError,
+            "has the labels",
+        ),
         (lambda: xs.with_variance(frames(), -1.0), DataError, "is negative"),
         (lambda: xs.with_variance(frames(), frames() - 50), DataError, "is negative"),
         (lambda: xs.scale(frames().to_dataset(), 2), DataError, "without a variance"),
