@@ -78,7 +78,6 @@ DETECTOR_IDS: Final = "detector_ids"  # serial numbers of the segments, in their
 DETECTOR_ID: Final = "detector_id"  # attribute of raw: type and serial numbers, as psana's database has it
 SEGMENT_IDS: Final = "segment_ids"  # attribute of raw and of constants, JSON: serial number by label of the segment
 DETECTOR_SHAPE: Final = "detector_shape"  # attribute: segments, rows, columns of the whole, as far as they are known
-UNPAIRED: Final = "unpaired"  # of a saved variance: why it may not be that of its values
 LEFT_OUT: Final = "left_out"  # what of a source could not be brought to arrays, and why
 TRUNCATED_BYTES: Final = "truncated_bytes"  # behind the last whole datagram of a file
 UNREADABLE_EVENTS: Final = "unreadable_events"  # how many events could not be understood; they are flagged

@@ -12,6 +12,7 @@ from xsmall.cube.bins import bins, categories
 from xsmall.cube.compare import difference
 from xsmall.cube.cube import cube
 from xsmall.cube.merge import merge_cubes
+from xsmall.engine.pairs import paired
 from xsmall.errors import DataError, ParameterError
 
 BINS = {"delay": bins(-2, 2, n=4), "laser_on": categories()}
@@ -22,7 +23,7 @@ def small(n: int = 400, seed: int = 1) -> xr.Dataset:
     on = rng.random(n) < 0.5
     signal = rng.normal(10, 1, (n, 3)) + 2.0 * on[:, None]
     signal[rng.random((n, 3)) < 0.1] = np.nan
-    return xr.Dataset(
+    made = xr.Dataset(
         {
             "delay": ("event", rng.uniform(-3, 3, n)),
             "laser_on": ("event", on),
@@ -31,6 +32,7 @@ def small(n: int = 400, seed: int = 1) -> xr.Dataset:
             "hits": ("event", rng.integers(0, 5, n)),
         }
     )
+    return paired(made)
 
 
 def test_a_difference_is_on_minus_off_with_the_errors_of_both() -> None:

@@ -23,9 +23,9 @@ from xsmall.cube.bins import bins, categories, edges, quantiles, steps
 from xsmall.cube.cube import average, cube, difference, merge_cubes
 from xsmall.cube.filling import Tile
 from xsmall.engine.machine import Machine
+from xsmall.engine.pairs import paired
 from xsmall.engine.transform import Transform, transform_frames
 from xsmall.errors import DataError, ParameterError, PlanError
-from xsmall.frames.variance import paired
 
 N = 1100
 BINS = {"delay": bins(-2, 4, n=6), "laser_on": categories()}
@@ -36,7 +36,7 @@ def small() -> xr.Dataset:
     rng = np.random.default_rng(1)
     spectrum = rng.normal(10, 1, (N, 5)).astype(np.float32)
     spectrum[rng.random((N, 5)) < 0.1] = np.nan
-    return xr.Dataset(
+    made = xr.Dataset(
         {
             "delay": ("event", rng.normal(0, 2, N), {"units": "ps"}),
             "laser_on": ("event", rng.random(N) < 0.6),
@@ -50,6 +50,7 @@ def small() -> xr.Dataset:
         },
         coords={"event": TIMES, "q": np.arange(5.0), "pulse_id": ("event", np.arange(N))},
     )
+    return paired(made)
 
 
 def images(dtype: str = "u2", holes: bool = False) -> xr.DataArray:
@@ -290,7 +291,7 @@ def test_the_variance_of_a_mean_is_propagated() -> None:
 def test_a_value_without_a_variance_makes_that_of_the_mean_unknown() -> None:
     data = xr.Dataset({"x": ("event", [0.5, 0.5, 1.5]), "y": ("event", [1.0, 2.0, 3.0])})
     data["y_variance"] = ("event", [4.0, np.nan, 4.0])
-    np.testing.assert_array_equal(cube(data, {"x": edges([0, 1, 2])})["y_variance"].values, [np.nan, 4.0])
+    np.testing.assert_array_equal(cube(paired(data), {"x": edges([0, 1, 2])})["y_variance"].values, [np.nan, 4.0])
 
 
 def test_any_number_of_bin_dims_and_kinds_go_together() -> None:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xsmall as xs
+from xsmall.engine.pairs import paired
 from xsmall.errors import DataError, ParameterError
 
 
@@ -14,7 +15,7 @@ def small(seed: int = 0, n: int = 300) -> xr.Dataset:
     rng = np.random.default_rng(seed)
     signal = rng.normal(3, 1, (n, 2))
     signal[rng.random((n, 2)) < 0.2] = np.nan
-    return xr.Dataset(
+    made = xr.Dataset(
         {
             "delay": ("event", rng.normal(1.5, 2, n), {"units": "ps"}),
             "on": ("event", rng.random(n) < 0.5),
@@ -22,6 +23,7 @@ def small(seed: int = 0, n: int = 300) -> xr.Dataset:
             "signal_variance": (("event", "q"), rng.uniform(1, 2, (n, 2))),
         }
     )
+    return paired(made)
 
 
 @settings(max_examples=30)

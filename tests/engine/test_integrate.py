@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import xsmall as xs
+from xsmall.engine.pairs import paired
 
 TIMES = np.datetime64("2026-01-01", "ns") + np.arange(4, 21)
 ANDOR, EPIX = [7, 10, 13, 16, 19], [10, 20]
@@ -66,11 +67,11 @@ def test_missing_values_are_left_out_and_counted() -> None:
 def test_variances_are_those_of_the_very_value() -> None:
     i0, variance = np.arange(17.0), np.full(17, 4.0)
     i0[2] = np.nan
-    events = fast(i0=i0, i0_variance=variance)
+    events = paired(fast(i0=i0, i0_variance=variance))
     np.testing.assert_allclose(events.sd.integrate(into=slow(EPIX), statistic="sum").i0_variance, [24, 40])
     np.testing.assert_allclose(events.sd.integrate(into=slow(EPIX)).i0_variance, [4 / 6, 0.4])
     variance[5] = np.nan
-    lost = fast(i0=i0, i0_variance=variance).sd.integrate(into=slow(EPIX))
+    lost = paired(fast(i0=i0, i0_variance=variance)).sd.integrate(into=slow(EPIX))
     np.testing.assert_allclose(lost.i0_variance, [np.nan, 0.4])
 
 

@@ -25,10 +25,10 @@ from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.beam import check_photon_energy
 from xsmall.detector.types import DetectorType, detector_type
 from xsmall.engine.asked import tell
+from xsmall.engine.pairs import paired
 from xsmall.engine.transform import transform_frames
 from xsmall.errors import CalibrationError, GeometryError, ParameterError
 from xsmall.frames.per_pixel import Pixels
-from xsmall.frames.variance import paired
 from xsmall.vocabulary import (
     ADU,
     AREA,

@@ -11,11 +11,12 @@ import pandas as pd
 import xarray as xr
 
 from xsmall.detector.part import Part
+from xsmall.engine.pairs import paired
 from xsmall.errors import DataError, ParameterError
 from xsmall.events.labels import labels_of
 from xsmall.frames.describe import check_frames, usable_segments
 from xsmall.frames.per_pixel import aligned
-from xsmall.frames.variance import paired, values_and_variance
+from xsmall.frames.variance import values_and_variance
 from xsmall.vocabulary import EVENT, SEGMENT
 
 __all__ = ["subtract_ghost"]

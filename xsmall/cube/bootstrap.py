@@ -24,7 +24,8 @@ from xsmall.cube.moments import (
 )
 from xsmall.cube.sorting import said, sort_events
 from xsmall.cube.values import COVARIANCES, MOMENTS, Fold, folded, with_error
-from xsmall.cube.variables import Wanted, data_inside, is_variance, labelled, small_variables
+from xsmall.cube.variables import Wanted, data_inside, labelled, small_variables
+from xsmall.engine.pairs import is_variance
 from xsmall.engine.parameters import parameters_attr, parameters_of
 from xsmall.errors import ParameterError
 from xsmall.events.held import with_events
@@ -141,7 +142,7 @@ def bootstrap(
     variables: dict[str, xr.Variable] = {COUNT: xr.Variable(dims, _counts(index, number, drawn).reshape(shape), {
         UNITS: DIMENSIONLESS, LONG_NAME: "events"})}  # fmt: skip
     data = small_variables(small, events.bound, weights, coordinates)
-    left = [name for name, array in data.items() if are_images(array) or is_variance(name, small)]
+    left = [name for name, array in data.items() if are_images(array) or is_variance(name, small.variables)]
     for name, array in data.items():
         if name in left:
             continue

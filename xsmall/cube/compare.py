@@ -6,8 +6,8 @@ import numpy as np
 import xarray as xr
 
 from xsmall.cube.ratio import ratio
+from xsmall.engine.pairs import paired
 from xsmall.errors import DataError, ParameterError, alike
-from xsmall.frames.variance import paired
 from xsmall.vocabulary import (
     COUNT,
     DIFFERENCE,

@@ -28,13 +28,13 @@ from xsmall.cube.images import (
 from xsmall.cube.kept import Averaged, PartStore
 from xsmall.cube.merge import merge_cubes
 from xsmall.cube.sorting import Bound, events_per_bin, said, sort_events
-from xsmall.cube.variables import Wanted, check_statistics, is_variance, of_values, of_variance, small_variables
+from xsmall.cube.variables import Wanted, check_statistics, of_values, of_variance, small_variables
+from xsmall.engine.pairs import check_small, is_variance, paired
 from xsmall.engine.parameters import parameters_attr, parameters_of
 from xsmall.errors import ParameterError
 from xsmall.events.held import with_events
 from xsmall.events.ragged import dims_of_events
 from xsmall.events.shots import shots_are_dropped
-from xsmall.frames.variance import paired
 from xsmall.vocabulary import (
     COUNT,
     DIMENSIONLESS,
@@ -246,7 +246,9 @@ def _of_small(
         own = name in small.variables and name != weights and data[name].dtype.kind != "b"  # has a ratio to the weight
         return wanted if own else wanted.only_statistics()
 
-    spreads = {name: name.removesuffix(VARIANCE_SUFFIX) for name in data if is_variance(name, small)}
+    spreads = {name: name.removesuffix(VARIANCE_SUFFIX) for name in data if is_variance(name, small.variables)}
+    for values in spreads.values():
+        check_small(small, values)
     pictures = {
         name: of_frames(name, small[name], small.get(f"{name}{VARIANCE_SUFFIX}"), bound, road, asked(name))
         for name, variable in data.items()

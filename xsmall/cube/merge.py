@@ -12,11 +12,11 @@ import xarray as xr
 
 from xsmall.cube.alike import check_alike
 from xsmall.cube.pool import is_count, means_of, not_pooled, pooled
+from xsmall.engine.pairs import paired
 from xsmall.engine.parameters import parameters_attr, parameters_of
 from xsmall.errors import ParameterError
 from xsmall.events.held import held_by
 from xsmall.events.select import merged_selections
-from xsmall.frames.variance import paired
 from xsmall.vocabulary import (
     BINNED_EVENTS,
     BOUNDS_SUFFIX,

@@ -16,7 +16,8 @@ from xsmall.cube.images import are_images
 from xsmall.cube.moments import Index
 from xsmall.cube.sorting import events_per_bin, said, sort_events
 from xsmall.cube.values import picked
-from xsmall.cube.variables import data_inside, is_variance, small_variables
+from xsmall.cube.variables import data_inside, small_variables
+from xsmall.engine.pairs import is_variance
 from xsmall.engine.parameters import parameters_attr, parameters_of
 from xsmall.errors import DataError, ParameterError
 from xsmall.events.labels import is_labelled
@@ -138,7 +139,7 @@ def nearest_off(
     lit[near.on] = near.bins
     variables: dict[str, xr.Variable] = {COUNT: events_per_bin((names, sizes, lit))}
     data = small_variables(small, events.bound, coordinates=coordinates)
-    left = [k for k, v in data.items() if k not in small.variables or are_images(v) or is_variance(k, small)
+    left = [k for k, v in data.items() if k not in small.variables or are_images(v) or is_variance(k, small.variables)
             or v.dtype.kind == "b" or k in (by, N_VALID) or k.endswith(f"_{N_VALID}")]  # fmt: skip
     for name, array in data.items():
         if name not in left:

@@ -6,8 +6,8 @@ import numpy as np
 import xarray as xr
 
 from xsmall.cube.pool import pooled
+from xsmall.engine.pairs import paired
 from xsmall.errors import ParameterError
-from xsmall.frames.variance import paired
 from xsmall.vocabulary import BIN_EDGE, BOUNDS_SUFFIX, COUNT
 
 __all__ = ["rebin_cube"]

@@ -38,7 +38,6 @@ from xsmall.vocabulary import (
     STDERR_SUFFIX,
     SUM,
     UNITS,
-    VARIANCE_SUFFIX,
     WEIGHT_SUFFIX,
 )
 
@@ -131,11 +130,6 @@ def check_statistics(statistics: Sequence[str]) -> tuple[str, ...]:
             "count are always there", fix='statistics=("min", "max")',
         )  # fmt: skip
     return given
-
-
-def is_variance(name: str, small: xr.Dataset) -> bool:
-    """Whether a variable is the variance of another one."""
-    return name.endswith(VARIANCE_SUFFIX) and name.removesuffix(VARIANCE_SUFFIX) in small.variables
 
 
 def of_values(name: str, array: xr.Variable, bound: Bound, wanted: Wanted, *, counted: bool = False) -> Named:

@@ -13,6 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from xsmall import vocabulary as v
+from xsmall.engine.pairs import check_small, paired
 from xsmall.errors import DataError, ParameterError
 from xsmall.events.labels import labels_of
 from xsmall.events.name_rules import where_known
@@ -187,7 +188,8 @@ def _integrated(small: xr.Dataset, exposures: _Exposures, statistic: str, marker
     coords[v.EVENT] = xr.Variable(v.EVENT, exposures.ends, small[v.EVENT].attrs)
     attrs = {**small.attrs, v.TAIL_EVENTS: exposures.tail, v.STATISTIC: statistic}
     said = [str(small.attrs[v.LEFT_OUT])] if v.LEFT_OUT in small.attrs else []
-    return xr.Dataset(variables, coords, attrs | ({v.LEFT_OUT: "; ".join(said + left_out)} if said + left_out else {}))
+    out = xr.Dataset(variables, coords, attrs)
+    return paired(out.assign_attrs({v.LEFT_OUT: "; ".join(said + left_out)}) if said + left_out else out)
 
 
 def _at_the_end(x: xr.Variable, exposures: _Exposures) -> xr.Variable:
@@ -203,6 +205,7 @@ def _variable(small: xr.Dataset, name: str, exposures: _Exposures, statistic: st
     base = name.removesuffix(v.VARIANCE_SUFFIX)
     of_base = None
     if base != name and base in small.data_vars and small[base].dims == small[name].dims:
+        check_small(small, base)
         of_base = exposures.pick(small[base].variable.transpose(v.EVENT, ...))
         x = where_known(x.astype(np.float64), of_base.notnull())  # a value that is missing has no part in the sum
     exact = x.dtype.kind in "biu" and statistic == "sum"

@@ -14,11 +14,12 @@ from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.geometry.grids import Grid, part_grid
 from xsmall.detector.geometry.imaging import CellTable, image_table
 from xsmall.detector.part import Part
+from xsmall.engine.pairs import paired
 from xsmall.errors import DataError, ParameterError, PlanError
 from xsmall.frames.describe import usable_segments
 from xsmall.frames.image_variance import spread_attrs, spread_of_cells
 from xsmall.frames.pixels import need_geometry
-from xsmall.frames.variance import PIXELS, paired, values_and_variance
+from xsmall.frames.variance import PIXELS, values_and_variance
 from xsmall.vocabulary import (
     DAMAGE,
     DIMENSIONLESS,

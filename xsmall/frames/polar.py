@@ -12,12 +12,13 @@ from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.geometry.grids import PolarGrid, part_grid
 from xsmall.detector.geometry.imaging import polar_table
 from xsmall.detector.part import Part
+from xsmall.engine.pairs import paired
 from xsmall.errors import DataError, ParameterError
 from xsmall.frames.beam import beam_of
 from xsmall.frames.image import float_dtype, gather_frames, kind_of, over_frames, whole_frames
 from xsmall.frames.image_variance import spread_attrs, spread_of_cells
 from xsmall.frames.pixels import need_geometry
-from xsmall.frames.variance import PIXELS, paired, values_and_variance
+from xsmall.frames.variance import PIXELS, values_and_variance
 from xsmall.vocabulary import AZIMUTH, INTENSITY, LONG_NAME, N_VALID, RADIUS, UNITS, UNITS_OF, VARIANCE_SUFFIX
 
 __all__ = ["polar"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xsmall.frames.variance import paired
+from xsmall.engine.pairs import paired
 from xsmall.vocabulary import EVENT, FRAME_DIMS, PIXEL_DIMS
 
 __all__ = ["Stacked", "as_events"]

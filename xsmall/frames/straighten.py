@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from xsmall.engine.pairs import paired
 from xsmall.errors import DataError, ParameterError
-from xsmall.frames.variance import PIXELS, paired, values_and_variance
+from xsmall.frames.variance import PIXELS, values_and_variance
 from xsmall.vocabulary import COLUMN, GEOMETRY, POSITION, ROW
 
 __all__ = ["straighten"]

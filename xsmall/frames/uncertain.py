@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from xsmall.engine.pairs import paired
 from xsmall.errors import DataError, ParameterError
-from xsmall.frames.variance import EVENTS, PIXELS, paired, same_labels, values_and_variance
+from xsmall.frames.variance import EVENTS, PIXELS, same_labels, values_and_variance
 from xsmall.vocabulary import EVENT, UNITS, VARIANCE_SUFFIX
 
 __all__ = ["add", "scale"]

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable
-from typing import Final
+from collections.abc import Hashable
+from typing import Any
 
 import dask.array as da
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
+from xsmall.engine.pairs import check_pair, is_variance, paired
+from xsmall.engine.transform import origin_of
 from xsmall.errors import DataError
 from xsmall.events.ragged import is_ragged
-from xsmall.vocabulary import EVENT, FRAME_DIMS, PIXEL_DIMS, PRESENT, UNITS, UNPAIRED, VARIANCE_SUFFIX
+from xsmall.vocabulary import EVENT, FRAME_DIMS, PIXEL_DIMS, UNITS, VARIANCE_SUFFIX
 
-__all__ = ["mark_unpaired", "paired", "square_of", "values_and_variance", "with_variance"]
-
-_PAIR: Final = "variance_pair"
-"""Key of ``encoding`` that a value and its variance have. xarray hands it on with whatever it chooses, orders, joins or
-copies, and drops it from whatever it computes: just what a variance does not survive."""
-
-_SCALED: Final = "computed with by what scales values and variances alike"
+__all__ = ["not_negative", "same_labels", "square_of", "values_and_variance", "with_variance"]
 
 FRAMES = "frames"
 PIXELS = "pixels"
@@ -56,7 +53,7 @@ def values_and_variance(
             expected="a DataArray, or a Dataset of values and their variance",
         )
     found = [str(v) for v in obj.data_vars if _runs_over(obj[v], of)]
-    values = [v for v in found if not _is_variance(v, found)]
+    values = [v for v in found if not is_variance(v, found)]
     if not values and of == FRAMES and any(is_ragged(v) for v in obj.data_vars.values()):
         raise DataError(
             "lists are no frames",
@@ -74,26 +71,12 @@ def values_and_variance(
     variance = f"{values[0]}{VARIANCE_SUFFIX}"
     if variance not in found:
         return obj[values[0]], None
-    _check_pair(obj, values[0])
+    check_pair(obj, values[0])
     if obj[variance].dims != obj[values[0]].dims:
         raise DataError(
             f"{variance} has other dims than its values", found=obj[variance].dims, expected=obj[values[0]].dims
         )
     return obj[values[0]], obj[variance]
-
-
-def paired(obj: xr.Dataset) -> xr.Dataset:
-    """Mark each value and its variance in a Dataset as belonging together; whoever makes them calls this."""
-    names = {str(v) for v in obj.variables}
-    both = [v for n in names if _is_variance(n, names) for v in (n, n.removesuffix(VARIANCE_SUFFIX))]
-    if not both:
-        return obj
-    marked = {}
-    for name in sorted(both):
-        variable = obj.variables[name].copy(deep=False)
-        variable.encoding = {**variable.encoding, _PAIR: True}
-        marked[name] = variable
-    return obj.assign({n: v for n, v in marked.items() if n in obj.data_vars})
 
 
 def with_variance(values: xr.DataArray, variance: xr.DataArray | float) -> xr.Dataset:
@@ -108,18 +91,21 @@ def with_variance(values: xr.DataArray, variance: xr.DataArray | float) -> xr.Da
 
     Returns
     -------
-    Dataset of ``<name>`` and ``<name>_variance``. It stays a pair through what chooses, orders or joins (``isel``,
-    ``sel``, ``xs.concat``, ``rename``, ``compute``, saving), and through :func:`~xsmall.scale` and
-    :func:`~xsmall.add`; after any other arithmetic it is refused until it is declared again.
+    Dataset of ``<name>`` and ``<name>_variance``; whole numbers become float64. It stays a pair through what chooses,
+    orders or joins (``isel``, ``sel``, ``xs.concat``, ``rename``, ``compute``), through :func:`~xsmall.scale` and
+    :func:`~xsmall.add`, and through files: of :func:`~xsmall.save`, and of xarray's own ``to_netcdf`` and ``to_zarr``
+    unless they are given an ``encoding`` for it. After any other arithmetic it is refused, before and after saving,
+    until it is declared again.
 
     Raises
     ------
     DataError
-        Values without a name, a variance of other dims, sizes or labels, or that is negative.
+        Values without a name, a variance of other dims, sizes or labels, or that is negative: of lazy ones when they
+        are computed.
 
     Notes
     -----
-    Nothing lazy is computed; a negative variance is seen where it is in memory.
+    Nothing lazy is computed. The mark of a pair is what files are filled with where there is no value, a NaN.
 
     Examples
     --------
@@ -137,6 +123,7 @@ def with_variance(values: xr.DataArray, variance: xr.DataArray | float) -> xr.Da
     if isinstance(variance, xr.DataArray):
         return _put_together(values, variance)
     one = np.result_type(values.dtype, np.float32).type(variance)
+    _checked(one)
     lazy = isinstance(values.variable._data, da.Array)
     same = da.full(values.shape, one, chunks=values.chunks) if lazy else np.full(values.shape, one)
     return _put_together(values, values.copy(data=same))
@@ -153,32 +140,38 @@ def _put_together(values: xr.DataArray, variance: xr.DataArray) -> xr.Dataset:
                 "a variance has the labels of its values", found=f"{dim} differs", expected="the same labels",
                 fix="values, variance = xr.align(values, variance)",
             )  # fmt: skip
-    variance = variance.transpose(*values.dims)
-    if not isinstance(variance.data, da.Array) and bool((variance < 0).any()):
-        raise DataError("a variance is negative", found=float(variance.min()), expected="0 or more, NaN where unknown")
+    variance = not_negative(variance.transpose(*values.dims))
     unit = {UNITS: square_of(str(values.attrs[UNITS]))} if UNITS in values.attrs else {}
     spread = variance.variable.copy(deep=False)
-    spread.attrs = {k: v for k, v in variance.attrs.items() if k not in (UNITS, UNPAIRED)} | unit
+    spread.attrs = {k: v for k, v in variance.attrs.items() if k != UNITS} | unit
     return paired(values.to_dataset().assign({f"{values.name}{VARIANCE_SUFFIX}": spread}))
 
 
-def mark_unpaired(obj: xr.Dataset) -> tuple[xr.Dataset, list[str]]:
-    """Let variances that were computed with say so in their attributes, for a file would make pairs of them again.
+def not_negative(variance: xr.DataArray) -> xr.DataArray:
+    """The same variance, where none is negative: in memory that is seen here, of a lazy one when it is computed.
 
-    Parameters
-    ----------
-    obj
-        What is about to be saved.
-
-    Returns
-    -------
-    The Dataset, and the names of these variances.
+    Raises
+    ------
+    DataError
+        A negative one.
     """
-    names = {str(v) for v in obj.variables}
-    variances = [n for n in sorted(names) if _is_variance(n, names)]
-    pairs = {n: [obj.variables[m] for m in (n, n.removesuffix(VARIANCE_SUFFIX))] for n in variances}
-    found = [n for n, pair in pairs.items() if n in obj.data_vars and not all(map(_is_marked, pair))]
-    return obj.assign({n: obj[n].assign_attrs({UNPAIRED: _SCALED}) for n in found}), found
+    data = variance.variable._data
+    if not isinstance(data, da.Array):
+        _checked(variance.values)
+        return variance
+    known = origin_of(data)
+    if known is not None and known.variance:  # as calibration makes it; as such it is read in the pass of the values
+        return variance
+    meta = np.empty((0,) * data.ndim, data.dtype)
+    return variance.copy(data=data.map_blocks(_checked, dtype=data.dtype, meta=meta, name=None))
+
+
+def _checked(variance: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if (variance < 0).any():
+        raise DataError(
+            "a variance is negative", found=float(np.nanmin(variance)), expected="0 or more, NaN if unknown"
+        )
+    return variance
 
 
 def same_labels(a: xr.DataArray, b: xr.DataArray, dim: Hashable) -> bool:
@@ -191,32 +184,7 @@ def square_of(unit: str) -> str:
     return unit if unit == "1" else f"{unit}2"
 
 
-def _check_pair(obj: xr.Dataset, name: str) -> None:
-    """Refuse a variance that has seen arithmetic, by which it does not scale as its values do."""
-    variance = f"{name}{VARIANCE_SUFFIX}"
-    present = obj.coords.get(PRESENT)
-    averaged = present is not None and present.dtype.kind == "f"  # coarsen keeps the mark, and averages this
-    if not averaged and all(_is_marked(obj.variables[n]) for n in (name, variance)):
-        return
-    raise DataError(
-        f"{variance} may not be the variance of {name} any more: arithmetic of xarray scales both alike",
-        found="a pair that was computed with, or put together by hand",
-        expected="what xsmall made, chosen from, ordered or joined but not computed with",
-        fix=f"xs.scale and xs.add compute with both; xs.with_variance(dataset[{name!r}], dataset[{variance!r}]) says "
-        "that the two belong together",
-    )
-
-
-def _is_marked(variable: xr.Variable) -> bool:
-    """Made by xsmall and not computed with since; or as it was read from a file, which says its type there."""
-    return UNPAIRED not in variable.attrs and (bool(variable.encoding.get(_PAIR)) or "dtype" in variable.encoding)
-
-
 def _runs_over(variable: xr.DataArray, of: str) -> bool:
     if of == FRAMES:
         return set(variable.dims) == set(FRAME_DIMS)
     return EVENT in variable.dims if of == EVENTS else bool(set(variable.dims) & set(PIXEL_DIMS))
-
-
-def _is_variance(name: str, among: Collection[str]) -> bool:
-    return name.endswith(VARIANCE_SUFFIX) and name.removesuffix(VARIANCE_SUFFIX) in among

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xsmall.engine.pairs import check_small, paired
 from xsmall.engine.parameters import parameters_of
 from xsmall.errors import DataError, ParameterError
-from xsmall.frames.variance import paired
 from xsmall.reductions.azint import azint
 from xsmall.vocabulary import BOUNDS, EVENT, INTENSITY, N_VALID, NORM, UNITS, VARIANCE_SUFFIX
 
@@ -83,6 +83,8 @@ def merge_azint(*parts: xr.Dataset, weights: Sequence[float] | None = None) -> x
     out[N_VALID] = _added([part[N_VALID] for part in aligned]).assign_attrs(parts[0][N_VALID].attrs)
     out[NORM] = _added(norms)
     if all(_VARIANCE in part for part in parts):
+        for part in parts:
+            check_small(part, INTENSITY)
         known = [part[_VARIANCE].where(s > 0, 0) for s, (part, _) in zip(shares, pairs, strict=True)]
         spread = _added([s**2 * v for s, v in zip(shares, known, strict=True)])
         out[_VARIANCE] = (spread / total.where(total > 0) ** 2).assign_attrs(parts[0][_VARIANCE].attrs)

@@ -17,6 +17,7 @@ from xsmall.engine.asked import ASKED, keep, said_of, told_of
 from xsmall.engine.beside import Companion
 from xsmall.engine.entries import run_on_entries
 from xsmall.engine.one_pass import Source, run_records
+from xsmall.engine.pairs import paired
 from xsmall.engine.parameters import parameters_attr, parameters_of, short_repr
 from xsmall.engine.record import Output, Record
 from xsmall.engine.transform import float_dtype
@@ -27,7 +28,7 @@ from xsmall.frames.describe import data_of, describe
 from xsmall.frames.pixels import geometry_of
 from xsmall.frames.sparse import Sparse, sparse_of
 from xsmall.frames.stacked import as_events
-from xsmall.frames.variance import paired, values_and_variance
+from xsmall.frames.variance import values_and_variance
 from xsmall.frames.waveforms import as_waves
 from xsmall.reductions.joined import bind
 from xsmall.reductions.user import UserRecord

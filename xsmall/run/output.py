@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from xsmall.engine.pairs import paired
 from xsmall.engine.parameters import parameters_of
 from xsmall.engine.record import Output
 from xsmall.events.labels import labels_of
@@ -260,7 +261,7 @@ def _reductions(
             ),
         }
     )
-    return flags, xr.Dataset(summed.data_vars, summed.coords)
+    return paired(flags), paired(xr.Dataset(summed.data_vars, summed.coords))
 
 
 def _renamed(variable: xr.Variable, names: Mapping[str, str]) -> xr.Variable:
@@ -339,7 +340,7 @@ def _configuration(detector: Detector, added: Added) -> xr.Dataset:
     attrs = {k: x for k, x in values.attrs.items() if k not in (UNITS, PARAMETERS)}
     steps = parameters_of(values.attrs)
     out.attrs = attrs | ({} if steps is None else {PARAMETERS: json.dumps(steps)})
-    return out.compute(scheduler="synchronous")
+    return paired(out.compute(scheduler="synchronous"))
 
 
 def _average(detector: Detector, added: Added) -> dict[str, xr.Variable]:

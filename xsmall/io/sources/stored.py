@@ -20,6 +20,7 @@ from dask.base import tokenize
 
 from xsmall import vocabulary as v
 from xsmall.detector.types import DETECTOR_TYPES, Decoding
+from xsmall.engine.pairs import mark_of
 from xsmall.errors import FileFormatError, XsmallError
 from xsmall.io.layout import RUN_LAYOUT, RUN_NUMBER, event_bytes, is_frames
 from xsmall.io.sources.chunks import events_per_chunk
@@ -195,7 +196,7 @@ def whole_dataset(groups: StoredGroups, group: str = "/") -> xr.Dataset:
             data = da.from_array(
                 array, array.chunks, name=f"stored-{name}-{tokenize(array)}", meta=np.empty((0,) * x.ndim, array.dtype)
             )
-            made[str(name)] = xr.Variable(x.dims, data, x.attrs)
+            made[str(name)] = xr.Variable(x.dims, data, x.attrs, mark_of(x))
         else:
             made[str(name)] = _loaded(x)
     coords = {str(name): made.pop(str(name)) for name in node.coords}
@@ -270,7 +271,7 @@ class _Node:
         n = events_per_chunk(event_bytes(x), chunks, self.groups.stored_events(x))
         meta = np.empty((0,) * x.ndim, array.dtype)
         data = da.from_array(array, (n, *x.shape[1:]), name=f"stored-{name}-{tokenize(array, n)}", meta=meta)
-        return xr.Variable(x.dims, data, x.attrs)
+        return xr.Variable(x.dims, data, x.attrs, mark_of(x))
 
     def _flags(self, dataset: xr.Dataset) -> dict[str, xr.Variable]:
         """``present`` and ``damage`` with what is lost."""
@@ -332,7 +333,7 @@ class _Node:
             return xr.Variable(x.dims, np.where(mask, fill, values.astype(x.dtype)), x.attrs)
         if x.dtype.kind != "f" or array.dtype != x.dtype or name in x.dims:
             return None
-        return xr.Variable(x.dims, array[(slice(None),) * array.ndim], x.attrs)
+        return xr.Variable(x.dims, array[(slice(None),) * array.ndim], x.attrs, mark_of(x))
 
     def _is_label(self, name: str, x: xr.Variable) -> bool:
         return name in self.node.coords and (name in x.dims or x.dims != (v.EVENT,))
@@ -369,7 +370,7 @@ def _mask(array: StoredArray, places: Iterable[Place], *, by_segment: bool) -> n
 def _loaded(x: xr.Variable) -> xr.Variable:
     held = x.load()
     data = held.values.astype(np.str_) if held.dtype.kind in "OT" else native(held.values)
-    return xr.Variable(x.dims, data, x.attrs)
+    return xr.Variable(x.dims, data, x.attrs, mark_of(x))
 
 
 def _with_positions(dataset: xr.Dataset) -> xr.Dataset:

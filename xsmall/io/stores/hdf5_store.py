@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from xsmall.engine.pairs import FILL_VALUE, PAIR
 from xsmall.io.layout import HDF5_VERSION
 from xsmall.io.stores.place import OwnedPath, sync
 from xsmall.io.stores.schema import CHUNK_BYTES, Schema, SchemaArray
@@ -105,6 +106,8 @@ class Hdf5Store:
                 options |= {"shuffle": not array.is_text, "compression": "gzip", "compression_opts": _LEVEL}
             dataset = self._file.create_dataset(array.path, shape=array.shape, dtype=dtype, **options)
         _describe(dataset, {**array.attrs, **_BOOL} if array.dtype == bool else array.attrs)
+        if array.pair:
+            dataset.attrs[FILL_VALUE] = dtype.type(PAIR)
         self._bytes[array.path] = {}
         return dataset
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import xarray as xr
 
+from xsmall.engine.pairs import unpaired
 from xsmall.errors import DataError
-from xsmall.frames.variance import mark_unpaired
 from xsmall.io.layout import RESULT_LAYOUT, RESULT_NUMBER
 from xsmall.io.stores.provenance import origin
 from xsmall.io.stores.runs import write_run
@@ -85,7 +85,7 @@ def save(
     if isinstance(obj, xr.DataTree) and any(RAW in node.data_vars for node in obj.subtree):
         return write_run(obj, path, overwrite=overwrite, compress=compress)
     return write(
-        {where: _told(node) for where, node in _nodes(obj).items()},
+        _told(_nodes(obj)),
         path,
         layout=f"{RESULT_LAYOUT} {RESULT_NUMBER}",
         marks=partial(_marks, origin(obj, path)),
@@ -105,17 +105,17 @@ def _marks(told: dict[str, Any], unreadable: Sequence[str]) -> dict[str, str]:
     return {PROVENANCE: json.dumps(told), LOST: json.dumps(lost), UNREADABLE: shown}
 
 
-def _told(node: xr.Dataset) -> xr.Dataset:
+def _told(nodes: dict[str, xr.Dataset]) -> dict[str, xr.Dataset]:
     """Say of variances that were computed with that they may not be those of their values."""
-    node, found = mark_unpaired(node)
+    found = [name for node in nodes.values() for name in unpaired(node)]
     if found:
         warnings.warn(
             f"saved, but arithmetic of xarray scales values and variances alike: {', '.join(found)} may not be the "
-            f"variance of its values any more, and says so in its attributes; xs.scale and xs.add compute with both, "
-            f"xs.with_variance says that they belong together",
-            stacklevel=4,
+            f"variance of its values any more, and is refused as such when it is opened again; xs.scale and xs.add "
+            f"compute with both, xs.with_variance says that they belong together",
+            stacklevel=3,
         )
-    return node
+    return nodes
 
 
 def _nodes(obj: object) -> dict[str, xr.Dataset]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 from xarray.conventions import encode_dataset_coordinates
 
+from xsmall.engine.pairs import is_marked, mark_of
 from xsmall.events.labels import check_labels, in_utc
 from xsmall.io.layout import TIME, UNFINISHED, is_frames
 from xsmall.io.stores.storable import check, storable_attrs, times_in_ns
@@ -37,6 +38,8 @@ class SchemaArray:
         Attributes as the file holds them.
     data
         Its values, in memory or lazy.
+    pair
+        Whether it is one of a value and its variance, which goes into the file as the number of :data:`PAIR`.
     """
 
     group: str
@@ -47,6 +50,7 @@ class SchemaArray:
     chunks: tuple[int, ...]
     attrs: Mapping[str, Any]
     data: Any
+    pair: bool = False
 
     @property
     def path(self) -> str:
@@ -118,7 +122,7 @@ def schema_of(nodes: Mapping[str, xr.Dataset], *, whole_events: bool, chunk_even
         bare = in_utc(node).copy()
         check(where, bare)
         for variable in bare.variables.values():
-            variable.encoding = {}
+            variable.encoding = mark_of(variable)
         variables, attrs = encode_dataset_coordinates(bare)
         groups[where] = storable_attrs(attrs)
         for name, variable in variables.items():
@@ -145,7 +149,8 @@ def encoded(
         data = data.astype(data.dtype.newbyteorder("="))
     chunks = _chunks(variable, data.dtype.itemsize, whole_events, chunk_events if is_frames(variable) else None)
     dims = tuple(map(str, variable.dims))
-    return SchemaArray(group, name, dims, tuple(variable.shape), data.dtype, chunks, attrs, data)
+    pair = is_marked(variable)
+    return SchemaArray(group, name, dims, tuple(variable.shape), data.dtype, chunks, attrs, data, pair)
 
 
 def _text(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

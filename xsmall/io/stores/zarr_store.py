@@ -1,7 +1,9 @@
 """Writing Zarr (format 3): arrays of chunks that each carry a checksum, written from any process."""
 
+import base64
 import itertools
 import os
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from xsmall.engine.pairs import FILL_VALUE, PAIR
 from xsmall.io.descriptions import seal
 from xsmall.io.layout import quiet
 from xsmall.io.stores.place import OwnedPath, sync, sync_all
@@ -20,6 +23,9 @@ __all__ = ["COMPRESSIONS", "ZarrStore"]
 COMPRESSIONS: Final = ("zstd", "lz4", "zlib")
 _CONFIG: Final = {"write_empty_chunks": True}
 """Chunks of zeros are written too: then one that is not there was lost."""
+
+_PAIR: Final = {FILL_VALUE: base64.b64encode(struct.pack("<d", PAIR)).decode()}
+"""The mark of a value and its variance, as xarray writes in Zarr what a float is filled with."""
 
 _SYNCED: Final = 2**20
 """Bytes from which each write is brought to the disk by itself, which takes some milliseconds."""
@@ -56,7 +62,7 @@ class ZarrStore:
                     chunks=array.chunks,
                     compressors=self._codecs(array),
                     fill_value=array.fill,
-                    attributes=dict(array.attrs),
+                    attributes={**array.attrs, **(_PAIR if array.pair else {})},
                     dimension_names=array.dims,
                     zarr_format=3,
                     config=_CONFIG,
