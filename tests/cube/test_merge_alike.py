@@ -102,3 +102,49 @@ def test_frames_that_have_a_label_twice_are_averaged_all_the_same() -> None:
     twice = CAL.isel(event=[0, 0, 1])
     assert "binned_events" not in twice.sd.average()
     assert int(twice.sd.average()["count"]) == 3
+
+
+CHANGED = {
+    "half": lambda c: c / 2,
+    "minus a number": lambda c: c - 5,
+    "plus a number": lambda c: c + 1,
+    "negative": lambda c: -c,
+    "twice, by hand": lambda c: c + c,
+    "half of the spreads": lambda c: c.assign(r_sum_std=c["r_sum_std"] / 2),
+}
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("change", CHANGED.values(), ids=CHANGED)
+def test_cubes_that_were_computed_with_as_a_whole_are_refused(change: Any, lazy: bool) -> None:
+    one, two = (cube(xs.roi(BOX), events, CAL.chunk(event=5) if lazy else CAL) for events in HALVES)
+    whole = xs.merge_cubes(one, two).compute()
+    assert int(whole["count"].sum()) == 24
+    wrong = change(one)
+    for use in (
+        lambda: xs.merge_cubes(wrong, two),
+        lambda: xs.merge_cubes(two, wrong),
+        lambda: xs.merge_cubes(wrong, two, dim="run", labels=[1, 2]),
+        lambda: wrong.sd.difference("laser_on"),
+    ):
+        with pytest.raises((ParameterError, DataError), match=r"no number of events any more|do not fit each other"):
+            use().compute()
+    means = one.assign(r_sum=one["r_sum"] - 5)  # of the means alone, as the error says
+    assert int(xs.merge_cubes(means, two)["count"].sum()) == 24
+
+
+def test_cubes_of_events_that_were_cut_otherwise_say_so() -> None:
+    def of(events: slice, **cuts: Any) -> xr.Dataset:
+        small = CAL.isel(event=events).sd.roi(BOX).reset_coords("laser_on")
+        made: xr.Dataset = (small.sd.select(**cuts) if cuts else small).sd.cube(BINS)
+        return made
+
+    bright, all_of_them = of(HALVES[0], sum=(0, None)), of(HALVES[1])
+    with pytest.warns(UserWarning, match="selected by other cuts: sum: 0 <= sum, and no cut"):
+        merged = xs.merge_cubes(bright, all_of_them)
+    told = merged.attrs["selection"]
+    assert '"n_passed": 12' in told.split("},")[-1]
+    with pytest.warns(UserWarning, match="sum: 0 <= sum, and sum: -5 <= sum"):
+        xs.merge_cubes(bright, of(HALVES[1], sum=(-5, None)))
+    assert int(xs.merge_cubes(bright, of(HALVES[1], sum=(0, None)))["count"].sum()) > 0
+    assert xs.merge_cubes(bright, all_of_them, dim="run", labels=[1, 2]).sizes["run"] == 2

@@ -89,9 +89,18 @@ def test_what_computes_with_both_alike_is_refused(name: str, lazy: bool) -> None
             use(wrong)
 
 
-def test_averages_of_events_by_coarsen_are_refused_where_frames_say_what_is_present() -> None:
+@pytest.mark.parametrize("kept", ["present", "pulse_id", "damage", "run"])
+def test_averages_of_events_by_coarsen_are_refused_where_events_have_whole_numbers(kept: str) -> None:
     sim = xs.simulate(12, shape=(1, 16, 16), seed=1)
     both = sim.run["jungfrau/raw"].sd.calibrate(sim.constants, variance=True, photon_energy=9500)
+    per_event = [c for c in both.coords if "event" in both[c].dims and c != "event"]
+    both = both.drop_vars(per_event).assign_coords(
+        {
+            kept: ("event", np.arange(12))
+            if kept in ("pulse_id", "run")
+            else (("event", "segment"), np.ones((12, 1), int))
+        }
+    )
     errors(both)
     with pytest.raises(DataError, match="may not be the variance"):
         both.coarsen(event=3).mean().sd.roi(BOX)
@@ -104,27 +113,122 @@ def test_the_advice_works() -> None:
     xr.testing.assert_allclose(declared, pair().sd.scale(1 / 2))
 
 
-@pytest.mark.parametrize("how", ["file.h5", "file.zarr"])
-def test_a_saved_pair_is_one_and_what_is_computed_with_it_is_not(tmp_path: Path, how: str) -> None:
-    xs.save(pair(), tmp_path / how)
-    opened = xr.open_dataset(tmp_path / how) if how.endswith("h5") else xr.open_zarr(tmp_path / how)
-    np.testing.assert_array_equal(errors(opened), 64.0)
+SAVING: dict[str, Callable[[xr.Dataset, Path], object]] = {
+    "xs.save.h5": xs.save,
+    "xs.save.zarr": xs.save,
+    "to_netcdf.nc": lambda d, path: d.to_netcdf(path),
+    "to_zarr.zarr": lambda d, path: d.to_zarr(path, consolidated=False),
+}
+
+
+def opened(path: Path) -> xr.Dataset:
+    if path.suffix == ".zarr":
+        return xr.open_dataset(path, engine="zarr", consolidated=False)
+    return xr.open_dataset(path, engine="netcdf4")
+
+
+@pytest.mark.parametrize("how", SAVING)
+@pytest.mark.parametrize("width", ["f4", "f8"])
+def test_a_saved_pair_is_one_and_what_is_computed_with_it_is_not(tmp_path: Path, how: str, width: str) -> None:
+    both = xs.with_variance(frames().astype(width), 4.0)
+    SAVING[how](both, tmp_path / how)
+    back = opened(tmp_path / how)
+    np.testing.assert_array_equal(errors(back), 64.0)
     with pytest.raises(DataError, match="may not be"):
-        (opened / 2).sd.roi(BOX)
+        (back / 2).sd.roi(BOX)
+    SAVING[how](back.compute(), tmp_path / f"again-{how}")
+    np.testing.assert_array_equal(errors(opened(tmp_path / f"again-{how}")), 64.0)
+
+
+@pytest.mark.filterwarnings("ignore:saved, but arithmetic")
+@pytest.mark.parametrize("how", SAVING)
+@pytest.mark.parametrize("change", ["divide", "negative", "the values alone", "filled"])
+def test_saving_makes_no_pair_again_of_what_was_computed_with(tmp_path: Path, how: str, change: str) -> None:
+    SAVING[how](ARITHMETIC[change](pair()), tmp_path / how)
+    with pytest.raises(DataError, match="may not be"):
+        opened(tmp_path / how).sd.roi(BOX)
+    SAVING[how](pair(), tmp_path / f"whole-{how}")
+    SAVING[how](ARITHMETIC[change](opened(tmp_path / f"whole-{how}")), tmp_path / f"changed-{how}")
+    with pytest.raises(DataError, match="may not be"):
+        opened(tmp_path / f"changed-{how}").sd.roi(BOX)
 
 
 @pytest.mark.parametrize("how", ["file.h5", "file.zarr"])
-def test_saving_makes_no_pair_again_of_what_was_computed_with(tmp_path: Path, how: str) -> None:
+def test_saving_warns_of_what_was_computed_with_until_it_is_declared(tmp_path: Path, how: str) -> None:
     with pytest.warns(UserWarning, match="cal_variance may not be the variance"):
         xs.save(pair() / 2, tmp_path / how)
-    opened = xr.open_dataset(tmp_path / how) if how.endswith("h5") else xr.open_zarr(tmp_path / how)
+    back = xs.open_result(tmp_path / how)
     with pytest.raises(DataError, match="may not be"):
-        opened.sd.roi(BOX)
-    declared = xs.with_variance(opened["cal"], opened["cal_variance"] / 2)  # as the error says
-    np.testing.assert_array_equal(errors(declared), 16.0)
-    again = xs.save(declared, tmp_path / f"again-{how}")
-    opened = xr.open_dataset(again) if how.endswith("h5") else xr.open_zarr(again)
-    np.testing.assert_array_equal(errors(opened), 16.0)
+        back.sd.roi(BOX)
+    declared = xs.with_variance(back["cal"], back["cal_variance"] / 2)  # as the error says
+    np.testing.assert_array_equal(errors(xs.open_result(xs.save(declared, tmp_path / f"again-{how}"))), 16.0)
+
+
+def test_a_pair_that_was_packed_by_others_is_saved_as_floats(tmp_path: Path) -> None:
+    packed = {"cal": {"dtype": "i2", "scale_factor": 0.5, "_FillValue": -1, "missing_value": -1}}
+    frames().to_dataset().to_netcdf(tmp_path / "packed.nc", encoding=packed)
+    both = xs.with_variance(xr.open_dataset(tmp_path / "packed.nc")["cal"], 4.0)
+    both.to_netcdf(tmp_path / "pair.nc")
+    np.testing.assert_array_equal(xr.open_dataset(tmp_path / "pair.nc")["cal"], both["cal"])
+    np.testing.assert_array_equal(errors(opened(tmp_path / "pair.nc")), 64.0)
+
+
+def test_whole_numbers_with_a_variance_go_through_files(tmp_path: Path) -> None:
+    both = xs.with_variance(frames().astype("i4"), 4.0)
+    both.to_netcdf(tmp_path / "pair.nc")
+    back = opened(tmp_path / "pair.nc")
+    assert back["cal"].dtype == np.float64
+    np.testing.assert_array_equal(errors(back), 64.0)
+
+
+@pytest.mark.parametrize("how", ["negative", "one", "a number", "integers"])
+def test_a_negative_variance_that_is_lazy_raises_when_it_is_computed(
+    how: str, computing_is_forbidden: Callable
+) -> None:
+    values, variance = frames().chunk(event=3), 4.0 + 0 * frames().chunk(event=3)
+    wrong = {
+        "negative": -variance,
+        "one": variance - 5 * (frames() == frames().max()),
+        "integers": -variance.astype(int),
+    }
+    if how == "a number":
+        with pytest.raises(DataError, match="is negative"):
+            xs.with_variance(values, -4.0)
+        return
+    with computing_is_forbidden():
+        both = xs.with_variance(values, wrong[how])
+        uses = [both.sd.roi(BOX), both.sd.average(), both.isel(event=[7]).sd.roi(BOX), both.sd.scale(2.0)]
+    for made in uses:
+        with pytest.raises(DataError, match="a variance is negative"):
+            made.compute()
+
+
+def test_the_variance_of_a_calibration_is_still_made_in_its_pass() -> None:
+    sim = xs.simulate(12, shape=(1, 16, 16), seed=1)
+    both = sim.run["jungfrau/raw"].sd.calibrate(sim.constants, variance=True, photon_energy=9500)
+    again = xs.with_variance(both["calibrated"], both["calibrated_variance"])
+    assert again["calibrated_variance"].data.name == both["calibrated_variance"].data.name
+    np.testing.assert_array_equal(errors(again), errors(both))
+
+
+@pytest.mark.parametrize("change", ["divide", "negative", "the values alone", "filled"])
+def test_small_data_that_were_computed_with_are_refused_where_their_variance_is_used(change: str) -> None:
+    box = pair().sd.roi(BOX).isel(roi=0)[["sum", "sum_variance"]].rename(sum="cal", sum_variance="cal_variance")
+    kind = xr.DataArray(np.arange(8) % 2, dims="event", coords={"event": TIMES})
+    whole = box.assign(kind=kind).sd.cube({"kind": xs.categories()})
+    np.testing.assert_allclose(whole["cal_variance"], 64 / 4)
+    wrong = ARITHMETIC[change](box).assign(kind=kind)
+    with pytest.raises(DataError, match=r"may not be the variance of cal"):
+        wrong.sd.cube({"kind": xs.categories()})
+    with pytest.raises(DataError, match=r"may not be the variance of cal"):
+        wrong.sd.integrate(into=frames().isel(event=[3, 7]))
+    declared = wrong.assign(xs.with_variance(wrong["cal"], box["cal_variance"]))  # as the error says
+    np.testing.assert_allclose(declared.sd.cube({"kind": xs.categories()})["cal_variance"], 64 / 4)
+    assert "cal_variance" not in wrong.drop_vars("cal_variance").sd.cube({"kind": xs.categories()})
+    scaled = box.sd.scale(1 / 2).assign(kind=kind).sd.cube({"kind": xs.categories()})
+    np.testing.assert_allclose(scaled["cal_variance"], 64 / 4 / 4)
+    chosen = box.assign(kind=kind).isel(event=[0, 1, 4, 5]).sd.select(kind=(0, 1))
+    np.testing.assert_allclose(chosen.sd.cube({"kind": xs.categories()})["cal_variance"], 64 / 2)
 
 
 def test_every_pair_that_comes_back_goes_on() -> None:

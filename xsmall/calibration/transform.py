@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from xsmall.calibration.common_mode.plan import CommonModeTables, pixels_of_estimates
 from xsmall.calibration.decoders import Flat, decoder_of
-from xsmall.calibration.padded import are_padded
 from xsmall.calibration.reasons import check_untrusted
 from xsmall.calibration.segment_tables import SegmentTables
 from xsmall.calibration.tables import Settings, ValueTables, pack
+from xsmall.detector.padded import are_padded
 from xsmall.engine.transform import FloatFrames, Transform
 from xsmall.kernels.stack import flat_target
 from xsmall.vocabulary import Reason

@@ -13,7 +13,6 @@ import xarray as xr
 
 from xsmall.calibration.decoders import NO_VALUE_BIT, STATUS_BIT, decoder_of
 from xsmall.calibration.inputs import prepare
-from xsmall.calibration.padded import are_padded
 from xsmall.calibration.reasons import Untrusted, adc_limits, check_untrusted, static_reasons
 from xsmall.calibration.segment_tables import SegmentTables, make_tables
 from xsmall.calibration.tables import (
@@ -26,6 +25,7 @@ from xsmall.calibration.tables import (
     status_is_bad,
     thresholds,
 )
+from xsmall.detector.padded import are_padded
 from xsmall.detector.types import Decoding, DetectorType
 from xsmall.engine.blocks import Batch, map_chunks
 from xsmall.frames.mask import flag_attrs

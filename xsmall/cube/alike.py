@@ -13,6 +13,7 @@ import xarray as xr
 from xsmall.cube.pool import not_pooled
 from xsmall.engine.parameters import parameters_of
 from xsmall.errors import ParameterError
+from xsmall.events.select import cuts_said
 from xsmall.vocabulary import (
     BINNED_EVENTS,
     BOUNDS_SUFFIX,
@@ -79,7 +80,24 @@ def check_alike(a: xr.Dataset, b: xr.Dataset, *, side_by_side: bool) -> None:
             if not (scalar and side_by_side):
                 raise _differ(name, *_shown(a[name], b[name]), scalar=scalar)
     if not side_by_side:
+        _tell_cuts(a, b)
         _check_asked(dict(_asked(parameters_of(a.attrs))), dict(_asked(parameters_of(b.attrs))))
+
+
+def _tell_cuts(a: xr.Dataset, b: xr.Dataset) -> None:
+    """Warn of events that were selected otherwise, which may be right for each run; the result tells both."""
+    told = {"": (a.attrs, b.attrs)} | {f" for {name}": (a[name].attrs, b[name].attrs) for name in a.data_vars}
+    for where, attrs in told.items():
+        one, two = map(cuts_said, attrs)
+        if one == two:
+            continue
+        shown = [", ".join(f"{n}: {c}" for stage in said for n, c in stage.items()) or "no cut" for said in (one, two)]
+        warnings.warn(
+            f"merged cubes are of events that were selected by other cuts{where}: {shown[0]}, and {shown[1]}; the "
+            f"result is of both kinds of events",
+            stacklevel=4,
+        )
+        return
 
 
 def _check_asked(one: dict[str, str], two: dict[str, str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from xsmall.cube.pool import as_made
 from xsmall.cube.ratio import ratio
 from xsmall.engine.pairs import paired
 from xsmall.errors import DataError, ParameterError, alike
@@ -47,7 +48,7 @@ def difference(cube: xr.Dataset, dim: str, *, relative: bool = False, normalize:
     ParameterError
         No such dim, or not two bins.
     DataError
-        Nothing with a standard error: this is no cube.
+        Nothing with a standard error: this is no cube; or one that was computed with as a whole.
 
     Examples
     --------
@@ -74,6 +75,7 @@ def difference(cube: xr.Dataset, dim: str, *, relative: bool = False, normalize:
         raise DataError("nothing here has a standard error", found=sorted(map(str, cube.data_vars)), expected="a cube")
     labels = cube[dim].values.tolist()  # where there are none, 0 and 1
     before, after = (1, 0) if labels == [True, False] else (0, 1)
+    cube = as_made(cube)
     first, second = cube.isel({dim: before}, drop=True), cube.isel({dim: after}, drop=True)
     out = cube.drop_vars([v for v in cube.data_vars if v != COUNT])
     for name in names:

@@ -24,7 +24,7 @@ from xsmall.errors import DataError, ParameterError
 from xsmall.events.join import positions
 from xsmall.events.labels import labels_of
 from xsmall.events.shots import shots_are_dropped
-from xsmall.frames.describe import data_of, describe
+from xsmall.frames.describe import data_of, describe, words_of
 from xsmall.frames.sparse import Sparse, dense_of, sparse_of
 from xsmall.frames.variance import EVENTS, values_and_variance
 from xsmall.vocabulary import (
@@ -174,8 +174,10 @@ def of_frames(
     store, made_of = road.kept or (None, {})
     more = {SPREADS: variance is not None, PAIRS: wanted.weight is not None,
             EXTREMES: bool({MIN, MAX} & set(wanted.statistics))}  # fmt: skip
+    words = words_of(image) if of_detector else None
+    source = Source.of(_as_frames(data_of(image)), usable, dtype, spread, words=words)
     found, packets = statistics_of_frames(
-        Source.of(_as_frames(data_of(image)), usable, dtype, spread), BinnedEvents(bound[2], wanted.weight), bound[1],
+        source, BinnedEvents(bound[2], wanted.weight), bound[1],
         f"cube-{name}", road.memory, dtype=dtype, more=tuple(kind for kind, there in more.items() if there),
         store=store, made_of={**made_of, "made by": str(image.attrs.get(PARAMETERS, ""))},
         beside={} if road.beside is None else road.beside.waiting,

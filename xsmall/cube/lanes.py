@@ -62,9 +62,10 @@ def rows_of_lanes(
         Reductions of the same frames, of a tile of whole frames and where no lanes are kept: they take all events.
     """
     kept = None if way.kept is None else way.kept.tile(tile.name)
-    part = isinstance(transform, Cast) and tile.rows != (0, way.shape[0])
+    cast = transform if isinstance(transform, Cast) else None
+    part = cast is not None and tile.rows != (0, way.shape[0])
     wanted = events.bins if beside is None else np.zeros_like(events.bins)
-    read = Pieces(frames, wanted, team, slice(*tile.rows) if part else None)
+    read = Pieces(frames, wanted, team, slice(*tile.rows) if part else None, cast)
     fill = Filler(transform, tile, way, read, at_once=kept is None, beside=beside)
     together = in_groups(numbers)
     stock = _Stock(events, way, numbers, int(np.prod(tile.pixels(way.shape[1]))), n_bins, whole_lanes=fill.whole_lanes)

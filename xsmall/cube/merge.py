@@ -11,7 +11,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from xsmall.cube.alike import check_alike
-from xsmall.cube.pool import is_count, means_of, not_pooled, pooled
+from xsmall.cube.pool import as_made, is_count, means_of, not_pooled, pooled
 from xsmall.engine.pairs import paired
 from xsmall.engine.parameters import parameters_attr, parameters_of
 from xsmall.errors import ParameterError
@@ -60,11 +60,14 @@ def merge_cubes(
     ParameterError
         Cubes that differ in bins, variables, axes, labels, units, distance, photon energy, geometry or detector, in
         the arguments of reductions or how frames were calibrated, each named; or events that are in two of them.
+    DataError
+        A cube that was computed with as a whole: its spreads, counts and errors do not fit each other any more.
 
     Warns
     -----
     UserWarning
-        Reductions were given other masks or other noise, which may be right for each run.
+        Reductions were given other masks or other noise, or events were selected by other cuts, which may be right for
+        each run.
 
     Notes
     -----
@@ -99,6 +102,7 @@ def merge_cubes(
     if dim is None:
         _check_events(cubes)
     _check_counts(cubes)
+    cubes = [as_made(c) for c in cubes]
     aligned = _same_bins(cubes)
     names = _labels(cubes, dim, labels) if dim is not None else None
     constant = [n for n in not_pooled(first) if not set(first[n].dims) & set(first[COUNT].dims)]

@@ -13,6 +13,7 @@ from xsmall.cube.moments import Index
 from xsmall.engine.blocks import Batch, Unopened
 from xsmall.engine.record import GROUP
 from xsmall.engine.team import Team
+from xsmall.engine.transform import Cast
 
 __all__ = ["READ_BYTES", "Piece", "Pieces", "by_group", "in_place", "pieces_held"]
 
@@ -46,10 +47,20 @@ class Pieces:
         Who reads.
     rows
         Rows that are wanted, where no pixel needs another: others need not wait in memory.
+    cast
+        The transform of frames that are taken as they are: it knows which of them are padded.
     """
 
-    def __init__(self, frames: Unopened | Batch, index: Index, team: Team, rows: slice | None = None) -> None:
+    def __init__(
+        self,
+        frames: Unopened | Batch,
+        index: Index,
+        team: Team,
+        rows: slice | None = None,
+        cast: Cast | None = None,
+    ) -> None:
         self._rows = rows
+        self._cast = cast
         self._frames = frames
         self._team = team
         self._parts = [(0, len(index))] if isinstance(frames, Batch) else frames.parts(index >= 0, READ_BYTES)
@@ -80,6 +91,8 @@ class Pieces:
 
     def _read(self, part: tuple[int, int]) -> None:
         whole = self._frames if isinstance(self._frames, Batch) else self._frames.read(*part)
+        if self._cast is not None:
+            whole = self._cast.flagged(whole)
         if self._rows is not None:
             whole = whole.put({
                 i: m[:, :, self._rows].copy() for i, m in enumerate(whole.members()) if m is not None and m.ndim == 4

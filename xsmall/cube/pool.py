@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from functools import partial
+from typing import Any, Final, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from xsmall.errors import DataError
@@ -21,10 +24,15 @@ from xsmall.vocabulary import (
     WEIGHT_SUFFIX,
 )
 
+Array: TypeAlias = npt.NDArray[Any]
+
 _POOLED: Final[Mapping[str, str]] = {f"_{MIN}": "min", f"_{MAX}": "max", f"_{SUM}": "sum"}
 """Statistics beside a mean that pool by the method of this name."""
 
-__all__ = ["count_of", "is_count", "means_of", "not_pooled", "pooled"]
+__all__ = ["as_made", "count_of", "is_count", "means_of", "not_pooled", "pooled"]
+
+_ROUNDING: Final = 1e-4
+"""What a standard error may be off from spread and count, in single precision too."""
 
 
 def means_of(cube: xr.Dataset) -> list[str]:
@@ -49,6 +57,57 @@ def count_of(cube: xr.Dataset, name: str) -> xr.DataArray:
     base = name.removesuffix(WEIGHT_SUFFIX)  # a weight is known where its value is
     own = f"{base if base in cube else name}{COUNT_SUFFIX}"
     return cube[own] if own in cube else cube[COUNT]
+
+
+def as_made(cube: xr.Dataset) -> xr.Dataset:
+    """The same cube, whose spreads, errors and counts fit each other, as they do until somebody computes with it.
+
+    ``cube - 5`` takes 5 from spreads, errors and counts as well, ``cube / 2`` halves them. What is lazy is looked at
+    when it is computed.
+
+    Raises
+    ------
+    DataError
+        A standard error that is not the spread over the root of the count, or a negative spread or count.
+    """
+    out = cube
+    for name in means_of(cube):
+        std, error = cube[f"{name}{STD_SUFFIX}"].variable, cube.variables.get(f"{name}{STDERR_SUFFIX}")
+        if error is None:
+            continue
+        n = count_of(cube, name).variable
+        if std.chunks is None and error.chunks is None and n.chunks is None:
+            xr.apply_ufunc(partial(_checked, name), std, std, error, n)
+            continue
+        for key in (f"{name}{suffix}" for suffix in ("", STD_SUFFIX, STDERR_SUFFIX, VARIANCE_SUFFIX)):
+            if key in cube:
+                own = cube[key].variable
+                seen = xr.apply_ufunc(
+                    partial(_checked, name), own, std, error, n, dask="parallelized", output_dtypes=[own.dtype]
+                )
+                out = out.assign({key: (seen.dims, seen.data, own.attrs, own.encoding)})
+    return out
+
+
+def _checked(name: str, values: Array, std: Array, error: Array, n: Array) -> Array:
+    _check_errors(name, std, error, n)
+    return values
+
+
+def _check_errors(name: str, std: Array, error: Array, n: Array) -> None:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        expected = std / np.sqrt(np.where(n > 0, n, np.nan))
+    off = (np.abs(expected - error) > _ROUNDING * np.abs(expected)) | (std < 0) | (n < 0)
+    if not off.any():
+        return
+    at = np.flatnonzero(np.ravel(off))[0]
+    shown = [float(np.ravel(np.broadcast_to(x, off.shape))[at]) for x in (std, n, error)]
+    raise DataError(
+        f"spread, count and standard error of {name} do not fit each other: arithmetic changes all of them alike",
+        found="{:g} of {:g} events, with the error {:g}".format(*shown),
+        expected="a cube as it was made, chosen from or joined but not computed with",
+        fix="compute with the result, variable by variable: cube['name'] - background",
+    )
 
 
 def pooled(cube: xr.Dataset, dim: str) -> xr.Dataset:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import xarray as xr
 
-from xsmall.cube.pool import count_of, means_of, not_pooled
+from xsmall.cube.pool import as_made, count_of, means_of, not_pooled
 from xsmall.errors import DataError, ParameterError
 from xsmall.vocabulary import (
     COUNT,
@@ -51,7 +51,7 @@ def ratio(cube: xr.Dataset, estimator: str = SUMS) -> xr.Dataset:
     Raises
     ------
     DataError
-        A cube without weights.
+        A cube without weights, or one that was computed with as a whole.
     ParameterError
         An unknown estimator.
 
@@ -81,6 +81,7 @@ def ratio(cube: xr.Dataset, estimator: str = SUMS) -> xr.Dataset:
             expected="a cube made with weights=",
             fix='small.sd.cube(bins, weights="i0").sd.ratio()',
         )
+    cube = as_made(cube)
     fixed = [v for v in not_pooled(cube) if not set(cube[v].dims) & set(cube[COUNT].dims)]
     out = cube.drop_vars([v for v in cube.data_vars if v != COUNT and v not in fixed])
     for name in names:

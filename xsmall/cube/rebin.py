@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from xsmall.cube.pool import pooled
+from xsmall.cube.pool import as_made, pooled
 from xsmall.engine.pairs import paired
 from xsmall.errors import ParameterError
 from xsmall.vocabulary import BIN_EDGE, BOUNDS_SUFFIX, COUNT
@@ -35,7 +35,7 @@ def rebin_cube(cube: xr.Dataset, **joined: int) -> xr.Dataset:
     ParameterError
         Unknown dims, categories, bins that do not touch, or a number that does not divide that of the bins.
     DataError
-        Variables that are no moments, such as differences.
+        Variables that are no moments, such as differences; a cube that was computed with as a whole.
 
     Notes
     -----
@@ -53,7 +53,7 @@ def rebin_cube(cube: xr.Dataset, **joined: int) -> xr.Dataset:
     """
     if not joined:
         raise ParameterError("rebin needs a dim and a number", fix="cube.sd.rebin(delay=2)")
-    out = cube
+    out = as_made(cube)
     for dim, n in joined.items():
         out = _joined(out, dim, n)
     return paired(out)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from dask.delayed import Delayed
 
 from xsmall.detector.frames import Frames
+from xsmall.detector.types import DetectorType
 from xsmall.engine.beside import Beside, Companion, held_block, joined_blocks
 from xsmall.engine.blocks import (
     Batch,
@@ -89,15 +90,19 @@ class Source:
         dtype: np.dtype[Any],
         variance: npt.NDArray[Any] | da.Array | None = None,
         energy: npt.NDArray[np.float64] | None = None,
+        words: DetectorType | None = None,
     ) -> Source:
-        """Find what to read for ``data``: its raw origin where it is the untouched result of a transform."""
+        """Find what to read for ``data``: its raw origin where it is the untouched result of a transform.
+
+        ``words`` is the detector whose raw words they are, where they are such.
+        """
         origin = _live_origin(data)
         if origin is not None and not origin.variance:
             other = None if variance is None else _live_origin(variance)
             if variance is None or (other is not None and other.variance and other.key == origin.key):
                 here = _both(origin.raw.present, present)
                 return cls(origin.raw._replace(present=here, energy=energy), origin.transform)
-        return cls(Batch(data, present, _as_lazy_as(data, variance), energy), Cast(dtype))
+        return cls(Batch(data, present, _as_lazy_as(data, variance), energy), Cast(dtype, words))
 
     @property
     def is_held(self) -> bool:
@@ -166,7 +171,8 @@ def float_segments(
 
 def _is_ready(batch: Batch, transform: Transform) -> bool:
     """Whether the frames of a batch are what the reducers get."""
-    return isinstance(transform, Cast) and batch.frames.dtype == transform.dtype and batch.present is None
+    plain = isinstance(transform, Cast) and transform.words is None
+    return plain and batch.frames.dtype == transform.dtype and batch.present is None
 
 
 class RecordsWalk:

@@ -19,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from dask.delayed import Delayed
 
+from xsmall.detector.padded import are_padded
+from xsmall.detector.types import DetectorType
 from xsmall.engine.blocks import Batch, map_chunks
 from xsmall.engine.record import GROUP
 
@@ -55,10 +57,14 @@ class Transform(ABC):
 
 
 class Cast(Transform):
-    """The transform of frames that need none: numbers as floats, missing segments as NaN."""
+    """The transform of frames that need none: numbers as floats, missing segments as NaN.
 
-    def __init__(self, dtype: np.dtype[Any]) -> None:
+    Of a detector whose words they are, segments that a writer has padded are NaN too.
+    """
+
+    def __init__(self, dtype: np.dtype[Any], words: DetectorType | None = None) -> None:
         self.dtype = dtype
+        self.words = words
 
     def apply(
         self,
@@ -71,7 +77,22 @@ class Cast(Transform):
         """Copy ``raw`` to ``out``."""
         del s, variance
         np.copyto(out, raw, casting="same_kind" if raw.dtype.kind == "f" else "unsafe")
+        if self.words is not None:
+            present = present & ~are_padded(raw, self.words, present)
         out[~present] = np.nan
+
+    def flagged(self, batch: Batch) -> Batch:
+        """A batch in memory of which padded segments are not ``present``, for who takes its frames as they are."""
+        if self.words is None:
+            return batch
+        events = slice(None)
+        padded = [
+            are_padded(batch.frames[:, i], self.words, batch.here(events, i)) for i in range(batch.frames.shape[1])
+        ]
+        whole = ~np.stack(padded, axis=1)
+        if whole.all():
+            return batch
+        return batch._replace(present=whole if batch.present is None else batch.present & whole)
 
 
 def float_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -16,7 +16,7 @@ from xsmall.events.join import of_the_events
 from xsmall.events.shots import laser_is_off, one_per_event, shots_are_dropped, variables_per_event
 from xsmall.vocabulary import EVENT, LASER_ON, SELECTION, TT_PREFIX, XRAY_ON
 
-__all__ = ["Cut", "cut", "merged_selections", "select", "selection_lines"]
+__all__ = ["Cut", "cut", "cuts_said", "merged_selections", "select", "selection_lines"]
 
 Events = TypeVar("Events", xr.Dataset, xr.DataArray)
 Flags = npt.NDArray[np.bool_]
@@ -208,7 +208,7 @@ def selection_lines(attrs: Mapping[Any, Any]) -> list[str]:
     for stage in _stages(attrs):
         cuts = ", ".join(f"{c['cut']}: {c['n_passed_alone']}" + (f" ({c['n_waived']} waived)" if c["n_waived"] else "")
                          for c in stage["cuts"].values())  # fmt: skip
-        lines.append(f"{stage['n_passed']} of {stage['n_events']} events; alone {cuts}")
+        lines.append(f"{stage['n_passed']} of {stage['n_events']} events; " + (f"alone {cuts}" if cuts else "not cut"))
     return lines
 
 
@@ -217,12 +217,18 @@ def merged_selections(each: Sequence[Mapping[Any, Any]]) -> dict[str, str]:
     known = [_stages(attrs) for attrs in each]
     if not any(known):
         return {}
-    said = [[{n: c["cut"] for n, c in stage["cuts"].items()} for stage in stages] for stages in known]
+    said = [cuts_said(attrs) for attrs in each]
     if all(one == said[0] for one in said[1:]):
         merged = [_added([stages[k] for stages in known]) for k in range(len(known[0]))]
     else:
-        merged = [stage for stages in known for stage in stages]
+        whole = [[{"n_events": n, "n_passed": n, "cuts": {}}] for n in (int(a.get("n_events", 0)) for a in each)]
+        merged = [stage for stages, all_of_it in zip(known, whole, strict=True) for stage in stages or all_of_it]
     return {SELECTION: json.dumps(merged)}
+
+
+def cuts_said(attrs: Mapping[Any, Any]) -> list[dict[str, str]]:
+    """The cuts that events have passed, by their names, one selection after the other."""
+    return [{n: c["cut"] for n, c in stage["cuts"].items()} for stage in _stages(attrs)]
 
 
 # ---- helpers ----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import xarray as xr
 
+from xsmall.engine.pairs import check_pair, unpaired
 from xsmall.errors import DataError, ParameterError
 from xsmall.events.labels import labels_of
 from xsmall.frames.beam import BEAM_COORDS
@@ -29,6 +30,7 @@ from xsmall.vocabulary import (
     SEGMENT_IDS,
     SOURCE,
     UNITS,
+    VARIANCE_SUFFIX,
 )
 
 __all__ = ["concat"]
@@ -185,8 +187,12 @@ def _check_labels(parts: Sequence[xr.Dataset], where: str) -> None:
 
 
 def _check_alike(parts: Sequence[xr.Dataset], where: str) -> None:
-    """Refuse what would make two series look like one."""
+    """Refuse what would make two series look like one, and pairs of value and variance of which some are none."""
     first = parts[0]
+    for part in parts:
+        for variance in sorted({n for one in parts for n in unpaired(one)} - set(unpaired(first))):
+            if variance in part.variables:
+                check_pair(part, variance.removesuffix(VARIANCE_SUFFIX))
     for k, part in enumerate(parts[1:], start=1):
         for name in dict.fromkeys(n for n in first.variables if n in part.variables):
             a, b = first.variables[name], part.variables[name]

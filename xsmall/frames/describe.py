@@ -14,11 +14,12 @@ from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.beam import Beam
 from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.part import Part
-from xsmall.detector.types import DETECTOR_TYPES
+from xsmall.detector.types import DETECTOR_TYPES, DetectorType
 from xsmall.errors import DataError
 from xsmall.frames.beam import beam_of, event_energies
 from xsmall.frames.pixels import check_pixels, geometry_of
 from xsmall.vocabulary import (
+    ADU,
     DAMAGE,
     DETECTOR_SHAPE,
     DETECTOR_TYPE,
@@ -53,6 +54,7 @@ __all__ = [
     "serial_numbers",
     "small",
     "usable_segments",
+    "words_of",
 ]
 
 
@@ -207,6 +209,12 @@ def usable_segments(obj: xr.DataArray) -> npt.NDArray[np.bool_] | None:
     if damage is not None:
         usable = (damage == 0) if usable is None else usable & (damage == 0)
     return None if usable is None else _some_false(usable)
+
+
+def words_of(obj: xr.DataArray) -> DetectorType | None:
+    """The detector whose words these frames are, or numbers made of them without a calibration; None of all others."""
+    entry = DETECTOR_TYPES.get(str(obj.attrs.get(DETECTOR_TYPE)).lower())
+    return entry if obj.attrs.get(UNITS) == ADU and PARAMETERS not in obj.attrs else None
 
 
 def segment_state(raw: xr.DataArray) -> npt.NDArray[np.uint32] | None:

@@ -17,7 +17,7 @@ from xsmall.engine.transform import float_dtype
 from xsmall.errors import DataError, ParameterError
 from xsmall.events.join import find
 from xsmall.events.labels import labels_of
-from xsmall.frames.describe import data_of, describe
+from xsmall.frames.describe import data_of, describe, words_of
 from xsmall.vocabulary import EVENT, FRAME_DIMS
 
 __all__ = ["bind"]
@@ -70,7 +70,7 @@ def _companion(given: xr.DataArray, obj: xr.DataArray, keyword: str) -> tuple[Co
         )
     if given.dims == FRAME_DIMS and given.dtype.kind != "b":
         frames = describe(given)
-        source = Source.of(data_of(given), frames.usable, float_dtype(frames.dtype))
+        source = Source.of(data_of(given), frames.usable, float_dtype(frames.dtype), words=words_of(given))
         return Companion(source.batch, source.transform, at), frames.shape
     data = data_of(given.transpose(EVENT, ...))
     wide = data[(..., *(None,) * (_MOST_DIMS - data.ndim))]

@@ -24,7 +24,7 @@ from xsmall.engine.transform import float_dtype
 from xsmall.errors import GainBitsWarning, ParameterError
 from xsmall.events.ragged import ragged_attrs
 from xsmall.frames.beam import BEAM_COORDS, one_value
-from xsmall.frames.describe import data_of, describe
+from xsmall.frames.describe import data_of, describe, words_of
 from xsmall.frames.pixels import geometry_of
 from xsmall.frames.sparse import Sparse, sparse_of
 from xsmall.frames.stacked import as_events
@@ -167,7 +167,7 @@ def prepare(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record]) -> Pa
     frames = replace(known, dtype=float_dtype(known.dtype), variance=variance is not None).of_all_events
     described = {name: record.outputs(frames) for name, record in chosen.items()}  # raises before anything else
     spread = None if variance is None else data_of(variance)
-    source = Source.of(data_of(values), known.usable, frames.dtype, spread, known.energies)
+    source = Source.of(data_of(values), known.usable, frames.dtype, spread, known.energies, words_of(values))
     return Pass(values, chosen, frames, source, beside, described)
 
 

@@ -19,10 +19,10 @@ from xsmall.calibration.common_mode.plan import CommonModeTables, pixels_of_esti
 from xsmall.calibration.constants import check_constants, select_constants
 from xsmall.calibration.decoders import Numbers, Stack, decoder_of
 from xsmall.calibration.inputs import prepare
-from xsmall.calibration.padded import are_padded
 from xsmall.calibration.reasons import DEFAULT_TRUST, own_reasons
 from xsmall.calibration.segment_tables import SegmentTables, make_tables
 from xsmall.calibration.tables import Settings, ValueTables, control_stages, good_of_run, looked_at, of_cell, pack
+from xsmall.detector.padded import are_padded
 from xsmall.detector.part import Part
 from xsmall.detector.reasons import named_bits
 from xsmall.detector.types import detector_type

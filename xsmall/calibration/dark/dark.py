@@ -26,8 +26,8 @@ from xsmall.calibration.dark.sums import (
     stage_of_codes,
     stage_result,
 )
-from xsmall.calibration.padded import are_padded
 from xsmall.detector.frames import Frames
+from xsmall.detector.padded import are_padded
 from xsmall.detector.part import Part
 from xsmall.detector.types import Decoding, DetectorType, detector_type
 from xsmall.engine.blocks import Batch, Unopened, group_chunks, unopened_blocks
