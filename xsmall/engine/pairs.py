@@ -54,7 +54,7 @@ def paired(obj: xr.Dataset) -> xr.Dataset:
             variable = variable.astype(np.float64, keep_attrs=True)
         kept = {k: x for k, x in variable.encoding.items() if k not in _PACKING}
         if np.dtype(kept.get("dtype", variable.dtype)).kind != "f":
-            del kept["dtype"]
+            kept.pop("dtype", None)
         variable.encoding = {**kept, FILL_VALUE: PAIR}
         marked[name] = variable
     return obj.assign({n: v for n, v in marked.items() if n in obj.data_vars})
