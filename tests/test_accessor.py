@@ -11,7 +11,7 @@ import xarray as xr
 
 import xsmall as xs
 from xsmall.accessor import SdDataArray, SdDataset, SdDataTree
-from xsmall.engine.pairs import paired
+from xsmall.frames.variance import paired
 
 
 def frames() -> xr.DataArray:

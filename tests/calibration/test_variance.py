@@ -8,8 +8,8 @@ import pytest
 import xarray as xr
 
 import xsmall as xs
-from xsmall.engine.pairs import paired
 from xsmall.errors import DataError, ParameterError
+from xsmall.frames.variance import paired
 from xsmall.kernels.reference.autocorrelation import autocorrelation as correlate
 
 SHAPE = (1, 9, 11)

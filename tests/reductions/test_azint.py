@@ -5,8 +5,8 @@ import pytest
 import xarray as xr
 
 import xsmall as xs
-from xsmall.engine.pairs import paired
 from xsmall.errors import GeometryError, ParameterError, XsmallError
+from xsmall.frames.variance import paired
 from xsmall.kernels.reference.azint import azint as twin
 
 PIXEL = 75e-6

@@ -53,12 +53,12 @@ def test_padded_segments_are_not_valid(raw: xr.DataArray, how: str) -> None:
         numbers[event, segment] = np.nan
     small = frames.sd.roi(BOXES).compute()
     assert {(int(e), int(s)) for e, s in np.argwhere(small["n_valid"].values == 0)} == expected
-    np.testing.assert_allclose(small["sum"], np.nansum(numbers, axis=(2, 3)))
+    np.testing.assert_allclose(small["sum"], numbers.mean(axis=(2, 3)) * numbers[0, 0].size)
     mean = frames.sd.average().compute()
     np.testing.assert_allclose(mean["raw"], np.nanmean(numbers, axis=0), rtol=1e-12)
     np.testing.assert_array_equal(mean["raw_count"], np.isfinite(numbers).sum(axis=0))
     events = xr.Dataset({"kind": ("event", np.arange(N) % 2)}, {"event": raw["event"]})
-    cube = events.sd.cube({"kind": xs.categories()}, images={"raw": frames}, memory=10**7).compute()
+    cube = events.sd.cube({"kind": xs.categories()}, images={"raw": frames}).compute()
     for kind in (0, 1):
         np.testing.assert_allclose(cube["raw"][kind], np.nanmean(numbers[kind::2], axis=0), rtol=1e-12)
 

@@ -5,8 +5,8 @@ import pytest
 import xarray as xr
 
 import xsmall as xs
-from xsmall.engine.pairs import paired
 from xsmall.errors import ParameterError
+from xsmall.frames.variance import paired
 
 
 @pytest.mark.parametrize(("onto", "axis"), [("row", 3), ("column", 2)])

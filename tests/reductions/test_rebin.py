@@ -7,8 +7,8 @@ import pytest
 import xarray as xr
 
 import xsmall as xs
-from xsmall.engine.pairs import paired
 from xsmall.errors import DataError, GeometryError, ParameterError
+from xsmall.frames.variance import paired
 from xsmall.kernels.rebin import rebin as kernel
 from xsmall.kernels.reference.rebin import rebin as twin
 

@@ -5,8 +5,8 @@ import pytest
 import xarray as xr
 
 import xsmall as xs
-from xsmall.engine.pairs import paired
 from xsmall.errors import DataError, ParameterError
+from xsmall.frames.variance import paired
 
 BOX = xs.Box(segment=1, row=(3, 30), column=(10, 69))
 

@@ -8,8 +8,8 @@ import xarray as xr
 
 import xsmall as xs
 from tests.same_reduction import assert_same_reduction
-from xsmall.engine.pairs import paired
 from xsmall.errors import DataError, GeometryError, ParameterError
+from xsmall.frames.variance import paired
 
 BOX = xs.Box(segment=1, row=(3, 30), column=(10, 69))
 PIXELS = ("segment", "row", "column")

@@ -16,7 +16,7 @@ from xsmall.errors import DataError
 from xsmall.events.ragged import is_ragged
 from xsmall.vocabulary import EVENT, FRAME_DIMS, PIXEL_DIMS, UNITS, VARIANCE_SUFFIX
 
-__all__ = ["not_negative", "same_labels", "square_of", "values_and_variance", "with_variance"]
+__all__ = ["not_negative", "paired", "same_labels", "square_of", "values_and_variance", "with_variance"]
 
 FRAMES = "frames"
 PIXELS = "pixels"
