@@ -247,8 +247,8 @@ def _of_small(
         return wanted if own else wanted.only_statistics()
 
     spreads = {name: name.removesuffix(VARIANCE_SUFFIX) for name in data if is_variance(name, small.variables)}
-    for values in spreads.values():
-        check_small(small, values)
+    for base in spreads.values():
+        check_small(small, base)
     pictures = {
         name: of_frames(name, small[name], small.get(f"{name}{VARIANCE_SUFFIX}"), bound, road, asked(name))
         for name, variable in data.items()
