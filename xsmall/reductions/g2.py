@@ -85,8 +85,8 @@ def g2(
     pixels of a region are left out of it; pixels that all events lack are masked. Light that differs between pixels of
     a region adds its contrast at all lags: use narrow rings. Errors: the spread between blocks of neighbouring pixels
     (jackknife), good where speckle is small beside a block. Cost: by photons, some 3 ns for each pair of photons of a
-    pixel or, where a pixel has many, for each photon and bin; lists in memory take 30 bytes per photon. Frames are held
-    in memory whole: use lists for many.
+    pixel or, where a pixel has many, for each photon and bin; memory for sparse frames some 20 bytes per photon beside
+    them. Frames are held in memory whole: use sparse frames for many.
 
     Examples
     --------
