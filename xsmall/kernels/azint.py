@@ -23,7 +23,7 @@ __all__ = ["LANES", "Strips", "arrange", "azint", "scatter"]
 _STRIDE = 2 * LANES  # sums of a bin: even pixels, odd pixels
 _EXACT = frozenset({"nsz"})  # sums in the order in which they are written
 _FIRST, _STEP = np.uint64(0), np.uint64(LANES)
-_BLOCK = 512
+_BLOCK = 128
 """Pixels that are gone through for each kind of strip in turn, while they are in the first cache."""
 _MOSTLY = 0.8
 """So many of the strips of a block are mixed, and no others are worth looking for."""
