@@ -162,6 +162,7 @@ _PUBLIC: dict[str, str] = {
     # what users write their own records with
     "Record": "xsmall.engine.record",
     "Reducer": "xsmall.engine.record",
+    "Totals": "xsmall.engine.record",
     "Output": "xsmall.engine.record",
     "Frames": "xsmall.detector.frames",
     # bins of cubes

@@ -47,6 +47,7 @@ from xsmall.engine.plans import plan as plan
 from xsmall.engine.record import Output as Output
 from xsmall.engine.record import Record as Record
 from xsmall.engine.record import Reducer as Reducer
+from xsmall.engine.record import Totals as Totals
 from xsmall.errors import XsmallError as XsmallError
 from xsmall.events.delay import delay as delay
 from xsmall.events.names import event_variables as event_variables

@@ -19,6 +19,7 @@ from xsmall.engine.beside import Companion
 from xsmall.engine.interrupt import check
 from xsmall.engine.one_pass import joined_pieces, no_pieces
 from xsmall.engine.packets import Results, finished, variables_of
+from xsmall.engine.promises import add_pieces, reducers_of
 from xsmall.engine.record import GROUP, Record, Reducer, together
 
 __all__ = ["EntriesJob", "LostCounts", "filled", "pixels_of_runs", "run_on_entries"]
@@ -86,9 +87,10 @@ class EntriesJob:
     ) -> Results:
         """Reduce the events of some lists with every record; ``beside`` has what else there is of each event."""
         frames = self.frames
-        reducers = {name: record.reducer(frames) for name, record in self.records.items()}
+        reducers = reducers_of(self.records, frames)
         outputs = {name: record.outputs(frames) for name, record in self.records.items()}
         pieces = no_pieces(outputs)
+        promised = {name: {v: o for v, o in made.items() if not o.summed} for name, made in outputs.items()}
         never = np.flatnonzero(~self.used.ravel())
         for reducer in reducers.values():
             if reducer.takes_entries:
@@ -110,8 +112,7 @@ class EntriesJob:
                 if energy is not None:
                     reducer.energy = energy[start:stop]
                 reducer.beside = near
-                for variable, result in _reduced(reducer, group, whole).items():
-                    pieces[name, variable].append(result)
+                add_pieces(pieces, name, _reduced(reducer, group, whole), promised[name], stop - start)
         return joined_pieces(pieces, outputs, reducers)
 
 
@@ -160,8 +161,9 @@ def run_on_entries(
     """Run records over lists (event,) of pixels, values and runs of lost pixels: at once in memory, lazily for dask."""
     near = {name: (c.batch.frames[np.maximum(c.at, 0)], c.at >= 0) for name, c in beside.items()}
     job = EntriesJob(records, frames, used)
+    outputs = {(name, v): o for name, record in records.items() for v, o in record.outputs(frames).items()}
     if not any(isinstance(part, da.Array) for part in (*lists, *(values for values, _ in near.values()))):
-        return finished(job(*lists, energy, near))
+        return finished(job(*lists, energy, near), outputs)
     lengths = next((part.chunks[0] for part in lists if isinstance(part, da.Array)), (len(lists[0]),))
     borders = np.concatenate([[0], np.cumsum(lengths)]).tolist()
     token = dask.base.tokenize(lists, energy, near, dict(records), frames, used)
@@ -175,7 +177,6 @@ def run_on_entries(
         task = dask.delayed(_run, pure=False)(ready, *block, own, here, dask_key_name=f"entries-{token}-{i}")
         tasks.append(da.from_delayed(task, (1,), dtype=object, meta=np.empty(0, object)))
     packed = da.concatenate(tasks)
-    outputs = {(name, v): o for name, record in records.items() for v, o in record.outputs(frames).items()}
     return variables_of(packed, outputs, tuple(lengths), token)
 
 

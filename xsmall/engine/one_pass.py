@@ -31,9 +31,10 @@ from xsmall.engine.blocks import (
     unopened_blocks,
 )
 from xsmall.engine.interrupt import check
-from xsmall.engine.packets import TOTALS, Key, Results, finished, variables_of
+from xsmall.engine.packets import TOTALS, Results, finished, variables_of
 from xsmall.engine.passes import PlannedPass, remember_pass, source_token
 from xsmall.engine.plans import plan_of_pass, remember
+from xsmall.engine.promises import Pieces, add_pieces, checked_totals, is_ours, reducers_of
 from xsmall.engine.record import Output, Record, Reducer, together
 from xsmall.engine.transform import (
     Cast,
@@ -43,9 +44,6 @@ from xsmall.engine.transform import (
     as_delayed,
     origin_of,
 )
-
-Pieces = dict[Key, list[npt.NDArray[Any]]]
-"""Arrays of groups of events, not yet behind each other, by the name of the record and of its variable."""
 
 FEWEST_SUMMED = 16
 """Events of a task at least, where it sums them up: what it has gathered is larger than a frame, and is joined."""
@@ -180,7 +178,11 @@ class RecordsWalk:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self.reducers = {name: record.reducer(job.frames) for name, record in job.records.items()}
+        self.reducers = reducers_of(job.records, job.frames)
+        self._promised = {
+            name: {v: output for v, output in outputs.items() if not output.summed}
+            for name, outputs in outputs_of(job).items()
+        }
         whole = any(reducer.takes_whole_frames for reducer in self.reducers.values())
         shape = job.frames.shape[0 if whole else 1 :]
         self._most = together(self.reducers.values())
@@ -205,12 +207,11 @@ class RecordsWalk:
                     reducer.beside = near
                     reducer.begin(k)
                 if not reducer.takes_whole_frames:
-                    reducer.add(s, stack, variance)
+                    reducer.add(s, *((stack, variance) if is_ours(reducer) else _both_read_only(stack, variance)))
                 elif s == last:
                     _hand_over(reducer, batch, job.transform, slice(start, start + k), values, variances)
                 if s == last:
-                    for variable, result in reducer.end().items():
-                        pieces[name, variable].append(result)
+                    add_pieces(pieces, name, reducer.end(), self._promised[name], k)
 
 
 def reduce_batches(batches: Iterable[Batch], job: Job, beside: Mapping[str, Beside] | None = None) -> Results:
@@ -241,13 +242,15 @@ def _hand_over(
     stack = batch.frames[group] if _is_ready(batch, transform) else values[:k]
     spread = batch.variance[group] if batch.variance is not None else None if variances is None else variances[:k]
     here = np.ones(k, bool) if batch.present is None else batch.present[group].any(axis=1)
-    reducer.whole(_read_only(stack), None if spread is None else _read_only(spread), here)
+    reducer.whole(*_both_read_only(stack, spread), here)
 
 
-def _read_only(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    view = values.view()
-    view.flags.writeable = False
-    return view
+def _both_read_only(values: npt.NDArray[Any], variance: npt.NDArray[Any] | None) -> tuple[Any, Any]:
+    views = values.view(), None if variance is None else variance.view()
+    for view in views:
+        if view is not None:
+            view.flags.writeable = False
+    return views
 
 
 def no_pieces(outputs: Mapping[str, Mapping[str, Output]]) -> Pieces:
@@ -260,7 +263,9 @@ def joined_pieces(
 ) -> Results:
     """Put what groups of events gave behind each other; and what reducers have gathered of all of them."""
     totals: dict[tuple[str, str], Any] = {
-        (name, TOTALS): gathered for name, r in reducers.items() if (gathered := r.totals()) is not None
+        (name, TOTALS): gathered
+        for name, r in reducers.items()
+        if (gathered := checked_totals(name, r.totals(), outputs[name])) is not None
     }
     return totals | {key: _join(values, outputs[key[0]][key[1]]) for key, values in pieces.items()}
 
@@ -288,7 +293,7 @@ def run_records(
         ready = {name: c.ready() for name, c in beside.items()}
         job = Job(records, frames, source.ready(), ready)
         made = reduce_batches([source.batch], job, {n: Beside(c.batch, c.at) for n, c in beside.items()})
-        return finished(made)
+        return finished(made, outputs)
     token = dask.base.tokenize(
         *source.batch, dict(records), frames, key_of(source.transform),
         [(name, *c.batch, key_of(c.transform), c.at) for name, c in beside.items()],

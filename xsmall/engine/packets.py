@@ -8,6 +8,7 @@ a few packets at once.
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from dask._task_spec import Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph
 
+from xsmall.engine.promises import checked_variables
 from xsmall.engine.record import Output, Totals
 
 __all__ = ["TOTALS", "Key", "Results", "finished", "variables_of"]
@@ -124,12 +126,13 @@ def _made(packet: Any) -> Results:
 # ---- what is gathered of all events --------------------------------------------------------------------------------
 
 
-def finished(made: Results) -> dict[Key, Any]:
+def finished(made: Results, outputs: Mapping[Key, Output]) -> dict[Key, Any]:
     """Variables of all events in the place of what was gathered."""
     out = {key: values for key, values in made.items() if key[1] != TOTALS}
     for (name, variable), totals in made.items():
         if variable == TOTALS:
-            out |= {(name, v): values for v, values in _finish(totals).items()}  # type: ignore[arg-type]
+            found = _finish(totals, name=name, outputs=_of_record(outputs, name))  # type: ignore[arg-type]
+            out |= {(name, v): values for v, values in found.items()}
     return out
 
 
@@ -149,7 +152,8 @@ def _summed(packed: da.Array, outputs: Mapping[Key, Output], token: str) -> dict
                 for i in range(0, len(level) - 1, 2)
             ]
             level, depth = pairs + level[len(level) - len(level) % 2 :], depth + 1
-        done = dask.delayed(_finish, pure=False)(level[0], dask_key_name=f"finish-{name}-{token}")
+        finish = functools.partial(_finish, name=name, outputs=_of_record(outputs, name))
+        done = dask.delayed(finish, pure=False)(level[0], dask_key_name=f"finish-{name}-{token}")
         for (other, variable), output in outputs.items():
             if other == name and output.summed:
                 one = dask.delayed(operator.getitem, pure=False)(
@@ -165,5 +169,9 @@ def _join_two(a: Totals, b: Totals) -> Totals:
     return a.joined(b)
 
 
-def _finish(totals: Totals) -> Mapping[str, npt.NDArray[Any]]:
-    return totals.finish()
+def _of_record(outputs: Mapping[Key, Output], name: str) -> dict[str, Output]:
+    return {variable: output for (other, variable), output in outputs.items() if other == name}
+
+
+def _finish(totals: Totals, *, name: str, outputs: Mapping[str, Output]) -> Mapping[str, npt.NDArray[Any]]:
+    return checked_variables(name, totals.finish(), outputs)

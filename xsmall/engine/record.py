@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from inspect import get_annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -89,7 +90,26 @@ def together(reducers: Iterable[Reducer], event_bytes: int = 0) -> int:
 
 
 class Totals(ABC):
-    """What a reducer has gathered of all its events, which can be joined with that of others, in any order."""
+    """What a reducer has gathered of all its events, which can be joined with that of others, in any order.
+
+    Examples
+    --------
+    >>> import numpy as np, xsmall as xs
+    >>> class Counts(xs.Totals):
+    ...     def __init__(self, counts):
+    ...         self.counts = counts
+    ...
+    ...     def joined(self, other):
+    ...         return Counts(self.counts + other.counts)
+    ...
+    ...     def finish(self):
+    ...         return {"counts": self.counts}
+    ...
+    ...     def arrays(self):
+    ...         return {"counts": self.counts}
+    >>> Counts(np.array([1, 0])).joined(Counts(np.array([2, 5]))).finish()["counts"].tolist()
+    [3, 5]
+    """
 
     @abstractmethod
     def joined(self, other: Any) -> Totals:
@@ -204,6 +224,12 @@ class Record(Remembering, ABC):
     """
 
     name: ClassVar[str]
+    """What it is called: that of the class in lower case, where the class does not say."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if not hasattr(cls, "name") and "name" not in get_annotations(cls):
+            cls.name = cls.__name__.lower()
 
     @abstractmethod
     def outputs(self, frames: Frames) -> Mapping[str, Output]:
