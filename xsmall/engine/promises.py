@@ -96,13 +96,13 @@ def checked_variables(name: str, found: Any, outputs: Mapping[str, Output]) -> M
         They are not what the record said.
     """
     summed = {v: output for v, output in outputs.items() if output.summed}
-    if not isinstance(found, Mapping) or found.keys() != summed.keys():
+    if not isinstance(found, Mapping) or not found.keys() >= summed.keys():
         told = list(found) if isinstance(found, Mapping) else type(found).__name__
         raise _broken(name, "finish", f"{told}", f"{list(summed)}, as its outputs say")
     for variable, output in summed.items():
         if np.shape(found[variable]) != output.array_shape:
             raise _broken(name, "finish", f"{variable} of shape {np.shape(found[variable])}", f"{output.array_shape}")
-    return found
+    return {variable: found[variable] for variable in summed}
 
 
 def _broken(name: str, method: str, found: str, expected: str) -> ParameterError:
