@@ -74,7 +74,7 @@ BROKEN: dict[str, tuple[Mine, str]] = {
     "another shape": (Mine(lambda good, k: good | {"a": np.ones((k, 3), "i4")}), r"a of shape \(4, 3\)"),
     "no event": (Mine(lambda good, k: good | {"b": 1.0}), "events first"),
     "fractions as integers": (Mine(lambda good, k: good | {"a": np.full((k, 2), 1.7)}), "float64"),
-    "the same array again": (Mine(lambda good, k: {n: x[:k] for n, x in AGAIN.items()}), r"make the arrays in begin"),
+    "the same array again": (Mine(lambda good, k: {n: x[:k] for n, x in AGAIN.items()}), "anew for each group"),
     "nothing gathered": (Mine(summed=True), r"totals\(\) gives NoneType"),
     "an array gathered": (Mine(summed=True, totals=lambda: np.ones(3)), "an xs.Totals"),
     "sums of nothing": (Mine(totals=lambda: np.ones(3)), "nothing is summed"),

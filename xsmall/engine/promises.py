@@ -32,7 +32,7 @@ def reducers_of(records: Mapping[str, Record], frames: Frames) -> dict[str, Redu
         if not isinstance(reducer, Reducer):
             raise ParameterError(
                 f"the record {name!r} makes no reducer", found=type(reducer).__name__, expected="an xs.Reducer",
-                fix="def reducer(self, frames): return MyReducer(...)",
+                fix="return an instance of your subclass of xs.Reducer",
             )  # fmt: skip
     return made
 
@@ -66,7 +66,7 @@ def add_pieces(pieces: Pieces, name: str, found: Any, promised: Mapping[str, Out
                 f"the record {name!r} returns the same array again, so that what it returned before is changed",
                 found=f"{variable} shares its memory with that of the events before",
                 expected="arrays of their own from each end()",
-                fix="make the arrays in begin(k)",
+                fix="make the arrays anew for each group of events",
             )
         before.append(values)
 
@@ -108,5 +108,5 @@ def checked_variables(name: str, found: Any, outputs: Mapping[str, Output]) -> M
 def _broken(name: str, method: str, found: str, expected: str) -> ParameterError:
     return ParameterError(
         f"the record {name!r} does not return what it said", found=f"{method}() gives {found}", expected=expected,
-        fix=f"let outputs(frames) and {method}() of its reducer say the same",
+        fix=f"let the outputs of the record and {method} of its reducer say the same",
     )  # fmt: skip
