@@ -56,7 +56,7 @@ def test_times_of_any_zone_and_resolution_come_back_in_utc(tmp_path: Path) -> No
     for i, times in enumerate((us, pd.DatetimeIndex(us).tz_localize("UTC").tz_convert("Asia/Tokyo"))):
         back = xs.open_frames(xs.save_frames(mine.assign_coords(event=times), tmp_path / f"{i}.cxi"))
         np.testing.assert_array_equal(back.event, us.astype("M8[ns]"))
-    lost = mine.assign_coords(event=np.where(np.arange(5) == 2, np.datetime64("NaT"), mine.event))
+    lost = mine.assign_coords(event=np.where(np.arange(5) == 2, np.datetime64("NaT", "ns"), mine.event))
     with pytest.raises(xs.XsmallError, match="no label"):
         xs.save_frames(lost, tmp_path / "lost.cxi")
     odd = mine.assign_coords(event=("event", np.array([1 + 2j, 2, 3, 4, 5])))

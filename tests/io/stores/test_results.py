@@ -82,7 +82,7 @@ def test_a_cube_is_read_back_equal_with_its_bounds(tmp_path: Path, ending: str) 
 
 def test_times_that_are_missing_come_back_missing(tmp_path: Path) -> None:
     times = TIMES.copy()
-    times[1] = np.datetime64("NaT")
+    times[1] = np.datetime64("NaT", "ns")
     for ending in ENDINGS:
         with opened(save(xr.Dataset({"t": ("event", times)}), tmp_path / f"t{ending}")) as read:
             np.testing.assert_array_equal(read["t"].values, times)
