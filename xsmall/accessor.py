@@ -41,7 +41,7 @@ _REDUCED: Final = (*_FRAMES, SPARSE)
 _EVENTS: Final = (SMALL, SPARSE)
 _PIXELS: Final = (*_FRAMES, FLAGS, PIXELS)
 _ALL: Final = (*_PIXELS, IMAGE, *_EVENTS, BINS, OTHER, RUN)
-_RETURNS: Final = re.compile(r"(Returns\n\s+-+\n\s+)(?:A record\.|The record of)")
+_RETURNS: Final = re.compile(r"(Returns\n\s*-+\n\s*)(?:A record\.|The record of)")  # Python 3.13 dedents docstrings
 
 
 class _Text:
