@@ -22,7 +22,7 @@ import xsmall as xs
 from benchmarks import Case
 from xsmall.io.files import identify
 from xsmall.io.sources.xtc2.kept import forget
-from xsmall.io.sources.xtc2.run_index import _run
+from xsmall.io.sources.xtc2.run_index import _make_index
 from xsmall.io.sources.xtc2.walk import build
 from xsmall.io.stores.runs import write_run
 
@@ -101,7 +101,7 @@ def _bytes_of(folder: Path) -> list[bytes]:
 
 def open_anew(folder: Path) -> xr.DataTree:
     """Open a run of which this process knows nothing."""
-    _run.cache_clear()
+    _make_index.cache_clear()
     forget()
     return xs.open_run(folder)
 

@@ -17,3 +17,29 @@ def test_no_two_classes_share_a_name() -> None:
                 homes[node.name].append(str(path.relative_to(PACKAGE)))
     assert {"Geometry", "Part", "Frames"} <= homes.keys()
     assert {name: files for name, files in homes.items() if len(files) > 1} == {}
+
+
+SHARED = {
+    # two formats of one contract: what is asked of an HDF5 file is asked of a Zarr store
+    "_Groups": {"io/sources/hdf5_run.py", "io/sources/zarr_run.py"},
+    "_dtype": {"io/sources/hdf5_run.py", "io/sources/zarr_run.py"},
+    "_labels": {"io/sources/hdf5_run.py", "io/sources/zarr_run.py"},
+    "_layout": {"io/sources/hdf5_run.py", "io/sources/zarr_run.py"},
+    # one step of one kernel, for words that hold the gain and for words beside it
+    "_blank_outside": {"kernels/calibrate.py", "kernels/calibrate_cells.py"},
+    "_mend": {"kernels/calibrate.py", "kernels/calibrate_cells.py"},
+    "_one_code": {"kernels/calibrate.py", "kernels/calibrate_cells.py"},
+}
+"""Helpers that do one thing in two places, and are called alike on purpose."""
+
+
+def test_helpers_that_have_nothing_to_do_with_each_other_share_no_name() -> None:
+    homes = defaultdict(set)
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name.startswith("_"):
+                file = path.relative_to(PACKAGE).as_posix()
+                homes[node.name].add(file.replace("kernels/reference/", "kernels/"))  # a twin is called as its kernel
+    shared = {name: files for name, files in homes.items() if len(files) > 1}
+    assert {name: files for name, files in shared.items() if SHARED.get(name) != files} == {}
+    assert {name for name in SHARED if name not in shared} == set()

@@ -76,14 +76,14 @@ class _Method:
 
     def _bind(self, obj: Any) -> Callable[..., Any]:
         function = self.load()
-        signature = _signature(function, skip=1)
+        signature = _written_signature(function, skip=1)
 
         @functools.wraps(function)
         def method(*args: Any, **kwargs: Any) -> Any:
             _check_call(self._function, signature, args, kwargs)
             return function(obj, *args, **kwargs)
 
-        return _shown(method, signature, function.__doc__)
+        return _with_signature(method, signature, function.__doc__)
 
     def __get__(self, accessor: Any, owner: type) -> Callable[..., Any]:
         return self.load() if accessor is None else self._bind(accessor._obj)
@@ -94,7 +94,7 @@ class _ReductionMethod(_Method):
 
     def _bind(self, obj: Any) -> Callable[..., Any]:
         function = self.load()
-        signature = _signature(function).replace(return_annotation=_Text("xr.Dataset"))
+        signature = _written_signature(function).replace(return_annotation=_Text("xr.Dataset"))
 
         @functools.wraps(function)
         def method(*args: Any, **kwargs: Any) -> Any:
@@ -104,7 +104,7 @@ class _ReductionMethod(_Method):
             return apply(obj, function(*args, **kwargs))
 
         text = _RETURNS.sub(r"\1A Dataset over the events, lazy where the frames are.", function.__doc__ or "")
-        return _shown(method, signature, text)
+        return _with_signature(method, signature, text)
 
 
 class _RebinMethod(_ReductionMethod):
@@ -159,7 +159,7 @@ def _check_call(name: str, signature: inspect.Signature, args: Sequence[Any], kw
 
 
 @functools.lru_cache(maxsize=256)
-def _signature(function: Callable[..., Any], skip: int = 0) -> inspect.Signature:
+def _written_signature(function: Callable[..., Any], skip: int = 0) -> inspect.Signature:
     """Signature whose annotations are shown as they are written in the source."""
     signature = inspect.signature(function)
     said = [p.replace(annotation=_as_text(p.annotation)) for p in list(signature.parameters.values())[skip:]]
@@ -170,7 +170,7 @@ def _as_text(annotation: Any) -> Any:
     return _Text(annotation) if isinstance(annotation, str) else annotation
 
 
-def _shown(method: Callable[..., Any], signature: inspect.Signature, text: str | None) -> Callable[..., Any]:
+def _with_signature(method: Callable[..., Any], signature: inspect.Signature, text: str | None) -> Callable[..., Any]:
     method.__signature__ = signature  # type: ignore[attr-defined]
     method.__doc__ = text
     return method

@@ -24,12 +24,12 @@ def plugin(version: str) -> type[Plugin]:
 
         def get_attribute_hook(self, fullname: str) -> Callable[[AttributeContext], Type] | None:
             """Answer for the attribute ``.sd``, leave all others to mypy."""
-            return _type_of if _ASKED.fullmatch(fullname) else None
+            return _accessor_type if _ASKED.fullmatch(fullname) else None
 
     return Accessors
 
 
-def _type_of(context: AttributeContext) -> Type:
+def _accessor_type(context: AttributeContext) -> Type:
     """The accessor of the class whose attribute it is; a program that does not import xsmall has none."""
     from mypy.types import Instance
 

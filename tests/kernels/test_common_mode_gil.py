@@ -46,7 +46,7 @@ CALLS: dict[str, Callable[[int], object]] = {
     "columns": step(k._median_estimates, 2),
     "mean": step(k._mean_estimates, 3),
     "section": step(k._section_estimates, 4),
-    "subtract": step(k._settle, 1),
+    "subtract": step(k._subtract_estimates, 1),
     "medians of rows": lambda e: row_medians(FRAMES[e], USE),
     "medians of columns": lambda e: column_medians(FRAMES[e], USE),
     "codes": lambda e: codes_in(WORDS[e].ravel(), FLAT.size, 1, FLAT.size, 14, 3),

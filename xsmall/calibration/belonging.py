@@ -24,7 +24,7 @@ def detector_of(raw: xr.DataArray, frames: Frames, constants: xr.Dataset) -> Det
     """Type of the detector of raw frames and checked constants; raises where they do not belong together."""
     entry = _same_detector(frames, constants)
     _check_raw(frames, entry)
-    _check_labels(raw, constants)
+    _check_frame_labels(raw, constants)
     check_belonging(frames, constants)
     return entry
 
@@ -71,7 +71,7 @@ def _check_raw(frames: Frames, entry: DetectorType) -> None:
         )
 
 
-def _check_labels(raw: xr.DataArray, constants: xr.Dataset) -> None:
+def _check_frame_labels(raw: xr.DataArray, constants: xr.Dataset) -> None:
     """Refuse frames without labels that are not the whole detector: which part they are nobody knows."""
     for dim in PIXEL_DIMS:
         if dim not in raw.coords and raw.sizes[dim] != constants.sizes[dim]:

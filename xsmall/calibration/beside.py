@@ -67,7 +67,7 @@ def beside_frames(
     _check_gain_stage(entry, gain_stage)
     if not entry.memory_cell:
         return BesideFrames(data_of(raw))
-    cells, at = np.unique(_cells(raw, constants), return_inverse=True)
+    cells, at = np.unique(_cell_positions(raw, constants), return_inverse=True)
     of_cells = tuple(cells.tolist()), at.reshape(-1).astype(np.int64)
     if entry.decoding is not Decoding.BESIDE:
         return BesideFrames(data_of(raw), *of_cells)
@@ -117,7 +117,7 @@ def _check_gain_stage(entry: DetectorType, gain_stage: object) -> None:
         )
 
 
-def _cells(raw: xr.DataArray, constants: xr.Dataset) -> npt.NDArray[np.int64]:
+def _cell_positions(raw: xr.DataArray, constants: xr.Dataset) -> npt.NDArray[np.int64]:
     """Position in the constants of the memory cell of each event."""
     if MEMORY_CELL not in constants.dims:
         return np.zeros(raw.sizes[EVENT], dtype=np.int64)
@@ -164,7 +164,7 @@ def _gain_frames(raw: xr.DataArray, part: Part, given: xr.DataArray | None) -> x
     if set(gain.dims) == set(FRAME_DIMS):
         gain = _of_the_events(gain.transpose(*FRAME_DIMS), raw)
         if any(dim in gain.coords for dim in PIXEL_DIMS):
-            gain = gain.isel(_places(part.match(Part.of(gain), GAIN_STAGE)))
+            gain = gain.isel(_indexers(part.match(Part.of(gain), GAIN_STAGE)))
     if gain.dims != raw.dims or gain.shape != raw.shape:
         raise DataError(
             "gain and frames differ in shape", found=f"{gain.dims} {gain.shape}", expected=f"{raw.dims} {raw.shape}"
@@ -185,7 +185,7 @@ def _of_the_events(gain: xr.DataArray, raw: xr.DataArray) -> xr.DataArray:
     return of_the_events(gain, raw, GAIN_STAGE)
 
 
-def _places(part: Part) -> dict[str, Any]:
+def _indexers(part: Part) -> dict[str, Any]:
     """Positions of pixels as ``isel`` takes them: a slice where it can, which copies nothing."""
     return {
         dim: slice(at.start, at.stop, at.step) if isinstance(at, range) and at.step > 0 else list(at)
@@ -214,4 +214,4 @@ def _thresholds(threshold: xr.DataArray | None, part: Part, n_cells: int) -> Any
         threshold = threshold.expand_dims({MEMORY_CELL: n_cells})
     number = next(str(d) for d in threshold.dims if d not in (MEMORY_CELL, *PIXEL_DIMS))
     ordered = threshold.transpose(MEMORY_CELL, number, *PIXEL_DIMS)
-    return ordered.isel(_places(part.match(Part.of(ordered), THRESHOLD))).data
+    return ordered.isel(_indexers(part.match(Part.of(ordered), THRESHOLD))).data

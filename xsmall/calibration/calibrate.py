@@ -170,7 +170,7 @@ def calibrate(
     reasons = chosen_reasons(trust)
     given = prepare(raw, constants, mask, gain_control, gain_stage, reasons=reasons)
     entry, mine, known = given.entry, given.constants, given.frames
-    unit, scale = _unit(unit, mine, known, photon_energy)
+    unit, scale = _settled_unit(unit, mine, known, photon_energy)
     mode = _mode(common_mode, given)
     reasons = own_reasons(entry, reasons)
     _check_limits(reasons, saturation, switching, status_bits)
@@ -182,12 +182,12 @@ def calibrate(
         user=user,
         scale=scale,
         variance=bool(variance),
-        photon=_counting(variance, unit, mine, known, photon_energy),
+        photon=_photon_size(variance, unit, mine, known, photon_energy),
         mode=mode,
     )
     _check_energy(photon_energy, unit, variance)
     noise = [NOISE] if variance or mode.needs_noise else []
-    gain = [GAIN] if _divides(unit, mine) else []
+    gain = [GAIN] if _is_divided(unit, mine) else []
     arrays = given.arrays([PEDESTAL, OFFSET, STATUS, *gain, *noise])
     if area:
         arrays[AREA] = _relative_areas(known, variance)
@@ -197,26 +197,26 @@ def calibrate(
     spread = None
     if variance:
         spread = transform_frames(frames, here, transform, dtype=FLOAT, label=CALIBRATED, variance=True, beside=beside)
-    said = _parameters(unit, mine, entry, scale, mode, reasons, mask)
-    out = _labelled(raw, data, unit, said, entry)
+    said = _calibrate_parameters(unit, mine, entry, scale, mode, reasons, mask)
+    out = _calibrated_array(raw, data, unit, said, entry)
     if here is not None:  # what is NaN already is told, so that frames which are shifted later need no `present`
         out = out.assign_coords({UNUSABLE: ((EVENT, SEGMENT), ~here)})
-    return out if spread is None else _with_variance(out, spread)
+    return out if spread is None else _paired_variance(out, spread)
 
 
-def _with_variance(values: xr.DataArray, variance: Any) -> xr.Dataset:
+def _paired_variance(values: xr.DataArray, variance: Any) -> xr.Dataset:
     attrs = {UNITS: f"{values.attrs[UNITS]}2", LONG_NAME: f"variance of {CALIBRATED}"}
     return paired(values.to_dataset().assign({f"{CALIBRATED}{VARIANCE_SUFFIX}": (values.dims, variance, attrs)}))
 
 
-def _labelled(raw: xr.DataArray, data: Any, unit: str, parameters: str, entry: DetectorType) -> xr.DataArray:
+def _calibrated_array(raw: xr.DataArray, data: Any, unit: str, parameters: str, entry: DetectorType) -> xr.DataArray:
     attrs = {key: value for key, value in raw.attrs.items() if key not in (UNITS, LONG_NAME)}
     attrs |= {UNITS: unit, DETECTOR_TYPE: entry.name, PARAMETERS: parameters}
     coords = raw.drop_vars(GAIN_STAGE, errors="ignore").coords  # with their indexes
     return xr.DataArray(xr.Variable(raw.dims, data, attrs), coords=coords, name=CALIBRATED)
 
 
-def _divides(unit: str, constants: xr.Dataset) -> bool:
+def _is_divided(unit: str, constants: xr.Dataset) -> bool:
     return unit != ADU or gain_units(constants) == DIMENSIONLESS
 
 
@@ -255,7 +255,9 @@ def _relative_areas(frames: Frames, variance: bool | str) -> npt.NDArray[np.floa
     return relative
 
 
-def _unit(unit: str | None, constants: xr.Dataset, frames: Frames, photon_energy: float | None) -> tuple[str, float]:
+def _settled_unit(
+    unit: str | None, constants: xr.Dataset, frames: Frames, photon_energy: float | None
+) -> tuple[str, float]:
     """Settle the unit of the result and what a value in keV is multiplied by."""
     possible = data_unit(constants)
     wanted = possible if unit is None else unit
@@ -295,7 +297,7 @@ def _check_limits(reasons: Reason, saturation: object, switching: object, status
         )
 
 
-def _counting(
+def _photon_size(
     variance: bool | str, unit: str, constants: xr.Dataset, frames: Frames, photon_energy: float | None
 ) -> float:
     """One photon in the unit of the data, 0 where counting statistics stay out."""
@@ -346,7 +348,7 @@ def _check_energy(photon_energy: float | None, unit: str, variance: bool | str) 
         )
 
 
-def _parameters(
+def _calibrate_parameters(
     unit: str,
     constants: xr.Dataset,
     entry: DetectorType,

@@ -91,11 +91,16 @@ def compare_common_modes(
     """
     given = AduFrames(frames, constants, mask, gain_control, gain_stage)
     chosen = _modes(given, modes)
-    result: Any = given.map(_measure, tuple(chosen), "compare-common-modes")
+    result: Any = given.map(_measure_modes, tuple(chosen), "compare-common-modes")
     if isinstance(result, da.Array):
         shape = (given.chunks[0], (len(chosen),), (sum(given.chunks[1]),), (2,))
         result = da.map_blocks(
-            _opened, result, dtype=np.float32, new_axis=[1, 2, 3], chunks=shape, meta=np.empty((0, 0, 0, 0), np.float32)
+            _held_in_cell,
+            result,
+            dtype=np.float32,
+            new_axis=[1, 2, 3],
+            chunks=shape,
+            meta=np.empty((0, 0, 0, 0), np.float32),
         )
     dims = (MODE, EVENT, SEGMENT)
     noise, fraction = (np.moveaxis(result[..., i], 1, 0) for i in range(2))
@@ -106,7 +111,7 @@ def compare_common_modes(
             FRACTION_CORRECTED: (dims, fraction, {UNITS: DIMENSIONLESS}),
         },
     ).assign_coords(coords).assign_coords(
-        {MODE: [_label(mode) for mode in chosen], COMMON_MODE: (MODE, [mode.describe() for mode in chosen])}
+        {MODE: [_label_of_mode(mode) for mode in chosen], COMMON_MODE: (MODE, [mode.describe() for mode in chosen])}
     )  # fmt: skip
 
 
@@ -118,7 +123,7 @@ def _modes(given: AduFrames, modes: Sequence[CommonModeLike] | None) -> list[Com
         numbers = [] if given.name is None else common_mode_numbers(given.name)
         every = [given.resolve(n) for n in numbers if n not in _NOT_COMPARED]
         has_noise = given.has_noise
-        found = [mode for mode in every if (has_noise or not mode.needs_noise) and _fits(mode, given)]
+        found = [mode for mode in every if (has_noise or not mode.needs_noise) and _mode_fits(mode, given)]
     out = [given.resolve(None)]
     for mode in found:
         if mode.steps and mode.steps not in [other.steps for other in out]:
@@ -134,7 +139,7 @@ def _modes(given: AduFrames, modes: Sequence[CommonModeLike] | None) -> list[Com
     return out
 
 
-def _fits(mode: CommonMode, given: AduFrames) -> bool:
+def _mode_fits(mode: CommonMode, given: AduFrames) -> bool:
     """Whether units of so many consecutive pixels go into rows of this length: cameras have any."""
     shape = mode.segment_shape or (given.part.row[-1] + 1, given.part.column[-1] + 1)
     try:
@@ -145,17 +150,17 @@ def _fits(mode: CommonMode, given: AduFrames) -> bool:
     return True
 
 
-def _label(mode: CommonMode) -> str:
+def _label_of_mode(mode: CommonMode) -> str:
     if not mode.steps:
         return "none"
     return mode.origin if mode.number is None else str(mode.number)
 
 
-def _opened(cell: npt.NDArray[np.object_]) -> Any:
+def _held_in_cell(cell: npt.NDArray[np.object_]) -> Any:
     return cell.item()
 
 
-def _measure(batch: Batch, tables: AduTables) -> npt.NDArray[np.float32]:
+def _measure_modes(batch: Batch, tables: AduTables) -> npt.NDArray[np.float32]:
     """Noise and share of units corrected, (event, mode, segment, 2)."""
     n, n_segments = batch.frames.shape[:2]
     out = np.full((n, tables.n_modes, n_segments, 2), np.nan, np.float32)
@@ -169,9 +174,9 @@ def _measure(batch: Batch, tables: AduTables) -> npt.NDArray[np.float32]:
                 median, _ = row_medians(
                     np.abs(corrected[j]).reshape(1, -1), use[j if len(use) > 1 else 0].reshape(1, -1)
                 )
-                out[group, m, s][j] = _TO_SIGMA * median.item(), _share(taken[j])
+                out[group, m, s][j] = _TO_SIGMA * median.item(), _share_corrected(taken[j])
     return out
 
 
-def _share(corrections: npt.NDArray[np.float32]) -> float:
+def _share_corrected(corrections: npt.NDArray[np.float32]) -> float:
     return float(np.isfinite(corrections).mean()) if corrections.size else np.nan

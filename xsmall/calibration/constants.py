@@ -119,8 +119,8 @@ def constants(
     """
     entry = detector_type(detector)
     named = {PEDESTAL: pedestal, NOISE: noise, GAIN: gain, OFFSET: offset, STATUS: status}
-    given = {name: _ordered(value, entry, name) for name, value in named.items() if value is not None}
-    labels = _labels_of(given, segment)
+    given = {name: _ordered_dims(value, entry, name) for name, value in named.items() if value is not None}
+    labels = _labels_of_given(given, segment)
     arrays = {name: full_shape(_by_labels(value, labels, name), entry, name) for name, value in given.items()}
     sizes = arrays[PEDESTAL].shape
     for name, array in arrays.items():
@@ -150,7 +150,7 @@ def constants(
     return check_constants(dataset)
 
 
-def _ordered(value: Any, entry: DetectorType, name: str) -> Any:
+def _ordered_dims(value: Any, entry: DetectorType, name: str) -> Any:
     """A labelled array with its dims and gain stages in order; bare ones as they are."""
     if not isinstance(value, xr.DataArray):
         return value
@@ -172,7 +172,9 @@ def _ordered(value: Any, entry: DetectorType, name: str) -> Any:
     return ordered
 
 
-def _labels_of(given: Mapping[str, Any], segment: npt.ArrayLike | None) -> dict[str, npt.NDArray[np.integer[Any]]]:
+def _labels_of_given(
+    given: Mapping[str, Any], segment: npt.ArrayLike | None
+) -> dict[str, npt.NDArray[np.integer[Any]]]:
     """Labels of the pixels along each dim, as far as they are said: those of the first labelled array."""
     out = {} if segment is None else {SEGMENT: np.asarray(segment)}
     for value in given.values():
@@ -268,7 +270,7 @@ def check_constants(dataset: object) -> xr.Dataset:
         if variable.dtype.kind not in "fiu" or (name == STATUS and variable.dtype.kind == "f"):
             raise CalibrationError(f"{name!r} has a dtype that constants cannot have", found=variable.dtype)
     _check_stages(known, entry)
-    _check_units(known)
+    _check_unit_of_each(known)
     for dim in dims:
         if dim not in known.coords:
             known = known.assign_coords({dim: np.arange(known.sizes[dim])})
@@ -289,7 +291,7 @@ def _check_stages(dataset: xr.Dataset, entry: DetectorType) -> None:
         )
 
 
-def _check_units(dataset: xr.Dataset) -> None:
+def _check_unit_of_each(dataset: xr.Dataset) -> None:
     for name, variable in dataset.data_vars.items():
         unit = variable.attrs.get(UNITS)
         allowed = GAIN_UNITS if name == GAIN else (UNITS_OF.get(str(name), DIMENSIONLESS),)

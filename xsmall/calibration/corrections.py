@@ -108,11 +108,11 @@ def common_mode(
         small = (whole[0], (sum(whole[1]),), (n_units,))
         token = dask.base.tokenize(cells.name)
         results = tuple(
-            _part(cells, i, whole if i == 0 else small, dtype, f"common-mode-{name}-{token}")
+            _array_of_cells(cells, i, whole if i == 0 else small, dtype, f"common-mode-{name}-{token}")
             for i, (name, dtype) in enumerate(parts)
         )
     variables = [xr.Variable(dims, data) for dims, data in zip(shapes, results, strict=True)]
-    return _dataset(frames.drop_vars(GAIN_STAGE, errors="ignore"), chosen, grids, variables)
+    return _corrections_dataset(frames.drop_vars(GAIN_STAGE, errors="ignore"), chosen, grids, variables)
 
 
 def _correct(
@@ -130,19 +130,19 @@ def _correct(
     return out, corrections, counts
 
 
-def _part(cells: da.Array, i: int, chunks: tuple[tuple[int, ...], ...], dtype: Any, name: str) -> da.Array:
+def _array_of_cells(cells: da.Array, i: int, chunks: tuple[tuple[int, ...], ...], dtype: Any, name: str) -> da.Array:
     """Take the i-th array out of the cells."""
     return da.map_blocks(
-        _take, cells, i, dtype=dtype, new_axis=list(range(1, len(chunks))), chunks=chunks,
+        _take_of_cell, cells, i, dtype=dtype, new_axis=list(range(1, len(chunks))), chunks=chunks,
         meta=np.empty((0,) * len(chunks), dtype), name=name,
     )  # fmt: skip
 
 
-def _take(cell: npt.NDArray[np.object_], i: int) -> Any:
+def _take_of_cell(cell: npt.NDArray[np.object_], i: int) -> Any:
     return cell[0][i]
 
 
-def _dataset(
+def _corrections_dataset(
     frames: xr.DataArray, mode: CommonMode, grids: tuple[UnitGrid, ...], variables: list[xr.Variable]
 ) -> xr.Dataset:
     corrected, corrections, counts = variables

@@ -119,7 +119,7 @@ def _build(kind: type[Any], token: str, arrays: Mapping[str, Any], *options: Any
         return ready
 
 
-def _open(rule: _Rule) -> Any:
+def _tables_of_rule(rule: _Rule) -> Any:
     return _build(*rule.arguments)
 
 
@@ -141,4 +141,4 @@ def make_tables(kind: type[K], arrays: Mapping[str, Any], *options: Any, lazy: b
     if not lazy:
         return cast("K", _build(kind, token, arrays, *options))
     rule = dask.delayed(_Rule(kind, token, dict(arrays), *options), name=f"rule-{token}", traverse=False)
-    return cast("Delayed", dask.delayed(_open, name=False, pure=False)(rule, dask_key_name=key))
+    return cast("Delayed", dask.delayed(_tables_of_rule, name=False, pure=False)(rule, dask_key_name=key))

@@ -208,7 +208,7 @@ def pack(settings: Settings, held: Mapping[str, Array], whole: Callable[[int], M
         known = of_cell(held, c)
         usable = usable_by_stage(settings, known)
         if not settings.checked:
-            _check_whole(settings, known, usable, c, whole)
+            _check_constants(settings, known, usable, c, whole)
         base, scale = _base(known), _factor(settings, known)
         scale[~(usable & np.isfinite(base) & np.isfinite(scale))] = np.nan
         pedestal[at], factor[at] = by_plane(base, control), by_plane(scale, control, np.float32(np.nan))
@@ -248,13 +248,13 @@ def _factor(settings: Settings, known: Mapping[str, Array]) -> Floats:
     if GAIN in known:
         gain = np.asarray(known[GAIN], dtype=np.float32)
         with np.errstate(divide="ignore", invalid="ignore"):
-            factor = np.where(_divides(gain), np.float32(settings.scale) / gain, np.float32(np.nan))
+            factor = np.where(_can_divide(gain), np.float32(settings.scale) / gain, np.float32(np.nan))
     if AREA in known:
         factor = (factor / known[AREA]).astype(np.float32)
     return factor
 
 
-def _divides(gain: Array) -> Bools:
+def _can_divide(gain: Array) -> Bools:
     """Where a gain can be divided by: by an infinite one every value would come out as 0."""
     usable: Bools = np.isfinite(gain) & (gain != 0)
     return usable
@@ -265,7 +265,7 @@ def lacking(known: Mapping[str, Array]) -> dict[str, Bools]:
     no_pedestal = ~np.isfinite(known[PEDESTAL])
     if OFFSET in known:
         no_pedestal |= ~np.isfinite(known[OFFSET])
-    return {PEDESTAL: no_pedestal} | ({GAIN: ~_divides(known[GAIN])} if GAIN in known else {})
+    return {PEDESTAL: no_pedestal} | ({GAIN: ~_can_divide(known[GAIN])} if GAIN in known else {})
 
 
 def status_is_bad(settings: Settings, status: Array) -> Bools:
@@ -294,7 +294,7 @@ def usable_by_stage(settings: Settings, known: Mapping[str, Array]) -> Bools:
     return usable
 
 
-def _check_whole(
+def _check_constants(
     settings: Settings, known: Mapping[str, Array], usable: Bools, c: int, whole: Callable[[int], Mapping[str, Array]]
 ) -> None:
     """Raise where the constants of the whole detector are unusable; one bad segment of many becomes NaN."""

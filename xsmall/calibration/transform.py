@@ -25,14 +25,14 @@ FLOAT: Final = np.dtype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
-class _Tables:
+class _TablesOfSegment:
     """Tables of a segment: of its values, and of the common mode where one is corrected."""
 
     values: ValueTables
     common_mode: CommonModeTables | None
 
 
-class Calibration(SegmentTables[_Tables], Transform):
+class Calibration(SegmentTables[_TablesOfSegment], Transform):
     """The calibration of one detector as a transform, shared by all threads of a process."""
 
     dtype = FLOAT
@@ -43,14 +43,14 @@ class Calibration(SegmentTables[_Tables], Transform):
         self.knows_variance = settings.variance
         self.decoder = decoder_of(settings.entry, settings.dtype, settings.limits)
 
-    def pack(self, held: Mapping[str, Any]) -> _Tables:
+    def pack(self, held: Mapping[str, Any]) -> _TablesOfSegment:
         """Pack the constants of a segment."""
         settings = self.settings
         values = pack(settings, held, self.whole)
         if not settings.mode.steps:
-            return _Tables(values, None)
+            return _TablesOfSegment(values, None)
         good = pixels_of_estimates(settings, held, values)
-        return _Tables(values, CommonModeTables(settings, settings.mode, held, good))
+        return _TablesOfSegment(values, CommonModeTables(settings, settings.mode, held, good))
 
     def apply(
         self,

@@ -121,16 +121,16 @@ def trust(
     arrays = given.arrays((STATUS, PEDESTAL, OFFSET, GAIN))
     if added is not None:
         arrays[REASONS] = aligned(added, given.frames.part, "mask")
-    limits = _limits(given.entry, saturation, switching, given.frames.dtype)
+    limits = _adc_ranges(given.entry, saturation, switching, given.frames.dtype)
     settings = given.settings(status_bits=status_bits, limits=limits, user=user)
     state = np.zeros(given.beside.frames.shape[:2], dtype=FLAGS) if given.frames.state is None else given.frames.state
-    data = _flags(Batch(given.beside.frames, beside=(*given.beside.arrays, state)), settings, arrays)
+    data = _flags_of_batch(Batch(given.beside.frames, beside=(*given.beside.arrays, state)), settings, arrays)
     coords = raw.drop_vars(GAIN_STAGE, errors="ignore").coords
     attrs = flag_attrs() | {DETECTOR_TYPE: given.entry.name}
     return xr.DataArray(xr.Variable(raw.dims, data, attrs), coords=coords, name=REASONS)
 
 
-def _limits(
+def _adc_ranges(
     entry: DetectorType,
     saturation: Mapping[str, int] | None,
     switching: Mapping[str, tuple[int, int]] | None,
@@ -209,7 +209,7 @@ class Flags(SegmentTables[FlagTables]):
         return static | known[REASONS].astype(FLAGS) if REASONS in known else static
 
 
-def _flags(batch: Batch, settings: Settings, arrays: Mapping[str, Any]) -> npt.NDArray[np.uint32] | da.Array:
+def _flags_of_batch(batch: Batch, settings: Settings, arrays: Mapping[str, Any]) -> npt.NDArray[np.uint32] | da.Array:
     """Flag frames, at once or lazily."""
     tables = make_tables(Flags, arrays, settings, lazy=bool(batch.lazy()))
     if not batch.lazy():

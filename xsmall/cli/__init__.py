@@ -84,7 +84,9 @@ def _add_demo(commands: Any) -> None:
     demo.add_argument(
         "--out", type=Path, default=Path("xsmall-demo"), metavar="DIR", help="folder (default: %(default)s)"
     )
-    demo.add_argument("--events", type=_number, default=1500, metavar="N", help="events (default: %(default)s)")
+    demo.add_argument(
+        "--events", type=_number_of_events, default=1500, metavar="N", help="events (default: %(default)s)"
+    )
     demo.add_argument(
         "--seed", type=int, default=0, metavar="S", help="another seed, another run (default: %(default)s)"
     )
@@ -104,7 +106,9 @@ def _add_looking(commands: Any) -> None:
     )
     look.add_argument("source", metavar="RUN", help="what xs.open_run opens: a folder, a file, exp=...,run=...")
     look.add_argument("--detector", default=None, metavar="NAME", help="only this one (default: all with frames)")
-    look.add_argument("--events", type=_number, default=100, metavar="N", help="averaged (default: %(default)s)")
+    look.add_argument(
+        "--events", type=_number_of_events, default=100, metavar="N", help="averaged (default: %(default)s)"
+    )
     look.add_argument(
         "--out", type=Path, default=Path("look.png"), metavar="FILE", help="figure (default: %(default)s)"
     )
@@ -134,7 +138,7 @@ def _add_export(commands: Any) -> None:
     export.set_defaults(run=_export)
 
 
-def _number(text: str) -> int:
+def _number_of_events(text: str) -> int:
     """A whole number of at least 1, or the error that argparse reports."""
     try:
         number = int(text)

@@ -48,7 +48,7 @@ def add_commands(commands: Any) -> None:
         "--slurm", default=None, metavar="KEY=VALUE,...",
         help="jobs of a queue: queue=milano,account=lcls:mfx100123,jobs=8,cores=8,memory=64GB,walltime=01:00:00",
     )  # fmt: skip
-    where.add_argument("--workers", type=_number, default=None, metavar="N", help="processes; else threads")
+    where.add_argument("--workers", type=_number_of_workers, default=None, metavar="N", help="processes; else threads")
     again = produce.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="leave finished runs, try again what was lost in them")
     again.add_argument("--overwrite", action="store_true", help="begin anew, and replace what is there")
@@ -70,7 +70,7 @@ def add_commands(commands: Any) -> None:
     )
     report.add_argument("folder", type=Path, metavar="DIR", help="the folder that produce writes to")
     report.add_argument("--run", type=int, default=None, metavar="N", dest="number", help="of run N alone")
-    report.set_defaults(run=_report)
+    report.set_defaults(run=_print_report)
 
     status = commands.add_parser(
         "status",
@@ -79,10 +79,10 @@ def add_commands(commands: Any) -> None:
     )
     status.add_argument("folder", type=Path, metavar="DIR", help="the folder that produce writes to")
     status.add_argument("--json", action="store_true", help="for other programs")
-    status.set_defaults(run=_status)
+    status.set_defaults(run=_print_status)
 
 
-def _number(text: str) -> int:
+def _number_of_workers(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of workers")
     return int(text)
@@ -157,13 +157,13 @@ def exit_code(states: list[RunState]) -> int:
     return WITH_FAULTS if any(state.n_faults for state in states) else 0
 
 
-def _report(options: argparse.Namespace) -> None:
+def _print_report(options: argparse.Namespace) -> None:
     from xsmall.plot.report import report
 
     print(report(options.folder, options.number))
 
 
-def _status(options: argparse.Namespace) -> int:
+def _print_status(options: argparse.Namespace) -> int:
     from xsmall.run.state import production_status
 
     states = production_status(options.folder)

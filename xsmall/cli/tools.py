@@ -74,7 +74,7 @@ def _add_constants(commands: Any) -> None:
     constants.add_argument("--gain", default=None, metavar="MEANING", help="what the gain means, where nobody says it")
     constants.add_argument("--out", type=Path, default=None, metavar="FILE", help="write them there")
     constants.add_argument("--overwrite", action="store_true", help="replace what is there")
-    constants.set_defaults(run=_constants)
+    constants.set_defaults(run=_convert_constants)
 
 
 def _add_dark(commands: Any) -> None:
@@ -150,7 +150,7 @@ def _plot(options: argparse.Namespace) -> None:
     print(f"picture: {out}")
 
 
-def _constants(options: argparse.Namespace) -> None:
+def _convert_constants(options: argparse.Namespace) -> None:
     from xsmall.io.constants.open import open_constants
     from xsmall.io.stores.results import save
 

@@ -139,7 +139,7 @@ class RowBlock:
         arrays["n"] = arrays["n"].view(np.int32)
         out = {name: arrays[field] for name, field in _STATISTIC_OF.items() if field in arrays}
         rows = held.rows()
-        team.map(lambda bin_: _finish(rows.get(bin_), {name: m[bin_] for name, m in out.items()}), range(n_bins))
+        team.map(lambda bin_: _finish_bin(rows.get(bin_), {name: m[bin_] for name, m in out.items()}), range(n_bins))
         return out
 
 
@@ -232,11 +232,11 @@ def statistics_of_rows(
     """
     types = statistics_types(more)
     out: dict[str, npt.NDArray[Any]] = {name: np.empty((n_bins, n_pixels), dtype) for name, dtype in types.items()}
-    team.map(lambda bin_: _finish(rows.get(bin_), {name: m[bin_] for name, m in out.items()}), range(n_bins))
+    team.map(lambda bin_: _finish_bin(rows.get(bin_), {name: m[bin_] for name, m in out.items()}), range(n_bins))
     return out
 
 
-def _finish(row: Row | None, out: dict[str, npt.NDArray[Any]]) -> None:
+def _finish_bin(row: Row | None, out: dict[str, npt.NDArray[Any]]) -> None:
     """Statistics of one bin, perhaps into the memory of the row itself."""
     if row is None:
         for values in out.values():

@@ -62,26 +62,26 @@ def check_alike(a: xr.Dataset, b: xr.Dataset, *, side_by_side: bool) -> None:
             )
         constant = str(name) in not_pooled(a) and not set(a[name].dims) & bins
         if constant and not a[name].variable.equals(b[name].variable):  # type: ignore[no-untyped-call]
-            raise _differ(str(name), *_shown(a[name], b[name]))
+            raise _cubes_differ(str(name), *_values_shown(a[name], b[name]))
     if a.attrs.get(WEIGHTS) != b.attrs.get(WEIGHTS):
-        raise _differ("weights", a.attrs.get(WEIGHTS), b.attrs.get(WEIGHTS))
+        raise _cubes_differ("weights", a.attrs.get(WEIGHTS), b.attrs.get(WEIGHTS))
     for name in (*a.data_vars, *a.coords):
         for key in _SAME:
             one, two = a[name].attrs.get(key), b[name].attrs.get(key) if name in b.variables else None
-            if name in b.variables and _plain(one) != _plain(two):
-                raise _differ(f"{key} of {name}", one, two)
+            if name in b.variables and _python_value(one) != _python_value(two):
+                raise _cubes_differ(f"{key} of {name}", one, two)
     for name in sorted(map(str, {*a.coords, *b.coords} - of_bins - {BINNED_EVENTS})):
         if name in POSITION and GEOMETRY in a.coords and GEOMETRY in b.coords:
             continue  # they follow from the geometry and the labels
         if (name in a.coords) != (name in b.coords):
-            raise _differ(name, *("there" if name in c.coords else "not there" for c in (a, b)))
+            raise _cubes_differ(name, *("there" if name in c.coords else "not there" for c in (a, b)))
         if not a[name].variable.equals(b[name].variable):  # type: ignore[no-untyped-call]
             scalar = a[name].ndim == b[name].ndim == 0 and name != GEOMETRY
             if not (scalar and side_by_side):
-                raise _differ(name, *_shown(a[name], b[name]), scalar=scalar)
+                raise _cubes_differ(name, *_values_shown(a[name], b[name]), scalar=scalar)
     if not side_by_side:
         _tell_cuts(a, b)
-        _check_asked(dict(_asked(parameters_of(a.attrs))), dict(_asked(parameters_of(b.attrs))))
+        _check_asked(dict(_asked_paths(parameters_of(a.attrs))), dict(_asked_paths(parameters_of(b.attrs))))
 
 
 def _tell_cuts(a: xr.Dataset, b: xr.Dataset) -> None:
@@ -105,21 +105,21 @@ def _check_asked(one: dict[str, str], two: dict[str, str]) -> None:
     for name in sorted({*one} & {*two}):
         mine, theirs = one[name], two[name]
         if _TABLE.sub("<table>", mine) != _TABLE.sub("<table>", theirs):
-            raise _differ(f"what was asked of {name}", *_ends(mine, theirs), scalar=True)
+            raise _cubes_differ(f"what was asked of {name}", *_differing_at(mine, theirs), scalar=True)
         if mine != theirs:
             warnings.warn(
                 f"merged cubes differ in a table for each pixel of {name}, such as a mask or the noise: "
-                f"{' and '.join(_ends(mine, theirs))}. Sums over pixels mean the same only with the same mask",
+                f"{' and '.join(_differing_at(mine, theirs))}. Sums over pixels mean the same only with the same mask",
                 stacklevel=4,
             )
 
 
-def _asked(said: Any, path: str = "") -> Iterator[tuple[str, str]]:
+def _asked_paths(said: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """What records and calibrations were told, by where they stand among the parameters."""
     if not isinstance(said, dict):
         return
     if said.get("function") == "merge_cubes":
-        yield from _asked(next(iter(said.get("cubes", [])), None), path)
+        yield from _asked_paths(next(iter(said.get("cubes", [])), None), path)
     elif said.get("function") == "calibrate":
         yield from ((f"{path}calibrate, {key}", str(said[key])) for key in _CALIBRATION if key in said)
     else:
@@ -128,21 +128,21 @@ def _asked(said: Any, path: str = "") -> Iterator[tuple[str, str]]:
             yield from ((f"{path}{name}", str(told)) for name, told in records.items())
         for key, step in said.items():
             if key not in ("records", "asked"):
-                yield from _asked(step, "" if key in ("small", "frames", "images") else f"{key}: ")
+                yield from _asked_paths(step, "" if key in ("small", "frames", "images") else f"{key}: ")
 
 
-def _ends(one: str, two: str, around: int = 30) -> tuple[str, str]:
+def _differing_at(one: str, two: str, around: int = 30) -> tuple[str, str]:
     """Two texts near the place where they begin to differ."""
     at = next((i for i, (p, q) in enumerate(zip(one, two, strict=False)) if p != q), min(len(one), len(two)))
     start = max(0, at - around)
     return one[start : at + around], two[start : at + around]
 
 
-def _plain(value: Any) -> Any:
+def _python_value(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
-def _differ(name: str, one: object, two: object, *, scalar: bool = False) -> ParameterError:
+def _cubes_differ(name: str, one: object, two: object, *, scalar: bool = False) -> ParameterError:
     return ParameterError(
         f"these cubes are not of the same thing: {name} differs",
         found=f"{one} and {two}",
@@ -151,7 +151,7 @@ def _differ(name: str, one: object, two: object, *, scalar: bool = False) -> Par
     )
 
 
-def _shown(a: xr.DataArray, b: xr.DataArray) -> tuple[str, str]:
+def _values_shown(a: xr.DataArray, b: xr.DataArray) -> tuple[str, str]:
     """The values that differ, the first of them."""
     if a.shape != b.shape:
         return str(a.shape), str(b.shape)

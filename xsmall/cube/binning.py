@@ -116,7 +116,7 @@ class Steps(Binning):
     at: tuple[float, ...] | None = None
 
     def assign(self, values: npt.ArrayLike, name: str = "variable") -> Assignment:
-        data = as_read(_numbers(np.asarray(values), name, "steps", keep=True))
+        data = as_read(_as_numbers(np.asarray(values), name, "steps", keep=True))
         finite = np.isfinite(data)
         if self.at is None:
             labels, low, high = self._found(data[finite], name)
@@ -176,7 +176,7 @@ class Quantiles(Binning):
     n: int
 
     def assign(self, values: npt.ArrayLike, name: str = "variable") -> Assignment:
-        data = _numbers(np.asarray(values), name, "quantiles")
+        data = _as_numbers(np.asarray(values), name, "quantiles")
         finite = data[np.isfinite(data)]
         if not finite.size:
             raise _nothing_to_find(name, "xs.bins(start, stop, n=...)")
@@ -242,7 +242,7 @@ def _by_edges(
         data, there, compared = values.astype(borders.dtype), ~np.isnat(values), borders
         centres = borders[:-1] + (borders[1:] - borders[:-1]) // 2
     else:
-        numbers = _numbers(values, name, "bins with borders", keep=True)
+        numbers = _as_numbers(values, name, "bins with borders", keep=True)
         data = as_read(numbers) if read else numbers
         if data.dtype != numbers.dtype and np.any(np.diff(borders.astype(data.dtype)) <= 0):
             data = numbers
@@ -287,7 +287,7 @@ def _refuse_empty(index: npt.NDArray[Any], there: npt.NDArray[Any], low: Any, hi
         )
 
 
-def _numbers(values: npt.NDArray[Any], name: str, what: str, *, keep: bool = False) -> npt.NDArray[Any]:
+def _as_numbers(values: npt.NDArray[Any], name: str, what: str, *, keep: bool = False) -> npt.NDArray[Any]:
     """Values as floats (float64, or the precision they have), or an error for what is no number."""
     if values.dtype.kind not in "iuf" or values.ndim != 1:
         kind = {"b": "xs.categories()", "U": "xs.categories()", "O": "xs.categories()", "M": "xs.edges([...])"}

@@ -61,7 +61,7 @@ def bins(start: float, stop: float, *, width: float | None = None, n: int | None
     >>> bins(0.001, 1000, n=6, log=True).edges().tolist()
     [0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0]
     """
-    start, stop = _finite(start, "start"), _finite(stop, "stop")
+    start, stop = _finite_number(start, "start"), _finite_number(stop, "stop")
     if not start < stop:
         raise ParameterError("bins need start below stop", found=f"start={start:g}, stop={stop:g}", fix="swap them")
     if (width is None) == (n is None):
@@ -73,7 +73,7 @@ def bins(start: float, stop: float, *, width: float | None = None, n: int | None
             fix="xs.bins(0.001, 1000, n=60, log=True)",
         )
     if width is not None:
-        width = _finite(width, "width")
+        width = _finite_number(width, "width")
         if width <= 0:
             raise ParameterError("the width of a bin has to be positive", found=width)
         ratio = float((exact(stop) - exact(start)) / exact(width))
@@ -166,7 +166,7 @@ def steps(*, tolerance: float, at: Sequence[float] | npt.NDArray[Any] | None = N
     >>> steps(tolerance=0.01).assign([1.0, 2.001, 1.999, 1.002]).index.tolist()
     [0, 1, 1, 0]
     """
-    tolerance = _finite(tolerance, "tolerance")
+    tolerance = _finite_number(tolerance, "tolerance")
     if tolerance < 0:
         raise ParameterError("the tolerance of steps must not be negative", found=tolerance)
     if at is None:
@@ -269,7 +269,7 @@ def as_binning(given: object, name: str) -> Binning:
     )
 
 
-def _finite(value: Any, name: str) -> float:
+def _finite_number(value: Any, name: str) -> float:
     try:
         number = float(str(value)) if isinstance(value, np.floating) else float(value)
     except (TypeError, ValueError):

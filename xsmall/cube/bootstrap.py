@@ -48,7 +48,7 @@ class _Drawn(NamedTuple):
     n_bins: int
 
 
-class _Part(NamedTuple):
+class _BlockMoments(NamedTuple):
     """Moments of some events by block and bin."""
 
     keys: Index
@@ -139,7 +139,7 @@ def bootstrap(
     number[order] = np.arange(len(index)) // length
     drawn = _Drawn(np.random.default_rng(seed).poisson(1.0, (n, int(number.max(initial=0)) + 1)).astype(float), n_bins)
     shape, dims = (n, *sizes), (REPLICA, *names)
-    variables: dict[str, xr.Variable] = {COUNT: xr.Variable(dims, _counts(index, number, drawn).reshape(shape), {
+    variables: dict[str, xr.Variable] = {COUNT: xr.Variable(dims, _drawn_counts(index, number, drawn).reshape(shape), {
         UNITS: DIMENSIONLESS, LONG_NAME: "events"})}  # fmt: skip
     data = small_variables(small, events.bound, weights, coordinates)
     left = [name for name, array in data.items() if are_images(array) or is_variance(name, small.variables)]
@@ -184,7 +184,7 @@ def _block(index: Index) -> int:
     return block
 
 
-def _counts(index: Index, number: Index, drawn: _Drawn) -> npt.NDArray[np.int64]:
+def _drawn_counts(index: Index, number: Index, drawn: _Drawn) -> npt.NDArray[np.int64]:
     """Events of each bin in each replica (replica, bin)."""
     some = index >= 0
     blocks = drawn.weights.shape[1]
@@ -194,10 +194,10 @@ def _counts(index: Index, number: Index, drawn: _Drawn) -> npt.NDArray[np.int64]
 
 def _fold(drawn: _Drawn, *, paired: bool) -> Fold:
     types = {**MOMENTS.types, **(COVARIANCES.types if paired else {})}
-    return Fold("bootstrap", partial(_lane, n_bins=drawn.n_bins), _joined, partial(_replicas, drawn=drawn), types)
+    return Fold("bootstrap", partial(_lane, n_bins=drawn.n_bins), _parts_joined, partial(_replicas, drawn=drawn), types)
 
 
-def _lane(values: npt.NDArray[Any], events: BinnedEvents, n_rows: int, *, n_bins: int) -> list[_Part]:
+def _lane(values: npt.NDArray[Any], events: BinnedEvents, n_rows: int, *, n_bins: int) -> list[_BlockMoments]:
     """Moments of the blocks and bins that a lane meets."""
     del n_rows  # those of all replicas
     assert events.block is not None
@@ -206,15 +206,15 @@ def _lane(values: npt.NDArray[Any], events: BinnedEvents, n_rows: int, *, n_bins
     rows = np.full(len(events.bins), -1, np.int64)
     rows[known] = place
     if events.weight is None:
-        return [_Part(keys, lane_of_values(values, rows, len(keys)))]
-    return [_Part(keys, pairs_of_values(values, BinnedEvents(rows, events.weight), len(keys)))]
+        return [_BlockMoments(keys, lane_of_values(values, rows, len(keys)))]
+    return [_BlockMoments(keys, pairs_of_values(values, BinnedEvents(rows, events.weight), len(keys)))]
 
 
-def _joined(a: list[_Part], b: list[_Part]) -> list[_Part]:
+def _parts_joined(a: list[_BlockMoments], b: list[_BlockMoments]) -> list[_BlockMoments]:
     return [*a, *b]
 
 
-def _whole(parts: list[_Part]) -> _Part:
+def _all_parts(parts: list[_BlockMoments]) -> _BlockMoments:
     """All parts in one; a block that lies in two lanes is merged."""
     keys = np.unique(np.concatenate([part.keys for part in parts]))
     first = parts[0].moments
@@ -228,7 +228,7 @@ def _whole(parts: list[_Part]) -> _Part:
         if isinstance(out, Pairs) and isinstance(part.moments, Pairs):
             _merge_pairs(out, part.moments, rows)
         kernel.merge_rows(rows, fresh, *part.moments[:3], *out[:3])
-    return _Part(keys, out)
+    return _BlockMoments(keys, out)
 
 
 def _merge_pairs(out: Pairs, part: Pairs, rows: Index) -> None:
@@ -238,9 +238,9 @@ def _merge_pairs(out: Pairs, part: Pairs, rows: Index) -> None:
         pair_kernel.merge_pairs(*mine, *(m[i] for m in (part.n, part.mean, *part[3:])))
 
 
-def _replicas(parts: list[_Part], shape: tuple[int, ...], *, drawn: _Drawn) -> dict[str, npt.NDArray[Any]]:
+def _replicas(parts: list[_BlockMoments], shape: tuple[int, ...], *, drawn: _Drawn) -> dict[str, npt.NDArray[Any]]:
     """Moments of all replicas: sums over blocks, as often as each was drawn."""
-    keys, found = _whole(parts)
+    keys, found = _all_parts(parts)
     n_values, n = found.mean.shape[1], len(drawn.weights)
     out = type(found).empty(n * drawn.n_bins, n_values)
     by_bin = [m.reshape(n, drawn.n_bins, n_values) for m in out]

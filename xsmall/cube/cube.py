@@ -147,18 +147,18 @@ def cube(
     road = Road(memory, where, dropped_shots or XRAY_ON in bins, Along(data.values()))
     pictures = {name: of_image(name, image, small, bound, road, wanted) for name, image in (images or {}).items()}
     for found in _of_small(data, small, bound, road, wanted, weights):
-        _add(variables, found, "small data")
+        _add_variables(variables, found, "small data")
     kept = small.drop_dims(dims_of_events(small))
     kept = kept.drop_vars([n for n in kept.variables if n in names])
     result = xr.Dataset(coords=events.coords).assign_coords(kept.coords).assign(kept.data_vars)
     for name, (found, labels) in pictures.items():
-        _add(variables, found, f"images {name!r}")
+        _add_variables(variables, found, f"images {name!r}")
         result = with_labels(result, labels, name)
     _check_names(variables, result)
     result = result.assign(variables)
     result = with_events(result, small, index)
     asked = {"weights": weights, "statistics": list(wanted.statistics), "coordinates": coordinates}
-    result.attrs = _attrs(small, bins, {k: frames_of(x) for k, x in (images or {}).items()}, index, data, asked)
+    result.attrs = _cube_attrs(small, bins, {k: frames_of(x) for k, x in (images or {}).items()}, index, data, asked)
     result.attrs |= events.attrs(weights)
     return paired(result)
 
@@ -266,7 +266,7 @@ def _of_small(
     return out
 
 
-def _add(variables: dict[str, xr.Variable], new: Mapping[str, xr.Variable], what: str) -> None:
+def _add_variables(variables: dict[str, xr.Variable], new: Mapping[str, xr.Variable], what: str) -> None:
     for name, variable in new.items():
         if name in variables:
             raise ParameterError(f"two things of the {what} would be called {name!r}", fix="rename one of them")
@@ -289,7 +289,7 @@ def _check_names(variables: Mapping[str, xr.Variable], result: xr.Dataset) -> No
                 )
 
 
-def _attrs(
+def _cube_attrs(
     small: xr.Dataset,
     bins: Mapping[str, Any],
     images: Mapping[str, xr.DataArray | xr.Dataset] | None,

@@ -77,17 +77,17 @@ def statistics_of_entries(
         )
     count = np.bincount(index[index >= 0], minlength=n_bins)
     if not any(isinstance(part, da.Array) for part in lists):
-        return _whole([_part(*lists, index, used.size)], count, used, shape)
+        return _summed_parts([_sums_of_lists(*lists, index, used.size)], count, used, shape)
     chunks = next(part.chunks for part in lists if isinstance(part, da.Array))
     same = [part.rechunk(chunks) if isinstance(part, da.Array) else da.from_array(part, chunks) for part in lists]
     token = f"{label}-{dask.base.tokenize(same, used, index, shape)}"
     borders = np.concatenate([[0], np.cumsum(chunks[0])])
     blocks = zip(*(part.to_delayed(optimize_graph=False).ravel() for part in same), strict=True)
     parts = [
-        dask.delayed(_part, pure=False)(*block, index[a:b], used.size, dask_key_name=f"part-{token}-{i}")
+        dask.delayed(_sums_of_lists, pure=False)(*block, index[a:b], used.size, dask_key_name=f"part-{token}-{i}")
         for i, (block, a, b) in enumerate(zip(blocks, borders[:-1], borders[1:], strict=True))
     ]
-    done = dask.delayed(_whole, pure=False)(parts, count, used, shape, dask_key_name=f"whole-{token}")
+    done = dask.delayed(_summed_parts, pure=False)(parts, count, used, shape, dask_key_name=f"whole-{token}")
     pick = dask.delayed(operator.getitem, pure=False)
     dtypes = {**DTYPES, STDERR: np.float64}
     return {
@@ -99,7 +99,7 @@ def statistics_of_entries(
     }  # fmt: skip
 
 
-def _part(
+def _sums_of_lists(
     pixel: npt.NDArray[np.object_],
     value: npt.NDArray[np.object_],
     lost: npt.NDArray[np.object_],
@@ -109,9 +109,11 @@ def _part(
     """Bring the lists of some events into cells of the bins."""
     binned = np.flatnonzero(index >= 0)
     bins = index[binned]
-    cell = _joined([pixel[i] for i in binned]) + n_pixels * np.repeat(bins, [len(pixel[i]) for i in binned])
+    cell = _lists_concatenated([pixel[i] for i in binned]) + n_pixels * np.repeat(bins, [len(pixel[i]) for i in binned])
     values = np.concatenate([np.empty(0), *(value[i] for i in binned)])
-    border = _joined([lost[i] for i in binned]) + (n_pixels + 1) * np.repeat(bins, [len(lost[i]) for i in binned])
+    border = _lists_concatenated([lost[i] for i in binned]) + (n_pixels + 1) * np.repeat(
+        bins, [len(lost[i]) for i in binned]
+    )
     step = np.where(np.arange(border.size) % 2, -1, 1)
     border, where = np.unique(border, return_inverse=True)
     step = np.bincount(where, step, border.size).astype(np.int64)
@@ -122,11 +124,11 @@ def _part(
     return BinSums(cell, sums, squares, border, step)
 
 
-def _joined(lists: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.int64]:
+def _lists_concatenated(lists: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.int64]:
     return np.concatenate([np.empty(0, np.int64), *lists])
 
 
-def _whole(
+def _summed_parts(
     parts: Sequence[BinSums], count: npt.NDArray[np.int64], used: npt.NDArray[np.bool_], shape: tuple[int, ...]
 ) -> dict[str, npt.NDArray[Any]]:
     """Add up the parts in order, and divide by what was valid."""

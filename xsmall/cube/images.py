@@ -104,7 +104,7 @@ def of_image(
         wanted = wanted._replace(weight=np.append(wanted.weight, np.nan)[at])
     here: Bound = (names, sizes, own)
     if isinstance(given, Averaged):
-        out = _named(name, image, variance, here, wanted.only_statistics(), dict(given.statistics))
+        out = _named_outputs(name, image, variance, here, wanted.only_statistics(), dict(given.statistics))
     else:
         out = of_any(name, image, variance, here, road, wanted, sparse)
     offered = {dask.base.tokenize(labels_of(image, name).values): [int(at.size), int((at >= 0).sum())]}
@@ -186,10 +186,10 @@ def of_frames(
         road.beside.took(packets)
     if not of_detector:
         found = {key: array.reshape(*bound[1], *image.shape[1:]) for key, array in found.items()}
-    return _named(name, image, variance, bound, wanted, found)
+    return _named_outputs(name, image, variance, bound, wanted, found)
 
 
-def _named(
+def _named_outputs(
     name: str,
     image: xr.DataArray,
     variance: xr.DataArray | None,

@@ -70,12 +70,12 @@ def rows_of_lanes(
     together = in_groups(numbers)
     stock = _Stock(events, way, numbers, int(np.prod(tile.pixels(way.shape[1]))), n_bins, whole_lanes=fill.whole_lanes)
     for some in together:
-        done = kept.get(_name(some)) if kept is not None and len(together) > 1 else None
+        done = kept.get(_name_of_lanes(some)) if kept is not None and len(together) > 1 else None
         stock.begin_group()
         if done is not None:
             stock.put(stock.group, done, team)
         for number in some if done is None else ():
-            lane, name = stock.begin_lane(), _name(range(number, number + 1))
+            lane, name = stock.begin_lane(), _name_of_lanes(range(number, number + 1))
             finished = None if kept is None else kept.get(name)
             if finished is not None:
                 stock.put(lane, finished, team)
@@ -86,13 +86,15 @@ def rows_of_lanes(
             stock.group.join(lane, team)
         if kept is not None and len(together) > 1:
             if done is None:
-                kept.put(_name(some), stock.group.rows())
-            kept.drop([_name(range(number, number + 1)) for number in some])  # also where a kill came in between
+                kept.put(_name_of_lanes(some), stock.group.rows())
+            kept.drop(
+                [_name_of_lanes(range(number, number + 1)) for number in some]
+            )  # also where a kill came in between
         stock.total.join(stock.group, team)
     return Filled(stock.total, stock.block)
 
 
-def _name(numbers: range) -> str:
+def _name_of_lanes(numbers: range) -> str:
     return f"lane-{numbers[0]}" if len(numbers) == 1 else f"lanes-{numbers[0]}-{numbers[-1]}"
 
 
@@ -198,10 +200,12 @@ def _batches(
             begun[number] = True
             at = slice(start - span.start, start - span.start + len(some.bins))
             places = [lane.places[n] for n in number.tolist()]
-            yield AddedEvents(at, (order, first, number), list(_parts(order, first, places, how)), some.weight)
+            yield AddedEvents(at, (order, first, number), list(_rows_by_block(order, first, places, how)), some.weight)
 
 
-def _parts(order: Index, first: Index, places: list[Place], how: npt.NDArray[np.uint8]) -> Iterator[RowsOfBlock]:
+def _rows_by_block(
+    order: Index, first: Index, places: list[Place], how: npt.NDArray[np.uint8]
+) -> Iterator[RowsOfBlock]:
     """Put the groups of a batch together by the block that they go into."""
     of_groups = [order[a:b] for a, b in pairwise(first.tolist())]
     for block in dict.fromkeys(place.block for place in places):

@@ -100,11 +100,11 @@ def merge_cubes(
     for other in others:
         check_alike(first, other, side_by_side=dim is not None)
     if dim is None:
-        _check_events(cubes)
+        _check_events_once(cubes)
     _check_counts(cubes)
     cubes = [as_made(c) for c in cubes]
     aligned = _same_bins(cubes)
-    names = _labels(cubes, dim, labels) if dim is not None else None
+    names = _labels_of_cubes(cubes, dim, labels) if dim is not None else None
     constant = [n for n in not_pooled(first) if not set(first[n].dims) & set(first[COUNT].dims)]
     bare = [_bare(c, aligned[0]).drop_vars(constant) for c in aligned]
     stacked = xr.concat(
@@ -114,8 +114,8 @@ def merge_cubes(
     out = out.assign({name: first[name].variable for name in constant})[list(first.data_vars)]
     out = out.assign_coords({k: c.variable for k, c in aligned[0].coords.items() if k not in out.coords})
     if dim is not None:
-        out = out.assign_coords(_scalars(cubes, dim))
-    return paired(_told(out, cubes, added=dim is None))
+        out = out.assign_coords(_differing_scalars(cubes, dim))
+    return paired(_told_of_cubes(out, cubes, added=dim is None))
 
 
 def _check_counts(cubes: Sequence[xr.Dataset]) -> None:
@@ -140,10 +140,10 @@ def _bare(cube: xr.Dataset, first: xr.Dataset) -> xr.Dataset:
     return cube.drop_vars([c for c in cube.coords if c not in dims])[list(first.data_vars)]
 
 
-def _labels(cubes: Sequence[xr.Dataset], dim: str, labels: Sequence[Any] | None) -> list[Any]:
+def _labels_of_cubes(cubes: Sequence[xr.Dataset], dim: str, labels: Sequence[Any] | None) -> list[Any]:
     if dim in cubes[0].variables or dim in cubes[0].dims:
         raise ParameterError(f"the cubes have {dim!r} already", found=dict(cubes[0].sizes), fix='dim="run"')
-    names = list(labels) if labels is not None else [_run_of(c) for c in cubes]
+    names = list(labels) if labels is not None else [_run_of_cube(c) for c in cubes]
     if len(names) != len(cubes) or len(set(names)) != len(names) or None in names:
         raise ParameterError(
             f"cubes along {dim!r} need a label each",
@@ -154,13 +154,13 @@ def _labels(cubes: Sequence[xr.Dataset], dim: str, labels: Sequence[Any] | None)
     return names
 
 
-def _run_of(cube: xr.Dataset) -> Any:
+def _run_of_cube(cube: xr.Dataset) -> Any:
     """The number of the run that a cube holds, if it is one, else its source."""
     held = held_by(cube)
     return held.runs[0] if held is not None and len(held.runs) == 1 else cube.attrs.get(SOURCE)
 
 
-def _scalars(cubes: Sequence[xr.Dataset], dim: str) -> dict[str, xr.Variable]:
+def _differing_scalars(cubes: Sequence[xr.Dataset], dim: str) -> dict[str, xr.Variable]:
     """Coordinates of one number that differ from cube to cube, along the new dim."""
     out = {}
     for name, coord in cubes[0].coords.items():
@@ -173,7 +173,7 @@ def _scalars(cubes: Sequence[xr.Dataset], dim: str) -> dict[str, xr.Variable]:
 # ---- the same events -----------------------------------------------------------------------------------------------
 
 
-def _check_events(cubes: Sequence[xr.Dataset]) -> None:
+def _check_events_once(cubes: Sequence[xr.Dataset]) -> None:
     """Refuse the same events twice."""
     for i, cube in enumerate(cubes):
         for j in range(i):
@@ -196,7 +196,7 @@ def _same_bins(cubes: Sequence[xr.Dataset]) -> list[xr.Dataset]:
     """Give all cubes all steps and categories; refuse other borders."""
     out = [c.transpose(*cubes[0].dims, missing_dims="ignore") for c in cubes]
     for dim in map(str, cubes[0][COUNT].dims):
-        if all(_alike(out[0], c, dim) for c in out[1:]):
+        if all(_alike_along(out[0], c, dim) for c in out[1:]):
             continue
         bounded = f"{dim}{BOUNDS_SUFFIX}" in out[0].coords
         if bounded and not all(TOLERANCE in c[dim].attrs for c in out):
@@ -209,7 +209,7 @@ def _same_bins(cubes: Sequence[xr.Dataset]) -> list[xr.Dataset]:
     return out
 
 
-def _alike(a: xr.Dataset, b: xr.Dataset, dim: str) -> bool:
+def _alike_along(a: xr.Dataset, b: xr.Dataset, dim: str) -> bool:
     return all(
         np.array_equal(a[label].values, b[label].values)
         for label in (dim, f"{dim}{BOUNDS_SUFFIX}")
@@ -265,14 +265,14 @@ def _with_all_steps(cubes: Sequence[xr.Dataset], dim: str) -> list[xr.Dataset]:
 # ---- what is told -------------------------------------------------------------------------------------------------
 
 
-def _told(out: xr.Dataset, cubes: Sequence[xr.Dataset], *, added: bool) -> xr.Dataset:
+def _told_of_cubes(out: xr.Dataset, cubes: Sequence[xr.Dataset], *, added: bool) -> xr.Dataset:
     """Numbers of events left out, sources and parameters of all cubes."""
     for name in out.variables:
         each = [c[name].attrs for c in cubes if name in c.variables]
         attrs = dict(out[name].attrs)
         if added:
-            attrs |= _summed(each, ("n_",))
-        attrs |= _sources(each)
+            attrs |= _summed_attrs(each, ("n_",))
+        attrs |= _sources_of_all(each)
         out[name].attrs = attrs
     if added:
         for name in means_of(out):
@@ -285,22 +285,22 @@ def _told(out: xr.Dataset, cubes: Sequence[xr.Dataset], *, added: bool) -> xr.Da
             total = total | one  # type: ignore[operator]
         out = out.assign_coords({BINNED_EVENTS: total.coordinate()})  # type: ignore[union-attr]
     each = [c.attrs for c in cubes]
-    told = _summed(each, ("n_",)) | _sources(each) | _parameters(each) | merged_selections(each)
+    told = _summed_attrs(each, ("n_",)) | _sources_of_all(each) | _merged_parameters(each) | merged_selections(each)
     out.attrs = {**cubes[0].attrs, **told}
     return out
 
 
-def _summed(each: Sequence[dict[Any, Any]], starts: tuple[str, ...]) -> dict[str, Any]:
+def _summed_attrs(each: Sequence[dict[Any, Any]], starts: tuple[str, ...]) -> dict[str, Any]:
     keys = {k for attrs in each for k, v in attrs.items() if str(k).startswith(starts) and np.isscalar(v)}
     return {k: sum(attrs.get(k, 0) for attrs in each) for k in sorted(keys)}
 
 
-def _sources(each: Iterable[dict[Any, Any]]) -> dict[str, str]:
+def _sources_of_all(each: Iterable[dict[Any, Any]]) -> dict[str, str]:
     lines = [line for attrs in each for line in str(attrs.get(SOURCE) or "").splitlines()]
     return {SOURCE: "\n".join(dict.fromkeys(lines))} if lines else {}
 
 
-def _parameters(each: Sequence[dict[Any, Any]]) -> dict[str, str]:
+def _merged_parameters(each: Sequence[dict[Any, Any]]) -> dict[str, str]:
     known: list[Any] = []
     for attrs in each:
         said = parameters_of(attrs)

@@ -134,7 +134,7 @@ def nearest_off(
     said_on = np.asarray(dask.compute(given.data)[0])
     known = np.isfinite(said_on) if said_on.dtype.kind == "f" else np.ones(len(said_on), bool)
     here = known if events.left is None else known & ~events.left
-    near = _neighbours(small, said_on != 0, here, index, int(np.prod(sizes)), int(n), relative)
+    near = _nearest_shots(small, said_on != 0, here, index, int(np.prod(sizes)), int(n), relative)
     lit = np.full(len(index), -1, np.int64)
     lit[near.on] = near.bins
     variables: dict[str, xr.Variable] = {COUNT: events_per_bin((names, sizes, lit))}
@@ -161,7 +161,7 @@ def nearest_off(
     return out
 
 
-def _neighbours(
+def _nearest_shots(
     small: xr.Dataset,
     is_on: npt.NDArray[np.bool_],
     here: npt.NDArray[np.bool_],
@@ -207,7 +207,7 @@ def _differences(values: npt.NDArray[Any], near: _Neighbours, shape: tuple[int, 
     middle = np.nan_to_num(np.nanmean(off, axis=0)) if np.isfinite(off).any() else np.zeros(off.shape[1])
     good = np.isfinite(off)
     sums, counts = (_running(x) for x in (np.where(good, off - middle, 0.0), good.astype(np.float64)))
-    noise = _noise(off)
+    noise = _shot_noise(off)
     out: dict[str, npt.NDArray[Any]] = {key: np.full((near.n_bins, flat.shape[1]), np.nan) for key in _TYPES}
     out["count"] = np.zeros((near.n_bins, flat.shape[1]), np.int64)
     for b in np.unique(near.bins):
@@ -244,7 +244,7 @@ def _running(values: Floats) -> Floats:
     return np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
 
 
-def _noise(off: Floats) -> Floats:
+def _shot_noise(off: Floats) -> Floats:
     """Variance of single shots without what drifts: half the mean square of the steps from one to the next."""
     step = np.diff(off, axis=0) ** 2
     known = np.isfinite(step)

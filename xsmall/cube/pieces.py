@@ -127,13 +127,13 @@ def in_place(
         if not _is_plain(frames) or (found and frames.dtype != found[0][1].dtype):
             return None
         found.append((slice(low - start, high - start), frames))
-    lowest = min((frames for _, frames in found), key=_address, default=None)
+    lowest = min((frames for _, frames in found), key=_memory_address, default=None)
     if lowest is None:
         return None
     size = lowest.dtype.itemsize
     begin = np.zeros(stop - start, np.int64)
     for events, frames in found:
-        begin[events] = _address(frames) - _address(lowest) + np.arange(len(frames)) * frames.strides[0]
+        begin[events] = _memory_address(frames) - _memory_address(lowest) + np.arange(len(frames)) * frames.strides[0]
     if (begin % size).any():
         return None
     begin //= size
@@ -154,6 +154,6 @@ def _is_plain(frames: Any) -> bool:
     )
 
 
-def _address(frames: npt.NDArray[Any]) -> int:
+def _memory_address(frames: npt.NDArray[Any]) -> int:
     where: int = frames.__array_interface__["data"][0]
     return where

@@ -77,19 +77,25 @@ def as_made(cube: xr.Dataset) -> xr.Dataset:
             continue
         n = count_of(cube, name).variable
         if std.chunks is None and error.chunks is None and n.chunks is None:
-            xr.apply_ufunc(partial(_checked, name), std, std, error, n)
+            xr.apply_ufunc(partial(_with_checked_errors, name), std, std, error, n)
             continue
         for key in (f"{name}{suffix}" for suffix in ("", STD_SUFFIX, STDERR_SUFFIX, VARIANCE_SUFFIX)):
             if key in cube:
                 own = cube[key].variable
                 seen = xr.apply_ufunc(
-                    partial(_checked, name), own, std, error, n, dask="parallelized", output_dtypes=[own.dtype]
+                    partial(_with_checked_errors, name),
+                    own,
+                    std,
+                    error,
+                    n,
+                    dask="parallelized",
+                    output_dtypes=[own.dtype],
                 )
                 out = out.assign({key: (seen.dims, seen.data, own.attrs, own.encoding)})
     return out
 
 
-def _checked(name: str, values: Array, std: Array, error: Array, n: Array) -> Array:
+def _with_checked_errors(name: str, values: Array, std: Array, error: Array, n: Array) -> Array:
     _check_errors(name, std, error, n)
     return values
 

@@ -86,8 +86,8 @@ def ratio(cube: xr.Dataset, estimator: str = SUMS) -> xr.Dataset:
     out = cube.drop_vars([v for v in cube.data_vars if v != COUNT and v not in fixed])
     for name in names:
         n = count_of(cube, name)
-        unit = _unit(cube[name].attrs.get(UNITS), cube[f"{name}{WEIGHT_SUFFIX}"].attrs.get(UNITS))
-        found = _estimate(cube, name, n, estimator)
+        unit = _unit_of_ratio(cube[name].attrs.get(UNITS), cube[f"{name}{WEIGHT_SUFFIX}"].attrs.get(UNITS))
+        found = _ratio_estimate(cube, name, n, estimator)
         for key, value in found.items():
             attrs = {k: v for k, v in cube[name].attrs.items() if k != UNITS}
             per_weight = OFFSET_SUFFIX not in key
@@ -101,13 +101,13 @@ def ratio(cube: xr.Dataset, estimator: str = SUMS) -> xr.Dataset:
     return out
 
 
-def _unit(of_value: Any, of_weight: Any) -> str | None:
+def _unit_of_ratio(of_value: Any, of_weight: Any) -> str | None:
     if of_value is None or of_weight is None:
         return None
     return str(of_value) if of_weight == "1" else f"{of_value} ({of_weight})-1"
 
 
-def _estimate(cube: xr.Dataset, name: str, n: xr.DataArray, estimator: str) -> dict[str, xr.DataArray]:
+def _ratio_estimate(cube: xr.Dataset, name: str, n: xr.DataArray, estimator: str) -> dict[str, xr.DataArray]:
     """Value per weight and its standard error."""
     x, w = cube[name], cube[f"{name}{WEIGHT_SUFFIX}"]
     of_x, of_w = cube[f"{name}{STD_SUFFIX}"] ** 2, cube[f"{name}{WEIGHT_SUFFIX}{STD_SUFFIX}"] ** 2

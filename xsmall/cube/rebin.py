@@ -55,13 +55,13 @@ def rebin_cube(cube: xr.Dataset, **joined: int) -> xr.Dataset:
         raise ParameterError("rebin needs a dim and a number", fix="cube.sd.rebin(delay=2)")
     out = as_made(cube)
     for dim, n in joined.items():
-        out = _joined(out, dim, n)
+        out = _neighbours_joined(out, dim, n)
     return paired(out)
 
 
-def _joined(cube: xr.Dataset, dim: str, n: int) -> xr.Dataset:
+def _neighbours_joined(cube: xr.Dataset, dim: str, n: int) -> xr.Dataset:
     bounds = f"{dim}{BOUNDS_SUFFIX}"
-    _check(cube, dim, n, bounds)
+    _check_rebinning(cube, dim, n, bounds)
     borders = cube[bounds].values
     wide = np.stack([borders[::n, 0], borders[n - 1 :: n, 1]], axis=1)
     with_dim = [c for c in cube.coords if dim in cube[c].dims]
@@ -75,7 +75,7 @@ def _joined(cube: xr.Dataset, dim: str, n: int) -> xr.Dataset:
     return out.assign_coords({dim: (dim, labels, cube[dim].attrs), bounds: ((dim, BIN_EDGE), wide, cube[bounds].attrs)})
 
 
-def _check(cube: xr.Dataset, dim: str, n: int, bounds: str) -> None:
+def _check_rebinning(cube: xr.Dataset, dim: str, n: int, bounds: str) -> None:
     if COUNT not in cube or dim not in cube[COUNT].dims:
         dims = [str(d) for d in cube[COUNT].dims] if COUNT in cube else "no cube"
         raise ParameterError(f"{dim!r} is no dim of bins", found=dim, expected=f"one of {dims}")

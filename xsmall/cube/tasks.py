@@ -106,7 +106,7 @@ def statistics_of_frames(
                 remember(array.name, plan)
     else:
         pieces = [_tile_of_numpy(source, tile, events, cut.way, shape) for tile in cut.tiles]
-    return {name: _assemble(cut.tiles, [p[name] for p in pieces], len(shape)) for name in pieces[0]}, packets
+    return {name: _assemble_tiles(cut.tiles, [p[name] for p in pieces], len(shape)) for name in pieces[0]}, packets
 
 
 def _of_same_frames(source: Source, passes: Mapping[str, PlannedPass]) -> dict[str, PlannedPass]:
@@ -195,7 +195,7 @@ def _plan(
         + "".join(f", {record}" for made in taken.values() for record in made.records),
         bytes_to_read=some * job.frame_bytes * n * job.reads(segments_of, rows_of),
         tasks=len(units) * len(found),
-        peak_bytes=_peak(job, needs, len(found), who),
+        peak_bytes=_peak_bytes(job, needs, len(found), who),
         result_bytes=job.result_bytes,
         machine=str(who),
         events=some * n * len(found),
@@ -204,7 +204,7 @@ def _plan(
     return TaskCut(way, units, found, needs, taken), plan
 
 
-def _peak(job: CubeJob, needs: int, n_tiles: int, who: Machine) -> int:
+def _peak_bytes(job: CubeJob, needs: int, n_tiles: int, who: Machine) -> int:
     """With what is done and waits: of all tiles but one; dask hands out a copy of what it has, piece by piece."""
     result = job.result_bytes // who.workers
     working = needs + result * (n_tiles - 1) // n_tiles
@@ -320,11 +320,11 @@ def _finished(
     pixels: tuple[int, ...],
 ) -> Delayed:
     """The statistics of all lanes, merged."""
-    merged = _merged(tasks, name, units)
+    merged = _merged_tasks(tasks, name, units)
     return dask.delayed(_finish_task, pure=False)(merged, shape, pixels, common, dask_key_name=f"finish-{name}")
 
 
-def _merged(tasks: list[Delayed], name: str, units: list[range]) -> Delayed:
+def _merged_tasks(tasks: list[Delayed], name: str, units: list[range]) -> Delayed:
     """Merge the results of tasks in the fixed order of lanes; those of groups one after the other."""
 
     def merge_two(a: Delayed, b: Delayed) -> Delayed:
@@ -356,7 +356,7 @@ def _lanes_task(
     _check_memory(needs)
     beside = Reductions(passes, transform) if passes else None
     with my_turn() as team:
-        read = _attached(frames, shared)
+        read = _with_shared(frames, shared)
         rows = rows_of_lanes(read, events.value, numbers, way, tile, transform, team, beside=beside).held.rows()
     return rows if beside is None else (rows, beside.results())
 
@@ -369,11 +369,11 @@ def _tile_task(
     _check_memory(needs)
     beside = Reductions(passes, transform) if passes else None
     with my_turn() as team:
-        found = _whole_tile(_attached(frames, shared), events.value, tile, way, shape, transform, team, beside)
+        found = _whole_tile(_with_shared(frames, shared), events.value, tile, way, shape, transform, team, beside)
     return found if beside is None else (found, beside.results())
 
 
-def _attached(frames: Unopened | Batch, shared: Opaque | None) -> Unopened | Batch:
+def _with_shared(frames: Unopened | Batch, shared: Opaque | None) -> Unopened | Batch:
     return frames.attached(shared) if isinstance(frames, Unopened) else frames
 
 
@@ -404,7 +404,7 @@ def _finish_task(
     return _shaped(found, shape, trailing)
 
 
-def _assemble(plan: Sequence[Tile], pieces: Sequence[Any], axis: int) -> Any:
+def _assemble_tiles(plan: Sequence[Tile], pieces: Sequence[Any], axis: int) -> Any:
     """Put tiles (*bins, segment, row, column) side by side; ``axis`` is that of the segments."""
     by_segments: dict[tuple[int, int], list[Any]] = {}
     for tile, piece in zip(plan, pieces, strict=True):

@@ -154,7 +154,7 @@ COVARIANCES: Final = Fold("pairs", pairs_of_values, merge_pairs, finish_pairs, _
 
 
 def _extremes(values: Array, events: BinnedEvents, n_bins: int) -> tuple[Array, Array]:
-    flat = _finite(values)
+    flat = _finite_or_nan(values)
     low, high = np.full((n_bins, flat.shape[1]), np.inf), np.full((n_bins, flat.shape[1]), -np.inf)
     some = events.bins >= 0
     np.minimum.at(low, events.bins[some], np.where(np.isnan(flat), np.inf, flat)[some])
@@ -177,17 +177,17 @@ EXTREME_VALUES: Final = Fold(
 """Least and largest value."""
 
 
-def _kept(values: Array, events: BinnedEvents, n_bins: int) -> tuple[Array, Index]:
+def _kept_values(values: Array, events: BinnedEvents, n_bins: int) -> tuple[Array, Index]:
     del n_bins
     some = events.bins >= 0
-    return _finite(values)[some], events.bins[some]
+    return _finite_or_nan(values)[some], events.bins[some]
 
 
-def _joined(a: tuple[Array, Index], b: tuple[Array, Index]) -> tuple[Array, Index]:
+def _values_joined(a: tuple[Array, Index], b: tuple[Array, Index]) -> tuple[Array, Index]:
     return np.concatenate([a[0], b[0]]), np.concatenate([a[1], b[1]])
 
 
-def _medians(held: tuple[Array, Index], shape: tuple[int, ...]) -> dict[str, Array]:
+def _medians_of_bins(held: tuple[Array, Index], shape: tuple[int, ...]) -> dict[str, Array]:
     values, bins = held
     n = values.shape[1]
     out = np.full((int(np.prod(shape, dtype=np.int64)) // max(n, 1), n), np.nan)
@@ -199,11 +199,11 @@ def _medians(held: tuple[Array, Index], shape: tuple[int, ...]) -> dict[str, Arr
 
 
 MEDIAN: Final = "median"
-MEDIANS: Final = Fold("medians", _kept, _joined, _medians, {MEDIAN: np.float64})
+MEDIANS: Final = Fold("medians", _kept_values, _values_joined, _medians_of_bins, {MEDIAN: np.float64})
 """Median; it needs all values of a bin at once."""
 
 
-def _finite(values: Array) -> Array:
+def _finite_or_nan(values: Array) -> Array:
     """Values (event, pixel) as float64, NaN where they are not finite."""
     flat = values.reshape(len(values), int(np.prod(values.shape[1:], dtype=np.int64))).astype(np.float64)
     return np.where(np.isfinite(flat), flat, np.nan)

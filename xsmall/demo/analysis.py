@@ -143,10 +143,10 @@ def find(cube: xr.Dataset, small: xr.Dataset, cal: xr.DataArray, simulation: Sim
         "delay curve: decay [ps]": recipe.decay,
         "line [keV]": recipe.line_energy * 1e-3,
     }
-    return Findings(_rings(cube, cal, simulation), curve, line, truth, delay, signal, error, energy, droplets)
+    return Findings(_fitted_rings(cube, cal, simulation), curve, line, truth, delay, signal, error, energy, droplets)
 
 
-def _rings(cube: xr.Dataset, cal: xr.DataArray, simulation: Simulation) -> tuple[FitResult, ...]:
+def _fitted_rings(cube: xr.Dataset, cal: xr.DataArray, simulation: Simulation) -> tuple[FitResult, ...]:
     """Fit the rings in the mean pattern of the shots without laser."""
     off = cube.sel({v.LASER_ON: False})
     weight = off[PATTERN + v.COUNT_SUFFIX]

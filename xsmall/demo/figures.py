@@ -42,14 +42,16 @@ def draw(folder: Path, found: Findings, cube: xr.Dataset, small: xr.Dataset) -> 
     folder.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(STYLE):
         return [
-            _save(folder / "average_image.png", (7.4, 4.0), lambda f: _average(f.subplots(), cube, "right", 0.78)),
-            _save(folder / "difference.png", (8.2, 4.2), lambda f: _difference(f, found, cube)),
-            _save(folder / "droplets.png", (5.6, 3.8), lambda f: _droplets(f.subplots(), found, small)),
-            _save(folder / "overview.png", (12.5, 4.0), lambda f: _overview(f, found, cube)),
+            _save_figure(
+                folder / "average_image.png", (7.4, 4.0), lambda f: _draw_average(f.subplots(), cube, "right", 0.78)
+            ),
+            _save_figure(folder / "difference.png", (8.2, 4.2), lambda f: _difference(f, found, cube)),
+            _save_figure(folder / "droplets.png", (5.6, 3.8), lambda f: _droplets(f.subplots(), found, small)),
+            _save_figure(folder / "overview.png", (12.5, 4.0), lambda f: _overview(f, found, cube)),
         ]
 
 
-def _save(path: Path, size: tuple[float, float], fill: Any) -> Path:
+def _save_figure(path: Path, size: tuple[float, float], fill: Any) -> Path:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")
@@ -58,7 +60,7 @@ def _save(path: Path, size: tuple[float, float], fill: Any) -> Path:
     return path
 
 
-def _average(axes: Any, cube: xr.Dataset, bar: str, shrink: float) -> None:
+def _draw_average(axes: Any, cube: xr.Dataset, bar: str, shrink: float) -> None:
     """Mean over all events of the cube, in the lab frame."""
     number = cube["jungfrau" + v.COUNT_SUFFIX]
     bins = (v.DELAY, v.LASER_ON)
@@ -164,6 +166,6 @@ def _droplets(axes: Any, found: Findings, small: xr.Dataset) -> None:
 
 def _overview(figure: Any, found: Findings, cube: xr.Dataset) -> None:
     first, second, third = figure.subplots(1, 3, width_ratios=(1.5, 1.1, 1.0))
-    _average(first, cube, "bottom", 0.8)
+    _draw_average(first, cube, "bottom", 0.8)
     _difference_map(second, cube)
     _delay_curve(third, found)

@@ -122,7 +122,7 @@ class Part:
         >>> Part((2, 3, 0), range(4), range(7, -1, -1)).to_text()
         '2:4:1,0:1:1 0:4:1 7:-1:-1'
         """
-        return " ".join(",".join(f"{r.start}:{r.stop}:{r.step}" for r in _runs(labels)) for labels in self.labels)
+        return " ".join(",".join(f"{r.start}:{r.stop}:{r.step}" for r in _ranges(labels)) for labels in self.labels)
 
     @property
     def labels(self) -> tuple[Labels, Labels, Labels]:
@@ -172,7 +172,7 @@ class Part:
         for axis, labels in zip((-1, -2, -3), reversed(self.labels), strict=True):
             size = array.shape[axis]
             if labels != range(size):
-                array = array[(..., _index(labels), *(slice(None),) * (-1 - axis))]
+                array = array[(..., _indexer(labels), *(slice(None),) * (-1 - axis))]
         return array  # type: ignore[no-any-return]
 
     def match(self, given: Part, what: str) -> Part:
@@ -195,7 +195,7 @@ class Part:
             A pixel that ``given`` lacks, or a label that it has twice.
         """
         pairs = zip(self.labels, given.labels, PIXEL_DIMS, strict=True)
-        segment, row, column = (_places(wanted, known, dim, what) for wanted, known, dim in pairs)
+        segment, row, column = (_positions(wanted, known, dim, what) for wanted, known, dim in pairs)
         return Part(segment, row, column)
 
     def find(self, labels: Sequence[npt.NDArray[Any]]) -> tuple[npt.NDArray[np.intp], ...]:
@@ -248,7 +248,7 @@ def _compact(labels: Any, dim: str) -> Labels:
     return tuple(values) if values else range(0)
 
 
-def _runs(labels: Labels) -> list[range]:
+def _ranges(labels: Labels) -> list[range]:
     """Labels as ranges one behind the other."""
     if isinstance(labels, range):
         return [labels]
@@ -257,14 +257,14 @@ def _runs(labels: Labels) -> list[range]:
     return [range(labels[a], labels[b - 1] + 1) for a, b in pairwise(borders)]
 
 
-def _index(labels: Labels) -> Any:
+def _indexer(labels: Labels) -> Any:
     """What indexes an axis: a slice where it can, which makes a view."""
     if isinstance(labels, range) and labels.step > 0:
         return slice(labels.start, labels.stop, labels.step)
     return np.array(labels, dtype=np.intp)
 
 
-def _places(wanted: Labels, known: Labels, dim: str, what: str) -> Labels:
+def _positions(wanted: Labels, known: Labels, dim: str, what: str) -> Labels:
     """Positions of labels among known ones."""
     if wanted == known:
         return range(len(known))

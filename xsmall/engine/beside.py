@@ -121,7 +121,7 @@ def joined_blocks(
     first, n = 0, 0
     for start, stop in blocks:
         n += 1
-        between = all(_next(at, stop) in borders[name] for name, (_, at) in beside.items())
+        between = all(_next_event(at, stop) in borders[name] for name, (_, at) in beside.items())
         if between or n == _MOST_JOINED or stop == blocks[-1][1]:
             out.append((first, stop))
             first, n = stop, 0
@@ -129,7 +129,7 @@ def joined_blocks(
     return out
 
 
-def _next(at: npt.NDArray[np.int64], event: int) -> int:
+def _next_event(at: npt.NDArray[np.int64], event: int) -> int:
     """Event of the other source that comes first from an event of the pass on; 0, always a border, at the end."""
     later = at[event:][at[event:] >= 0]
     return int(later[0]) if later.size else 0

@@ -75,12 +75,12 @@ class Batch(NamedTuple):
     def cut(self, events: slice, segments: slice = slice(None)) -> Batch:
         """Cut every member down to some events and segments."""
         whole = enumerate(self.members())
-        return self.put({i: _cut(m, events, segments) for i, m in whole if m is not None})
+        return self.put({i: _cut_member(m, events, segments) for i, m in whole if m is not None})
 
     def segment(self, events: slice, i: int) -> Any:
         """What a transform takes of segment number ``i`` of some events: frames, or a tuple with what lies beside."""
         frames = self.frames[events, i]
-        return (frames, *(_cut(a, events, i) for a in self.beside)) if self.beside else frames
+        return (frames, *(_cut_member(a, events, i) for a in self.beside)) if self.beside else frames
 
     def here(self, events: slice, i: int) -> npt.NDArray[np.bool_]:
         """Which of some events have segment number ``i``."""
@@ -90,7 +90,7 @@ class Batch(NamedTuple):
         return there
 
 
-def _cut(member: Any, events: slice, segments: slice | int) -> Any:
+def _cut_member(member: Any, events: slice, segments: slice | int) -> Any:
     return member[events] if member.ndim == 1 else member[events, segments]
 
 
@@ -169,7 +169,7 @@ class Unopened:
         rule, most = self._rules[0], max(1, limit // self.bytes_per_event)
         if rule.step is not None:  # what nobody wants is left out where it is a good part of what is read at once
             step = rule.step * max(1, most // (4 * rule.step))
-            return list(group_chunks(_even(self._start, self._stop, step), most, wanted))
+            return list(group_chunks(_even_sizes(self._start, self._stop, step), most, wanted))
         sizes = rule.sizes(self._start, self._stop)
         if max(sizes, default=0) * self.bytes_per_event >= LARGE_CHUNK_BYTES:
             most = min(most, GROUP)
@@ -235,7 +235,7 @@ def _collected(keys: list[Any], *values: Any) -> Opaque:
     return Opaque(dict(zip(keys, values, strict=True)))
 
 
-def _even(start: int, stop: int, step: int) -> tuple[int, ...]:
+def _even_sizes(start: int, stop: int, step: int) -> tuple[int, ...]:
     """Sizes of the parts of some events whose borders are multiples of ``step``."""
     borders = [start, *range(start - start % step + step, stop, step), stop]
     return tuple(b - a for a, b in pairwise(borders) if b > a)
@@ -270,7 +270,7 @@ def event_blocks(frames: da.Array, fewest: int = 1) -> list[tuple[int, int]]:
     n = frames.shape[0]
     most = min(MOST_EVENTS, max(fewest, GROUP, n // FEWEST_TASKS))
     step = Rule(frames).step
-    return list(group_chunks(frames.chunks[0] if step is None else _even(0, n, step), most))
+    return list(group_chunks(frames.chunks[0] if step is None else _even_sizes(0, n, step), most))
 
 
 def unopened_blocks(batch: Batch, blocks: list[tuple[int, int]], name: str) -> da.Array:
@@ -281,10 +281,10 @@ def unopened_blocks(batch: Batch, blocks: list[tuple[int, int]], name: str) -> d
     if shared is None:
         return cells
     meta = np.empty(0, dtype=object)
-    return da.map_blocks(_attached, cells, shared=shared, dtype=object, meta=meta, name=f"attached-{name}")
+    return da.map_blocks(_attached_cell, cells, shared=shared, dtype=object, meta=meta, name=f"attached-{name}")
 
 
-def _attached(cell: npt.NDArray[np.object_], *, shared: Opaque) -> npt.NDArray[np.object_]:
+def _attached_cell(cell: npt.NDArray[np.object_], *, shared: Opaque) -> npt.NDArray[np.object_]:
     return _cell(cell.item().attached(shared))
 
 
@@ -330,7 +330,7 @@ def map_chunks(
     )  # fmt: skip
 
 
-class _Part(NamedTuple):
+class _ChunkPart(NamedTuple):
     """What a chunk has that is not lazy, and the number of its first segment."""
 
     small: Batch
@@ -359,7 +359,7 @@ class _Parts(ArrayBlockwiseDep):  # type: ignore[misc]
 
     def __getitem__(self, idx: tuple[int, ...]) -> Opaque:
         spans = [slice(b[i], b[i + 1]) for i, b in zip(idx, self._borders, strict=True)]
-        return Opaque(_Part(self._small.cut(*spans), spans[1].start if len(spans) > 1 else 0))
+        return Opaque(_ChunkPart(self._small.cut(*spans), spans[1].start if len(spans) > 1 else 0))
 
 
 def _cell(value: object) -> npt.NDArray[np.object_]:
@@ -383,7 +383,7 @@ def _call(
     places: tuple[int, ...],
     **options: Any,
 ) -> Any:
-    known: _Part = part.value
+    known: _ChunkPart = part.value
     small, first = known
     return function(small.put(dict(zip(places, arrays, strict=True))), first, **options)
 

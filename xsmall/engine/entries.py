@@ -112,11 +112,11 @@ class EntriesJob:
                 if energy is not None:
                     reducer.energy = energy[start:stop]
                 reducer.beside = near
-                add_pieces(pieces, name, _reduced(reducer, group, whole), promised[name], stop - start)
+                add_pieces(pieces, name, _reduced_group(reducer, group, whole), promised[name], stop - start)
         return joined_pieces(pieces, outputs, reducers)
 
 
-def _reduced(
+def _reduced_group(
     reducer: Reducer,
     group: Sequence[Event],
     whole: npt.NDArray[Any] | None,
@@ -168,19 +168,19 @@ def run_on_entries(
     borders = np.concatenate([[0], np.cumsum(lengths)]).tolist()
     token = dask.base.tokenize(lists, energy, near, dict(records), frames, used)
     ready = dask.delayed(job, name=f"entries-job-{token}", traverse=False)
-    blocks = zip(*(_blocks(part, lengths, borders) for part in lists), strict=True)
-    beside_of = {name: _blocks(values, lengths, borders) for name, (values, _) in near.items()}
+    blocks = zip(*(_blocks_of_entries(part, lengths, borders) for part in lists), strict=True)
+    beside_of = {name: _blocks_of_entries(values, lengths, borders) for name, (values, _) in near.items()}
     tasks = []
     for i, (block, start, stop) in enumerate(zip(blocks, borders[:-1], borders[1:], strict=True)):
         here = {name: (parts[i], near[name][1][start:stop]) for name, parts in beside_of.items()}
         own = None if energy is None else energy[start:stop]
-        task = dask.delayed(_run, pure=False)(ready, *block, own, here, dask_key_name=f"entries-{token}-{i}")
+        task = dask.delayed(_run_job, pure=False)(ready, *block, own, here, dask_key_name=f"entries-{token}-{i}")
         tasks.append(da.from_delayed(task, (1,), dtype=object, meta=np.empty(0, object)))
     packed = da.concatenate(tasks)
     return variables_of(packed, outputs, tuple(lengths), token)
 
 
-def _blocks(part: Any, lengths: Sequence[int], borders: Sequence[int]) -> list[Any]:
+def _blocks_of_entries(part: Any, lengths: Sequence[int], borders: Sequence[int]) -> list[Any]:
     """The pieces of an array that belong to blocks of events: Delayed, or in memory."""
     if not isinstance(part, da.Array):
         return [part[a:b] for a, b in pairwise(borders)]
@@ -188,5 +188,5 @@ def _blocks(part: Any, lengths: Sequence[int], borders: Sequence[int]) -> list[A
     return list(part.rechunk(whole).to_delayed(optimize_graph=False).ravel())
 
 
-def _run(job: EntriesJob, *given: Any) -> Results:
+def _run_job(job: EntriesJob, *given: Any) -> Results:
     return job(*given)

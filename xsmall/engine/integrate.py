@@ -86,7 +86,7 @@ def integrate(
             raise ParameterError("no run", found=f"nodes {list(run.children)}", expected="what xs.open_run opened")
         small = run.children[v.EVENTS_NODE].to_dataset(inherit=False)
     assert isinstance(small, xr.Dataset)
-    exposures = _exposures(small, _ends(small, run, into), str(into) if isinstance(into, str) else "into")
+    exposures = _exposures(small, _exposure_ends(small, run, into), str(into) if isinstance(into, str) else "into")
     return _integrated(small, exposures, statistic, f"{into}_{v.PRESENT}" if isinstance(into, str) else "")
 
 
@@ -111,7 +111,7 @@ class _Exposures:
         return x.isel({v.EVENT: self.order})
 
 
-def _ends(small: xr.Dataset, run: xr.DataTree | None, into: Any) -> pd.Index:
+def _exposure_ends(small: xr.Dataset, run: xr.DataTree | None, into: Any) -> pd.Index:
     """Labels of the events that carry the slow detector, rising."""
     if isinstance(into, str):
         name = f"{into}_{v.PRESENT}"
@@ -178,7 +178,7 @@ def _integrated(small: xr.Dataset, exposures: _Exposures, statistic: str, marker
         elif x.dims == v.FRAME_DIMS:
             left_out.append(f"{name}: frames are reduced first")
         elif name != marker:
-            variables |= _variable(small, name, exposures, statistic)
+            variables |= _integrated_variable(small, name, exposures, statistic)
     if v.STEP in small.variables and small[v.STEP].dims == (v.EVENT,) and small[v.STEP].chunks is None:
         steps, starts = exposures.pick(small[v.STEP].variable).values, exposures.starts
         spans = np.array([np.unique(steps[a:b]).size > 1 for a, b in pairwise(starts)])
@@ -199,7 +199,7 @@ def _at_the_end(x: xr.Variable, exposures: _Exposures) -> xr.Variable:
     return picked if exposures.counts.all() else where_known(picked, xr.Variable(v.EVENT, exposures.counts > 0))
 
 
-def _variable(small: xr.Dataset, name: str, exposures: _Exposures, statistic: str) -> dict[str, xr.Variable]:
+def _integrated_variable(small: xr.Dataset, name: str, exposures: _Exposures, statistic: str) -> dict[str, xr.Variable]:
     """One variable in its exposures, and how many values each has, where that is not the number of its events."""
     x = exposures.pick(small[name].variable.transpose(v.EVENT, ...))
     base = name.removesuffix(v.VARIANCE_SUFFIX)
@@ -209,7 +209,7 @@ def _variable(small: xr.Dataset, name: str, exposures: _Exposures, statistic: st
         of_base = exposures.pick(small[base].variable.transpose(v.EVENT, ...))
         x = where_known(x.astype(np.float64), of_base.notnull())  # a value that is missing has no part in the sum
     exact = x.dtype.kind in "biu" and statistic == "sum"
-    total = xr.Variable(x.dims, _by_exposure(x.data, exposures.counts, _exact if exact else _sums), x.attrs)
+    total = xr.Variable(x.dims, _by_exposure(x.data, exposures.counts, _exact if exact else _exposure_sums), x.attrs)
     if exact:
         return {name: total}
     n, certain = _counted(x, exposures)
@@ -234,21 +234,21 @@ def _counted(x: xr.Variable, exposures: _Exposures) -> tuple[xr.Variable, bool]:
 
 def _exact(values: npt.NDArray[Any], counts: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
     """Sum integers."""
-    return _reduced(values.astype(np.int64), counts)
+    return _summed_exposures(values.astype(np.int64), counts)
 
 
-def _sums(values: npt.NDArray[Any], counts: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+def _exposure_sums(values: npt.NDArray[Any], counts: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
     """Sum the values of each exposure that are there, behind each other along the first axis."""
     wide = values.astype(np.float64)
-    return _reduced(np.where(np.isfinite(wide), wide, 0.0), counts)
+    return _summed_exposures(np.where(np.isfinite(wide), wide, 0.0), counts)
 
 
 def _valid(values: npt.NDArray[Any], counts: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
     """Count the values of each exposure that are there."""
-    return _reduced(np.isfinite(values).astype(np.int64), counts)
+    return _summed_exposures(np.isfinite(values).astype(np.int64), counts)
 
 
-def _reduced(values: npt.NDArray[Any], counts: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+def _summed_exposures(values: npt.NDArray[Any], counts: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
     out = np.zeros((counts.size, *values.shape[1:]), values.dtype)
     filled = np.flatnonzero(counts)
     if filled.size:

@@ -30,24 +30,24 @@ class Interrupted(Exception):
     """The computation that a task belongs to has ended; nobody sees this but the thread that it stops."""
 
 
-class _Run:
+class _Computation:
     """One computation of a scheduler of this process."""
 
     __slots__ = ("bar", "begin", "outer", "stopped", "tasks")
 
-    def __init__(self, outer: _Run | None) -> None:
+    def __init__(self, outer: _Computation | None) -> None:
         self.outer = outer
         self.stopped = False
         self.bar: Bar | None = None
         self.begin, self.tasks = time.monotonic(), 0
 
 
-_RUN: ContextVar[_Run | None] = ContextVar("xsmall_run", default=None)
+_RUN: ContextVar[_Computation | None] = ContextVar("xsmall_run", default=None)
 """The computation that this thread works for: dask hands the context of who computes to its threads."""
 
 
-def _start(dsk: object) -> None:
-    run = _Run(_RUN.get())
+def _start_computation(dsk: object) -> None:
+    run = _Computation(_RUN.get())
     if run.outer is None and is_wanted():
         run.bar = Bar(dsk)
     _RUN.set(run)
@@ -70,7 +70,7 @@ def _task_done(key: object, result: object, dsk: object, state: object, worker: 
             run.bar.task_done()
 
 
-def _finish(dsk: object, state: object, errored: bool) -> None:
+def _finish_computation(dsk: object, state: object, errored: bool) -> None:
     del dsk, state
     run = _RUN.get()
     if run is not None:
@@ -83,7 +83,9 @@ def _finish(dsk: object, state: object, errored: bool) -> None:
             _LOGGER.debug("computation %s after %d tasks, %.2f s", how, run.tasks, seconds)
 
 
-_CALLBACK: Final = Callback(start=_start, start_state=_start_state, posttask=_task_done, finish=_finish)
+_CALLBACK: Final = Callback(
+    start=_start_computation, start_state=_start_state, posttask=_task_done, finish=_finish_computation
+)
 
 
 def events_read(n: int) -> None:
@@ -103,7 +105,7 @@ def can_be_stopped() -> None:
 @contextmanager
 def stoppable() -> Iterator[Callable[[], None]]:
     """Hand out what stops all tasks that are begun inside, with the context of this thread, at their next look."""
-    run = _Run(_RUN.get())
+    run = _Computation(_RUN.get())
     token = _RUN.set(run)
 
     def stop() -> None:

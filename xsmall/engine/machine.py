@@ -71,7 +71,7 @@ def machine(memory: object = None) -> Machine:
         ``memory`` is no number of bytes.
     """
     said = None if memory is None else bytes_said(memory)
-    workers = _workers()
+    workers = _cluster_workers()
     if workers:
         limits = [(_free(w), int(w.get("memory_limit") or limit_of_this_machine())) for w in workers]
         free, limit = min(limits)
@@ -134,7 +134,7 @@ def threads_here() -> int:
     return next(mine, 1)
 
 
-def _workers() -> list[Any]:
+def _cluster_workers() -> list[Any]:
     """What the scheduler of the client at hand tells of its workers."""
     if "distributed" not in sys.modules:
         return []

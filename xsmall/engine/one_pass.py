@@ -209,7 +209,7 @@ class RecordsWalk:
                 if not reducer.takes_whole_frames:
                     reducer.add(s, *((stack, variance) if is_ours(reducer) else _both_read_only(stack, variance)))
                 elif s == last:
-                    _hand_over(reducer, batch, job.transform, slice(start, start + k), values, variances)
+                    _hand_over_frames(reducer, batch, job.transform, slice(start, start + k), values, variances)
                 if s == last:
                     add_pieces(pieces, name, reducer.end(), self._promised[name], k)
 
@@ -229,7 +229,7 @@ def outputs_of(job: Job) -> dict[str, Mapping[str, Output]]:
     return {name: record.outputs(job.frames) for name, record in job.records.items()}
 
 
-def _hand_over(
+def _hand_over_frames(
     reducer: Reducer,
     batch: Batch,
     transform: Transform,
@@ -267,10 +267,10 @@ def joined_pieces(
         for name, r in reducers.items()
         if (gathered := checked_totals(name, r.totals(), outputs[name])) is not None
     }
-    return totals | {key: _join(values, outputs[key[0]][key[1]]) for key, values in pieces.items()}
+    return totals | {key: _join_pieces(values, outputs[key[0]][key[1]]) for key, values in pieces.items()}
 
 
-def _join(pieces: list[npt.NDArray[Any]], output: Output) -> npt.NDArray[Any]:
+def _join_pieces(pieces: list[npt.NDArray[Any]], output: Output) -> npt.NDArray[Any]:
     empty = np.empty((0, *output.array_shape), dtype=output.array_dtype)
     return np.concatenate([empty, *pieces]).astype(output.array_dtype, copy=False)
 
@@ -330,9 +330,9 @@ def _map_joined(
     others = {name: c.batch.all_lazy() for name, c in beside.items()}
     blocks = joined_blocks(batch.frames, {name: (others[name].frames, c.at) for name, c in beside.items()}, fewest)
     held = source.is_held or any(c.is_held for c in beside.values())
-    mains = _cells(batch, blocks, held, f"blocks-{token}")
+    mains = _block_cells(batch, blocks, held, f"blocks-{token}")
     spans = {name: [c.span(*block) for block in blocks] for name, c in beside.items()}
-    found = {name: _cells(others[name], spans[name], held, f"{name}-{token}") for name in beside}
+    found = {name: _block_cells(others[name], spans[name], held, f"{name}-{token}") for name in beside}
     parts = []
     for i, (start, stop) in enumerate(blocks):
         at = {name: c.at[start:stop] - spans[name][i][0] for name, c in beside.items()}
@@ -345,7 +345,7 @@ def _map_joined(
     return da.concatenate(parts), tuple(stop - start for start, stop in blocks)
 
 
-def _cells(batch: Batch, spans: list[tuple[int, int]], held: bool, name: str) -> list[Any]:
+def _block_cells(batch: Batch, spans: list[tuple[int, int]], held: bool, name: str) -> list[Any]:
     """What a task of each span of events gets: the span unopened, or brought by the scheduler."""
     if held:
         return [held_block(batch, *span) for span in spans]
@@ -353,12 +353,12 @@ def _cells(batch: Batch, spans: list[tuple[int, int]], held: bool, name: str) ->
 
 
 def _run_joined(main: Any, beside: dict[str, Any], at: dict[str, npt.NDArray[np.int64]], job: Job) -> Results:
-    near = {name: Beside(_opened(cell), at[name]) for name, cell in beside.items()}
-    block = _opened(main)
+    near = {name: Beside(_opened_cell(cell), at[name]) for name, cell in beside.items()}
+    block = _opened_cell(main)
     return reduce_batches([block] if isinstance(block, Batch) else block.batches(), job, near)
 
 
-def _opened(cell: Any) -> Unopened | Batch:
+def _opened_cell(cell: Any) -> Unopened | Batch:
     block: Unopened | Batch = cell if isinstance(cell, Batch) else cell.item()
     return block
 

@@ -59,25 +59,29 @@ def variables_of(
         Of the pass.
     """
     per_event = {key: o for key, o in outputs.items() if not o.summed}
-    small = {key: o for key, o in per_event.items() if _bytes(o) <= _SMALL} if len(sizes) > _MANY_BLOCKS else {}
+    small = (
+        {key: o for key, o in per_event.items() if _bytes_per_event(o) <= _SMALL} if len(sizes) > _MANY_BLOCKS else {}
+    )
     large = {key: o for key, o in per_event.items() if key not in small}
-    out = _arrays(packed, large, sizes, token) | _summed(packed, outputs, token)
+    out = _arrays_of_outputs(packed, large, sizes, token) | _summed_outputs(packed, outputs, token)
     if small:
         if len(small) < len(outputs):  # pictures and sums: what waits for its neighbours is without them
             packed = da.map_blocks(
                 _only, packed, keys=tuple(small), dtype=object, meta=np.empty(0, object), name=f"small-{token}"
             )
-        together, events = _joined(packed, sizes, token)
-        out |= _arrays(together, small, events, token)
+        together, events = _packets_joined(packed, sizes, token)
+        out |= _arrays_of_outputs(together, small, events, token)
     return {key: out[key] for key in outputs}
 
 
-def _bytes(output: Output) -> int:
+def _bytes_per_event(output: Output) -> int:
     """Bytes of an event; lists count as small, whatever they hold."""
     return output.array_dtype.itemsize * math.prod(output.array_shape)
 
 
-def _arrays(packed: da.Array, outputs: Mapping[Key, Output], sizes: tuple[int, ...], token: str) -> dict[Key, da.Array]:
+def _arrays_of_outputs(
+    packed: da.Array, outputs: Mapping[Key, Output], sizes: tuple[int, ...], token: str
+) -> dict[Key, da.Array]:
     return {
         key: da.map_blocks(
             _pick,
@@ -93,12 +97,13 @@ def _arrays(packed: da.Array, outputs: Mapping[Key, Output], sizes: tuple[int, .
     }
 
 
-def _joined(packed: da.Array, sizes: tuple[int, ...], token: str) -> tuple[da.Array, tuple[int, ...]]:
+def _packets_joined(packed: da.Array, sizes: tuple[int, ...], token: str) -> tuple[da.Array, tuple[int, ...]]:
     """Packets of a few blocks each, and the events of each."""
     name = f"together-{token}"
     groups = [range(i, min(i + _TOGETHER, len(sizes))) for i in range(0, len(sizes), _TOGETHER)]
     tasks = {
-        (name, j): Task((name, j), _join, *(TaskRef((packed.name, i)) for i in group)) for j, group in enumerate(groups)
+        (name, j): Task((name, j), _join_packets, *(TaskRef((packed.name, i)) for i in group))
+        for j, group in enumerate(groups)
     }
     graph = HighLevelGraph.from_collections(name, tasks, dependencies=[packed])
     joined = da.Array(graph, name, chunks=((1,) * len(groups),), dtype=object, meta=np.empty(0, object))
@@ -109,7 +114,7 @@ def _only(packet: Any, *, keys: tuple[Key, ...]) -> Results:
     return {key: _pick(packet, key=key) for key in keys}
 
 
-def _join(*packets: Any) -> Results:
+def _join_packets(*packets: Any) -> Results:
     made = [_made(packet) for packet in packets]
     return {key: np.concatenate([one[key] for one in made]) for key in made[0]}
 
@@ -131,12 +136,12 @@ def finished(made: Results, outputs: Mapping[Key, Output]) -> dict[Key, Any]:
     out = {key: values for key, values in made.items() if key[1] != TOTALS}
     for (name, variable), totals in made.items():
         if variable == TOTALS:
-            found = _finish(totals, name=name, outputs=_of_record(outputs, name))  # type: ignore[arg-type]
+            found = _finish_totals(totals, name=name, outputs=_of_record(outputs, name))  # type: ignore[arg-type]
             out |= {(name, v): values for v, values in found.items()}
     return out
 
 
-def _summed(packed: da.Array, outputs: Mapping[Key, Output], token: str) -> dict[Key, Any]:
+def _summed_outputs(packed: da.Array, outputs: Mapping[Key, Output], token: str) -> dict[Key, Any]:
     """Join what the blocks have gathered, two and two, and finish it: a task for each, and one array per variable."""
     arrays: dict[Key, Any] = {}
     for name in dict.fromkeys(name for (name, _), output in outputs.items() if output.summed):
@@ -152,7 +157,7 @@ def _summed(packed: da.Array, outputs: Mapping[Key, Output], token: str) -> dict
                 for i in range(0, len(level) - 1, 2)
             ]
             level, depth = pairs + level[len(level) - len(level) % 2 :], depth + 1
-        finish = functools.partial(_finish, name=name, outputs=_of_record(outputs, name))
+        finish = functools.partial(_finish_totals, name=name, outputs=_of_record(outputs, name))
         done = dask.delayed(finish, pure=False)(level[0], dask_key_name=f"finish-{name}-{token}")
         for (other, variable), output in outputs.items():
             if other == name and output.summed:
@@ -173,5 +178,5 @@ def _of_record(outputs: Mapping[Key, Output], name: str) -> dict[str, Output]:
     return {variable: output for (other, variable), output in outputs.items() if other == name}
 
 
-def _finish(totals: Totals, *, name: str, outputs: Mapping[str, Output]) -> Mapping[str, npt.NDArray[Any]]:
+def _finish_totals(totals: Totals, *, name: str, outputs: Mapping[str, Output]) -> Mapping[str, npt.NDArray[Any]]:
     return checked_variables(name, totals.finish(), outputs)

@@ -14,10 +14,10 @@ _LONG_TUPLE = re.compile(r"\((?:[^()\[\],]+, ){8,}[^()\[\],]+\)")
 
 def short_repr(value: object) -> str:
     """``repr`` with long tuples of numbers told by their ends: the coordinates of a result hold them all."""
-    return _LONG_TUPLE.sub(_ends, repr(value))
+    return _LONG_TUPLE.sub(_ends_of_tuple, repr(value))
 
 
-def _ends(match: re.Match[str]) -> str:
+def _ends_of_tuple(match: re.Match[str]) -> str:
     numbers = match.group()[1:-1].split(", ")
     return f"({numbers[0]}, {numbers[1]}, ... {len(numbers)} numbers ..., {numbers[-1]})"
 

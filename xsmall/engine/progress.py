@@ -84,7 +84,7 @@ class Bar:
     """
 
     def __init__(self, graph: Any, out: TextIO | None = None, patience: float = _PATIENCE) -> None:
-        self.n_tasks, self.n_events = len(graph), _events_of({_name(key) for key in graph})
+        self.n_tasks, self.n_events = len(graph), _events_of({_task_name(key) for key in graph})
         self._out = out or (sys.stdout if "ipykernel" in sys.modules else sys.stderr)
         self._tasks = self._events = self._written = 0
         self._lock, self._end = threading.Lock(), threading.Event()
@@ -149,5 +149,5 @@ def text_of(share: float, events: int, seconds: float) -> str:
     return f"{text}   " + (f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}") + " left"
 
 
-def _name(key: Any) -> str:
+def _task_name(key: Any) -> str:
     return str(key[0] if isinstance(key, tuple) else key)

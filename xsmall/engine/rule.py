@@ -113,7 +113,9 @@ class Rule:
         chunks = self._chunks(events, segments)
         out._axes = [axis.cut(c) for axis, c in zip(self._axes, chunks, strict=True)]
         needed = [(name, found) for name, _, found, _ in self._needed(self._keys(*chunks))]
-        out._layers = {name: _part(found) if isinstance(found, Blockwise) else dict(found) for name, found in needed}
+        out._layers = {
+            name: _layer_part(found) if isinstance(found, Blockwise) else dict(found) for name, found in needed
+        }
         out._order = [name for name, *_ in needed]
         return out
 
@@ -254,16 +256,16 @@ def read_together(rules: list[Rule], events: tuple[int, int], segments: slice = 
         mine = [] if found is None else [(rule._name, *i) for i in product(*found)]
         tasks |= rule.tasks(mine) if mine else {}
         keys.append(mine)
-    if any(str(_name_of(key)).startswith("getitem") for key in tasks):
+    if any(str(_layer_name(key)).startswith("getitem") for key in tasks):
         tasks = dict(optimize(tasks, keys))  # slices go down into what reads
     made = dask.get(tasks, keys, callbacks=()) if tasks else [[] for _ in keys]
     return [
-        rule._direct(span) if found is None else _joined(rule, span, list(product(*found)), blocks)
+        rule._direct(span) if found is None else _chunks_joined(rule, span, list(product(*found)), blocks)
         for rule, span, found, blocks in zip(rules, spans, chunks, made, strict=True)
     ]
 
 
-def _joined(rule: Rule, spans: list[tuple[int, int]], chunks: list[Any], blocks: list[Any]) -> npt.NDArray[Any]:
+def _chunks_joined(rule: Rule, spans: list[tuple[int, int]], chunks: list[Any], blocks: list[Any]) -> npt.NDArray[Any]:
     """Put chunks side by side, each copied once; a single one is handed out as it is."""
     out = None if len(chunks) == 1 else np.empty([b - a for a, b in spans], rule.dtype)
     for at, block in zip(chunks, blocks, strict=True):
@@ -288,7 +290,7 @@ def _is_source(held: object) -> bool:
     return hasattr(held, "__getitem__") and hasattr(held, "shape") and not isinstance(held, np.ndarray)
 
 
-def _name_of(key: Key) -> Any:
+def _layer_name(key: Key) -> Any:
     return key[0] if isinstance(key, tuple) else key
 
 
@@ -365,7 +367,7 @@ class _Slices(BlockwiseDep):  # type: ignore[misc]
         return tuple(slice(*place[i], None) for place, i in zip(self._places, idx, strict=True))
 
 
-class _Few(BlockwiseDep):  # type: ignore[misc]
+class _FewChunks(BlockwiseDep):  # type: ignore[misc]
     """What a rule of dask's says of some chunks."""
 
     produces_tasks = False
@@ -378,7 +380,7 @@ class _Few(BlockwiseDep):  # type: ignore[misc]
         return self._values[idx]
 
 
-def _part(layer: Blockwise) -> Blockwise:
+def _layer_part(layer: Blockwise) -> Blockwise:
     """A layer that was culled, without what it says of other chunks."""
     blocks = {key[1:] for key in layer.get_output_keys()}
     deps = {}
@@ -391,7 +393,7 @@ def _part(layer: Blockwise) -> Blockwise:
             continue
         wanted = {tuple(0 if n == 1 else b[at[i]] for i, n in zip(index, dep.numblocks, strict=True)) for b in blocks}
         few = isinstance(dep, ArraySliceDep) and bool(wanted) and bool(index)
-        deps[name] = _Slices(dep, wanted) if few else _Few(dep, wanted)
+        deps[name] = _Slices(dep, wanted) if few else _FewChunks(dep, wanted)
     return Blockwise(
         layer.output, layer.output_indices, layer.task, layer.indices, layer.numblocks,
         concatenate=layer.concatenate, new_axes=layer.new_axes, output_blocks=blocks, annotations=layer.annotations,

@@ -50,7 +50,7 @@ class Team:
         """
         work = list(enumerate(items))
         if self._pool is None or len(work) < 2:
-            return [_checked(function, item) for _, item in work]
+            return [_check_and_call(function, item) for _, item in work]
         out: list[Any] = [None] * len(work)
         todo = iter(work)
         lock = Lock()
@@ -63,7 +63,7 @@ class Team:
                 if number < 0:
                     return
                 try:
-                    out[number] = _checked(function, item)
+                    out[number] = _check_and_call(function, item)
                 except BaseException as error:
                     failed.append(error)
 
@@ -83,7 +83,7 @@ class Team:
             self._pool.shutdown()
 
 
-def _checked(function: Callable[[A], B], item: Any) -> B:
+def _check_and_call(function: Callable[[A], B], item: Any) -> B:
     check()
     return function(item)
 

@@ -120,7 +120,7 @@ def delay(
         if (calibration, time_tool_unit, signal, normalize) != (None,) * 4 or sign != 1:
             raise ParameterError("these arguments mean nothing without a time tool", fix='time_tool="tt_position"')
         return out.assign({DELAY: named})
-    measured = _measured(small, time_tool, calibration, time_tool_unit)
+    measured = _measured_delay(small, time_tool, calibration, time_tool_unit)
     certainty = None
     if sign == "find":
         sign, certainty = _find_sign(small, nominal, measured, signal, normalize)
@@ -136,14 +136,14 @@ def delay(
     return out.assign({DELAY: corrected})
 
 
-def _variable(small: xr.Dataset, name: str) -> xr.DataArray:
+def _per_event_array(small: xr.Dataset, name: str) -> xr.DataArray:
     return xr.DataArray(one_per_event(small, name))
 
 
 def _nominal(
     small: xr.Dataset, stage: str, unit: str | None, passes: int | None, zero: float, stage_sign: int
 ) -> xr.DataArray:
-    values = _variable(small, stage)
+    values = _per_event_array(small, stage)
     if TIME_TOOL in values.attrs:
         raise ParameterError(
             f"{stage} was corrected by the time tool before",
@@ -155,7 +155,7 @@ def _nominal(
         raise ParameterError("stage_sign is 1 or -1", found=stage_sign)
     if isinstance(zero, bool) or not isinstance(zero, int | float | np.number) or not math.isfinite(zero):  # type: ignore[redundant-expr]
         raise ParameterError("zero is a value of the stage", found=repr(zero))
-    said = _unit(values, stage, unit, "unit", {**_TIMES, **_LENGTHS})
+    said = _unit_of_time(values, stage, unit, "unit", {**_TIMES, **_LENGTHS})
     if said in _LENGTHS:
         if isinstance(passes, bool) or not isinstance(passes, int | np.integer) or passes < 1:
             raise ParameterError(
@@ -171,7 +171,7 @@ def _nominal(
     return stage_sign * scale * (values.astype(np.float64) - zero)
 
 
-def _unit(values: xr.DataArray, name: str, given: str | None, argument: str, known: dict[str, float]) -> str:
+def _unit_of_time(values: xr.DataArray, name: str, given: str | None, argument: str, known: dict[str, float]) -> str:
     told = values.attrs.get(UNITS)
     said = told if given is None else given
     if said not in known:
@@ -187,10 +187,12 @@ def _unit(values: xr.DataArray, name: str, given: str | None, argument: str, kno
     return str(said)
 
 
-def _measured(small: xr.Dataset, time_tool: str, calibration: Sequence[float] | None, unit: str | None) -> xr.DataArray:
-    position = _variable(small, time_tool).astype(np.float64)
+def _measured_delay(
+    small: xr.Dataset, time_tool: str, calibration: Sequence[float] | None, unit: str | None
+) -> xr.DataArray:
+    position = _per_event_array(small, time_tool).astype(np.float64)
     if calibration is None:
-        return position * _TIMES[_unit(position, time_tool, unit, "time_tool_unit", _TIMES)]
+        return position * _TIMES[_unit_of_time(position, time_tool, unit, "time_tool_unit", _TIMES)]
     coefficients = np.asarray(calibration, dtype=np.float64)
     if unit is not None:
         raise ParameterError("a calibrated position is in ps: it has no other unit", fix="calibration without a unit")
@@ -213,9 +215,9 @@ def _find_sign(
     """Return the sign with the sharper signal, and by how many standard errors it is sharper."""
     if signal is None:
         raise ParameterError("the sign is found with a signal", fix='sign="find", signal="spot_sum", normalize="i0"')
-    values = _variable(small, signal).values.astype(np.float64)
+    values = _per_event_array(small, signal).values.astype(np.float64)
     if normalize is not None:
-        intensity = _variable(small, normalize).values.astype(np.float64)
+        intensity = _per_event_array(small, normalize).values.astype(np.float64)
         values = np.divide(values, intensity, out=np.full(values.shape, np.nan), where=intensity > 0)
     when, moved = nominal.values, measured.values
     use = np.isfinite(values) & np.isfinite(when) & np.isfinite(moved)

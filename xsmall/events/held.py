@@ -65,7 +65,7 @@ class Held:
         hashes = pd.util.hash_array(values.view(np.int64) if values.dtype.kind == "M" else values)
         if hashes.size > SAMPLE:
             hashes = np.partition(hashes, SAMPLE)[:SAMPLE]
-        ends = ("", "") if not len(known) else (_text(known.min()), _text(known.max()))
+        ends = ("", "") if not len(known) else (_label_text(known.min()), _label_text(known.max()))
         return cls(len(known), *ends, np.sort(hashes), tuple(sorted({int(r) for r in runs})))
 
     def __or__(self, other: Held) -> Held:
@@ -93,13 +93,13 @@ def with_events(result: xr.Dataset, events: xr.Dataset | xr.DataArray, bins: npt
     """Write down in a result which events are in it: those that have a bin, as far as they have labels."""
     if not is_labelled(events):
         return result
-    held = Held.of(labels_of(events, "the events")[bins >= 0], _runs(events, bins))
+    held = Held.of(labels_of(events, "the events")[bins >= 0], _run_numbers(events, bins))
     # the geometry stays the last coordinate: a representation shows the long text of its rule at the end
     last = {name: c.variable for name, c in result.coords.items() if name == GEOMETRY}
     return result.drop_vars(list(last)).assign_coords({BINNED_EVENTS: held.coordinate(), **last})
 
 
-def _runs(events: xr.Dataset | xr.DataArray, bins: npt.NDArray[np.int64]) -> list[int]:
+def _run_numbers(events: xr.Dataset | xr.DataArray, bins: npt.NDArray[np.int64]) -> list[int]:
     """Numbers of the runs of the events in the bins, as far as they are known without computing."""
     known = events.variables if isinstance(events, xr.Dataset) else events.coords
     if RUN in known and events[RUN].dims == (EVENT,):
@@ -119,5 +119,5 @@ def held_by(obj: xr.Dataset) -> Held | None:
     return Held(int(coord), coord.attrs.get(FIRST_EVENT, ""), coord.attrs.get(LAST_EVENT, ""), sample, runs)
 
 
-def _text(label: Any) -> str:
+def _label_text(label: Any) -> str:
     return str(label.isoformat()) if isinstance(label, pd.Timestamp) else str(label)

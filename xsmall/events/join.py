@@ -37,7 +37,7 @@ def positions(wanted: xr.Dataset | xr.DataArray, of: xr.Dataset | xr.DataArray, 
     """
     left = labels_of(wanted, "the small data")
     right = labels_of(of, f"the images {name!r}")
-    if len(left) and len(right) and _kind(left) != _kind(right):
+    if len(left) and len(right) and _kind_of_labels(left) != _kind_of_labels(right):
         raise DataError(
             f"the images {name!r} and the small data have labels of other kinds",
             found=f"{right.dtype} and {left.dtype}",
@@ -104,5 +104,5 @@ def find(these: pd.Index, among: pd.Index) -> npt.NDArray[np.int64]:
     return np.where(at < 0, -1, np.append(known, -1)[at]).astype(np.int64)
 
 
-def _kind(index: pd.Index) -> str:
+def _kind_of_labels(index: pd.Index) -> str:
     return "number" if index.dtype.kind in "iuf" else str(index.dtype.kind)

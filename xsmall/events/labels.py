@@ -38,7 +38,7 @@ def labels_of(obj: xr.DataArray | xr.Dataset, what: str) -> pd.Index:
             expected=f"the coordinate {EVENT!r}, such as the time of each event in UTC",
             fix=f"obj.assign_coords({EVENT}=times)",
         )
-    index = _index(obj.coords[EVENT].variable, f"the labels of {what}")
+    index = _labels_index(obj.coords[EVENT].variable, f"the labels of {what}")
     known = index[index.notna()]
     if not known.is_unique:
         twice = known[known.duplicated()][0]
@@ -60,7 +60,7 @@ def check_labels(obj: xr.DataArray | xr.Dataset, what: str) -> None:
     """
     if not is_labelled(obj):
         return
-    index = _index(obj.coords[EVENT].variable, f"the labels of {what}")
+    index = _labels_index(obj.coords[EVENT].variable, f"the labels of {what}")
     lost = int(index.isna().sum())
     if lost:
         raise DataError(
@@ -116,7 +116,7 @@ def times_in_utc(values: Any, what: str) -> npt.NDArray[np.datetime64]:
         ) from error
 
 
-def _index(variable: xr.Variable, what: str) -> pd.Index:
+def _labels_index(variable: xr.Variable, what: str) -> pd.Index:
     """Labels as a pandas index, times in UTC to the nanosecond."""
     index = variable.to_base_variable().to_index()
     return pd.DatetimeIndex(times_in_utc(index, what)) if _has_times(variable) else index

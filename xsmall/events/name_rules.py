@@ -278,11 +278,11 @@ def rules_of(name: str, given: object, where: str) -> tuple[NameRule, ...]:
                 raise ParameterError(f"{where}: no event codes", found=f"{key} = {read[key]!r}", fix=f"{key}=[137]")
             read[key] = tuple(codes)
     rule = NameRule(**read)
-    _check(name, rule, where)
+    _check_rule(name, rule, where)
     return (rule,)
 
 
-def _check(name: str, rule: NameRule, where: str) -> None:
+def _check_rule(name: str, rule: NameRule, where: str) -> None:
     status = bool(rule.on or rule.off) or rule.destination is not None
     unit = v.UNITS_OF.get(name, "")
     wrong = None

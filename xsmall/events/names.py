@@ -96,18 +96,18 @@ def event_variables(
     >>> named.i0.attrs["source"], "xray_on" in named
     ('ipm2.sum', False)
     """
-    data = _variables(run)
+    data = _variables_of_run(run)
     mine = {name: rule for name, rule in rules.items() if rule is not None}
     found: dict[str, xr.Variable] = {}
     for name, given in mine.items():
-        found[name] = _given(name, given, data)
-    listed = _rules(_name_of(hutch, data, run), table)
+        found[name] = _variable_given(name, given, data)
+    listed = _rules(_hutch_name(hutch, data, run), table)
     missing: dict[str, str] = {}
     for name in dict.fromkeys((*NAMES, *listed)):
         if name in rules or name in data.events.variables:
             continue
         try:
-            found[name] = _first(name, listed.get(name, ()), data)
+            found[name] = _by_first_rule(name, listed.get(name, ()), data)
         except Unknown as why:
             missing[name] = str(why)
     events = data.events.drop_vars([n for n in found if n in data.events.coords]).assign(found)
@@ -162,13 +162,13 @@ def common_variables(events: xr.Dataset) -> dict[str, xr.Variable]:
     data = Variables(events, {})
     for name, rules in _rules(None, None).items():
         try:
-            found[name] = _first(name, rules, data)
+            found[name] = _by_first_rule(name, rules, data)
         except Unknown:
             continue
     return found
 
 
-def _variables(run: object) -> Variables:
+def _variables_of_run(run: object) -> Variables:
     if isinstance(run, xr.Dataset):
         if v.EVENT not in run.dims:
             raise ParameterError("these are no event variables", found=f"dims {tuple(run.sizes)}", expected=v.EVENT)
@@ -190,7 +190,7 @@ def _variables(run: object) -> Variables:
     return Variables(events, nodes)
 
 
-def _name_of(hutch: str | None, data: Variables, run: xr.Dataset | xr.DataTree) -> str:
+def _hutch_name(hutch: str | None, data: Variables, run: xr.Dataset | xr.DataTree) -> str:
     if hutch is not None:
         return hutch.lower()
     experiment = data.events.attrs.get(v.EXPERIMENT) or run.attrs.get(v.EXPERIMENT)
@@ -198,7 +198,7 @@ def _name_of(hutch: str | None, data: Variables, run: xr.Dataset | xr.DataTree) 
         raise ParameterError(
             "which hutch?",
             found="a run that names no experiment",
-            expected=", ".join(n for n in _tables(None) if n != ANY),
+            expected=", ".join(n for n in _hutch_tables(None) if n != ANY),
             fix='hutch="xpp"',
         )
     return str(experiment)[:3].lower()
@@ -206,7 +206,7 @@ def _name_of(hutch: str | None, data: Variables, run: xr.Dataset | xr.DataTree) 
 
 def _rules(hutch: str | None, table: Any) -> dict[str, tuple[NameRule, ...]]:
     """Rules of each variable: those for every hutch, then those of this one."""
-    tables, where = _tables(table), "the table of hutches" if table is None else str(table)[:80]
+    tables, where = _hutch_tables(table), "the table of hutches" if table is None else str(table)[:80]
     if hutch is not None and (hutch not in tables or hutch == ANY):
         raise ParameterError(
             "no table of this hutch",
@@ -224,7 +224,7 @@ def _rules(hutch: str | None, table: Any) -> dict[str, tuple[NameRule, ...]]:
     return result
 
 
-def _tables(table: Any) -> Mapping[str, Any]:
+def _hutch_tables(table: Any) -> Mapping[str, Any]:
     if table is None:
         return _built_in()
     if isinstance(table, Mapping):
@@ -243,7 +243,7 @@ def _built_in() -> Mapping[str, Any]:
     return tomllib.loads(BUILT_IN.read_text(encoding="utf-8"))
 
 
-def _first(name: str, rules: tuple[NameRule, ...], data: Variables) -> xr.Variable:
+def _by_first_rule(name: str, rules: tuple[NameRule, ...], data: Variables) -> xr.Variable:
     """Give the variable by the first rule that the data answer."""
     why = []
     for rule in rules:
@@ -257,13 +257,13 @@ def _first(name: str, rules: tuple[NameRule, ...], data: Variables) -> xr.Variab
     raise Unknown("; ".join(why) or "the table of this hutch has no line for it")
 
 
-def _given(name: str, given: Any, data: Variables) -> xr.Variable:
+def _variable_given(name: str, given: Any, data: Variables) -> xr.Variable:
     """Give a variable by what the user said: values, or a rule that has to be answered."""
     several = isinstance(given, list | tuple) and all(isinstance(one, str | Mapping) for one in given)
     if isinstance(given, str | Mapping) or several:
         rules = rules_of(name, given, f"{name}=")
         try:
-            return _first(name, rules, data)
+            return _by_first_rule(name, rules, data)
         except Unknown as why:
             known = data.names()
             asked = [r.source for r in rules if r.source] or [name]

@@ -148,10 +148,10 @@ def to_hyperspy(data: xr.DataArray) -> Any:
     two = data.dims[-2:] == (IMAGE_Y, IMAGE_X)
     across = data.dims[-2:] if two else data.dims[-1:]
     kind = api.signals.Signal2D if two else api.signals.Signal1D
-    return kind(data.values, axes=[{**_axis(data, dim), "navigate": dim not in across} for dim in data.dims])
+    return kind(data.values, axes=[{**_hyperspy_axis(data, dim), "navigate": dim not in across} for dim in data.dims])
 
 
-def _axis(data: xr.DataArray, dim: Hashable) -> dict[str, Any]:
+def _hyperspy_axis(data: xr.DataArray, dim: Hashable) -> dict[str, Any]:
     """One axis in the words of hyperspy: evenly spaced, with a value for each place, or counting."""
     out: dict[str, Any] = {"name": str(dim), "size": data.sizes[dim]}
     if dim not in data.coords or data[dim].dtype.kind not in "iuf":

@@ -128,7 +128,7 @@ def flatten(small: xr.Dataset) -> xr.Dataset:
                 expected="another name: xarray takes a variable named like its dim for an index",
                 fix=f'.rename({name}="{name}_value")',
             )
-        out[name] = (dim, _joined(v.values, v.attrs), _plain(v.attrs))
+        out[name] = (dim, _lists_flattened(v.values, v.attrs), _attrs_without_lists(v.attrs))
     for dim, (name, n) in counts.items():
         out = _with_count(out, dim, held[name].dims, n)
     return out
@@ -204,12 +204,12 @@ def list_counts(flat: xr.Dataset) -> list[xr.DataArray]:
     return [c for c in flat.data_vars.values() if c.attrs.get(SAMPLE_DIMENSION) in flat.dims]
 
 
-def _joined(values: npt.NDArray[np.object_], attrs: Mapping[Any, Any]) -> npt.NDArray[Any]:
+def _lists_flattened(values: npt.NDArray[np.object_], attrs: Mapping[Any, Any]) -> npt.NDArray[Any]:
     empty = np.empty(0, dtype=np.dtype(attrs[RAGGED_DTYPE]))
     return np.concatenate([empty, *values.ravel()]).astype(empty.dtype, copy=False)
 
 
-def _plain(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
+def _attrs_without_lists(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
     return {k: v for k, v in attrs.items() if k not in (RAGGED_DIM, RAGGED_DTYPE)}
 
 

@@ -159,7 +159,7 @@ def select(obj: Events, /, **cuts: Any) -> Events:
     if not cuts:
         raise ParameterError("nothing to select by", fix="small.sd.select(i0=(0.5, None))")
     made = {name: _as_cut(name, given, obj) for name, given in cuts.items()}
-    values = _values(obj, made)
+    values = _values_of_cuts(obj, made)
     dropped, off = shots_are_dropped(obj), laser_is_off(obj)
     n = obj.sizes[EVENT]
     passes: dict[str, Flags] = {}
@@ -219,7 +219,7 @@ def merged_selections(each: Sequence[Mapping[Any, Any]]) -> dict[str, str]:
         return {}
     said = [cuts_said(attrs) for attrs in each]
     if all(one == said[0] for one in said[1:]):
-        merged = [_added([stages[k] for stages in known]) for k in range(len(known[0]))]
+        merged = [_added_stages([stages[k] for stages in known]) for k in range(len(known[0]))]
     else:
         whole = [[{"n_events": n, "n_passed": n, "cuts": {}}] for n in (int(a.get("n_events", 0)) for a in each)]
         merged = [stage for stages, all_of_it in zip(known, whole, strict=True) for stage in stages or all_of_it]
@@ -234,10 +234,10 @@ def cuts_said(attrs: Mapping[Any, Any]) -> list[dict[str, str]]:
 # ---- helpers ----------------------------------------------------------------------------------------------------
 
 
-def _added(stages: Sequence[Any]) -> Any:
+def _added_stages(stages: Sequence[Any]) -> Any:
     if isinstance(stages[0], dict):
         keys = dict.fromkeys(k for s in stages for k in s)
-        return {k: _added([s[k] for s in stages if k in s]) for k in keys}
+        return {k: _added_stages([s[k] for s in stages if k in s]) for k in keys}
     return sum(stages) if isinstance(stages[0], int) else stages[0]
 
 
@@ -282,7 +282,9 @@ def _as_cut(name: str, given: Any, obj: xr.Dataset | xr.DataArray) -> Cut | xr.D
     return made
 
 
-def _values(obj: xr.Dataset | xr.DataArray, cuts: Mapping[str, Cut | xr.DataArray]) -> dict[str, npt.NDArray[Any]]:
+def _values_of_cuts(
+    obj: xr.Dataset | xr.DataArray, cuts: Mapping[str, Cut | xr.DataArray]
+) -> dict[str, npt.NDArray[Any]]:
     found = {}
     for name, one in cuts.items():
         if isinstance(one, xr.DataArray):

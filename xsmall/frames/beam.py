@@ -180,7 +180,7 @@ def _beam_coord(obj: xr.DataArray | xr.Dataset, name: str, value: Any) -> xr.Var
             expected=(obj.sizes.get(EVENT, "no events"),),
         )
     if name == PHOTON_ENERGY:
-        measured = _measured(values)
+        measured = _known_energies(values)
         if 2 * np.isfinite(measured).sum() >= np.isfinite(values).sum():  # else it is no monitor, but the unit
             return xr.Variable((EVENT,), measured, attrs)
     check_range(name, values)
@@ -205,10 +205,10 @@ def measured_energies(coord: xr.DataArray | xr.Variable) -> npt.NDArray[np.float
         Energies in another unit.
     """
     check_unit(coord, PHOTON_ENERGY)
-    return _measured(np.asarray(coord.values, dtype=np.float64))
+    return _known_energies(np.asarray(coord.values, dtype=np.float64))
 
 
-def _measured(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _known_energies(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     low, high = PHOTON_ENERGY_RANGE
     with np.errstate(invalid="ignore"):
         return np.where((values >= low) & (values <= high), values, np.nan)

@@ -81,16 +81,16 @@ def concat(runs: Sequence[Joined], *, run: Sequence[int] | None = None) -> Joine
     >>> both.dtype, both["run"].values.tolist()
     (dtype('uint16'), [7, 7, 7, 7, 8, 8, 8, 8])
     """
-    _check(runs, run)
+    _check_kinds(runs, run)
     numbers: list[int | None] = list(run) if run is not None else [None for _ in runs]
     if isinstance(runs[0], xr.DataTree):
         return _trees(runs, numbers)
     if isinstance(runs[0], xr.Dataset):
-        return _datasets(runs, numbers)
+        return _concat_datasets(runs, numbers)
     names = {array.name for array in runs}
     name = names.pop() if len(names) == 1 else None
     held = "__values__"
-    joined = _datasets([_as_dataset(array, held) for array in runs], numbers)
+    joined = _concat_datasets([_as_dataset(array, held) for array in runs], numbers)
     return joined[held].rename(name).assign_attrs(joined.attrs)
 
 
@@ -98,7 +98,7 @@ def _as_dataset(array: xr.DataArray, name: str) -> xr.Dataset:
     return array.rename(name).to_dataset().assign_attrs(array.attrs)
 
 
-def _check(runs: Sequence[Any], run: Sequence[int] | None) -> None:
+def _check_kinds(runs: Sequence[Any], run: Sequence[int] | None) -> None:
     kinds = {next((kind for kind in _KINDS if isinstance(one, kind)), type(one)) for one in runs}
     if len(kinds) != 1 or not kinds <= set(_KINDS):
         raise ParameterError(
@@ -124,12 +124,12 @@ def _trees(runs: Sequence[xr.DataTree], numbers: list[int | None]) -> xr.DataTre
         if len(parts) < len(runs):
             left_out.append(f"{path}: not in all runs")
         elif all(EVENT in part.sizes for part in parts):
-            nodes[path] = _datasets(parts, numbers, path)
+            nodes[path] = _concat_datasets(parts, numbers, path)
         elif path != "/" and all(part.identical(parts[0]) for part in parts):
             nodes[path] = parts[0]
         elif path != "/" and path.endswith(f"/{CONFIG_NODE}"):
             left_out.append(f"{path}: differs between the runs")
-    attrs = _attrs([one.attrs for one in runs], left_out)
+    attrs = _joined_attrs([one.attrs for one in runs], left_out)
     for name in {n for one in runs for n, value in one.attrs.items() if _is_count(n, value)}:
         attrs[name] = sum(int(one.attrs.get(name, 0)) for one in runs)
     nodes["/"] = xr.Dataset(attrs=attrs)
@@ -145,11 +145,13 @@ def _is_count(name: Any, value: object) -> bool:
 # ---- frames and small data ------------------------------------------------------------------------------------------
 
 
-def _datasets(parts: Sequence[xr.Dataset], numbers: Sequence[int | None], where: str = "these runs") -> xr.Dataset:
+def _concat_datasets(
+    parts: Sequence[xr.Dataset], numbers: Sequence[int | None], where: str = "these runs"
+) -> xr.Dataset:
     for k, part in enumerate(parts):
         if EVENT not in part.sizes:
             raise DataError(f"{where}: number {k} has no events", found=dict(part.sizes), expected=f"the dim {EVENT!r}")
-    _check_labels(parts, where)
+    _check_event_labels(parts, where)
     _check_alike(parts, where)
     left_out: list[str] = []
     parts = [_spread(part, parts, left_out) for part in parts]
@@ -162,18 +164,18 @@ def _datasets(parts: Sequence[xr.Dataset], numbers: Sequence[int | None], where:
     )
     fixed = {n: x for n, x in parts[0].variables.items() if EVENT not in x.dims}
     for name, x in fixed.items():
-        if name in _FOLLOWS or name in x.dims or all(_same(part.variables.get(name), x) for part in parts):
+        if name in _FOLLOWS or name in x.dims or all(_same_variable(part.variables.get(name), x) for part in parts):
             joined = joined.assign_coords({name: x}) if name in parts[0].coords else joined.assign({name: x})
         else:
             left_out.append(f"{name}: differs between the runs")
-    known = [_number(part, n) for part, n in zip(parts, numbers, strict=True)]
+    known = [_number_of_run(part, n) for part, n in zip(parts, numbers, strict=True)]
     if RUN not in joined.coords and all(n is not None for n in known):
         labels = np.concatenate([np.full(part.sizes[EVENT], n) for part, n in zip(parts, known, strict=True)])
         joined = joined.assign_coords({RUN: (EVENT, labels)})
-    return joined.assign_attrs(_attrs([part.attrs for part in parts], left_out))
+    return joined.assign_attrs(_joined_attrs([part.attrs for part in parts], left_out))
 
 
-def _check_labels(parts: Sequence[xr.Dataset], where: str) -> None:
+def _check_event_labels(parts: Sequence[xr.Dataset], where: str) -> None:
     indexes = [labels_of(part, where) for part in parts]
     joined = indexes[0].append(list(indexes[1:]))
     twice = joined[joined.duplicated()]
@@ -205,7 +207,9 @@ def _check_alike(parts: Sequence[xr.Dataset], where: str) -> None:
                         f"{where}: {attr} of {of_one} differs", found=b.attrs.get(attr), expected=a.attrs.get(attr)
                     )
             if name in a.dims and name != EVENT and not np.array_equal(a.values, b.values):
-                raise DataError(f"{where}: the labels {of_one} differ", found=_short(b), expected=_short(a))
+                raise DataError(
+                    f"{where}: the labels {of_one} differ", found=_first_values(b), expected=_first_values(a)
+                )
         for dim, n in first.sizes.items():
             if dim != EVENT and part.sizes.get(dim, n) != n:
                 raise DataError(f"{where}: {dim!r} of number {k} has another size", found=part.sizes[dim], expected=n)
@@ -223,7 +227,7 @@ def _form(x: xr.Variable) -> str:
     return f"{x.dtype} over {x.dims}"
 
 
-def _short(x: xr.Variable) -> str:
+def _first_values(x: xr.Variable) -> str:
     return f"{x.values.ravel()[:4].tolist()} ... of {x.size}"
 
 
@@ -256,7 +260,7 @@ def _others(parts: Iterable[xr.Dataset], common: Sequence[Any]) -> list[str]:
     return sorted({str(n) for part in parts for n in part.variables if n not in common})
 
 
-def _same(a: xr.Variable | None, b: xr.Variable) -> bool:
+def _same_variable(a: xr.Variable | None, b: xr.Variable) -> bool:
     if a is None or a.dims != b.dims or a.shape != b.shape:
         return False
     if a.chunks is not None or b.chunks is not None:  # never computed: the same array, or another
@@ -265,7 +269,7 @@ def _same(a: xr.Variable | None, b: xr.Variable) -> bool:
     return equal
 
 
-def _number(part: xr.Dataset, number: int | None) -> Any:
+def _number_of_run(part: xr.Dataset, number: int | None) -> Any:
     """Number of a run: what was given, or what its attributes or those of its frames say."""
     if number is not None:
         return number
@@ -273,7 +277,7 @@ def _number(part: xr.Dataset, number: int | None) -> Any:
     return next((attrs[RUN] for attrs in told if isinstance(attrs.get(RUN), int | np.integer)), None)
 
 
-def _attrs(all_attrs: Sequence[Mapping[Any, Any]], left_out: list[str]) -> dict[Any, Any]:
+def _joined_attrs(all_attrs: Sequence[Mapping[Any, Any]], left_out: list[str]) -> dict[Any, Any]:
     """Attributes that agree; sources, losses and parameters of all."""
     first = all_attrs[0]
     out = {k: a for k, a in first.items() if all(k in one and np.array_equal(one[k], a) for one in all_attrs)}

@@ -90,7 +90,7 @@ def describe(obj: xr.DataArray) -> Frames:
     if geometry is not None:
         check_pixels(obj, geometry)
     beam, energies = beam_of(obj), event_energies(obj)
-    runs, usable, state = _runs(obj), usable_segments(obj), segment_state(obj)
+    runs, usable, state = _runs_of_frames(obj), usable_segments(obj), segment_state(obj)
     part = Part.of(obj)
     if energies is not None and np.isfinite(energies).any():
         beam = replace(beam or Beam(), photon_energy=float(np.nanmean(energies)))
@@ -257,7 +257,7 @@ def _whole_shape(attrs: Any, geometry: Geometry | None, part: Part) -> tuple[int
     return (None, None, None) if shape is None else (None, *shape)
 
 
-def _runs(obj: xr.DataArray) -> tuple[int, ...]:
+def _runs_of_frames(obj: xr.DataArray) -> tuple[int, ...]:
     said = small(obj.coords.variables[RUN]).values if RUN in obj.coords else obj.attrs.get(RUN)
     return () if said is None else tuple(int(r) for r in np.unique(said) if r >= 0)
 

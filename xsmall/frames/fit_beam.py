@@ -152,7 +152,7 @@ def fit_beam(
         raise ParameterError("search and ring_width are lengths in m", found=(search, ring_width), expected="above 0")
     start = start_of(image, geometry)
     known = known_rings(rings, start)
-    x, y, z, values = _pixels(image, geometry, start)
+    x, y, z, values = _good_pixels(image, geometry, start)
     low, high = np.percentile(values, [0.5, 99.5])
     scene = _Scene(x, y, z, np.clip(values, low, high), values, start.need(DISTANCE), pitch, width)
     coarse = _sharpest(scene, search)
@@ -177,7 +177,7 @@ def known_rings(rings: Sequence[float] | str | None, beam: Beam) -> Floats | Non
     return q[q < highest]
 
 
-def _pixels(image: xr.DataArray, geometry: Geometry, beam: Beam) -> tuple[Floats, Floats, Floats, Floats]:
+def _good_pixels(image: xr.DataArray, geometry: Geometry, beam: Beam) -> tuple[Floats, Floats, Floats, Floats]:
     """Good pixels as seen along the beam to start with: origin where that beam hits, z from the sample."""
     at = np.full((*geometry.shape, 3), np.nan)
     for panel in geometry.panels:
@@ -254,10 +254,10 @@ def _refine(scene: _Scene, start: Beam, known: Floats | None, center: tuple[floa
     if known is not None:
         distance = _comb(scene, center, known, start)
     for _ in range(MAX_ROUNDS):
-        places, q = _rings(scene, center, distance, known, start)
+        places, q = _ring_radii(scene, center, distance, known, start)
         if places.size == 0:
             break
-        angles, radii, ring = _points(scene, center, distance, places)
+        angles, radii, ring = _ring_points(scene, center, distance, places)
         if angles.size < 4:
             break
         scale = radii * np.cos(angles), radii * np.sin(angles)
@@ -288,7 +288,9 @@ def _refine(scene: _Scene, start: Beam, known: Floats | None, center: tuple[floa
             doubts.append("the shapes of the rings could not be fitted, the errors are those of circles through points")
         else:
             center, distance = shapes.center, shapes.distance
-    return _report(scene, start, center, distance, fit, shapes, found, n_points, gap, search, known is not None, doubts)
+    return _fit_report(
+        scene, start, center, distance, fit, shapes, found, n_points, gap, search, known is not None, doubts
+    )
 
 
 def ring_radii(q: Floats, beam: Beam, distance: float) -> Floats:
@@ -317,7 +319,7 @@ def _comb(scene: _Scene, center: tuple[float, float], q: Floats, beam: Beam) -> 
     return float(tried[int(np.argmax([score(d) for d in tried]))])
 
 
-def _rings(
+def _ring_radii(
     scene: _Scene, center: tuple[float, float], distance: float, known: Floats | None, beam: Beam
 ) -> tuple[Floats, Floats]:
     """Radii of the rings in the image, and their q where they are known."""
@@ -339,7 +341,7 @@ def _rings(
     return places[nearest][near], known[near]
 
 
-def _points(
+def _ring_points(
     scene: _Scene, center: tuple[float, float], distance: float, places: Floats
 ) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
     """Azimuth, radius and ring of all points on rings."""
@@ -375,7 +377,7 @@ def _widest_gap(angles: Floats) -> float:
     return float(np.degrees(np.diff(turned, append=turned[0] + 2 * np.pi).max()))
 
 
-def _report(
+def _fit_report(
     scene: _Scene,
     start: Beam,
     center: tuple[float, float],

@@ -147,13 +147,13 @@ def image(
     sizes = {IMAGE_Y: grid.n_y, IMAGE_X: grid.n_x}
     out = over_frames(
         frames,
-        _assemble,
+        _assemble_images,
         {"geometry": geometry, "part": part, "grid": grid, "area": area, "kind": kind},
         sizes,
         [float_dtype(values)],
     )[0]
     coords: dict[str, Any] = dict(image_coords(grid))
-    counts = _counts(geometry, part, grid, area, lazy=frames.chunks is not None)
+    counts = _pixels_per_cell(geometry, part, grid, area, lazy=frames.chunks is not None)
     coords[N_PIXELS] = ((IMAGE_Y, IMAGE_X), counts, {UNITS: DIMENSIONLESS, LONG_NAME: "pixels that meet here"})
     picture = out.assign_coords(coords).rename(values.name).assign_attrs(values.attrs)
     if variance is None:
@@ -336,7 +336,7 @@ def gather_frames(block: Array, table: CellTable, dtype: np.dtype[Any]) -> tuple
     """Mean and weight of each cell, for frames (..., segment, row, column)."""
     from xsmall.kernels.image import gather
 
-    stack = _flat(block)
+    stack = _flat_frames(block)
     mean = np.empty((len(stack), table.start.size - 1), dtype=dtype)
     total = np.empty(mean.shape, dtype=np.float32)
     for i in range(len(stack)):  # one frame at a time: an integer stack is not held as floats
@@ -352,7 +352,7 @@ def _means(block: Array, table: CellTable, dtype: np.dtype[Any]) -> Array:
 
     if table.weight.size:
         return gather_frames(block, table, dtype)[0]
-    stack = _flat(block)
+    stack = _flat_frames(block)
     out = np.empty((len(stack), table.first.size), dtype=dtype)
     for i in range(len(stack)):
         frame = stack[i : i + 1].astype(dtype, copy=False)
@@ -360,18 +360,18 @@ def _means(block: Array, table: CellTable, dtype: np.dtype[Any]) -> Array:
     return out.reshape(*block.shape[:-3], table.first.size)
 
 
-def _flat(block: Array) -> Array:
+def _flat_frames(block: Array) -> Array:
     return np.ascontiguousarray(block.reshape(-1, int(np.prod(block.shape[-3:]))))
 
 
-def _assemble(block: Array, geometry: Geometry, part: Part, grid: Grid, area: bool, kind: str) -> Array:
+def _assemble_images(block: Array, geometry: Geometry, part: Part, grid: Grid, area: bool, kind: str) -> Array:
     """Images of frames (..., segment, row, column)."""
     from xsmall.kernels.image import gather_flags
 
     table = image_table(geometry, part, grid, area)
     shape = (*block.shape[:-3], grid.n_y, grid.n_x)
     if kind == "flags":
-        stack = _flat(block).astype(np.uint32, copy=False)
+        stack = _flat_frames(block).astype(np.uint32, copy=False)
         out = np.empty((len(stack), grid.n_y * grid.n_x), dtype=np.uint32)
         gather_flags(stack, table.start, table.pixel, np.uint32(Reason.MISSING), out)
         return out.reshape(shape)
@@ -381,7 +381,7 @@ def _assemble(block: Array, geometry: Geometry, part: Part, grid: Grid, area: bo
     return _means(block, table, np.dtype(np.float64 if wide else np.float32)).reshape(shape)
 
 
-def _counts(geometry: Geometry, part: Part, grid: Grid, area: bool, *, lazy: bool) -> Any:
+def _pixels_per_cell(geometry: Geometry, part: Part, grid: Grid, area: bool, *, lazy: bool) -> Any:
     """Pixels that meet in each image pixel: int32 (image_y, image_x)."""
     if not lazy:
         return image_table(geometry, part, grid, area).counts.reshape(grid.n_y, grid.n_x)

@@ -60,7 +60,7 @@ def locate(obj: xr.DataArray | xr.Dataset | Geometry, x: Coordinates, y: Coordin
     (array([ 2, -1], dtype=int32), array([ 3, -1], dtype=int32))
     """
     geometry = obj if isinstance(obj, Geometry) else need_geometry(obj)
-    points_x, points_y = _points(x, y)
+    points_x, points_y = _points_alike(x, y)
     found = locate_pixels(geometry, points_x.values, points_y.values)
     if not isinstance(obj, Geometry):
         positions = Part.of(obj).find(found)
@@ -130,7 +130,7 @@ def at(obj: xr.DataArray, x: Coordinates, y: Coordinates) -> xr.DataArray:
     return values.assign_coords({k: v.variable for k, v in coords.items()} | dict(found.indexes.items()))
 
 
-def _points(x: Coordinates, y: Coordinates) -> tuple[xr.DataArray, xr.DataArray]:
+def _points_alike(x: Coordinates, y: Coordinates) -> tuple[xr.DataArray, xr.DataArray]:
     """Points as two DataArrays of the same dims."""
     labelled = []
     for values in (x, y):

@@ -118,7 +118,7 @@ def mask(
     flags = np.zeros(target.shape, dtype=np.uint32)
     of_status = {"status_bits": status_bits, "status_convention": status_convention, "gain_stages": gain_stages}
     if status is not None:
-        flags |= _status(target, status, status_bits, status_convention, gain_stages)
+        flags |= _status_reasons(target, status, status_bits, status_convention, gain_stages)
     elif without := [name for name, value in of_status.items() if value is not None]:
         words = 'constants["status"].values' if without[0] == "status_convention" else "constants"
         raise ParameterError(f"{without[0]} of which status?", found="no status", fix=f"status={words} beside it")
@@ -224,7 +224,7 @@ def flag_attrs() -> dict[str, Any]:
     }
 
 
-def _status(
+def _status_reasons(
     target: Target, status: xr.Dataset | Array, bits: int | None, convention: str | None, gain_stages: Any
 ) -> npt.NDArray[np.uint32]:
     """Reasons from status words, of all stages that count."""

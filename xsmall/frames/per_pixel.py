@@ -49,7 +49,7 @@ def aligned(given: Pixels, part: Part, what: str) -> npt.NDArray[Any]:
     DataError
         Pixels without a value.
     """
-    values, known = _unpacked(given, what)
+    values, known = _values_and_part(given, what)
     return _of_part(values, known, part, what)
 
 
@@ -148,7 +148,7 @@ class StaticMask(_Static):
         """
         if mask is None or isinstance(mask, cls):
             return mask
-        values, known = _unpacked(boolean_mask(mask), cls.what)
+        values, known = _values_and_part(boolean_mask(mask), cls.what)
         if values.ndim != len(PIXEL_DIMS):
             raise ParameterError(
                 "mask of other dims",
@@ -182,7 +182,7 @@ class StaticValues(_Static):
         """
         if isinstance(values, cls):
             return values
-        found, known = _unpacked(values, cls.what)
+        found, known = _values_and_part(values, cls.what)
         if found.dtype.kind not in "fiu" or found.ndim != len(PIXEL_DIMS):
             raise ParameterError(
                 "a number for each pixel is needed",
@@ -218,7 +218,7 @@ class StaticNoise(_Static):
         """
         if values is None or isinstance(values, cls):
             return values
-        found, known = _unpacked(values, cls.what)
+        found, known = _values_and_part(values, cls.what)
         if found.dtype.kind not in "fiu" or found.ndim != len(PIXEL_DIMS):
             raise ParameterError(
                 f"{cls.what} is a number for each pixel",
@@ -249,7 +249,7 @@ class StaticLight(StaticNoise):
     _fix = _fix_sign = 'illumination=cal.mean("event")'
 
 
-def _unpacked(given: object, what: str) -> tuple[npt.NDArray[Any], Part | None]:
+def _values_and_part(given: object, what: str) -> tuple[npt.NDArray[Any], Part | None]:
     """Values of what a user gave per pixel, and which pixels these are; None where it does not say."""
     if isinstance(given, xr.Dataset):
         raise ParameterError(

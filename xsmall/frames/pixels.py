@@ -77,14 +77,14 @@ def assign_geometry(obj: Labelled, geometry: Geometry, *, partial: bool = False)
         raise GeometryError("not a geometry", found=type(geometry).__name__, fix="xs.open_geometry(path)")
     if not any(dim in obj.dims for dim in PIXEL_DIMS):
         raise GeometryError("data without pixels", found=f"dims {tuple(obj.dims)}", expected=f"dims {PIXEL_DIMS}")
-    coords: dict[str, Any] = dict(_labels(obj, geometry))
+    coords: dict[str, Any] = dict(_missing_labels(obj, geometry))
     if not partial:
-        _check_whole(obj, geometry)
+        _check_whole_detector(obj, geometry)
     labelled = obj.assign_coords(coords)
     part = part_of(labelled, geometry)
     token = xr.Variable((), np.int64(geometry.token), {RULE: geometry.to_json(), LONG_NAME: repr(geometry)})
     for name in POSITION:
-        array = _cut(_lazy_position(geometry, name), part, labelled)
+        array = _cut_part(_lazy_position(geometry, name), part, labelled)
         dims = [dim for dim in PIXEL_DIMS if dim in labelled.dims]
         coords[name] = (dims, array, {UNITS: UNITS_OF[name], LONG_NAME: f"{name} of the pixel centre"})
     return labelled.assign_coords({name: coords[name] for name in POSITION} | {GEOMETRY: token})
@@ -169,7 +169,7 @@ def pixel(
     if energies is not None and energies.ndim and (beam is None or beam.photon_energy is None):
         return _q_per_event(obj, geometry, beam or Beam(), energies)
     whole = pixel_array(geometry, beam, name, plane=plane, fraction=fraction)
-    return _labelled(obj, geometry, whole, name)
+    return _labelled_pixels(obj, geometry, whole, name)
 
 
 def need_geometry(obj: xr.DataArray | xr.Dataset) -> Geometry:
@@ -188,12 +188,12 @@ def need_geometry(obj: xr.DataArray | xr.Dataset) -> Geometry:
 # ---- labels -------------------------------------------------------------------------------------------------------
 
 
-def _labels(obj: xr.DataArray | xr.Dataset, geometry: Geometry) -> dict[str, npt.NDArray[np.int64]]:
+def _missing_labels(obj: xr.DataArray | xr.Dataset, geometry: Geometry) -> dict[str, npt.NDArray[np.int64]]:
     """Labels that are missing, for dims that are whole."""
     made: dict[str, npt.NDArray[np.int64]] = {}
     for dim, size in zip(PIXEL_DIMS, geometry.shape, strict=True):
         if dim in obj.coords:
-            _check_labels(dim, obj.coords.variables[dim], size)
+            _check_pixel_labels(dim, obj.coords.variables[dim], size)
         elif dim not in obj.dims:
             raise GeometryError(
                 f"data without {dim!r}",
@@ -212,7 +212,7 @@ def _labels(obj: xr.DataArray | xr.Dataset, geometry: Geometry) -> dict[str, npt
     return made
 
 
-def _check_whole(obj: xr.DataArray | xr.Dataset, geometry: Geometry) -> None:
+def _check_whole_detector(obj: xr.DataArray | xr.Dataset, geometry: Geometry) -> None:
     """Refuse the geometry of a larger detector: rows 0 to n - 1 are as likely a whole smaller one as a slice."""
     if geometry_of(obj) == geometry:
         return
@@ -231,7 +231,7 @@ def check_pixels(obj: xr.DataArray | xr.Dataset, geometry: Geometry) -> None:
     """Raise where pixel dims have labels that are none of this geometry's, or have lost those of a part."""
     for dim, size in zip(PIXEL_DIMS, geometry.shape, strict=True):
         if dim in obj.coords:
-            _check_labels(dim, obj.coords.variables[dim], size)
+            _check_pixel_labels(dim, obj.coords.variables[dim], size)
         elif dim in obj.dims and obj.sizes[dim] != size:
             raise GeometryError(
                 f"a part of a detector has lost its labels along {dim!r}",
@@ -241,7 +241,7 @@ def check_pixels(obj: xr.DataArray | xr.Dataset, geometry: Geometry) -> None:
             )
 
 
-def _check_labels(dim: str, labels: xr.Variable, size: int) -> None:
+def _check_pixel_labels(dim: str, labels: xr.Variable, size: int) -> None:
     values = labels.values
     whole_numbers = np.issubdtype(values.dtype, np.integer)
     if not whole_numbers or labels.ndim > 1 or (values.size and (values.min() < 0 or values.max() >= size)):
@@ -269,15 +269,17 @@ def part_of(obj: xr.DataArray | xr.Dataset, geometry: Geometry) -> Part:
     return Part.of(obj).within(geometry.shape)
 
 
-def _cut(whole: Any, part: Part, obj: xr.DataArray | xr.Dataset) -> Any:
+def _cut_part(whole: Any, part: Part, obj: xr.DataArray | xr.Dataset) -> Any:
     """The part out of an array (segment, row, column) of the whole detector, over those of these dims that it has."""
     array = part.take(whole)
     return array[tuple(slice(None) if dim in obj.dims else 0 for dim in PIXEL_DIMS)]
 
 
-def _labelled(obj: xr.DataArray | xr.Dataset, geometry: Geometry, whole: npt.NDArray[Any], name: str) -> xr.DataArray:
+def _labelled_pixels(
+    obj: xr.DataArray | xr.Dataset, geometry: Geometry, whole: npt.NDArray[Any], name: str
+) -> xr.DataArray:
     """Pixels of ``obj`` out of an array of the whole detector, with labels and units."""
-    values = _cut(whole, part_of(obj, geometry), obj)
+    values = _cut_part(whole, part_of(obj, geometry), obj)
     dims = [dim for dim in PIXEL_DIMS if dim in obj.dims]
     coords = {dim: obj.coords[dim] for dim in PIXEL_DIMS} | {GEOMETRY: obj.coords[GEOMETRY]}
     return xr.DataArray(values, dims=dims, coords=coords, name=name, attrs={UNITS: UNITS_OF[name]})
@@ -312,7 +314,7 @@ def _per_event(
     names = [n for n in BEAM_COORDS if n in obj.coords]
     n_events = obj.sizes[EVENT]
     beams = np.stack([np.broadcast_to(obj.coords[n].values.astype(np.float64), n_events) for n in names], axis=1)
-    one = _labelled(obj, geometry, np.broadcast_to(0.0, geometry.shape), name)
+    one = _labelled_pixels(obj, geometry, np.broadcast_to(0.0, geometry.shape), name)
     block = max(1, (1 << 26) // max(1, one.nbytes))
     data = da.map_blocks(
         _of_beams,
@@ -365,7 +367,7 @@ def _q_per_event(
             check_range(PHOTON_ENERGY, np.asarray(energies.values, dtype=np.float64))
         energies = energies.copy(data=measured)
     at_1_kev = pixel_array(geometry, beam.replace(photon_energy=1000.0), Q)
-    q = _labelled(obj, geometry, at_1_kev, Q)
+    q = _labelled_pixels(obj, geometry, at_1_kev, Q)
     lazy = q.copy(data=da.from_array(q.values, chunks=q.shape, name=False))
     block = max(1, (1 << 26) // max(1, q.nbytes))
     relative = (energies.astype(np.float64) / 1000.0).drop_vars(PHOTON_ENERGY).chunk({EVENT: block})

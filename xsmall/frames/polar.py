@@ -149,8 +149,8 @@ def _polar_grid(
     if radius is None:
         x, y = (np.array([v[0], v[-1]]) for v in (grid.image_x - center[0], grid.image_y - center[1]))
         radius = (0.0, float(np.hypot(np.abs(x).max() + grid.step, np.abs(y).max() + grid.step)))
-    _ordered("radius", radius, 0.0, np.inf)
-    _ordered("azimuth", azimuth, -720.0, 720.0)
+    _check_ordered("radius", radius, 0.0, np.inf)
+    _check_ordered("azimuth", azimuth, -720.0, 720.0)
     if azimuth[1] - azimuth[0] > 360.0:
         raise ParameterError("an azimuth range of more than a turn", found=azimuth, expected="360 degrees at most")
     n_bins = max(1, int(np.ceil((radius[1] - radius[0]) / grid.step))) if n_radius is None else n_radius
@@ -161,7 +161,7 @@ def _polar_grid(
     return PolarGrid(center, (low, high), int(n_bins), (float(azimuth[0]), float(azimuth[1])), int(n_azimuth))
 
 
-def _ordered(name: str, limits: tuple[float, float], lowest: float, highest: float) -> None:
+def _check_ordered(name: str, limits: tuple[float, float], lowest: float, highest: float) -> None:
     try:
         pair = np.asarray(limits, dtype=np.float64)
     except (TypeError, ValueError):

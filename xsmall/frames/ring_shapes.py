@@ -246,7 +246,7 @@ def _solve(model: _Model, p: Floats, at: _Pixels) -> tuple[Floats, Floats] | Non
         found = least_squares(off, p, jac=slopes, x_scale="jac", loss=loss, xtol=1e-9, ftol=1e-8, max_nfev=40)
         p = found.x
         expected = model.values_and_slopes(p, at)[0]
-        noise = _noise(expected, at.values - expected)
+        noise = _pixel_noise(expected, at.values - expected)
         usable = np.abs(at.values - expected) < OUTLIER * noise
         if loss != "linear" or found is None:
             at, weight = at.part(usable), 1 / noise[usable]
@@ -266,7 +266,7 @@ def _sigma(values: Floats) -> float:
     return TO_SIGMA * float(np.median(np.abs(values)))
 
 
-def _noise(expected: Floats, off: Floats) -> Floats:
+def _pixel_noise(expected: Floats, off: Floats) -> Floats:
     """Standard deviation of each pixel, smooth in its expected value."""
     order = np.argsort(expected)
     groups = np.array_split(order, min(12, max(1, off.size // 200)))

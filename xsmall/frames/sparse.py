@@ -156,7 +156,7 @@ def _renumber_one(pixel: Lists, value: Lists, lost: Lists, i: int, counted: Part
 
 def _renumber(pixel: Lists, value: Lists, lost: Lists, counted: Part, part: Part) -> tuple[Lists, Lists, Lists]:
     """Lists of pixels in ``part`` of lists of pixels in ``counted``."""
-    number = CACHE.get(("numbers of pixels", counted, part), lambda: _numbers(counted, part))
+    number = CACHE.get(("numbers of pixels", counted, part), lambda: _pixel_numbers(counted, part))
     pixels, values, borders = [], [], []
     for p, v, runs in zip(pixel, value, lost, strict=True):
         moved = number[p]
@@ -171,7 +171,7 @@ def _renumber(pixel: Lists, value: Lists, lost: Lists, counted: Part, part: Part
     return object_array(pixels), object_array(values), object_array(borders)
 
 
-def _numbers(counted: Part, part: Part) -> npt.NDArray[np.int32]:
+def _pixel_numbers(counted: Part, part: Part) -> npt.NDArray[np.int32]:
     """Number in ``part`` of each pixel of ``counted``, -1 where it is not there."""
     places = part.find([np.asarray(labels, dtype=np.intp) for labels in counted.labels])
     segment, row, column = np.ix_(*places)
@@ -241,17 +241,17 @@ def dense_of(given: Sparse) -> xr.DataArray:
     """Frames of sparse ones, lazy where the lists are; see :func:`dense`."""
     lists, used, dtype = given.lists, given.used, given.values.dtype
     if not given.is_lazy:
-        return given.values.copy(data=_filled(*lists, used=used, kind=dtype))
+        return given.values.copy(data=_filled_frames(*lists, used=used, kind=dtype))
     chunks = next(part.chunks for part in lists if isinstance(part, da.Array))
     parts = [part.rechunk(chunks) if isinstance(part, da.Array) else da.from_array(part, chunks) for part in lists]
     data = da.map_blocks(
-        _filled, *parts, used=used, kind=dtype, dtype=dtype, chunks=(chunks[0], *used.shape), new_axis=[1, 2, 3],
+        _filled_frames, *parts, used=used, kind=dtype, dtype=dtype, chunks=(chunks[0], *used.shape), new_axis=[1, 2, 3],
         meta=np.empty((0, 0, 0, 0), dtype),
     )  # fmt: skip
     return given.values.copy(data=data)
 
 
-def _filled(
+def _filled_frames(
     pixel: npt.NDArray[np.object_],
     value: npt.NDArray[np.object_],
     lost: npt.NDArray[np.object_],

@@ -67,11 +67,11 @@ def straighten(
     if ROW not in frames.dims or COLUMN not in frames.dims:
         raise DataError("an image has rows and columns", found=tuple(frames.dims), expected=f"{ROW!r} and {COLUMN!r}")
     if isinstance(frames, xr.Dataset):
-        return _with_variance(frames, coefficients, along)
+        return _straight_pair(frames, coefficients, along)
     return _straight(frames, coefficients, along, power=1)
 
 
-def _with_variance(frames: xr.Dataset, coefficients: Sequence[float], along: Literal["row", "column"]) -> xr.Dataset:
+def _straight_pair(frames: xr.Dataset, coefficients: Sequence[float], along: Literal["row", "column"]) -> xr.Dataset:
     values, variance = values_and_variance(frames, PIXELS)
     out = _straight(values, coefficients, along, power=1).to_dataset()
     if variance is None:
@@ -85,7 +85,7 @@ def _straight(frames: xr.DataArray, coefficients: Sequence[float], along: str, p
     shift = _shifts(frames, coefficients, along, across)
     extra = int(np.ceil(shift.max())) if shift.size else 0
     core = frames.drop_vars([n for n, c in frames.coords.items() if n in (GEOMETRY, *POSITION) or along in c.dims])
-    first = _labels(frames, along)[0] if frames.sizes[along] else 0
+    first = _consecutive_labels(frames, along)[0] if frames.sizes[along] else 0
     out: xr.DataArray = xr.apply_ufunc(
         _shift,
         core.chunk({along: -1, across: -1}) if core.chunks else core,
@@ -103,7 +103,7 @@ def _straight(frames: xr.DataArray, coefficients: Sequence[float], along: str, p
     return straight
 
 
-def _labels(frames: xr.DataArray, dim: str) -> npt.NDArray[np.int64]:
+def _consecutive_labels(frames: xr.DataArray, dim: str) -> npt.NDArray[np.int64]:
     labels = frames.coords[dim].to_numpy() if dim in frames.coords else np.arange(frames.sizes[dim])
     if len(labels) > 1 and (np.diff(labels) != 1).any():
         raise DataError(f"labels of {dim!r} are not consecutive", found=labels[:5].tolist(), expected="0, 1, 2 ...")
@@ -114,7 +114,7 @@ def _shifts(frames: xr.DataArray, coefficients: Sequence[float], along: str, acr
     numbers = np.asarray(coefficients, dtype=np.float64)
     if numbers.ndim != 1 or numbers.size == 0 or not np.isfinite(numbers).all():
         raise ParameterError("these are not coefficients of a polynomial", found=coefficients, expected="numbers")
-    line = np.asarray(np.polyval(numbers, _labels(frames, across)), dtype=np.float64)
+    line = np.asarray(np.polyval(numbers, _consecutive_labels(frames, across)), dtype=np.float64)
     shift: npt.NDArray[np.float64] = line - line.min() if line.size else line
     if shift.size and shift.max() > frames.sizes[along]:
         raise ParameterError(

@@ -42,13 +42,13 @@ def scale(pair: xr.Dataset, factor: float | xr.DataArray) -> xr.Dataset:
     >>> float(half["cal"][0, 0, 0, 0]), float(half["cal_variance"][0, 0, 0, 0])
     (5.0, 1.0)
     """
-    values, variance = _pair(pair)
+    values, variance = _pair_of(pair)
     if isinstance(factor, xr.DataArray):
-        _check_labels(values, factor)
+        _check_same_labels(values, factor)
         if not set(factor.dims) <= set(values.dims):
             raise ParameterError("a factor has dims of its own", found=factor.dims, expected=f"some of {values.dims}")
         factor = factor.drop_vars([c for c in factor.coords if c not in factor.dims])
-    elif isinstance(factor, bool) or not _is_number(factor) or not np.isfinite(factor):
+    elif isinstance(factor, bool) or not _is_plain_number(factor) or not np.isfinite(factor):
         raise ParameterError(
             "a factor is a number or an array of them", found=repr(factor), fix="xs.scale(pair, 1 / 2)"
         )
@@ -93,10 +93,10 @@ def add(pair: xr.Dataset, other: xr.Dataset | xr.DataArray | float, *, sign: int
     """
     if sign not in (1, -1):
         raise ParameterError("the sign is 1 or -1", found=repr(sign), fix="xs.add(a, b, sign=-1) subtracts")
-    values, variance = _pair(pair)
-    more, spread = _pair(other) if isinstance(other, xr.Dataset) else (other, None)
+    values, variance = _pair_of(pair)
+    more, spread = _pair_of(other) if isinstance(other, xr.Dataset) else (other, None)
     if isinstance(more, xr.DataArray):
-        _check_labels(values, more)
+        _check_same_labels(values, more)
         units = [a.attrs.get(UNITS) for a in (values, more)]
         if None not in units and units[0] != units[1]:
             raise ParameterError("values of different units do not add up", found=units, expected="one unit")
@@ -107,11 +107,11 @@ def add(pair: xr.Dataset, other: xr.Dataset | xr.DataArray | float, *, sign: int
     return _again(pair, values + sign * more, total)
 
 
-def _is_number(factor: object) -> bool:
+def _is_plain_number(factor: object) -> bool:
     return isinstance(factor, int | float | np.number)
 
 
-def _pair(obj: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
+def _pair_of(obj: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
     kind = EVENTS if EVENT in getattr(obj, "dims", ()) else PIXELS
     values, variance = values_and_variance(obj, kind)
     if variance is None:
@@ -126,7 +126,7 @@ def _pair(obj: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
 
 def _again(pair: xr.Dataset, values: xr.DataArray, variance: xr.DataArray) -> xr.Dataset:
     """The pair with new values, which keep attributes and type of what they were."""
-    old, name = _pair(pair)[0], f"{_pair(pair)[0].name}{VARIANCE_SUFFIX}"
+    old, name = _pair_of(pair)[0], f"{_pair_of(pair)[0].name}{VARIANCE_SUFFIX}"
     made = {
         n: new.astype(pair[n].dtype if pair[n].dtype.kind == "f" else new.dtype).transpose(*old.dims).variable
         for n, new in ((str(old.name), values), (name, variance))
@@ -136,7 +136,7 @@ def _again(pair: xr.Dataset, values: xr.DataArray, variance: xr.DataArray) -> xr
     return paired(pair.assign(made))
 
 
-def _check_labels(values: xr.DataArray, other: xr.DataArray) -> None:
+def _check_same_labels(values: xr.DataArray, other: xr.DataArray) -> None:
     for dim in set(values.dims) & set(other.dims):
         known = dim in values.indexes and dim in other.indexes
         if values.sizes[dim] != other.sizes[dim] or (known and not same_labels(values, other, dim)):

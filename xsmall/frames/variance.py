@@ -123,7 +123,7 @@ def with_variance(values: xr.DataArray, variance: xr.DataArray | float) -> xr.Da
     if isinstance(variance, xr.DataArray):
         return _put_together(values, variance)
     one = np.result_type(values.dtype, np.float32).type(variance)
-    _checked(one)
+    _not_negative(one)
     lazy = isinstance(values.variable._data, da.Array)
     same = da.full(values.shape, one, chunks=values.chunks) if lazy else np.full(values.shape, one)
     return _put_together(values, values.copy(data=same))
@@ -157,16 +157,16 @@ def not_negative(variance: xr.DataArray) -> xr.DataArray:
     """
     data = variance.variable._data
     if not isinstance(data, da.Array):
-        _checked(variance.values)
+        _not_negative(variance.values)
         return variance
     known = origin_of(data)
     if known is not None and known.variance:  # as calibration makes it; as such it is read in the pass of the values
         return variance
     meta = np.empty((0,) * data.ndim, data.dtype)
-    return variance.copy(data=data.map_blocks(_checked, dtype=data.dtype, meta=meta, name=None))
+    return variance.copy(data=data.map_blocks(_not_negative, dtype=data.dtype, meta=meta, name=None))
 
 
-def _checked(variance: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _not_negative(variance: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if (variance < 0).any():
         raise DataError(
             "a variance is negative", found=float(np.nanmin(variance)), expected="0 or more, NaN if unknown"

@@ -23,7 +23,7 @@ def seal(root: Path) -> None:
     """Write the checksum of all descriptions into that of the root, as the last thing that is written."""
     file = root / DESCRIPTION
     told = json.loads(file.read_bytes())
-    told["attributes"][CHECKSUM] = _checksum(_descriptions(root, ""))
+    told["attributes"][CHECKSUM] = _description_checksum(_descriptions(root, ""))
     file.write_text(json.dumps(told, indent=2), encoding="utf-8")
 
 
@@ -37,7 +37,7 @@ def check_descriptions(root: Path) -> None:
     """
     found = _descriptions(root, "")
     written = _attributes(found).get(CHECKSUM)
-    if written is not None and written != _checksum(found):
+    if written is not None and written != _description_checksum(found):
         raise FileFormatError(
             f"{root}: a description of a group or array ({DESCRIPTION}) has changed since it was written",
             found=f"another {CHECKSUM} than the root says",
@@ -70,7 +70,7 @@ def _descriptions(folder: Path, name: str) -> dict[str, Any]:
     return out
 
 
-def _checksum(found: dict[str, Any]) -> str:
+def _description_checksum(found: dict[str, Any]) -> str:
     attributes = {k: v for k, v in _attributes(found).items() if k != CHECKSUM}
     meant = {**found, "": {**found[""], "attributes": attributes}}
     return hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()[:16]

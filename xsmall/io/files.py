@@ -170,14 +170,14 @@ _lock = threading.Lock()
 
 
 @lru_cache(maxsize=64)
-def _open(identity: Identity) -> File:
+def _open_identified(identity: Identity) -> File:
     return File(identity)
 
 
 def open_file(identity: Identity) -> File:
     """Give the open file of this process; files stay open while anybody holds them, and the last 64 beyond that."""
     with _lock:
-        return _open(identity)
+        return _open_identified(identity)
 
 
 def as_bytes(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

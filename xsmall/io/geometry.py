@@ -102,8 +102,8 @@ def open_geometry(source: str | os.PathLike[str] | Any, *, format: str | None = 
             source, options.pop("detector", None), options.pop("run", None), options.pop("dir", None)
         )
         source, format = geometry_of_database(asked), "psana"  # noqa: A001
-    name = _recognised(source) if format is None else _known(format)
-    return _FORMATS[name].read(_given(source, name), **_checked(name, _FORMATS[name].read, options))
+    name = _recognised(source) if format is None else _known_format(format)
+    return _FORMATS[name].read(_source_given(source, name), **_checked_options(name, _FORMATS[name].read, options))
 
 
 @names_its_file
@@ -138,13 +138,13 @@ def open_beam(source: str | os.PathLike[str], *, format: str | None = None, **op
     >>> beam.photon_energy, beam.distance
     (9500.0, 0.0925)
     """
-    name = _recognised(source) if format is None else _known(format)
+    name = _recognised(source) if format is None else _known_format(format)
     read = _FORMATS[name].beam
     if read is None:
         raise FileFormatError(
             f"a {name} geometry says nothing of the beam", fix="xs.Beam(photon_energy=9500, distance=0.1)"
         )
-    return read(_given(source, name), **_checked(name, read, options))
+    return read(_source_given(source, name), **_checked_options(name, read, options))
 
 
 def save_geometry(
@@ -203,9 +203,9 @@ def save_geometry(
     True
     """
     target = Path(path)
-    name = _of_ending(target) if format is None else _known(format)
+    name = _of_ending(target) if format is None else _known_format(format)
     kind = _FORMATS[name]
-    options = _checked(name, kind.write, options)
+    options = _checked_options(name, kind.write, options)
     if beam is None and kind.needs_beam:
         raise ParameterError(f"a {name} geometry needs a beam", fix="beam=xs.Beam(photon_energy=9500, distance=0.1)")
     if beam is not None and not kind.holds_beam:
@@ -231,7 +231,7 @@ def save_geometry(
 # ---- which format ---------------------------------------------------------------------------------------------------
 
 
-def _known(format: str) -> str:
+def _known_format(format: str) -> str:
     if format not in _FORMATS:
         raise ParameterError("unknown format of a geometry", found=repr(format), expected=", ".join(_FORMATS))
     return format
@@ -275,7 +275,7 @@ def _recognised(source: Any) -> str:
     )
 
 
-def _given(source: Any, name: str) -> Any:
+def _source_given(source: Any, name: str) -> Any:
     """Hand on what a reader takes: text, a Path, or of EXtra-geom the object."""
     if name == "extra_geom" or (isinstance(source, str) and "\n" in source):
         return source
@@ -284,7 +284,7 @@ def _given(source: Any, name: str) -> Any:
     return Path(source)
 
 
-def _checked(name: str, function: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
+def _checked_options(name: str, function: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
     """Refuse options that the format does not have."""
     taken = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
     unknown = [option for option in options if option not in taken]

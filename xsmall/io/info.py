@@ -61,7 +61,7 @@ def describe(path: str | os.PathLike[str]) -> str:
     source = find_source(spec)
     if source is not None or engine is None or spec.path is None:
         source = source or source_of(spec)  # which says what can be opened
-        return "\n".join(_run(spec, open_with(source, spec), source))
+        return "\n".join(_run_lines(spec, open_with(source, spec), source))
     try:
         tree = xr.open_datatree(spec.path, engine=engine, chunks=None, backend_kwargs=_OPTIONS[engine])
     except Exception as error:  # of whatever library stumbles over it
@@ -83,9 +83,9 @@ def _engine(spec: RunSpec) -> str | None:
 # ---- runs -----------------------------------------------------------------------------------------------------------
 
 
-def _run(spec: RunSpec, run: xr.DataTree, source: RunSource) -> Iterator[str]:
+def _run_lines(spec: RunSpec, run: xr.DataTree, source: RunSource) -> Iterator[str]:
     name = spec.path.name if spec.path else spec.given
-    size = sum(map(_size, spec.paths)) if spec.paths else sum(file.size for file in source.identity(spec))
+    size = sum(map(_size_on_disk, spec.paths)) if spec.paths else sum(file.size for file in source.identity(spec))
     yield f"{name}: {source.heading(spec)}, {format_bytes(size)}"
     where = [f"{name} {run.attrs[name]}" for name in (v.EXPERIMENT, v.RUN) if name in run.attrs]
     if where:
@@ -94,25 +94,25 @@ def _run(spec: RunSpec, run: xr.DataTree, source: RunSource) -> Iterator[str]:
     for name, node in run.children.items():
         if name != v.EVENTS_NODE:
             yield from detector_lines(name, node)
-    events = _events(run)
+    events = _events_node(run)
     if events.data_vars:
         yield "  event variables"
-        yield from _variables(events)
+        yield from _variable_lines(events)
     if v.LEFT_OUT in events.attrs:
         yield f"    left out: {events.attrs[v.LEFT_OUT]}"
 
 
-def _events(run: xr.DataTree) -> xr.Dataset:
+def _events_node(run: xr.DataTree) -> xr.Dataset:
     return run[v.EVENTS_NODE].to_dataset() if v.EVENTS_NODE in run.children else xr.Dataset()
 
 
 def event_lines(run: xr.DataTree) -> Iterator[str]:
     """What a run says of its events: what is lost, how many, when, how fast, steps and scans."""
     yield from _troubles(run.attrs)
-    events = _events(run)
+    events = _events_node(run)
     if v.EVENT in events.sizes:
-        yield "  " + _time(events)
-        yield from _steps(events)
+        yield "  " + _time_span(events)
+        yield from _step_lines(events)
 
 
 def _troubles(attrs: Mapping[Any, Any]) -> Iterator[str]:
@@ -129,7 +129,7 @@ def _troubles(attrs: Mapping[Any, Any]) -> Iterator[str]:
     yield from (f"    {line}" for line in str(attrs.get(v.UNREADABLE, "")).splitlines())
 
 
-def _time(events: xr.Dataset) -> str:
+def _time_span(events: xr.Dataset) -> str:
     n = events.sizes[v.EVENT]
     count = f"{n} {_plural(n, 'event')}"
     if not n or v.EVENT not in events.coords:
@@ -143,7 +143,7 @@ def _time(events: xr.Dataset) -> str:
     return f"{count} from {np.datetime_as_string(first, 'ms')} to {np.datetime_as_string(last, 'ms')} UTC{rate}"
 
 
-def _steps(events: xr.Dataset) -> Iterator[str]:
+def _step_lines(events: xr.Dataset) -> Iterator[str]:
     if v.STEP in events and events.sizes[v.EVENT]:
         steps = np.unique(events[v.STEP].values)
         steps = steps[steps >= 0]
@@ -152,7 +152,7 @@ def _steps(events: xr.Dataset) -> Iterator[str]:
     for name, x in events.data_vars.items():
         if str(name).startswith(v.SCAN_PREFIX) and x.dtype.kind in "iuf" and x.size:
             n = np.unique(x.values[~_missing(x.values)]).size
-            yield f"  {name}: {_range(x.values)}{_unit(x)}, {n} {_plural(n, 'value')}"
+            yield f"  {name}: {_range(x.values)}{_unit_shown(x)}, {n} {_plural(n, 'value')}"
 
 
 def detector_lines(name: str, node: xr.DataTree) -> Iterator[str]:
@@ -162,7 +162,7 @@ def detector_lines(name: str, node: xr.DataTree) -> Iterator[str]:
     if kind is None and v.RAW in dataset:
         kind = dataset[v.RAW].attrs.get(v.DETECTOR_TYPE)
     yield f"  detector {name}" + (f" ({kind})" if kind and kind != name else "")
-    yield from _variables(dataset)
+    yield from _variable_lines(dataset)
     if v.PRESENT in dataset.coords:
         there = dataset[v.PRESENT].values
         gone = int((~there).sum())
@@ -187,7 +187,7 @@ def detector_lines(name: str, node: xr.DataTree) -> Iterator[str]:
 
 def _result(path: Path, tree: xr.DataTree, layout: str) -> Iterator[str]:
     what = f"result, layout {layout}" if layout else "not written by xsmall"
-    yield f"{path.name}: {what}, {format_bytes(_size(path))}"
+    yield f"{path.name}: {what}, {format_bytes(_size_on_disk(path))}"
     for node in tree.subtree:
         dataset = node.to_dataset(inherit=False)
         if not dataset.variables:
@@ -195,28 +195,28 @@ def _result(path: Path, tree: xr.DataTree, layout: str) -> Iterator[str]:
         if node.path != "/":
             yield f"  group {node.path}"
         if v.EVENT in dataset.sizes:
-            yield "  " + _time(dataset)
-        yield from _dims(dataset)
+            yield "  " + _time_span(dataset)
+        yield from _dim_lines(dataset)
         yield "  variables"
-        yield from _variables(dataset)
-    yield from _lost(tree)
+        yield from _variable_lines(dataset)
+    yield from _lost_lines(tree)
     yield from _provenance(tree.attrs)
 
 
-def _lost(tree: xr.DataTree) -> Iterator[str]:
+def _lost_lines(tree: xr.DataTree) -> Iterator[str]:
     """What the source of a result had lost: it stands on the result and on what was made of frames."""
     told = [tree.attrs, *(x.attrs for node in tree.subtree for x in node.to_dataset(inherit=False).data_vars.values())]
     for text in dict.fromkeys(str(attrs[v.LOST]) for attrs in told if v.LOST in attrs):
         yield f"  the source had lost {text}"
 
 
-def _dims(dataset: xr.Dataset) -> Iterator[str]:
+def _dim_lines(dataset: xr.Dataset) -> Iterator[str]:
     yield "  dims"
     for dim, n in dataset.sizes.items():
         label = dataset.variables.get(dim)
         text = f"    {dim}: {n}"
         if label is not None and label.dims == (dim,) and n and label.dtype.kind in "iufMm":
-            text += f", {_range(label.values)}{_unit(label)}"
+            text += f", {_range(label.values)}{_unit_shown(label)}"
         elif label is not None and label.dims == (dim,) and 0 < n <= 8:
             text += f", {', '.join(map(str, label.values.tolist()))}"
         yield text
@@ -232,15 +232,15 @@ def _provenance(attrs: Mapping[Any, Any]) -> Iterator[str]:
     yield "  provenance"
     for name, value in told.items():
         if isinstance(value, dict) and name != _PACKAGES:
-            yield from (f"    {name}, {key}: {_short(part)}" for key, part in value.items())
+            yield from (f"    {name}, {key}: {_short_line(part)}" for key, part in value.items())
         elif value:
-            yield f"    {name}: {_short(value)}"
+            yield f"    {name}: {_short_line(value)}"
 
 
 # ---- words ----------------------------------------------------------------------------------------------------------
 
 
-def _variables(dataset: xr.Dataset) -> Iterator[str]:
+def _variable_lines(dataset: xr.Dataset) -> Iterator[str]:
     """One line for each variable; of a cube's variables those that belong to another are not repeated."""
     names = [str(n) for n in dataset.data_vars]
     followers = (v.STD_SUFFIX, v.STDERR_SUFFIX, v.COUNT_SUFFIX, v.VARIANCE_SUFFIX)
@@ -259,7 +259,7 @@ def _variables(dataset: xr.Dataset) -> Iterator[str]:
         if x.nbytes >= _LARGE:
             chunks = f" in chunks of {x.chunks[0][0]} events" if x.chunks and x.dims[0] == v.EVENT else ""
             size = f", {format_bytes(x.nbytes)}{chunks}"
-        yield f"    {name} ({dims}) {_type(x)}{_unit(x)}{size}{also}"
+        yield f"    {name} ({dims}) {_type(x)}{_unit_shown(x)}{size}{also}"
     if len(shown) > _SHOWN:
         yield f"    and {len(shown) - _SHOWN} more"
 
@@ -270,7 +270,7 @@ def _type(x: xr.DataArray | xr.Variable) -> str:
     return "text" if x.dtype.kind in "OUST" else str(x.dtype)
 
 
-def _unit(x: xr.DataArray | xr.Variable) -> str:
+def _unit_shown(x: xr.DataArray | xr.Variable) -> str:
     unit = x.attrs.get(v.UNITS)
     return f" {unit}" if unit and unit != v.DIMENSIONLESS else ""
 
@@ -289,7 +289,7 @@ def _range(values: npt.NDArray[Any]) -> str:
     return f"{low:.6g} to {high:.6g}" if values.dtype.kind in "iuf" else f"{low} to {high}"
 
 
-def _short(value: object) -> str:
+def _short_line(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "..."
 
@@ -298,7 +298,7 @@ def _plural(n: int, word: str) -> str:
     return word if n == 1 else word + "s"
 
 
-def _size(path: Path) -> int:
+def _size_on_disk(path: Path) -> int:
     if path.is_file():
         return path.stat().st_size
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

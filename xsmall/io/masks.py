@@ -85,10 +85,10 @@ def open_mask(
     path = Path(path)
     _check_convention(convention)
     _check_dataset(path, dataset)
-    values, default = _read(path, dataset)
+    values, default = _read_mask(path, dataset)
     target = None if detector is None else Target.of(detector)
     values = _pixel_axes(values, dims, target, path)
-    flags = _reasons(values, convention or default, path)
+    flags = _reasons_of_array(values, convention or default, path)
     if target is not None:
         whole, _ = target.values_of(flags, f"the mask in {path}")
         return target.labelled(whole, REASONS, flag_attrs())
@@ -146,9 +146,9 @@ def save_mask(
         raise DataError("a mask file holds one mask", found=f"dims {flags.dims}", expected=PIXEL_DIMS)
     if flags.dtype == np.bool_:
         flags = flags.copy(data=np.where(flags.values, 0, int(Reason.USER)))
-    words = _in_order(flags).transpose(*PIXEL_DIMS).values.astype(np.uint32)
+    words = _flags_in_order(flags).transpose(*PIXEL_DIMS).values.astype(np.uint32)
     default = "good=1" if path.suffix in _TEXT else "nexus" if path.suffix in _HDF5 else None
-    values = _words(words, _named(convention or default, f"a {path.suffix} file"))
+    values = _words(words, _named_convention(convention or default, f"a {path.suffix} file"))
     try:
         _write(path, values, dataset or NEXUS_MASK)
     except OSError as error:
@@ -158,7 +158,7 @@ def save_mask(
 # ---- reading ------------------------------------------------------------------------------------------------------
 
 
-def _read(path: Path, dataset: str | None) -> tuple[npt.NDArray[Any], str | None]:
+def _read_mask(path: Path, dataset: str | None) -> tuple[npt.NDArray[Any], str | None]:
     """Array of the file and the convention that the file itself implies."""
     try:
         if path.suffix in _TEXT:
@@ -218,7 +218,7 @@ def _pixel_axes(
     return out
 
 
-def _reasons(values: npt.NDArray[Any], convention: str | None, path: Path) -> npt.NDArray[np.uint32]:
+def _reasons_of_array(values: npt.NDArray[Any], convention: str | None, path: Path) -> npt.NDArray[np.uint32]:
     """Reasons (segment, row, column) of an array (..., segment, row, column)."""
     if values.dtype == np.bool_ or convention in ("good=1", "bad=1"):
         good = mask_from_array(values, convention=convention if values.dtype != np.bool_ or convention else None)
@@ -226,7 +226,7 @@ def _reasons(values: npt.NDArray[Any], convention: str | None, path: Path) -> np
     elif convention == OURS:
         flags = values.astype(np.uint32)
     else:
-        named = _named(convention, str(path))
+        named = _named_convention(convention, str(path))
         flags = status_reasons(values, convention="any" if named == "flags" else named)
     lead = tuple(range(flags.ndim - 3))
     return np.bitwise_or.reduce(flags, axis=lead) if lead else flags
@@ -246,7 +246,7 @@ def _check_dataset(path: Path, dataset: str | None) -> None:
         raise ParameterError(f"a {path.suffix} file has no datasets", found=f"dataset={dataset!r}", fix="leave it out")
 
 
-def _named(convention: str | None, what: str) -> str:
+def _named_convention(convention: str | None, what: str) -> str:
     if convention is None:
         raise ParameterError(
             f"{what} does not say what the numbers of the mask mean",
@@ -267,7 +267,7 @@ def _words(flags: npt.NDArray[np.uint32], convention: str) -> npt.NDArray[Any]:
     return flags if convention in (OURS, "flags") else status_words(flags, convention=convention)
 
 
-def _in_order(flags: xr.DataArray) -> xr.DataArray:
+def _flags_in_order(flags: xr.DataArray) -> xr.DataArray:
     """Segments, rows and columns by their labels, for a file has none: refused where it would number them anew."""
     for dim in PIXEL_DIMS:
         labels = flags.indexes.get(dim)
@@ -293,12 +293,12 @@ def _write(path: Path, values: npt.NDArray[Any], dataset: str) -> None:
     elif path.suffix == ".npy":
         write_file(path, lambda draft: np.save(draft, values, allow_pickle=False), overwrite=True)
     elif not path.exists():
-        write_file(path, lambda draft: _add(draft, values, dataset), overwrite=False)
+        write_file(path, lambda draft: _add_dataset(draft, values, dataset), overwrite=False)
     else:
-        _add(path, values, dataset)
+        _add_dataset(path, values, dataset)
 
 
-def _add(path: Path, values: npt.NDArray[Any], dataset: str) -> None:
+def _add_dataset(path: Path, values: npt.NDArray[Any], dataset: str) -> None:
     with h5py.File(path, "a", libver=HDF5_VERSION) as file:
         if dataset in file:
             raise FileFormatError(f"{path} has a dataset {dataset!r} already", fix="dataset='/another/path'")

@@ -182,13 +182,13 @@ def read_nexus_geometry(path: str | Path, detector: str | None = None) -> tuple[
     """
     try:
         with h5py.File(path, "r") as file:
-            group = _find(file, detector, str(path))
+            group = _find_detector(file, detector, str(path))
             modules = [m for m in group.values() if nx_class(m) == "NXdetector_module"]
             if not 0 < len(modules) <= MAX_PANELS:
                 found = f"{len(modules)} modules in {group.name}"
                 raise FileFormatError(f"{path}: no geometry", found=found, expected="NXdetector_module groups")
             geometry = Geometry.from_panels([_read_module(m, str(path)) for m in modules])
-            energy = _energy(group.parent, str(path))
+            energy = _beam_energy(group.parent, str(path))
     except FileFormatError:
         raise
     except GeometryError as error:
@@ -204,7 +204,7 @@ def nx_class(item: Any) -> str:
     return kind.decode() if isinstance(kind, bytes) else str(kind)
 
 
-def _find(file: Any, detector: str | None, path: str) -> Any:
+def _find_detector(file: Any, detector: str | None, path: str) -> Any:
     """The NXdetector asked for, or the only one."""
     if detector is not None:
         if detector not in file or nx_class(file[detector]) != "NXdetector":
@@ -218,21 +218,21 @@ def _find(file: Any, detector: str | None, path: str) -> Any:
     return found[0]
 
 
-def _energy(instrument: Any, path: str) -> float | None:
+def _beam_energy(instrument: Any, path: str) -> float | None:
     """Photon energy in eV of the NXbeam beside the detector, where it has a number with a unit."""
     for item in instrument.values():
         if nx_class(item) != "NXbeam":
             continue
         for name, units in (("incident_energy", _ENERGIES), ("incident_wavelength", _WAVELENGTHS)):
             if name in item and item[name].size == 1:  # an energy per event is no part of a geometry
-                value = _number(item[name], units, path)
+                value = _number_in_unit(item[name], units, path)
                 return value if name == "incident_energy" else HC / max(value, 1e-300)  # 0 is out of range too
     return None
 
 
-def _number(item: Any, units: Mapping[str, float], path: str) -> float:
+def _number_in_unit(item: Any, units: Mapping[str, float], path: str) -> float:
     """One finite number of a field, in our unit."""
-    unit, values = _text(item.attrs.get("units", "")), np.atleast_1d(np.asarray(item[()], dtype=np.float64))
+    unit, values = _attribute_text(item.attrs.get("units", "")), np.atleast_1d(np.asarray(item[()], dtype=np.float64))
     if unit not in units or values.size != 1 or not np.isfinite(values).all():
         raise FileFormatError(
             f"{path}: value of {item.name}",
@@ -263,7 +263,7 @@ def _read_module(group: Any, path: str) -> Panel:
 
 def _chain(item: Any, path: str) -> tuple[Floats, Floats]:
     """The step of a pixel direction turned into the lab frame, and where the point before that step ends up."""
-    step = _value(item, path) * _vector(item, path)
+    step = _step_value(item, path) * _unit_vector(item, path)
     at = _offset(item, path)
     for _ in range(_MAX_CHAIN):
         above = item.attrs.get("depends_on", ".")
@@ -274,10 +274,10 @@ def _chain(item: Any, path: str) -> tuple[Floats, Floats]:
         if isinstance(item, h5py.Group):
             raise FileFormatError(f"{path}: {item.name} is no transformation")
         if _kind_of_step(item) == "rotation":
-            turn = _about(_vector(item, path), _value(item, path))
+            turn = _about(_unit_vector(item, path), _step_value(item, path))
             step, at = turn @ step, turn @ at + _offset(item, path)
         else:
-            at = at + _value(item, path) * _vector(item, path) + _offset(item, path)
+            at = at + _step_value(item, path) * _unit_vector(item, path) + _offset(item, path)
     raise FileFormatError(f"{path}: transformations that depend on each other without end", found=item.name)
 
 
@@ -286,12 +286,12 @@ def _kind_of_step(item: Any) -> str:
     return kind.decode() if isinstance(kind, bytes) else str(kind)
 
 
-def _value(item: Any, path: str) -> float:
+def _step_value(item: Any, path: str) -> float:
     """Value in m or degrees."""
-    return _number(item, _ANGLES if _kind_of_step(item) == "rotation" else _LENGTHS, path)
+    return _number_in_unit(item, _ANGLES if _kind_of_step(item) == "rotation" else _LENGTHS, path)
 
 
-def _vector(item: Any, path: str) -> Floats:
+def _unit_vector(item: Any, path: str) -> Floats:
     vector = np.asarray(item.attrs["vector"], dtype=np.float64)
     length = np.linalg.norm(vector)
     if vector.shape != (3,) or not np.isfinite(vector).all() or length == 0:
@@ -300,7 +300,7 @@ def _vector(item: Any, path: str) -> Floats:
     return unit
 
 
-def _text(value: Any) -> str:
+def _attribute_text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
@@ -309,7 +309,7 @@ def _offset(item: Any, path: str) -> Floats:
     if "offset" not in item.attrs:
         return np.zeros(3)
     offset: Floats = np.asarray(item.attrs["offset"], dtype=np.float64)
-    units = _text(item.attrs.get("offset_units", "m" if not offset.any() else item.attrs.get("units", "")))
+    units = _attribute_text(item.attrs.get("offset_units", "m" if not offset.any() else item.attrs.get("units", "")))
     if offset.shape != (3,) or not np.isfinite(offset).all() or units not in _LENGTHS:
         raise FileFormatError(
             f"{path}: offset of {item.name}",

@@ -120,7 +120,7 @@ def open_with(
         found = [name for name, x in node.data_vars.items() if name == RAW or x.dims == FRAME_DIMS]
         if found:  # results say what they came from
             frames = node.to_dataset(inherit=False)
-            told = {SOURCE: str(spec.path or spec.given), **_lost(tree, frames)}
+            told = {SOURCE: str(spec.path or spec.given), **_lost_attrs(tree, frames)}
             node.dataset = frames.assign({name: frames[name].assign_attrs(told) for name in found})
     return tree
 
@@ -131,7 +131,7 @@ def _repeated(node: xr.DataTree) -> int:
     return 0 if labels is None or labels.is_unique else int(labels.dropna().duplicated().sum())
 
 
-def _lost(tree: xr.DataTree, frames: xr.Dataset) -> dict[str, str]:
+def _lost_attrs(tree: xr.DataTree, frames: xr.Dataset) -> dict[str, str]:
     """What the source had lost, with counts, for every result that is made of these frames; nothing if nothing."""
     counts = {name: int(tree.attrs.get(name, 0)) for name in _COUNTS}
     if DAMAGE in frames.coords:

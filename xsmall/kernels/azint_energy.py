@@ -78,14 +78,14 @@ def scatter_scaled(
                     turn = sector[start + i]
                     bins[i] = turn * n + bins[i] if turn >= 0 and bins[i] < n else nowhere
             values = frames[j, start : start + _BLOCK]
-            if abs(_sum_of_all(values)) < np.inf:
+            if abs(_sum_of_values(values)) < np.inf:
                 _scatter(values, bins, sums[j])
             else:
                 _scatter_checked(values, bins, weight[start : start + _BLOCK], sums[j], lost[j], lost_weight[j])
 
 
 @njit
-def _sum_of_all(values: Any) -> Any:
+def _sum_of_values(values: Any) -> Any:
     """Sum in any order, to see whether something is not finite."""
     total = values[0]
     for i in range(1, values.size):

@@ -245,7 +245,7 @@ def _histogram_estimates(image: Any, use: Any, step: Any, limit: Any, values: An
 
 
 @njit
-def _settle(image: Any, use: Any, step: Any, limit: Any, values: Any, counts: Any) -> None:
+def _subtract_estimates(image: Any, use: Any, step: Any, limit: Any, values: Any, counts: Any) -> None:
     """Make the estimates NaN that must not be applied, and subtract the others from their pixels."""
     rows, columns = step[ROWS], step[COLUMNS]
     for u in range(values.size):
@@ -337,6 +337,6 @@ def apply_common_mode(
             if step[INTERLEAVE] > 1:
                 pixels, who = _apart(image, step), _apart(who, step)
             _estimator(step)(pixels, who, step, limit, corrections[e, part], counts[e, part])
-            _settle(pixels, who, step, limit, corrections[e, part], counts[e, part])
+            _subtract_estimates(pixels, who, step, limit, corrections[e, part], counts[e, part])
             if pixels is not image:
                 _back(pixels, step, image)

@@ -56,7 +56,7 @@ def _between(emit: Emit, row: Any, start: Any, low: Any, high: Any) -> Any:
 
 
 @njit(forceinline=True)
-def _count(word: Any) -> Any:
+def _bits_set(word: Any) -> Any:
     """Bits of a word that are set, added up in pairs, in fours, in bytes; one instruction to the compiler."""
     word = word - ((word >> ONE) & np.uint64(0x5555555555555555))
     word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
@@ -134,7 +134,7 @@ def _list_columns(word: Any, start: Any, columns: Any, n: Any) -> Any:
     Four places are written whether there are as many or not, which is quicker than to find out: the list needs room
     for four more than it will have.
     """
-    end = n + _count(word)
+    end = n + _bits_set(word)
     while True:
         for i in range(_AT_ONCE):
             columns[n + i] = start + lowest(word)
@@ -145,7 +145,7 @@ def _list_columns(word: Any, start: Any, columns: Any, n: Any) -> Any:
 
 
 @njit(forceinline=True)
-def _beside(seeds: Any, r: Any, w: Any) -> Any:
+def _beside_seeds(seeds: Any, r: Any, w: Any) -> Any:
     """Bits of the pixels of a word that have a seed to the left or right."""
     here = seeds[r, w]
     return (here << ONE) | (here >> ONE) | (seeds[r, w - 1] >> LAST) | (seeds[r, w + 1] << LAST)
@@ -188,9 +188,9 @@ def list_members(
         for w in range(use.shape[1]):  # no branch: whether a word has something cannot be foretold
             here, ring = seeds[r + 1, w + 1], ZERO
             if flood is None:
-                ring = _beside(seeds, r + 1, w + 1) | seeds[r, w + 1] | seeds[r + 2, w + 1]
+                ring = _beside_seeds(seeds, r + 1, w + 1) | seeds[r, w + 1] | seeds[r + 2, w + 1]
                 if diagonal is not None:
-                    ring |= _beside(seeds, r, w + 1) | _beside(seeds, r + 2, w + 1)
+                    ring |= _beside_seeds(seeds, r, w + 1) | _beside_seeds(seeds, r + 2, w + 1)
                 ring &= ~here & use[r, w]
             rings[m], near[m] = ring, w
             m += np.int64((ring | here) != ZERO)

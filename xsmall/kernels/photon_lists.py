@@ -25,7 +25,7 @@ def _is_full(end: Any, out: Any) -> Any:
 
 
 @njit
-def _count(frame: Any, per_noise: Any, top: Any, j: Any, stop: Any, end: Any, out: Any, tallies: Any) -> None:
+def _count_frame(frame: Any, per_noise: Any, top: Any, j: Any, stop: Any, end: Any, out: Any, tallies: Any) -> None:
     """Count the valid pixels of a frame and those that hold k photons, and say where its photons are."""
     start, length, _, valid, above, n_k, regions, pixels, counts, keep = tallies
     flat = frame.reshape(-1)
@@ -92,7 +92,7 @@ def list_photons_of_droplets(
             return j, end, stop
         tallies[2][j, 0] += kept
         tallies[2][j, 1] += faint
-        _count(frame, per_noise, thresholds[2], j, stop, end, out, tallies)
+        _count_frame(frame, per_noise, thresholds[2], j, stop, end, out, tallies)
         stop = end
     return frames.shape[0], stop, stop
 
@@ -113,6 +113,6 @@ def list_photons_of_pixels(
         end = photons_of_pixels(frames[j], use, top, energies[j], least, stop, out)
         if _is_full(end, out):
             return j, end, stop
-        _count(frames[j], None, top, j, stop, end, out, tallies)
+        _count_frame(frames[j], None, top, j, stop, end, out, tallies)
         stop = end
     return frames.shape[0], stop, stop

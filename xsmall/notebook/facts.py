@@ -67,7 +67,7 @@ def facts_of(obj: xr.DataArray | xr.Dataset | xr.DataTree, methods: list[str]) -
         what = str(frames.name)
         lines = [*_of_array(frames), ("variance", "carried through" if known else "none")]
     else:
-        what, lines = f"a Dataset, {kind}", list(_of_dataset(obj, kind))
+        what, lines = f"a Dataset, {kind}", list(_dataset_facts(obj, kind))
     return Facts(what, kind, (*lines, ("can", ", ".join(methods))))
 
 
@@ -77,11 +77,11 @@ def facts_of(obj: xr.DataArray | xr.Dataset | xr.DataTree, methods: list[str]) -
 def _of_array(obj: xr.DataArray) -> Iterator[Line]:
     if obj.dims == FRAME_DIMS:
         n, segments, rows, columns = obj.shape
-        yield "frames", f"{n} events of {segments} x {rows} x {columns} pixels, {obj.dtype}, {_size(obj.nbytes)}"
+        yield "frames", f"{n} events of {segments} x {rows} x {columns} pixels, {obj.dtype}, {_size_text(obj.nbytes)}"
     elif ROW not in obj.dims:
         yield "frames", f"no, dims are {obj.dims}; reductions need {FRAME_DIMS}"
     else:
-        yield "pixels", f"{dict(obj.sizes)}, {obj.dtype}, {_size(obj.nbytes)}; reductions need {FRAME_DIMS}"
+        yield "pixels", f"{dict(obj.sizes)}, {obj.dtype}, {_size_text(obj.nbytes)}; reductions need {FRAME_DIMS}"
     yield "data", _laziness(obj)
     if ROW in obj.dims or DETECTOR_TYPE in obj.attrs:
         yield "detector", f"{obj.attrs.get(DETECTOR_TYPE, 'not said')}, values in {obj.attrs.get(UNITS, 'no unit')}"
@@ -92,8 +92,8 @@ def _of_array(obj: xr.DataArray) -> Iterator[Line]:
     yield from _selection(obj)
     yield from _trust(obj)
     if ROW in obj.dims:
-        yield "geometry", _geometry(obj)
-        yield "beam", _beam(obj)
+        yield "geometry", _geometry_fact(obj)
+        yield "beam", _beam_fact(obj)
 
 
 def _trust(obj: xr.DataArray) -> Iterator[Line]:
@@ -112,7 +112,7 @@ def _trust(obj: xr.DataArray) -> Iterator[Line]:
         yield "trusted", f"{obj.size - bad} of {obj.size} values ({1 - bad / obj.size:.2%}); the others are NaN"
 
 
-def _size(nbytes: int) -> str:
+def _size_text(nbytes: int) -> str:
     from dask.utils import format_bytes
 
     return str(format_bytes(nbytes))
@@ -124,7 +124,7 @@ def _laziness(obj: xr.DataArray) -> str:
     along = obj.chunks[0]
     return (
         f"lazy, {len(along)} chunks of up to {max(along, default=0)} along {obj.dims[0]}; "
-        f"{_size(obj.nbytes)} when computed"
+        f"{_size_text(obj.nbytes)} when computed"
     )
 
 
@@ -136,7 +136,7 @@ def _presence(obj: xr.DataArray) -> str:
     return "every segment in every event" if absent == 0 else f"{absent} of {present.size} segments are missing"
 
 
-def _geometry(obj: xr.DataArray) -> str:
+def _geometry_fact(obj: xr.DataArray) -> str:
     if GEOMETRY not in obj.coords:
         return _GEOMETRY_ADVICE
     geometry = geometry_of(obj)
@@ -144,7 +144,7 @@ def _geometry(obj: xr.DataArray) -> str:
     return text if X in obj.coords or ROW not in obj.dims else f"{text} (no pixel coordinates here)"
 
 
-def _beam(obj: xr.DataArray) -> str:
+def _beam_fact(obj: xr.DataArray) -> str:
     if PHOTON_ENERGY not in obj.coords:
         known = [name for name in (DISTANCE, CENTER_X) if name in obj.coords]
         return f"no photon energy, but {', '.join(known)}" if known else _BEAM_ADVICE
@@ -163,11 +163,11 @@ def _beam(obj: xr.DataArray) -> str:
 # ---- small data and cubes -------------------------------------------------------------------------------------------
 
 
-def _of_dataset(obj: xr.Dataset, kind: str) -> Iterator[Line]:
+def _dataset_facts(obj: xr.Dataset, kind: str) -> Iterator[Line]:
     if kind in (SMALL, SPARSE):
         scalars = [str(v) for v in obj.variables if obj[v].dims == (EVENT,) and v != EVENT]
         per_event = [str(v) for v in obj.data_vars if EVENT in obj[v].dims]
-        yield kind, f"{obj.sizes[EVENT]} events, {len(per_event)} variables, {_size(obj.nbytes)}"
+        yield kind, f"{obj.sizes[EVENT]} events, {len(per_event)} variables, {_size_text(obj.nbytes)}"
         yield "bins", "may be made of " + (", ".join(sorted(scalars)) or "nothing: no variable runs over event alone")
     elif kind == BINS:
         counted = obj[COUNT]
@@ -203,10 +203,10 @@ def _of_run(run: xr.DataTree) -> Iterator[Line]:
     if EVENTS_NODE in run.children:
         names = [str(n) for n in run[EVENTS_NODE].data_vars]
         yield "event variables", ", ".join(names[:24]) + (f" and {len(names) - 24} more" if len(names) > 24 else "")
-    yield from (("next", line) for line in _next(run))
+    yield from (("next", line) for line in _next_steps(run))
 
 
-def _next(run: xr.DataTree) -> Iterator[str]:
+def _next_steps(run: xr.DataTree) -> Iterator[str]:
     """What to type next."""
     frames = frames_nodes(run)
     if frames:

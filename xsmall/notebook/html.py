@@ -22,10 +22,10 @@ _LONG = 120
 
 def as_html(obj: xr.DataArray | xr.Dataset | xr.DataTree, facts: Facts) -> str:
     """A picture where one costs nothing, and the facts; texts longer than a line or two fold."""
-    rows = "".join(_row(name, text) for name, text in facts.lines)
+    rows = "".join(_fact_row(name, text) for name, text in facts.lines)
     table = f"<table style='border:0;margin:0'>{rows}</table>"
     head = f"<div style='font-weight:bold'>xsmall .sd of {html.escape(facts.what)}</div>"
-    pictures = "".join(_figure(name, array) for name, array in _arrays(obj).items())
+    pictures = "".join(_figure_html(name, array) for name, array in _arrays_to_show(obj).items())
     left = f"<div style='display:flex;flex-wrap:wrap;gap:8px'>{pictures}</div>" if pictures else ""
     return (
         "<div style='font-size:90%'>"
@@ -33,7 +33,7 @@ def as_html(obj: xr.DataArray | xr.Dataset | xr.DataTree, facts: Facts) -> str:
     )
 
 
-def _row(name: str, text: str) -> str:
+def _fact_row(name: str, text: str) -> str:
     shown = html.escape(text)
     if name == "next":
         shown = f"<code>{shown}</code>"
@@ -43,7 +43,7 @@ def _row(name: str, text: str) -> str:
     return f"<tr><td style='{_LEFT};color:gray'>{html.escape(name)}</td><td style='{_LEFT}'>{shown}</td></tr>"
 
 
-def _arrays(obj: xr.DataArray | xr.Dataset | xr.DataTree) -> dict[str, xr.DataArray]:
+def _arrays_to_show(obj: xr.DataArray | xr.Dataset | xr.DataTree) -> dict[str, xr.DataArray]:
     """What may have a picture, by name."""
     if isinstance(obj, xr.DataTree):
         return frames_nodes(obj)
@@ -56,7 +56,7 @@ def _arrays(obj: xr.DataArray | xr.Dataset | xr.DataTree) -> dict[str, xr.DataAr
     return {pictures[0]: obj[pictures[0]]} if pictures else {}
 
 
-def _figure(name: str, array: xr.DataArray) -> str:
+def _figure_html(name: str, array: xr.DataArray) -> str:
     png = thumbnail_png(array)
     if png is not None:
         inside = f"<img style='margin:0' src='data:image/png;base64,{base64.b64encode(png).decode()}'/>"

@@ -60,7 +60,7 @@ def kind_of(obj: xr.DataArray | xr.Dataset | xr.DataTree) -> str:
         return RUN
     if isinstance(obj, xr.Dataset):
         one = frames_of(obj)
-        return _of_dataset(obj) if one is None else kind_of(one)
+        return _kind_of_dataset(obj) if one is None else kind_of(one)
     if FLAG_MEANINGS in obj.attrs and {ROW, COLUMN} <= set(obj.dims):
         return FLAGS
     if obj.dims == FRAME_DIMS:
@@ -79,7 +79,7 @@ def frames_of(obj: xr.Dataset) -> xr.DataArray | None:
     return obj[names[0]] if len(names) == 1 else None
 
 
-def _of_dataset(obj: xr.Dataset) -> str:
+def _kind_of_dataset(obj: xr.Dataset) -> str:
     if EVENT in obj.dims:
         return SPARSE if any(str(name).endswith(PIXEL_VALUE) for name in obj.data_vars) else SMALL
     return BINS if COUNT in obj else OTHER

@@ -103,11 +103,11 @@ def plot(
     >>> ax.get_xlabel()
     'x (mm)'
     """
-    picture, title = _picture(obj, mask, frames)
+    picture, title = _image_to_draw(obj, mask, frames)
     values = np.asarray(picture.values, dtype=np.float64)
     low, high = color_limits(values, percentile, vmin, vmax, log)
     extent = extent_of(picture)
-    axes = _axes(extent) if ax is None else ax
+    axes = _axes_of_shape(extent) if ax is None else ax
     _draw_masked(axes, picture, values, extent)
     two = _two_colors(obj)
     drawn = axes.imshow(
@@ -129,7 +129,7 @@ def plot(
     return axes
 
 
-def _picture(obj: xr.DataArray, mask: xr.DataArray | None, frames: int) -> tuple[xr.DataArray, str]:
+def _image_to_draw(obj: xr.DataArray, mask: xr.DataArray | None, frames: int) -> tuple[xr.DataArray, str]:
     """The image to draw, in memory, and what it shows."""
     name = "" if obj.name is None else str(obj.name)
     if obj.dims == (IMAGE_Y, IMAGE_X):
@@ -228,7 +228,7 @@ def _two_colors(obj: xr.DataArray) -> Any:
     return ListedColormap([USED, MASKED]) if FLAG_MEANINGS in obj.attrs else None
 
 
-def _axes(extent: tuple[float, float, float, float]) -> Any:
+def _axes_of_shape(extent: tuple[float, float, float, float]) -> Any:
     """Axes of a new figure of about the shape of the picture."""
     left, right, bottom, top = extent
     height = float(np.clip(6.0 * (top - bottom) / (left - right) + 0.9, 2.2, 9.0))

@@ -47,7 +47,7 @@ _ACROSS: Final = 2  # pictures in a row
 
 
 @dataclass(frozen=True)
-class _Few:
+class _FewFrames:
     """The mean of a few frames, and how many they were."""
 
     mean: xr.DataArray
@@ -96,7 +96,7 @@ def quicklook(run: xr.DataTree, detector: str | None = None, *, events: int = 10
     """
     if isinstance(events, bool) or events < 1:
         raise ParameterError("events to average", found=events, expected="a whole number from 1 on", fix="events=100")
-    frames = _chosen(frames_nodes(run), detector)
+    frames = _chosen_frames(frames_nodes(run), detector)
     across = min(len(frames), _ACROSS)
     rows = -(-len(frames) // across)
     wide, height = 4.5 * across + 2.0, max(4.8, 3.6 * rows + 0.8)
@@ -107,15 +107,15 @@ def quicklook(run: xr.DataTree, detector: str | None = None, *, events: int = 10
         _draw_detector(ax, name, array, events)
     for ax in axes[len(frames) :]:
         ax.set_axis_off()
-    small = _event_variables(run)
+    small = _variables_to_show(run)
     above, below = parts[1].subplots(2, 1)
     _draw_intensity(above, small)
     _draw_scan(below, small)
-    figure.suptitle("\n".join([_name(run), *(line.strip() for line in event_lines(run))][:4]), fontsize="medium")
+    figure.suptitle("\n".join([_run_title(run), *(line.strip() for line in event_lines(run))][:4]), fontsize="medium")
     return figure
 
 
-def _chosen(frames: dict[str, xr.DataArray], detector: str | None) -> dict[str, xr.DataArray]:
+def _chosen_frames(frames: dict[str, xr.DataArray], detector: str | None) -> dict[str, xr.DataArray]:
     if not frames:
         raise DataError("a run without frames", expected="a detector with raw frames", fix="run.sd says what is in it")
     if detector is None:
@@ -128,7 +128,7 @@ def _chosen(frames: dict[str, xr.DataArray], detector: str | None) -> dict[str, 
     return {detector: frames[detector]}
 
 
-def _name(run: xr.DataTree) -> str:
+def _run_title(run: xr.DataTree) -> str:
     known = [f"{name} {run.attrs[name]}" for name in (EXPERIMENT, RUN) if name in run.attrs]
     return ", ".join(known) or "run"
 
@@ -136,7 +136,7 @@ def _name(run: xr.DataTree) -> str:
 # ---- detectors ------------------------------------------------------------------------------------------------------
 
 
-def _mean_of_few(array: xr.DataArray, events: int) -> _Few:
+def _mean_of_few(array: xr.DataArray, events: int) -> _FewFrames:
     """Mean of some consecutive events in each of a few places; what is missing or not finite does not count."""
     n = array.sizes[EVENT]
     frame_bytes = max(1, array.nbytes // max(1, n))
@@ -146,7 +146,7 @@ def _mean_of_few(array: xr.DataArray, events: int) -> _Few:
     total = np.zeros(array.shape[1:])
     count = np.zeros(array.shape[1:], np.int32)
     taken, missing = 0, 0
-    for start, size in zip(starts, _shares(wanted, len(starts)), strict=True):
+    for start, size in zip(starts, _even_shares(wanted, len(starts)), strict=True):
         part = array.isel({EVENT: slice(int(start), int(start) + size)}).compute()
         there = presence(part)
         for i, words in enumerate(_without_gain_bits(part)):
@@ -160,10 +160,10 @@ def _mean_of_few(array: xr.DataArray, events: int) -> _Few:
     with np.errstate(invalid="ignore"):
         mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     frame = array.isel({EVENT: 0}, drop=True)
-    return _Few(frame.copy(data=mean).assign_attrs(array.attrs), taken, missing)
+    return _FewFrames(frame.copy(data=mean).assign_attrs(array.attrs), taken, missing)
 
 
-def _shares(total: int, places: int) -> list[int]:
+def _even_shares(total: int, places: int) -> list[int]:
     return [total // places + (i < total % places) for i in range(places)]
 
 
@@ -221,7 +221,7 @@ def _side_by_side(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 # ---- events ---------------------------------------------------------------------------------------------------------
 
 
-def _event_variables(run: xr.DataTree) -> xr.Dataset:
+def _variables_to_show(run: xr.DataTree) -> xr.Dataset:
     """Event variables, with their common names where a table knows them."""
     known = run.children[EVENTS_NODE].to_dataset() if EVENTS_NODE in run.children else xr.Dataset()
     if I0 in known:
@@ -256,14 +256,14 @@ def _draw_intensity(ax: Axes, small: xr.Dataset) -> None:
 
 def _draw_scan(ax: Axes, small: xr.Dataset) -> None:
     scalars = [str(n) for n in small.data_vars if small[n].dims == (EVENT,) and small[n].dtype.kind in "iuf"]
-    moved = [n for n in scalars if n.startswith(SCAN_PREFIX) and np.unique(_finite(small[n])).size > 1]
-    chosen = [*moved, *(n for n in (DELAY, STEP) if n in scalars and np.unique(_finite(small[n])).size > 1)]
+    moved = [n for n in scalars if n.startswith(SCAN_PREFIX) and np.unique(_finite_values(small[n])).size > 1]
+    chosen = [*moved, *(n for n in (DELAY, STEP) if n in scalars and np.unique(_finite_values(small[n])).size > 1)]
     if not chosen:
         ax.set_title("scan")
         _say(ax, "nothing was scanned")
         return
     name = chosen[0]
-    values = _finite(small[name])
+    values = _finite_values(small[name])
     places, counts = np.unique(values, return_counts=True)
     if places.size <= 200:
         width = 0.8 * float(np.diff(places).min())
@@ -274,7 +274,7 @@ def _draw_scan(ax: Axes, small: xr.Dataset) -> None:
     ax.set(title=name, xlabel=name if unit == "1" else f"{name} ({unit})", ylabel="events")
 
 
-def _finite(array: xr.DataArray) -> npt.NDArray[np.float64]:
+def _finite_values(array: xr.DataArray) -> npt.NDArray[np.float64]:
     values = np.asarray(array.values, dtype=np.float64)
     return values[np.isfinite(values)]
 

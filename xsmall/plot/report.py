@@ -154,12 +154,12 @@ def _run_parts(state: RunState) -> Iterator[str]:
     yield f'<p class="soft">{html.escape(str(state.request.get("source", "")))}</p>'
     if state.why:
         yield f'<p class="warning">{html.escape(state.why)}</p>'
-    opened = _opened(state)
+    opened = _opened_output(state)
     small = opened[0] if opened else None
     warnings = [*_warnings(state, small)]
     if warnings:
         yield "<h2>Look at this</h2>" + _listed(warnings, ' class="warning"')
-    yield "<h2>Events</h2>" + _table(("", ""), _facts(state, small))
+    yield "<h2>Events</h2>" + _html_table(("", ""), _facts(state, small))
     yield from _detectors_table(state)
     if state.messages:
         yield "<h2>Met on the way</h2>" + _listed(state.messages)
@@ -178,7 +178,7 @@ def _listed(texts: Iterable[str], attributes: str = "") -> str:
     return "<ul>" + "".join(f"<li{attributes}>{html.escape(text)}</li>" for text in texts) + "</ul>"
 
 
-def _opened(state: RunState) -> tuple[xr.Dataset, dict[str, xr.Dataset]] | None:
+def _opened_output(state: RunState) -> tuple[xr.Dataset, dict[str, xr.Dataset]] | None:
     """The output of a run, in memory; None where there is none."""
     path = Path(state.output)
     if state.state != "done" or not state.output or not path.exists():
@@ -189,7 +189,7 @@ def _opened(state: RunState) -> tuple[xr.Dataset, dict[str, xr.Dataset]] | None:
         return tree.to_dataset().load(), groups
 
 
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+def _html_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     named = any(head)
     top = "<thead><tr>" + "".join(f"<th>{html.escape(h)}</th>" for h in head) + "</tr></thead>" if named else ""
     body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows)
@@ -220,7 +220,7 @@ def _detectors_table(state: RunState) -> Iterator[str]:
         rows.append((name, told or "nothing is missing"))
     rows += [(name, f"not in this run: {why}") for name, why in state.skipped.items()]
     if rows:
-        yield "<h2>Detectors</h2>" + _table(("detector", "events"), rows)
+        yield "<h2>Detectors</h2>" + _html_table(("detector", "events"), rows)
 
 
 def _warnings(state: RunState, small: xr.Dataset | None) -> Iterator[str]:
@@ -257,7 +257,7 @@ def _index_page(folder: Path, states: list[RunState]) -> str:
     done = sum(state.state == "done" for state in states)
     kinds = dict.fromkeys(_NUMBERS, ' class="number"')
     head = "".join(f'<th{kinds.get(name, "")}><button type="button">{name}</button></th>' for name in _COLUMNS)
-    rows = "".join(_row(folder, state) for state in states)
+    rows = "".join(_run_row(folder, state) for state in states)
     parts = [
         "<h1>Runs</h1>",
         f'<p class="soft">{done} of {len(states)} runs are done; {sum(s.events for s in states)} events.</p>',
@@ -266,7 +266,7 @@ def _index_page(folder: Path, states: list[RunState]) -> str:
     return _page("runs", parts, _SORT)
 
 
-def _row(folder: Path, state: RunState) -> str:
+def _run_row(folder: Path, state: RunState) -> str:
     page = f"{stem_of(state.run)}.html"
     name = f'<a href="{page}">{state.run}</a>' if (folder / page).exists() else str(state.run)
     ended = "" if state.ended is None else datetime.fromtimestamp(state.ended, UTC).strftime("%Y-%m-%d %H:%M")

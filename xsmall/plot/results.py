@@ -92,7 +92,7 @@ def plot(
     >>> cube.sd.plot("signal").get_xlabel()
     'delay'
     """
-    chosen = _chosen(obj, name)
+    chosen = _chosen_variable(obj, name)
     array = obj[chosen]
     if where is not None and (where.dtype != np.bool_ or where.dims != (EVENT,) or EVENT not in array.dims):
         raise ParameterError(
@@ -106,16 +106,16 @@ def plot(
     if not is_ragged(array) and array.dtype.kind not in "biuf":
         raise DataError(f"{chosen} has no numbers to draw", found=f"dtype {array.dtype}", expected="numbers")
     if EVENT in array.dims:
-        return _draw_small(obj, array, against, where, bins, _axes(ax))
-    return _draw_bins(obj, array, against, _axes(ax))
+        return _draw_small(obj, array, against, where, bins, _axes_or_new(ax))
+    return _draw_bins(obj, array, against, _axes_or_new(ax))
 
 
-def _axes(ax: Axes | None) -> Axes:
+def _axes_or_new(ax: Axes | None) -> Axes:
     drawn: Axes = pyplot().subplots(figsize=(6.4, 4.2), layout="constrained")[1] if ax is None else ax
     return drawn
 
 
-def _chosen(obj: xr.Dataset, name: str | None) -> str:
+def _chosen_variable(obj: xr.Dataset, name: str | None) -> str:
     """Name of the variable to draw."""
     there = [str(v) for v in obj.data_vars]
     main = [v for v in there if v != COUNT and not any(v.endswith(s) and v.removesuffix(s) in there for s in _BESIDE)]
@@ -129,7 +129,7 @@ def _chosen(obj: xr.Dataset, name: str | None) -> str:
     return main[0]
 
 
-def _beside(obj: xr.Dataset, array: xr.DataArray, suffix: str) -> xr.DataArray | None:
+def _companion_variable(obj: xr.Dataset, array: xr.DataArray, suffix: str) -> xr.DataArray | None:
     name = f"{array.name}{suffix}"
     return obj[name] if name in obj and obj[name].dims == array.dims else None
 
@@ -175,7 +175,7 @@ def _draw_small(
     used = used[::step]
     ax.plot(x_values[~used], y[~used], ".", markersize=3, color=GREY, label="left out" if (~used).any() else None)
     ax.plot(x_values[used], y[used], ".", markersize=3, color=BLUE)
-    ax.set(xlabel=EVENT if against is None else label_of(other), ylabel=label_of(known), title=_lost(y))
+    ax.set(xlabel=EVENT if against is None else label_of(other), ylabel=label_of(known), title=_lost_text(y))
     if (~used).any():
         ax.legend(loc="upper right")
     return ax
@@ -188,7 +188,7 @@ def _one_per_event(obj: xr.Dataset, name: str) -> xr.DataArray:
     raise ParameterError("no such variable of one number per event", found=repr(name), expected=f"one of {there}")
 
 
-def _lost(values: npt.NDArray[np.float64]) -> str:
+def _lost_text(values: npt.NDArray[np.float64]) -> str:
     lost = int((~np.isfinite(values)).sum())
     return f"{lost} of {values.size} are NaN" if lost else ""
 
@@ -233,7 +233,7 @@ def _draw_mean(array: xr.DataArray, ax: Axes) -> Axes:
 
 def _draw_bins(obj: xr.Dataset, array: xr.DataArray, against: str | None, ax: Axes) -> Axes:
     array = array.isel({d: 0 for d in array.dims if array.sizes[d] == 1 and array.ndim > 1})
-    error = _beside(obj, obj[array.name], STDERR_SUFFIX)
+    error = _companion_variable(obj, obj[array.name], STDERR_SUFFIX)
     if error is not None:
         error = error.isel({d: 0 for d in error.dims if d not in array.dims})
     if against is not None and against not in array.dims:
@@ -258,11 +258,11 @@ def _draw_bins(obj: xr.Dataset, array: xr.DataArray, against: str | None, ax: Ax
         ax.legend(loc="upper right")
     if said:
         ax.axhline(0, color=GREY, linewidth=0.8, zorder=0)
-    ax.set(xlabel=_axis(values, across), ylabel=label_of(values), title=said)
+    ax.set(xlabel=_axis_label(values, across), ylabel=label_of(values), title=said)
     return ax
 
 
-def _axis(values: xr.DataArray, dim: str) -> str:
+def _axis_label(values: xr.DataArray, dim: str) -> str:
     return label_of(values[dim]) if dim in values.coords else dim
 
 
@@ -285,14 +285,14 @@ def _draw_map(ax: Axes, values: xr.DataArray, across: str, other: str, differenc
         high = float(np.percentile(np.abs(finite), 95)) or 1.0
         low = -high
     drawn = ax.pcolormesh(
-        _places(shown, across), _places(shown, other), shown.values,
+        _axis_values(shown, across), _axis_values(shown, other), shown.values,
         vmin=low, vmax=high if high > low else low + 1, cmap=DIVERGING if difference else "viridis", shading="nearest",
     )  # fmt: skip
     ax.figure.colorbar(drawn, ax=ax, label=label_of(values), pad=0.02)
-    ax.set(xlabel=_axis(values, across), ylabel=_axis(values, other), title=difference)
+    ax.set(xlabel=_axis_label(values, across), ylabel=_axis_label(values, other), title=difference)
     return ax
 
 
-def _places(values: xr.DataArray, dim: str) -> npt.NDArray[Any]:
+def _axis_values(values: xr.DataArray, dim: str) -> npt.NDArray[Any]:
     numbers = dim in values.coords and values[dim].dtype.kind in "iuf"
     return np.asarray(values[dim].values) if numbers else np.arange(values.sizes[dim])

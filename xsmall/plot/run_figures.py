@@ -52,13 +52,13 @@ def figures_of(small: xr.Dataset, groups: dict[str, xr.Dataset]) -> Iterator[tup
     groups
         Configuration and averages of each detector.
     """
-    yield from _event_variables(small)
+    yield from _variable_figures(small)
     for name, group in groups.items():
         if AVERAGE in group and bool(np.isfinite(group[AVERAGE].values).any()):
             yield f"{name}: average", average_figure(group)
             yield f"{name}: spread between events", average_figure(group, STD_SUFFIX)
         yield from _profiles(small, name)
-        yield from _lists(small, name)
+        yield from _list_spectra(small, name)
         if f"{name}_{FAULT}" in small:
             yield from _faults(small, name)
         if PEDESTAL in group and NOISE in group:
@@ -92,17 +92,17 @@ def thumbnail(group: xr.Dataset) -> Figure:
 
 
 def _new(size: tuple[float, float] = _SIZE) -> tuple[Figure, Axes]:
-    figure = _figure(size)
+    figure = _new_figure(size)
     return figure, figure.subplots()
 
 
-def _figure(size: tuple[float, float] = _SIZE) -> Figure:
+def _new_figure(size: tuple[float, float] = _SIZE) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=size, layout="constrained")
 
 
-def _values(small: xr.Dataset, name: str) -> npt.NDArray[np.float64] | None:
+def _event_numbers(small: xr.Dataset, name: str) -> npt.NDArray[np.float64] | None:
     """Numbers of an event variable; None where it is none or has none."""
     if name not in small.variables or small[name].dims != (EVENT,) or small[name].dtype.kind not in "fiub":
         return None
@@ -110,26 +110,26 @@ def _values(small: xr.Dataset, name: str) -> npt.NDArray[np.float64] | None:
     return values if np.isfinite(values).any() else None
 
 
-def _label(small: xr.Dataset, name: str) -> str:
+def _label_with_unit(small: xr.Dataset, name: str) -> str:
     unit = str(small[name].attrs.get(UNITS, ""))
     return name if unit in ("", "1") else f"{name} ({unit})"
 
 
-def _event_variables(small: xr.Dataset) -> Iterator[tuple[str, Figure]]:
+def _variable_figures(small: xr.Dataset) -> Iterator[tuple[str, Figure]]:
     scans = [str(n) for n in small.variables if str(n).startswith(SCAN_PREFIX)]
     for name, title in [(I0, "I0"), (DELAY, "delay"), *((n, f"scan of {n.removeprefix(SCAN_PREFIX)}") for n in scans)]:
-        values = _values(small, name)
+        values = _event_numbers(small, name)
         if values is not None:
             yield title, _over_events(small, name, values)
-    position, amplitude = _values(small, TT_POSITION), _values(small, TT_AMPLITUDE)
+    position, amplitude = _event_numbers(small, TT_POSITION), _event_numbers(small, TT_AMPLITUDE)
     if position is not None:
         figure, axes = _new()
         if amplitude is not None:
             axes.plot(position, amplitude, ".", markersize=2, color="tab:blue")
-            axes.set(xlabel=_label(small, TT_POSITION), ylabel=_label(small, TT_AMPLITUDE))
+            axes.set(xlabel=_label_with_unit(small, TT_POSITION), ylabel=_label_with_unit(small, TT_AMPLITUDE))
         else:
             axes.hist(position[np.isfinite(position)], _BINS, color="tab:blue")
-            axes.set(xlabel=_label(small, TT_POSITION), ylabel="events")
+            axes.set(xlabel=_label_with_unit(small, TT_POSITION), ylabel="events")
         lost = int((~np.isfinite(position)).sum())
         axes.set_title(f"{lost} of {position.size} events without a fit", fontsize="medium")
         yield "time tool", figure
@@ -137,11 +137,11 @@ def _event_variables(small: xr.Dataset) -> Iterator[tuple[str, Figure]]:
 
 def _over_events(small: xr.Dataset, name: str, values: npt.NDArray[np.float64]) -> Figure:
     """A variable in the order of events, and how often it has each value."""
-    figure = _figure()
+    figure = _new_figure()
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
     step = max(1, values.size // _POINTS)
     left.plot(np.arange(values.size)[::step], values[::step], ".", markersize=1.5, color="tab:blue")
-    left.set(xlabel="event", ylabel=_label(small, name))
+    left.set(xlabel="event", ylabel=_label_with_unit(small, name))
     right.hist(values[np.isfinite(values)], _BINS, orientation="horizontal", color="tab:blue")
     right.set(xlabel="events")
     return figure
@@ -166,12 +166,12 @@ def _profiles(small: xr.Dataset, detector: str) -> Iterator[tuple[str, Figure]]:
         along = small[dim].values
         axes.fill_between(along, mean - spread, mean + spread, color="tab:blue", alpha=0.25, linewidth=0)
         axes.plot(along, mean, color="tab:blue", linewidth=1)
-        axes.set(xlabel=_label(small, dim), ylabel=_label(small, name).removeprefix(f"{detector}_"))
+        axes.set(xlabel=_label_with_unit(small, dim), ylabel=_label_with_unit(small, name).removeprefix(f"{detector}_"))
         axes.set_title("mean over events, and spread between them", fontsize="medium")
         yield name, figure
 
 
-def _lists(small: xr.Dataset, detector: str) -> Iterator[tuple[str, Figure]]:
+def _list_spectra(small: xr.Dataset, detector: str) -> Iterator[tuple[str, Figure]]:
     """Spectra of what is found in lists, such as sums of droplets."""
     for key, x in small.data_vars.items():
         name = str(key)
@@ -182,7 +182,7 @@ def _lists(small: xr.Dataset, detector: str) -> Iterator[tuple[str, Figure]]:
         figure, axes = _new()
         if values.size:
             axes.hist(values, _BINS, range=tuple(np.percentile(values, [0, 99.8])), color="tab:blue")
-        axes.set(xlabel=_label(small, name), ylabel="number", yscale="log")
+        axes.set(xlabel=_label_with_unit(small, name), ylabel="number", yscale="log")
         yield f"{name}: {values.size} in all", figure
 
 

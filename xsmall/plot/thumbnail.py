@@ -35,7 +35,7 @@ def thumbnail_png(obj: xr.DataArray) -> bytes | None:
     in_memory = obj.chunks is None and isinstance(obj.variable._data, np.ndarray)
     if not in_memory or obj.size == 0 or obj.nbytes > _MOST_BYTES:
         return None
-    picture = _picture(obj)
+    picture = _two_dims(obj)
     if picture is None:
         return None
     values = np.asarray(picture, dtype=np.float64)
@@ -52,7 +52,7 @@ def thumbnail_png(obj: xr.DataArray) -> bytes | None:
     return target.getvalue()
 
 
-def _picture(obj: xr.DataArray) -> npt.NDArray[Any] | None:
+def _two_dims(obj: xr.DataArray) -> npt.NDArray[Any] | None:
     """Two dims of an array: assembled where it has a geometry, else as it lies in memory."""
     if EVENT in obj.dims:
         obj = obj.isel({EVENT: obj.sizes[EVENT] // 2})
@@ -103,7 +103,7 @@ def layout_svg(obj: xr.DataArray) -> str | None:
     (left, bottom), (right, top) = points.min(axis=0), points.max(axis=0)
     scale = SIZE / max(right - left, top - bottom, 1e-9)
     shapes = "".join(
-        f'<polyline fill="#dbe7f3" stroke="#4477aa" points="{_points(line, right, top, scale)}"/>' for line in lines
+        f'<polyline fill="#dbe7f3" stroke="#4477aa" points="{_svg_points(line, right, top, scale)}"/>' for line in lines
     )
     beam = beam_of(obj)
     if beam is not None and not beam.lost:
@@ -114,5 +114,5 @@ def layout_svg(obj: xr.DataArray) -> str | None:
     return f'<svg xmlns="http://www.w3.org/2000/svg" {box}>{shapes}</svg>'
 
 
-def _points(line: list[list[float]], right: float, top: float, scale: float) -> str:
+def _svg_points(line: list[list[float]], right: float, top: float, scale: float) -> str:
     return " ".join(f"{(right - x) * scale:.1f},{(top - y) * scale:.1f}" for x, y in line)

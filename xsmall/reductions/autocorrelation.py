@@ -166,7 +166,7 @@ class Autocorrelation(Record):
 
     def pieces(self, frames: Frames) -> list[list[Piece]]:
         """Find the pixels of each place, by segment."""
-        return [_pieces(place, frames) for _, place in self.places]
+        return [_pieces_of_place(place, frames) for _, place in self.places]
 
     def lags(self, pieces: list[list[Piece]]) -> tuple[int, int]:
         """The largest lags.
@@ -238,7 +238,7 @@ class Autocorrelation(Record):
         )
 
 
-def _pieces(place: Place, frames: Frames) -> list[Piece]:
+def _pieces_of_place(place: Place, frames: Frames) -> list[Piece]:
     """The pixels of a place by segment, in boxes without gaps."""
     out = []
     for s, held in enumerate(inside(place, frames)):

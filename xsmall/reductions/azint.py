@@ -166,7 +166,7 @@ def azint(
         bins, quantity, range, width, azimuth_bins, split=split, mask=fixed, efficiency=efficiency,
         solid_angle=bool(solid_angle), polarization=polarization,
     )  # fmt: skip
-    kind = _kind(chosen, statistic, clip, bool(norm))
+    kind = _ring_statistic(chosen, statistic, clip, bool(norm))
     record = normalized(Azint(chosen, kind), i0, (INTENSITY,))
     return filtered(record, threshold, noise, of_events)
 
@@ -233,7 +233,7 @@ def polarization_of(plane: float | None, fraction: float | None) -> tuple[float,
     return float(plane), float(fraction)
 
 
-def _kind(bins: AzintBins, statistic: str, clip: Any, norm: bool) -> RingStatistic:
+def _ring_statistic(bins: AzintBins, statistic: str, clip: Any, norm: bool) -> RingStatistic:
     if statistic not in (MEAN, SUM, MEDIAN):
         raise ParameterError("statistic of azint", found=repr(statistic), expected=f"{MEAN!r}, {SUM!r} or {MEDIAN!r}")
     if clip is not None and not (isinstance(clip, int | float | np.number) and clip > 0 and statistic == MEAN):

@@ -322,10 +322,10 @@ class Shares(NamedTuple):
 
 def shares_of(table: BinTable) -> Shares:
     """Shares of the pixels in the bins, made once per process."""
-    return CACHE.get(("azint", "shares", table), lambda: _shares(table))
+    return CACHE.get(("azint", "shares", table), lambda: _bin_shares(table))
 
 
-def _shares(table: BinTable) -> Shares:
+def _bin_shares(table: BinTable) -> Shares:
     from xsmall.kernels.azint_split import share_out
     from xsmall.kernels.bins import first_bins
 

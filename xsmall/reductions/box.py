@@ -75,7 +75,7 @@ class Box:
         ParameterError
             A segment that has to be said or is not there; a box that reaches beyond the frames or misses all pixels.
         """
-        row, column = _within(self.row, part.row, ROW), _within(self.column, part.column, COLUMN)
+        row, column = _labels_within(self.row, part.row, ROW), _labels_within(self.column, part.column, COLUMN)
         return Part((self._segment(part),), row, column)
 
     def on(self, frames: Frames) -> Window:
@@ -117,7 +117,7 @@ class Window:
     def of(cls, chosen: Part, part: Part) -> Window:
         """Find the pixels ``chosen``, all of one segment, in an array of the pixels ``part``."""
         at = chosen.match(part, "array")
-        (rows, in_rows), (columns, in_columns) = _span(at.row), _span(at.column)
+        (rows, in_rows), (columns, in_columns) = _span_of_places(at.row), _span_of_places(at.column)
         labels = np.array(part.row[rows], dtype=np.float64), np.array(part.column[columns], dtype=np.float64)
         return cls(at.segment[0], rows, columns, *labels, in_rows[:, None] & in_columns)
 
@@ -132,7 +132,7 @@ class Window:
         return np.array(inside, order="C")
 
 
-def _span(places: Labels) -> tuple[slice, npt.NDArray[np.bool_]]:
+def _span_of_places(places: Labels) -> tuple[slice, npt.NDArray[np.bool_]]:
     """Cut an axis down to the piece that holds some places; and say which of the piece they are."""
     at = np.asarray(places)
     first, last = int(at.min()), int(at.max())
@@ -156,7 +156,7 @@ def _integer(value: object, what: str) -> int:
         raise ParameterError(f"{what} of a box", found=repr(value), expected="an integer label") from None
 
 
-def _within(limits: tuple[int, int] | None, labels: Labels, dim: str) -> Labels:
+def _labels_within(limits: tuple[int, int] | None, labels: Labels, dim: str) -> Labels:
     """Labels that lie in ``limits``, in their order."""
     if limits is None:
         return labels

@@ -157,7 +157,7 @@ def entries_of(
     rank[order] = np.arange(len(order))
     here = np.ones((len(order), frames.shape[0]), bool) if usable is None else usable
     if len(arrays) == 1:
-        return _of_frames(np.asarray(arrays[0]), held, order, here)
+        return _entries_of_frames(np.asarray(arrays[0]), held, order, here)
     if len(arrays) == _SPARSE:
         return _of_sparse(arrays, held, order, rank, here)
     segment, row, column, valid, used = arrays
@@ -269,7 +269,7 @@ def _lost_runs(
     return event[at], np.maximum(first[at], segment * pixels), np.minimum(stop[at], (segment + 1) * pixels)
 
 
-def _of_frames(
+def _entries_of_frames(
     values: npt.NDArray[Any],
     held: npt.NDArray[np.bool_],
     order: npt.NDArray[np.intp],

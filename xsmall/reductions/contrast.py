@@ -94,12 +94,12 @@ def contrast(small: xr.Dataset, *, mean_bins: Any = None) -> xr.Dataset:
     >>> abs(float(found["n_modes"]) - 2.0) < 4 * float(found["n_modes_stderr"])
     True
     """
-    n_k, above = _counts(small)
+    n_k, above = _photon_counts(small)
     edges = None if mean_bins is None else np.array(as_edges(mean_bins, "mean_bins"))
     new = [] if edges is None else [MEAN_COUNT]
     sizes = {} if edges is None else {MEAN_COUNT: edges.size - 1}
     results = xr.apply_ufunc(
-        _estimate,
+        _contrast_estimate,
         n_k,
         above,
         kwargs={"edges": edges},
@@ -110,7 +110,7 @@ def contrast(small: xr.Dataset, *, mean_bins: Any = None) -> xr.Dataset:
         output_dtypes=[np.float64] * len(_NAMES),
         dask_gufunc_kwargs={"output_sizes": sizes, "allow_rechunk": True},
     )
-    out = xr.Dataset({_renamed(name, edges): v for name, v in zip(_NAMES, results, strict=True)})
+    out = xr.Dataset({_name_of_variable(name, edges): v for name, v in zip(_NAMES, results, strict=True)})
     out = out.map(lambda v: v.assign_attrs({UNITS: DIMENSIONLESS}))
     if edges is not None:
         bounds = f"{MEAN_COUNT}{BOUNDS_SUFFIX}"
@@ -124,12 +124,12 @@ def contrast(small: xr.Dataset, *, mean_bins: Any = None) -> xr.Dataset:
     return out
 
 
-def _renamed(name: str, edges: npt.NDArray[np.float64] | None) -> str:
+def _name_of_variable(name: str, edges: npt.NDArray[np.float64] | None) -> str:
     """A variable has not the name of its dim."""
     return f"{name}_of_events" if name == MEAN_COUNT and edges is not None else name
 
 
-def _counts(small: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
+def _photon_counts(small: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
     """Pixels with k photons, and those with more."""
     names = [str(n) for n, v in small.data_vars.items() if str(n).endswith(N_K) and {EVENT, K} <= set(v.dims)]
     if len(names) != 1 or f"{names[0].removesuffix(N_K)}{N_ABOVE}" not in small:
@@ -142,7 +142,7 @@ def _counts(small: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
     return small[names[0]], small[f"{names[0].removesuffix(N_K)}{N_ABOVE}"]
 
 
-def _estimate(
+def _contrast_estimate(
     n_k: npt.NDArray[np.integer[Any]], above: npt.NDArray[np.integer[Any]], edges: npt.NDArray[np.float64] | None
 ) -> tuple[Any, ...]:
     """Estimate from (event, k), in each bin of the mean count."""

@@ -162,7 +162,7 @@ def droplet(
         )
     for name in [also] if isinstance(also, str) else also:
         _one_of("also", name, ALSO)
-    cuts = (*_cut("sums", sums, -np.inf), *_cut("sizes", sizes, 1.0))
+    cuts = (*_cut_limits("sums", sums, -np.inf), *_cut_limits("sizes", sizes, 1.0))
     wanted = tuple(dict.fromkeys([also] if isinstance(also, str) else also))
     most = None if max_droplets is None else whole_number("max_droplets", max_droplets, "max_droplets=1000")
     how = (grow == "flood", neighbours == 8)
@@ -174,7 +174,7 @@ def _one_of(what: str, value: object, allowed: tuple[object, ...]) -> None:
         raise ParameterError(f"invalid {what}", found=repr(value), expected=" or ".join(map(repr, allowed)))
 
 
-def _cut(what: str, limits: object, lowest: float) -> tuple[float, float]:
+def _cut_limits(what: str, limits: object, lowest: float) -> tuple[float, float]:
     """Check the limits of a cut; none keeps everything."""
     if limits is None:
         return lowest, np.inf

@@ -49,7 +49,7 @@ class Thresholds:
         given = [limit for limit in pair if limit is not None]
         if len({isinstance(limit, Sigma) for limit in given}) > 1:
             raise ParameterError("thresholds of two kinds", found=repr(threshold), expected="both of one", fix=_FIX)
-        low, high = _number(pair[0], -math.inf), _number(pair[1], math.inf)
+        low, high = _limit_number(pair[0], -math.inf), _limit_number(pair[1], math.inf)
         if not low < high:
             raise ParameterError("thresholds out of order", found=repr(threshold), expected="low < high", fix=_FIX)
         return cls(low, high, *check_noise(noise, sigma(1) if isinstance(given[0], Sigma) else 1.0))
@@ -71,7 +71,7 @@ class Thresholds:
         return lambda s, stack, out: threshold(stack, self.low, self.high, level[s], out)
 
 
-def _number(limit: Any, default: float) -> float:
+def _limit_number(limit: Any, default: float) -> float:
     if limit is None:
         return default
     found = limit.n if isinstance(limit, Sigma) else limit

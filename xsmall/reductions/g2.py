@@ -104,12 +104,12 @@ def g2(
     times, order, unit = times_of(obj, "g2")
     if times.size < 2:
         raise DataError("g2 needs two events", found=f"{times.size}", expected="more of them")
-    edges = _edges(times, unit, lags)
+    edges = _lag_edges(times, unit, lags)
     shape = len(given.regions), edges.size - 1
     job = _Lags(given, order, times, edges, int(blocks))
     dims = (ROI, TAU), (ROI, TAU), (ROI, TAU), (ROI,)
     names = G2, f"{G2}{STDERR_SUFFIX}", N_PAIRS, N_EVENTS
-    arrays = _run(job, given, [shape, shape, shape, shape[:1]])
+    arrays = _run_lags(job, given, [shape, shape, shape, shape[:1]])
     out = xr.Dataset(
         {name: (d, a, {UNITS: DIMENSIONLESS}) for name, d, a in zip(names, dims, arrays, strict=True)},
         coords={
@@ -169,7 +169,7 @@ def two_time(
             expected=f"at most {MOST_BYTES / 2**30:.3g} GiB",
             fix="a part of the run: .isel(event=slice(0, 5000))",
         )
-    (matrix,) = _run(_TwoTimes(given, order), given, [shape])
+    (matrix,) = _run_lags(_TwoTimes(given, order), given, [shape])
     labels = obj[EVENT].values[order]
     out = xr.Dataset({TWO_TIME: ((ROI, EVENT, f"other_{EVENT}"), matrix, {UNITS: DIMENSIONLESS})})
     out = out.assign_coords({ROI: list(given.regions), EVENT: labels, f"other_{EVENT}": labels})
@@ -177,7 +177,7 @@ def two_time(
     return out
 
 
-def _run(job: _Lags | _TwoTimes, given: Correlated, shapes: list[tuple[int, ...]]) -> list[Any]:
+def _run_lags(job: _Lags | _TwoTimes, given: Correlated, shapes: list[tuple[int, ...]]) -> list[Any]:
     """Run at once, or make lazy arrays of what a job returns."""
     if not given.is_lazy:
         return list(job(*given.arrays))
@@ -185,7 +185,7 @@ def _run(job: _Lags | _TwoTimes, given: Correlated, shapes: list[tuple[int, ...]
     return [da.from_delayed(made[i], shape, dtype=np.float64) for i, shape in enumerate(shapes)]
 
 
-def _edges(times: npt.NDArray[np.int64], unit: float, lags: Any) -> npt.NDArray[np.int64]:
+def _lag_edges(times: npt.NDArray[np.int64], unit: float, lags: Any) -> npt.NDArray[np.int64]:
     """Edges of the bins of lags in the unit of the times."""
     if lags is not None:
         edges = np.rint(np.array(as_edges(lags, "lags")) / unit).astype(np.int64)

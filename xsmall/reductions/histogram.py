@@ -94,7 +94,7 @@ def histogram(
             expected="bins of pixel values, or the name of a variable and its bins",
             fix=_FIX,
         )
-    edges = _edges(of if variable is None else bins, range)
+    edges = _bin_edges(of if variable is None else bins, range)
     fixed, of_events = static_mask(mask)
     where = () if place is None else ((ROI, as_place(place, "the place of a histogram")),)
     if variable is not None and (where or fixed or of_events or threshold is not None):
@@ -107,7 +107,7 @@ def histogram(
     return filtered(made, threshold, noise, of_events)
 
 
-def _edges(bins: Any, limits: tuple[float, float] | None) -> tuple[float, ...]:
+def _bin_edges(bins: Any, limits: tuple[float, float] | None) -> tuple[float, ...]:
     found = as_bins(bins, "bins")
     if isinstance(found, int) != (limits is not None):
         raise ParameterError("a number of bins and their range go together", found=f"{bins!r}, {limits}"[:80], fix=_FIX)

@@ -36,7 +36,7 @@ def bind(records: Mapping[str, Record], obj: xr.DataArray) -> tuple[dict[str, Re
             continue
         inputs, left = {}, []
         for keyword, given in record.beside.items():
-            _check(given, keyword)
+            _check_beside(given, keyword)
             key = names.setdefault(id(given), f"{keyword}-{len(names)}")
             made, shape = _companion(given, obj, keyword)
             beside.setdefault(key, made)
@@ -48,7 +48,7 @@ def bind(records: Mapping[str, Record], obj: xr.DataArray) -> tuple[dict[str, Re
     return out, beside
 
 
-def _check(given: Any, keyword: str) -> None:
+def _check_beside(given: Any, keyword: str) -> None:
     if not isinstance(given, xr.DataArray) or EVENT not in given.dims or given.ndim > _MOST_DIMS:
         raise ParameterError(
             f"{keyword} is nothing that belongs to events",

@@ -67,7 +67,7 @@ def merge_azint(*parts: xr.Dataset, weights: Sequence[float] | None = None) -> x
             fix="xs.merge_azint(front, back, weights=[1.0, 0.5])",
         )
     for part in parts:
-        _check(part, parts[0])
+        _check_integral(part, parts[0])
     try:
         aligned = xr.align(*parts, join="inner", exclude=[str(d) for d in parts[0].sizes if d != EVENT])
     except ValueError as error:
@@ -77,22 +77,22 @@ def merge_azint(*parts: xr.Dataset, weights: Sequence[float] | None = None) -> x
     pairs = list(zip(aligned, each, strict=True))
     norms = [part[NORM] if NORM in part else part[N_VALID].astype(float) for part in aligned]
     shares = [w * n for (_, w), n in zip(pairs, norms, strict=True)]
-    total = _added(shares)
-    signal = _added([s * part[INTENSITY].fillna(0) for s, (part, _) in zip(shares, pairs, strict=True)])
+    total = _sum_of_arrays(shares)
+    signal = _sum_of_arrays([s * part[INTENSITY].fillna(0) for s, (part, _) in zip(shares, pairs, strict=True)])
     out = aligned[0][[]].assign({INTENSITY: (signal / total.where(total > 0)).assign_attrs(parts[0][INTENSITY].attrs)})
-    out[N_VALID] = _added([part[N_VALID] for part in aligned]).assign_attrs(parts[0][N_VALID].attrs)
-    out[NORM] = _added(norms)
+    out[N_VALID] = _sum_of_arrays([part[N_VALID] for part in aligned]).assign_attrs(parts[0][N_VALID].attrs)
+    out[NORM] = _sum_of_arrays(norms)
     if all(_VARIANCE in part for part in parts):
         for part in parts:
             check_small(part, INTENSITY)
         known = [part[_VARIANCE].where(s > 0, 0) for s, (part, _) in zip(shares, pairs, strict=True)]
-        spread = _added([s**2 * v for s, v in zip(shares, known, strict=True)])
+        spread = _sum_of_arrays([s**2 * v for s, v in zip(shares, known, strict=True)])
         out[_VARIANCE] = (spread / total.where(total > 0) ** 2).assign_attrs(parts[0][_VARIANCE].attrs)
     events = max(part.sizes[EVENT] for part in parts)
     return paired(out).assign_attrs({**parts[0].attrs, "n_events_left_out": events - out.sizes[EVENT]})
 
 
-def _told(*path: str) -> Callable[[xr.Dataset], Any]:
+def _parameter_at(*path: str) -> Callable[[xr.Dataset], Any]:
     """What the parameters of an integral say at a place; None where they say nothing."""
 
     def of(part: xr.Dataset) -> Any:
@@ -106,7 +106,7 @@ def _told(*path: str) -> Callable[[xr.Dataset], Any]:
 
 def _corrected(part: xr.Dataset) -> dict[str, Any] | None:
     """The corrections of the one integral that the parameters tell of."""
-    records = _told("asked", "records")(part)
+    records = _parameter_at("asked", "records")(part)
     if not isinstance(records, dict) or len(records) != 1:
         return None
     asked = next(iter(records.values()))
@@ -120,17 +120,17 @@ _CORRECTIONS = {
 """Arguments that change what an intensity means, and their values where they were not given."""
 _MEANING: dict[str, tuple[Callable[[xr.Dataset], Any], str]] = {
     "unit": (lambda part: part[INTENSITY].attrs.get(UNITS), 'calibrate(..., unit="{}") for each detector'),
-    "photon energy": (_told("beam", "photon_energy"), ".sd.assign_beam(photon_energy={}) for each detector"),
+    "photon energy": (_parameter_at("beam", "photon_energy"), ".sd.assign_beam(photon_energy={}) for each detector"),
     "correction": (_corrected, "the same solid_angle, polarization and statistic in xs.azint for each detector"),
 }
 """What intensities that are added have in common, as far as it is known, and how to get there."""
 
 
-def _added(arrays: list[xr.DataArray]) -> xr.DataArray:
+def _sum_of_arrays(arrays: list[xr.DataArray]) -> xr.DataArray:
     return functools.reduce(operator.add, arrays)
 
 
-def _check(part: Any, first: xr.Dataset) -> None:
+def _check_integral(part: Any, first: xr.Dataset) -> None:
     """Raise unless a part is an integral over the bins of the first one."""
     if not isinstance(part, xr.Dataset) or not {INTENSITY, N_VALID} <= set(part) or EVENT not in part.dims:
         raise DataError(

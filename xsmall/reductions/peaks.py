@@ -127,10 +127,10 @@ def peaks(
     floor = real_number("threshold", threshold, "a number in the unit of the data", _FIX)
     ratio = real_number("snr", snr, "a number above 0", _FIX, above=0.0)
     one_of("background", background, (_RADIAL, _SEGMENT))
-    fewest, most = _pair("sizes", sizes)
+    fewest, most = _two_integers("sizes", sizes)
     if fewest > most:
         raise ParameterError("sizes out of order", found=repr(sizes), expected="(fewest, most)", fix=_FIX)
-    cut = None if tile is None else _pair("tile", tile)
+    cut = None if tile is None else _two_integers("tile", tile)
     wanted = tuple(dict.fromkeys([also] if isinstance(also, str) else also))
     for name in wanted:
         one_of("also", name, PLACES)
@@ -141,7 +141,7 @@ def peaks(
     return filtered(made, mask=of_events)
 
 
-def _pair(what: str, values: object) -> tuple[int, int]:
+def _two_integers(what: str, values: object) -> tuple[int, int]:
     pair = tuple(values) if isinstance(values, Sequence) and not isinstance(values, str) else ()
     if len(pair) != 2:
         raise ParameterError(f"invalid {what}", found=repr(values), expected="two integers", fix=_FIX)

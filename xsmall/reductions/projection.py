@@ -248,7 +248,7 @@ class OntoQuantity(Record):
 
     def outputs(self, frames: Frames) -> Mapping[str, Output]:
         """Describe projection and n_valid."""
-        return _renamed(self.inner.outputs(frames))
+        return _as_projection(self.inner.outputs(frames))
 
     def coords(self, frames: Frames) -> Mapping[str, xr.Variable]:
         """Centres and edges of the bins."""
@@ -259,7 +259,7 @@ class OntoQuantity(Record):
         return OntoQuantityReducer(self.inner.reducer(frames))
 
 
-def _renamed(found: Mapping[str, Any]) -> dict[str, Any]:
+def _as_projection(found: Mapping[str, Any]) -> dict[str, Any]:
     return {name.replace(INTENSITY, PROJECTION): value for name, value in found.items()}
 
 
@@ -282,7 +282,7 @@ class OntoQuantityReducer(Reducer):
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
         """Finish the group."""
-        return _renamed(self._inner.end())
+        return _as_projection(self._inner.end())
 
 
 class ProjectionReducer(Reducer):

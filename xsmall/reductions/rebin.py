@@ -164,7 +164,7 @@ def _middles(labels: Labels, factor: float) -> Floats:
     return np.asarray(min(labels) - 0.5 + (edges[:-1] + edges[1:]) / 2)
 
 
-def _shares(n: int, factor: float) -> tuple[npt.NDArray[np.int64], Floats]:
+def _pixel_shares(n: int, factor: float) -> tuple[npt.NDArray[np.int64], Floats]:
     """Larger pixel in which each of ``n`` begins, and what it gives to that one and to the next."""
     low = np.arange(n)
     first = np.minimum(np.floor(low / factor + _NEARLY).astype(np.int64), _larger(n, factor) - 1)
@@ -185,7 +185,7 @@ class RebinReducer(Reducer):
         orders = [in_order(labels, dim, "rebin") for dim, labels in ((ROW, frames.row), (COLUMN, frames.column))]
         rising = all(np.array_equal(o, np.arange(o.size)) for o in orders)
         self._order = None if rising else np.ix_(*orders)
-        self._row, self._column = (_shares(n, f) for n, f in zip(frames.shape[1:], record.factors, strict=True))
+        self._row, self._column = (_pixel_shares(n, f) for n, f in zip(frames.shape[1:], record.factors, strict=True))
 
     def begin(self, k: int) -> None:
         """Start a group of ``k`` events."""

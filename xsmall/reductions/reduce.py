@@ -124,7 +124,7 @@ def _reduce_sparse(given: Sparse, records: Mapping[str, Record]) -> xr.Dataset:
     frames = known.of_all_events
     described = {name: record.outputs(frames) for name, record in chosen.items()}
     arrays = run_on_entries(given.lists, given.used, chosen, frames, known.energies, beside)
-    return paired(_labelled(given.values, chosen, frames, described, arrays))
+    return paired(_labelled_results(given.values, chosen, frames, described, arrays))
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class Pass:
 
     def dataset(self, arrays: Mapping[tuple[str, str], Any]) -> xr.Dataset:
         """Label the arrays (event, ...) of each record and variable."""
-        return paired(_labelled(self.values, self.records, self.frames, self.described, arrays))
+        return paired(_labelled_results(self.values, self.records, self.frames, self.described, arrays))
 
 
 def prepare(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record]) -> Pass:
@@ -171,7 +171,7 @@ def prepare(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record]) -> Pa
     return Pass(values, chosen, frames, source, beside, described)
 
 
-def _labelled(
+def _labelled_results(
     values: xr.DataArray,
     records: Mapping[str, Record],
     frames: Frames,
@@ -202,7 +202,7 @@ def _labelled(
             if called == USED and not np.array_equal(labels.get(called, made).values, made.values):  # a mask of its own
                 called = f"{name}_{key}"
             labels[called] = made
-    return _dataset(values, variables, labels, records)
+    return _result_dataset(values, variables, labels, records)
 
 
 def _warn_of_gain_bits(values: xr.DataArray) -> None:
@@ -359,10 +359,10 @@ def _same_label(a: xr.Variable | None, b: xr.Variable | None) -> bool:
     return bool(np.array_equal(a.values, b.values))
 
 
-def _dataset(
+def _result_dataset(
     obj: xr.DataArray, variables: dict[str, xr.Variable], labels: dict[str, xr.Variable], records: Mapping[str, Record]
 ) -> xr.Dataset:
-    geometry, beam = geometry_of(obj), _beam(obj)
+    geometry, beam = geometry_of(obj), _beam_numbers(obj)
     before = {"frames": parameters_of(obj.attrs)}
     gone = set(PIXEL_DIMS)
     if not any(EVENT in v.dims for v in variables.values()):  # all are sums over the events
@@ -376,7 +376,7 @@ def _dataset(
         before["geometry"] = None if geometry is None else f"{geometry!r}, token {geometry.token}"
         before["beam"] = beam or None
     said = {name: short_repr(record) for name, record in records.items()}
-    before[ASKED] = _asked(obj, records, geometry, beam)
+    before[ASKED] = _asked_of_records(obj, records, geometry, beam)
     attrs = {k: v for k, v in obj.attrs.items() if k in (SOURCE, LOST, SELECTION)}
     attrs |= parameters_attr("reduce", before, records=said)
     made = xr.Coordinates(labels)  # with an index of each label
@@ -387,7 +387,7 @@ def _dataset(
     return out
 
 
-def _asked(
+def _asked_of_records(
     obj: xr.DataArray, records: Mapping[str, Record], geometry: Geometry | None, beam: Mapping[str, float]
 ) -> dict[str, Any]:
     """The calls that made the records, and on what, for recipes."""
@@ -401,7 +401,7 @@ def _asked(
     }
 
 
-def _beam(obj: xr.DataArray) -> dict[str, float]:
+def _beam_numbers(obj: xr.DataArray) -> dict[str, float]:
     """What is known of the beam, for all events."""
     numbers = {name: one_value(obj, name) for name in BEAM_COORDS if name in obj.coords}
     return {name: value for name, value in numbers.items() if value is not None}

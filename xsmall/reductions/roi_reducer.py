@@ -114,7 +114,7 @@ class RoiReducer(Reducer):
                 if variance is not None:
                     self._variance_kernel(frames[j], variance[j], top, left, use, row, column, out, out[5:])
                 if len(self._regions[b]) > 1:
-                    _join(self._sums[j, b], out)
+                    _join_windows(self._sums[j, b], out)
                 if self._extremes is not None:
                     self._extremes.add(j, b, frames[j], top, left, use)
                 for moments in self._moments:
@@ -153,7 +153,7 @@ class RoiReducer(Reducer):
             if len(self._regions[b]) == 1:
                 self._sums[j, b] = out
             else:
-                _join(self._sums[j, b], out)
+                _join_windows(self._sums[j, b], out)
 
     def _keep(self, b: int, window: Window, use: npt.NDArray[np.bool_], frames: Array) -> None:
         """Copy the pixels of a window."""
@@ -198,7 +198,7 @@ class RoiReducer(Reducer):
         return out | {f"{prefix}{AREA}": kept for prefix, kept in zip(self._areas, self._kept, strict=True)}
 
 
-def _join(state: Floats, out: Floats) -> None:
+def _join_windows(state: Floats, out: Floats) -> None:
     """Add what was found in one window of a region to what was found in the others."""
     if out[_N] and not out[_MOST] <= state[_MOST]:
         state[_MOST], state[6] = out[_MOST], out[6]

@@ -132,7 +132,7 @@ def sums(
     edges = None if histogram is None else written_edges(histogram, "histogram")
     level = None if count_above is None else real_number("count_above", count_above, "a number in the unit of the data")
     fixed, of_events = static_mask(mask)
-    made = Sums(_classes(by), WantedSums(wanted, level, edges), fixed, bool(dropped_shots))
+    made = Sums(_classes_given(by), WantedSums(wanted, level, edges), fixed, bool(dropped_shots))
     return filtered(made, threshold, noise, of_events)
 
 
@@ -161,7 +161,7 @@ class Classes:
         return cls(dim, tuple(labels.tolist()), xr.DataArray(index, coords, (EVENT,)))
 
 
-def _classes(by: Any) -> Classes | None:
+def _classes_given(by: Any) -> Classes | None:
     if by is None or isinstance(by, str):
         return None if by is None else Classes(by)
     if not isinstance(by, xr.DataArray):

@@ -184,7 +184,7 @@ def _output(name: str, said: Any) -> Output:
 def _digest(function: Function) -> str:
     """Hash of the function as workers get it."""
     try:
-        return hashlib.sha256(_packed(function) + _source(function).encode()).hexdigest()
+        return hashlib.sha256(_packed(function) + _source_hash(function).encode()).hexdigest()
     except Exception as error:
         raise ParameterError(
             "the function cannot be sent to workers",
@@ -281,22 +281,22 @@ class UserRecord(Record):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the function by value where its name means this record, as a decorated one's does."""
         rest = (self.declared, self.with_variance, self.digest, self.batch, self.first, self.inputs, self.left_out)
-        return _unpacked, (_packed(self.function), *rest)
+        return _unpickled_record, (_packed(self.function), *rest)
 
     def __repr__(self) -> str:
         name = getattr(self.function, "__qualname__", type(self.function).__name__)
         more = ", batch=True" if self.batch else ""
         takes = f", beside=({', '.join(i.keyword for i in self.inputs)})" if self.inputs else ""
-        return f"record({name}, {_source(self.function)}, variance={self.with_variance}{more}{takes})"
+        return f"record({name}, {_source_hash(self.function)}, variance={self.with_variance}{more}{takes})"
 
 
-def _unpacked(function: bytes, *rest: Any) -> UserRecord:
+def _unpickled_record(function: bytes, *rest: Any) -> UserRecord:
     from distributed.protocol.pickle import loads
 
     return UserRecord(loads(function), *rest)
 
 
-def _source(function: Function) -> str:
+def _source_hash(function: Function) -> str:
     """Hash of the source text, by which a result tells which code made it."""
     try:
         text = inspect.getsource(getattr(function, "py_func", function))

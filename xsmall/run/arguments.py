@@ -101,19 +101,19 @@ def converted(name: str, key: str, value: Any, given: Mapping[str, Any], context
     """
     what = f"{key} of reduction {name!r}"
     if key == "mask":
-        return _mask(what, value, context)
+        return _mask_of_reduction(what, value, context)
     if key == "i0":
         return _event_variable(what, value, context)
     if key in _BOXES:
-        return _places(what, value)
-    kind = _kind_of(key, value, given)
+        return _regions(what, value)
+    kind = _kind_of_argument(key, value, given)
     if kind == "data":
         whole = isinstance(value, int | str) and not isinstance(value, bool) and key == "of" and not _has_unit(value)
         return value if whole else _each(value, lambda one: _of_data(what, one, context))  # a number of bins, a name
     return _each(value, lambda one: one if kind is None else quantity(one, kind, what))
 
 
-def _kind_of(key: str, value: Any, given: Mapping[str, Any]) -> str | None:
+def _kind_of_argument(key: str, value: Any, given: Mapping[str, Any]) -> str | None:
     """What an argument measures: a kind of quantity, ``"data"`` for values of pixels, or None for bare numbers."""
     if key in _DATA or (key == "range" and given.get("kind") == HISTOGRAM and not isinstance(given.get("of"), str)):
         return "data"
@@ -146,7 +146,7 @@ def has_sigma(made: Mapping[str, Any]) -> bool:
     return any(isinstance(one, Sigma) for one in flat)
 
 
-def _mask(what: str, value: object, context: Context | None) -> Any:
+def _mask_of_reduction(what: str, value: object, context: Context | None) -> Any:
     """A mask of one reduction: a file, read where the frames are known."""
     if not isinstance(value, str):
         raise ParameterError(f"{what} is a file", found=repr(value)[:80], fix='mask = "mask.npy"')
@@ -181,18 +181,18 @@ def _event_variable(what: str, value: object, context: Context | None) -> Any:
 # ---- places ----------------------------------------------------------------------------------------------------------
 
 
-def _places(what: str, value: Any) -> Any:
+def _regions(what: str, value: Any) -> Any:
     """One place, a table of segment, row and column or of a region; or places by name."""
     if not isinstance(value, Mapping):
         raise ParameterError(f"{what} is no table", found=repr(value), fix="{segment = 0, row = [0, 10]}")
     if len(value) == 1 and next(iter(value)) in _REGIONS:
         return _region(what, *next(iter(value.items())))
     if value and all(isinstance(one, Mapping) for one in value.values()):
-        return {str(k): _places(f"{what}, {k!r}", one) for k, one in value.items()}
-    return _box(what, value)
+        return {str(k): _regions(f"{what}, {k!r}", one) for k, one in value.items()}
+    return _box_of_table(what, value)
 
 
-def _box(what: str, value: Mapping[str, Any]) -> Box:
+def _box_of_table(what: str, value: Mapping[str, Any]) -> Box:
     _check_keys(what, "a box", value, ("segment", "row", "column"))
     made: dict[str, Any] = {k: tuple(one) if isinstance(one, list) else one for k, one in value.items()}
     return Box(**made)
@@ -312,18 +312,18 @@ def written(key: str, value: Any, given: Mapping[str, Any], units: str | None, f
         return f"{value['Sigma']['n']!r} {_SIGMA}"
     if isinstance(value, Mapping):
         raise CannotWrite(f"{key}, which is {' and '.join(value)}")
-    kind = _kind_of(key, value, given)
+    kind = _kind_of_argument(key, value, given)
     if kind is None or (key == "of" and isinstance(value, int | str)):
         return value
     if kind == "data" and units is None:
         raise CannotWrite(f"{key} of data without a unit")
     unit = str(units) if kind == "data" else next(iter(UNITS_OF_KIND[kind]))
-    return _with_unit(key, value, unit)
+    return _unit_written(key, value, unit)
 
 
-def _with_unit(key: str, value: Any, unit: str) -> Any:
+def _unit_written(key: str, value: Any, unit: str) -> Any:
     if isinstance(value, list):
-        return [_with_unit(key, one, unit) for one in value]
+        return [_unit_written(key, one, unit) for one in value]
     if isinstance(value, Mapping) and set(value) == {"Sigma"}:
         return f"{value['Sigma']['n']!r} {_SIGMA}"
     return value if value is None or isinstance(value, bool | str) else f"{value!r} {unit}"
@@ -341,4 +341,4 @@ def _written_places(key: str, value: Any) -> Any:
     own = value[name]
     kinds = {k: _kind_in_region(k, own) for k in own}
     units = {k: None if kind is None else next(iter(UNITS_OF_KIND[kind])) for k, kind in kinds.items()}
-    return {words[name]: {k: x if units[k] is None else _with_unit(k, x, str(units[k])) for k, x in own.items()}}
+    return {words[name]: {k: x if units[k] is None else _unit_written(k, x, str(units[k])) for k, x in own.items()}}

@@ -81,7 +81,7 @@ class Work:
         source = self.prepared.source
         self._transform: Transform = source.ready()
         self._rules: Rules = rules_of(source.batch)
-        self._beside = {name: (_held(c), c.at) for name, c in self.prepared.beside.items()}
+        self._beside = {name: (_batch_in_memory(c), c.at) for name, c in self.prepared.beside.items()}
         self._floats = {name: c.ready() for name, c in self.prepared.beside.items()}
 
     def compute(self, start: int, stop: int, limit: int = BATCH_BYTES) -> BlockResult:
@@ -110,9 +110,9 @@ class Work:
             faults[event - start] |= np.uint8(Fault.FAILED)
         block.note = {
             "events": [start, stop],
-            "faults": _counts(faults),
+            "faults": _fault_counts(faults),
             "reasons": list(reasons)[:20],
-            "errors": _told(bad),
+            "errors": _errors_counted(bad),
             "functions": _failed_functions(block.arrays, self.prepared),
             "seconds": round(time.perf_counter() - begun, 3),
         }
@@ -203,7 +203,7 @@ def lost_block(detector: Detector, start: int, stop: int, why: str) -> BlockResu
     arrays = empty_arrays(detector.prepared, n)
     arrays[FAULT] = np.full(n, Fault.LOST, np.uint8)
     arrays[N_SEGMENTS] = np.zeros(n, np.int32)
-    told = {"events": [start, stop], "faults": _counts(arrays[FAULT]), "errors": {why[:_TEXT]: n}, "lost": True}
+    told = {"events": [start, stop], "faults": _fault_counts(arrays[FAULT]), "errors": {why[:_TEXT]: n}, "lost": True}
     return BlockResult(arrays, told)
 
 
@@ -222,7 +222,7 @@ def arrays_of_moments(bins: Bins) -> dict[str, Array]:
     return {f"{moments_key(*of)}.{k}": x for of, moments in bins.items() for k, x in moments.arrays().items()}
 
 
-def _held(companion: Companion) -> Batch:
+def _batch_in_memory(companion: Companion) -> Batch:
     """What lies beside the frames, values of events, in memory."""
     frames = companion.batch.frames
     return Batch(frames.compute(scheduler="synchronous") if hasattr(frames, "dask") else frames)
@@ -234,12 +234,12 @@ def _without(start: int, stop: int, bad: dict[int, str]) -> list[tuple[int, int]
     return [(a + 1, b) for a, b in pairwise(borders) if b > a + 1]
 
 
-def _counts(faults: Array) -> dict[str, int]:
+def _fault_counts(faults: Array) -> dict[str, int]:
     counts = {str(f.name).lower(): int((faults & f != 0).sum()) for f in Fault}
     return {name: n for name, n in counts.items() if n}
 
 
-def _told(bad: dict[int, str]) -> dict[str, int]:
+def _errors_counted(bad: dict[int, str]) -> dict[str, int]:
     """How many events each error has cost."""
     told: dict[str, int] = {}
     for text in bad.values():

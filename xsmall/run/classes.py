@@ -63,7 +63,7 @@ def selected(events: xr.Dataset, recipe: RunRecipe, name: str | None) -> xr.Data
 def cuts_of(events: xr.Dataset, recipe: RunRecipe, name: str | None) -> dict[str, Any]:
     """The cuts of a selection of the recipe as :func:`xsmall.select` takes them; none where it names none."""
     given = {} if name is None else recipe.selections[name]
-    return {key: _cut(key, one, events) for key, one in given.items()}
+    return {key: _cut_of_table(key, one, events) for key, one in given.items()}
 
 
 def bins_for(events: xr.Dataset, name: str, given: CubeRecipe) -> dict[str, Binning]:
@@ -104,7 +104,7 @@ def accumulations(recipe: RunRecipe, tree: xr.DataTree, detector: str, raw: xr.D
 # ---- words of recipes ------------------------------------------------------------------------------------------------
 
 
-def _number(what: str, variable: str, given: Any, events: xr.Dataset) -> float:
+def _number_with_unit(what: str, variable: str, given: Any, events: xr.Dataset) -> float:
     """A number in the unit of an event variable; where that has a unit, it has to be said."""
     units = events[variable].attrs.get(UNITS) if variable in events.variables else None
     if isinstance(given, int | float) and not isinstance(given, bool):
@@ -126,7 +126,7 @@ def _number(what: str, variable: str, given: Any, events: xr.Dataset) -> float:
     )
 
 
-def _cut(name: str, given: Any, events: xr.Dataset) -> Any:
+def _cut_of_table(name: str, given: Any, events: xr.Dataset) -> Any:
     """A cut: true, false, a text, ``[low, high]``, or a table of low, high, equals, robust, variable, laser_off."""
     what = f"selection by {name}"
     if isinstance(given, bool | str):
@@ -134,7 +134,7 @@ def _cut(name: str, given: Any, events: xr.Dataset) -> Any:
     if isinstance(given, list):
         if len(given) != 2:
             raise ParameterError(what, found=repr(given), expected="[low, high]", fix=f"{name} = {{low = 0.5}}")
-        return cut(name, *(_number(what, name, x, events) for x in given))
+        return cut(name, *(_number_with_unit(what, name, x, events) for x in given))
     if not isinstance(given, Mapping):
         raise ParameterError(what, found=repr(given), expected="[low, high], true, false, a text, or a table")
     known = ("variable", "low", "high", "equals", "robust", "laser_off")
@@ -146,7 +146,7 @@ def _cut(name: str, given: Any, events: xr.Dataset) -> Any:
             )
     variable = str(given.get("variable", name))
     limits: dict[str, Any] = {
-        key: _number(what, variable, given[key], events) for key in ("low", "high") if key in given
+        key: _number_with_unit(what, variable, given[key], events) for key in ("low", "high") if key in given
     }
     limits |= {key: given[key] for key in ("equals", "robust", "laser_off") if key in given}
     return cut(variable, **limits)
@@ -163,7 +163,7 @@ def _binning(what: str, variable: str, given: Any, events: xr.Dataset) -> Binnin
         )
 
     def number(value: Any) -> float:
-        return _number(what, variable, value, events)
+        return _number_with_unit(what, variable, value, events)
 
     if isinstance(given, list):
         return edges([number(x) for x in given])

@@ -170,7 +170,7 @@ class _Translation:
         regions = given.get("ROIs") or [given.get("ROI")]
         name = str(given.get("name") or "ROI")
         for region in regions:
-            place = _box(region)
+            place = _box_of_region(region)
             if place is None:
                 self.note(
                     f"{what}.ROI = {region!r}: no rows and columns; where that means all, it is each event's image"
@@ -314,7 +314,7 @@ class _Translation:
         """What nobody translated."""
         for name, found in self.config.functions.items():
             if name not in _READ and found not in (None, {}, [], ()):
-                self.note(f"{name}({run}): {_first(found)}")
+                self.note(f"{name}({run}): {_first_words(found)}")
         for key, value in self.config.values.items():
             if key in ("epicsPV", "epicsOncePV", "epicsArchFilePV") and value:
                 self.note(f"{key}: slow control is among the event variables of the run; events = [...] keeps some")
@@ -328,7 +328,7 @@ def _is_algorithms(given: list[Any]) -> bool:
     return all(isinstance(one, str) for one in given)
 
 
-def _box(region: Any) -> dict[str, Any] | None:
+def _box_of_region(region: Any) -> dict[str, Any] | None:
     """Their regions: rows and columns, with the segment in front where there are several."""
     try:
         pairs = [[int(a), int(b)] for a, b in region]
@@ -343,6 +343,6 @@ def _adu(limit: Any) -> Any:
     return [f"{float(x)!r} ADU" for x in limit] if isinstance(limit, list | tuple) else f"{float(limit)!r} ADU"
 
 
-def _first(found: Any) -> str:
+def _first_words(found: Any) -> str:
     text = ", ".join(map(str, found)) if isinstance(found, Mapping | list | tuple) else str(found)
     return text[:80] or "a value"

@@ -136,8 +136,8 @@ def open_detector(
         said: dict[str, Any] = {k: getattr(wanted.beam, k) for k in _GIVEN if getattr(wanted.beam, k) is not None}
         values: dict[str, Any] = {k: tuple(x) if isinstance(x, list) else x for k, x in said.items()}
         raw = assign_beam(raw, **values)
-    constants = None if wanted.constants is None else _constants(wanted.constants, raw, run)
-    mask = None if wanted.mask is None else _mask(wanted.mask, raw, constants)
+    constants = None if wanted.constants is None else _constants_of(wanted.constants, raw, run)
+    mask = None if wanted.mask is None else _mask_for(wanted.mask, raw, constants)
     frames: xr.DataArray | xr.Dataset = raw
     if constants is not None:
         mode: Any = wanted.common_mode
@@ -180,14 +180,14 @@ def _check_needs(name: str, wanted: DetectorRecipe) -> None:
         raise DataError(f"{name}: {given[0]} needs constants", found="no constants", fix='constants = "constants.zarr"')
 
 
-def _constants(given: str | Constants, raw: xr.DataArray, run: int) -> xr.Dataset:
+def _constants_of(given: str | Constants, raw: xr.DataArray, run: int) -> xr.Dataset:
     told = Constants(path=given) if isinstance(given, str) else given
     source = raw if told.path == PSANA else told.path
     found = open_constants(source, detector=told.detector, run=run, detector_type=told.detector_type, gain=told.gain)
     return select_constants(found, Part.of(raw))
 
 
-def _mask(given: str | Mask, raw: xr.DataArray, constants: xr.Dataset | None) -> xr.DataArray:
+def _mask_for(given: str | Mask, raw: xr.DataArray, constants: xr.Dataset | None) -> xr.DataArray:
     told = Mask(path=given) if isinstance(given, str) else given
     if told.status and (constants is None or STATUS not in constants):
         raise DataError("a mask of the status needs constants", found="none with status", fix="status = false")

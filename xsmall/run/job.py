@@ -248,7 +248,7 @@ class RunJob:
 
     def _fitted(self, plan: RunPlan, tasks: list[Task]) -> list[Task]:
         """The same blocks, read in pieces that workers have room for; what is finished needs no memory."""
-        needed = {name: _needed(plan.detectors[name], plan.blocks[name]) for name in {t.detector for t in tasks}}
+        needed = {name: _needed_memory(plan.detectors[name], plan.blocks[name]) for name in {t.detector for t in tasks}}
         limits = {name: self.pool.limit(one) for name, one in needed.items()}
         return [replace(task, limit=limits[task.detector]) for task in tasks]
 
@@ -314,7 +314,7 @@ class RunJob:
         self.progress(self.state)
 
     def _end(self, state: Any, error: Exception | None) -> RunState:
-        self.state.state, self.state.why = state, "" if error is None else _text(error)
+        self.state.state, self.state.why = state, "" if error is None else _error_text(error)
         self.state.save(self.folder)
         self.state.ended = self.state.updated
         self.state.save(self.folder)
@@ -322,7 +322,7 @@ class RunJob:
         return self.state
 
 
-def _needed(detector: Detector, spans: Sequence[tuple[int, int]]) -> dict[int, int]:
+def _needed_memory(detector: Detector, spans: Sequence[tuple[int, int]]) -> dict[int, int]:
     """Memory that a thread needs, by the bytes of frames that are read at once."""
     return {limit: peak_bytes(detector, spans, limit) for limit in (BATCH_BYTES, BATCH_BYTES // SMALLER)}
 
@@ -339,7 +339,7 @@ def _lacking(plan: RunPlan) -> Sequence[str]:
     return [*out, *(f"{name}: {text}" for name, text in told.items() if text is not None)]
 
 
-def _text(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     return str(error) if isinstance(error, XsmallError) else f"{type(error).__name__}: {error}"
 
 

@@ -88,7 +88,7 @@ class RunEvents:
         owners: dict[str, xr.Dataset | xr.DataArray] = {name: d.raw for name, d in detectors.items()}
         if EVENT in self.variables.dims:
             owners = {EVENTS_NODE: self.variables, **owners}
-        self.label, self._at = _joined(owners)
+        self.label, self._at = _labels_joined(owners)
         self.n = 0 if self.label is None else self.label.size
 
     def of(self, name: str) -> npt.NDArray[np.int64] | None:
@@ -96,7 +96,7 @@ class RunEvents:
         return self._at[name]
 
 
-def _joined(
+def _labels_joined(
     owners: Mapping[str, xr.Dataset | xr.DataArray],
 ) -> tuple[xr.Variable | None, dict[str, npt.NDArray[np.int64] | None]]:
     """The labels of all events, and where each owner has them."""
@@ -159,7 +159,7 @@ def save_run(
         added[name] = Added(detector, [block_name(name, i) for i in range(len(spans))], store)
         of_events, summed = _reductions(events, detector, spans, added[name])
         root = root.merge(of_events)
-        nodes[f"/{name}"] = _configuration(detector, added[name]).merge(summed)
+        nodes[f"/{name}"] = _pixel_configuration(detector, added[name]).merge(summed)
     small = root
     if recipe.events is not None:
         dropped = [n for n in events.variables.variables if n in root.coords and n != EVENT and n not in recipe.events]
@@ -224,7 +224,7 @@ def _reductions(
     store, names = added.store, added.blocks
     sizes = [stop - start for start, stop in spans]
     arrays = {
-        (record, variable): _stored(store, names, sizes, key_of(record, variable), output)
+        (record, variable): _stored_variable(store, names, sizes, key_of(record, variable), output)
         for record, outputs in prepared.described.items()
         for variable, output in outputs.items()
         if not output.summed
@@ -238,14 +238,14 @@ def _reductions(
     own = {str(d) for x in labelled.data_vars.values() for d in (*x.dims, x.attrs.get(RAGGED_DIM, EVENT))} - {EVENT}
     labels = {str(k): x.variable for k, x in labelled.coords.items() if x.dims and set(x.dims) <= own | {BIN_EDGE}}
     names_of = {word: f"{name}_{word}" for word in own | labels.keys()}
-    out = xr.Dataset(coords={names_of[k]: _renamed(x, names_of) for k, x in labels.items()})
+    out = xr.Dataset(coords={names_of[k]: _renamed_dims(x, names_of) for k, x in labels.items()})
     for key, x in labelled.data_vars.items():
         values = xr.Variable(x.dims, taken(x.variable.data, at, x.attrs.get(RAGGED_DTYPE)), x.attrs)
-        out[f"{name}_{key}"] = _renamed(values, names_of)
-    faults = _held(store, names, FAULT, np.uint8)
+        out[f"{name}_{key}"] = _renamed_dims(values, names_of)
+    faults = _all_blocks(store, names, FAULT, np.uint8)
     if at is not None:
         faults = np.where(at < 0, np.uint8(Fault.ABSENT), taken(faults, at)).astype(np.uint8)
-    segments = taken(_held(store, names, N_SEGMENTS, np.int32), at)
+    segments = taken(_all_blocks(store, names, N_SEGMENTS, np.int32), at)
     flags = out.assign(
         {
             f"{name}_{PRESENT}": ((EVENT,), segments > 0, {LONG_NAME: f"whether {name} has anything of the event"}),
@@ -264,13 +264,15 @@ def _reductions(
     return paired(flags), paired(xr.Dataset(summed.data_vars, summed.coords))
 
 
-def _renamed(variable: xr.Variable, names: Mapping[str, str]) -> xr.Variable:
+def _renamed_dims(variable: xr.Variable, names: Mapping[str, str]) -> xr.Variable:
     """A variable whose dims, and the names in its attributes, begin with the name of their detector."""
     named = {k: names.get(str(variable.attrs[k]), variable.attrs[k]) for k in _NAMING if k in variable.attrs}
     return xr.Variable([names.get(str(d), d) for d in variable.dims], variable.data, {**variable.attrs, **named})
 
 
-def _stored(store: BlockStore, names: Sequence[str], sizes: Sequence[int], key: str, output: Output) -> da.Array:
+def _stored_variable(
+    store: BlockStore, names: Sequence[str], sizes: Sequence[int], key: str, output: Output
+) -> da.Array:
     """One variable of all blocks, lazy."""
     read = dask.delayed(store.read, traverse=False)
     shape, dtype = output.array_shape, output.array_dtype
@@ -282,7 +284,7 @@ def _stored(store: BlockStore, names: Sequence[str], sizes: Sequence[int], key: 
     return da.concatenate(parts) if parts else da.from_array(np.empty((0, *shape), dtype))
 
 
-def _held(store: BlockStore, names: Sequence[str], key: str, dtype: Any) -> Array:
+def _all_blocks(store: BlockStore, names: Sequence[str], key: str, dtype: Any) -> Array:
     """One small variable of all blocks, in memory."""
     return np.concatenate([np.empty(0, dtype), *(store.read(name, key) for name in names)]).astype(dtype)
 
@@ -321,7 +323,7 @@ def _emptied(found: Array, absent: Array, of_lists: str | None) -> Array:
 # ---- configuration and averages --------------------------------------------------------------------------------------
 
 
-def _configuration(detector: Detector, added: Added) -> xr.Dataset:
+def _pixel_configuration(detector: Detector, added: Added) -> xr.Dataset:
     """What is known of each pixel, once: constants, places, masks; and the average of all events."""
     values = detector.prepared.values
     kept = [c for c, x in values.coords.items() if EVENT not in x.dims and set(x.dims) <= set(PIXEL_DIMS)]
@@ -336,14 +338,14 @@ def _configuration(detector: Detector, added: Added) -> xr.Dataset:
     if detector.mask is not None:
         out[REASONS] = detector.mask.variable
     if detector.recipe.average:
-        out = out.assign(_average(detector, added))
+        out = out.assign(_average_variables(detector, added))
     attrs = {k: x for k, x in values.attrs.items() if k not in (UNITS, PARAMETERS)}
     steps = parameters_of(values.attrs)
     out.attrs = attrs | ({} if steps is None else {PARAMETERS: json.dumps(steps)})
     return paired(out.compute(scheduler="synchronous"))
 
 
-def _average(detector: Detector, added: Added) -> dict[str, xr.Variable]:
+def _average_variables(detector: Detector, added: Added) -> dict[str, xr.Variable]:
     """Mean, spread, error and count of each pixel over all events with X-rays."""
     units = detector.prepared.values.attrs.get(UNITS)
     found = added.statistics(AVERAGED, 0)

@@ -46,7 +46,9 @@ class Recipe:
         self.folder = folder
         self.name = name
         self.given = {k: v for k, v in given.items() if k != _OVERRIDE}
-        self.overrides = [self._override(i, one) for i, one in enumerate(_tables(given.get(_OVERRIDE, []), name))]
+        self.overrides = [
+            self._override(i, one) for i, one in enumerate(_override_tables(given.get(_OVERRIDE, []), name))
+        ]
         _validated(self.given, name)
         self._check_overrides()
 
@@ -75,7 +77,7 @@ class Recipe:
         tables: dict[str, Any] = self.given
         for runs, override in self.overrides:
             if run in runs:
-                tables = _merged(tables, override)
+                tables = _merged_tables(tables, override)
         return _with_paths(tables, self.folder, run, self._where(run))
 
     def _where(self, run: int | None) -> str:
@@ -88,9 +90,9 @@ class Recipe:
 
     def _check_overrides(self) -> None:
         for i, (runs, override) in enumerate(self.overrides):
-            _validated(_merged(self.given, override), f"{self.name}, override {i + 1}")
+            _validated(_merged_tables(self.given, override), f"{self.name}, override {i + 1}")
             for earlier, other in self.overrides[:i]:
-                both, same = runs & earlier, set(_leaves(override)) & set(_leaves(other))
+                both, same = runs & earlier, set(_leaf_paths(override)) & set(_leaf_paths(other))
                 if both and same:
                     raise ParameterError(
                         f"{self.name}: two overrides say the same for one run",
@@ -178,25 +180,25 @@ def recipe_schema() -> dict[str, Any]:
 # ---- tables ----------------------------------------------------------------------------------------------------------
 
 
-def _tables(given: object, name: str) -> list[Mapping[str, Any]]:
+def _override_tables(given: object, name: str) -> list[Mapping[str, Any]]:
     if not isinstance(given, list) or not all(isinstance(one, Mapping) for one in given):
         raise ParameterError(f"{name}: overrides are tables", found=repr(given)[:80], fix="[[override]]")
     return given
 
 
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def _merged_tables(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Put the values of one table over those of another, key by key in all depths."""
     out = dict(base)
     for key, value in over.items():
         deep = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
-        out[key] = _merged(out[key], value) if deep else value
+        out[key] = _merged_tables(out[key], value) if deep else value
     return out
 
 
-def _leaves(table: Mapping[str, Any], *above: str) -> Iterator[tuple[str, ...]]:
+def _leaf_paths(table: Mapping[str, Any], *above: str) -> Iterator[tuple[str, ...]]:
     for key, value in table.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, *above, key)
+            yield from _leaf_paths(value, *above, key)
         else:
             yield (*above, key)
 
@@ -262,13 +264,13 @@ def _first_problem(error: ValidationError, tables: Mapping[str, Any], where: str
     unknown = [p for p in problems if p["type"] == "extra_forbidden"]
     problem = (unknown or problems)[0]
     place = [str(part) for part in problem["loc"]]
-    key = ".".join(_named(place, tables))
+    key = ".".join(_place_in_table(place, tables))
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 and not unknown else ""
     own = problem.get("ctx", {}).get("error")
     if isinstance(own, XsmallError):
         return ParameterError(f"{where}: {key}{more}\n  {own}")
     if problem["type"] == "extra_forbidden":
-        known = _keys_beside(_named(place, tables))
+        known = _keys_beside(_place_in_table(place, tables))
         near = like(place[-1], known)
         return ParameterError(
             f"{where}: unknown key{more}",
@@ -282,7 +284,7 @@ def _first_problem(error: ValidationError, tables: Mapping[str, Any], where: str
     )
 
 
-def _named(place: list[str], tables: Any) -> list[str]:
+def _place_in_table(place: list[str], tables: Any) -> list[str]:
     """Leave out of a place what names the alternative that was tried, which the recipe does not have."""
     kept = []
     for i, part in enumerate(place):

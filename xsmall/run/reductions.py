@@ -53,10 +53,12 @@ def arguments_of(kind: str) -> tuple[str, ...]:
     """Names of the arguments that a reduction takes in a recipe."""
     if kind == FUNCTION:
         return _OF_FUNCTIONS
-    return tuple(name for name in inspect.signature(_load(KINDS[kind])).parameters if name not in _NOT_IN_RECIPES)
+    return tuple(
+        name for name in inspect.signature(_load_function(KINDS[kind])).parameters if name not in _NOT_IN_RECIPES
+    )
 
 
-def _load(place: str) -> Callable[..., Any]:
+def _load_function(place: str) -> Callable[..., Any]:
     module, _, name = place.partition(":")
     found: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return found
@@ -76,14 +78,14 @@ def check(name: str, given: Any) -> None:
         An unknown kind or argument, or a number without its unit.
     """
     steps = steps_of(given)
-    made = [_checked(name, step) for step in steps]
+    made = [_checked_step(name, step) for step in steps]
     if not steps:
         raise ParameterError(f"reduction {name!r}: an empty list", expected="one step at least")
     if all(one is not None for one in made):
         functools.reduce(operator.or_, made)  # what cannot follow raises
 
 
-def _checked(name: str, given: Mapping[str, Any]) -> Record | None:
+def _checked_step(name: str, given: Mapping[str, Any]) -> Record | None:
     """The record of one step as far as it can be made without data."""
     kind = given.get(KIND)
     known = (*KINDS, FUNCTION)
@@ -109,13 +111,13 @@ def _checked(name: str, given: Mapping[str, Any]) -> Record | None:
             raise ParameterError(f"reduction {name!r}: which function?", fix='function = "mymodule:myfunction"')
         return None
     made = {key: converted(name, key, value, given, None) for key, value in given.items() if key != KIND}
-    parameters = inspect.signature(_load(KINDS[str(kind)])).parameters.values()
+    parameters = inspect.signature(_load_function(KINDS[str(kind)])).parameters.values()
     missing = [p.name for p in parameters if p.default is p.empty and p.name not in made]
     if missing:
         raise ParameterError(f"reduction {name!r}: {kind} needs {missing[0]}", fix=f"{missing[0]} = ...")
     if has_sigma(made):
         return None
-    record: Record = _load(KINDS[str(kind)])(**made)  # what is invalid whatever the data raises here
+    record: Record = _load_function(KINDS[str(kind)])(**made)  # what is invalid whatever the data raises here
     return record
 
 
@@ -152,7 +154,7 @@ def _record_of(name: str, given: Mapping[str, Any], context: Context) -> Record:
     made = {key: converted(name, key, value, given, context) for key, value in given.items() if key != KIND}
     if has_sigma(made):
         made[NOISE] = noise_of(name, context)
-    record: Record = _load(KINDS[str(given[KIND])])(**made)
+    record: Record = _load_function(KINDS[str(given[KIND])])(**made)
     return record
 
 

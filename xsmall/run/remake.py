@@ -88,16 +88,16 @@ def cube_of_recipe(
     ('laser_on', 'jungfrau_segment', 'jungfrau_row')
     """
     known = open_recipe(recipe)
-    made = [_one(known, Path(path), name, Path(out), images=images) for path in small]
+    made = [_remade_run(known, Path(path), name, Path(out), images=images) for path in small]
     if not made:
         raise ParameterError("a cube of which small data?", fix="xsmall cube recipe.toml run0012.zarr")
     path = save(made[0] if len(made) == 1 else merge_cubes(*made), out, overwrite=overwrite)
     for one in small:
-        shutil.rmtree(_kept(Path(out), Path(one)), ignore_errors=True)
+        shutil.rmtree(_lanes_path(Path(out), Path(one)), ignore_errors=True)
     return path
 
 
-def _one(recipe: Recipe, path: Path, name: str | None, out: Path, *, images: bool) -> xr.Dataset:
+def _remade_run(recipe: Recipe, path: Path, name: str | None, out: Path, *, images: bool) -> xr.Dataset:
     found = _RUN.search(path.name)
     if found is None:
         raise ParameterError(f"{path}: of which run is it?", expected="a name such as run0012.zarr")
@@ -123,10 +123,10 @@ def _one(recipe: Recipe, path: Path, name: str | None, out: Path, *, images: boo
             raise DataError(f"{recipe.name} does not say where runs are", fix="--no-images, or source = ...")
         detectors, _ = open_detectors(meant, open_run(meant.source), run, recipe.folder)
         frames = {detector: detectors[detector].values for detector in given.images if detector in detectors}
-    kept = lane_store(_kept(out, path)) if frames else None
+    kept = lane_store(_lanes_path(out, path)) if frames else None
     made = cube(events, bins, images=frames, weights=given.weights, coordinates=given.coordinates, store=kept)
     return made.compute()
 
 
-def _kept(out: Path, small: Path) -> Path:
+def _lanes_path(out: Path, small: Path) -> Path:
     return out.with_name(f"{out.stem}-{small.stem}.lanes")

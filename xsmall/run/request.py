@@ -45,7 +45,7 @@ def request_of(recipe: RunRecipe, source: str, folder: Path) -> dict[str, Any]:
     told = origin(xr.Dataset())
     files: dict[str, Any] = {one.path: [one.size, one.mtime_ns] for one in source_of(spec).identity(spec)}
     for _, path in recipe.files():
-        files[path] = _identity(Path(path))
+        files[path] = _identity_of_path(Path(path))
     files |= {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in _modules(recipe, folder)}
     versions = {"xsmall": told["xsmall"], "python": told["python"], **told["packages"]}
     return {"recipe": json.loads(as_json(recipe)), "source": str(source), "files": files, "versions": versions}
@@ -61,7 +61,7 @@ def _modules(recipe: RunRecipe, folder: Path) -> Iterator[Path]:
                     yield file
 
 
-def _identity(path: Path) -> Any:
+def _identity_of_path(path: Path) -> Any:
     """Which bytes a file or folder has, as far as sizes and times tell; None for what is no path."""
     if path.is_file():
         one = identify(path)
@@ -77,19 +77,21 @@ def _identity(path: Path) -> Any:
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Say what differs between two requests, a line for each value; none where they are the same."""
-    return [line for key in dict.fromkeys([*before, *now]) for line in _differ(key, before.get(key), now.get(key))]
+    return [
+        line for key in dict.fromkeys([*before, *now]) for line in _changed_values(key, before.get(key), now.get(key))
+    ]
 
 
-def _differ(where: str, before: Any, now: Any) -> Iterator[str]:
+def _changed_values(where: str, before: Any, now: Any) -> Iterator[str]:
     if before == now:
         return
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for key in dict.fromkeys([*before, *now]):
-            yield from _differ(f"{where}.{key}", before.get(key), now.get(key))
+            yield from _changed_values(f"{where}.{key}", before.get(key), now.get(key))
     else:
-        yield f"{where}: {_short(before)} before, {_short(now)} now"
+        yield f"{where}: {_short_json(before)} before, {_short_json(now)} now"
 
 
-def _short(value: Any) -> str:
+def _short_json(value: Any) -> str:
     text = "nothing" if value is None else json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."

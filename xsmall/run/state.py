@@ -130,7 +130,7 @@ class RunState:
         """For run tables: everything but what was asked for, times as text."""
         told = {k: x for k, x in asdict(self).items() if k != "request"}
         for name in ("began", "updated", "ended"):
-            told[name] = None if told[name] is None else _time(told[name])
+            told[name] = None if told[name] is None else _time_text(told[name])
         return told | {"rate": round(self.rate, 3), "remaining": self.remaining, "n_faults": self.n_faults}
 
 
@@ -183,5 +183,5 @@ def read_state(path: Path) -> RunState | None:
         return None
 
 
-def _time(seconds: float) -> str:
+def _time_text(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

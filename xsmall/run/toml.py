@@ -25,25 +25,25 @@ def toml_of(tables: Mapping[str, Any]) -> str:
     average = true
     <BLANKLINE>
     """
-    return "\n".join(_lines(tables, ())) + "\n"
+    return "\n".join(_toml_lines(tables, ())) + "\n"
 
 
-def _lines(table: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[str]:
+def _toml_lines(table: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[str]:
     own = {key: value for key, value in table.items() if not _has_heading(value, len(above))}
     if above and (own or not table):
-        yield f"\n[{'.'.join(map(_key, above))}]"
+        yield f"\n[{'.'.join(map(_toml_key, above))}]"
     for key, value in own.items():
         if value is not None:
-            yield f"{_key(key)} = {_value(value)}"
+            yield f"{_toml_key(key)} = {_toml_value(value)}"
     for key, value in table.items():
         if key in own:
             continue
         if isinstance(value, list):
             for one in value:
-                yield f"\n[[{'.'.join(map(_key, (*above, key)))}]]"
-                yield from (f"{_key(k)} = {_value(x)}" for k, x in one.items() if x is not None)
+                yield f"\n[[{'.'.join(map(_toml_key, (*above, key)))}]]"
+                yield from (f"{_toml_key(k)} = {_toml_value(x)}" for k, x in one.items() if x is not None)
         else:
-            yield from _lines(value, (*above, key))
+            yield from _toml_lines(value, (*above, key))
 
 
 def _has_heading(value: Any, depth: int) -> bool:
@@ -54,11 +54,11 @@ def _has_heading(value: Any, depth: int) -> bool:
     return isinstance(value, Mapping) and (depth < 2 or (depth == 2 and deep))
 
 
-def _key(key: str) -> str:
+def _toml_key(key: str) -> str:
     return key if _BARE.fullmatch(key) else json.dumps(key)
 
 
-def _value(value: Any) -> str:
+def _toml_value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
@@ -66,5 +66,7 @@ def _value(value: Any) -> str:
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_key(str(k))} = {_value(x)}" for k, x in value.items() if x is not None) + "}"
-    return "[" + ", ".join(map(_value, value)) + "]"
+        return (
+            "{" + ", ".join(f"{_toml_key(str(k))} = {_toml_value(x)}" for k, x in value.items() if x is not None) + "}"
+        )
+    return "[" + ", ".join(map(_toml_value, value)) + "]"

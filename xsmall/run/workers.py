@@ -20,7 +20,7 @@ _PATIENCE: Final = 20.0
 """Seconds after which workers that all pause will not go on by themselves."""
 
 
-def _workers(client: Any) -> dict[str, dict[str, Any]]:
+def _workers_by_address(client: Any) -> dict[str, dict[str, Any]]:
     """All workers of a cluster by their address, as the scheduler has last told."""
     found: dict[str, dict[str, Any]] = client.scheduler_info(n_workers=-1)["workers"]
     return found
@@ -30,7 +30,7 @@ def room_of(client: Any) -> int | None:
     """Bytes that a thread of the smallest worker may use; None where no worker is there yet, or none has a limit."""
     rooms = [
         (_USABLE * worker["memory_limit"] - _ITSELF) / worker["nthreads"]
-        for worker in _workers(client).values()
+        for worker in _workers_by_address(client).values()
         if worker.get("memory_limit")
     ]
     return int(min(rooms)) if rooms else None
@@ -91,7 +91,7 @@ class Watch:
         PlanError
             They pause again after that, or cannot be restarted.
         """
-        workers = _workers(self._client)
+        workers = _workers_by_address(self._client)
         if not workers or any(worker.get("status") != "paused" for worker in workers.values()):
             self._since = None
             return False

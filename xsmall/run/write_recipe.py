@@ -116,23 +116,23 @@ def to_recipe(
     >>> state.state
     'done'
     """
-    told = _told(small)
+    told = _parameters_of_small(small)
     target = Path(path).expanduser().absolute()
     if target.exists() and not overwrite:
         raise ParameterError(f"{target}: is there already", fix="overwrite=True, or another name")
     source = str(small.attrs.get(SOURCE) or "")
-    tree = _run_of(source)
+    tree = _opened_run(source)
     name, variable = _detector_of(tree, told[ASKED]["shape"], detector, source)
     given = {"constants": constants, "mask": mask, "geometry": geometry}
     made = _Written(target.parent)
-    table = _table(told, made, {key: value for key, value in given.items() if value is not None})
+    table = _detector_table(told, made, {key: value for key, value in given.items() if value is not None})
     number, pattern = _number_of(source, small)
     tables = {"source": pattern, "detectors": {name: {"variable": variable, **table}}}
     target.parent.mkdir(parents=True, exist_ok=True)
     for write in made.files.values():
         write()
     text = _heading(source) + toml_of(tables)
-    _check(open_recipe_of(tables, target), small, tree, name, number)
+    _check_same_bits(open_recipe_of(tables, target), small, tree, name, number)
     write_file(target, lambda draft: draft.write_text(text, encoding="utf-8"), overwrite=overwrite)
     open_recipe(target)
     return target
@@ -143,7 +143,7 @@ def open_recipe_of(tables: Mapping[str, Any], target: Path) -> Recipe:
     return Recipe(tables, target.parent, str(target))
 
 
-def _told(small: xr.Dataset) -> dict[str, Any]:
+def _parameters_of_small(small: xr.Dataset) -> dict[str, Any]:
     """The parameters of small data."""
     if not isinstance(small, xr.Dataset):
         raise DataError("a recipe is written of small data", found=type(small).__name__, expected="a Dataset")
@@ -161,7 +161,7 @@ def _told(small: xr.Dataset) -> dict[str, Any]:
     return told
 
 
-def _run_of(source: str) -> xr.DataTree:
+def _opened_run(source: str) -> xr.DataTree:
     try:
         return open_run(source)
     except Exception as error:
@@ -218,7 +218,7 @@ class _Written:
     files: dict[str, Any] = field(default_factory=dict)
 
     def geometry(self, geometry: Any) -> dict[str, str]:
-        name = f"geometry-{_short(str(geometry.token))}.json"
+        name = f"geometry-{_short_token(str(geometry.token))}.json"
         self.files[name] = lambda: save_geometry(geometry, self.folder / name, format="xsmall", overwrite=True)
         return {"path": name, "format": "xsmall"}
 
@@ -229,22 +229,22 @@ class _Written:
         flags = flags.compute()
         if flags.dtype == bool:
             flags = (~flags).astype(np.uint32) * np.uint32(1 << 9)  # as xs.open_mask reads what a user masks
-        name = f"mask-{_short(dask.base.tokenize(flags.values))}.npy"
+        name = f"mask-{_short_token(dask.base.tokenize(flags.values))}.npy"
         self.files[name] = lambda: save_mask(flags, self.folder / name, convention="xsmall")
         return name
 
     def constants(self, given: xr.Dataset) -> str:
-        name = f"constants-{_short(dask.base.tokenize(given.compute().variables))}.zarr"
+        name = f"constants-{_short_token(dask.base.tokenize(given.compute().variables))}.zarr"
         if not (self.folder / name).exists():
             self.files[name] = lambda: save(given, self.folder / name)
         return name
 
 
-def _short(token: str) -> str:
+def _short_token(token: str) -> str:
     return token.lstrip("-")[:12]
 
 
-def _table(told: Mapping[str, Any], made: _Written, given: Mapping[str, Any]) -> dict[str, Any]:
+def _detector_table(told: Mapping[str, Any], made: _Written, given: Mapping[str, Any]) -> dict[str, Any]:
     """What is done with the detector."""
     asked, frames = told[ASKED], told.get("frames")
     table: dict[str, Any] = {}
@@ -254,7 +254,7 @@ def _table(told: Mapping[str, Any], made: _Written, given: Mapping[str, Any]) ->
         raise ParameterError(f"{next(iter(given))} of frames that are not calibrated", fix="leave it out")
     if asked["geometry"] is not None:
         own = given.get("geometry")
-        known = _known(asked["geometry"], "the geometry", "geometry=...") if own is None else own
+        known = _kept_here(asked["geometry"], "the geometry", "geometry=...") if own is None else own
         table["geometry"] = made.geometry(known)
     beam = asked["beam"]
     if beam:
@@ -262,8 +262,8 @@ def _table(told: Mapping[str, Any], made: _Written, given: Mapping[str, Any]) ->
         if "center_x" in beam:
             table["beam"]["center"] = [f"{beam[k]!r} m" for k in ("center_x", "center_y")]
     table["reductions"] = {
-        name: [_step(name, step, asked["units"], made) for step in one] if isinstance(one, list) else
-        _step(name, one, asked["units"], made) for name, one in asked["records"].items()
+        name: [_reduction_table(name, step, asked["units"], made) for step in one] if isinstance(one, list) else
+        _reduction_table(name, one, asked["units"], made) for name, one in asked["records"].items()
     }  # fmt: skip
     return table
 
@@ -285,10 +285,10 @@ def _calibration(
         array = own if own is not None else asked.get("constants")
         if array is None:
             raise ParameterError("calibrated without constants, which a recipe cannot express", fix="constants=...")
-        table["constants"] = made.constants(array if own is not None else _array(array, "constants"))
+        table["constants"] = made.constants(array if own is not None else _array_told(array, "constants"))
     flags = given.get("mask") if "mask" in given else asked.get("mask")
     if flags is not None:
-        path = made.mask(flags if "mask" in given else _array(flags, "mask"))
+        path = made.mask(flags if "mask" in given else _array_told(flags, "mask"))
         table["mask"] = {"path": path, "convention": "xsmall"}
     for key in ("gain_control", "gain_stage", "user", "photon_energy"):
         if asked.get(key) is not None:
@@ -311,20 +311,20 @@ def _no_words(key: str, value: Mapping[str, Any]) -> Any:
     )
 
 
-def _array(told: Any, what: str) -> Any:
+def _array_told(told: Any, what: str) -> Any:
     if not isinstance(told, Mapping) or ARRAY not in told:
         raise ParameterError(f"{what} cannot be written down", found=str(told)[:80])
-    return _known(told[ARRAY], what, f"{what}=..., the same that was handed to calibrate")
+    return _kept_here(told[ARRAY], what, f"{what}=..., the same that was handed to calibrate")
 
 
-def _known(token: Any, what: str, fix: str) -> Any:
+def _kept_here(token: Any, what: str, fix: str) -> Any:
     found = kept(str(token))
     if found is None:
         raise ParameterError(f"{what} is not known in this process", found="a result of another process", fix=fix)
     return found
 
 
-def _step(name: str, said_of_it: Any, units: str | None, made: _Written) -> dict[str, Any]:
+def _reduction_table(name: str, said_of_it: Any, units: str | None, made: _Written) -> dict[str, Any]:
     """One reduction as a recipe writes it."""
     if not isinstance(said_of_it, Mapping) or said_of_it.get(KIND) not in (*KINDS, FUNCTION):
         raise ParameterError(
@@ -340,7 +340,9 @@ def _step(name: str, said_of_it: Any, units: str | None, made: _Written) -> dict
         if key in (KIND, "noise") or value is None:  # that the noise is that of the constants is seen in the check
             continue
         try:
-            out[key] = written(key, value, said_of_it, units, lambda token: made.mask(_known(token, "mask", "again")))
+            out[key] = written(
+                key, value, said_of_it, units, lambda token: made.mask(_kept_here(token, "mask", "again"))
+            )
         except CannotWrite as error:
             raise ParameterError(
                 f"reduction {name!r} was given what a recipe cannot express", found=str(error)[:160]
@@ -368,7 +370,7 @@ def _heading(source: str) -> str:
 # ---- the check -------------------------------------------------------------------------------------------------------
 
 
-def _check(recipe: Recipe, small: xr.Dataset, tree: xr.DataTree, name: str, number: int) -> None:
+def _check_same_bits(recipe: Recipe, small: xr.Dataset, tree: xr.DataTree, name: str, number: int) -> None:
     """Make some events by the recipe, and compare their bits with what was found before."""
     meant = recipe.for_run(number)
     raw = tree[name].to_dataset()[meant.detectors[name].variable]
@@ -390,7 +392,7 @@ def _compare(work: Work, found: Mapping[str, npt.NDArray[Any]], before: xr.Datas
         for variable in outputs:
             whole = f"{record}_{variable}"
             known = whole if whole in before.variables else variable if variable in before.variables else None
-            if known is not None and not _same(before[known].values, found[key_of(record, variable)]):
+            if known is not None and not _same_values(before[known].values, found[key_of(record, variable)]):
                 raise DataError(
                     f"the recipe makes other numbers than the small data have: {known}",
                     found=f"a difference in event {label}",
@@ -399,7 +401,7 @@ def _compare(work: Work, found: Mapping[str, npt.NDArray[Any]], before: xr.Datas
                 )
 
 
-def _same(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
+def _same_values(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
     if a.dtype == object:
         return len(a) == len(b) and all(np.array_equal(x, y, equal_nan=True) for x, y in zip(a, b, strict=True))
     return a.shape == b.shape and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")

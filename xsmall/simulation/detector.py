@@ -118,11 +118,11 @@ def tables(recipe: SimulatedScan) -> Tables:
         if recipe not in _KEPT:
             while len(_KEPT) >= 2:
                 del _KEPT[next(iter(_KEPT))]
-            _KEPT[recipe] = _make(recipe)
+            _KEPT[recipe] = _make_tables(recipe)
         return _KEPT[recipe]
 
 
-def _make(recipe: SimulatedScan) -> Tables:
+def _make_tables(recipe: SimulatedScan) -> Tables:
     segments, rows, columns = recipe.shape
     mean = np.empty((segments, rows * columns), dtype=np.float32)
     change = np.empty_like(mean)
@@ -131,7 +131,7 @@ def _make(recipe: SimulatedScan) -> Tables:
     where = layout(recipe)
     for s in range(segments):
         mean[s], change[s] = _illumination(recipe, where, s)
-        pedestal[:, s], gain[:, s], noise[:, s] = _constants(recipe, s)
+        pedestal[:, s], gain[:, s], noise[:, s] = _simulated_constants(recipe, s)
         kind[s] = _kinds(recipe, s)
     out = Tables(mean, change, pedestal, gain, noise, kind)
     for array in (mean, change, pedestal, gain, noise, kind):
@@ -167,7 +167,7 @@ def _radius_at(q: float, wavelength: float, distance: float) -> float:
     return distance * math.tan(2.0 * math.asin(sine)) if sine < math.sin(math.pi / 4) else math.inf
 
 
-def _constants(recipe: SimulatedScan, s: int) -> tuple[npt.NDArray[np.float64], ...]:
+def _simulated_constants(recipe: SimulatedScan, s: int) -> tuple[npt.NDArray[np.float64], ...]:
     """Pedestal, gain and noise (stage, pixel), of the size that JUNGFRAU modules have."""
     _, rows, columns = recipe.shape
     n = rows * columns

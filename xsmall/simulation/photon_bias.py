@@ -114,7 +114,7 @@ def photon_bias(
     >>> bool(bias["in_own_pixel"] < 1.0)
     True
     """
-    counting = _counting(record, noise, shape)
+    counting = _counting_record(record, noise, shape)
     means = np.atleast_1d(np.asarray(mean_count, dtype=np.float64))
     if means.ndim != 1 or means.size == 0 or not (np.isfinite(means) & (means > 0)).all():
         raise ParameterError("invalid mean_count", found=repr(mean_count), expected="positive numbers", fix="0.05")
@@ -125,7 +125,7 @@ def photon_bias(
     real_number("n_modes", n_modes, "a number above 0", "n_modes=2", above=0)
     whole_number("n_events", n_events, "n_events=320", least=_PARTS)
     rng = np.random.default_rng(seed)
-    found = [_one(counting, float(m), cloud, noise, n_modes, n_events, shape, units, rng) for m in means]
+    found = [_bias_of_mean(counting, float(m), cloud, noise, n_modes, n_events, shape, units, rng) for m in means]
     longest = max(f.sizes[K] for f in found)
     same = [f.drop_vars(K).pad({K: (0, longest - f.sizes[K])}, constant_values=0) for f in found]
     out = xr.concat(same, MEAN_COUNT).assign_coords({MEAN_COUNT: means, K: np.arange(longest)})
@@ -138,7 +138,7 @@ def photon_bias(
     return out
 
 
-def _counting(record: object, noise: float, shape: tuple[int, int]) -> Photon:
+def _counting_record(record: object, noise: float, shape: tuple[int, int]) -> Photon:
     """The record for frames of this shape and noise, which counts inside the border and lists photons."""
     if not isinstance(record, Photon):
         raise ParameterError(
@@ -165,7 +165,7 @@ def _counting(record: object, noise: float, shape: tuple[int, int]) -> Photon:
     return replace(record, regions=(place,), droplets=droplets, **plain)
 
 
-def _one(
+def _bias_of_mean(
     record: Photon,
     mean: float,
     cloud: float,

@@ -352,13 +352,13 @@ def simulate(
         line_density=line_density,
         missing=missing,
     )
-    _check(recipe, chunks)
+    _check_scan(recipe, chunks)
     if chunks is None:
         chunks = max(1, CHUNK_BYTES // (2 * recipe.pixels))
     return Simulation(recipe, max(1, min(chunks, max(n_events, 1))))
 
 
-def _check(recipe: SimulatedScan, chunks: int | None) -> None:
+def _check_scan(recipe: SimulatedScan, chunks: int | None) -> None:
     """Refuse invalid numbers."""
     whole = {
         "n_events": (recipe.n_events, 0),

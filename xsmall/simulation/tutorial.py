@@ -69,7 +69,7 @@ def open_run(name: Name) -> xr.DataTree:
     >>> list(xs.tutorial.open_run("pump-probe").children)
     ['events', 'jungfrau']
     """
-    if _checked(name) == "speckle":
+    if _checked_name(name) == "speckle":
         return _speckle()[0]
     sim = _simulation(name)
     beam = sim.beam.replace(center=_OFF) if name == "powder" else sim.beam
@@ -101,7 +101,7 @@ def open_constants(name: Name) -> xr.Dataset:
     >>> sorted(xs.tutorial.open_constants("powder").data_vars)
     ['gain', 'noise', 'offset', 'pedestal', 'status']
     """
-    if _checked(name) == "speckle":
+    if _checked_name(name) == "speckle":
         raise ParameterError(
             "the speckle run needs no constants", found=repr(name), expected="a run of raw words",
             fix='run["epix"]["calibrated"] is in keV',
@@ -133,10 +133,10 @@ def truth(name: Name) -> xr.Dataset:
     >>> xs.tutorial.truth("speckle").attrs
     {'modes': 2, 'tau': 30.0, 'photon_energy': 9500.0}
     """
-    return _speckle()[1] if _checked(name) == "speckle" else _simulation(name).truth
+    return _speckle()[1] if _checked_name(name) == "speckle" else _simulation(name).truth
 
 
-def _checked(name: str) -> str:
+def _checked_name(name: str) -> str:
     if name not in get_args(Name):
         raise ParameterError(
             "no such run to learn with", found=repr(name), expected=" or ".join(map(repr, get_args(Name))),

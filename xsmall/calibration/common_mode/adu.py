@@ -39,14 +39,14 @@ _NO_LIMITS = np.empty((0, 2), np.int64)
 
 
 @dataclass(frozen=True, eq=False)
-class _Tables:
+class _AduTablesOfSegment:
     """Tables of a segment: its pedestals where frames are raw words, and those of each common mode."""
 
     values: ValueTables | None
     modes: tuple[CommonModeTables, ...]
 
 
-class AduTables(SegmentTables[_Tables]):
+class AduTables(SegmentTables[_AduTablesOfSegment]):
     """Common modes of one detector: tables of each segment, and their use on frames."""
 
     def __init__(
@@ -69,7 +69,7 @@ class AduTables(SegmentTables[_Tables]):
         part = self.settings.part
         return sum(grid.shape[0] * grid.shape[1] for grid in self._modes[m].grids(part.row, part.column))
 
-    def pack(self, held: Mapping[str, Any]) -> _Tables:
+    def pack(self, held: Mapping[str, Any]) -> _AduTablesOfSegment:
         """Make the tables of a segment."""
         settings = self.settings
         values = pack(settings, held, self.whole) if self.of_words else None
@@ -82,7 +82,7 @@ class AduTables(SegmentTables[_Tables]):
             CommonModeTables(settings, mode, held, self._of_stages(mode, held, good), of_words=self.of_words)
             for mode in self._modes
         )
-        return _Tables(values, tuple(of_modes))
+        return _AduTablesOfSegment(values, tuple(of_modes))
 
     def _of_stages(self, mode: CommonMode, held: Mapping[str, Any], good: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Of floats, pixels that are configured for the stages of the mode: which have switched nobody knows."""

@@ -138,8 +138,8 @@ class Subtract:
     def __post_init__(self) -> None:
         for name in ("rows", "columns", "pixels", "within", "max_correction", "min_count", "sigma_max", "min_peak"):
             _check_positive(name, getattr(self, name))
-        _check_whole("interleave", self.interleave, 1, None)
-        _check_whole("half_range", self.half_range, _LEAST_HALF_RANGE, _GREATEST_HALF_RANGE)
+        _check_whole_number("interleave", self.interleave, 1, None)
+        _check_whole_number("half_range", self.half_range, _LEAST_HALF_RANGE, _GREATEST_HALF_RANGE)
         for name, value, known in (
             ("estimator", self.estimator, get_args(Estimator)),
             ("applied_to", self.applied_to, get_args(AppliedTo)),
@@ -284,7 +284,7 @@ class CommonMode:
         """Say in one line what is done."""
         if self.raw:
             return "raw words, nothing subtracted"
-        return "; ".join(_describe(step) for step in self.steps) or "no common mode"
+        return "; ".join(_describe_step(step) for step in self.steps) or "no common mode"
 
     def grids(self, row: Sequence[int], column: Sequence[int]) -> tuple[UnitGrid, ...]:
         """Lay the units of each subtraction over pixels with the labels ``row`` and ``column``.
@@ -335,7 +335,7 @@ def _check_positive(name: str, value: float | None) -> None:
         raise ParameterError(f"{name} has to be a positive number or None", found=repr(value))
 
 
-def _check_whole(name: str, value: float, least: int, greatest: int | None) -> None:
+def _check_whole_number(name: str, value: float, least: int, greatest: int | None) -> None:
     if not np.isfinite(value) or value != int(value) or value < least or (greatest is not None and value > greatest):
         upper = "on" if greatest is None else f"to {greatest}"
         raise ParameterError(
@@ -367,7 +367,7 @@ def _firsts(dim: str, labels: Sequence[int], size: int) -> tuple[int, ...]:
     return tuple(int(first) for first in at[::size])
 
 
-def _describe(step: Exclude | Subtract) -> str:
+def _describe_step(step: Exclude | Subtract) -> str:
     if isinstance(step, Exclude):
         parts = [f"{step.n_sigma:g} sigma" if step.n_sigma else "", f"{step.within:g} ADU" if step.within else ""]
         near = " and their neighbours" if step.neighbours else ""

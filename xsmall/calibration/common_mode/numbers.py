@@ -142,7 +142,7 @@ RECOMMENDED: Final[Mapping[str, int]] = MappingProxyType(
 _EPIX10KA_2M: Final = 16  # segments of the ePix10ka2M, for which columns are advised (84)
 
 
-def _key(detector: str) -> str:
+def _numbers_key(detector: str) -> str:
     """Name under which a detector's numbers stand: its own, or that of its type."""
     name = detector.lower()
     return name if name in _NUMBERS else detector_type_of(detector).name
@@ -161,12 +161,12 @@ def common_mode_numbers(detector_type: str) -> tuple[int, ...]:
     >>> common_mode_numbers("jungfrau")
     (-1, 0, 7, 30, 71, 72)
     """
-    return tuple(sorted({-1, 0, *_NUMBERS.get(_key(detector_type), {})}))
+    return tuple(sorted({-1, 0, *_NUMBERS.get(_numbers_key(detector_type), {})}))
 
 
 def gain_stages_of(detector_type: str) -> tuple[int, ...] | None:
     """Return the gain stages whose pixels common modes of a detector estimate and correct; None: all."""
-    return _HIGH_STAGES.get(_key(detector_type))
+    return _HIGH_STAGES.get(_numbers_key(detector_type))
 
 
 def resolve_common_mode(
@@ -211,9 +211,9 @@ def resolve_common_mode(
             fix='raw.assign_attrs(detector_type="jungfrau"), or a CommonMode record',
         )
     if isinstance(spec, tuple | list):
-        return _from_psana(tuple(spec), detector_type)
+        return _mode_from_psana(tuple(spec), detector_type)
     if spec == "recommended":
-        key = _key(detector_type)
+        key = _numbers_key(detector_type)
         number = 84 if key == "epix10ka" and n_segments == _EPIX10KA_2M else RECOMMENDED.get(key, 0)
         found = _numbered(number, detector_type)
         return replace(found, origin=f"recommended for {key}: {number or 'none'}")
@@ -227,7 +227,7 @@ def resolve_common_mode(
 
 
 def _numbered(number: int, detector_type: str) -> CommonMode:
-    key = _key(detector_type)
+    key = _numbers_key(detector_type)
     table = _NUMBERS.get(key, {})
     if number not in (-1, 0) and number not in table:
         raise ParameterError(
@@ -263,9 +263,9 @@ def _segment_shape(key: str) -> tuple[int, int] | None:
     return (1024, 512) if key in ("icarus", "uxi") else detector_type_of(key).segment_shape
 
 
-def _from_psana(cmpars: tuple[float, ...], detector_type: str) -> CommonMode:
+def _mode_from_psana(cmpars: tuple[float, ...], detector_type: str) -> CommonMode:
     """Read psana's parameter vector: algorithm, then its parameters."""
-    key = _key(detector_type)
+    key = _numbers_key(detector_type)
     if not cmpars:
         raise ParameterError("an empty parameter tuple", found="()", expected="(algorithm, ...)", fix="common_mode=0")
     algorithm, *rest = cmpars

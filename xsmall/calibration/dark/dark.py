@@ -77,7 +77,7 @@ class DarkWarning(UserWarning):
 
 
 @dataclass(frozen=True)
-class _Run:
+class _DarkRun:
     """One dark run: its frames, which segments of which events count, and the configuration of the pixels."""
 
     frames: npt.NDArray[Any] | da.Array
@@ -147,18 +147,20 @@ def dark(
     chosen = DarkLimits() if limits is None else limits
     known = [describe(array) for array in arrays]
     entry = _check_runs(known)
-    _check_events(sum(array.sizes[EVENT] for array in arrays))
+    _check_number_of_events(sum(array.sizes[EVENT] for array in arrays))
     chosen = limits_of_type(chosen, entry, {array.dtype for array in arrays})
     runs = [
-        _Run(data_of(array), frames.usable, gain_control_of(array, entry, gain_control, frames.part))
+        _DarkRun(data_of(array), frames.usable, gain_control_of(array, entry, gain_control, frames.part))
         for array, frames in zip(arrays, known, strict=True)
     ]
     shape = known[0].shape
     if any(isinstance(run.frames, da.Array) for run in runs):
-        results = _lazily(runs, entry, chosen, shape)
+        results = _dark_graph(runs, entry, chosen, shape)
     else:
-        results = _finish([_sums(run.frames, run.present, entry, chosen) for run in runs], runs, entry, chosen)
-    return _dataset(results, arrays, known[0].part, entry, chosen)
+        results = _finish_darks(
+            [_dark_sums(run.frames, run.present, entry, chosen) for run in runs], runs, entry, chosen
+        )
+    return _dark_dataset(results, arrays, known[0].part, entry, chosen)
 
 
 def _check_runs(runs: Sequence[Frames]) -> DetectorType:
@@ -199,7 +201,7 @@ def _check_runs(runs: Sequence[Frames]) -> DetectorType:
     return entry
 
 
-def _check_events(n: int) -> None:
+def _check_number_of_events(n: int) -> None:
     if n < 2:
         raise DataError("a dark run needs events", found=f"{n} events", expected=f"{FEW_EVENTS} or more")
     if n < FEW_EVENTS:
@@ -211,7 +213,7 @@ def _check_events(n: int) -> None:
         )
 
 
-def _sums(
+def _dark_sums(
     frames: npt.NDArray[Any],
     present: npt.NDArray[np.bool_] | None,
     entry: DetectorType,
@@ -231,13 +233,13 @@ def _sums_of_block(block: npt.NDArray[np.object_], entry: DetectorType, limits: 
     unopened: Unopened = block.item()
     sums: DarkSums | None = None
     for batch in unopened.batches():
-        sums = _sums(batch.frames, batch.present, entry, limits, sums)
+        sums = _dark_sums(batch.frames, batch.present, entry, limits, sums)
     cell = np.empty(1, object)
     cell[0] = sums
     return cell
 
 
-def _merged(*cells: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
+def _merged_cells(*cells: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
     """Merge the sums of blocks; copies nothing but the first."""
     first, *others = (cell.item() for cell in cells)
     out = first.empty().merge(first)
@@ -248,20 +250,22 @@ def _merged(*cells: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
     return cell
 
 
-def _lazily(runs: Sequence[_Run], entry: DetectorType, limits: DarkLimits, shape: tuple[int, ...]) -> list[Any]:
+def _dark_graph(runs: Sequence[_DarkRun], entry: DetectorType, limits: DarkLimits, shape: tuple[int, ...]) -> list[Any]:
     """Build the graph: blocks of events to sums, merged run by run, and the constants of all."""
     merged = []
-    token = dask.base.tokenize("dark", [(_name(r.frames), r.present, r.control) for r in runs], entry.name, limits)
+    token = dask.base.tokenize(
+        "dark", [(_frames_token(r.frames), r.present, r.control) for r in runs], entry.name, limits
+    )
     for i, run in enumerate(runs):
         frames = run.frames if isinstance(run.frames, da.Array) else da.from_array(run.frames, chunks=-1)
-        blocks = _blocks(frames, math.prod(shape))
+        blocks = _blocks_of_events(frames, math.prod(shape))
         cells = da.map_blocks(
             _sums_of_block,
             unopened_blocks(Batch(frames, run.present), blocks, f"dark-frames-{i}-{token}"),
             entry=entry, limits=limits, dtype=object, meta=np.empty(0, object), name=f"dark-sums-{i}-{token}",
         )  # fmt: skip
         parts = [cells.blocks[j] for j in range(cells.numblocks[0])]
-        step = dask.delayed(_merged, pure=False)
+        step = dask.delayed(_merged_cells, pure=False)
         merged.append(step(*parts, dask_key_name=f"dark-merged-{i}-{token}"))
     final = dask.delayed(_finish_cells, pure=False)(
         merged, [(r.control, r.frames.shape) for r in runs], entry, limits, dask_key_name=f"dark-constants-{token}"
@@ -271,11 +275,11 @@ def _lazily(runs: Sequence[_Run], entry: DetectorType, limits: DarkLimits, shape
     return [*full, *(da.from_delayed(final[len(_DTYPES) + i], (n, 2), float) for i in range(2))]
 
 
-def _name(frames: npt.NDArray[Any] | da.Array) -> object:
+def _frames_token(frames: npt.NDArray[Any] | da.Array) -> object:
     return frames.name if isinstance(frames, da.Array) else frames
 
 
-def _blocks(frames: da.Array, n_pixels: int) -> list[tuple[int, int]]:
+def _blocks_of_events(frames: da.Array, n_pixels: int) -> list[tuple[int, int]]:
     """Cut the events into blocks of whole chunks, as few as keep the sums of all blocks small."""
     n_events = frames.shape[0]
     most = max(1, min(64, _SUMS_BYTES // (n_pixels * _BYTES_PER_PIXEL)))
@@ -283,11 +287,11 @@ def _blocks(frames: da.Array, n_pixels: int) -> list[tuple[int, int]]:
 
 
 def _finish_cells(cells: list[Any], controls: list[Any], entry: DetectorType, limits: DarkLimits) -> list[Any]:
-    runs = [_Run(np.empty((0, *shape[1:]), np.uint8), None, control) for control, shape in controls]
-    return _finish([cell.item() for cell in cells], runs, entry, limits)
+    runs = [_DarkRun(np.empty((0, *shape[1:]), np.uint8), None, control) for control, shape in controls]
+    return _finish_darks([cell.item() for cell in cells], runs, entry, limits)
 
 
-def _finish(sums: list[DarkSums], runs: Sequence[_Run], entry: DetectorType, limits: DarkLimits) -> list[Any]:
+def _finish_darks(sums: list[DarkSums], runs: Sequence[_DarkRun], entry: DetectorType, limits: DarkLimits) -> list[Any]:
     """Turn the sums of all runs into the arrays of the constants; warns of what makes them doubtful."""
     pairs = [(of_run, stage_of_codes(entry, run.control, of_run.shape)) for of_run, run in zip(sums, runs, strict=True)]
     stages = [stage_result(entry, limits, stage, pairs) for stage in range(entry.n_stages)]
@@ -321,7 +325,7 @@ def _warn(entry: DetectorType, stages: Sequence[DarkStage]) -> None:
             )
 
 
-def _identity(arrays: Sequence[xr.DataArray]) -> dict[str, Any]:
+def _identity_of_runs(arrays: Sequence[xr.DataArray]) -> dict[str, Any]:
     """What the runs say, all alike, of the detector and the experiment; and what each of them had lost."""
     first, *others = (array.attrs for array in arrays)
     lost = "; ".join(str(attrs[LOST]) for attrs in (first, *others) if LOST in attrs)
@@ -333,7 +337,7 @@ def _identity(arrays: Sequence[xr.DataArray]) -> dict[str, Any]:
     return alike | ({LOST: lost} if lost else {})
 
 
-def _dataset(
+def _dark_dataset(
     results: Sequence[Any], arrays: Sequence[xr.DataArray], part: Part, entry: DetectorType, limits: DarkLimits
 ) -> xr.Dataset:
     dims = (GAIN_STAGE, *PIXEL_DIMS)
@@ -349,7 +353,7 @@ def _dataset(
             for name, data in zip(_VARIABLES, results, strict=False)
         },
         coords={GAIN_STAGE: stage_labels(entry)} | dict(zip(PIXEL_DIMS, map(list, part), strict=True)),
-        attrs=_identity(arrays) | {DETECTOR_TYPE: entry.name, PARAMETERS: json.dumps(said)},
+        attrs=_identity_of_runs(arrays) | {DETECTOR_TYPE: entry.name, PARAMETERS: json.dumps(said)},
     )
     out[STATUS].attrs = {
         LONG_NAME: names[STATUS],

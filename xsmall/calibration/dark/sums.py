@@ -292,8 +292,8 @@ def _judged(
     noise = np.sqrt(variance)
     few = count < limits.min_count
     enough = ~few
-    pedestal_limits = _limits(mean[enough], limits, limits.values_of(entry))
-    noise_limits = _limits(noise[enough], limits, limits.noise_of(entry))
+    pedestal_limits = _map_limits(mean[enough], limits, limits.values_of(entry))
+    noise_limits = _map_limits(noise[enough], limits, limits.noise_of(entry))
     often = (limits.fraction * count).astype(np.int64)
     conditions = (
         noise > noise_limits[1], noise < noise_limits[0], above > often, below > often,
@@ -316,12 +316,12 @@ def _judged(
         pedestal_limits=pedestal_limits,
         noise_limits=noise_limits,
         asymmetry=_asymmetry(mean, noise, least, most, min(limits.values_of(entry)[0] - 1, 0)),
-        level=_level(level, noise),
+        level=_spread_of_level(level, noise),
         covered=covered,
     )
 
 
-def _limits(
+def _map_limits(
     values: npt.NDArray[np.floating[Any]], limits: DarkLimits, absolute: tuple[float, float]
 ) -> tuple[float, float]:
     """Lowest and highest good value of a map, never wider than the absolute ones."""
@@ -349,7 +349,7 @@ def _asymmetry(
     return max(middle, 1 / middle)
 
 
-def _level(level: npt.NDArray[np.float64], noise: npt.NDArray[np.float64]) -> float:
+def _spread_of_level(level: npt.NDArray[np.float64], noise: npt.NDArray[np.float64]) -> float:
     """Spread of the mean of a frame between events over the noise of a pixel, of the worst segment."""
     worst = 0.0
     for (n, total, square), of_segment in zip(level, noise, strict=True):

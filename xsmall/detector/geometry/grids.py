@@ -77,9 +77,9 @@ class Grid:
         """Rows and columns whose centre lies within limits in m."""
         columns, rows = np.arange(self.n_x), np.arange(self.n_y)
         if x is not None:
-            columns = columns[_within(self.image_x, x, "x")]
+            columns = columns[_within_limits(self.image_x, x, "x")]
         if y is not None:
-            rows = rows[_within(self.image_y, y, "y")]
+            rows = rows[_within_limits(self.image_y, y, "y")]
         return replace(
             self,
             first_column=self.first_column + int(columns[0]),
@@ -89,7 +89,7 @@ class Grid:
         )
 
 
-def _within(centres: Floats, limits: tuple[float, float], name: str) -> npt.NDArray[np.bool_]:
+def _within_limits(centres: Floats, limits: tuple[float, float], name: str) -> npt.NDArray[np.bool_]:
     try:
         pair = np.asarray(limits, dtype=np.float64)
     except (TypeError, ValueError):
@@ -135,14 +135,14 @@ def detector_grid(geometry: Geometry, pixel_size: float | None = None) -> Grid:
     step = float(f"{pitch:.9g}") if pixel_size is None else float(pixel_size) if number else np.nan
     if not (np.isfinite(step) and 0 < step < 1):
         raise ParameterError("size of an image pixel", found=pixel_size, expected="m, above 0", fix="pixel_size=75e-6")
-    x_low, x_high, y_low, y_high = _extent(geometry, Part.whole(geometry.shape))
+    x_low, x_high, y_low, y_high = _part_extent(geometry, Part.whole(geometry.shape))
     return _grid(x_high, y_high, step, (x_low, x_high, y_low, y_high))
 
 
 def part_grid(geometry: Geometry, part: Part, pixel_size: float | None = None) -> Grid:
     """The rows and columns of :func:`detector_grid` that a part of the detector needs."""
     whole = detector_grid(geometry, pixel_size)
-    return _grid(whole.x, whole.y, whole.step, _extent(geometry, part))
+    return _grid(whole.x, whole.y, whole.step, _part_extent(geometry, part))
 
 
 def _grid(x: float, y: float, step: float, extent: tuple[float, float, float, float]) -> Grid:
@@ -220,7 +220,7 @@ def centres_of(panel: Panel, rows: npt.NDArray[np.intp], columns: npt.NDArray[np
 
 
 @lru_cache(maxsize=64)
-def _extent(geometry: Geometry, part: Part) -> tuple[float, float, float, float]:
+def _part_extent(geometry: Geometry, part: Part) -> tuple[float, float, float, float]:
     """Smallest and largest x, smallest and largest y of the centres of a part of the detector, m."""
     boxes = []
     for panel, rows, columns, _ in panels_of(geometry, part):

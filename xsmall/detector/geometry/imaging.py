@@ -87,12 +87,12 @@ def _image_table(geometry: Geometry, part: Part, grid: Grid, area: bool) -> Cell
             cell = grid.cells(*centres_of(panel, rows, columns)).reshape(-1)
             entries.append((cell, pixel.reshape(-1), np.empty(0, dtype=np.float32)))
             continue
-        for some in _blocks(rows, columns):
+        for some in _row_blocks(rows, columns):
             corners = _corners(panel, rows[some], columns)
             x, y = grid.indices(corners[..., 0], corners[..., 1])
             placed = np.stack([x, y], axis=-1) + 0.5
-            entries.append(_spread_area(placed, pixel[some].reshape(-1), grid, _reach(panel, grid)))
-    return _table(entries, grid.n_x * grid.n_y)
+            entries.append(_spread_area(placed, pixel[some].reshape(-1), grid, _most_cells(panel, grid)))
+    return _cell_table(entries, grid.n_x * grid.n_y)
 
 
 def _polar_table(geometry: Geometry, part: Part, grid: PolarGrid, split: int) -> CellTable:
@@ -102,13 +102,13 @@ def _polar_table(geometry: Geometry, part: Part, grid: PolarGrid, split: int) ->
     azimuth = (grid.azimuth[0], (grid.azimuth[1] - grid.azimuth[0]) / grid.n_azimuth)
     entries: list[Entries] = []
     for panel, rows, columns, pixel in panels_of(geometry, part):
-        for some in _blocks(rows, columns):
+        for some in _row_blocks(rows, columns):
             corners = _corners(panel, rows[some], columns) - np.array(grid.center)
             shape = (corners.shape[0], split * split)
             cell, weight = np.empty(shape, dtype=np.int32), np.empty(shape, dtype=np.float32)
             polar_cells(corners, split, radius, azimuth, (grid.n_radius, grid.n_azimuth), cell, weight)
-            entries.append(_used(cell, pixel[some].reshape(-1), weight))
-    return _table(entries, grid.n_radius * grid.n_azimuth)
+            entries.append(_used_entries(cell, pixel[some].reshape(-1), weight))
+    return _cell_table(entries, grid.n_radius * grid.n_azimuth)
 
 
 def _spread_area(corners: Floats, pixel: npt.NDArray[np.int32], grid: Grid, reach: int) -> Entries:
@@ -117,22 +117,24 @@ def _spread_area(corners: Floats, pixel: npt.NDArray[np.int32], grid: Grid, reac
     shape = (corners.shape[0], reach)
     cell, weight = np.empty(shape, dtype=np.int32), np.empty(shape, dtype=np.float32)
     spread_area(corners, (grid.n_x, grid.n_y), cell, weight)
-    return _used(cell, pixel, weight)
+    return _used_entries(cell, pixel, weight)
 
 
-def _reach(panel: Panel, grid: Grid) -> int:
+def _most_cells(panel: Panel, grid: Grid) -> int:
     """Cells that the largest pixel of a panel can touch."""
     row, column = panel.row_axis.sizes().max(), panel.column_axis.sizes().max()
     across, down = ((row * abs(panel.slow[k]) + column * abs(panel.fast[k])) / grid.step for k in (0, 1))
     return (int(across) + 2) * (int(down) + 2)
 
 
-def _used(cell: npt.NDArray[np.int32], pixel: npt.NDArray[np.int32], weight: npt.NDArray[np.float32]) -> Entries:
+def _used_entries(
+    cell: npt.NDArray[np.int32], pixel: npt.NDArray[np.int32], weight: npt.NDArray[np.float32]
+) -> Entries:
     used = cell >= 0
     return cell[used], np.broadcast_to(pixel[:, None], cell.shape)[used], weight[used]
 
 
-def _table(entries: list[Entries], n_cells: int) -> CellTable:
+def _cell_table(entries: list[Entries], n_cells: int) -> CellTable:
     """Sort entries (cell, pixel, weight) by cell."""
     from xsmall.kernels.image import count_cells, sort_by_cell
 
@@ -147,7 +149,7 @@ def _table(entries: list[Entries], n_cells: int) -> CellTable:
     return CellTable(start, pixel, weight)
 
 
-def _blocks(rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]) -> Iterator[slice]:
+def _row_blocks(rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]) -> Iterator[slice]:
     step = max(1, _BLOCK // len(columns))
     return (slice(i, i + step) for i in range(0, len(rows), step))
 

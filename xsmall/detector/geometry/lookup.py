@@ -119,7 +119,7 @@ def lookup_tables(geometry: Geometry) -> LookupTables:
         panels[i] = (*_affine(panel), rows.first, rows.length, columns.first, columns.length)
         segment = number if panel.segment is None else panel.segment
         memory[i] = (segment, panel.row, panel.column, rows.guess, rows.border, columns.guess, columns.border)
-        boxes[i] = _box(panel)
+        boxes[i] = _panel_bounds(panel)
     borders = np.concatenate(axes.lows), np.concatenate(axes.highs)
     return LookupTables(*_coarse_grid(boxes), panels, memory, *borders, np.concatenate(axes.guesses))
 
@@ -171,7 +171,7 @@ def _affine(panel: Panel) -> list[float]:
     return [*panel.origin, a_x, a_y, b_x, b_y, *rise, panel.column_axis.stagger]
 
 
-def _box(panel: Panel) -> tuple[float, float, float, float]:
+def _panel_bounds(panel: Panel) -> tuple[float, float, float, float]:
     """Smallest and largest x, smallest and largest y of the panel, borders included, m."""
     a = panel.row_axis.edges()[[0, -1], [0, 1]]
     b = panel.column_axis.edges()[[0, -1], [0, 1]]

@@ -188,7 +188,7 @@ class Panel:
 
     def __post_init__(self) -> None:
         for field in ("origin", "slow", "fast"):
-            object.__setattr__(self, field, _vector(field, getattr(self, field)))
+            object.__setattr__(self, field, _checked_vector(field, getattr(self, field)))
         rows, columns = _shape(self.shape)
         object.__setattr__(self, "shape", (rows, columns))
         for field, size in (("rows", rows), ("columns", columns)):
@@ -341,7 +341,7 @@ def _shape(values: object) -> tuple[int, int]:
     return int(rows), int(columns)
 
 
-def _vector(field: str, values: object) -> Vector:
+def _checked_vector(field: str, values: object) -> Vector:
     """Three finite floats, without negative zeros, so that equal geometries have equal tokens."""
     try:
         array = np.asarray(values, dtype=np.float64)

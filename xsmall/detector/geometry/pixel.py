@@ -107,14 +107,16 @@ def pixel_array(
         raise ParameterError("plane of polarization", found=plane, expected="degrees, -360 to 360")
     seen_by = _relevant(beam or Beam(), name)
     key = ("pixel", geometry.token, seen_by, name, plane, fraction)
-    return CACHE.get(key, lambda: _make(geometry, seen_by, name, plane or 0.0, 1.0 if fraction is None else fraction))
+    return CACHE.get(
+        key, lambda: _make_array(geometry, seen_by, name, plane or 0.0, 1.0 if fraction is None else fraction)
+    )
 
 
 def pixel_array_once(
     geometry: Geometry, beam: Beam, name: str, plane: float | None = None, fraction: float | None = None
 ) -> Floats:
     """Make what :func:`pixel_array` returns without keeping it: for beams that hold for one event."""
-    return _make(geometry, _relevant(beam, name), name, plane or 0.0, 1.0 if fraction is None else fraction)
+    return _make_array(geometry, _relevant(beam, name), name, plane or 0.0, 1.0 if fraction is None else fraction)
 
 
 def position_array(geometry: Geometry, name: str) -> npt.NDArray[np.float32]:
@@ -123,7 +125,7 @@ def position_array(geometry: Geometry, name: str) -> npt.NDArray[np.float32]:
     The float64 form is not kept beside it; what needs that asks :func:`pixel_array`.
     """
     key = ("position", geometry.token, name)
-    return CACHE.get(key, lambda: _make(geometry, Beam(), name, 0.0, 1.0).astype(np.float32))
+    return CACHE.get(key, lambda: _make_array(geometry, Beam(), name, 0.0, 1.0).astype(np.float32))
 
 
 def _relevant(beam: Beam, name: str) -> Beam:
@@ -140,7 +142,7 @@ def _relevant(beam: Beam, name: str) -> Beam:
     )
 
 
-def _make(geometry: Geometry, beam: Beam, name: str, plane: float, fraction: float) -> Floats:
+def _make_array(geometry: Geometry, beam: Beam, name: str, plane: float, fraction: float) -> Floats:
     """Panel by panel, so that no temporary is larger than a panel."""
     out = np.full(geometry.shape, np.nan)
     for panel in geometry.panels:

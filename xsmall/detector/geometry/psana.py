@@ -183,7 +183,7 @@ def panels_from_psana(
     panels: list[Panel] = []
     shapes: dict[tuple[int, int], int] = {}
     version = psana_version(objects) if psana is None else psana
-    for segment, (leaf, turn, at) in enumerate(_leaves(objects, source)):
+    for segment, (leaf, turn, at) in enumerate(_segments_below(objects, source)):
         try:
             kind = segment_type(leaf.name, wide_pixels=wide_pixels, shape=shape, psana=version)
         except GeometryError as error:
@@ -195,7 +195,7 @@ def panels_from_psana(
                 found=", ".join(f"{shape} in line {line}" for shape, line in shapes.items()),
                 expected="one shape: data are (segment, row, column)",
             )
-        panels += _place(kind, segment, TO_LAB @ turn, TO_LAB @ at)
+        panels += _segment_panels(kind, segment, TO_LAB @ turn, TO_LAB @ at)
     return panels
 
 
@@ -211,7 +211,7 @@ def psana_version(objects: Sequence[PsanaObject]) -> PsanaVersion:
     return 1 if any(o.name == "EPIX10KA:V2" for o in objects) else 2
 
 
-def _leaves(objects: list[PsanaObject], source: str) -> Iterator[tuple[PsanaObject, Floats, Floats]]:
+def _segments_below(objects: list[PsanaObject], source: str) -> Iterator[tuple[PsanaObject, Floats, Floats]]:
     """Yield each segment with its rotation and origin (um) in psana's frame, depth first."""
     children = _children(objects, source)
     placed = {o.key for o in objects}
@@ -270,7 +270,7 @@ def _all_below(o: PsanaObject, children: Children) -> Iterator[int]:
                 todo.append(child.key)
 
 
-def _place(kind: SegmentType, segment: int, turn: Floats, at: Floats) -> list[Panel]:
+def _segment_panels(kind: SegmentType, segment: int, turn: Floats, at: Floats) -> list[Panel]:
     """Panels of a segment whose frame is rotated by ``turn`` and lies at ``at`` (um, lab frame)."""
     slow = turn @ np.array([*kind.slow, 0.0]) * kind.pitch[0]
     fast = turn @ np.array([*kind.fast, 0.0]) * kind.pitch[1]
@@ -313,7 +313,7 @@ def psana_from_panels(panels: Sequence[Panel]) -> list[PsanaObject]:
 
 def _object_of(index: int, panel: Panel) -> PsanaObject:
     """The line of one panel: a type of the table where its grid is one, a plain matrix otherwise."""
-    kind = _type_of(panel)
+    kind = _segment_type(panel)
     slow, fast = (np.array(v) / p for v, p in zip((panel.slow, panel.fast), panel.pitch, strict=True))
     if abs(slow @ fast) > 1e-9:
         raise GeometryError(
@@ -330,7 +330,7 @@ def _object_of(index: int, panel: Panel) -> PsanaObject:
     return PsanaObject("CAMERA", 0, kind.name, index, (x, y, z), design, tilt)  # type: ignore[arg-type]
 
 
-def _type_of(panel: Panel) -> SegmentType:
+def _segment_type(panel: Panel) -> SegmentType:
     """Segment type with the grid of ``panel``."""
     pitch = panel.pitch[0] * MICROMETRES, panel.pitch[1] * MICROMETRES
     if is_segment_type(panel.name):

@@ -59,7 +59,7 @@ def geometry_reasons(
     centre_rows, centre_columns = _widths(central, "central")
     flags = np.zeros(geometry.shape, dtype=np.uint32)
     for panels in _by_segment(geometry).values():
-        segment, rows, columns = _extent(panels)
+        segment, rows, columns = _memory_block(panels)
         block = flags[segment, rows, columns]
         marks = patterns.edge_pixels(block.shape, edge_rows, edge_columns) if edge_rows or edge_columns else None
         if marks is not None:
@@ -118,7 +118,7 @@ def _by_segment(geometry: Geometry) -> dict[int, list[Panel]]:
     return panels
 
 
-def _extent(panels: list[Panel]) -> tuple[int, slice, slice]:
+def _memory_block(panels: list[Panel]) -> tuple[int, slice, slice]:
     """The block of memory that holds all panels of a segment."""
     places = [panel.memory for panel in panels]
     return (
@@ -130,7 +130,7 @@ def _extent(panels: list[Panel]) -> tuple[int, slice, slice]:
 
 def _joins(panels: list[Panel], rows: int, columns: int) -> npt.NDArray[np.bool_]:
     """Mark both sides of the joins within the panels of a segment, and of those between panels that touch."""
-    _, whole_rows, whole_columns = _extent(panels)
+    _, whole_rows, whole_columns = _memory_block(panels)
     shape = (whole_rows.stop - whole_rows.start, whole_columns.stop - whole_columns.start)
     marked = np.zeros(shape, dtype=bool)
     for panel in panels:

@@ -32,7 +32,7 @@ _UNBONDED_STEP: Final = 10
 _CSPAD_SHAPE: Final = (185, 388)
 
 
-def _band(width: Any, what: str, limit: int) -> int:
+def _band_width(width: Any, what: str, limit: int) -> int:
     if isinstance(width, bool) or not isinstance(width, int | np.integer) or not 0 <= width <= limit:
         raise ParameterError(
             f"invalid width of the {what}",
@@ -67,8 +67,8 @@ def edge_pixels(shape: tuple[int, int], rows: int = 1, columns: int = 1) -> Bool
     >>> int(edge_pixels((4, 5)).sum())
     14
     """
-    n_rows = _band(rows, "edge in rows", shape[0] // 2)
-    n_columns = _band(columns, "edge in columns", shape[1] // 2)
+    n_rows = _band_width(rows, "edge in rows", shape[0] // 2)
+    n_columns = _band_width(columns, "edge in columns", shape[1] // 2)
     marked = np.ones(shape, dtype=bool)
     marked[n_rows : shape[0] - n_rows, n_columns : shape[1] - n_columns] = False
     return marked
@@ -95,8 +95,8 @@ def central_pixels(shape: tuple[int, int], asic: tuple[int, int], rows: int = 1,
     >>> int(central_pixels((512, 1024), (256, 256)).sum())
     5108
     """
-    n_rows = _band(rows, "centre in rows", asic[0] // 2)
-    n_columns = _band(columns, "centre in columns", asic[1] // 2)
+    n_rows = _band_width(rows, "centre in rows", asic[0] // 2)
+    n_columns = _band_width(columns, "centre in columns", asic[1] // 2)
     marked = np.zeros(shape, dtype=bool)
     for join in range(asic[0], shape[0], asic[0]):
         marked[join - n_rows : join + n_rows, :] = True
@@ -197,7 +197,7 @@ def neighbours_of(bad: npt.NDArray[Any], radius: int, pattern: Pattern = "diamon
     >>> int(neighbours_of(bad, 1).sum()), int(neighbours_of(bad, 1, "square").sum())
     (5, 9)
     """
-    reach = _reach(radius, pattern)
+    reach = _pattern_reach(radius, pattern)
     if bad.dtype != np.bool_:
         raise DataError("bad pixels are given as booleans", found=bad.dtype, expected="bool, True = bad")
     n_rows, n_columns = bad.shape[-2:]
@@ -216,7 +216,7 @@ def neighbours_of(bad: npt.NDArray[Any], radius: int, pattern: Pattern = "diamon
     return marked
 
 
-def _reach(radius: Any, pattern: str) -> list[int]:
+def _pattern_reach(radius: Any, pattern: str) -> list[int]:
     """How far to the sides the pattern reaches, for each distance in rows."""
     if isinstance(radius, bool) or not isinstance(radius, int | np.integer) or radius < 0:
         raise ParameterError("a radius in pixels is an integer from 0", found=radius, expected="0, 1, 2, ...")

@@ -137,23 +137,23 @@ def pair(values: Pair) -> Pair:
 
 def finite(what: str, *values: float) -> None:
     """Refuse what is not a finite number."""
-    if not all(_is_finite(value) for value in values):
+    if not all(_is_finite_number(value) for value in values):
         raise ParameterError(f"{what} that is not finite", found=values)
 
 
 def positive(what: str, value: float) -> None:
     """Refuse what is not above 0."""
-    if not (_is_finite(value) and value > 0):
+    if not (_is_finite_number(value) and value > 0):
         raise ParameterError(f"invalid {what}", found=value, expected="a number above 0")
 
 
 def ordered(what: str, low: float, high: float, fix: str | None = None) -> None:
     """Refuse limits out of order; ``fix`` says what to type, without it the same limits in order."""
-    numbers = _is_finite(low) and _is_finite(high)
+    numbers = _is_finite_number(low) and _is_finite_number(high)
     if not (numbers and low < high):
         fix = fix or (f"({high}, {low})" if numbers and low > high else None)
         raise ParameterError(f"{what} out of order", found=(low, high), expected="low < high, finite", fix=fix)
 
 
-def _is_finite(value: object) -> bool:
+def _is_finite_number(value: object) -> bool:
     return isinstance(value, int | float | np.integer | np.floating) and bool(np.isfinite(value))

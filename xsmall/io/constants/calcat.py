@@ -48,17 +48,17 @@ _QUADRANT: Final = re.compile(r"Q(\d)M(\d)$")
 Found = dict[str, dict[str, list[str]]]
 
 
-def _ours(constant: str) -> str | None:
+def _our_name(constant: str) -> str | None:
     """Our name of a constant; None where it is not used."""
     return STATUS if constant.startswith(_BAD) else _NAMES.get(_ENDING.sub("", constant))
 
 
-def _find(file: Any) -> Found:
+def _find_constants(file: Any) -> Found:
     """Paths of the datasets by our name of the constant and by module."""
     found: Found = {}
     for module in file:
         for constant in file[module] if isinstance(file[module], h5py.Group) else ():
-            ours, group = _ours(constant), file[module][constant]
+            ours, group = _our_name(constant), file[module][constant]
             if ours is None or not isinstance(group, h5py.Group):
                 continue
             numbers = sorted(n for n in group if isinstance(group[n], h5py.Group) and "data" in group[n])
@@ -67,7 +67,7 @@ def _find(file: Any) -> Found:
     return found
 
 
-def _place(name: str) -> tuple[object, ...]:
+def _sort_key(name: str) -> tuple[object, ...]:
     """What names of modules are sorted by: numbers count as such, 10 after 9."""
     return tuple(int(part) if part.isdigit() else part for part in _NUMBER.split(name))
 
@@ -108,7 +108,7 @@ def module_labels(names: Sequence[str], entry: DetectorType) -> npt.NDArray[np.i
 
 def is_calcat(file: Any) -> bool:
     """Whether an open HDF5 file has constants of the European XFEL's layout."""
-    return PEDESTAL in _find(file)
+    return PEDESTAL in _find_constants(file)
 
 
 def calcat_constants(
@@ -141,10 +141,10 @@ def calcat_constants(
         There is a gain and it is not said what it means.
     """
     with open_hdf5(path) as file:
-        found = _find(file)
-        modules = sorted(found[PEDESTAL], key=_place)
+        found = _find_constants(file)
+        modules = sorted(found[PEDESTAL], key=_sort_key)
         shapes = {p: file[p].shape for by_module in found.values() for ps in by_module.values() for p in ps}
-        unused = sorted({name for m in modules for name in file[m] if _ours(name) is None})
+        unused = sorted({name for m in modules for name in file[m] if _our_name(name) is None})
     if GAIN in found and gain is None:
         raise ParameterError(
             f"{path}: what does its relative gain mean?",
@@ -152,10 +152,10 @@ def calcat_constants(
         )
     variables = {}
     for name, by_module in found.items():
-        if sorted(by_module, key=_place) != modules:
+        if sorted(by_module, key=_sort_key) != modules:
             lacking = ", ".join(sorted(set(modules) - set(by_module)))
             raise FileFormatError(f"{path}: {name!r} is not there for every module", found=f"none for {lacking}")
-        variables[name] = _variable(path, entry, name, [by_module[m] for m in modules], shapes, gain)
+        variables[name] = _constant_variable(path, entry, name, [by_module[m] for m in modules], shapes, gain)
     left_out = {LEFT_OUT: "; ".join(f"{name}: not used" for name in unused)} if unused else {}
     out = xr.Dataset(variables, attrs={DETECTOR_TYPE: entry.name, SOURCE: str(path), **left_out})
     out = out.assign_coords({GAIN_STAGE: stage_labels(entry), SEGMENT: module_labels(modules, entry)})
@@ -165,7 +165,7 @@ def calcat_constants(
     return checked if thresholds is None else checked.assign({THRESHOLD: thresholds})
 
 
-def _variable(
+def _constant_variable(
     path: Path, entry: DetectorType, name: str, paths: list[list[str]], shapes: Mapping[str, tuple[int, ...]], gain: Any
 ) -> xr.Variable:
     blocks = []
@@ -175,7 +175,9 @@ def _variable(
         rows, columns = (shape[1], shape[0]) if swapped else shape[:2]
         sizes = (shape[2], shape[3] if len(shape) == 4 else 1, rows, columns)
         dtype = np.dtype(np.uint64 if name == STATUS else np.float32)
-        read = dask.delayed(_read, pure=True)(str(path), tuple(of_module), swapped, dtype, _inverse(name, gain))
+        read = dask.delayed(_read_constant, pure=True)(
+            str(path), tuple(of_module), swapped, dtype, _inverse(name, gain)
+        )
         blocks.append(da.from_delayed(read, sizes, dtype))
     stage = f"{THRESHOLD}_number" if name == THRESHOLD else GAIN_STAGE
     unit = UNITS_OF.get(name, DIMENSIONLESS) if name != GAIN or gain == "divide" else DIMENSIONLESS
@@ -202,7 +204,9 @@ def _inverse(name: str, gain: Any) -> bool:
     return name == GAIN and gain == "multiply"
 
 
-def _read(path: str, names: tuple[str, ...], swapped: bool, dtype: np.dtype[Any], inverse: bool) -> npt.NDArray[Any]:
+def _read_constant(
+    path: str, names: tuple[str, ...], swapped: bool, dtype: np.dtype[Any], inverse: bool
+) -> npt.NDArray[Any]:
     """Read a constant of a module as (memory cell, gain stage, row, column); several of them are ORed."""
     out: npt.NDArray[Any] | None = None
     with open_hdf5(path) as file:

@@ -57,7 +57,7 @@ def asked_of_database(
         for name, given in {"detector": detector, "dir": folder}.items():
             if given is not None:
                 raise ParameterError(f"frames say what they are of, {name}= is for runs by number", found=given)
-        return _of_frames(source, run)
+        return _asked_of_frames(source, run)
     query = RunSpec.of_query(source)
     if detector is None:
         raise ParameterError("which detector?", found=source, fix=f'open_constants({source!r}, detector="jungfrau")')
@@ -82,7 +82,7 @@ def asked_of_database(
     return Asked(detector_id(index, detector), query["exp"], number, kind)
 
 
-def _of_frames(frames: xr.DataArray, run: int | None) -> Asked:
+def _asked_of_frames(frames: xr.DataArray, run: int | None) -> Asked:
     attrs = frames.attrs
     number = attrs.get(RUN) if run is None else run
     lacking = [name for name in (DETECTOR_ID, EXPERIMENT) if not attrs.get(name)]

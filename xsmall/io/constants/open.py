@@ -127,15 +127,15 @@ def open_constants(
     given = [name for name, value in options.items() if value is not None and name != "run"]
     if hasattr(source, "calibconst"):
         _check_used(given, "detector_type", "gain")
-        return _from_psana(source.calibconst, detector_type or _dettype(source), gain, "psana")
+        return _constants_from_psana(source.calibconst, detector_type or _dettype(source), gain, "psana")
     if is_of_database(source):
         asked = asked_of_database(source, detector, run, dir)
         kind = detector_type or asked.detector_type or _guess(asked.detector)
-        return _from_psana(constants_of_database(asked), kind, gain, "psana database")
+        return _constants_from_psana(constants_of_database(asked), kind, gain, "psana database")
     if isinstance(source, Mapping):
         _check_used(given, "detector_type", "gain")
         if any(isinstance(value, tuple) for value in source.values()):
-            return _from_psana(source, detector_type, gain, "psana")
+            return _constants_from_psana(source, detector_type, gain, "psana")
         return _from_files(source, detector_type, gain)
     if not isinstance(source, str | os.PathLike):
         raise ParameterError(
@@ -191,10 +191,12 @@ def _from_folder(path: Path, detector: str | None, run: int | None, gain: GainMe
     entry = detector_type(found.detector_type)
     meaning = gain or ("divide" if entry.name in ("jungfrau", "epix10ka") else "multiply")
     arrays = known_arrays(found.arrays, entry.name)
-    return _assemble(entry, arrays, meaning, found.source, found.run_range)
+    return _assemble_constants(entry, arrays, meaning, found.source, found.run_range)
 
 
-def _from_psana(found: Mapping[str, Any], kind: str | None, gain: GainMeaning | None, source: str) -> xr.Dataset:
+def _constants_from_psana(
+    found: Mapping[str, Any], kind: str | None, gain: GainMeaning | None, source: str
+) -> xr.Dataset:
     """Constants of psana2, {type: (array, metadata)}: the gain divides."""
     pairs = {name: value for name, value in found.items() if isinstance(value, tuple) and len(value) == 2}
     about: Mapping[str, Any] = pairs["pedestals"][1] if "pedestals" in pairs else {}
@@ -210,11 +212,11 @@ def _from_psana(found: Mapping[str, Any], kind: str | None, gain: GainMeaning | 
     begin, end = about.get("run"), about.get("run_end")
     last = LAST_RUN if end in (None, "end") else int(str(end))
     run_range = None if not isinstance(begin, int) else (begin, last)
-    out = _assemble(entry, known_arrays(arrays, entry.name), gain or "divide", source, run_range)
-    return out.assign_attrs(_identity(about, out.sizes[SEGMENT]))
+    out = _assemble_constants(entry, known_arrays(arrays, entry.name), gain or "divide", source, run_range)
+    return out.assign_attrs(_identity_of_detector(about, out.sizes[SEGMENT]))
 
 
-def _identity(about: Mapping[str, Any], n_segments: int) -> dict[str, str]:
+def _identity_of_detector(about: Mapping[str, Any], n_segments: int) -> dict[str, str]:
     """What psana's metadata say of the detector: serial numbers of its segments, and the experiment."""
     attrs = {EXPERIMENT: str(about[EXPERIMENT])} if about.get(EXPERIMENT) else {}
     ids = str(about.get("longname") or "").split("_")[1:]  # <type>_<segment 0>_<segment 1> ...
@@ -235,13 +237,13 @@ def _from_files(files: Mapping[str, Any], kind: str | None, gain: GainMeaning | 
             expected="pedestal, and some of " + ", ".join(_OURS),
             fix=f"xs.open_constants({{{fix}}})" if PEDESTAL in names and all(names) else None,
         )
-    entry = detector_type(_needed(kind, "detector_type"))
-    arrays = {name: _array(value) for name, value in files.items()}
+    entry = detector_type(_need_argument(kind, "detector_type"))
+    arrays = {name: _loaded_array(value) for name, value in files.items()}
     named = ", ".join(str(v) for v in files.values() if isinstance(v, str | Path))
-    return _assemble(entry, arrays, _meaning(gain, arrays), named or "arrays", None)
+    return _assemble_constants(entry, arrays, _meaning(gain, arrays), named or "arrays", None)
 
 
-def _array(value: Any) -> npt.NDArray[Any]:
+def _loaded_array(value: Any) -> npt.NDArray[Any]:
     if not isinstance(value, str | Path):
         return np.asarray(value)
     path = Path(value)
@@ -273,7 +275,7 @@ def _from_hdf5(
         return _ours(path, run, given)
     _check_used(given, "detector_type", "gain")
     if calcat:
-        return calcat_constants(path, detector_type(_needed(kind, "detector_type")), cast("Any", gain))
+        return calcat_constants(path, detector_type(_need_argument(kind, "detector_type")), cast("Any", gain))
     if not plain:
         raise FileFormatError(
             f"{path}: no constants in this file",
@@ -306,7 +308,7 @@ def _from_small_data(
     arrays = known_arrays(held, entry.name)
     if gain is None and entry.name in ("jungfrau", "epix10ka"):
         gain = "divide"
-    return _assemble(entry, arrays, _meaning(gain, arrays), f"{path}:/{_USER_DATA}/{detector}", None)
+    return _assemble_constants(entry, arrays, _meaning(gain, arrays), f"{path}:/{_USER_DATA}/{detector}", None)
 
 
 def _meaning(gain: GainMeaning | None, arrays: Mapping[str, npt.NDArray[Any]]) -> GainMeaning:
@@ -323,7 +325,7 @@ def _meaning(gain: GainMeaning | None, arrays: Mapping[str, npt.NDArray[Any]]) -
     )
 
 
-def _assemble(
+def _assemble_constants(
     entry: DetectorType,
     arrays: Mapping[str, npt.NDArray[Any]],
     meaning: GainMeaning,
@@ -373,7 +375,7 @@ def _guess(name: object) -> str:
     return fits[-1]
 
 
-def _needed(value: str | None, name: str) -> str:
+def _need_argument(value: str | None, name: str) -> str:
     if value is None:
         raise ParameterError(f"this source needs {name}", fix=f'xs.open_constants(..., {name}="...")')
     return value

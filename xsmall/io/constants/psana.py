@@ -71,7 +71,7 @@ def folder_constants(folder: Path, detector: str | None, run: int | None) -> Fol
     FileFormatError
         No such source, no file for the run, or a file that is not what it should be.
     """
-    source = _source(folder, detector)
+    source = _source_folder(folder, detector)
     group = source.parent.name.split("::")[0]
     if group not in _GROUPS:
         raise FileFormatError(
@@ -92,7 +92,7 @@ def folder_constants(folder: Path, detector: str | None, run: int | None) -> Fol
     return FolderConstants(_GROUPS[group], arrays, valid, str(source))
 
 
-def _source(folder: Path, detector: str | None) -> Path:
+def _source_folder(folder: Path, detector: str | None) -> Path:
     sources = [folder] if (folder / "pedestals").is_dir() else sorted({p.parent for p in folder.glob("*/pedestals")})
     if not sources:
         sources = sorted({p.parent for p in folder.glob("*/*/pedestals")})

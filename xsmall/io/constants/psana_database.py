@@ -106,7 +106,7 @@ def psana_database(detector: str, experiment: str, run: int | None) -> Found:
 def documents_of(detector: str, experiment: str, run: int | None) -> dict[str, HeldDocument]:
     """Give the documents that hold for a run, by type, without their bytes; see :func:`psana_database`."""
     run = min(run or LAST_RUN, LAST_RUN)
-    name = hashlib.sha256(json.dumps([_address(), detector, experiment, run]).encode()).hexdigest()[:32]
+    name = hashlib.sha256(json.dumps([_service_address(), detector, experiment, run]).encode()).hexdigest()[:32]
     folder = kept_folder("constants")
     place = None if folder is None else folder / f"{name}.json"
     try:
@@ -117,7 +117,7 @@ def documents_of(detector: str, experiment: str, run: int | None) -> dict[str, H
             raise CalibrationError(
                 "psana's database cannot be reached",
                 found=str(error)[:200],
-                expected=f"an answer of its web service, {_address()}",
+                expected=f"an answer of its web service, {_service_address()}",
                 fix=f"check the network; {ADDRESS} in the environment names another address of the service",
             ) from error
         warnings.warn(
@@ -146,13 +146,13 @@ def _ask_documents(detector: str, experiment: str, run: int) -> dict[str, HeldDo
     if short is None:
         return {}
     chosen: dict[str, HeldDocument] = {}
-    of_run = _find(f"cdb_{experiment}", short, {"detector": short, "run": {"$lte": run}})
+    of_run = _find_documents(f"cdb_{experiment}", short, {"detector": short, "run": {"$lte": run}})
     for kind, documents in _by_kind(of_run).items():
         valid = [d for d in documents if d.get("run", 0) <= run <= _last_run(d)]
         if valid:
             best = max(valid, key=lambda d: (int(d["run"]), -_last_run(d), _seconds(d)))
             chosen[kind] = HeldDocument(f"cdb_{experiment}", best)
-    of_detector = _find(f"cdb_{short}", short, {"detector": short, "run": {"$lte": LAST_RUN}})
+    of_detector = _find_documents(f"cdb_{short}", short, {"detector": short, "run": {"$lte": LAST_RUN}})
     for kind, documents in _by_kind(of_detector).items():
         if kind not in chosen:
             chosen[kind] = HeldDocument(f"cdb_{short}", max(documents, key=_seconds))
@@ -164,7 +164,7 @@ def _short_name(detector: str) -> str | None:
     collection = detector.split("_", 1)[0]
     if not collection.isidentifier():
         return None
-    known = _find(_NAMES, collection, {})
+    known = _find_documents(_NAMES, collection, {})
     exact = [d["short"] for d in known if d.get("long") == detector and d.get("short")]
     panels = detector.split("_")[1:]
     parts = [d["short"] for d in known if d.get("short") and panels and all(p in str(d.get("long")) for p in panels)]
@@ -207,7 +207,7 @@ def value_of(held: HeldDocument) -> Any:
     folder = kept_folder("constants")
     place = None if folder is None else folder / f"{held.database}_{key}.bin"
     data = _read_bytes(place)
-    value = None if data is None else _decoded(data, held.document)
+    value = None if data is None else _decoded_array(data, held.document)
     if value is None:
         try:
             data = _get(f"{held.database}/gridfs/{key}")
@@ -218,7 +218,7 @@ def value_of(held: HeldDocument) -> Any:
                 expected=f"the data {key} in {held.database}",
                 fix="ask again; check the network",
             ) from error
-        value = _decoded(data, held.document)
+        value = _decoded_array(data, held.document)
         if value is None:
             raise CalibrationError(
                 f"psana's database gives {held.document.get('ctype')!r} in another size than it says",
@@ -242,7 +242,7 @@ def _read_bytes(place: Path | None) -> bytes | None:
     return data if len(kept) > 32 and hashlib.sha256(data).digest() == kept[:32] else None
 
 
-def _decoded(data: bytes, document: Mapping[str, Any]) -> Any:
+def _decoded_array(data: bytes, document: Mapping[str, Any]) -> Any:
     if document.get("data_type") == "str":
         return data.decode("utf-8", "replace")
     try:
@@ -259,11 +259,11 @@ def _decoded(data: bytes, document: Mapping[str, Any]) -> Any:
 # ---- the service -----------------------------------------------------------------------------------------------------
 
 
-def _address() -> str:
+def _service_address() -> str:
     return os.environ.get(ADDRESS, _SERVICE).rstrip("/") + "/calib_ws"
 
 
-def _find(database: str, collection: str, query: Mapping[str, Any]) -> list[Document]:
+def _find_documents(database: str, collection: str, query: Mapping[str, Any]) -> list[Document]:
     text = urllib.parse.urlencode({"query_string": json.dumps(query)})
     data = _get(f"{database}/{collection}?{text}", missing=b"[]")
     try:
@@ -275,7 +275,7 @@ def _find(database: str, collection: str, query: Mapping[str, Any]) -> list[Docu
 
 def _get(path: str, missing: bytes | None = None) -> bytes:
     """Bytes of one answer; ``missing`` where the service does not know what was asked for."""
-    address = f"{_address()}/{path}"
+    address = f"{_service_address()}/{path}"
     if not address.startswith(("http://", "https://")):
         raise _Silent(f"{address}: no address of a web service")
     try:

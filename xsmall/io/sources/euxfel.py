@@ -69,8 +69,8 @@ class EuxfelRun(RunSource):
         """
         assert spec.path is not None
         path = str(spec.path)
-        known = {d.name: d for d in _layout(path, self.identity(spec), parallel_gain)}
-        run = _opened(path)
+        known = {d.name: d for d in _run_layout(path, self.identity(spec), parallel_gain)}
+        run = _run_directory(path)
         chosen = list(known) if detectors is None else list(detectors)
         for name in chosen:
             if name not in known:
@@ -87,7 +87,7 @@ class EuxfelRun(RunSource):
         events = events.assign_attrs({v.LEFT_OUT: told} if told else {})
         nodes[f"/{v.EVENTS_NODE}"] = events
         for name in chosen:
-            nodes[f"/{name}"] = _dataset(path, self.identity(spec), known[name], chunks, parallel_gain)
+            nodes[f"/{name}"] = _detector_dataset(path, self.identity(spec), known[name], chunks, parallel_gain)
         return xr.DataTree.from_dict(nodes)
 
     def advice(self, spec: RunSpec) -> str | None:
@@ -135,7 +135,7 @@ class _Detector:
     """For each key, shape and type of one frame."""
 
 
-def _opened(path: str) -> Any:
+def _run_directory(path: str) -> Any:
     try:
         from extra_data import RunDirectory
     except ImportError:
@@ -144,15 +144,15 @@ def _opened(path: str) -> Any:
 
 
 @lru_cache(maxsize=8)
-def _layout(path: str, identities: tuple[Identity, ...], parallel_gain: bool) -> tuple[_Detector, ...]:
+def _run_layout(path: str, identities: tuple[Identity, ...], parallel_gain: bool) -> tuple[_Detector, ...]:
     """Detectors of a run; each process looks once."""
     del identities  # another run at this path has other files
-    run = _opened(path)
+    run = _run_directory(path)
     from extra_data.components import identify_multimod_detectors
 
     found = []
     for name, cls in sorted(identify_multimod_detectors(run), key=lambda pair: str(pair[0])):
-        detector = _detector(run, str(name), cls, parallel_gain and cls.__name__.startswith("LPD"))
+        detector = _describe_detector(run, str(name), cls, parallel_gain and cls.__name__.startswith("LPD"))
         if detector is None:
             continue
         found += _three_gains(run, detector, cls) if parallel_gain and cls.__name__.startswith("LPD") else [detector]
@@ -161,7 +161,7 @@ def _layout(path: str, identities: tuple[Identity, ...], parallel_gain: bool) ->
     return (*found, *_epix100(run))
 
 
-def _detector(run: Any, name: str, cls: Any, parallel_gain: bool) -> _Detector | None:
+def _describe_detector(run: Any, name: str, cls: Any, parallel_gain: bool) -> _Detector | None:
     """Describe a detector; None where no module of it has a frame."""
     try:
         whole = _components(run, name, cls)
@@ -190,7 +190,7 @@ def _detector(run: Any, name: str, cls: Any, parallel_gain: bool) -> _Detector |
         segments=tuple(int(number) - (1 if by_cell else 0) for _, number in sources),
         labels=labels,
         rows=tuple(rows),
-        cells=_cells(run, sources, rows, by_cell),
+        cells=_memory_cells(run, sources, rows, by_cell),
         by_cell=by_cell,
         stretches={k: tuple(_stretches(run[s, k], per_row) for s, _ in sources) for k in keys},
         forms={k: (_frame_shape(run[sources[0][0], k], by_cell), run[sources[0][0], k].dtype) for k in keys},
@@ -328,7 +328,7 @@ def _module_labels(run: Any, source: str, main: str, *, by_cell: bool) -> npt.ND
     return np.asarray((trains << _PULSES) | pulses, np.int64)
 
 
-def _cells(
+def _memory_cells(
     run: Any, sources: Sequence[tuple[str, int]], rows: Sequence[npt.NDArray[np.int64]], by_cell: bool
 ) -> npt.NDArray[np.int64] | None:
     """Memory cell of each event, from the first module that has the event."""
@@ -374,7 +374,7 @@ class ModulesArray:
         self.storage_events = 1
 
     def _of(self) -> _Detector:
-        known = _layout(self.path, self.identities, self.parallel_gain)
+        known = _run_layout(self.path, self.identities, self.parallel_gain)
         return next(d for d in known if d.name == self.detector)
 
     def __dask_tokenize__(self) -> tuple[object, ...]:
@@ -438,11 +438,11 @@ def _train_times(
     path: str, identities: tuple[Identity, ...]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.datetime64]]:
     del identities
-    run = _opened(path)
+    run = _run_directory(path)
     return np.asarray(run.train_ids, np.int64), np.asarray(run.train_timestamps()).astype("M8[ns]")
 
 
-def _dataset(
+def _detector_dataset(
     path: str, identities: tuple[Identity, ...], layout: _Detector, chunks: int | str | None, parallel_gain: bool
 ) -> xr.Dataset:
     coords = _event_coords(path, identities, layout.labels, by_cell=layout.by_cell)
@@ -456,13 +456,13 @@ def _dataset(
         n = events_per_chunk(int(array.dtype.itemsize * np.prod(array.shape[1:], dtype=np.int64)), chunks)
         meta = np.empty((0,) * array.ndim, array.dtype)
         data = da.from_array(array, (n, *array.shape[1:]), name=f"euxfel-{tokenize(array, n)}", meta=meta)
-        variables |= _variables(layout, key.rsplit(".", 1)[-1], data)
+        variables |= _detector_variables(layout, key.rsplit(".", 1)[-1], data)
     shape = next(iter(variables.values()))[1].shape[2:]
     coords |= {dim: np.arange(size) for dim, size in zip((v.ROW, v.COLUMN), shape, strict=True)}
     return xr.Dataset(variables, coords, {v.SOURCE: path, v.DETECTOR_TYPE: layout.kind})
 
 
-def _variables(layout: _Detector, key: str, data: da.Array) -> dict[str, Any]:
+def _detector_variables(layout: _Detector, key: str, data: da.Array) -> dict[str, Any]:
     """Frames under our names: raw words with what lies in the other plane, or corrected values."""
     if key == "pixels" and data.shape[-2] % 704:
         data = data[:, :, _WITHOUT_SENSOR:-_WITHOUT_SENSOR]

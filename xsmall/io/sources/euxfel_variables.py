@@ -38,10 +38,12 @@ def train_variables(
     DataError
         Several records per train.
     """
-    return {name: _variable(run, path, trains, name, tuple(place)) for name, place in wanted.items()}
+    return {name: _variable_of_key(run, path, trains, name, tuple(place)) for name, place in wanted.items()}
 
 
-def _variable(run: Any, path: str, trains: npt.NDArray[np.int64], name: str, place: tuple[Any, ...]) -> xr.Variable:
+def _variable_of_key(
+    run: Any, path: str, trains: npt.NDArray[np.int64], name: str, place: tuple[Any, ...]
+) -> xr.Variable:
     if len(place) not in (2, 3):
         raise ParameterError(
             f"{path}: invalid place of {name}", found=place, expected="(source, key) or (source, key, index)"

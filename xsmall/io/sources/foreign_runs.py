@@ -34,7 +34,7 @@ def named_dims(group: str, node: xr.Dataset) -> xr.Dataset:
     made: dict[str, xr.Variable] = {}
     left_out = [str(node.attrs[v.LEFT_OUT])] if v.LEFT_OUT in node.attrs else []
     for name, x in node.variables.items():
-        dims = _dims(str(name), x.shape, n, pixels)
+        dims = _dims_of_array(str(name), x.shape, n, pixels)
         kept = [d if not str(d).startswith(_UNNAMED) else new for d, new in zip(x.dims, dims, strict=True)]
         if n is not None and x.ndim and kept[0] == dims[0] == f"{name}_0" and _is_of_events(str(name), group):
             left_out.append(f"{name}: {x.shape[0]} values for {n} events")
@@ -50,7 +50,7 @@ def _is_of_events(name: str, group: str) -> bool:
     return group == f"/{v.EVENTS_NODE}" and name not in (*_OF_SEGMENTS, *_OF_EVENTS, v.EVENT_CODE)
 
 
-def _dims(name: str, shape: tuple[int, ...], n: int | None, pixels: tuple[int, ...] | None) -> tuple[str, ...]:
+def _dims_of_array(name: str, shape: tuple[int, ...], n: int | None, pixels: tuple[int, ...] | None) -> tuple[str, ...]:
     own = tuple(f"{name}_{k}" for k in range(len(shape)))
     if name in (v.EVENT, *v.PIXEL_DIMS, v.EVENT_CODE) and len(shape) == 1:
         return (name,)
@@ -78,7 +78,7 @@ def checked_group(path: Path, group: str, node: xr.Dataset) -> xr.Dataset:
     """
     frames, label = node.variables.get(v.RAW), node.variables.get(v.EVENT)
     if frames is not None:
-        _check_frames(path, group, frames, label)
+        _check_file_frames(path, group, frames, label)
     elif group == f"/{v.EVENTS_NODE}" and label is None and any(x.ndim for x in node.variables.values()):
         raise FileFormatError(
             f"{path}: {group} says nothing of when its events were",
@@ -118,7 +118,7 @@ def _check_type(path: Path, group: str, node: xr.Dataset) -> None:
             )
 
 
-def _check_frames(path: Path, group: str, frames: xr.Variable, label: xr.Variable | None) -> None:
+def _check_file_frames(path: Path, group: str, frames: xr.Variable, label: xr.Variable | None) -> None:
     wrong = None
     if frames.ndim != len(v.FRAME_DIMS):
         wrong = f"{v.RAW} of shape {frames.shape}", f"{v.FRAME_DIMS}, with one segment too"

@@ -21,7 +21,7 @@ _lock = threading.Lock()
 
 
 @lru_cache(maxsize=32)
-def _open(identity: Identity) -> Any:
+def _open_hdf5_file(identity: Identity) -> Any:
     open_file(identity)  # says so if the file has changed since it was opened
     try:
         return h5py.File(identity.path, "r")
@@ -32,7 +32,7 @@ def _open(identity: Identity) -> Any:
 def open_dataset(identity: Identity, name: str) -> Any:
     """Give the dataset of this process."""
     with _lock:
-        file = _open(identity)
+        file = _open_hdf5_file(identity)
     try:
         dataset = file[name]
     except KeyError:
@@ -48,7 +48,7 @@ def _offsets(identity: Identity, name: str) -> Chunks | None:
     return chunk_offsets(dataset) if can_be_read_straight(dataset.dtype) else None
 
 
-def _checksum(data: npt.NDArray[np.uint8]) -> int:
+def _fletcher(data: npt.NDArray[np.uint8]) -> int:
     from xsmall.kernels.fletcher import fletcher32  # numba, where it is needed
 
     return int(fletcher32(data.view("<u2")))
@@ -75,7 +75,7 @@ class Hdf5Array(StoredArray):
         if known is None or start < 0:
             return None
         file = open_file(self.identity)
-        checksum = _checksum if known.checked else None
+        checksum = _fletcher if known.checked else None
         return StoredChunk(lambda offset, buffers: file.read_into(start + offset, buffers), checksum)
 
     def _state(self, place: Place) -> object:
@@ -95,7 +95,7 @@ class Hdf5Array(StoredArray):
     def check_same(self) -> None:
         """Compare the file that is open with the one that was opened first."""
         with _lock:
-            file = _open(self.identity)
+            file = _open_hdf5_file(self.identity)
         now = os.fstat(int(file.id.get_vfd_handle()))
         if now.st_size < self.identity.size or (
             now.st_size == self.identity.size and now.st_mtime_ns != self.identity.mtime_ns

@@ -78,11 +78,11 @@ def together(parts: Sequence[About], sizes: Sequence[int]) -> About:
         else:
             out.left_out.append("times: events of these files have the same ones")
     if all(part.photon_energy is not None for part in parts):
-        out.photon_energy = _joined([part.photon_energy for part in parts], sizes)
+        out.photon_energy = _one_or_per_event([part.photon_energy for part in parts], sizes)
     names = {name for part in parts for name in part.placed}
     for name in sorted(names):
         if all(name in part.placed for part in parts):
-            out.placed[name] = _joined([part.placed[name] for part in parts], sizes)
+            out.placed[name] = _one_or_per_event([part.placed[name] for part in parts], sizes)
         else:
             out.left_out.append(f"{name}: not in all files")
     out.lost = tuple(name for name in ALWAYS if name not in out.placed) if names else ()
@@ -100,7 +100,7 @@ def together(parts: Sequence[About], sizes: Sequence[int]) -> About:
     return out
 
 
-def _joined(values: Sequence[Any], sizes: Sequence[int]) -> Any:
+def _one_or_per_event(values: Sequence[Any], sizes: Sequence[int]) -> Any:
     """One number where all are the same, else one per event."""
     joined = np.concatenate([np.broadcast_to(x, n) for x, n in zip(values, sizes, strict=True)])
     return float(joined[0]) if np.unique(joined).size == 1 else joined
@@ -110,22 +110,22 @@ def about(file: Any, path: Path, name: str, shape: tuple[int, ...]) -> About:
     """Collect what an open file says of the frames of a dataset, whose shape is (event, segment, row, column)."""
     found = About()
     cxi = "entry_1" in file
-    detector = _detector(file, name)
-    _labels(file, path, shape[0], found)
-    _pixels(file, path, shape[1:], found)
-    _energy(file, path, shape[0], found, cxi=cxi)
+    detector = _detector_group(file, name)
+    _event_labels(file, path, shape[0], found)
+    _pixel_labels(file, path, shape[1:], found)
+    _energy_of_events(file, path, shape[0], found, cxi=cxi)
     _own(file, path, shape, found)
     if detector is not None:
-        _mask(detector, path, shape, found, cxi=cxi)
+        _file_mask(detector, path, shape, found, cxi=cxi)
         _distance(detector, found, cxi=cxi)
         if not cxi:
-            _geometry(detector, path, shape, found)
+            _file_geometry(detector, path, shape, found)
         elif found.geometry is None and set(detector) & _CXI_GEOMETRY:
             found.left_out.append("geometry: CXI does not say where all pixels are, give it with .sd.assign_geometry")
     return found
 
 
-def _detector(file: Any, name: str) -> Any:
+def _detector_group(file: Any, name: str) -> Any:
     """The group of the detector: the one that holds the frames, or the only one."""
     parent = file[name.rsplit("/", 1)[0] or "/"]
     if nx_class(parent) == "NXdetector":
@@ -142,7 +142,7 @@ def _detector(file: Any, name: str) -> Any:
     return found[0] if len(found) == 1 else None
 
 
-def _unit(item: Any) -> str:
+def _unit_of_field(item: Any) -> str:
     unit = item.attrs.get("units", "")
     return (unit.decode() if isinstance(unit, bytes) else str(unit)).strip().lower()
 
@@ -150,7 +150,7 @@ def _unit(item: Any) -> str:
 # ---- events ---------------------------------------------------------------------------------------------------------
 
 
-def _labels(file: Any, path: Path, n: int, found: About) -> None:
+def _event_labels(file: Any, path: Path, n: int, found: About) -> None:
     """Times that CXI files of LCLS carry: seconds and nanoseconds of each event; or labels that xsmall wrote."""
     own = file.get(f"{OWN_LABELS}/{EVENT}")
     if isinstance(own, h5py.Dataset) and own.shape == (n,):
@@ -171,7 +171,7 @@ def _labels(file: Any, path: Path, n: int, found: About) -> None:
         found.left_out.append("LCLS/machineTime: times are repeated")
 
 
-def _pixels(file: Any, path: Path, shape: tuple[int, ...], found: About) -> None:
+def _pixel_labels(file: Any, path: Path, shape: tuple[int, ...], found: About) -> None:
     """Labels of pixels that xsmall wrote since the frames are a part of a detector."""
     for dim, n in zip(PIXEL_DIMS, shape, strict=True):
         own = file.get(f"{OWN_LABELS}/{dim}")
@@ -199,7 +199,7 @@ def _own(file: Any, path: Path, shape: tuple[int, ...], found: About) -> None:
         found.left_out += [f"{name}: the file has lost it" for name in found.lost]
 
 
-def _energy(file: Any, path: Path, n: int, found: About, *, cxi: bool) -> None:
+def _energy_of_events(file: Any, path: Path, n: int, found: About, *, cxi: bool) -> None:
     """Photon energy in eV, one number or one per event."""
     places: list[tuple[str, dict[str, float], str]] = [("LCLS/photon_energy_eV", _ENERGIES, "ev")]
     if cxi:
@@ -214,9 +214,9 @@ def _energy(file: Any, path: Path, n: int, found: About, *, cxi: bool) -> None:
         if not isinstance(item, h5py.Dataset):
             continue
         values = np.atleast_1d(read_whole(item, path).astype(np.float64)).ravel()
-        factor = units.get(_unit(item) or usual)
+        factor = units.get(_unit_of_field(item) or usual)
         if factor is None or values.size not in (1, n):
-            found.left_out.append(f"{name}: unit {_unit(item)!r}, {values.size} values")
+            found.left_out.append(f"{name}: unit {_unit_of_field(item)!r}, {values.size} values")
             continue
         with np.errstate(divide="ignore"):
             energies = values * factor if units is _ENERGIES else HC / (values * factor)
@@ -227,7 +227,7 @@ def _energy(file: Any, path: Path, n: int, found: About, *, cxi: bool) -> None:
 # ---- pixels ---------------------------------------------------------------------------------------------------------
 
 
-def _mask(detector: Any, path: Path, shape: tuple[int, ...], found: About, *, cxi: bool) -> None:
+def _file_mask(detector: Any, path: Path, shape: tuple[int, ...], found: About, *, cxi: bool) -> None:
     names = ("mask",) if cxi else ("pixel_mask", "detectorSpecific/pixel_mask")
     name = next((name for name in names if isinstance(detector.get(name), h5py.Dataset)), None)
     if name is None:
@@ -244,15 +244,15 @@ def _distance(detector: Any, found: About, *, cxi: bool) -> None:
     for name in ("distance", "detector_distance"):
         item = detector.get(name)
         if isinstance(item, h5py.Dataset) and item.size == 1:
-            factor = _LENGTHS.get(_unit(item) or ("m" if cxi else ""))
+            factor = _LENGTHS.get(_unit_of_field(item) or ("m" if cxi else ""))
             if factor is None:
-                found.left_out.append(f"{name}: unit {_unit(item)!r}")
+                found.left_out.append(f"{name}: unit {_unit_of_field(item)!r}")
                 continue
             found.distance = float(np.ravel(item[()])[0]) * factor
             return
 
 
-def _geometry(detector: Any, path: Path, shape: tuple[int, ...], found: About) -> None:
+def _file_geometry(detector: Any, path: Path, shape: tuple[int, ...], found: About) -> None:
     """Geometry of NXdetector_module groups, or of one flat panel whose orientation an Eiger master names."""
     if any(isinstance(item, h5py.Group) and nx_class(item) == "NXdetector_module" for item in detector.values()):
         try:
@@ -262,7 +262,7 @@ def _geometry(detector: Any, path: Path, shape: tuple[int, ...], found: About) -
             return
         found.distance = beam.distance if beam.distance is not None else found.distance
     else:
-        panel = _flat(detector, found, shape)
+        panel = _flat_panel(detector, found, shape)
         if panel is None:
             return
         geometry = Geometry.from_panels([panel])
@@ -272,7 +272,7 @@ def _geometry(detector: Any, path: Path, shape: tuple[int, ...], found: About) -
         found.left_out.append(f"geometry: of {geometry.shape} pixels, the frames have {shape[1:]}")
 
 
-def _flat(detector: Any, found: About, shape: tuple[int, ...]) -> Panel | None:
+def _flat_panel(detector: Any, found: About, shape: tuple[int, ...]) -> Panel | None:
     """One panel across the beam: orientation, pixel sizes, beam centre and distance have to be there, with units."""
     turn = detector.get("geometry/orientation/value")
     sizes = [detector.get(f"{axis}_pixel_size") for axis in "xy"]
@@ -282,9 +282,9 @@ def _flat(detector: Any, found: About, shape: tuple[int, ...]) -> Panel | None:
     if not isinstance(turn, h5py.Dataset) or turn.size != 6 or shape[1] != 1:
         found.left_out.append("geometry: the file does not say how the detector is turned")
         return None
-    pixel = [float(np.ravel(s[()])[0]) * _LENGTHS.get(_unit(s), np.nan) for s in sizes]
+    pixel = [float(np.ravel(s[()])[0]) * _LENGTHS.get(_unit_of_field(s), np.nan) for s in sizes]
     at = [float(np.ravel(c[()])[0]) for c in centre]
-    if not np.isfinite(pixel).all() or any(_unit(c) not in ("pixel", "pixels", "") for c in centre):
+    if not np.isfinite(pixel).all() or any(_unit_of_field(c) not in ("pixel", "pixels", "") for c in centre):
         found.left_out.append("geometry: pixel sizes or the beam centre have a unit that is not known")
         return None
     fast, slow = np.reshape(turn[()], (2, 3)).astype(float)

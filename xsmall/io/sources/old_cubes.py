@@ -99,7 +99,7 @@ def _no_cube(path: Path, found: str) -> FileFormatError:
 
 def _lcls1(file: Any, path: Path) -> dict[str, xr.Dataset]:
     count = read_whole(file[_ENTRIES], path)
-    axes, coords, left_out = _axes(file, path, count.shape)
+    axes, coords, left_out = _bin_axes(file, path, count.shape)
     variables = {v.COUNT: xr.Variable(axes, count)}
     detectors = [n.removesuffix(f"_{_ENTRIES}") for n in file if n.endswith(f"_{_ENTRIES}")]
     images = {f"{d}_data": d for d in detectors if f"{d}_data" in file}
@@ -115,24 +115,26 @@ def _lcls1(file: Any, path: Path) -> dict[str, xr.Dataset]:
         dims = (*axes, *(f"{name}_{k}" for k in range(item.ndim - count.ndim)))
         if name in images:
             number = read_whole(file[f"{images[name]}_{_ENTRIES}"], path)
-            data, detector = _array(item, path), images[name]
+            data, detector = _lazy_values(item, path), images[name]
             counts = number.reshape(number.shape + (1,) * (item.ndim - number.ndim))
             mean = data / np.where(counts > 0, counts, np.nan)
             variables[detector] = xr.Variable(dims, mean, {v.LONG_NAME: f"mean of {detector}"})
             variables[f"{detector}{v.COUNT_SUFFIX}"] = xr.Variable(dims[: number.ndim], number)
         elif any(name.startswith(f"{d}_") for d in images.values()):
-            variables[name] = xr.Variable(dims, _array(item, path), {v.LONG_NAME: "made of the sum of the images"})
+            variables[name] = xr.Variable(
+                dims, _lazy_values(item, path), {v.LONG_NAME: "made of the sum of the images"}
+            )
         elif name.startswith("std_"):
-            variables[f"{name.removeprefix('std_')}{v.STD_SUFFIX}"] = xr.Variable(dims, _array(item, path))
+            variables[f"{name.removeprefix('std_')}{v.STD_SUFFIX}"] = xr.Variable(dims, _lazy_values(item, path))
         else:
-            variables[f"{name}_{v.SUM}"] = xr.Variable(dims, _array(item, path))
+            variables[f"{name}_{v.SUM}"] = xr.Variable(dims, _lazy_values(item, path))
     if "binVar" in file and file["binVar"].shape == count.shape:
         with np.errstate(invalid="ignore", divide="ignore"):
             variables[f"{_BIN}{v.MEAN_SUFFIX}"] = xr.Variable(axes, read_whole(file["binVar"], path) / count)
     attrs = {v.LEFT_OUT: "; ".join(left_out)} if left_out else {}
     selection = file.get("cubeSelection")
     if isinstance(selection, h5py.Dataset):
-        attrs["selection"] = "; ".join(_lines(selection[()]))
+        attrs["selection"] = "; ".join(_text_lines(selection[()]))
     nodes = {"/": xr.Dataset(variables, coords, attrs)}
     for detector in images.values():
         group = file.get(f"{detector}_cfg")
@@ -143,11 +145,11 @@ def _lcls1(file: Any, path: Path) -> dict[str, xr.Dataset]:
     return nodes
 
 
-def _lines(value: Any) -> list[str]:
+def _text_lines(value: Any) -> list[str]:
     return [x.decode(errors="replace") if isinstance(x, bytes) else str(x) for x in np.atleast_1d(value).ravel()]
 
 
-def _axes(file: Any, path: Path, shape: tuple[int, ...]) -> tuple[tuple[str, ...], dict[str, Any], list[str]]:
+def _bin_axes(file: Any, path: Path, shape: tuple[int, ...]) -> tuple[tuple[str, ...], dict[str, Any], list[str]]:
     """Dims of the bins and their labels; where sizes do not tell which axis is which, there are none."""
     if len(shape) == 1:
         name = "binVar_bins" if "binVar_bins" in file else next((n for n in file if n.startswith("bins_")), None)
@@ -183,11 +185,11 @@ def _lcls2(file: Any, path: Path) -> dict[str, xr.Dataset]:
     nodes = {"/": xr.Dataset(root, label if unique else {})}
     for name, group in file.items():
         if isinstance(group, h5py.Group):
-            nodes[f"/{name}"] = _label(group, path, steps.size, order, label if unique else {})
+            nodes[f"/{name}"] = _sums_of_label(group, path, steps.size, order, label if unique else {})
     return nodes
 
 
-def _label(group: Any, path: Path, n: int, order: Any, label: dict[str, Any]) -> xr.Dataset:
+def _sums_of_label(group: Any, path: Path, n: int, order: Any, label: dict[str, Any]) -> xr.Dataset:
     """Sums of one label, in the order of the steps where it has a row for each."""
     items: dict[str, Any] = {}
     group.visititems(lambda name, x: items.update({name: x}) if isinstance(x, h5py.Dataset) else None)
@@ -199,7 +201,7 @@ def _label(group: Any, path: Path, n: int, order: Any, label: dict[str, Any]) ->
         if item.dtype.kind not in "biuf" or not item.shape or (not whole and len(rows) > 1):
             left_out.append(f"{name}: {item.dtype} {item.shape}")
             continue
-        flat, data = name.replace("/", "_"), _array(item, path)
+        flat, data = name.replace("/", "_"), _lazy_values(item, path)
         data = data[order] if whole else data
         if flat.endswith(f"_{v.COUNT}"):
             variables[flat] = xr.Variable(dim, np.asarray(data).reshape(-1))
@@ -212,7 +214,7 @@ def _label(group: Any, path: Path, n: int, order: Any, label: dict[str, Any]) ->
     return xr.Dataset(variables, label if whole else {}, attrs)
 
 
-def _array(item: Any, path: Path) -> Any:
+def _lazy_values(item: Any, path: Path) -> Any:
     """Values, lazy where they are large."""
     if item.size * item.dtype.itemsize <= _LAZY:
         return read_whole(item, path)

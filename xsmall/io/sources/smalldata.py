@@ -106,10 +106,10 @@ def open_smalldata(
     for one in spec.paths:
         if not h5py.is_hdf5(one) and (call := call_for(one)) is not None:
             raise FileFormatError(f"{one}: these are no small data", found="no HDF5 file", fix=call)
-    trees = [_open(one, chunks, frozenset(late)) for one in spec.paths]
+    trees = [_open_small_data(one, chunks, frozenset(late)) for one in spec.paths]
     if not trees:
         raise FileFormatError(f"{spec.given}: no file", expected="the path of small data")
-    nodes = trees[0] if len(trees) == 1 else _together(spec, trees)
+    nodes = trees[0] if len(trees) == 1 else _files_together(spec, trees)
     known = {str(n) for tree in trees for where in (f"/{v.EVENTS_NODE}", "/intg") for n in tree.get(where, ())}
     if set(late) - known:
         raise ParameterError("no variable of this name", found=sorted(set(late) - known), expected=sorted(known))
@@ -125,7 +125,7 @@ def open_smalldata(
     return xr.DataTree.from_dict(nodes)
 
 
-def _together(spec: RunSpec, trees: list[dict[str, xr.Dataset]]) -> dict[str, xr.Dataset]:
+def _files_together(spec: RunSpec, trees: list[dict[str, xr.Dataset]]) -> dict[str, xr.Dataset]:
     """Put the events of several files behind each other; what is not in all of them, or differs, is left out."""
     out = dict(trees[0])
     for where in (f"/{v.EVENTS_NODE}", "/intg"):
@@ -156,7 +156,7 @@ def _together(spec: RunSpec, trees: list[dict[str, xr.Dataset]]) -> dict[str, xr
 
 
 @dataclass
-class _File:
+class _OpenFile:
     """An open file on its way to datasets."""
 
     file: Any
@@ -166,44 +166,46 @@ class _File:
     left_out: list[str] = field(default_factory=list)
 
 
-def _open(path: Path, chunks: int | str | None, late: frozenset[str]) -> dict[str, xr.Dataset]:
+def _open_small_data(path: Path, chunks: int | str | None, late: frozenset[str]) -> dict[str, xr.Dataset]:
     with open_hdf5(path) as file:
-        here = _File(file, path, chunks, late)
-        labels, beside = _labels(here, file)
+        here = _OpenFile(file, path, chunks, late)
+        labels, beside = _event_times(here, file)
         number = _RUN.search(path.name)
         if number:
             beside[v.RUN] = xr.Variable(v.EVENT, np.full(labels.size, int(number[1])))
-        names = [name for name in _datasets(file) if name.split("/")[0] not in _NOT_OF_EVENTS]
+        names = [name for name in _dataset_names(file) if name.split("/")[0] not in _NOT_OF_EVENTS]
         summary = [name for name in names if "/" not in name and file[name].shape[:1] != labels.shape]
-        events = _events(here, [name for name in names if name not in summary], "", labels.size)
+        events = _variables_of_events(here, [name for name in names if name not in summary], "", labels.size)
         nodes = {"/": xr.Dataset(attrs={v.SOURCE: str(path)})}
         attrs = {v.SOURCE: str(path)} | ({v.LEFT_OUT: "; ".join(here.left_out)} if here.left_out else {})
         nodes[f"/{v.EVENTS_NODE}"] = xr.Dataset(events, {v.EVENT: labels, **beside}, attrs)
         if isinstance(file.get("intg"), h5py.Group) and "timestamp" in file["intg"]:
-            slow = _File(file, path, chunks, late)
-            times, _ = _labels(slow, file["intg"])
-            found = _events(slow, [n for n in _datasets(file) if n.startswith("intg/")], "intg/", times.size)
+            slow = _OpenFile(file, path, chunks, late)
+            times, _ = _event_times(slow, file["intg"])
+            found = _variables_of_events(
+                slow, [n for n in _dataset_names(file) if n.startswith("intg/")], "intg/", times.size
+            )
             said = {v.LEFT_OUT: "; ".join(slow.left_out)} if slow.left_out else {}
             nodes["/intg"] = xr.Dataset(found, {v.EVENT: times}, said)
         for group, where in (("Sums", "/sums"), ("epicsOnce", "/once")):
             if isinstance(file.get(group), h5py.Group):
-                nodes[where] = _plain(here, group)
+                nodes[where] = _plain_group(here, group)
         if summary:
-            nodes["/summary"] = _plain(here, "/", summary)
+            nodes["/summary"] = _plain_group(here, "/", summary)
         if isinstance(file.get("UserDataCfg"), h5py.Group):
             for detector in file["UserDataCfg"]:
-                nodes[f"/{v.CONFIG_NODE}/{detector}"] = _plain(here, f"UserDataCfg/{detector}")
+                nodes[f"/{v.CONFIG_NODE}/{detector}"] = _plain_group(here, f"UserDataCfg/{detector}")
     _add_axes(nodes)
     return nodes
 
 
-def _datasets(file: Any) -> list[str]:
+def _dataset_names(file: Any) -> list[str]:
     names: list[str] = []
     file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
     return names
 
 
-def _read(here: _File, item: Any) -> npt.NDArray[Any]:
+def _read_item(here: _OpenFile, item: Any) -> npt.NDArray[Any]:
     gone = missing_sources(item)
     if gone:
         raise FileFormatError(
@@ -215,15 +217,15 @@ def _read(here: _File, item: Any) -> npt.NDArray[Any]:
     return read_whole(item, here.path)
 
 
-def _labels(here: _File, group: Any) -> tuple[npt.NDArray[np.datetime64], dict[str, xr.Variable]]:
+def _event_times(here: _OpenFile, group: Any) -> tuple[npt.NDArray[np.datetime64], dict[str, xr.Variable]]:
     """Times of events in UTC, and what else names them, of both generations."""
     if "timestamp" in group:  # LCLS-II: seconds since 1990 << 32 | nanoseconds
-        stored = _read(here, group["timestamp"]).astype(np.uint64)
+        stored = _read_item(here, group["timestamp"]).astype(np.uint64)
         times, beside = datetimes(stored), {v.SOURCE_TIMESTAMP: xr.Variable(v.EVENT, stored)}
     elif "event_time" in group:  # LCLS-I: seconds since 1970 << 32 | nanoseconds
-        times, beside = _since_1970(_read(here, group["event_time"])), {}
+        times, beside = _since_1970(_read_item(here, group["event_time"])), {}
     elif "EvtID/time" in group:  # older: two columns
-        pair = _read(here, group["EvtID/time"]).astype(np.int64)
+        pair = _read_item(here, group["EvtID/time"]).astype(np.int64)
         times, beside = _since_1970(pair[:, 0] << 32 | pair[:, 1]), {}
     else:
         raise FileFormatError(
@@ -242,7 +244,7 @@ def _labels(here: _File, group: Any) -> tuple[npt.NDArray[np.datetime64], dict[s
         )
     for name in ("fiducials", "EvtID/fid"):
         if name in group and group[name].shape == times.shape:
-            beside[v.FIDUCIAL] = xr.Variable(v.EVENT, _read(here, group[name]))
+            beside[v.FIDUCIAL] = xr.Variable(v.EVENT, _read_item(here, group[name]))
     return times, beside
 
 
@@ -257,7 +259,7 @@ _TIMES: Final = frozenset({"timestamp", "event_time", "fiducials", "EvtID/time",
 # ---- variables per event --------------------------------------------------------------------------------------------
 
 
-def _events(here: _File, names: list[str], prefix: str, n: int) -> dict[str, xr.Variable]:
+def _variables_of_events(here: _OpenFile, names: list[str], prefix: str, n: int) -> dict[str, xr.Variable]:
     """Variables over events of some datasets: numbers, arrays and lists."""
     out: dict[str, xr.Variable] = {}
     counts = {name for name in names if name.rsplit("/", 1)[-1].startswith(_LISTS) and name.endswith(_COUNT)}
@@ -269,15 +271,15 @@ def _events(here: _File, names: list[str], prefix: str, n: int) -> dict[str, xr.
         flat, item = inner.replace("/", "_"), here.file[name]
         if name in counts:
             fields = sorted(v_ for v_ in values if v_.startswith(name.removesuffix(_COUNT) + "/"))
-            out |= _lists(here, flat.removesuffix(_COUNT).replace(_LISTS, "", 1), item, fields, n)
+            out |= _read_lists(here, flat.removesuffix(_COUNT).replace(_LISTS, "", 1), item, fields, n)
         elif item.shape[:1] != (n,):
             here.left_out.append(f"{flat}: {item.shape[0] if item.shape else 'one'} values for {n} events")
         elif h5py.check_vlen_dtype(item.dtype) is not None:
             dtype = h5py.check_vlen_dtype(item.dtype)
-            lists = object_array([np.asarray(x, dtype) for x in _read(here, item)])
+            lists = object_array([np.asarray(x, dtype) for x in _read_item(here, item)])
             out[flat] = xr.Variable(v.EVENT, lists, ragged_attrs(f"{flat}_value", dtype))
         elif item.dtype.kind in "biuf":
-            out[flat] = _numbers(here, flat, item)
+            out[flat] = _numbers_variable(here, flat, item)
         else:
             here.left_out.append(f"{flat}: {item.dtype}")
     for name in [name for name in out if name.startswith("damage_")]:
@@ -286,11 +288,11 @@ def _events(here: _File, names: list[str], prefix: str, n: int) -> dict[str, xr.
     return out | {n: x for n, x in common.items() if n not in (v.XRAY_ON, v.LASER_ON) or x.dtype == bool}
 
 
-def _numbers(here: _File, name: str, item: Any) -> xr.Variable:
+def _numbers_variable(here: _OpenFile, name: str, item: Any) -> xr.Variable:
     dims = (v.EVENT, *(f"{name}_{k}" for k in range(item.ndim - 1)))
     if item.size * item.dtype.itemsize > _LAZY:
-        return xr.Variable(dims, _lazily(here, item))
-    values, attrs = _without_codes(_read(here, item))
+        return xr.Variable(dims, _lazy_item(here, item))
+    values, attrs = _without_codes(_read_item(here, item))
     n = _zeros_at_start(values)
     if n:
         attrs = attrs | {"zeros_at_start": n}
@@ -323,10 +325,10 @@ def _zeros_at_start(values: npt.NDArray[Any]) -> int:
     return 0 if empty[n:].any() else n
 
 
-def _lazily(here: _File, item: Any) -> da.Array:
+def _lazy_item(here: _OpenFile, item: Any) -> da.Array:
     gone = missing_sources(item)
     if gone:
-        _read(here, item)
+        _read_item(here, item)
     check_filters(item, here.path)
     array = Hdf5Array(identify(here.path), item.name, item.shape, item.dtype, item.chunks)
     missing = [] if item.is_virtual else array.missing_chunks()
@@ -345,13 +347,13 @@ def _lazily(here: _File, item: Any) -> da.Array:
     return data
 
 
-def _lists(here: _File, name: str, count: Any, fields: list[str], n: int) -> dict[str, xr.Variable]:
+def _read_lists(here: _OpenFile, name: str, count: Any, fields: list[str], n: int) -> dict[str, xr.Variable]:
     """Lists per event of values that lie behind each other; counts below 0 are 0.
 
     A part of the file that lacked the lists is filled up with one value for each of its events, whose count is then
     -99999: where that explains the number of values, these are skipped. Where nothing does, the lists are left out.
     """
-    counts = _read(here, count).astype(np.int64)
+    counts = _read_item(here, count).astype(np.int64)
     out: dict[str, xr.Variable] = {}
     for where in fields:
         flat = f"{name}_{where.rsplit('/', 1)[-1]}"
@@ -361,7 +363,7 @@ def _lists(here: _File, name: str, count: Any, fields: list[str], n: int) -> dic
         if counts.shape != (n,) or held.sum() != len(item) or item.dtype.kind not in "biuf":
             here.left_out.append(f"{flat}: {len(item)} {item.dtype} values for counts that add up to {lengths.sum()}")
             continue
-        values = _read(here, item)
+        values = _read_item(here, item)
         stops = np.cumsum(held)
         parts = [values[stop - h : stop - h + k] for stop, h, k in zip(stops, held, lengths, strict=True)]
         out[flat] = xr.Variable(v.EVENT, object_array(parts), ragged_attrs(name, values.dtype))
@@ -371,13 +373,13 @@ def _lists(here: _File, name: str, count: Any, fields: list[str], n: int) -> dic
 # ---- what is not per event ------------------------------------------------------------------------------------------
 
 
-def _plain(here: _File, group: str, names: Sequence[str] | None = None) -> xr.Dataset:
+def _plain_group(here: _OpenFile, group: str, names: Sequence[str] | None = None) -> xr.Dataset:
     """Arrays of a group as they are, all or some of them, their dims named after them."""
     out: dict[str, xr.Variable] = {}
-    for name in _datasets(here.file[group]) if names is None else names:
+    for name in _dataset_names(here.file[group]) if names is None else names:
         item, flat = here.file[group][name], name.replace("/", "_")
         if item.dtype.kind in "biuf":
-            out[flat] = xr.Variable([f"{flat}_{k}" for k in range(item.ndim)], _read(here, item))
+            out[flat] = xr.Variable([f"{flat}_{k}" for k in range(item.ndim)], _read_item(here, item))
         elif h5py.check_string_dtype(item.dtype) is not None and item.ndim == 0:
             out[flat] = xr.Variable((), item.asstr()[()])
     return xr.Dataset(out)

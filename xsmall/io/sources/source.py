@@ -281,7 +281,7 @@ def register_source(source: RunSource) -> None:
     _registered[source.name] = source
 
 
-def _load(place: str) -> RunSource:
+def _make_source(place: str) -> RunSource:
     module, _, name = place.partition(":")
     source: RunSource = getattr(import_module(module), name)()
     return source
@@ -294,7 +294,7 @@ class _Sources:
         self.failed: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[RunSource]:
-        yield from map(_load, _BUILT_IN)
+        yield from map(_make_source, _BUILT_IN)
         yield from _registered.values()
         for entry in entry_points(group=ENTRY_POINTS):
             try:

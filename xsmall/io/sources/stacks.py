@@ -111,7 +111,7 @@ def open_frames(
     if spec.paths and not any(h5py.is_hdf5(one) or one.suffix in _ENDINGS for one in spec.paths):
         pieces = [_images(spec.paths, dataset, dims, chunks)]
     else:
-        pieces = [piece for one in spec.paths for piece in _pieces(one, dataset, dims, chunks)]
+        pieces = [piece for one in spec.paths for piece in _pieces_of_file(one, dataset, dims, chunks)]
     forms = {f"{piece.data.dtype} {piece.data.shape[1:]}": piece.path for piece in pieces}
     if len(forms) > 1:
         raise FileFormatError(
@@ -125,7 +125,7 @@ def open_frames(
     coords: dict[str, Any] = {v.EVENT: np.arange(data.shape[0]) if found.labels is None else found.labels}
     coords |= {dim: found.pixels.get(dim, np.arange(n)) for dim, n in zip(v.PIXEL_DIMS, data.shape[1:], strict=True)}
     coords[v.PRESENT] = ((v.EVENT, v.SEGMENT), np.concatenate([piece.present for piece in pieces]))
-    frames = _told(xr.DataArray(data, coords, v.FRAME_DIMS, v.RAW), found)
+    frames = _told_of_file(xr.DataArray(data, coords, v.FRAME_DIMS, v.RAW), found)
     said = {piece.units for piece in pieces}
     given = {
         v.SOURCE: "; ".join(map(str, spec.paths)),
@@ -164,7 +164,7 @@ class StackRun(RunSource):
 
     def recognises(self, spec: RunSpec) -> bool:
         """Go by the groups that CXI and NXmx have, and by the endings of images."""
-        return bool(spec.paths) and (_are_images(spec) or all(map(_is_known, spec.paths)))
+        return bool(spec.paths) and (_are_images(spec) or all(map(_is_known_layout, spec.paths)))
 
     def heading(self, spec: RunSpec) -> str:
         """Say which of the two it is."""
@@ -192,7 +192,7 @@ def _are_images(spec: RunSpec) -> bool:
     return bool(spec.paths) and all(path.is_file() and path.suffix.lower() in _IMAGES for path in spec.paths)
 
 
-def _is_known(path: Path) -> bool:
+def _is_known_layout(path: Path) -> bool:
     """Whether a file has its frames where CXI or NXmx have them."""
     if not path.is_file() or not h5py.is_hdf5(path):
         return False
@@ -225,7 +225,9 @@ def _images(
     return _Piece(paths[0], data, np.ones(data.shape[:2], bool), About(), None)
 
 
-def _pieces(path: Path, dataset: str | None, dims: Sequence[str] | None, chunks: int | str | None) -> list[_Piece]:
+def _pieces_of_file(
+    path: Path, dataset: str | None, dims: Sequence[str] | None, chunks: int | str | None
+) -> list[_Piece]:
     pieces = []
     with open_hdf5(path) as file:
         for name in _stacks(file, path, dataset):
@@ -246,7 +248,7 @@ def _pieces(path: Path, dataset: str | None, dims: Sequence[str] | None, chunks:
     return pieces
 
 
-def _told(frames: xr.DataArray, found: About) -> xr.DataArray:
+def _told_of_file(frames: xr.DataArray, found: About) -> xr.DataArray:
     """Let frames carry what the file says."""
     if found.usable is not None:
         frames = frames.assign_coords({v.USABLE: (v.PIXEL_DIMS, found.usable)})

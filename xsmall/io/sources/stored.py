@@ -149,7 +149,7 @@ def stored_tree(groups: StoredGroups, chunks: int | str | None, *, verify: bool)
     lost = _Lost()
     result = {}
     for group, node in groups.nodes.items():
-        _check_frames(groups.path, group, node)
+        _check_labels_fit(groups.path, group, node)
         node = checked_group(groups.path, group, node)
         made = _plain_labels(_with_positions(_Node(groups, group, node, lost).dataset(chunks, verify=verify)))
         result[group] = lazy_lists(made, f"{groups.path}, {group}")
@@ -169,7 +169,7 @@ def _plain_labels(node: xr.Dataset) -> xr.Dataset:
     return node if present is None or present.dtype == bool else node.assign_coords({v.PRESENT: present.astype(bool)})
 
 
-def _check_frames(path: Path, group: str, node: xr.Dataset) -> None:
+def _check_labels_fit(path: Path, group: str, node: xr.Dataset) -> None:
     """Refuse a detector that labels frames it does not have."""
     of_segments = [x for x in node.data_vars.values() if x.dims[:2] == (v.EVENT, v.SEGMENT)]
     without_pixels = v.ROW not in node.sizes and of_segments  # waveforms and the like: no pixels
@@ -267,7 +267,7 @@ class _Node:
         self.lost.damaged += [f"{array.chunk_name(place)}: {why}" for place, why in damaged.items()]
         for places, is_damage in ((missing, False), (damaged, True)):
             if places:
-                self.gone.append((_mask(array, places, by_segment=x.dims[1:2] == (v.SEGMENT,)), is_damage))
+                self.gone.append((_events_in_chunks(array, places, by_segment=x.dims[1:2] == (v.SEGMENT,)), is_damage))
         n = events_per_chunk(event_bytes(x), chunks, self.groups.stored_events(x))
         meta = np.empty((0,) * x.ndim, array.dtype)
         data = da.from_array(array, (n, *x.shape[1:]), name=f"stored-{name}-{tokenize(array, n)}", meta=meta)
@@ -358,7 +358,7 @@ def _stays_lazy(x: xr.Variable) -> bool:
     return of_events and (is_frames(x) or (x.ndim > 1 and x.nbytes > _MOST_HELD))
 
 
-def _mask(array: StoredArray, places: Iterable[Place], *, by_segment: bool) -> npt.NDArray[np.bool_]:
+def _events_in_chunks(array: StoredArray, places: Iterable[Place], *, by_segment: bool) -> npt.NDArray[np.bool_]:
     """Which events lie in some chunks, (event, segment) or (event,)."""
     axes = 2 if by_segment else 1
     mask: npt.NDArray[np.bool_] = np.zeros(array.shape[:axes], bool)

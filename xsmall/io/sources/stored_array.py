@@ -131,9 +131,9 @@ class StoredArray(ABC):
         keys += [slice(None)] * (self.ndim - len(keys))
         first = np.atleast_1d(np.arange(self.shape[0])[keys[0]])
         inner = tuple(_span(k, n) for k, n in zip(keys[1:], self.shape[1:], strict=True))
-        rest = tuple(_within(k, s, n) for k, s, n in zip(keys[1:], inner, self.shape[1:], strict=True))
-        strokes = list(_strokes(first))
-        if len(strokes) == 1 and _in_order(*strokes[0]):  # nearly always: handed out as it was read
+        rest = tuple(_key_within(k, s, n) for k, s, n in zip(keys[1:], inner, self.shape[1:], strict=True))
+        strokes = list(_rows_at_once(first))
+        if len(strokes) == 1 and _is_consecutive(*strokes[0]):  # nearly always: handed out as it was read
             data = self._block((_stroke(strokes[0][1]), *inner))
         else:
             data = np.empty((first.size, *(s.stop - s.start for s in inner)), self.dtype)
@@ -267,7 +267,7 @@ def _span(key: Any, n: int) -> slice:
     return slice(int(wanted.min()), int(wanted.max()) + 1) if wanted.size else slice(0, 0)
 
 
-def _within(key: Any, span: slice, n: int) -> Any:
+def _key_within(key: Any, span: slice, n: int) -> Any:
     """The key, counted from the beginning of what was read."""
     wanted = np.arange(n)[key] - span.start
     if isinstance(key, slice) and key.step in (None, 1):
@@ -279,11 +279,11 @@ def _stroke(rows: npt.NDArray[np.intp]) -> slice:
     return slice(int(rows[0]), int(rows[-1]) + 1)  # rows rise
 
 
-def _in_order(out: npt.NDArray[np.intp], rows: npt.NDArray[np.intp]) -> bool:
+def _is_consecutive(out: npt.NDArray[np.intp], rows: npt.NDArray[np.intp]) -> bool:
     return bool((np.diff(rows) == 1).all() and (np.diff(out) == 1).all())
 
 
-def _strokes(rows: npt.NDArray[np.intp]) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+def _rows_at_once(rows: npt.NDArray[np.intp]) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
     """Group rows, in whatever order they are wanted, into strokes that are read at once: (where they go, rows)."""
     if rows.size:
         order = np.argsort(rows, kind="stable")

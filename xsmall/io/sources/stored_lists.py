@@ -51,12 +51,12 @@ def lazy_lists(node: xr.Dataset, path: object) -> xr.Dataset:
                 out = out.drop_vars([key])
                 if key in node.data_vars:
                     attrs = {**values.attrs, **ragged_attrs(dim, values.dtype)}
-                    out = out.assign({key: xr.Variable(count.dims, _lists(values, n), attrs)})
+                    out = out.assign({key: xr.Variable(count.dims, _lazy_lists(values, n), attrs)})
         out = out.drop_vars([name])
     return out
 
 
-def _lists(values: xr.Variable, n: npt.NDArray[np.int64]) -> da.Array:
+def _lazy_lists(values: xr.Variable, n: npt.NDArray[np.int64]) -> da.Array:
     """An array of objects of the shape of the counts."""
     flat = da.asarray(values.data)
     ends = np.concatenate([[0], np.cumsum(n.reshape(n.shape[0], -1).sum(axis=1))])
@@ -64,12 +64,12 @@ def _lists(values: xr.Variable, n: npt.NDArray[np.int64]) -> da.Array:
     for start in range(0, max(1, n.shape[0]), _EVENTS):
         counts = n[start : start + _EVENTS]
         piece = flat[int(ends[start]) : int(ends[min(start + _EVENTS, n.shape[0])])]
-        split = dask.delayed(_split, pure=True)(piece, counts)
+        split = dask.delayed(_split_lists, pure=True)(piece, counts)
         blocks.append(da.from_delayed(split, counts.shape, meta=np.empty((0,) * n.ndim, object)))
     return da.concatenate(blocks, axis=0)
 
 
-def _split(values: npt.NDArray[Any], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
+def _split_lists(values: npt.NDArray[Any], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
     if not counts.size:
         return np.empty(counts.shape, object)
     return object_array(np.split(values, np.cumsum(counts.ravel())[:-1]), counts.shape).view(ListBlock)

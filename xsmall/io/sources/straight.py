@@ -79,7 +79,7 @@ def read_chunk(
         inside = tuple(i - r.start for i, r in zip(at, region, strict=False))
         along = slice(low[axis] - region[axis].start, high[axis] - region[axis].start)
         pieces.append((offset, as_bytes(out[(*inside, along)])))
-    for start, buffers in _neighbours(pieces):
+    for start, buffers in _consecutive_pieces(pieces):
         stored.read(start, buffers)
     return True
 
@@ -98,7 +98,7 @@ def _joined_from(low: list[int], high: list[int], chunk: Sequence[int], shape: t
     return axis
 
 
-def _neighbours(
+def _consecutive_pieces(
     pieces: list[tuple[int, npt.NDArray[np.uint8]]],
 ) -> Iterator[tuple[int, list[npt.NDArray[np.uint8]]]]:
     """Group pieces that follow one another in the chunk."""

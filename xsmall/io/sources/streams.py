@@ -48,7 +48,7 @@ def join_streams(times: Sequence[npt.NDArray[np.uint64]]) -> Joined:
     if len(times) == 1:
         repeated = int((occurrences[0] > 0).sum())
         return Joined(ordered[0], (orders[0].astype(np.int64),), repeated, out_of_order)
-    time = _union(ordered, occurrences)
+    time = _union_of_times(ordered, occurrences)
     rows = []
     for own, number, order in zip(ordered, occurrences, orders, strict=True):
         at = np.searchsorted(time, own) + number  # events of one time are numbered from 0 without a gap
@@ -68,7 +68,7 @@ def _has_twins(ordered: npt.NDArray[np.uint64]) -> bool:
     return bool((ordered[1:] == ordered[:-1]).any())
 
 
-def _union(
+def _union_of_times(
     times: Sequence[npt.NDArray[np.uint64]], occurrences: Sequence[npt.NDArray[np.int64]]
 ) -> npt.NDArray[np.uint64]:
     time = np.concatenate([*times, np.empty(0, np.uint64)])

@@ -22,7 +22,7 @@ _lock = threading.Lock()
 
 
 @lru_cache(maxsize=256)
-def _open(identity: Identity, name: str) -> Any:
+def _open_zarr_array(identity: Identity, name: str) -> Any:
     import zarr
 
     return zarr.open_array(str(Path(identity.path).parent / name.strip("/")), mode="r", zarr_format=3)
@@ -31,7 +31,7 @@ def _open(identity: Identity, name: str) -> Any:
 def open_array(identity: Identity, name: str) -> Any:
     """Give the array of this process."""
     with _lock:
-        return _open(identity, name)
+        return _open_zarr_array(identity, name)
 
 
 @lru_cache(maxsize=256)

@@ -56,7 +56,7 @@ class BlockStore:
 
     def _mark(self) -> str | None:
         file = self.folder / _MANIFEST
-        return _checksum(file) if file.is_file() else None
+        return _file_checksum(file) if file.is_file() else None
 
     def manifest(self) -> dict[str, Any] | None:
         """What was asked for when the folder was begun; None where nothing can be read."""
@@ -119,7 +119,7 @@ class BlockStore:
                 np.savez(file, **flat)
                 file.flush()
                 os.fsync(file.fileno())
-            told = {**note, _FOR: self.mark, _CHECKSUM: _checksum(draft)}
+            told = {**note, _FOR: self.mark, _CHECKSUM: _file_checksum(draft)}
             self._check_mark()
             draft.replace(self._file(name))
         finally:
@@ -138,7 +138,7 @@ class BlockStore:
             return None
         if self.mark is not None and self.mark != note.get(_FOR):
             return None
-        return None if verify and _checksum(self._file(name)) != note.get(_CHECKSUM) else note
+        return None if verify and _file_checksum(self._file(name)) != note.get(_CHECKSUM) else note
 
     def read(self, name: str, key: str) -> npt.NDArray[Any]:
         """Read one array of a block; lists come as an array of objects.
@@ -203,6 +203,6 @@ def _of_note(note: Mapping[str, Any]) -> str:
     return hashlib.new(_CHECKSUM, json.dumps(note, sort_keys=True).encode()).hexdigest()
 
 
-def _checksum(path: Path) -> str:
+def _file_checksum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, _CHECKSUM).hexdigest()

@@ -116,7 +116,7 @@ def save_frames(
     >>> xs.open_frames(path).shape
     (6, 2, 32, 64)
     """
-    frames = _labelled(frames)
+    frames = _frames_in_order(frames)
     known = describe(frames)
     target = Path(path)
     name = _ENDINGS.get(target.suffix) if format is None else format
@@ -139,7 +139,7 @@ def save_frames(
                 fix='frames.drop_vars("geometry"), or the whole detector',
             )
     static, per_event = _masks(frames, mask)
-    data = frames if fill is None else _filled(frames, static, per_event, fill)
+    data = frames if fill is None else _filled_unusable(frames, static, per_event, fill)
     nodes = {"/": xr.Dataset(attrs={v.SOURCE: frames.attrs[v.SOURCE]} if v.SOURCE in frames.attrs else {})}
     units = {v.UNITS: str(frames.attrs[v.UNITS])} if v.UNITS in frames.attrs else {}
     _put(nodes, layout.data, "data", xr.Variable(v.FRAME_DIMS, data.data, units))
@@ -169,7 +169,7 @@ def save_frames(
     )
 
 
-def _labelled(frames: xr.DataArray) -> xr.DataArray:
+def _frames_in_order(frames: xr.DataArray) -> xr.DataArray:
     """Bring segments, rows and columns to the order of their labels, as other programs know places only; times to UTC.
 
     Raises
@@ -234,7 +234,7 @@ def _masks(frames: xr.DataArray, mask: xr.DataArray | None) -> tuple[npt.NDArray
         whole = xr.zeros_like(bare, dtype=np.uint32) | gone
         per_event = whole if per_event is None else per_event | whole
     if mask is not None:
-        flags = _reasons(mask, frames)
+        flags = _reasons_of_mask(mask, frames)
         if v.EVENT in flags.dims:
             per_event = flags if per_event is None else per_event | flags
         else:
@@ -246,7 +246,7 @@ def _masks(frames: xr.DataArray, mask: xr.DataArray | None) -> tuple[npt.NDArray
     return static, per_event
 
 
-def _reasons(mask: xr.DataArray, frames: xr.DataArray) -> xr.DataArray:
+def _reasons_of_mask(mask: xr.DataArray, frames: xr.DataArray) -> xr.DataArray:
     """Bring a mask to the events and pixels of the frames, as reasons, without labels."""
     dims = v.FRAME_DIMS if v.EVENT in mask.dims else v.PIXEL_DIMS
     if set(mask.dims) != set(dims) or mask.dtype.kind not in "biu":
@@ -276,7 +276,7 @@ def _either(condition: Any, one: Any, other: Any) -> xr.DataArray:
     return result
 
 
-def _filled(
+def _filled_unusable(
     frames: xr.DataArray, static: npt.NDArray[Any] | None, per_event: xr.DataArray | None, fill: float
 ) -> xr.DataArray:
     """Put a number where a pixel may not be used."""

@@ -59,11 +59,11 @@ class Hdf5Store:
     def create(self) -> None:
         """Open the file, and write the description of all groups."""
         self._spool.mkdir()
-        self._raw = _File(self._path)
+        self._raw = _WrittenFile(self._path)
         self._file = h5py.File(self._raw, "w", libver=HDF5_VERSION, track_order=True)
         for path, attrs in self._schema.groups.items():
             group = self._file if path == "/" else self._file.create_group(path, track_order=True)
-            _describe(group, attrs)
+            _write_attrs(group, attrs)
         self._scales: dict[tuple[str, str], Any] = {}
         _writers[self._token] = self
         self._collector.start()
@@ -105,7 +105,7 @@ class Hdf5Store:
             if self._compress:
                 options |= {"shuffle": not array.is_text, "compression": "gzip", "compression_opts": _LEVEL}
             dataset = self._file.create_dataset(array.path, shape=array.shape, dtype=dtype, **options)
-        _describe(dataset, {**array.attrs, **_BOOL} if array.dtype == bool else array.attrs)
+        _write_attrs(dataset, {**array.attrs, **_BOOL} if array.dtype == bool else array.attrs)
         if array.pair:
             dataset.attrs[FILL_VALUE] = dtype.type(PAIR)
         self._bytes[array.path] = {}
@@ -160,7 +160,7 @@ class Hdf5Store:
 
     def finish(self, attrs: Mapping[str, Any]) -> None:
         """Add the attributes that say it is complete, and bring the file to the disk."""
-        _describe(self._file, attrs)
+        _write_attrs(self._file, attrs)
         self.close()
         self._raw.check()
         sync(self._path)
@@ -204,12 +204,12 @@ class Hdf5Sink:
         for index in itertools.product(*ranges):
             if not os.path.exists(self.owner):
                 raise FileNotFoundError(f"{self.owner}: the job that wrote here has ended")
-            chunk = self._packed(block[tuple(map(_within, index, self.chunks, key))])
+            chunk = self._packed(block[tuple(map(_part_of_chunk, index, self.chunks, key))])
             writer = _writers.get(self.token)
             if writer is not None:
                 writer.put(self.path, index, chunk)
             else:
-                _hand_over(Path(self.spool), self.path, index, chunk)
+                _hand_over_chunk(Path(self.spool), self.path, index, chunk)
 
     def _packed(self, values: npt.NDArray[Any]) -> bytearray:
         """Give a chunk as HDF5 stores it: its bytes shuffled, compressed, and with their checksum."""
@@ -267,7 +267,7 @@ def _create_compact(file: h5py.File, array: SchemaArray, dtype: np.dtype[Any]) -
     return file[array.path]
 
 
-def _within(i: int, chunk: int, key: slice) -> slice:
+def _part_of_chunk(i: int, chunk: int, key: slice) -> slice:
     return slice(i * chunk - key.start, min((i + 1) * chunk, key.stop) - key.start)
 
 
@@ -275,7 +275,7 @@ def _fill(array: SchemaArray) -> Any:
     return 0 if array.dtype == bool else array.fill
 
 
-def _hand_over(spool: Path, path: str, index: tuple[int, ...], chunk: bytes | bytearray) -> None:
+def _hand_over_chunk(spool: Path, path: str, index: tuple[int, ...], chunk: bytes | bytearray) -> None:
     """Leave a chunk as a file, which is there as a whole or not at all."""
     name = f"{path.replace('/', '|')}@{'.'.join(map(str, index))}"
     draft = spool / f".{uuid4().hex}"
@@ -326,7 +326,7 @@ class _Collector:
             self._thread.join()
 
 
-class _File(io.RawIOBase):
+class _WrittenFile(io.RawIOBase):
     """A file that HDF5 writes through. An error is kept for :meth:`check` and not told to HDF5, which could then
     neither go on nor close what it has open."""
 
@@ -398,7 +398,7 @@ class _File(io.RawIOBase):
         super().close()
 
 
-def _describe(node: Any, attrs: Mapping[str, Any]) -> None:
+def _write_attrs(node: Any, attrs: Mapping[str, Any]) -> None:
     for name, value in attrs.items():
         held = np.asarray(value)
         if held.dtype.kind == "U":  # of one width: of text of free length HDF5 keeps no checksum

@@ -99,13 +99,13 @@ def history(obj: xr.Dataset | xr.DataArray | xr.DataTree) -> History:
         steps.append(("open", {SOURCE: str(source)}))
     lost = attrs.get(LOST) or saved.get(LOST)
     if lost:
-        steps.append(("lost in the source", {"counts": _text(lost)}))
-    steps += _steps(json.loads(told) if isinstance(told, str) else told)
+        steps.append(("lost in the source", {"counts": _value_text(lost)}))
+    steps += _flat_steps(json.loads(told) if isinstance(told, str) else told)
     steps += [("save", _written(past)) for past in (*saved.get("history", ()), saved) if past]
     return History(tuple(steps))
 
 
-def _steps(told: Any) -> Iterator[tuple[str, Mapping[str, str]]]:
+def _flat_steps(told: Any) -> Iterator[tuple[str, Mapping[str, str]]]:
     """Flatten the steps, those before first; what is no step before is an argument."""
     if not isinstance(told, Mapping):
         return
@@ -114,23 +114,23 @@ def _steps(told: Any) -> Iterator[tuple[str, Mapping[str, str]]]:
         if name == ASKED:  # the same once more, for recipes
             continue
         if isinstance(value, Mapping) and _FUNCTION in value:
-            yield from _steps(value)
+            yield from _flat_steps(value)
         elif isinstance(value, Mapping) and any(isinstance(v, Mapping) and _FUNCTION in v for v in value.values()):
             for step in value.values():
-                yield from _steps(step)
+                yield from _flat_steps(step)
             said[name] = ", ".join(map(str, value))
         elif isinstance(value, Mapping):
-            said |= {f"{name}.{key}": _text(part) for key, part in value.items()}
+            said |= {f"{name}.{key}": _value_text(part) for key, part in value.items()}
         elif name != _FUNCTION and value not in (None, False):
-            said[name] = _text(value)
+            said[name] = _value_text(value)
     if said or _FUNCTION in told:
         yield str(told.get(_FUNCTION, "made")), said
 
 
-def _text(value: Any) -> str:
+def _value_text(value: Any) -> str:
     """A value without the arguments that nobody gave."""
     if isinstance(value, list | tuple):
-        return ", ".join(map(_text, value))
+        return ", ".join(map(_value_text, value))
     text = str(value)
     return _UNSAID.sub("", text).replace("(, ", "(") if "(" in text else text
 

@@ -47,7 +47,7 @@ class LaneStore:
             return
         differ = [k for k in sorted({*known, *manifest} - {"kind"}) if known.get(k) != manifest.get(k)]
         if differ:
-            shown = [f"{k}: {_short(known.get(k))} -> {_short(manifest.get(k))}" for k in differ]
+            shown = [f"{k}: {_shortened(known.get(k))} -> {_shortened(manifest.get(k))}" for k in differ]
             raise DataError(
                 f"{place.parent} keeps parts of another cube",
                 found="; ".join(shown),
@@ -197,6 +197,6 @@ def _is_blank(folder: Path) -> bool:
     )
 
 
-def _short(value: object) -> str:
+def _shortened(value: object) -> str:
     text = "nothing" if value is None else str(value)
     return text if len(text) <= 200 else f"{text[:100]} ... {text[-60:]}"

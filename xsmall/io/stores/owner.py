@@ -52,7 +52,7 @@ class Owner:
         """Return the owner that this process is for ``job``."""
         pid = os.getpid()
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        return cls(job, platform.node(), _boot(), _namespace(pid), pid, _start(pid), _user(), now)
+        return cls(job, platform.node(), _boot(), _namespace(pid), pid, _start_of_process(pid), _user(), now)
 
     @classmethod
     def read(cls, text: str) -> "Owner | None":
@@ -77,7 +77,7 @@ class Owner:
             When the file that names it was touched last, in seconds since 1970.
         """
         if (self.host, self.boot, self.namespace) == (platform.node(), _boot(), _namespace(os.getpid())):
-            return _runs(self.pid, self.start)
+            return _is_running(self.pid, self.start)
         return time.time() - last_sign < SILENCE
 
     def __str__(self) -> str:
@@ -131,7 +131,7 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _start(pid: int) -> str:
+def _start_of_process(pid: int) -> str:
     """When a process started; empty where that cannot be told."""
     state = _stat(pid)
     return state[19] if state else ""
@@ -145,7 +145,7 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
-def _runs(pid: int, start: str) -> bool:
+def _is_running(pid: int, start: str) -> bool:
     if (_PROC / "self/stat").exists():
         state = _stat(pid)
         return bool(state) and state[0] not in "ZXx" and state[19] == start

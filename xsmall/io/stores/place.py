@@ -130,11 +130,11 @@ def taken(path: Path, *, overwrite: bool) -> Iterator[OwnedPath]:
     lock = _lock_of(target)
     owner = Owner.this(uuid4().hex[:8])
     place = OwnedPath(target, owner, overwrite)
-    _take(lock, target, owner)
+    _take_place(lock, target, owner)
     try:
         _put_back(target)
         _check_free(target, overwrite)  # the job that had the place before may have landed meanwhile
-        for part in _parts(target):
+        for part in _part_folders(target):
             if not _is_alive(part):
                 remove(part)
         place.part.mkdir()
@@ -205,7 +205,7 @@ def held(path: Path, job: str | None = None) -> Iterator[None]:
     """
     target = path.expanduser().resolve()
     lock, owner = _lock_of(target), Owner.this(job or uuid4().hex[:8])
-    _take(lock, target, owner)
+    _take_place(lock, target, owner)
     beat = Heartbeat((lock,))
     try:
         yield
@@ -250,7 +250,7 @@ def settle(path: Path) -> None:
     target = path.expanduser().resolve()
     until = time.monotonic() + _PATIENCE
     while not _lies(target) and target.parent.is_dir():
-        aside = [part for part in _parts(target) if _lies(part / _OLD)]
+        aside = [part for part in _part_folders(target) if _lies(part / _OLD)]
         if not aside:
             return
         if not any(map(_is_alive, aside)):
@@ -264,7 +264,7 @@ def settle(path: Path) -> None:
 def _put_back(target: Path) -> None:
     if _lies(target):
         return
-    aside = [part / _OLD for part in _parts(target) if _lies(part / _OLD) and not _is_alive(part)]
+    aside = [part / _OLD for part in _part_folders(target) if _lies(part / _OLD) and not _is_alive(part)]
     if aside:
         newest = max(aside, key=lambda old: old.parent.stat().st_mtime)
         with suppress(FileExistsError, FileNotFoundError):  # somebody else put it back
@@ -290,9 +290,9 @@ def _lock_of(target: Path) -> Path:
     return target.with_name(target.name + _LOCK)
 
 
-def _take(lock: Path, target: Path, owner: Owner) -> None:
+def _take_place(lock: Path, target: Path, owner: Owner) -> None:
     with _locked(lock) as fd:
-        before, last_sign = _read(fd)
+        before, last_sign = _read_owner(fd)
         if before is not None and before.job != owner.job and before.is_alive(last_sign):
             raise TakenError(
                 f"{target}: another job is writing it",
@@ -312,7 +312,7 @@ def _take(lock: Path, target: Path, owner: Owner) -> None:
 
 def _give_back(lock: Path, owner: Owner) -> None:
     with suppress(FileNotFoundError), _locked(lock, create=False) as fd:
-        holder, _ = _read(fd)
+        holder, _ = _read_owner(fd)
         if holder is not None and holder.job == owner.job:
             lock.unlink()
 
@@ -320,12 +320,12 @@ def _give_back(lock: Path, owner: Owner) -> None:
 def _holder(lock: Path) -> tuple[Owner | None, float]:
     try:
         with _locked(lock, create=False) as fd:
-            return _read(fd)
+            return _read_owner(fd)
     except FileNotFoundError:
         return None, 0.0
 
 
-def _read(fd: int) -> tuple[Owner | None, float]:
+def _read_owner(fd: int) -> tuple[Owner | None, float]:
     now = os.fstat(fd)
     return Owner.read(os.pread(fd, now.st_size, 0).decode(errors="replace")), now.st_mtime
 
@@ -363,7 +363,7 @@ def _is_at(fd: int, path: Path) -> bool:
 # ---- parts -----------------------------------------------------------------------------------------------------------
 
 
-def _parts(target: Path) -> list[Path]:
+def _part_folders(target: Path) -> list[Path]:
     """Folders of jobs that write, or wrote, to a path."""
     name = re.compile(re.escape(target.name) + r"\.[0-9a-f]{8}\.part")
     return [path for path in target.parent.iterdir() if name.fullmatch(path.name) and path.is_dir()]

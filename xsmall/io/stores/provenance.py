@@ -53,10 +53,10 @@ def provenance(obj: xr.Dataset | xr.DataArray | xr.DataTree) -> dict[str, Any]:
             expected="what calibrate, reduce, cube or xs.save returned",
             fix="xs.save writes it",
         )
-    return _read(obj, text)
+    return _read_provenance(obj, text)
 
 
-def _read(obj: xr.Dataset | xr.DataArray | xr.DataTree, text: Any, target: object = None) -> dict[str, Any]:
+def _read_provenance(obj: xr.Dataset | xr.DataArray | xr.DataTree, text: Any, target: object = None) -> dict[str, Any]:
     """Read the attribute of a file, which may be damaged, or somebody else's.
 
     Raises
@@ -86,12 +86,12 @@ def origin(obj: xr.Dataset | xr.DataArray | xr.DataTree, target: object = None) 
         "packages": {p: version_of(p) for p in _PACKAGES},
         "python": platform.python_version(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "parameters": _decoded(obj.attrs.get(PARAMETERS)),
+        "parameters": _decoded_json(obj.attrs.get(PARAMETERS)),
         "input": obj.attrs.get(SOURCE),
-        "lost": _decoded(obj.attrs.get(LOST)),
+        "lost": _decoded_json(obj.attrs.get(LOST)),
     }
     if PROVENANCE in obj.attrs:
-        before = _read(obj, obj.attrs[PROVENANCE], target)
+        before = _read_provenance(obj, obj.attrs[PROVENANCE], target)
         told["history"] = [*before.pop("history", []), before]
     return told
 
@@ -104,13 +104,13 @@ def version_of(package: str) -> str | None:
         return None
 
 
-def _decoded(value: Any) -> Any:
+def _decoded_json(value: Any) -> Any:
     """Parameters as they were, where they are JSON, in all depths."""
     if isinstance(value, str) and value[:1] in "{[":
         try:
-            return _decoded(json.loads(value))
+            return _decoded_json(json.loads(value))
         except ValueError:
             return value
     if isinstance(value, dict):
-        return {k: _decoded(v) for k, v in value.items()}
+        return {k: _decoded_json(v) for k, v in value.items()}
     return value

@@ -114,17 +114,17 @@ def arrays_of(lists: Iterable[Lists], nodes: Mapping[str, xr.Dataset]) -> Iterat
             )
         total = int(n.sum())
         chunk = max(1, min(total, CHUNK_BYTES // one.dtype.itemsize))
-        label = {COORDINATES: _label(one.dim)} if _has_labels(nodes[one.group], one.dims) else {}
+        label = {COORDINATES: _parent_dim(one.dim)} if _has_labels(nodes[one.group], one.dims) else {}
         array = SchemaArray(
             one.group, one.name, (one.dim,), (total,), one.dtype, (chunk,), {**one.attrs, **label}, None
         )
         yield array, one.pieces(chunk)
     for (group, dim), (one, n) in counts.items():
-        for array in _counts(nodes[group], group, dim, one.dims, n):
+        for array in _count_arrays(nodes[group], group, dim, one.dims, n):
             yield array, [array.data]
 
 
-def _counts(
+def _count_arrays(
     node: xr.Dataset, group: str, dim: str, dims: tuple[str, ...], n: npt.NDArray[np.int64]
 ) -> Iterator[SchemaArray]:
     """The count of each event, as CF wants it, and for each value the event it belongs to."""
@@ -134,12 +134,12 @@ def _counts(
     yield encoded(group, name, xr.Variable(dims, n, attrs))
     if _has_labels(node, dims):
         per_event = n.sum(axis=tuple(range(1, n.ndim)))
-        yield encoded(group, _label(dim), xr.Variable((dim,), np.repeat(node[EVENT].values, per_event)))
+        yield encoded(group, _parent_dim(dim), xr.Variable((dim,), np.repeat(node[EVENT].values, per_event)))
 
 
 def _has_labels(node: xr.Dataset, dims: tuple[str, ...]) -> bool:
     return dims[:1] == (EVENT,) and EVENT in node.coords
 
 
-def _label(dim: str) -> str:
+def _parent_dim(dim: str) -> str:
     return f"{dim}_{EVENT}"

@@ -85,7 +85,7 @@ def save(
     if isinstance(obj, xr.DataTree) and any(RAW in node.data_vars for node in obj.subtree):
         return write_run(obj, path, overwrite=overwrite, compress=compress)
     return write(
-        _told(_nodes(obj)),
+        _variances_marked(_nodes(obj)),
         path,
         layout=f"{RESULT_LAYOUT} {RESULT_NUMBER}",
         marks=partial(_marks, origin(obj, path)),
@@ -105,7 +105,7 @@ def _marks(told: dict[str, Any], unreadable: Sequence[str]) -> dict[str, str]:
     return {PROVENANCE: json.dumps(told), LOST: json.dumps(lost), UNREADABLE: shown}
 
 
-def _told(nodes: dict[str, xr.Dataset]) -> dict[str, xr.Dataset]:
+def _variances_marked(nodes: dict[str, xr.Dataset]) -> dict[str, xr.Dataset]:
     """Say of variances that were computed with that they may not be those of their values."""
     found = [name for node in nodes.values() for name in unpaired(node)]
     if found:

@@ -144,16 +144,16 @@ def encoded(
         data = data.map_blocks(times_in_ns, dtype=np.int64, meta=np.empty(0, np.int64)) if lazy else times_in_ns(data)
         attrs |= {k: v for k, v in TIME.items() if k != "dtype"}
     elif data.dtype.kind in "OUST":
-        data = _text(np.asarray(data))
+        data = _text_array(np.asarray(data))
     elif not data.dtype.isnative:
         data = data.astype(data.dtype.newbyteorder("="))
-    chunks = _chunks(variable, data.dtype.itemsize, whole_events, chunk_events if is_frames(variable) else None)
+    chunks = _chunk_sizes(variable, data.dtype.itemsize, whole_events, chunk_events if is_frames(variable) else None)
     dims = tuple(map(str, variable.dims))
     pair = is_marked(variable)
     return SchemaArray(group, name, dims, tuple(variable.shape), data.dtype, chunks, attrs, data, pair)
 
 
-def _text(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _text_array(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if values.dtype.kind == "S":
         values = np.strings.decode(values, "utf-8")
     if values.dtype.kind == "U":
@@ -161,7 +161,7 @@ def _text(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return values.astype(object)
 
 
-def _chunks(variable: xr.Variable, itemsize: int, whole_events: bool, chunk_events: int | None) -> tuple[int, ...]:
+def _chunk_sizes(variable: xr.Variable, itemsize: int, whole_events: bool, chunk_events: int | None) -> tuple[int, ...]:
     """Cut the first dims first, so that a frame, a spectrum or an image lies together; events before all others."""
     held = variable.chunks or tuple((n,) for n in variable.shape)
     shape = [
@@ -173,14 +173,14 @@ def _chunks(variable: xr.Variable, itemsize: int, whole_events: bool, chunk_even
         others = math.prod(shape) // n * itemsize
         if variable.dims[axis] == EVENT:
             most = max(1, CHUNK_BYTES // others)
-            shape[axis] = min(n, chunk_events or _events(n, max(1, held[axis][0]), most))
+            shape[axis] = min(n, chunk_events or _events_per_chunk(n, max(1, held[axis][0]), most))
         elif others * n > CHUNK_BYTES and not whole_events:
             fit = max(1, CHUNK_BYTES // others)
             shape[axis] = next(k for k in range(min(fit, n), 0, -1) if n % k == 0)
     return tuple(shape)
 
 
-def _events(n: int, held: int, most: int) -> int:
+def _events_per_chunk(n: int, held: int, most: int) -> int:
     """Events of a chunk on disk: lazy blocks should be whole chunks, or whole parts of one, to be cut once only."""
     if most >= n:
         return n

@@ -87,7 +87,7 @@ def to_smalldata(
             raise DataError("these are no small data", found=f"nodes {list(tree.children)}", expected="a node 'events'")
         small = tree.children[v.EVENTS_NODE].to_dataset(inherit=False)
     assert isinstance(small, xr.Dataset)
-    _check(small)
+    _check_small_data(small)
     return write(
         {"/": xr.Dataset()},
         target,
@@ -95,11 +95,11 @@ def to_smalldata(
         marks={},
         overwrite=overwrite,
         compress=True,
-        add=partial(_add, small=small, tree=tree, generation=generation),
+        add=partial(_write_everything, small=small, tree=tree, generation=generation),
     )
 
 
-def _check(small: xr.Dataset) -> None:
+def _check_small_data(small: xr.Dataset) -> None:
     if labels_of(small, "the small data").dtype.kind != "M":
         raise DataError(
             "the layout has times of events, and these are none",
@@ -117,7 +117,7 @@ def _check(small: xr.Dataset) -> None:
             )
 
 
-def _add(file: h5py.File, small: xr.Dataset, tree: xr.DataTree | None, generation: int) -> None:
+def _write_everything(file: h5py.File, small: xr.Dataset, tree: xr.DataTree | None, generation: int) -> None:
     """Write everything to an open file."""
     _times(file, small, generation)
     numbers: dict[str, xr.Variable] = {}
@@ -126,15 +126,15 @@ def _add(file: h5py.File, small: xr.Dataset, tree: xr.DataTree | None, generatio
         if name in _TIMES or v.EVENT not in x.dims:
             continue
         if is_ragged(small[name]):
-            _lists(file, name, x, small)
+            _write_list_variables(file, name, x, small)
         elif x.dtype.kind in "biuf":
-            numbers[_place(name, small)] = x.transpose(v.EVENT, ...)
-    _blocks(file, numbers)
+            numbers[_group_path(name, small)] = x.transpose(v.EVENT, ...)
+    _write_numbers(file, numbers)
     for name, x in small.variables.items():
         if v.EVENT not in x.dims and x.dtype.kind in "biuf":
             file[f"UserDataCfg/xsmall/{name}"] = np.asarray(x.values)
     if tree is not None:
-        _beside(file, tree)
+        _write_beside(file, tree)
 
 
 def _times(file: h5py.File, small: xr.Dataset, generation: int) -> None:
@@ -148,7 +148,7 @@ def _times(file: h5py.File, small: xr.Dataset, generation: int) -> None:
     file["fiducials"] = fiducials.astype(np.int64)
 
 
-def _place(name: str, small: xr.Dataset) -> str:
+def _group_path(name: str, small: xr.Dataset) -> str:
     """Where a variable goes: its group is what stands before the first underscore, unless that is a variable."""
     if name in _LIGHT and _LIGHT[name].replace("/", "_") not in small.variables:
         return _LIGHT[name]
@@ -156,7 +156,7 @@ def _place(name: str, small: xr.Dataset) -> str:
     return f"{group}/{rest}" if group and rest and group not in small.variables else name
 
 
-def _blocks(file: h5py.File, numbers: dict[str, xr.Variable]) -> None:
+def _write_numbers(file: h5py.File, numbers: dict[str, xr.Variable]) -> None:
     """Write numbers in blocks of events, all that is lazy together, so that what it shares is computed once."""
     if not numbers:
         return
@@ -169,7 +169,7 @@ def _blocks(file: h5py.File, numbers: dict[str, xr.Variable]) -> None:
         parts = {place: x[start : start + step] for place, x in numbers.items()}
         values = dask.compute({place: x.data for place, x in parts.items()})[0]
         for place, block in values.items():
-            stored = _stored(place, np.asarray(block))
+            stored = _stored_values(place, np.asarray(block))
             if place not in file:
                 shape = (n, *stored.shape[1:])
                 packed = {"compression": "gzip", "shuffle": True, "fletcher32": True} if stored.size else {}
@@ -178,13 +178,13 @@ def _blocks(file: h5py.File, numbers: dict[str, xr.Variable]) -> None:
             file[place][start : start + len(stored)] = stored
 
 
-def _stored(place: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _stored_values(place: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if place in _LIGHT.values():
         return np.where(np.isnan(values.astype(np.float64)), _UNKNOWN_LIGHT, values).astype(np.int64)
     return values.astype(np.int64) if values.dtype == bool else values
 
 
-def _lists(file: h5py.File, name: str, x: xr.Variable, small: xr.Dataset) -> None:
+def _write_list_variables(file: h5py.File, name: str, x: xr.Variable, small: xr.Dataset) -> None:
     """Write lists behind each other with their lengths; lists of other lengths under the same name by themselves."""
     values = x.values
     lengths = np.array([len(one) for one in values], np.int64)
@@ -199,12 +199,12 @@ def _lists(file: h5py.File, name: str, x: xr.Variable, small: xr.Dataset) -> Non
         flat = np.concatenate([np.asarray(one, dtype) for one in values]) if lengths.sum() else np.empty(0, dtype)
         file[f"{where}var_{middle}/{field}"] = flat
         return
-    ragged = file.create_dataset(_place(name, small), (lengths.size,), h5py.vlen_dtype(dtype))
+    ragged = file.create_dataset(_group_path(name, small), (lengths.size,), h5py.vlen_dtype(dtype))
     for k, one in enumerate(values):
         ragged[k] = np.asarray(one, dtype)
 
 
-def _beside(file: h5py.File, tree: xr.DataTree) -> None:
+def _write_beside(file: h5py.File, tree: xr.DataTree) -> None:
     """Write what a tree of small data has beside its events: sums, what was stored once, configurations."""
     for where, group in _GROUPS.items():
         if where in tree.children:

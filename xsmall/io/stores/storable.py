@@ -27,7 +27,9 @@ def check(where: str, node: xr.Dataset) -> None:
         Complex numbers, objects, an index of several levels.
     """
     for name, variable in node.variables.items():
-        held = variable.dtype.kind in _HELD and (variable.dtype.kind not in "biuf" or _fits(variable.dtype))
+        held = variable.dtype.kind in _HELD and (
+            variable.dtype.kind not in "biuf" or _is_storable_dtype(variable.dtype)
+        )
         if not held or (variable.dtype.kind == "O" and not is_ragged(variable) and not is_text(variable)):
             raise DataError(
                 f"{_at(where, name)} cannot be saved",
@@ -43,7 +45,7 @@ def _at(where: str, name: Any) -> str:
     return repr(name) if where == "/" else f"{name!r} in {where}"
 
 
-def _fits(dtype: np.dtype[Any]) -> bool:
+def _is_storable_dtype(dtype: np.dtype[Any]) -> bool:
     return dtype.itemsize <= _MOST_BYTES and dtype != np.float16
 
 

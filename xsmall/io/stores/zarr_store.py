@@ -87,7 +87,7 @@ class ZarrStore:
     def missing(self, array: SchemaArray) -> int:
         """Count chunks of an array that are not there."""
         counts = [-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True)]
-        opened = _open(str(self._root), array.path.strip("/"))
+        opened = _open_to_write(str(self._root), array.path.strip("/"))
         return sum(
             not os.path.exists(_file_of(opened, index)) for index in itertools.product(*(range(n) for n in counts))
         )
@@ -124,11 +124,11 @@ class ZarrSink:
         self.chunks = chunks
 
     def __setitem__(self, key: tuple[slice, ...], block: npt.NDArray[Any]) -> None:
-        array = _open(self.root, self.name)
+        array = _open_to_write(self.root, self.name)
         if not key:
             array[...] = block
             return
-        for rows in _strokes(key[0], self.chunks[0]):
+        for rows in _cut_at_chunks(key[0], self.chunks[0]):
             if not os.path.exists(self.owner):
                 raise FileNotFoundError(f"{self.owner}: the job that wrote here has ended")
             part = (rows, *key[1:])
@@ -139,7 +139,7 @@ class ZarrSink:
                     sync(Path(_file_of(array, index)))
 
 
-def _strokes(rows: slice, chunk: int) -> Iterator[slice]:
+def _cut_at_chunks(rows: slice, chunk: int) -> Iterator[slice]:
     """Cut rows at the borders of chunks."""
     start = rows.start
     while start < rows.stop:
@@ -157,7 +157,7 @@ def _file_of(array: Any, index: tuple[int, ...]) -> str:
 
 
 @lru_cache(maxsize=256)
-def _open(root: str, name: str) -> Any:
+def _open_to_write(root: str, name: str) -> Any:
     from zarr import open_array
 
     with quiet():

@@ -34,7 +34,7 @@ def apply_common_mode(
             for r in range(0, image.shape[0], step[k.ROWS]):
                 for c in (start + i for start in range(0, image.shape[1], reach) for i in range(apart)):
                     unit = slice(r, r + step[k.ROWS]), slice(c, c // reach * reach + reach, apart)
-                    corrections[e, u], counts[e, u] = _unit(image[unit], who[unit], step, limit)
+                    corrections[e, u], counts[e, u] = _correct_unit(image[unit], who[unit], step, limit)
                     u += 1
 
 
@@ -51,7 +51,7 @@ def _excluded(image: Any, step: Any, limit: Any, noise: Any) -> Any:
     return out | near
 
 
-def _unit(pixels: Any, who: Any, step: Any, limit: Any) -> tuple[float, int]:
+def _correct_unit(pixels: Any, who: Any, step: Any, limit: Any) -> tuple[float, int]:
     """Estimate and subtract the correction of one unit; return it and the number of pixels."""
     value, n = _estimate(pixels, who, step, limit)
     if n < step[k.MIN_COUNT] or not abs(np.float32(value)) <= limit[k.MAX_CORRECTION]:

@@ -43,7 +43,7 @@ def droplet(
     found = [_walk(todo, (int(r), int(c)), beside) for r, c in firsts if todo[r, c]]
     bad = np.pad(~valid, 1, constant_values=True)
     touching = _shifted(bad, EDGES)[1:-1, 1:-1]
-    return [_measure(frame, touching, pixels) for pixels in found if any(seed[p] for p in pixels)]
+    return [_measured_droplet(frame, touching, pixels) for pixels in found if any(seed[p] for p in pixels)]
 
 
 def _shifted(mask: npt.NDArray[np.bool_], beside: tuple[tuple[int, int], ...]) -> npt.NDArray[np.bool_]:
@@ -72,7 +72,7 @@ def _walk(
     return pixels
 
 
-def _measure(frame: npt.NDArray[Any], touching: npt.NDArray[np.bool_], pixels: list[tuple[int, int]]) -> Found:
+def _measured_droplet(frame: npt.NDArray[Any], touching: npt.NDArray[np.bool_], pixels: list[tuple[int, int]]) -> Found:
     rows, columns = np.array(pixels).T
     values = frame[rows, columns].astype(np.float64)
     total = values.sum()

@@ -22,8 +22,8 @@ def locate(geometry: Any, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
         across = np.stack([slow[:2], fast[:2]], axis=1)
         a, b = np.linalg.solve(across, np.stack([x, y]) - origin[:2, None])
         z = origin[2] + a * slow[2] + b * fast[2]
-        row = _between(panel.row_axis.edges(), a)
-        column = _between(panel.column_axis.edges(), b - panel.column_axis.stagger * (row % 2))
+        row = _index_between(panel.row_axis.edges(), a)
+        column = _index_between(panel.column_axis.edges(), b - panel.column_axis.stagger * (row % 2))
         nearer = (row >= 0) & (column >= 0) & (z <= depth - SAME_DEPTH)
         segment = number if panel.segment is None else panel.segment
         out[:, nearer] = np.stack([np.full(len(x), segment), row + panel.row, column + panel.column])[:, nearer]
@@ -31,7 +31,7 @@ def locate(geometry: Any, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
     return out[0], out[1], out[2]
 
 
-def _between(edges: npt.NDArray[np.float64], at: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+def _index_between(edges: npt.NDArray[np.float64], at: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     held = (at[:, None] >= edges[:, 0]) & (at[:, None] < edges[:, 1])
     return np.where(held.any(axis=1), held.argmax(axis=1), -1)
 

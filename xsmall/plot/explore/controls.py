@@ -57,7 +57,7 @@ def widget_of(explorer: Explorer) -> Any:
 
     wrapped = w.Layout(flex_flow="row wrap")
     rows = [
-        w.Box(_where(w, explorer, tried), layout=wrapped),
+        w.Box(_frame_controls(w, explorer, tried), layout=wrapped),
         w.Box(_drawing(w, explorer, tried), layout=wrapped),
         w.Box([explorer.figure.canvas], layout=w.Layout(overflow="auto")),
         w.Box(_analysis(w, explorer, tried), layout=wrapped),
@@ -67,7 +67,7 @@ def widget_of(explorer: Explorer) -> Any:
     return w.VBox(rows)
 
 
-def _where(w: Any, explorer: Explorer, tried: Any) -> list[Any]:
+def _frame_controls(w: Any, explorer: Explorer, tried: Any) -> list[Any]:
     """Which frame is shown, and how its colours are scaled."""
     dims = explorer.pictures.dims
     sliders = {
@@ -145,10 +145,10 @@ def _analysis(w: Any, explorer: Explorer, tried: Any) -> list[Any]:
     per = w.Dropdown(options=[_NONE, *numbers], description="per", layout=narrow)
     on.layout = narrow
     scan = w.Button(description="scan", layout=w.Layout(width="5em"))
-    scan.on_click(tried(lambda: explorer.scan(by.value, on=_named(on), per=_named(per))))
+    scan.on_click(tried(lambda: explorer.scan(by.value, on=_chosen_option(on), per=_chosen_option(per))))
     return [high, low, droplets, by, on, per, scan]
 
 
-def _named(dropdown: Any) -> str | None:
+def _chosen_option(dropdown: Any) -> str | None:
     """What is chosen, or None."""
     return None if dropdown.value == _NONE else str(dropdown.value)

@@ -142,7 +142,7 @@ class Explorer:
         self.fit: RingFit | None = None
         self.ring = 0
         self.reason: str | None = None
-        self._reasons = _flags(reasons)
+        self._reasons = _checked_reasons(reasons)
         self._rings = rings
         self._inside: dict[str, npt.NDArray[np.bool_]] = {}
         self._few: xr.DataArray | None = None
@@ -275,8 +275,8 @@ class Explorer:
 
     def droplets(self, threshold: float, threshold_low: float | None = None) -> xr.DataArray:
         """Choose thresholds: draws the spectrum of droplets of up to 20 events, and returns their sums (droplet,)."""
-        threshold = _short(threshold)
-        low = _short(threshold / 2 if threshold_low is None else threshold_low)
+        threshold = _four_digits(threshold)
+        low = _four_digits(threshold / 2 if threshold_low is None else threshold_low)
         if self._few is None:
             self._few = self.pictures.few()
         sums = droplet_sums(self._few, threshold, low, self._hidden_pixels())
@@ -460,12 +460,12 @@ class Explorer:
         return f"<Explorer: {self.title}; {len(self.regions)} regions, {len(self.hidden)} masks>"
 
 
-def _short(value: float) -> float:
+def _four_digits(value: float) -> float:
     """A threshold of four digits, so that the code that makes it again is exact."""
     return float(f"{float(value):.4g}")
 
 
-def _flags(reasons: xr.DataArray | None) -> xr.DataArray | None:
+def _checked_reasons(reasons: xr.DataArray | None) -> xr.DataArray | None:
     if reasons is not None and (FLAG_MEANINGS not in reasons.attrs or not set(PIXEL_DIMS) <= set(reasons.dims)):
         raise DataError(
             "reasons are flags of pixels", found=f"dims {reasons.dims}", expected="xs.mask(...) or raw.sd.trust(...)"

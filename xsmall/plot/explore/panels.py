@@ -37,17 +37,17 @@ def draw_histogram(
                 ends = np.percentile(values, _RANGE)
                 low, high = min(low, float(ends[0])), max(high, float(ends[1]))
         edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
-        _steps(ax, everything, edges, GREY, "all pixels")
+        _draw_steps(ax, everything, edges, GREY, "all pixels")
         for i, (name, values) in enumerate(parts.items()):
             one = numbers.sel({ROI: name})
             text = f"{name}: sum {float(one['sum']):.5g}, mean {float(one['mean']):.4g}, max {float(one['max']):.4g}"
-            _steps(ax, values, edges, color_of(i), f"{text}, {int(one['n_valid'])} of {int(one['n_pixels'])} px")
+            _draw_steps(ax, values, edges, color_of(i), f"{text}, {int(one['n_valid'])} of {int(one['n_pixels'])} px")
         ax.set_yscale("log")
         ax.legend(fontsize="x-small", loc="lower left", bbox_to_anchor=(-0.2, 1.0), frameon=False, labelspacing=0.2)
     ax.set(xlabel=label, ylabel="pixels")
 
 
-def _steps(ax: Any, values: npt.NDArray[Any], edges: npt.NDArray[np.float64], color: str, label: str) -> None:
+def _draw_steps(ax: Any, values: npt.NDArray[Any], edges: npt.NDArray[np.float64], color: str, label: str) -> None:
     counts = np.histogram(values, edges)[0]
     ax.stairs(np.where(counts > 0, counts, 0.5), edges, color=color, label=label, baseline=0.5)
 

@@ -100,9 +100,9 @@ class Pictures:
         key = tuple((name, places.get(name, 0) % n) for name, n in self.dims.items())
         if key not in self._kept:
             chosen = self.obj.isel(dict(key))
-            said = [f"{name} {i}" + _label(chosen, name) for name, i in key]
+            said = [f"{name} {i}" + _coordinate_text(chosen, name) for name, i in key]
             title = ", ".join(said) or ("" if chosen.name is None else str(chosen.name))
-            self._keep(key, Shown(_numbers(chosen.compute()), title, dict(key)))
+            self._keep(key, Shown(_frame_numbers(chosen.compute()), title, dict(key)))
         self._kept.move_to_end(key)
         return self._kept[key]
 
@@ -139,7 +139,7 @@ class Pictures:
             self._kept.popitem(last=False)
 
 
-def _numbers(frame: xr.DataArray) -> xr.DataArray:
+def _frame_numbers(frame: xr.DataArray) -> xr.DataArray:
     """Numbers of a frame, NaN where a segment is not there."""
     if frame.dtype == np.bool_:
         return frame.astype(np.float32)
@@ -147,7 +147,7 @@ def _numbers(frame: xr.DataArray) -> xr.DataArray:
     return usable if usable.dtype.kind == "f" else usable.astype(np.float64)
 
 
-def _label(chosen: xr.DataArray, name: str) -> str:
+def _coordinate_text(chosen: xr.DataArray, name: str) -> str:
     if name not in chosen.coords:
         return ""
     value = chosen.coords[name].values

@@ -74,7 +74,7 @@ def scan_of(
     for name in named:
         if name not in known:
             raise ParameterError("no such variable of the events", found=repr(name), expected=f"one of {sorted(known)}")
-    along = as_binning(_even(known[by]) if bins is None else bins, by)
+    along = as_binning(_even_bins(known[by]) if bins is None else bins, by)
     small = reduce(obj, {_NAME: roi(dict(regions), mask=mask)})
     code = reduce_line(mask is not None)
     beside = [name for name in named if name not in small.coords]
@@ -95,7 +95,7 @@ def scan_of(
     return Scan(out, by, f"{on}: (on - off) / off", code)
 
 
-def _even(values: xr.DataArray) -> Binning:
+def _even_bins(values: xr.DataArray) -> Binning:
     """Bins over what the variable did, its rare ends left out."""
     numbers = np.asarray(values.values, dtype=np.float64)
     numbers = numbers[np.isfinite(numbers)]

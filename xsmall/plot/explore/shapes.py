@@ -61,8 +61,8 @@ def region_of(shape: str, points: list[Point], geometry: Geometry, part: Part, b
         low, high = sorted(_metres(np.hypot(x - center[0], y - center[1])) for x, y in rounded)
         return Ring(center, low, high)
     if shape == "band":
-        return _band(rounded, geometry, beam)
-    box = _box(rounded, geometry, part) if shape == "box" else None
+        return _band_between(rounded, geometry, beam)
+    box = _box_between(rounded, geometry, part) if shape == "box" else None
     (left, right), (bottom, top) = sorted((x0, x1)), sorted((y0, y1))
     return box or Rectangle(x=(left, right), y=(bottom, top))
 
@@ -72,7 +72,7 @@ def _metres(value: float) -> float:
     return float(f"{round(float(value) * 1e6)}e-6")
 
 
-def _box(points: list[Point], geometry: Geometry, part: Part) -> Box | None:
+def _box_between(points: list[Point], geometry: Geometry, part: Part) -> Box | None:
     """The pixels of one segment between two corners; None where they lie on none, or on two."""
     x, y = np.array(points).T
     segment, row, column = locate_pixels(geometry, x, y)
@@ -82,7 +82,7 @@ def _box(points: list[Point], geometry: Geometry, part: Part) -> Box | None:
     return Box(segment=int(segment[0]), row=spans[0], column=spans[1])
 
 
-def _band(points: list[Point], geometry: Geometry, beam: Beam | None) -> Band:
+def _band_between(points: list[Point], geometry: Geometry, beam: Beam | None) -> Band:
     """A band of q, or of the radius where no q is known, between the pixels under two points."""
     known = beam is not None and beam.photon_energy is not None and beam.distance is not None
     quantity = Q if known else RADIUS

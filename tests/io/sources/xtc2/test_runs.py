@@ -472,7 +472,7 @@ def test_an_index_is_kept_for_the_next_process(
 
     def forget() -> None:
         kept.forget()
-        run_index._run.cache_clear()
+        run_index._make_index.cache_clear()
 
     monkeypatch.setenv("XSMALL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(kept, "ENOUGH_EVENTS", 5)
@@ -511,7 +511,7 @@ def test_a_file_that_vanishes_or_shrinks_is_named(tmp_path: Path, xtc2: ModuleTy
     path = tmp_path / name(0)
     path.write_bytes(data)
     run = xs.open_run(path)
-    files._open.cache_clear()
+    files._open_identified.cache_clear()
     if what == "vanishes":
         path.unlink()
     else:

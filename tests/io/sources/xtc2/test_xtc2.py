@@ -562,7 +562,7 @@ def test_a_file_that_changed_since_is_refused(tmp_path: Path, xtc2: ModuleType) 
     from xsmall.io import files
     from xsmall.io.sources.xtc2 import kept, run_index
 
-    for cache in (files._open, run_index._run):
+    for cache in (files._open_identified, run_index._make_index):
         cache.cache_clear()  # as in another process
     kept.forget()
     path.write_bytes(data[:-30])
@@ -577,7 +577,7 @@ def test_a_file_that_grows_keeps_its_events(tmp_path: Path, xtc2: ModuleType) ->
     from xsmall.io import files
     from xsmall.io.sources.xtc2 import fields, kept, run_index
 
-    for cache in (files._open, run_index._run):
+    for cache in (files._open_identified, run_index._make_index):
         cache.cache_clear()
     kept.forget()
     fields._fields.clear()

@@ -130,13 +130,13 @@ def from_crystfel(
         raise GeometryError("rows of a segment", found=segment_rows, expected="at least 1")
     text, name = read_text(source)
     panels = []
-    for block in _blocks(text, name):
+    for block in _panel_blocks(text, name):
         clen = camera_length if camera_length is not None else _camera_length(block, name, corner)
-        panels.append(_panel(block, name, corner, segment_rows, clen))
+        panels.append(_panel_of_block(block, name, corner, segment_rows, clen))
     return Geometry.from_panels(panels)
 
 
-def _blocks(text: str, source: str) -> Iterator[_Block]:
+def _panel_blocks(text: str, source: str) -> Iterator[_Block]:
     """Yield panels in the order of the text; values without a panel hold for the panels that begin after them."""
     defaults: dict[str, tuple[str, int]] = {}
     blocks: dict[str, _Block] = {}
@@ -164,8 +164,8 @@ def _blocks(text: str, source: str) -> Iterator[_Block]:
 def _camera_length(block: _Block, source: str, corner: CornerConvention) -> float:
     """Camera length in m from the file."""
     text, line = block.values.get("clen", ("", 0))
-    if _is_number(text):
-        return _with_unit(text, _UNITS, "clen", f"{source}, line {line}")
+    if _begins_as_number(text):
+        return _value_in_unit(text, _UNITS, "clen", f"{source}, line {line}")
     if corner == "psana" or not text:
         return 0.0
     raise GeometryError(
@@ -175,12 +175,12 @@ def _camera_length(block: _Block, source: str, corner: CornerConvention) -> floa
     )
 
 
-def _is_number(text: str) -> bool:
+def _begins_as_number(text: str) -> bool:
     """Whether a value begins as a number does; other values are places in a data file."""
     return re.match(r"[+-]?\.?\d|[+-]?(nan|inf)", text, re.IGNORECASE) is not None
 
 
-def _with_unit(text: str, units: Mapping[str, float], key: str, where: str) -> float:
+def _value_in_unit(text: str, units: Mapping[str, float], key: str, where: str) -> float:
     """Turn a number with a unit, with or without space between, into our unit."""
     match = re.fullmatch(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)", text)
     if match is None or match[2].lower() not in units:
@@ -189,7 +189,7 @@ def _with_unit(text: str, units: Mapping[str, float], key: str, where: str) -> f
     return float(match[1]) * units[match[2].lower()]
 
 
-def _panel(
+def _panel_of_block(
     block: _Block, source: str, corner: CornerConvention, segment_rows: int | None, camera_length: float
 ) -> Panel:
     """One panel of the file."""
@@ -350,15 +350,15 @@ def beam_from_crystfel(source: str | Path) -> Beam:
     9500.0
     """
     text, name = read_text(source)
-    block = next(_blocks(text, name))
+    block = next(_panel_blocks(text, name))
     values: dict[str, float] = {}
     clen, _ = block.values.get("clen", ("", 0))
     if clen and not clen.startswith("/"):
         values[DISTANCE] = _camera_length(block, name, "crystfel")
     for key, units in (("photon_energy", _ENERGY_UNITS), ("wavelength", _WAVELENGTH_UNITS)):
         given, line = block.values.get(key, ("", 0))
-        if _is_number(given):
-            value = _with_unit(given, units, key, f"{name}, line {line}")
+        if _begins_as_number(given):
+            value = _value_in_unit(given, units, key, f"{name}, line {line}")
             values[PHOTON_ENERGY] = (
                 value if key == "photon_energy" else HC / max(value, 1e-300)
             )  # 0 is out of range too

@@ -75,15 +75,15 @@ def to_dials(geometry: Geometry, beam: Beam, *, trusted_range: tuple[float, floa
     middle = np.array([*beam.center, geometry.distance])
     for panel in geometry.panels:
         centre = panel.centre()
-        fast, slow = _axes(panel)
+        fast, slow = _panel_axes(panel)
         frame = np.array([fast, slow, np.cross(fast, slow)])
         group = _group(f"segment {panel.memory[0]}", fast, slow, (centre - middle) * MM)
         for asic in panel.asics():
             corner = np.array(asic.origin) - (np.array(asic.fast) + np.array(asic.slow)) / 2
             group["children"].append({"panel": len(panels)})
-            panels.append(_panel(asic, frame @ (corner - centre) * MM, trusted_range))
+            panels.append(_panel_model(asic, frame @ (corner - centre) * MM, trusted_range))
         groups.append(group)
-    _number(panels)
+    _number_asics(panels)
     root = _group("detector", turn[:, 0], turn[:, 1], TURN @ np.array([0, 0, distance * MM])) | {"children": groups}
     model = {
         "__id__": "ExperimentList",
@@ -96,7 +96,7 @@ def to_dials(geometry: Geometry, beam: Beam, *, trusted_range: tuple[float, floa
     return json.dumps(model | empty, indent=1)
 
 
-def _axes(panel: Panel) -> tuple[Floats, Floats]:
+def _panel_axes(panel: Panel) -> tuple[Floats, Floats]:
     fast, slow = (np.array(v) / np.linalg.norm(v) for v in (panel.fast, panel.slow))
     if abs(fast @ slow) > 1e-6 or panel.column_axis.stagger:
         raise GeometryError(
@@ -110,7 +110,7 @@ def _group(name: str, fast: Floats, slow: Floats, origin: Floats) -> dict[str, A
     return {"name": name, "type": "", **frame, "children": []}
 
 
-def _panel(asic: Panel, origin: Floats, trusted_range: tuple[float, float]) -> dict[str, Any]:
+def _panel_model(asic: Panel, origin: Floats, trusted_range: tuple[float, float]) -> dict[str, Any]:
     """Model of one ASIC in the frame of its segment, whose first axis is fast."""
     segment, rows, columns = asic.memory
     return {
@@ -134,7 +134,7 @@ def _panel(asic: Panel, origin: Floats, trusted_range: tuple[float, float]) -> d
     }
 
 
-def _number(panels: list[dict[str, Any]]) -> None:
+def _number_asics(panels: list[dict[str, Any]]) -> None:
     """Complete the names: ASICs are counted within their segment."""
     counts: dict[str, int] = {}
     for panel in panels:
@@ -188,7 +188,7 @@ def from_dials(source: str | Path) -> tuple[Geometry, Beam]:
         detector = model["detector"][0]
         beam = model["beam"][0] if model.get("beam") else None
         lab = _lab(np.array(beam["direction"], dtype=np.float64)) if beam else TURN
-        placed = list(_placed(detector))
+        placed = list(_panels_placed(detector))
         panels = [_read_panel(i, panel, frame, lab) for i, (panel, frame) in enumerate(placed)]
         geometry = Geometry.from_panels(panels)
         energy = HC / float(beam["wavelength"]) if beam else None
@@ -213,7 +213,7 @@ def _lab(to_source: Floats) -> Floats:
     return np.array([np.cross(up, along), up, along])
 
 
-def _placed(detector: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Floats]]:
+def _panels_placed(detector: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Floats]]:
     """Yield each panel with its frame (fast, slow, normal, origin as columns, mm) in DIALS' laboratory."""
     panels = detector["panels"]
     if len(panels) > MAX_PANELS:

@@ -61,7 +61,7 @@ def from_extra_geom(detector: Any, *, distance: float = 0.0) -> Geometry:
                 )
             )
     geometry = Geometry.from_panels(panels, shape=known.shape[:3])
-    _check(geometry, known, distance)
+    _check_layout(geometry, known, distance)
     return geometry
 
 
@@ -76,7 +76,7 @@ def _pixel_shifts(detector: Any) -> tuple[float, float, float]:
     return float(first[0]), float(first[1]), round(float(second[1] - first[1]), 9) + 0.0
 
 
-def _check(geometry: Geometry, known: Floats, distance: float) -> None:
+def _check_layout(geometry: Geometry, known: Floats, distance: float) -> None:
     """Refuse a layout that was not understood."""
     off = geometry.positions() - known - np.array([0.0, 0.0, distance])
     worst = float(np.nanmax(np.abs(off)))
@@ -118,7 +118,7 @@ def to_extra_geom(geometry: Geometry, kind: type | None = None) -> Any:
     except ImportError:
         raise MissingDependency.of("extra-geom", "extra", "a geometry of EXtra-geom") from None
     if kind is None:
-        kind = _kind_of(geometry, extra_geom)
+        kind = _geometry_class(geometry, extra_geom)
     modules: list[list[Any]] = [[] for _ in range(geometry.shape[0])]
     for panel in geometry.asics():
         slow, fast = np.array(panel.slow), np.array(panel.fast)
@@ -129,11 +129,11 @@ def to_extra_geom(geometry: Geometry, kind: type | None = None) -> Any:
     known = np.asarray(made.get_pixel_positions())
     if known.shape[:3] != geometry.shape:
         raise GeometryError("tiles of another detector", found=geometry.shape, expected=known.shape[:3])
-    _check(geometry, known, 0.0)
+    _check_layout(geometry, known, 0.0)
     return made
 
 
-def _kind_of(geometry: Geometry, extra_geom: Any) -> type:
+def _geometry_class(geometry: Geometry, extra_geom: Any) -> type:
     """The class whose modules have this shape and tiles."""
     tile, modules = geometry.asics()[0].shape, geometry.shape[0]
     for name in dir(extra_geom):

@@ -97,7 +97,7 @@ class Poni:
         energy = (
             None if self.wavelength is None else HC / (max(self.wavelength, 1e-300) * 1e10)
         )  # 0 is out of range too
-        return _beam(turn, foot, self.dist, energy)
+        return _beam_of_rotation(turn, foot, self.dist, energy)
 
 
 _KEYS: Final[Mapping[str, str]] = {
@@ -236,10 +236,10 @@ def beam_from_smalldata(
     foot = np.array([-(y / 1e6 - height * np.tan(about_x)), -(x / 1e6 + height * np.tan(about_y))])
     across = np.array([1.0, 0.0, 0.0]) - along[0] * along
     across /= np.linalg.norm(across)
-    return _beam(np.array([across, np.cross(along, across), along]), foot, height, energy)
+    return _beam_of_rotation(np.array([across, np.cross(along, across), along]), foot, height, energy)
 
 
-def _beam(turn: Floats, foot: Floats, height: float, photon_energy: float | None) -> Beam:
+def _beam_of_rotation(turn: Floats, foot: Floats, height: float, photon_energy: float | None) -> Beam:
     """Beam from the rotation into its frame, the foot of the normal (x, y) and the height of the sample above it."""
     if turn[2, 2] < STRAIGHT:
         raise ParameterError(

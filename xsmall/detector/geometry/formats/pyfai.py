@@ -50,7 +50,7 @@ def to_pyfai(geometry: Geometry, beam: Beam) -> Any:
     >>> ai = xs.to_pyfai(geometry, xs.Beam(photon_energy=9500, distance=0.1))  # doctest: +SKIP
     """
     beam.need(DISTANCE)
-    detector_class, integrator_class = _classes()
+    detector_class, integrator_class = _pyfai_classes()
     pose = poni_of(beam)
     segments, rows, columns = geometry.shape
     shape = (segments * rows, columns)
@@ -88,7 +88,7 @@ def save_poni(path: Path, integrator: Any, corners: Path) -> None:
 
 
 @lru_cache(maxsize=1)
-def _classes() -> tuple[Any, Any]:
+def _pyfai_classes() -> tuple[Any, Any]:
     """Classes of pyFAI, the integrator with the solid angle of pixels that face different ways."""
     try:
         from pyFAI.detectors import Detector
@@ -168,7 +168,9 @@ def from_poni(source: str | Path) -> tuple[Geometry, Beam]:
     if detector.shape is None:
         raise GeometryError(f"{source}: the detector has no shape", found=detector.name)
     corners = np.asarray(detector.get_pixel_corners(), dtype=np.float64)[..., [1, 2, 0]]
-    panel = _flat(corners, SWAP @ pose.rotation(), np.array([pose.poni1, pose.poni2, -pose.dist]), str(source))
+    panel = _panel_of_corners(
+        corners, SWAP @ pose.rotation(), np.array([pose.poni1, pose.poni2, -pose.dist]), str(source)
+    )
     geometry = Geometry.from_panels([panel])
     if geometry.distance <= 0:
         raise ParameterError(f"{source}: the detector lies behind the sample", found=geometry.distance)
@@ -176,7 +178,7 @@ def from_poni(source: str | Path) -> tuple[Geometry, Beam]:
     return geometry, Beam(photon_energy=energy, distance=geometry.distance)
 
 
-def _flat(corners: Floats, turn: Floats, foot: Floats, source: str) -> Panel:
+def _panel_of_corners(corners: Floats, turn: Floats, foot: Floats, source: str) -> Panel:
     """One panel through corners (row, column, 4, [1, 2, 3]) of pyFAI, placed by ``turn`` about ``foot``."""
     rows, columns = corners.shape[:2]
     centres = corners.mean(axis=2)

@@ -76,13 +76,13 @@ class PsanaSource(RunSource):
         """
         files = files_of_spec(spec, run, dir, missing, live)
         tree = Xtc2Run().open(spec, chunks=chunks, run=run, dir=dir, missing=missing, live=live)
-        constants, failed = _constants(files)
+        constants, failed = _constant_documents(files)
         with LOCK:
             opened = psana_run(files, constants)
             wanted = _default(opened) if read is None else _parsed(read, opened)
             left_out = [f"constants of {name}: {why}" for name, why in failed.items()]
             for one in wanted:
-                why = _add(tree, opened, files, constants, failed, one, chunks)
+                why = _add_evaluated(tree, opened, files, constants, failed, one, chunks)
                 if why is not None and read is not None:
                     raise why
                 left_out += [] if why is None else [f"{one.name}: {str(why).splitlines()[0]}"]
@@ -91,7 +91,7 @@ class PsanaSource(RunSource):
         return tree
 
 
-def _constants(files: RunFiles) -> tuple[Constants, dict[str, str]]:
+def _constant_documents(files: RunFiles) -> tuple[Constants, dict[str, str]]:
     """Documents of the constants of every detector, and why there are none of some."""
     index, of_file = run_of(files), file_attrs(run_of(files))
     held: list[tuple[str, tuple[tuple[str, HeldDocument], ...]]] = []
@@ -175,7 +175,7 @@ def _methods(run: PsanaRun, detector: str) -> list[str]:
     ]
 
 
-def _add(
+def _add_evaluated(
     tree: xr.DataTree,
     run: PsanaRun,
     files: RunFiles,
@@ -195,7 +195,7 @@ def _add(
             fix="xs.open_run without engine=, and .sd.calibrate(constants) with constants of your own",
         )
     there = np.flatnonzero(complete(files, wanted))
-    first = next((x for x in (_first(run, wanted, int(k)) for k in there[:_TRIES]) if x is not None), None)
+    first = next((x for x in (_first_value(run, wanted, int(k)) for k in there[:_TRIES]) if x is not None), None)
     if first is None:
         return DataError(
             f"{files.path}: psana has nothing for {wanted.name}",
@@ -220,7 +220,7 @@ def _add(
         name=f"psana-{wanted.name}-{tokenize(array, n)}",
         meta=np.empty((0,) * array.ndim, array.dtype),
     )
-    _place(tree, wanted, data, usable, calib, "pixel_gain" in known)
+    _place_variable(tree, wanted, data, usable, calib, "pixel_gain" in known)
     return None
 
 
@@ -228,7 +228,7 @@ _TRIES = 20
 """Events that are tried to learn the form of a variable."""
 
 
-def _first(run: PsanaRun, wanted: Evaluated, number: int) -> npt.NDArray[Any] | None:
+def _first_value(run: PsanaRun, wanted: Evaluated, number: int) -> npt.NDArray[Any] | None:
     return as_array(run.evaluate(wanted, wanted.detector, number), wanted.name)
 
 
@@ -239,7 +239,7 @@ def _usable(run: PsanaRun, wanted: Evaluated, first: npt.NDArray[Any]) -> npt.ND
     return np.asarray(mask) != 0 if mask is not None and np.shape(mask) == first.shape else None
 
 
-def _place(
+def _place_variable(
     tree: xr.DataTree,
     wanted: Evaluated,
     data: da.Array,
@@ -250,9 +250,9 @@ def _place(
     path = f"/{wanted.detector}"
     known = path in tree.groups
     node = (
-        _node(tree, path).to_dataset(inherit=False)
+        _node_at(tree, path).to_dataset(inherit=False)
         if known
-        else _node(tree, v.EVENTS_NODE).to_dataset(inherit=False)[[]]
+        else _node_at(tree, v.EVENTS_NODE).to_dataset(inherit=False)[[]]
     )
     name = wanted.name.split("/")[-1] if "/" in wanted.name else wanted.name.rsplit(".", 1)[-1]
     while name in node.variables:
@@ -266,7 +266,7 @@ def _place(
         kept = (v.DETECTOR_TYPE, v.DETECTOR_ID, v.SEGMENT_IDS, v.DETECTOR_SHAPE, v.RUN, v.EXPERIMENT)
         attrs |= {key: alike[0].attrs[key] for key in kept if key in alike[0].attrs}
         if calib:
-            unit = _unit(str(attrs.get(v.DETECTOR_TYPE)), with_gain)
+            unit = _unit_of_psana(str(attrs.get(v.DETECTOR_TYPE)), with_gain)
             attrs |= {} if unit is None else {v.UNITS: unit}
             if usable is not None:
                 node = node.assign_coords({_USABLE: (v.PIXEL_DIMS, usable.reshape(data.shape[1:]))})
@@ -274,17 +274,17 @@ def _place(
         dims = (v.EVENT, *(f"{name}_{k}" for k in range(data.ndim - 1)))
     tree[path] = xr.DataTree(
         node.assign({name: xr.Variable(dims, data, attrs)}),
-        children={} if not known else {key: child.copy() for key, child in _node(tree, path).children.items()},
+        children={} if not known else {key: child.copy() for key, child in _node_at(tree, path).children.items()},
     )
 
 
-def _node(tree: xr.DataTree, path: str) -> xr.DataTree:
+def _node_at(tree: xr.DataTree, path: str) -> xr.DataTree:
     node = tree[path]
     assert isinstance(node, xr.DataTree)
     return node
 
 
-def _unit(kind: str, with_gain: bool) -> str | None:
+def _unit_of_psana(kind: str, with_gain: bool) -> str | None:
     """Unit of psana's calibrated frames; None where its gain does not say what it brings them to."""
     if not with_gain:
         return v.ADU

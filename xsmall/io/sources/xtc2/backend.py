@@ -67,9 +67,9 @@ def tree_of(files: RunFiles, wrap: Wrap) -> dict[str, xr.Dataset]:
     nodes: dict[str, xr.Dataset] = {}
     for detector, fields in detectors_of(files).items():
         if any((f.rank and f.is_fixed) or f.is_ragged for f in fields):
-            nodes[_node(detector)] = detector_dataset(files, detector, wrap)
+            nodes[_node_path(detector)] = detector_dataset(files, detector, wrap)
         else:
-            numbers = _scalars(files, detector)
+            numbers = _scalars_of_detector(files, detector)
             events |= {str(name): x for name, x in numbers.variables.items()}
             left_out += [numbers.attrs[v.LEFT_OUT]] if v.LEFT_OUT in numbers.attrs else []
     events |= timing_variables(files, detectors_of(files), wrap)
@@ -77,23 +77,23 @@ def tree_of(files: RunFiles, wrap: Wrap) -> dict[str, xr.Dataset]:
     for path, node in nodes.items():
         nodes[path] = node.assign_coords({name: x for name, x in carried.items() if name not in node.variables})
     for detector in detectors_of(files):  # what comes at another rate than the rest, such as a detector that integrates
-        present = nodes.get(_node(detector), xr.Dataset()).coords.get(v.PRESENT)
+        present = nodes.get(_node_path(detector), xr.Dataset()).coords.get(v.PRESENT)
         if present is not None and not present.any(v.SEGMENT).all():
             events.setdefault(f"{detector}_{v.PRESENT}", present.any(v.SEGMENT).variable)
     events = {f"{EPICS}_{name}" if name in events else name: x for name, x in slow.items()} | events
     for detector in configurations(run):
-        node = nodes.get(_node(detector), xr.Dataset())
-        config = _configuration(run, detector, node)
-        nodes[f"{_node(detector)}/{v.CONFIG_NODE}"] = config
+        node = nodes.get(_node_path(detector), xr.Dataset())
+        config = _configuration_node(run, detector, node)
+        nodes[f"{_node_path(detector)}/{v.CONFIG_NODE}"] = config
         if v.RAW in node:
-            nodes[_node(detector)] = _with_gain_control(node, config)
+            nodes[_node_path(detector)] = _with_gain_control(node, config)
     root = xr.Dataset(attrs=file_attrs(run))
     attrs = file_attrs(run) | ({v.LEFT_OUT: "; ".join(left_out)} if left_out else {})
     events_node = xr.Dataset(events, coords, attrs)
     return {"/": root, f"/{v.EVENTS_NODE}": events_node} | nodes
 
 
-def _configuration(run: RunIndex, detector: str, node: xr.Dataset) -> xr.Dataset:
+def _configuration_node(run: RunIndex, detector: str, node: xr.Dataset) -> xr.Dataset:
     segments = node[v.SEGMENT].values.tolist() if v.SEGMENT in node else []
     config = configuration_dataset(configurations(run)[detector], detector_type(run, detector), segments)
     bits = config.get(v.GAIN_CONTROL)
@@ -112,12 +112,12 @@ def _with_gain_control(node: xr.Dataset, config: xr.Dataset) -> xr.Dataset:
     return node.assign_coords({v.GAIN_CONTROL: bits.variable})
 
 
-def _node(detector: str) -> str:
+def _node_path(detector: str) -> str:
     """Path of a detector's node: its name, which must not be that of the event variables."""
     return f"/{detector}_" if detector == v.EVENTS_NODE else f"/{detector}"
 
 
-def _scalars(files: RunFiles, detector: str) -> xr.Dataset:
+def _scalars_of_detector(files: RunFiles, detector: str) -> xr.Dataset:
     """Numbers of a detector without arrays, read at once: they are small, and everything downstream asks for them."""
     node = detector_dataset(files, detector, lambda array: array[()]).reset_coords()
     names = [str(n) for n in node.data_vars if n not in _OF_EVENTS and not str(n).startswith(v.SCAN_PREFIX)]
@@ -186,7 +186,7 @@ class Xtc2Backend(BackendEntrypoint):
         dataset = detector_dataset(files, detector, lazily, fields=fields)
         run = run_of(files)
         if detector in configurations(run):
-            dataset = _with_gain_control(dataset, _configuration(run, detector, dataset))
+            dataset = _with_gain_control(dataset, _configuration_node(run, detector, dataset))
         drop = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
         return dataset.drop_vars([name for name in drop if name in dataset.variables])
 

@@ -47,7 +47,7 @@ def configuration_dataset(versions: Sequence[Configuration], detector_type: str,
         if common is not None:
             attrs |= _as_attrs(field, common)
             continue
-        variable = _variable(field, grid, dim)
+        variable = _configured_variable(field, grid, dim)
         if variable is None:
             left_out.append(field)
         else:
@@ -70,11 +70,14 @@ def _common(values: Sequence[Value | None]) -> Value | None:
     first = values[0]
     if first is None or isinstance(first, np.ndarray):
         return None
-    same = all(not isinstance(x, np.ndarray) and x is not None and _plain(x) == _plain(first) for x in values)
+    same = all(
+        not isinstance(x, np.ndarray) and x is not None and _enumeration_value(x) == _enumeration_value(first)
+        for x in values
+    )
     return first if same else None
 
 
-def _plain(value: Value) -> Any:
+def _enumeration_value(value: Value) -> Any:
     return value.value if isinstance(value, Enumeration) else value
 
 
@@ -84,7 +87,7 @@ def _as_attrs(field: str, value: Value) -> dict[str, Any]:
     return {field: value if isinstance(value, str) else value.item()}
 
 
-def _variable(field: str, grid: Sequence[Sequence[Value | None]], dim: str) -> xr.Variable | None:
+def _configured_variable(field: str, grid: Sequence[Sequence[Value | None]], dim: str) -> xr.Variable | None:
     """Array over steps and segments; without the steps where nothing changes between them."""
     table = column([value for row in grid for value in row])
     if table is None:

@@ -88,20 +88,20 @@ def step_variables(run: RunIndex) -> dict[str, xr.Variable]:
     if len(run.runs) > 1:
         numbers = run.run_at(run.time)
         result[v.RUN] = xr.Variable(v.EVENT, numbers, {v.LONG_NAME: "number of the run, -1 before the first"})
-    scans, _ = _held(run, scans=True)
+    scans, _ = _slow_variables(run, scans=True)
     return result | scans
 
 
 def slow_control(run: RunIndex) -> tuple[dict[str, xr.Variable], list[str]]:
     """Slow-control values per event, and the names of those that could not be brought to an array."""
-    variables, left_out = _held(run, scans=False)
+    variables, left_out = _slow_variables(run, scans=False)
     for name, pv in process_variables(run).items():
         if name in variables:
             variables[name].attrs[v.LONG_NAME] = pv
     return variables, left_out
 
 
-def _held(run: RunIndex, scans: bool) -> tuple[dict[str, xr.Variable], list[str]]:
+def _slow_variables(run: RunIndex, scans: bool) -> tuple[dict[str, xr.Variable], list[str]]:
     result: dict[str, xr.Variable] = {}
     left_out: list[str] = []
     for held in held_variables(run):
@@ -144,7 +144,7 @@ def detector_dataset(files: RunFiles, detector: str, wrap: Wrap, *, fields: Sequ
         if not field.is_fixed:
             variables |= _of_any_length(files, field, area, names[field.key], lists, wrap)
             continue
-        array, dims = _array(files, field, area, names[field.key])
+        array, dims = _field_array(files, field, area, names[field.key])
         attrs: dict[str, Any] = {}
         if area.frames and field == area.field:
             attrs[v.DETECTOR_TYPE] = detector_type(run, detector)
@@ -155,7 +155,7 @@ def detector_dataset(files: RunFiles, detector: str, wrap: Wrap, *, fields: Sequ
             attrs |= flag_values(labels_of(files, field))
         variables[names[field.key]] = xr.Variable(dims, wrap(array), attrs)
     if fields is None:
-        variables |= _decoded(files, detector, all_fields, area, list(variables), wrap)
+        variables |= _decoded_bytes(files, detector, all_fields, area, list(variables), wrap)
     coords = times(run) | step_variables(run)
     coords |= _segment_coords(files, detector, area, variables)
     given = {names[f.key]: f for f in chosen if names[f.key] in variables}
@@ -180,7 +180,7 @@ def flag_values(labels: Mapping[int, str]) -> dict[str, Any]:
     return {v.FLAG_VALUES: np.array(list(labels), np.int32), v.FLAG_MEANINGS: words}
 
 
-def _decoded(
+def _decoded_bytes(
     files: RunFiles, detector: str, fields: Sequence[EventField], area: Area, taken: Sequence[str], wrap: Wrap
 ) -> dict[str, xr.Variable]:
     """What is made of bytes that some types of detectors write: waveforms and peaks, the edge of a time tool."""
@@ -239,7 +239,7 @@ def _variable_names(fields: Sequence[EventField]) -> dict[Key, str]:
     return names
 
 
-def _array(files: RunFiles, field: EventField, main: Area, name: str) -> tuple[FieldArray, tuple[str, ...]]:
+def _field_array(files: RunFiles, field: EventField, main: Area, name: str) -> tuple[FieldArray, tuple[str, ...]]:
     """Give the lazy array of a field and its dims; what is built like the frames has theirs."""
     if field.shape == main.field.shape and field.segments == main.field.segments and main.frames:
         return FieldArray(files, field.key, main.panels), v.FRAME_DIMS

@@ -89,7 +89,7 @@ class EventField:
         return self.shape is None and not self.is_text and self.dtype is not None
 
 
-def _used(run: RunIndex) -> dict[tuple[str, str], list[Names]]:
+def _used_tables(run: RunIndex) -> dict[tuple[str, str], list[Names]]:
     """Tables by (detector, alg): those that events use, or without any event those that events would use."""
     result: dict[tuple[str, str], list[Names]] = defaultdict(list)
     used = set()
@@ -115,7 +115,7 @@ def event_fields(run: RunIndex) -> dict[Key, EventField]:
                 for place in fields:
                     met[Key(names.detector, names.alg, place.field.name)].add((place.field.dtype, place.shape))
     result: dict[Key, EventField] = {}
-    for (detector, alg), tables in _used(run).items():
+    for (detector, alg), tables in _used_tables(run).items():
         segments = tuple(sorted({names.segment for names in tables}))
         for f in (f for names in tables for f in names.fields if f.type != ENUM_LABEL):
             key = Key(detector, alg, f.name)

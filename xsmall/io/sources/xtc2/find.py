@@ -48,7 +48,7 @@ def is_index(path: Path) -> bool:
     return is_xtc2(path) and ".smd.xtc2" in path.name
 
 
-def _part(path: Path) -> NamedFile:
+def _named_file(path: Path) -> NamedFile:
     found = _NAME.fullmatch(_ENDING.sub("", path.name))
     if found is None:
         return NamedFile(path, _ENDING.sub("", path.name), None, 0, 0)
@@ -111,7 +111,7 @@ def folder_of_experiment(
 
 
 def _holds_files_of(experiment: str, folder: Path) -> bool:
-    return any(p.experiment == experiment for p in map(_part, _xtc2_in(folder)) if p.run is not None)
+    return any(p.experiment == experiment for p in map(_named_file, _xtc2_in(folder)) if p.run is not None)
 
 
 def _xtc2_in(folder: Path) -> list[Path]:
@@ -172,11 +172,11 @@ def files_of_run(
     whole = len(paths) == 1
     files = [file for path in paths for file in (_xtc2_in(path) if path.is_dir() else [path])]
     title = str(paths[0]) if whole else str(Path(os.path.commonpath([p.parent for p in paths])))
-    data = [_part(p) for p in files if not is_index(p)]
+    data = [_named_file(p) for p in files if not is_index(p)]
     if not data:
         known = files or [file for path in paths if path.is_dir() for file in _xtc2_in(path / "smalldata")]
         smd = [p for p in known if is_index(p)]
-        wanted = [p for p in smd if experiment is None or _run_of(_part(p)) == (experiment, run)]
+        wanted = [p for p in smd if experiment is None or _run_key(_named_file(p)) == (experiment, run)]
         raise _no_data(title, wanted or smd)
     parts = _of_one_run(title, data, experiment, run, alone=whole)
     indexed = _indexed(paths, parts)
@@ -186,7 +186,7 @@ def files_of_run(
     later = [p for p in parts if p.chunk > 0]
     used: set[str] = set()
     for start in starts or parts:
-        chunks, gone = _chunks(start, [p for p in later if p.stream == start.stream])
+        chunks, gone = _stream_chunks(start, [p for p in later if p.stream == start.stream])
         used |= {c.path for c in chunks}
         streams.append(chunks)
         lost += gone
@@ -208,7 +208,7 @@ def files_of_run(
 
 def run_by_name(files: RunFiles) -> int | None:
     """Give the number of the run that the name of the files has."""
-    return _part(Path(files.streams[0][0].path)).run
+    return _named_file(Path(files.streams[0][0].path)).run
 
 
 def one_stream(path: str | os.PathLike[str]) -> RunFiles:
@@ -234,7 +234,7 @@ def _no_data(title: str, indices: Sequence[Path]) -> FileFormatError:
     )
 
 
-def _run_of(part: NamedFile) -> tuple[str, int]:
+def _run_key(part: NamedFile) -> tuple[str, int]:
     return part.experiment, -1 if part.run is None else part.run
 
 
@@ -245,16 +245,16 @@ def _of_one_run(
     starts = [p for p in data if p.chunk == 0] or list(data)
     if experiment is not None:
         starts = [p for p in starts if p.experiment == experiment]
-    runs = sorted({_run_of(p) for p in starts})
+    runs = sorted({_run_key(p) for p in starts})
     numbered = [key for key in runs if key[1] >= 0]
     if len(numbered) > 1 or (len(runs) > 1 and Path(title).is_dir() and alone):
         runs = [key for key in runs if key[1] == run]
         if run is None or len(runs) != 1:
-            raise _several(title, sorted({_run_of(p) for p in starts}), run, experiment)
+            raise _several(title, sorted({_run_key(p) for p in starts}), run, experiment)
     if experiment is not None and (not runs or runs[0][1] != run):
         raise _several(title, runs, run, experiment)
     names = set(runs)
-    starts = [p for p in starts if _run_of(p) in names]
+    starts = [p for p in starts if _run_key(p) in names]
     return starts + [p for p in data if p.chunk > 0 and p not in starts and _belongs(p, starts)]
 
 
@@ -281,7 +281,7 @@ def _indexed(paths: Sequence[Path], parts: Sequence[NamedFile]) -> list[tuple[in
     found = []
     for folder in (p for p in paths if p.is_dir()):
         for path in _xtc2_in(folder / "smalldata"):
-            part = _part(path)
+            part = _named_file(path)
             if is_index(path) and _belongs(part, parts):
                 found.append((part.stream, path.name.replace(".smd.xtc2", ".xtc2")))
     return found
@@ -299,7 +299,7 @@ def _index_files(
     spoilt: list[str] = []
     for folder in dict.fromkeys(folders):
         for path in _xtc2_in(folder / "smalldata") if folder.is_dir() else []:
-            part, stem = _part(path), _stem(path)
+            part, stem = _named_file(path), _stem(path)
             wanted = stem in named or (whole_run and folders[0].is_dir() and part.chunk == 0 and _belongs(part, starts))
             if not is_index(path) or not wanted or stem in found:
                 continue
@@ -321,7 +321,7 @@ def _stem(path: Path) -> str:
     return _ENDING.sub("", path.name)
 
 
-def _chunks(start: NamedFile, later: Iterable[NamedFile]) -> tuple[tuple[Identity, ...], list[str]]:
+def _stream_chunks(start: NamedFile, later: Iterable[NamedFile]) -> tuple[tuple[Identity, ...], list[str]]:
     """Follow a stream from chunk to chunk: by what its end says, else by the names of the files."""
     chunks: tuple[Identity, ...] = (identify(start.path),)
     by_number = {p.chunk: p.path for p in later}
@@ -332,7 +332,7 @@ def _chunks(start: NamedFile, later: Iterable[NamedFile]) -> tuple[tuple[Identit
             if path is None:
                 return chunks, []
         else:
-            found = _beside(start.path, name)
+            found = _file_beside(start.path, name)
             if found is None:
                 return chunks, [Path(name).name]
             path = found
@@ -345,7 +345,7 @@ def _chunks(start: NamedFile, later: Iterable[NamedFile]) -> tuple[tuple[Identit
     raise FileFormatError(f"{start.path}: too many chunks", found=len(chunks))
 
 
-def _beside(first: Path, name: str) -> Path | None:
+def _file_beside(first: Path, name: str) -> Path | None:
     """Find a file that is named by another: in the same folder, whatever path was written down."""
     plain = Path(name.replace("\\", "/")).name
     for candidate in (plain, plain + GROWING):

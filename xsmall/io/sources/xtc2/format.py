@@ -223,14 +223,14 @@ class Names:
         return sum(f.rank > 0 for f in self.fields)
 
 
-def _text(raw: bytes) -> str:
+def _text_before_nul(raw: bytes) -> str:
     """Cut at the first NUL: what stands behind it is junk."""
     return raw.split(b"\0", 1)[0].decode("utf-8", "replace")
 
 
-def _name(path: str, offset: int, raw: bytes) -> str:
+def _clean_name(path: str, offset: int, raw: bytes) -> str:
     """Text that names something; a slash would make a path of it."""
-    name = _text(raw).replace("/", "|")
+    name = _text_before_nul(raw).replace("/", "|")
     if not name.strip("."):
         raise broken(path, offset, "a detector or field without a name", repr(name))
     return name
@@ -252,10 +252,10 @@ def read_names(source: ByteSource, xtc: Xtc) -> Names:
         if kind >= len(DTYPES) or rank > _SHAPE_WORDS:
             offset = xtc.payload + at
             raise broken(source.path, offset, "unknown data type or rank of a field", f"type {kind}, rank {rank}")
-        name = _name(source.path, xtc.payload + at + 260, raw[at + 260 : at + 516])
+        name = _clean_name(source.path, xtc.payload + at + 260, raw[at + 260 : at + 516])
         fields.append(Field(name, kind, rank))
-    texts = [_text(raw[k : k + 256]) for k in (4, 260, 516, 772)]
-    texts[1] = _name(source.path, xtc.payload + 260, raw[260:516])
+    texts = [_text_before_nul(raw[k : k + 256]) for k in (4, 260, 516, 772)]
+    texts[1] = _clean_name(source.path, xtc.payload + 260, raw[260:516])
     names = Names(xtc.src, texts[0], texts[1], texts[2], texts[3], version, segment, tuple(fields))
     if names.arrays != arrays:
         raise broken(source.path, xtc.start, "a Names table miscounts its arrays", arrays, names.arrays)
@@ -370,7 +370,7 @@ def decode(source: ByteSource, start: int, layout: Sequence[FieldPlace]) -> dict
         count = int(np.prod(shape, dtype=np.int64)) if shape else 1
         raw = source.read(start + at, count * field.dtype.itemsize)
         if field.type == CHARACTERS and field.rank == 1:
-            values[field.name] = _text(raw)
+            values[field.name] = _text_before_nul(raw)
             continue
         array = np.frombuffer(raw, field.dtype).reshape(shape)
         if field.type in (ENUM_VALUE, ENUM_LABEL) and field.rank == 0:

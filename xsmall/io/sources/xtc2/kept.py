@@ -39,14 +39,14 @@ _walked: dict[str, Walk] = {}
 
 
 @lru_cache(maxsize=32)
-def _index(files: tuple[Identity, ...]) -> Index:
+def _walk_index(files: tuple[Identity, ...]) -> Index:
     walk = _walked.pop(files[0].path, None)
     if walk is None or not walk.follows(files):
-        walk = _load(files)
+        walk = _walk_kept(files)
     before = len(walk.columns[0])
     walk.walk(files)
     if len(walk.columns[0]) - before >= ENOUGH_EVENTS:
-        _save(walk)
+        _save_walk(walk)
     while len(_walked) >= _WALKS:
         del _walked[next(iter(_walked))]
     _walked[files[0].path] = walk
@@ -56,25 +56,25 @@ def _index(files: tuple[Identity, ...]) -> Index:
 def index_of(files: tuple[Identity, ...]) -> Index:
     """Give the index of a stream; each process makes it once, and goes on with it where the files have grown."""
     with _lock:
-        return _index(files)
+        return _walk_index(files)
 
 
 def forget() -> None:
     """Forget what this process keeps, as another would not know it."""
     with _lock:
-        _index.cache_clear()
+        _walk_index.cache_clear()
         _walked.clear()
 
 
-def _place(first: str) -> Path | None:
+def _walk_path(first: str) -> Path | None:
     folder = kept_folder("indices")
     name = hashlib.sha256(first.encode("utf-8", "surrogateescape")).hexdigest()[:32]
     return None if folder is None else folder / f"{name}.npz"
 
 
-def _save(walk: Walk) -> None:
+def _save_walk(walk: Walk) -> None:
     """Write a walk to its file; where that cannot be, the next process walks again."""
-    place = _place(walk.files[0].path)
+    place = _walk_path(walk.files[0].path)
     if place is None:
         return
     told: dict[str, Any] = {
@@ -89,33 +89,33 @@ def _save(walk: Walk) -> None:
     }
     columns = {f"c{k}": np.array(c, t) for k, (c, t) in enumerate(zip(walk.columns, _TYPES, strict=True))}
     text = np.frombuffer(json.dumps(told).encode(), np.uint8)
-    check = np.array([_check(text, list(columns.values()))], np.uint32)
+    check = np.array([_crc(text, list(columns.values()))], np.uint32)
     keep_file(place, lambda file: np.savez(file, text=text, check=check, **columns), _MOST)  # type: ignore[arg-type]
 
 
-def _check(text: npt.NDArray[np.uint8], columns: list[npt.NDArray[Any]]) -> int:
+def _crc(text: npt.NDArray[np.uint8], columns: list[npt.NDArray[Any]]) -> int:
     value = zlib.crc32(text.data)
     for column in columns:
         value = zlib.crc32(column.data, value)
     return value
 
 
-def _load(files: tuple[Identity, ...]) -> Walk:
+def _walk_kept(files: tuple[Identity, ...]) -> Walk:
     """Give the walk that was kept of these files, or a new one."""
-    place = _place(files[0].path)
+    place = _walk_path(files[0].path)
     if place is None or not place.is_file():
         return Walk()
     try:
-        walk = _read(place)
+        walk = _read_walk(place)
     except Exception:  # whatever is wrong with what was kept, walking again is right
         return Walk()
     return walk if walk is not None and walk.follows(files) else Walk()
 
 
-def _read(place: Path) -> Walk | None:
+def _read_walk(place: Path) -> Walk | None:
     with np.load(place, allow_pickle=False) as kept:
         text, columns = kept["text"], [kept[f"c{k}"] for k in range(len(_TYPES))]
-        if int(kept["check"][0]) != _check(text, columns):
+        if int(kept["check"][0]) != _crc(text, columns):
             return None
     told = json.loads(text.tobytes())
     if told["format"] != FORMAT:

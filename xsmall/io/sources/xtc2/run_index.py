@@ -303,7 +303,7 @@ _lock = threading.Lock()
 
 
 @lru_cache(maxsize=16)
-def _run(files: RunFiles) -> RunIndex:
+def _make_index(files: RunFiles) -> RunIndex:
     return RunIndex(files)
 
 
@@ -316,7 +316,7 @@ def run_of(files: RunFiles) -> RunIndex:
         The files are not of one run.
     """
     with _lock:
-        return _run(files)
+        return _make_index(files)
 
 
 def choose_run(run: RunIndex, named: int | None) -> None:

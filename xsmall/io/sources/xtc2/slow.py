@@ -73,14 +73,14 @@ def held_variables(run: RunIndex) -> list[SlowVariable]:
     for (source, name), lists in found.items():
         one: dict[tuple[int, int], tuple[list[int], list[Value]]] = {}
         for key, series in lists.items():
-            if not any(key[0] == other[0] and _same(series, known) for other, known in one.items()):
+            if not any(key[0] == other[0] and _tell_the_same(series, known) for other, known in one.items()):
                 one[key] = series
         for key, (times, values) in one.items():
             result.append(SlowVariable(source, name + _ending(key, list(one)), np.array(times, np.uint64), values))
     return result
 
 
-def _same(a: tuple[list[int], list[Value]], b: tuple[list[int], list[Value]]) -> bool:
+def _tell_the_same(a: tuple[list[int], list[Value]], b: tuple[list[int], list[Value]]) -> bool:
     """Whether two streams tell the same values at the same times."""
     if a[0] != b[0]:
         return False
@@ -131,15 +131,15 @@ def configurations(run: RunIndex) -> dict[str, list[Configuration]]:
                     states[bearer.stream] = _overlay(states[bearer.stream], content)
         step = int(last_before(run.steps, np.array([bearer.time], np.uint64))[0])
         if step < 0:
-            before = _together(states)
+            before = _streams_together(states)
         else:
-            steps[step] = _together(states)
+            steps[step] = _streams_together(states)
     versions = [steps.get(k, before) for k in range(run.steps.size)] or [before]
     detectors = dict.fromkeys(d for version in versions for d in version)
     return {d: [version.get(d, {}) for version in versions] for d in detectors}
 
 
-def _together(states: Sequence[dict[str, Configuration]]) -> dict[str, Configuration]:
+def _streams_together(states: Sequence[dict[str, Configuration]]) -> dict[str, Configuration]:
     """Join what the streams say: a detector's segments may be spread over them."""
     if len(states) == 1:
         return states[0]

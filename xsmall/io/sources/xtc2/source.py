@@ -72,7 +72,8 @@ class Xtc2Run(RunSource):
         choose_run(index, run_by_name(files))
         index.check_segments()
         events: dict[str, int] = {
-            detector: events_per_chunk(_bytes(fields), chunks) for detector, fields in detectors_of(files).items()
+            detector: events_per_chunk(_bytes_of_fields(fields), chunks)
+            for detector, fields in detectors_of(files).items()
         }
 
         def wrap(array: LazyArray) -> da.Array:
@@ -110,6 +111,6 @@ def files_of_spec(
     return files_of_run(spec.paths, run=run, missing=missing, live=live)
 
 
-def _bytes(fields: Iterable[EventField]) -> int:
+def _bytes_of_fields(fields: Iterable[EventField]) -> int:
     """Bytes of all values of one event; of what differs in size the largest."""
     return sum(len(f.segments) * f.longest for f in fields)
