@@ -14,7 +14,7 @@ from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.beam import Beam
 from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.part import Part
-from xsmall.detector.types import DETECTOR_TYPES, DetectorType
+from xsmall.detector.types import DETECTOR_TYPES, Decoding, DetectorType
 from xsmall.errors import DataError
 from xsmall.frames.beam import beam_of, event_energies
 from xsmall.frames.pixels import check_pixels, geometry_of
@@ -212,8 +212,13 @@ def usable_segments(obj: xr.DataArray) -> npt.NDArray[np.bool_] | None:
 
 
 def words_of(obj: xr.DataArray) -> DetectorType | None:
-    """The detector whose words these frames are, or numbers made of them without a calibration; None of all others."""
+    """The detector whose words these frames are, or numbers made of them without a calibration; None of all others.
+
+    Of a camera, which may clip at 0, a blank frame is a measurement: its words are not told of.
+    """
     entry = DETECTOR_TYPES.get(str(obj.attrs.get(DETECTOR_TYPE)).lower())
+    if entry is None or (entry.decoding is Decoding.FIXED and not entry.saturation):
+        return None
     return entry if obj.attrs.get(UNITS) == ADU and PARAMETERS not in obj.attrs else None
 
 
