@@ -235,7 +235,9 @@ class Droplet(Record):
         padded = self.max_droplets is not None
         count = {UNITS: DIMENSIONLESS} if padded else {UNITS: DIMENSIONLESS, SAMPLE_DIMENSION: DROPLET}
         out = {N_DROPLETS: Output((), (), np.dtype(np.int32), count)}
-        out |= {k: Output((DROPLET,), (self.max_droplets,), dtype, attrs) for k, (dtype, attrs) in listed.items()}
+        for name, (dtype, attrs) in listed.items():
+            held = _padded(dtype) if padded else dtype
+            out[name] = Output((DROPLET,), (self.max_droplets,), held, attrs)
         if padded:
             out[IS_CUT] = Output((), (), np.dtype(bool), {})
         return out
