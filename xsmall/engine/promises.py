@@ -58,8 +58,7 @@ def add_pieces(pieces: Pieces, name: str, found: Any, promised: Mapping[str, Out
         shape, dtype = (k, *output.array_shape), output.array_dtype
         if values.shape != shape:
             raise _broken(name, "end", f"{variable} of shape {values.shape}", f"{shape}: events first")
-        flags = dtype == np.bool_ and values.dtype.kind in "iu"  # padded lists of flags are small integers
-        if values.dtype != dtype and not flags and not np.can_cast(values.dtype, dtype, "same_kind"):
+        if values.dtype != dtype and not np.can_cast(values.dtype, dtype, "same_kind"):
             raise _broken(name, "end", f"{variable} of dtype {values.dtype}", f"{dtype}, as its outputs say")
         before = pieces[name, variable]
         if before and values.size and np.may_share_memory(values, before[-1]):
