@@ -104,3 +104,36 @@ def test_a_misspelt_detector_type_in_a_file_is_told_on_opening(tmp_path: Path) -
     assert run["camera/raw"].attrs["detector_type"] == "jungfrau"
     own = xs.open_run(written("c.h5", 'file["camera/raw"].attrs["detector_type"] = "mine"'))
     assert own["camera/raw"].attrs["detector_type"] == "mine"
+
+
+def test_a_folder_of_constants_is_told_of_its_geometry_and_its_detectors(tmp_path: Path) -> None:
+    for name in ("XcsEndstation.0:Epix100a.1", "XcsEndstation.0:Epix100a.2"):
+        source = tmp_path / "calib/Epix100a::CalibV1" / name
+        for kind in ("geometry", "pedestals"):
+            (source / kind).mkdir(parents=True)
+        panel = "IP 0 CAMERA 0 0 0 100000 90 0 0 0 0 0\nCAMERA 0 EPIX100:V1 0 0 0 0 0 0 0 0 0 0\n"
+        (source / "geometry/0-end.data").write_text(panel)
+        (source / "pedestals/notes.txt").write_text("kept")
+        for runs in ("0-end", "5-9"):
+            (source / f"pedestals/{runs}.data").write_text("1 " * 768 + "\n")
+    for folder in (tmp_path, tmp_path / "calib"):
+        with pytest.raises(FileFormatError, match="is a folder") as told:
+            xs.open_geometry(folder)
+        assert eval(str(told.value).split("do this:  ")[1], {"xs": xs}).shape == (1, 704, 768)
+    with pytest.raises(FileFormatError, match=r"found:    0-end.data, 5-9.data, notes.txt\n"):
+        xs.open_geometry(tmp_path / "calib/Epix100a::CalibV1/XcsEndstation.0:Epix100a.1/pedestals")
+    with pytest.raises(FileFormatError, match="which detector") as told:
+        xs.open_constants(tmp_path / "calib")
+    advice = str(told.value).split("do this:  ")[1]
+    with pytest.raises(xs.XsmallError, match="several ranges") as told:
+        eval(advice, {"xs": xs})
+    assert str(told.value).endswith(f"{advice[:-1]}, run=5)")  # what was typed, and what is lacking
+
+
+def test_advice_repeats_what_was_typed(tmp_path: Path) -> None:
+    np.save(tmp_path / "dark.npy", np.ones((4, 4)))
+    np.save(tmp_path / "gain.npy", np.full((4, 4), 2.0))
+    files = {"pedestal": tmp_path / "dark.npy", "gain": str(tmp_path / "gain.npy")}
+    with pytest.raises(xs.XsmallError, match="what their gain means") as told:
+        xs.open_constants(files, detector_type="camera")
+    assert eval(str(told.value).split("do this:  ")[1], {"xs": xs})["gain"].shape == (1, 1, 4, 4)

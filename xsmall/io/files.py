@@ -3,7 +3,7 @@
 import inspect
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
@@ -20,6 +20,8 @@ T = TypeVar("T")
 _VECTORS: Final = 512  # buffers of one vectored read; POSIX guarantees 16, Linux and macOS have 1024
 _FIRST_WINDOW: Final = 512
 _LAST_WINDOW: Final = 1 << 20
+_REPEATED: Final = 8
+"""Paths of a list that advice repeats."""
 GROWING: Final = ".inprogress"
 """Ending of files that are still written; they are renamed when they are complete."""
 
@@ -199,15 +201,16 @@ def names_its_file(read: Callable[P, T]) -> Callable[P, T]:
         for one in given if isinstance(given, list | tuple) else (given,):
             if isinstance(one, str | os.PathLike):
                 refuse_special(one)
-        if not isinstance(given, str | os.PathLike) or "\n" in str(given):
-            return read(*args, **kwargs)
+        is_path = isinstance(given, str | os.PathLike) and "\n" not in str(given)
         try:
             return read(*args, **kwargs)
         except XsmallError as error:
-            if Path(given).name not in str(error):
-                error.args = (f"{given}: {error}",)
+            said = _as_typed(str(error), call, args, kwargs)
+            error.args = (said if not is_path or Path(str(given)).name in said else f"{given}: {said}",)
             raise
         except Exception as error:
+            if not is_path:
+                raise
             said = str(error).splitlines()
             raise FileFormatError(
                 f"{given}: cannot be read",
@@ -217,3 +220,30 @@ def names_its_file(read: Callable[P, T]) -> Callable[P, T]:
             ) from error
 
     return reader
+
+
+def _as_typed(said: str, call: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """Put what the user typed into advice that stands for it with dots, so that the advice works as it stands."""
+    before, dots, advice = said.partition(f"{call}(..., ")
+    kept = {name: value for name, value in kwargs.items() if f"{name}=" not in advice}
+    if not dots or not all(map(_can_be_typed, (*args, *kept.values()))):
+        return said
+    typed = [*map(_typed, args), *(f"{name}={_typed(value)}" for name, value in kept.items())]
+    return f"{before}{call}({', '.join(typed)}, {advice}"
+
+
+def _can_be_typed(value: object) -> bool:
+    """Whether an argument is short to repeat: text of a file and objects are not."""
+    if isinstance(value, list | tuple):
+        return len(value) <= _REPEATED and all(map(_can_be_typed, value))
+    if isinstance(value, dict):
+        return all(map(_can_be_typed, value.values()))
+    return isinstance(value, os.PathLike | int | float | None) or (isinstance(value, str) and "\n" not in value)
+
+
+def _typed(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_typed, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name!r}: {_typed(one)}' for name, one in value.items())}}}"
+    return repr(os.fspath(value) if isinstance(value, os.PathLike) else value)

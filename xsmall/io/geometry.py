@@ -17,7 +17,7 @@ from xsmall.detector.geometry.beam import Beam
 from xsmall.detector.geometry.formats import crystfel, dials, extra_geom, poses, pyfai
 from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.geometry.text import read_text
-from xsmall.errors import FileFormatError, GeometryError, ParameterError
+from xsmall.errors import FileFormatError, GeometryError, ParameterError, XsmallError
 from xsmall.io import nexus_geometry
 from xsmall.io.constants.of_run import asked_of_database, geometry_of_database, is_of_database
 from xsmall.io.files import names_its_file
@@ -28,6 +28,7 @@ __all__ = ["open_beam", "open_geometry", "save_geometry"]
 _RULE: Final = "xsmall_geometry"
 _TOKEN: Final = "token"  # noqa: S105 # of the rule: what rots on a disk does not fit it any more
 _HDF5: Final = b"\x89HDF\r\n\x1a\n"
+_LOOKED_AT: Final = 20
 
 
 @dataclass(frozen=True)
@@ -254,8 +255,12 @@ def _recognised(source: Any) -> str:
             with Path(source).open("rb") as file:
                 if file.read(8) == _HDF5:
                     return "nexus"
+        except IsADirectoryError:
+            raise _is_folder(Path(source)) from None
         except OSError as error:
-            raise FileFormatError(f"{source} cannot be read", found=error, expected="a file") from None
+            raise FileFormatError(
+                f"{source} cannot be read", found=error.strerror, expected="a file", fix="check the path"
+            ) from None
     text, name = read_text(source if isinstance(source, str) else Path(source))
     if text.lstrip().startswith("{"):
         return "xsmall" if '"xsmall geometry"' in text[:200] else "dials"
@@ -271,8 +276,30 @@ def _recognised(source: Any) -> str:
         f"{name} is not a geometry",
         found=repr(text[:60]),
         expected=", ".join(kind.program for kind in _FORMATS.values()),
-        fix="xs.open_geometry(path, format=...) where you know it better",
+        fix='xs.open_geometry(..., format="psana") where you know it better',
     )
+
+
+def _is_folder(folder: Path) -> FileFormatError:
+    """The error that names the geometry in a folder, such as the calibration folder of psana."""
+    below = ("*", *(f"{'*/' * depth}geometry/*" for depth in range(4)))
+    files = [path for one in below for path in sorted(folder.glob(one))[-_LOOKED_AT:] if path.is_file()]
+    found = [path for path in files if _can_be_read(path)]
+    return FileFormatError(
+        f"{folder} is a folder",
+        found=", ".join(str(path.relative_to(folder)) for path in (found or files)[:8]) or "no file in it",
+        expected="the file of a geometry",
+        fix=f"xs.open_geometry({str(found[-1])!r})" if found else "check the path",
+    )
+
+
+def _can_be_read(path: Path) -> bool:
+    try:
+        name = _recognised(path)
+        _FORMATS[name].read(_source_given(path, name))
+    except (XsmallError, OSError):
+        return False
+    return True
 
 
 def _source_given(source: Any, name: str) -> Any:

@@ -208,14 +208,23 @@ def _find_detector(file: Any, detector: str | None, path: str) -> Any:
     """The NXdetector asked for, or the only one."""
     if detector is not None:
         if detector not in file or nx_class(file[detector]) != "NXdetector":
-            raise FileFormatError(f"{path}: no NXdetector {detector!r}")
+            raise FileFormatError(
+                f"{path}: no NXdetector {detector!r}", expected=", ".join(_detectors_in(file)[:8]) or "one in the file"
+            )
         return file[detector]
-    found: list[Any] = []
-    file.visititems(lambda _, item: found.append(item) if nx_class(item) == "NXdetector" else None)
-    if len(found) != 1:
-        names = ", ".join(item.name for item in found[:8]) or "none"
-        raise FileFormatError(f"{path}: which NXdetector?", found=names, fix="detector='/entry/instrument/...'")
-    return found[0]
+    found = _detectors_in(file)
+    if len(found) > 1:
+        fix = f"detector={found[0]!r}"
+        raise FileFormatError(f"{path}: which NXdetector?", found=", ".join(found[:8]), expected="one", fix=fix)
+    if not found:
+        raise FileFormatError(f"{path}: no NXdetector", expected="NeXus with the geometry of a detector")
+    return file[found[0]]
+
+
+def _detectors_in(file: Any) -> list[str]:
+    found: list[str] = []
+    file.visititems(lambda _, item: found.append(str(item.name)) if nx_class(item) == "NXdetector" else None)
+    return found
 
 
 def _beam_energy(instrument: Any, path: str) -> float | None:

@@ -237,7 +237,7 @@ def _from_files(files: Mapping[str, Any], kind: str | None, gain: GainMeaning | 
             expected="pedestal, and some of " + ", ".join(_OURS),
             fix=f"xs.open_constants({{{fix}}})" if PEDESTAL in names and all(names) else None,
         )
-    entry = detector_type(_need_argument(kind, "detector_type"))
+    entry = detector_type(_need_type(kind))
     arrays = {name: _loaded_array(value) for name, value in files.items()}
     named = ", ".join(str(v) for v in files.values() if isinstance(v, str | Path))
     return _assemble_constants(entry, arrays, _meaning(gain, arrays), named or "arrays", None)
@@ -275,7 +275,7 @@ def _from_hdf5(
         return _ours(path, run, given)
     _check_used(given, "detector_type", "gain")
     if calcat:
-        return calcat_constants(path, detector_type(_need_argument(kind, "detector_type")), cast("Any", gain))
+        return calcat_constants(path, detector_type(_need_type(kind)), cast("Any", gain))
     if not plain:
         raise FileFormatError(
             f"{path}: no constants in this file",
@@ -375,7 +375,7 @@ def _guess(name: object) -> str:
     return fits[-1]
 
 
-def _need_argument(value: str | None, name: str) -> str:
-    if value is None:
-        raise ParameterError(f"this source needs {name}", fix=f'xs.open_constants(..., {name}="...")')
-    return value
+def _need_type(kind: str | None) -> str:
+    if kind is None:
+        raise ParameterError("this source needs detector_type", fix='xs.open_constants(..., detector_type="jungfrau")')
+    return kind

@@ -103,7 +103,7 @@ def _source_folder(folder: Path, detector: str | None) -> Path:
             f"{folder}: which detector?" if chosen else f"{folder}: no such detector",
             found=f"detector={detector!r}",
             expected="one of " + ", ".join(s.name for s in sources) if sources else "<group>/<source>/pedestals/*.data",
-            fix='xs.open_constants(folder, detector="...", run=...)',
+            fix=f"xs.open_constants(..., detector={sources[0].name!r})" if sources else None,
         )
     return chosen[0]
 
@@ -149,7 +149,7 @@ def run_file(folder: Path, run: int | None) -> tuple[Path, int, int] | None:
                 f"{folder}: there are constants for several ranges of runs",
                 found=", ".join(sorted(p.name for _, _, p in files)),
                 expected="the number of the run",
-                fix="xs.open_constants(..., run=42)",
+                fix=f"xs.open_constants(..., run={files[-1][0]})",
             )
         run = files[0][0] if files else 0
     wanted = min(int(run), LAST_RUN)

@@ -136,6 +136,28 @@ def test_a_stream_goes_on_in_its_next_chunk(tmp_path: Path, xtc2: ModuleType, se
         xs.open_run(tmp_path / second)
 
 
+def test_what_is_missing_is_told_with_the_call_that_does_without(tmp_path: Path, xtc2: ModuleType) -> None:
+    table = xtc2.area()
+    frames = xtc2.frames(1, 1)
+    for run in (7, 8):
+        head = xtc2.configure(table, xtc2.RUN_INFO, xtc2.CHUNK_INFO)
+        head += xtc2.datagram(xtc2.BEGIN_RUN, 2, xtc2.block(xtc2.RUN_INFO, "abc12345", run))
+        data = head + xtc2.event(10, [table], frames[0]) + xtc2.next_chunk(20, f"abc12345-r{run:04d}-s000-c001.xtc2")
+        (tmp_path / f"abc12345-r{run:04d}-s000-c000.xtc2").write_bytes(data)
+    one = tmp_path / "abc12345-r0007-s000-c000.xtc2"
+    calls = [
+        lambda: xs.open_run(tmp_path, run=8),
+        lambda: xs.open_run("exp=abc12345,run=7", dir=tmp_path),
+        lambda: xs.open_run([str(one)], chunks=1),
+        lambda: xr.open_dataset(one, engine="xtc2"),
+    ]
+    for call, run in zip(calls, (8, 7, 7, 7), strict=True):
+        with pytest.raises(FileFormatError, match="missing") as told:
+            call()
+        tree = eval(str(told.value).split("do this:  ")[1], {"xs": xs})
+        assert (tree.attrs["run"], tree.attrs["missing_files"]) == (run, f"abc12345-r{run:04d}-s000-c001.xtc2")
+
+
 def test_chunks_that_run_in_a_circle_are_refused(tmp_path: Path, xtc2: ModuleType) -> None:
     data = xtc2.configure(xtc2.area(), xtc2.CHUNK_INFO) + xtc2.next_chunk(20, name(0))
     (tmp_path / name(0)).write_bytes(data)

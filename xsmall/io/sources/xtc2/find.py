@@ -106,7 +106,7 @@ def folder_of_experiment(
         f"exp={exp}: no file of this experiment is found",
         found=f"none in {', '.join(tried[:6])}" + (" ..." if len(tried) > 6 else ""),
         expected=f"files named {exp}-r{int(number):04d}-s000-c000.xtc2",
-        fix='give the folder, xs.open_run("exp=...,run=...", dir="/where/it/is"), or set XSMALL_DATA',
+        fix=f'give the folder, xs.open_run("exp={exp},run={number}", dir="/where/it/is"), or set XSMALL_DATA',
     )
 
 
@@ -199,11 +199,19 @@ def files_of_run(
             f"{title}: files of this run are missing",
             found="not there: " + ", ".join(lost),
             expected="all streams and chunks",
-            fix='put them beside the others, or do without: xs.open_run(..., missing="flag"), which counts them',
+            fix=f"{_call_for_run(paths, experiment, run)}  # counts them; or put them beside the others",
         )
     folders = [*paths, *(p.path.parent for p in starts or parts)]
     indices, spoilt = _index_files(folders, [p for p in parts if p.chunk == 0], streams, whole_run=whole)
     return RunFiles(title, tuple(streams), run, live, (*lost, *spoilt), indices)
+
+
+def _call_for_run(paths: Sequence[Path], experiment: str | None, run: int | None) -> str:
+    """The call that opens what is there of these files."""
+    if experiment is not None:
+        return f'xs.open_run("exp={experiment},run={run}", dir={str(paths[0])!r}, missing="flag")'
+    named = repr(str(paths[0])) if len(paths) == 1 else repr([str(path) for path in paths])
+    return f'xs.open_run({named}, {"" if run is None else f"run={run}, "}missing="flag")'
 
 
 def run_by_name(files: RunFiles) -> int | None:
