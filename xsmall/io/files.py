@@ -205,8 +205,8 @@ def names_its_file(read: Callable[P, T]) -> Callable[P, T]:
         try:
             return read(*args, **kwargs)
         except XsmallError as error:
-            said = _as_typed(str(error), call, args, kwargs)
-            error.args = (said if not is_path or Path(str(given)).name in said else f"{given}: {said}",)
+            whole = _as_typed(str(error), call, args, kwargs)
+            error.args = (whole if not is_path or Path(str(given)).name in whole else f"{given}: {whole}",)
             raise
         except Exception as error:
             if not is_path:
