@@ -180,3 +180,13 @@ def test_a_threshold_in_another_unit_than_the_data_is_told() -> None:
     frames = xr.DataArray(np.ones((1, 1, 4, 4)), dims=("event", "segment", "row", "column"), attrs={"units": "keV"})
     with pytest.warns(UserWarning, match="4.75 keV is 4.75"):
         assert int(xs.apply(frames, xs.droplet(4750.0))["n_droplets"][0]) == 0
+
+
+@pytest.mark.parametrize("segments", [1, 2])
+def test_frames_that_cannot_be_written_to_are_read(frames: xr.DataArray, segments: int) -> None:
+    some = frames.isel(event=slice(2), segment=slice(segments)).compute()
+    locked = some.copy(data=some.values.copy())
+    locked.values.flags.writeable = False
+    noise = xr.ones_like(some.isel(event=0, drop=True))
+    arguments = {"threshold": xs.sigma(3), "threshold_low": xs.sigma(1), "noise": noise, "max_droplets": 300}
+    xr.testing.assert_equal(locked.sd.droplet(**arguments), some.sd.droplet(**arguments))

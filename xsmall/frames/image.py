@@ -329,7 +329,10 @@ def over_frames(
         dask_gufunc_kwargs={"output_sizes": sizes},
         keep_attrs=True,  # of the coordinates: their units
     )
-    return [one.drop_attrs(deep=False) for one in (out if isinstance(out, tuple) else (out,))]
+    several = list(out) if isinstance(out, tuple) else [out]
+    for one in several:
+        one.attrs = {}  # drop_attrs copies the numbers
+    return several
 
 
 def gather_frames(block: Array, table: CellTable, dtype: np.dtype[Any]) -> tuple[Array, Array]:

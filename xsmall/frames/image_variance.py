@@ -64,7 +64,8 @@ def spread_of_cells(
         keep_attrs=True,  # of the coordinates: their units
         join="exact",
     )
-    return out.drop_attrs(deep=False)
+    out.attrs = {}  # drop_attrs copies the numbers
+    return out
 
 
 def _spread_of_block(

@@ -86,7 +86,9 @@ def usable_pixels(flags: Any, bits: int) -> Any:
     """Pixels that have none of the reasons ``bits``."""
     chosen = np.array(bits & np.iinfo(flags.dtype).max).astype(flags.dtype)
     good = (flags & chosen) == 0
-    return good.rename(None).drop_attrs(deep=False)
+    good = good.rename(None)
+    good.attrs = {}  # drop_attrs copies the numbers
+    return good
 
 
 class _Static:

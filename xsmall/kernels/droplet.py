@@ -34,7 +34,7 @@ from xsmall.kernels.droplet_labels import (
 )
 from xsmall.kernels.jit import guvectorize, njit
 
-__all__ = ["DETAILS", "Members", "Workspace", "droplet", "find", "list_droplets", "mask_words"]
+__all__ = ["DETAILS", "Members", "Workspace", "droplet", "find", "frame_of", "list_droplets", "mask_words"]
 
 
 def mask_words(use: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint64]:
@@ -106,7 +106,7 @@ def _labels_of(
     flood, diagonal, _ = how
     bits, listed, last, tables = work[:4], work[4:7], work[7:9], work[9:]
     rows, width = frame.shape
-    levels = levels_of(frame, per_noise)
+    made = levels_of(frame, per_noise)
     least = high if flood is None else low
     last[0][:] = NOWHERE
     if members is not None:
@@ -115,9 +115,9 @@ def _labels_of(
     for start in range(0, rows, BLOCK):
         stop = min(start + BLOCK, rows)
         ahead = min(stop + 1, rows)
-        mark_rows(frame, per_noise, levels, least, top, use, (marked, ahead), seeds, busy)
+        mark_rows(frame, per_noise, made, least, top, use, (marked, ahead), seeds, busy)
         marked, span = ahead, (start, stop)
-        m = list_members(levels, per_noise, (low, top, width), use, span, bits, flood, diagonal, listed)
+        m = list_members(made[0], per_noise, (low, top, width), use, span, bits, flood, diagonal, listed)
         if m > 0:
             n = label_rows(images, use, top, how, listed, m, last, tables, members, n)
     add_to_roots(tables, n, variance, flood, how[2])
@@ -196,8 +196,16 @@ def _collect(
 
 
 @njit
+def frame_of(stack: Any, j: Any, shape: Any) -> Any:
+    """Frame ``j`` of a (flat array, step) as a contiguous (row, column)."""
+    pixels, step = stack
+    return pixels[j * step : j * step + shape[0] * shape[1]].reshape(shape)
+
+
+@njit
 def list_droplets(
-    frames: Any,
+    stack: Any,
+    shape: Any,
     per_noise: Any,
     variance: Any,
     use: Any,
@@ -214,8 +222,12 @@ def list_droplets(
 
     Parameters
     ----------
-    frames, variance
-        (k, row, column), the variance or None.
+    stack
+        k frames as :func:`xsmall.kernels.stack.flat_frames` gives them.
+    shape
+        (row, column): number of rows and columns of a frame.
+    variance
+        (k, row, column), or None.
     per_noise, use, thresholds, how, work
         As in :func:`find`.
     place
@@ -235,17 +247,18 @@ def list_droplets(
     -------
     The frame that may not fit into the lists, and how much room it needs; the number of frames where all did.
     """
-    for j in range(first, frames.shape[0]):
+    for j in range(first, borders.size - 1):
+        frame = frame_of(stack, j, shape)
         if variance is None:
-            n = _labels_of(frames[j], per_noise, None, use, thresholds, how, work, None)
+            n = _labels_of(frame, per_noise, None, use, thresholds, how, work, None)
         else:
-            n = _labels_of(frames[j], per_noise, variance[j], use, thresholds, how, work, None)
+            n = _labels_of(frame, per_noise, variance[j], use, thresholds, how, work, None)
         if borders[j] + n > out[0].size:
             return j, n
         borders[j + 1] = _collect(
             n, work[9:], place, thresholds[0], cuts, variance, how[0], how[2], borders[j], out
         )  # fmt: skip
-    return frames.shape[0], 0
+    return borders.size - 1, 0
 
 
 def _signature(pixel: str) -> str:

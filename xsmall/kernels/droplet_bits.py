@@ -85,15 +85,18 @@ def _first(per_noise: Any, r: Any, width: Any) -> Any:
 
 @njit
 def levels_of(frame: Any, per_noise: Any) -> Any:
-    """Make room for the values that are compared with thresholds: those of the frame, or a buffer of some rows."""
-    if per_noise is None:
-        return frame.reshape(-1)
-    return np.empty((BLOCK + 2) * frame.shape[1], frame.dtype)
+    """Return what is compared with thresholds, and the room in which some rows of it are made where there is noise.
+
+    Without noise it is the frame, which may be read-only: so the room is an array of its own.
+    """
+    rows = 0 if per_noise is None else BLOCK + 2
+    room = np.empty(rows * frame.shape[1], frame.dtype)
+    return (frame.reshape(-1) if per_noise is None else room), room
 
 
 @njit
 def mark_rows(
-    frame: Any, per_noise: Any, levels: Any, low: Any, high: Any, use: Any, rows: Any, seeds: Any, busy: Any
+    frame: Any, per_noise: Any, made: Any, low: Any, high: Any, use: Any, rows: Any, seeds: Any, busy: Any
 ) -> None:
     """Mark the pixels of rows that are used and from ``low`` to ``high``.
 
@@ -101,7 +104,7 @@ def mark_rows(
     ----------
     frame, per_noise
         (row, column) values, and what they are multiplied by first, or None.
-    levels
+    made
         From :func:`levels_of`; a block of rows, and one more, is filled in where there is noise.
     low, high
         Lowest and highest value.
@@ -115,11 +118,12 @@ def mark_rows(
         (row + 2,) boolean, filled but for the border: whether a row has any.
     """
     width = frame.shape[1]
+    levels, room = made
     for r in range(rows[0], rows[1]):
         first, together = _first(per_noise, r, width), ZERO
         if per_noise is not None:
             for c in range(width):
-                levels[first + c] = level_at(frame, per_noise, r, c)
+                room[first + c] = level_at(frame, per_noise, r, c)
         for w in range(use.shape[1]):
             word = _word_of(levels, first, width, w, low, high) & use[r, w]
             seeds[r + 1, w + 1] = word

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from xsmall.kernels.droplet import find
+from xsmall.kernels.droplet import find, frame_of
 from xsmall.kernels.jit import njit
 from xsmall.kernels.photon import photons_of_droplets, photons_of_pixels
 from xsmall.kernels.photon_count import TOO_BRIGHT, count_invalid, count_pixels
@@ -42,15 +42,17 @@ def _count_frame(frame: Any, per_noise: Any, top: Any, j: Any, stop: Any, end: A
 
 @njit
 def list_photons_of_droplets(
-    frames: Any, energies: Any, per_noise: Any, words: Any, limits: Any, photon: Any, work: Any, first: Any, stop: Any,
-    out: Any, tallies: Any,
+    stack: Any, shape: Any, energies: Any, per_noise: Any, words: Any, limits: Any, photon: Any, work: Any, first: Any,
+    stop: Any, out: Any, tallies: Any,
 ) -> Any:  # fmt: skip
     """Append the photons of the droplets of some frames.
 
     Parameters
     ----------
-    frames
-        (k, row, column) contiguous.
+    stack
+        k frames as :func:`xsmall.kernels.stack.flat_frames` gives them.
+    shape
+        (row, column): number of rows and columns of a frame.
     energies
         (k,) float64: value of one photon in each. Where it is none no pixel of the frame is valid.
     per_noise, words
@@ -79,11 +81,11 @@ def list_photons_of_droplets(
     """
     thresholds, how, cuts = limits
     space, members, scratch = work
-    for j in range(first, frames.shape[0]):
+    for j in range(first, energies.size):
         if not 0.0 < energies[j] < np.inf:
             tallies[0][j], tallies[1][j] = stop, 0
             continue
-        frame = frames[j]
+        frame = frame_of(stack, j, shape)
         found = find(frame, per_noise, None, words, thresholds, how, space, members)
         end, kept, faint = photons_of_droplets(
             frame, found, (space[10], space[11]), members, cuts, (energies[j], photon[0], photon[1]), scratch, stop, out
@@ -94,25 +96,26 @@ def list_photons_of_droplets(
         tallies[2][j, 1] += faint
         _count_frame(frame, per_noise, thresholds[2], j, stop, end, out, tallies)
         stop = end
-    return frames.shape[0], stop, stop
+    return energies.size, stop, stop
 
 
 @njit
 def list_photons_of_pixels(
-    frames: Any, energies: Any, use: Any, top: Any, least: Any, first: Any, stop: Any, out: Any, tallies: Any
+    stack: Any, shape: Any, energies: Any, use: Any, top: Any, least: Any, first: Any, stop: Any, out: Any, tallies: Any
 ) -> Any:
     """Append the whole and the shared photons of the pixels of some frames.
 
     ``use``, ``top`` and ``least`` are those of :func:`xsmall.kernels.photon.photons_of_pixels`; for all else see
     :func:`list_photons_of_droplets`.
     """
-    for j in range(first, frames.shape[0]):
+    for j in range(first, energies.size):
         if not 0.0 < energies[j] < np.inf:
             tallies[0][j], tallies[1][j] = stop, 0
             continue
-        end = photons_of_pixels(frames[j], use, top, energies[j], least, stop, out)
+        frame = frame_of(stack, j, shape)
+        end = photons_of_pixels(frame, use, top, energies[j], least, stop, out)
         if _is_full(end, out):
             return j, end, stop
-        _count_frame(frames[j], None, top, j, stop, end, out, tallies)
+        _count_frame(frame, None, top, j, stop, end, out, tallies)
         stop = end
-    return frames.shape[0], stop, stop
+    return energies.size, stop, stop

@@ -18,6 +18,7 @@ from xsmall.engine.record import MANY, Output, Record, Reducer
 from xsmall.errors import ParameterError
 from xsmall.events.ragged import object_array
 from xsmall.frames.per_pixel import StaticMask, StaticNoise
+from xsmall.kernels.stack import flat_frames
 from xsmall.reductions.arguments import whole_number
 from xsmall.reductions.box import in_order
 from xsmall.reductions.droplet_tables import (
@@ -313,14 +314,14 @@ class DropletReducer(Reducer):
         if self._order is not None:  # neighbours in the array are to be neighbours on the detector
             frames = frames[self._order]
             variance = None if variance is None else variance[self._order]
-        frames, borders = np.ascontiguousarray(frames), self._borders[s]
+        stack, shape, borders = flat_frames(frames), frames.shape[1:], self._borders[s]
         per_noise = None if self._per_noise is None else self._per_noise[s]
         borders[0] = self._borders[s - 1, -1] if s else 0
         j, use, cuts = 0, self._use[s], self._record.cuts
         while True:
             j, more = self._list(
-                frames, per_noise, variance, use, self._thresholds, self._how, self._work, place, cuts, borders, j,
-                self._out,
+                stack, shape, per_noise, variance, use, self._thresholds, self._how, self._work, place, cuts, borders,
+                j, self._out,
             )  # fmt: skip
             if j == len(frames):
                 return

@@ -17,6 +17,7 @@ from xsmall.engine.entries import LostCounts, filled
 from xsmall.engine.record import GROUP, MANY, Reducer
 from xsmall.events.ragged import object_array
 from xsmall.frames.per_pixel import StaticMask, StaticNoise
+from xsmall.kernels.stack import flat_frames
 from xsmall.reductions.droplet_tables import (
     between_pixels,
     in_rising_order,
@@ -124,7 +125,6 @@ class _Photons(Reducer):
         del variance  # a count of photons has that of counting
         if self._order is not None:  # neighbours in the array are to be neighbours on the detector
             frames = frames[self._order]
-        frames = np.ascontiguousarray(frames)
         if self._pictures is None and self._entries is None:
             self._take(s, 0, frames)
             return
@@ -239,7 +239,9 @@ class PixelReducer(_Photons):
 
     def _list(self, s: int, frames: Floats, energies: Floats, first: int, tallies: Any) -> tuple[int, int, int]:
         rule = self._use[s], self._top, self._least
-        found: tuple[int, int, int] = self._kernel(frames, energies, *rule, first, self._stop, self._out, tallies)
+        found: tuple[int, int, int] = self._kernel(
+            flat_frames(frames), frames.shape[1:], energies, *rule, first, self._stop, self._out, tallies
+        )
         return found
 
     def _without_bright(self, s: int, frame: Floats, value: float) -> Floats:
@@ -324,13 +326,15 @@ class PhotonReducer(_Photons):
         limits = self._thresholds, self._grow, self._cuts
         work = self._work.arrays, self._members, self._scratch
         found: tuple[int, int, int] = self._photons_of(
-            frames, energies, noise, self._words[s], limits, self._how, work, first, self._stop, self._out, tallies
-        )
+            flat_frames(frames), frames.shape[1:], energies, noise, self._words[s], limits, self._how, work, first,
+            self._stop, self._out, tallies,
+        )  # fmt: skip
         return found
 
     def _find_droplets(self, s: int, frame: Floats) -> int:
         """Find the droplets of a frame: they stay in the workspace."""
         per_noise = None if self._per_noise is None else self._per_noise[s]
+        frame = np.ascontiguousarray(frame)
         given = frame, per_noise, None, self._words[s], self._thresholds, self._grow, self._work.arrays, self._members
         return int(self._droplets_of(*given))
 
