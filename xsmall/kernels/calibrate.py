@@ -293,6 +293,44 @@ def calibrate_plain(
 
 
 @njit(fastmath=_EXACT)
+def _multiply(values: Values, at: int, factor: Values, of: int, n: int) -> None:
+    """Do what :func:`_times` does."""
+    flat = factor.reshape(-1)
+    for i in range(n):
+        values[at + i] *= flat[of + i]
+
+
+@vector_code(types.void, _multiply)
+def _times(emit: Emit, values: Any, at: Any, factor: Any, of: Any, n: Any) -> Any:
+    """Multiply ``n`` values (a multiple of 16) from ``at`` on by the factors from ``of`` on, in place."""
+    first, scale = emit.at(values, at), emit.at(factor, of)
+    with emit.loop(n, _LANES) as i:
+        value = emit.at(first, i)
+        emit.store(emit.build.fmul(emit.load(value, _LANES), emit.load(emit.at(scale, i), _LANES)), value)
+    return emit.nothing()
+
+
+@njit(fastmath=_EXACT)
+def _or_of_words(words: Words, at: int, usual: Word, n: int) -> Any:
+    """Do what :func:`_union` does."""
+    union = np.uint16(0)
+    for i in range(n):
+        union |= np.uint16(words[at + i] ^ usual)
+    return union
+
+
+@vector_code(types.uint16, _or_of_words)
+def _union(emit: Emit, words: Any, at: Any, usual: Any, n: Any) -> Any:
+    """OR of ``n`` words (a multiple of 32) from ``at`` on, in which the bits of the usual code are turned over."""
+    build, lanes = emit.build, 2 * _LANES
+    union, turned = emit.variable(constant(ir.VectorType(I16, lanes), 0)), emit.splat(usual, lanes)
+    first = emit.at(words, at)
+    with emit.loop(n, lanes) as i:
+        build.store(build.or_(build.load(union), build.xor(emit.load(emit.at(first, i), lanes), turned)), union)
+    return emit.across("or", build.load(union))
+
+
+@njit(fastmath=_EXACT)
 def scale_stack(
     raw: Words,
     raw_step: int,
@@ -312,21 +350,36 @@ def scale_stack(
     code_bits = np.uint16(code_mask << code_shift)
     found, kept = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.float32)
     for start in range(0, n, BLOCK):
-        stop = min(start + BLOCK, n)
+        size = min(BLOCK, n - start)
+        usual = usual_code(raw[start : start + size], plane, code_shift, code_bits)
+        p = plane[usual >> code_shift]
+        others = size < BLOCK
+        for j in range(k if size == BLOCK and code_bits else 0):
+            others |= (_union(raw, j * raw_step + start, usual, BLOCK) & code_bits) != 0
         for j in range(k):
-            words = raw[j * raw_step + start : j * raw_step + stop]
-            values = out[j * out_step + start : j * out_step + stop]
-            usual = usual_code(words, plane, code_shift, code_bits)
-            scale = factor[plane[usual >> code_shift], start:stop]
-            others = find_others(words, usual, code_bits, found) if code_bits else 0
-            for f in range(others):
-                kept[f] = values[found[f]]
-            for i in range(values.size):
-                values[i] *= scale[i]
-            for f in range(others):
-                i = found[f]
-                p = plane[(words[i] & code_bits) >> code_shift]
-                values[i] = kept[f] * factor[p, start + i] if p >= 0 else np.float32(np.nan)
+            if others:
+                words = raw[j * raw_step + start : j * raw_step + start + size]
+                values = out[j * out_step + start : j * out_step + start + size]
+                _scale_mixed(words, start, plane, factor, p, usual, code_shift, code_bits, values, found, kept)
+            else:
+                _times(out, j * out_step + start, factor, p * n + start, BLOCK)
+
+
+@njit(fastmath=_EXACT)
+def _scale_mixed(
+    words: Words, start: int, plane: Integers, factor: Values, p: int, usual: Word, code_shift: Int, code_bits: Word,
+    values: Values, found: Integers, kept: Values,
+) -> None:  # fmt: skip
+    """Multiply the pixels of a block, some of which may have another code than the usual one."""
+    others = find_others(words, usual, code_bits, found) if code_bits else 0
+    for f in range(others):
+        kept[f] = values[found[f]]
+    for i in range(values.size):
+        values[i] *= factor[p, start + i]
+    for f in range(others):
+        i = found[f]
+        q = plane[(words[i] & code_bits) >> code_shift]
+        values[i] = kept[f] * factor[q, start + i] if q >= 0 else np.float32(np.nan)
 
 
 @njit(fastmath=_EXACT)

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from xsmall.kernels.jit import njit
-from xsmall.kernels.median_search import LANES, TURNED, search_lanes, take_lanes, turn_lanes
+from xsmall.kernels.median_network import NETWORK, sort_lanes
+from xsmall.kernels.median_search import EXCLUDED, LANES, TURNED, search_lanes, take_lanes, turn_lanes
 
 __all__ = ["column_medians", "row_medians", "unit_medians"]
 
@@ -30,11 +31,12 @@ def _take_rest(
     image: Any, use: Any, row: Any, column: Any, rows: Any, width: Any, low: Any, high: Any, block: Any, pitch: Any
 ) -> None:
     """Do what :func:`take_lanes` does for fewer columns than lanes; the rest of a row of ``block`` is left."""
+    bits = image.view(np.int32)
     for r in range(rows):
         for c in range(width):
-            v = image[row + r, column + c]
+            v, b = image[row + r, column + c], np.int64(bits[row + r, column + c])
             taken = (use[row + r, column + c] != 0) & (v >= low) & (v <= high)
-            block[r * pitch + c] = v if taken else np.float32(np.nan)
+            block[r * pitch + c] = b ^ ((b >> 31) & 0x7FFFFFFF) if taken else EXCLUDED
 
 
 @njit
@@ -73,7 +75,7 @@ def _of_columns(image: Any, use: Any, rows: Any, low: Any, high: Any, medians: A
     columns, pitch = image.shape[1], np.int64(image.shape[1])
     values, used = image.reshape(-1), use.reshape(-1)
     size = rows * LANES
-    block, found = np.empty(size * _STRIPS, np.float32), np.zeros(LANES, np.int32)
+    block, found = np.empty(size * _STRIPS, np.int32), np.zeros(LANES, np.int32)
     guess, spacing = np.zeros(LANES, np.float32), np.full(LANES, np.float32(1))
     lower, higher = guess.copy(), guess.copy()
     for r in range(0, image.shape[0], rows):
@@ -85,7 +87,7 @@ def _of_columns(image: Any, use: Any, rows: Any, low: Any, high: Any, medians: A
             )
             if width % LANES:
                 rest = block[whole * size : (whole + 1) * size]
-                rest[:] = np.float32(np.nan)
+                rest[:] = EXCLUDED
                 _take_rest(image, use, r, c + whole * LANES, rows, width % LANES, low, high, rest, LANES)
             for first in range(0, width, LANES):
                 search_lanes(block[first * rows :], rows, found, guess, spacing, False, lower, higher)
@@ -102,7 +104,8 @@ def _of_stretches(
     """Medians of units of up to :data:`LARGE` pixels, sixteen at a time: each is laid out as a line, then turned."""
     per_row, pixels = image.shape[1] // pitch, rows * width
     step = np.int64((pixels + TURNED - 1) // TURNED * TURNED)
-    lines, block = np.full(step * LANES, np.float32(np.nan)), np.empty(step * LANES, np.float32)
+    lines = np.full(step * LANES, EXCLUDED, np.int32)
+    block = np.full(max(step, NETWORK) * LANES, EXCLUDED, np.int32)
     guess, spacing = np.zeros(LANES, np.float32), np.full(LANES, np.float32(1))
     lower, higher, found = guess.copy(), guess.copy(), np.empty(LANES, np.int32)
     values, used = image.reshape(-1), use.reshape(-1)
@@ -113,12 +116,16 @@ def _of_stretches(
             at = start * step
             take_lanes(values[at:], used[at:], 0, 1, step, low, high, lines, 0, LANES)
         else:
-            lines[:] = np.float32(np.nan)
+            lines[:] = EXCLUDED
             for lane in range(lanes):
                 r, c = (start + lane) // per_row * rows, (start + lane) % per_row * pitch + first
                 _take_unit(image, use, r, c, rows, width, low, high, lines[lane * step : (lane + 1) * step])
         turn_lanes(lines, step, block, step)
-        search_lanes(block, step, found, guess, spacing, False, lower, higher)
+        if step <= NETWORK:
+            block[step * LANES :] = EXCLUDED
+            sort_lanes(block, found, lower, higher)
+        else:
+            search_lanes(block, step, found, guess, spacing, False, lower, higher)
         for lane in range(lanes):
             _settle(start + lane, found[lane], lower[lane], higher[lane], medians, lowers, counts)
 
@@ -131,7 +138,7 @@ def _of_large_units(
     """Medians of units of any size, one after the other, each spread over the lanes."""
     per_row, pixels = image.shape[1] // pitch, rows * width
     step = (pixels + LANES - 1) // LANES
-    block = np.full(step * LANES, np.float32(np.nan))
+    block = np.full(step * LANES, EXCLUDED, np.int32)
     guess, spacing = np.zeros(LANES, np.float32), np.full(LANES, np.float32(1))
     lower, higher, found = guess.copy(), guess.copy(), np.empty(LANES, np.int32)
     for u in range(medians.size):
