@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from xsmall.kernels.median import column_medians, row_medians, unit_medians
+from xsmall.kernels.median_network import comparators
 
 SHAPE = (8, 32)
 values = st.floats(width=32, allow_nan=True, allow_infinity=True, allow_subnormal=True)
@@ -87,3 +88,22 @@ def test_rectangles_of_any_size_are_exact(rows: int, pitch: int, first: int, sto
         if kept.size:
             assert lower[u] == kept[(kept.size - 1) // 2]
         np.testing.assert_array_equal(medians[u], np.median(kept) if kept.size else np.nan)
+
+
+def test_the_network_sorts_whatever_sorts_of_zeros_and_ones_there_are() -> None:
+    places = np.arange(2**8)[:, None] >> np.arange(8) & 1  # what sorts all of these sorts everything
+    for i, j in comparators(8):
+        places[:, [i, j]] = np.sort(places[:, [i, j]], axis=1)
+    np.testing.assert_array_equal(places, np.sort(places, axis=1))
+    assert len(list(comparators(32))) == 191  # as many as Batcher's
+
+
+@pytest.mark.parametrize("missing", range(65))
+def test_any_number_of_pixels_may_be_missing_in_a_stretch(missing: int) -> None:
+    rng = np.random.default_rng(missing)
+    image = rng.normal(0, 3, (1, 64)).astype(np.float32)
+    image[0, rng.permutation(64)[:missing]] = np.nan
+    found, counts = row_medians(image, width=64)
+    kept = image[np.isfinite(image)].astype(float)
+    np.testing.assert_array_equal(found.item(), np.median(kept) if kept.size else np.nan)
+    assert counts.item() == 64 - missing

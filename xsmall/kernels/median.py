@@ -1,9 +1,10 @@
 """Exact medians of many units of pixels, sixteen at a time.
 
-A median needs no order, only counts: how many values of a unit lie at or below a trial value. Sixteen units stand side
-by side, one to a lane, so that a trial is one comparison per sixteen pixels (:mod:`xsmall.kernels.median_search`).
-Columns lie in lanes already; stretches of rows are turned; units of thousands of pixels are searched one after the
-other, spread over the lanes. The answer is exact, and does not depend on the guess that the units before hand on.
+Sixteen units stand side by side, one to a lane: columns lie in lanes already, stretches of rows are turned, units of
+thousands of pixels are searched one after the other, spread over the lanes. Up to 64 pixels of a unit are sorted by a
+network (:mod:`xsmall.kernels.median_network`). Longer ones need no order, only counts: how many values of a unit lie at
+or below a trial value (:mod:`xsmall.kernels.median_search`). The answer is exact, and does not depend on the guess that
+the units before hand on.
 """
 
 from __future__ import annotations
