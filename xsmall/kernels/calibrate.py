@@ -294,14 +294,14 @@ def calibrate_plain(
 
 @njit(fastmath=_EXACT)
 def _multiply(values: Values, at: int, factor: Values, of: int, n: int) -> None:
-    """Do what :func:`_times` does."""
+    """Do what :func:`_multiply_all` does."""
     flat = factor.reshape(-1)
     for i in range(n):
         values[at + i] *= flat[of + i]
 
 
 @vector_code(types.void, _multiply)
-def _times(emit: Emit, values: Any, at: Any, factor: Any, of: Any, n: Any) -> Any:
+def _multiply_all(emit: Emit, values: Any, at: Any, factor: Any, of: Any, n: Any) -> Any:
     """Multiply ``n`` values (a multiple of 16) from ``at`` on by the factors from ``of`` on, in place."""
     first, scale = emit.at(values, at), emit.at(factor, of)
     with emit.loop(n, _LANES) as i:
@@ -312,7 +312,7 @@ def _times(emit: Emit, values: Any, at: Any, factor: Any, of: Any, n: Any) -> An
 
 @njit(fastmath=_EXACT)
 def _or_of_words(words: Words, at: int, usual: Word, n: int) -> Any:
-    """Do what :func:`_union` does."""
+    """Do what :func:`_or_of_all` does."""
     union = np.uint16(0)
     for i in range(n):
         union |= np.uint16(words[at + i] ^ usual)
@@ -320,7 +320,7 @@ def _or_of_words(words: Words, at: int, usual: Word, n: int) -> Any:
 
 
 @vector_code(types.uint16, _or_of_words)
-def _union(emit: Emit, words: Any, at: Any, usual: Any, n: Any) -> Any:
+def _or_of_all(emit: Emit, words: Any, at: Any, usual: Any, n: Any) -> Any:
     """OR of ``n`` words (a multiple of 32) from ``at`` on, in which the bits of the usual code are turned over."""
     build, lanes = emit.build, 2 * _LANES
     union, turned = emit.variable(constant(ir.VectorType(I16, lanes), 0)), emit.splat(usual, lanes)
@@ -355,14 +355,14 @@ def scale_stack(
         p = plane[usual >> code_shift]
         others = size < BLOCK
         for j in range(k if size == BLOCK and code_bits else 0):
-            others |= (_union(raw, j * raw_step + start, usual, BLOCK) & code_bits) != 0
+            others |= (_or_of_all(raw, j * raw_step + start, usual, BLOCK) & code_bits) != 0
         for j in range(k):
             if others:
                 words = raw[j * raw_step + start : j * raw_step + start + size]
                 values = out[j * out_step + start : j * out_step + start + size]
                 _scale_mixed(words, start, plane, factor, p, usual, code_shift, code_bits, values, found, kept)
             else:
-                _times(out, j * out_step + start, factor, p * n + start, BLOCK)
+                _multiply_all(out, j * out_step + start, factor, p * n + start, BLOCK)
 
 
 @njit(fastmath=_EXACT)

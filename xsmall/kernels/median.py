@@ -106,7 +106,7 @@ def _of_stretches(
     per_row, pixels = image.shape[1] // pitch, rows * width
     step = np.int64((pixels + TURNED - 1) // TURNED * TURNED)
     lines = np.full(step * LANES, EXCLUDED, np.int32)
-    block = np.full(max(step, NETWORK) * LANES, EXCLUDED, np.int32)
+    block = np.full((NETWORK if step <= NETWORK else step) * LANES, EXCLUDED, np.int32)
     guess, spacing = np.zeros(LANES, np.float32), np.full(LANES, np.float32(1))
     lower, higher, found = guess.copy(), guess.copy(), np.empty(LANES, np.int32)
     values, used = image.reshape(-1), use.reshape(-1)
