@@ -174,7 +174,7 @@ def calibrate(
     mode = _mode(common_mode, given)
     reasons = own_reasons(entry, reasons)
     _check_limits(reasons, saturation, switching, status_bits)
-    here = given.usable(reasons)
+    here, kinds = given.usable(reasons), given.kinds(reasons)
     settings = given.settings(
         status_bits=status_bits,
         reasons=reasons,
@@ -193,10 +193,12 @@ def calibrate(
         arrays[AREA] = _relative_areas(known, variance)
     frames, beside = given.beside.frames, given.beside.arrays
     transform = make_tables(Calibration, arrays, looked_at(settings, arrays), lazy=not isinstance(frames, np.ndarray))
-    data = transform_frames(frames, here, transform, dtype=FLOAT, label=CALIBRATED, beside=beside)
+    data = transform_frames(frames, here, transform, dtype=FLOAT, label=CALIBRATED, beside=beside, kinds=kinds)
     spread = None
     if variance:
-        spread = transform_frames(frames, here, transform, dtype=FLOAT, label=CALIBRATED, variance=True, beside=beside)
+        spread = transform_frames(
+            frames, here, transform, dtype=FLOAT, label=CALIBRATED, variance=True, beside=beside, kinds=kinds
+        )
     said = _calibrate_parameters(unit, mine, entry, scale, mode, reasons, mask)
     out = _calibrated_array(raw, data, unit, said, entry)
     if here is not None:  # what is NaN already is told, so that frames which are shifted later need no `present`

@@ -18,6 +18,7 @@ from xsmall.calibration.tables import Settings
 from xsmall.detector.frames import Frames
 from xsmall.detector.reasons import named_bits
 from xsmall.detector.types import DetectorType
+from xsmall.engine.flagged import DAMAGED, MISSING
 from xsmall.errors import CalibrationError, ParameterError
 from xsmall.frames.describe import describe
 from xsmall.frames.per_pixel import Pixels, aligned, boolean_mask
@@ -88,6 +89,11 @@ class CalibrationInput:
             return None
         usable: npt.NDArray[np.bool_] = (self.frames.state & np.uint32(reasons)) == 0
         return None if usable.all() else usable
+
+    def kinds(self, reasons: Reason) -> int:
+        """Bits of what makes segments unusable for one of the reasons, where their words may have gone elsewhere."""
+        kinds = {MISSING: Reason.MISSING, DAMAGED: Reason.DAMAGED}
+        return self.frames.kinds & sum(kind for kind, reason in kinds.items() if reason & reasons)
 
     def settings(self, *, status_bits: int | None = None, **options: Any) -> Settings:
         """What a calibration of these frames is asked to do."""

@@ -169,13 +169,14 @@ def of_frames(
     dims = FRAME_DIMS if of_detector else (EVENT, *(d for d in image.dims if d != EVENT))
     image = image.transpose(*dims)
     spread = None if variance is None else _as_frames(data_of(variance.transpose(*dims)))
-    usable = describe(image).usable if of_detector else None
+    known = describe(image) if of_detector else None
+    usable, kinds = (None, 0) if known is None else (known.usable, known.kinds)
     dtype = float_dtype(image.dtype)
     store, made_of = road.kept or (None, {})
     more = {SPREADS: variance is not None, PAIRS: wanted.weight is not None,
             EXTREMES: bool({MIN, MAX} & set(wanted.statistics))}  # fmt: skip
     words = words_of(image) if of_detector else None
-    source = Source.of(_as_frames(data_of(image)), usable, dtype, spread, words=words)
+    source = Source.of(_as_frames(data_of(image)), usable, dtype, spread, words=words, kinds=kinds)
     found, packets = statistics_of_frames(
         source, BinnedEvents(bound[2], wanted.weight), bound[1],
         f"cube-{name}", road.memory, dtype=dtype, more=tuple(kind for kind, there in more.items() if there),

@@ -51,6 +51,8 @@ class Frames:
         Which segments may be used (event, segment); None where all may. Missing and damaged segments may not.
     state
         Reasons against whole segments, uint32 (event, segment): missing or damaged; None where there are none.
+    kinds
+        Bits of what makes segments unusable that the values do not say themselves: 1 missing, 2 damaged.
     energies
         Photon energy of each event in eV, NaN where it is not known; None where one holds for all.
 
@@ -77,6 +79,7 @@ class Frames:
     experiment: str | None = None
     usable: npt.NDArray[np.bool_] | None = field(default=None, compare=False, repr=False)
     state: npt.NDArray[np.uint32] | None = field(default=None, compare=False, repr=False)
+    kinds: int = field(default=0, compare=False, repr=False)
     energies: npt.NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -102,4 +105,4 @@ class Frames:
     @property
     def of_all_events(self) -> Frames:
         """The same without what differs between events: small, and what tasks carry."""
-        return replace(self, usable=None, state=None, energies=None)
+        return replace(self, usable=None, state=None, kinds=0, energies=None)

@@ -20,6 +20,7 @@ from dask.highlevelgraph import HighLevelGraph
 from dask.layers import ArrayBlockwiseDep
 
 from xsmall.engine.faults import holes_in, reading, tell
+from xsmall.engine.flagged import differing, told_of_moved, with_others
 from xsmall.engine.interrupt import can_be_stopped, check, events_read
 from xsmall.engine.record import GROUP
 from xsmall.engine.rule import Rule, read_together
@@ -49,6 +50,8 @@ class Batch(NamedTuple):
     """Photon energy of each event in eV, where it differs between them."""
     beside: tuple[Any, ...] = ()
     """What the transform needs beside the frames: arrays (event,), (event, segment) or of the shape of the frames."""
+    kinds: int = 0
+    """Bits of what makes segments unusable, see :mod:`xsmall.engine.flagged`: their words are followed."""
 
     def members(self) -> list[Any]:
         """All arrays, in a fixed order; None where there is none."""
@@ -70,7 +73,7 @@ class Batch(NamedTuple):
         """Replace members by their place."""
         members = [new.get(i, m) for i, m in enumerate(self.members())]
         frames, present, variance, energy, *beside = members
-        return Batch(frames, present, variance, energy, tuple(beside))
+        return Batch(frames, present, variance, energy, tuple(beside), self.kinds)
 
     def cut(self, events: slice, segments: slice = slice(None)) -> Batch:
         """Cut every member down to some events and segments."""
@@ -107,13 +110,14 @@ class Unopened:
         The segments that are read.
     """
 
-    __slots__ = ("_first", "_rules", "_segments", "_small", "_start", "_stop")
+    __slots__ = ("_first", "_others", "_rules", "_segments", "_small", "_start", "_stop")
 
     def __init__(
         self, batch: Batch | Rules, start: int, stop: int, segments: tuple[int, int] | None = None, first: int = 0
     ) -> None:
         rules = rules_of(batch) if isinstance(batch, Batch) else batch
         self._rules = rules.rules
+        self._others = rules.others
         self._small = rules.small
         self._start = start
         self._stop = stop
@@ -126,17 +130,21 @@ class Unopened:
     def __reduce__(self) -> tuple[Any, ...]:
         events, segments = (self._start, self._stop), self._segments
         small = self._small.cut(slice(events[0] - self._first, events[1] - self._first))
-        rules = {i: rule.cut(events, segments) for i, rule in self._rules.items()}
+        rules, others = (
+            {i: rule.cut(events, segments) for i, rule in of.items()} for of in (self._rules, self._others)
+        )
         span = None if segments == slice(None) else (segments.start, segments.stop)
-        return Unopened, (Rules(small, rules), *events, span, self._start)
+        return Unopened, (Rules(small, rules, others), *events, span, self._start)
 
     def attached(self, shared: Opaque | None) -> Unopened:
         """The block with what all blocks of a run share, see :func:`shared_of`."""
         if shared is None:
             return self
-        rules = {i: rule.attached(shared.value) for i, rule in self._rules.items()}
+        values, changed = shared.value
+        rules = {i: rule.attached(values) for i, rule in self._rules.items()}
+        others = {i: rule.attached(values | changed) for i, rule in self._rules.items()} if changed else {}
         span = None if self._segments == slice(None) else (self._segments.start, self._segments.stop)
-        return Unopened(Rules(self._small, rules), self._start, self._stop, span, self._first)
+        return Unopened(Rules(self._small, rules, others), self._start, self._stop, span, self._first)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -178,23 +186,28 @@ class Unopened:
     def read(self, start: int, stop: int) -> Batch:
         """Read some events here and now, counted from the first of the block.
 
-        Segments of events that cannot be read are ``present`` False, and a warning names file and part.
+        Segments of events that cannot be read are ``present`` False, and a warning names file and part; so are those
+        that were computed of missing or damaged ones.
         """
         events = self._start + start, self._start + stop
         own = slice(events[0] - self._first, events[1] - self._first)
         small = self._small.cut(own, self._segments)
         rules = list(self._rules.values())
-        with reading() as holes:
+        kinds = 0 if rules[0].is_straight else small.kinds  # those are where the coordinates say
+        with reading(kinds=kinds) as holes:
             made = read_together(rules, events, self._segments)
         events_read(stop - start)
         batch = small.put(dict(zip(self._rules, made, strict=True)))
-        if not holes.reasons:
+        if not (holes.reasons or holes.met or self._others):
             return batch
+        with reading(other=True, kinds=kinds):
+            again = read_together(list((self._others or self._rules).values()), events, self._segments)
+        holed = holes_in(made, again)
+        here = ~holed if batch.present is None else batch.present & ~holed
+        if not holes.reasons and (holed if batch.present is None else holed & batch.present).any():
+            holes.reasons[told_of_moved(kinds)] = None
         tell(holes)
-        with reading(other=True):
-            again = read_together(rules, events, self._segments)
-        whole = ~holes_in(made, again)
-        return batch._replace(present=whole if batch.present is None else batch.present & whole)
+        return batch._replace(present=here)
 
 
 class Rules(NamedTuple):
@@ -202,6 +215,8 @@ class Rules(NamedTuple):
 
     small: Batch
     rules: dict[int, Rule]
+    others: dict[int, Rule] = {}  # noqa: RUF012
+    """The same with what blocks share computed of other words, where that makes a difference."""
 
 
 def rules_of(batch: Batch) -> Rules:
@@ -219,20 +234,27 @@ def shared_of(rules: Rules, batch: Batch, blocks: list[tuple[int, int]], name: s
     if len(blocks) < 2:
         return None
     keys: list[Any] = []
+    others: dict[Any, Any] = {}
     arrays = batch.lazy()
     for rule in rules.rules.values():
         mine = rule.shared(blocks[0], blocks[-1])
+        if batch.kinds and mine:
+            others |= with_others(rule.tasks(mine), batch.kinds)
         rule.lend(mine)
         keys += [key for key in mine if key not in keys]
     if not keys:
         return None
-    task = Task(name, _collected, keys, *(TaskRef(key) for key in keys))
-    graph = HighLevelGraph.from_collections(name, {name: task}, dependencies=list(arrays.values()))
+    changed = {key: TaskRef(others[key].key) for key in keys if key in others}
+    task = Task(name, _collected, keys, list(changed), *map(TaskRef, keys), *changed.values())
+    layer = {name: task, **{other.key: other for other in others.values()}}
+    graph = HighLevelGraph.from_collections(name, layer, dependencies=list(arrays.values()))
     return Delayed(name, graph)
 
 
-def _collected(keys: list[Any], *values: Any) -> Opaque:
-    return Opaque(dict(zip(keys, values, strict=True)))
+def _collected(keys: list[Any], changed: list[Any], *values: Any) -> Opaque:
+    """What blocks share, and what of it would be other values if words that are none were others."""
+    shared, others = dict(zip(keys, values, strict=False)), dict(zip(changed, values[len(keys) :], strict=True))
+    return Opaque((shared, {key: other for key, other in others.items() if differing(shared[key], other)}))
 
 
 def _even_sizes(start: int, stop: int, step: int) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ from distributed import warn
 
 from xsmall.errors import DamagedDataError, DamagedDataWarning
 
-__all__ = ["Holes", "collecting", "holes_in", "reading", "tell", "unreadable"]
+__all__ = ["Holes", "collecting", "holes_in", "met", "reading", "tell", "unreadable"]
 
 
 @dataclass
@@ -30,6 +30,10 @@ class Holes:
 
     other: bool = False
     """Whether holes are filled with the second number."""
+    kinds: int = 0
+    """Bits of what a reader may know against frames that makes holes of them, see :mod:`xsmall.engine.flagged`."""
+    met: int = 0
+    """Those of them that were met."""
     reasons: dict[str, None] = field(default_factory=dict)
     """Each reason once, in the order they were met."""
 
@@ -47,9 +51,9 @@ _collected: ContextVar[dict[str, None] | None] = ContextVar("collected", default
 
 
 @contextmanager
-def reading(*, other: bool = False) -> Iterator[Holes]:
+def reading(*, other: bool = False, kinds: int = 0) -> Iterator[Holes]:
     """Let what is read in this thread have holes, and collect why."""
-    holes = Holes(other)
+    holes = Holes(other, kinds)
     token = _holes.set(holes)
     try:
         yield holes
@@ -81,6 +85,15 @@ def unreadable(error: DamagedDataError, dtype: np.dtype[Any]) -> Any:
         raise error
     holes.reasons[str(error)] = None
     return holes.filling(dtype)
+
+
+def met(kinds: int) -> int:
+    """Say that frames are read against which something of these kinds is known, and be told what to put others for."""
+    holes = _holes.get()
+    if holes is None:
+        return 0
+    holes.met |= holes.kinds & kinds
+    return holes.kinds & kinds if holes.other else 0
 
 
 @contextmanager

@@ -89,10 +89,12 @@ class Source:
         variance: npt.NDArray[Any] | da.Array | None = None,
         energy: npt.NDArray[np.float64] | None = None,
         words: DetectorType | None = None,
+        kinds: int = 0,
     ) -> Source:
         """Find what to read for ``data``: its raw origin where it is the untouched result of a transform.
 
-        ``words`` is the detector whose raw words they are, where they are such.
+        ``words`` is the detector whose raw words they are, where they are such; ``kinds`` what makes segments of them
+        unusable, see :mod:`xsmall.engine.flagged`.
         """
         origin = _live_origin(data)
         if origin is not None and not origin.variance:
@@ -100,7 +102,7 @@ class Source:
             if variance is None or (other is not None and other.variance and other.key == origin.key):
                 here = _both(origin.raw.present, present)
                 return cls(origin.raw._replace(present=here, energy=energy), origin.transform)
-        return cls(Batch(data, present, _as_lazy_as(data, variance), energy), Cast(dtype, words))
+        return cls(Batch(data, present, _as_lazy_as(data, variance), energy, kinds=kinds), Cast(dtype, words))
 
     @property
     def is_held(self) -> bool:

@@ -23,7 +23,7 @@ from dask.blockwise import Blockwise, BlockwiseDep
 from dask.core import keys_in_tasks
 from dask.layers import ArraySliceDep
 
-__all__ = ["Rule", "read_together"]
+__all__ = ["Rule", "read_together", "source_behind"]
 
 Key = Any
 Tasks = dict[Key, Any]
@@ -70,7 +70,7 @@ class Rule:
         self.shape = array.shape
         self._name = array.name
         self._axes = [Axis.of(sizes) for sizes in array.chunks]
-        self._source = _source_of(array)
+        self._source = source_behind(array)
         self._offset = 0
         self._lent: frozenset[Key] = frozenset()
         self._layers: Mapping[str, Any] = {} if self._source is not None else array.dask.layers
@@ -82,6 +82,11 @@ class Rule:
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         for name, value in zip(self.__slots__, state, strict=True):
             setattr(self, name, value)
+
+    @property
+    def is_straight(self) -> bool:
+        """Whether the values are read from their source as they are, each under its own label."""
+        return self._source is not None
 
     @property
     def step(self) -> int | None:
@@ -202,7 +207,7 @@ class Rule:
         """Walk down from some keys; yields (name of a layer, keys wanted of it, its tasks, what each depends on)."""
         wanted: dict[str, set[Key]] = defaultdict(set)
         for key in keys:
-            wanted[self._name if self._name in self._layers else str(self._layer_of(key))].add(key)
+            wanted[str(self._layer_of(key))].add(key)
         for name in self._order:
             mine = wanted.pop(name, None)
             if not mine:
@@ -311,7 +316,7 @@ def _downwards(dependencies: Mapping[str, Iterable[str]]) -> list[str]:
     return order[::-1]
 
 
-def _source_of(array: da.Array) -> Any:
+def source_behind(array: da.Array) -> Any:
     """What is behind an array that ``da.from_array`` made and nothing has touched since; else None."""
     layers = array.dask.layers
     top = layers.get(array.name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from dataclasses import dataclass
+from itertools import pairwise
 from threading import Lock
 from typing import Any, TypeAlias
 
@@ -21,8 +22,10 @@ from dask.delayed import Delayed
 
 from xsmall.detector.padded import are_padded
 from xsmall.detector.types import DetectorType
-from xsmall.engine.blocks import Batch, map_chunks
+from xsmall.engine.blocks import Batch, Unopened, is_in_memory, map_chunks, rests_on_futures, unopened_blocks
+from xsmall.engine.flagged import knows_flags
 from xsmall.engine.record import GROUP
+from xsmall.engine.rule import Rule
 
 FloatFrames: TypeAlias = npt.NDArray[np.floating[Any]]
 
@@ -162,6 +165,7 @@ def transform_frames(
     label: str,
     variance: bool = False,
     beside: tuple[npt.NDArray[Any] | da.Array, ...] = (),
+    kinds: int = 0,
 ) -> FloatFrames | da.Array:
     """Apply a transform to frames (event, segment, row, column): at once to NumPy, lazily to dask.
 
@@ -182,8 +186,10 @@ def transform_frames(
     beside
         What the transform needs beside the frames, see :class:`~xsmall.engine.blocks.Batch`; lazy if the frames are or
         not at all.
+    kinds
+        What makes segments unusable, see :mod:`xsmall.engine.flagged`.
     """
-    batch = Batch(data, present, beside=beside)
+    batch = Batch(data, present, beside=beside, kinds=kinds)
     if not batch.lazy():
         ready = transform.compute() if isinstance(transform, Delayed) else transform
         return transform_stack(batch, ready, variance=variance)
@@ -196,6 +202,30 @@ def transform_frames(
     )  # fmt: skip
     _remember(name, Origin(batch, delayed, variance, key))
     return out
+
+
+def follows(data: object) -> bool:
+    """Whether the words of lazy frames can be followed to where they went, and may have gone anywhere."""
+    if not isinstance(data, da.Array) or is_in_memory(data) or rests_on_futures(data):
+        return False
+    return not Rule(data).is_straight and knows_flags(data.dask)
+
+
+def usable_floats(data: da.Array, present: npt.NDArray[np.bool_] | None, dtype: np.dtype[Any], kinds: int) -> da.Array:
+    """Lazy frames as floats, NaN where they rest on segments that are none, see :mod:`xsmall.engine.flagged`."""
+    batch = Batch(data.rechunk({1: -1, 2: -1, 3: -1}), present, kinds=kinds)
+    borders = np.cumsum((0, *batch.frames.chunks[0])).tolist()
+    token = dask.base.tokenize(*batch, dtype)
+    cells = unopened_blocks(batch, list(pairwise(borders)), f"usable-blocks-{token}")
+    return da.map_blocks(
+        _read_floats, cells, transform=Cast(dtype), name=f"usable-{token}", chunks=batch.frames.chunks,
+        new_axis=[1, 2, 3], dtype=dtype, meta=np.empty((0,) * 4, dtype),
+    )  # fmt: skip
+
+
+def _read_floats(cell: npt.NDArray[np.object_], *, transform: Transform) -> FloatFrames:
+    block: Unopened = cell.item()
+    return transform_stack(block.read(0, len(block)), transform)
 
 
 def as_delayed(transform: Transform | Delayed, label: str) -> Delayed:

@@ -15,6 +15,7 @@ from xsmall.detector.geometry.beam import Beam
 from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.part import Part
 from xsmall.detector.types import DETECTOR_TYPES, Decoding, DetectorType
+from xsmall.engine.flagged import DAMAGED, MISSING
 from xsmall.errors import DataError
 from xsmall.frames.beam import beam_of, event_energies
 from xsmall.frames.pixels import check_pixels, geometry_of
@@ -53,6 +54,7 @@ __all__ = [
     "segment_state",
     "serial_numbers",
     "small",
+    "usable_kinds",
     "usable_segments",
     "words_of",
 ]
@@ -108,6 +110,7 @@ def describe(obj: xr.DataArray) -> Frames:
         experiment=obj.attrs.get(EXPERIMENT),
         usable=usable,
         state=state,
+        kinds=usable_kinds(obj),
         energies=energies,
     )
 
@@ -209,6 +212,13 @@ def usable_segments(obj: xr.DataArray) -> npt.NDArray[np.bool_] | None:
     if damage is not None:
         usable = (damage == 0) if usable is None else usable & (damage == 0)
     return None if usable is None else _some_false(usable)
+
+
+def usable_kinds(obj: xr.DataArray) -> int:
+    """Bits of what makes segments unusable that these values do not say themselves; coordinates alone do."""
+    if obj.dtype.kind == "f" and (PARAMETERS in obj.attrs or obj.attrs.get(UNITS) in (KILOELECTRONVOLT, PHOTON)):
+        return 0
+    return (MISSING if PRESENT in obj.coords else 0) | (DAMAGED if DAMAGE in obj.coords else 0)
 
 
 def words_of(obj: xr.DataArray) -> DetectorType | None:

@@ -15,8 +15,9 @@ from xsmall.detector.geometry.grids import Grid, part_grid
 from xsmall.detector.geometry.imaging import CellTable, image_table
 from xsmall.detector.part import Part
 from xsmall.engine.pairs import paired
+from xsmall.engine.transform import follows, usable_floats
 from xsmall.errors import DataError, ParameterError, PlanError
-from xsmall.frames.describe import usable_segments
+from xsmall.frames.describe import data_of, usable_kinds, usable_segments
 from xsmall.frames.image_variance import spread_attrs, spread_of_cells
 from xsmall.frames.pixels import need_geometry
 from xsmall.frames.variance import PIXELS, values_and_variance
@@ -25,6 +26,7 @@ from xsmall.vocabulary import (
     DIMENSIONLESS,
     EVENT,
     FLAG_MEANINGS,
+    FRAME_DIMS,
     IMAGE_X,
     IMAGE_Y,
     LONG_NAME,
@@ -300,11 +302,21 @@ def only_usable(obj: xr.DataArray) -> xr.DataArray:
     if kind_of(obj) != "mean" or not _has_state(obj):
         return obj
     usable = usable_segments(obj)
+    if usable_kinds(obj) and set(obj.dims) in (set(FRAME_DIMS), set(PIXEL_DIMS)) and follows(data_of(obj)):
+        return _left_out_of_words(obj, usable)
     if usable is None:
         return obj
     axes = tuple(slice(None) if dim in obj.dims else 0 for dim in (EVENT, SEGMENT))
     dims = [dim for dim in (EVENT, SEGMENT) if dim in obj.dims]
     return obj.astype(float_dtype(obj)).where(xr.DataArray(usable[axes], dims=dims))
+
+
+def _left_out_of_words(obj: xr.DataArray, usable: npt.NDArray[np.bool_] | None) -> xr.DataArray:
+    """Lazy numbers as floats, NaN where they are computed of segments that are none, wherever these were."""
+    frames = obj.transpose(*(d for d in FRAME_DIMS if d in obj.dims))
+    data = frames.data if EVENT in frames.dims else frames.data[None]
+    floats = usable_floats(data, usable, float_dtype(obj), usable_kinds(obj))
+    return frames.copy(data=floats if EVENT in frames.dims else floats[0]).transpose(*obj.dims)
 
 
 def _has_state(obj: xr.DataArray) -> bool:

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import xarray as xr
 
+from xsmall.engine.flagged import flagged
+from xsmall.frames.describe import of_segments
 from xsmall.io.files import names_its_file
 from xsmall.io.run_tree import RunTree
 from xsmall.io.sources.source import RunSource, RunSpec, source_of
@@ -21,6 +23,7 @@ from xsmall.vocabulary import (
     MISSING_CHUNKS,
     MISSING_FILES,
     OUT_OF_ORDER_TIMES,
+    PRESENT,
     RAW,
     REPEATED_TIMES,
     SOURCE,
@@ -121,8 +124,16 @@ def open_with(
         if found:  # results say what they came from
             frames = node.to_dataset(inherit=False)
             told = {SOURCE: str(spec.path or spec.given), **_lost_attrs(tree, frames)}
-            node.dataset = frames.assign({name: frames[name].assign_attrs(told) for name in found})
+            node.dataset = frames.assign({name: _told_of_flags(frames[name]).assign_attrs(told) for name in found})
     return tree
+
+
+def _told_of_flags(frames: xr.DataArray) -> xr.DataArray:
+    """Lazy frames that know which of their segments are missing or damaged."""
+    if frames.dims != FRAME_DIMS or frames.chunks is None:
+        return frames
+    known = (of_segments(frames, name) for name in (PRESENT, DAMAGE))
+    return frames.copy(data=flagged(frames.data, *known))
 
 
 def _repeated(node: xr.DataTree) -> int:

@@ -70,7 +70,9 @@ def _companion(given: xr.DataArray, obj: xr.DataArray, keyword: str) -> tuple[Co
         )
     if given.dims == FRAME_DIMS and given.dtype.kind != "b":
         frames = describe(given)
-        source = Source.of(data_of(given), frames.usable, float_dtype(frames.dtype), words=words_of(given))
+        source = Source.of(
+            data_of(given), frames.usable, float_dtype(frames.dtype), words=words_of(given), kinds=frames.kinds
+        )
         return Companion(source.batch, source.transform, at), frames.shape
     data = data_of(given.transpose(EVENT, ...))
     wide = data[(..., *(None,) * (_MOST_DIMS - data.ndim))]

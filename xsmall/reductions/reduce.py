@@ -167,7 +167,9 @@ def prepare(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record]) -> Pa
     frames = replace(known, dtype=float_dtype(known.dtype), variance=variance is not None).of_all_events
     described = {name: record.outputs(frames) for name, record in chosen.items()}  # raises before anything else
     spread = None if variance is None else data_of(variance)
-    source = Source.of(data_of(values), known.usable, frames.dtype, spread, known.energies, words_of(values))
+    source = Source.of(
+        data_of(values), known.usable, frames.dtype, spread, known.energies, words_of(values), known.kinds
+    )
     return Pass(values, chosen, frames, source, beside, described)
 
 

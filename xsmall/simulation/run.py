@@ -14,6 +14,7 @@ import xarray as xr
 
 from xsmall import vocabulary as v
 from xsmall.calibration.constants import constants
+from xsmall.engine.flagged import flagged
 from xsmall.errors import ParameterError
 from xsmall.io.run_tree import RunTree
 from xsmall.simulation.detector import Tables, geometry_of, layout, tables
@@ -224,7 +225,7 @@ class Simulation:
             meta=np.empty((0,) * 4, dtype=source.dtype),
         )
         return xr.DataArray(
-            lazy,
+            flagged(lazy, self._events.present, None),
             dims=v.FRAME_DIMS,
             coords={
                 v.EVENT: self._times(),

@@ -177,7 +177,9 @@ class AduFrames:
         self._arrays = given.arrays((PEDESTAL, OFFSET, STATUS, NOISE))
         reasons = own_reasons(given.entry, DEFAULT_TRUST)
         self._settings = looked_at(given.settings(reasons=reasons), self._arrays)
-        self._batch = Batch(given.beside.frames, given.frames.usable, beside=given.beside.arrays)
+        self._batch = Batch(
+            given.beside.frames, given.frames.usable, beside=given.beside.arrays, kinds=given.frames.kinds
+        )
 
     def _from_floats(
         self, frames: xr.DataArray, constants: xr.Dataset | None, mask: Pixels | None, gain_control: Pixels | None
@@ -210,7 +212,7 @@ class AduFrames:
         if control is not None:
             self._arrays[GAIN_CONTROL] = control
         self._settings = Settings(self.entry, known.dtype, known.part, bits=self.entry.status_bits, status_flags=named)
-        self._batch = Batch(data_of(frames), known.usable)
+        self._batch = Batch(data_of(frames), known.usable, kinds=known.kinds)
 
     @property
     def chunks(self) -> tuple[tuple[int, ...], ...]:

@@ -83,6 +83,7 @@ class _DarkRun:
     frames: npt.NDArray[Any] | da.Array
     present: npt.NDArray[np.bool_] | None
     control: npt.NDArray[Any] | None
+    kinds: int = 0
 
 
 def dark(
@@ -150,7 +151,7 @@ def dark(
     _check_number_of_events(sum(array.sizes[EVENT] for array in arrays))
     chosen = limits_of_type(chosen, entry, {array.dtype for array in arrays})
     runs = [
-        _DarkRun(data_of(array), frames.usable, gain_control_of(array, entry, gain_control, frames.part))
+        _DarkRun(data_of(array), frames.usable, gain_control_of(array, entry, gain_control, frames.part), frames.kinds)
         for array, frames in zip(arrays, known, strict=True)
     ]
     shape = known[0].shape
@@ -261,7 +262,7 @@ def _dark_graph(runs: Sequence[_DarkRun], entry: DetectorType, limits: DarkLimit
         blocks = _blocks_of_events(frames, math.prod(shape))
         cells = da.map_blocks(
             _sums_of_block,
-            unopened_blocks(Batch(frames, run.present), blocks, f"dark-frames-{i}-{token}"),
+            unopened_blocks(Batch(frames, run.present, kinds=run.kinds), blocks, f"dark-frames-{i}-{token}"),
             entry=entry, limits=limits, dtype=object, meta=np.empty(0, object), name=f"dark-sums-{i}-{token}",
         )  # fmt: skip
         parts = [cells.blocks[j] for j in range(cells.numblocks[0])]
