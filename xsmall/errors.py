@@ -23,6 +23,7 @@ __all__ = [
     "MissingDependency",
     "ParameterError",
     "PlanError",
+    "UnusedMaskWarning",
     "WriteError",
     "XsmallError",
     "alike",
@@ -94,6 +95,10 @@ class DamagedDataError(FileFormatError):
 
 class GainBitsWarning(UserWarning):
     """Raw words whose upper bits are the gain are reduced as if they were numbers."""
+
+
+class UnusedMaskWarning(UserWarning):
+    """Frames whose file brings a mask are reduced without it."""
 
 
 class DamagedDataWarning(UserWarning):

@@ -12,15 +12,19 @@ from pathlib import Path
 from typing import Any, Final
 
 import h5py
+import xarray as xr
 
 from xsmall.detector.geometry.beam import Beam
 from xsmall.detector.geometry.formats import crystfel, dials, extra_geom, poses, pyfai
 from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.geometry.text import read_text
 from xsmall.errors import FileFormatError, GeometryError, ParameterError, XsmallError
+from xsmall.frames.beam import beam_of
+from xsmall.frames.pixels import geometry_of
 from xsmall.io import nexus_geometry
 from xsmall.io.constants.of_run import asked_of_database, geometry_of_database, is_of_database
 from xsmall.io.files import names_its_file
+from xsmall.io.sources.stacks import open_frames
 from xsmall.io.stores.place import write_file
 
 __all__ = ["open_beam", "open_geometry", "save_geometry"]
@@ -425,11 +429,31 @@ def _read_xsmall(source: str | Path) -> Geometry:
 
 
 def _read_nexus(source: Path, *, detector: str | None = None) -> Geometry:
-    return nexus_geometry.read_nexus_geometry(source, detector)[0]
+    try:
+        return nexus_geometry.read_nexus_geometry(source, detector)[0]
+    except FileFormatError:
+        found = None if detector is not None else geometry_of(_flat(source))
+        if found is None:
+            raise
+        return found
 
 
 def _nexus_beam(source: Path, *, detector: str | None = None) -> Beam:
-    return nexus_geometry.read_nexus_geometry(source, detector)[1]
+    try:
+        return nexus_geometry.read_nexus_geometry(source, detector)[1]
+    except FileFormatError:
+        found = None if detector is not None else beam_of(_flat(source))
+        if found is None:
+            raise
+        return found
+
+
+def _flat(source: Path) -> xr.DataArray:
+    """Frames that know their geometry without modules, such as those of an Eiger master; or that know nothing."""
+    try:
+        return open_frames(source)
+    except XsmallError:
+        return xr.DataArray()
 
 
 _FORMATS: Final[dict[str, _Format]] = {

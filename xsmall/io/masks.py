@@ -184,10 +184,12 @@ def _read_hdf5(file: Any, dataset: str | None, path: Path) -> tuple[npt.NDArray[
     found: list[str] = []
     file.visit(lambda name: found.append(name) if name.rsplit("/", 1)[-1] == "pixel_mask" else None)
     if len(found) != 1:
+        others: list[str] = []
+        file.visit(lambda name: others.append(name) if name.rsplit("/", 1)[-1].lower().endswith("mask") else None)
         raise FileFormatError(
             f"{path}: which dataset is the mask?",
-            found=", ".join(found[:8]) or "no pixel_mask",
-            fix='dataset="/path/to/it"',
+            found=", ".join((found or others)[:8]) or "none that is called pixel_mask",
+            fix=f'dataset="{(found or others or ["path/to/it"])[0]}"',
         )
     group = file[found[0]].parent
     numbered = [n for n in group if n.startswith("pixel_mask_") and n.removeprefix("pixel_mask_").isdigit()]

@@ -186,7 +186,10 @@ def read_nexus_geometry(path: str | Path, detector: str | None = None) -> tuple[
             modules = [m for m in group.values() if nx_class(m) == "NXdetector_module"]
             if not 0 < len(modules) <= MAX_PANELS:
                 found = f"{len(modules)} modules in {group.name}"
-                raise FileFormatError(f"{path}: no geometry", found=found, expected="NXdetector_module groups")
+                expected = (
+                    "NXdetector_module groups, or pixel sizes, beam centre, distance and orientation of one panel"
+                )
+                raise FileFormatError(f"{path}: no geometry", found=found, expected=expected)
             geometry = Geometry.from_panels([_read_module(m, str(path)) for m in modules])
             energy = _beam_energy(group.parent, str(path))
     except FileFormatError:

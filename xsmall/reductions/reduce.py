@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,15 +21,17 @@ from xsmall.engine.pairs import paired
 from xsmall.engine.parameters import parameters_attr, parameters_of, short_repr
 from xsmall.engine.record import Output, Record
 from xsmall.engine.transform import float_dtype
-from xsmall.errors import GainBitsWarning, ParameterError
+from xsmall.errors import GainBitsWarning, ParameterError, UnusedMaskWarning
 from xsmall.events.ragged import ragged_attrs
 from xsmall.frames.beam import BEAM_COORDS, one_value
 from xsmall.frames.describe import data_of, describe, words_of
+from xsmall.frames.per_pixel import StaticMask
 from xsmall.frames.pixels import geometry_of
 from xsmall.frames.sparse import Sparse, sparse_of
 from xsmall.frames.stacked import as_events
 from xsmall.frames.variance import values_and_variance
 from xsmall.frames.waveforms import as_waves
+from xsmall.reductions.filters import EventMask
 from xsmall.reductions.joined import bind
 from xsmall.reductions.user import UserRecord
 from xsmall.reductions.user import record as _user_record
@@ -44,11 +46,13 @@ from xsmall.vocabulary import (
     IMAGE_Y,
     LOST,
     PIXEL_DIMS,
+    RAW,
     ROW,
     SAMPLE_DIMENSION,
     SELECTION,
     SOURCE,
     UNITS,
+    USABLE,
     USED,
 )
 
@@ -106,7 +110,8 @@ def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record | Functi
     if stacked is not None:
         return stacked.back(reduce(stacked.frames, records))
     prepared = prepare(obj, _records(records))
-    _warn_of_gain_bits(prepared.values)
+    _warn_of(gain_bits(prepared.values), GainBitsWarning)
+    _warn_of(unused_mask(prepared.values, prepared.records), UnusedMaskWarning)
     return prepared.dataset(run_records(prepared.source, prepared.records, prepared.frames, prepared.beside))
 
 
@@ -207,10 +212,9 @@ def _labelled_results(
     return _result_dataset(values, variables, labels, records)
 
 
-def _warn_of_gain_bits(values: xr.DataArray) -> None:
-    text = gain_bits(values)
+def _warn_of(text: str | None, kind: type[Warning]) -> None:
     if text is not None:
-        warnings.warn(text, GainBitsWarning, stacklevel=3)
+        warnings.warn(text, kind, stacklevel=3)
 
 
 def gain_bits(values: xr.DataArray) -> str | None:
@@ -222,6 +226,28 @@ def gain_bits(values: xr.DataArray) -> str | None:
         f"raw words of {entry.name!r} hold the gain of each pixel beside its ADC value: values made of them jump where "
         "a pixel switches. Calibrate first: .sd.calibrate(constants)"
     )
+
+
+def unused_mask(values: xr.DataArray, records: Mapping[str, Record]) -> str | None:
+    """Say that frames as they are in a file are reduced without the mask of the file; None where it is heeded."""
+    usable = values.coords.get(USABLE)
+    if usable is None or usable.chunks is not None or values.name != RAW:
+        return None
+    bad = usable.size - int(usable.sum())
+    without = [name for name, record in records.items() if not _has_mask(record)] if bad else []
+    if not without:
+        return None
+    return (
+        f"{', '.join(without)}: {bad} pixels that the file marks as bad are taken like all others. Hand its mask on, "
+        "mask=frames.usable, or say that it does not count, frames.drop_vars('usable')"
+    )
+
+
+def _has_mask(record: object) -> bool:
+    """Whether a record, or one of those that it is made of, has a mask."""
+    if isinstance(record, StaticMask | EventMask):
+        return True
+    return is_dataclass(record) and any(_has_mask(getattr(record, field.name)) for field in fields(record))
 
 
 def apply(

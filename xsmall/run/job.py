@@ -17,7 +17,7 @@ from xsmall.engine.blocks import BATCH_BYTES
 from xsmall.errors import DataError, ParameterError, WriteError, XsmallError
 from xsmall.io.stores.blocks import BlockStore
 from xsmall.io.stores.place import TakenError, held, holder, settle
-from xsmall.reductions.reduce import gain_bits
+from xsmall.reductions.reduce import gain_bits, unused_mask
 from xsmall.run.block import SMALLER, lost_block
 from xsmall.run.detectors import Detector
 from xsmall.run.opened import RunPlan, plan_run
@@ -335,8 +335,11 @@ def _lacking(plan: RunPlan) -> Sequence[str]:
         if name not in known:
             near = like(name, known)
             out.append(f"the run has no event variable {name!r}" + (f"; is {near} meant?" if near else ""))
-    told = {name: gain_bits(detector.prepared.values) for name, detector in plan.detectors.items()}
-    return [*out, *(f"{name}: {text}" for name, text in told.items() if text is not None)]
+    for name, detector in plan.detectors.items():
+        given = detector.prepared
+        told = (gain_bits(given.values), unused_mask(given.values, given.records))
+        out += [f"{name}: {text}" for text in told if text is not None]
+    return out
 
 
 def _error_text(error: Exception) -> str:

@@ -10,7 +10,14 @@ import pytest
 import xarray as xr
 
 import xsmall as xs
-from xsmall.errors import DamagedDataError, DamagedDataWarning, FileFormatError, MissingDependency, ParameterError
+from xsmall.errors import (
+    DamagedDataError,
+    DamagedDataWarning,
+    FileFormatError,
+    MissingDependency,
+    ParameterError,
+    UnusedMaskWarning,
+)
 from xsmall.io.info import describe
 
 RNG = np.random.default_rng(5)
@@ -439,3 +446,81 @@ def test_images_that_differ_are_named(tmp_path: Path) -> None:
     (tmp_path / "c.txt").write_text("no image")
     with pytest.raises(FileFormatError, match=r"c\.txt: no image"):
         xs.open_frames(tmp_path / "c.txt")
+
+
+def test_a_mask_of_the_file_that_is_not_handed_on_is_told(
+    tmp_path: Path, computing_is_forbidden: Callable[[], object]
+) -> None:
+    bad = np.zeros((16, 24), "u4")
+    bad[3] = 1
+    words = np.where(bad, 65535, WORDS).astype("u2")
+    path = write(tmp_path / "a.nxs", entry__data__data=words, entry__instrument__detector__pixel_mask=bad)
+    with h5py.File(path, "a") as file:
+        file["entry/instrument/detector"].attrs["NX_class"] = "NXdetector"
+    frames = xs.open_frames(path)
+    box = xs.Box(segment=0, row=(0, 16), column=(0, 24))
+    records = {"a": xs.roi(box), "b": xs.roi(box, mask=frames.usable), "c": xs.projection("row")}
+    with computing_is_forbidden(), pytest.warns(UnusedMaskWarning, match=r"^a, c: 24 pixels"):  # type: ignore[attr-defined]
+        frames.sd.reduce(records)
+    kept = frames.sd.roi(box, mask=frames.usable)["sum"].values.ravel()  # warnings are errors
+    np.testing.assert_array_equal(kept, np.where(bad, 0, WORDS).sum((1, 2)))
+    mask = frames.usable.expand_dims(event=frames.event)
+    frames.sd.projection("row", mask=mask)
+    frames.assign_attrs(units="ADU").sd.apply(xs.droplet(4.0, 2.0, mask=frames.usable) | xs.photon(9.5))
+    frames.drop_vars("usable").sd.projection("row")
+
+
+def test_an_eiger_master_among_its_files_says_where_to_begin(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a_master.h5", "w") as file:
+        for k in (1, 2):
+            write(tmp_path / f"a_data_{k:06d}.h5", entry__data__data=WORDS)
+            file[f"entry/data/data_{k:06d}"] = h5py.ExternalLink(f"a_data_{k:06d}.h5", "/entry/data/data")
+        detector = file.create_group("entry/instrument/detector")
+        detector.attrs["NX_class"] = "NXdetector"
+        numbers = {"beam_center_x": (12, "pixel"), "beam_center_y": (8, "pixel"), "detector_distance": (0.1, "m")}
+        for name, (value, unit) in {**numbers, "x_pixel_size": (75e-6, "m"), "y_pixel_size": (75e-6, "m")}.items():
+            detector[name] = value
+            detector[name].attrs["units"] = unit
+        detector["geometry/orientation/value"] = [-1.0, 0, 0, 0, -1, 0]
+    write(tmp_path / "b.h5", entry__data__data=WORDS)
+    master, pattern = tmp_path / "a_master.h5", str(tmp_path / "*.h5")
+    assert xs.open_frames(str(tmp_path / "a_data_*.h5")).sizes["event"] == 24
+    for paths, events in ((pattern, 36), (str(tmp_path / "a_*.h5"), 24), (tmp_path, 24)):
+        with pytest.raises(FileFormatError) as told:
+            xs.open_frames(paths)
+        assert eval(str(told.value).split("do this:  ")[1], {"xs": xs}).sizes["event"] == events
+    with pytest.raises(FileFormatError) as told:
+        xs.open_run(tmp_path)
+    assert eval(str(told.value).split("do this:  ")[1], {"xs": xs})["detector"].sizes["event"] == 24
+    with pytest.raises(FileFormatError, match=r"(?s)no dataset.*dataset='/entry/data/data_000001'"):
+        xs.open_frames(master, dataset="/entry/data/data_00001")
+    assert xs.open_geometry(master).shape == (1, 16, 24)
+    assert xs.open_beam(master).distance == pytest.approx(0.1)
+    with pytest.raises(FileFormatError, match="no NXdetector"):
+        xs.open_geometry(tmp_path / "b.h5")
+
+
+def test_a_cxi_of_two_detectors_gives_each_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "two.cxi"
+    with h5py.File(path, "w") as file:
+        for k in (1, 2):
+            file[f"entry_1/instrument_1/detector_{k}/data"] = WORDS + k
+            file[f"entry_1/instrument_1/detector_{k}/distance"] = 0.1 * k
+            file[f"entry_1/data_{k}/data"] = h5py.SoftLink(f"/entry_1/instrument_1/detector_{k}/data")
+            file[f"entry_1/data_{k}/mask"] = np.full((16, 24), k - 1, "u2")
+        file["entry_1/data_3/data"] = WORDS
+    first = xs.open_frames(path)
+    assert "/entry_1/instrument_1/detector_2/data, /entry_1/data_3/data" in first.attrs["left_out"] or (
+        "/entry_1/data_3/data, /entry_1/instrument_1/detector_2/data" in first.attrs["left_out"]
+    )
+    for k in (1, 2):
+        for name in (f"/entry_1/data_{k}/data", f"/entry_1/instrument_1/detector_{k}/data"):
+            frames = xs.open_frames(path, dataset=name)
+            assert frames.distance == pytest.approx(0.1 * k)
+            np.testing.assert_array_equal(frames[:, 0], WORDS + k)
+        assert xs.open_frames(path, dataset=f"/entry_1/data_{k}/data").usable.all() == (k == 1)
+    other = xs.open_frames(path, dataset="/entry_1/data_3/data")
+    assert "distance" not in other.coords
+    assert "does not say which of" in other.attrs["left_out"]
+    with pytest.raises(FileFormatError, match=r'(?s)which dataset.*dataset="entry_1/data_1/mask"'):
+        xs.open_mask(path)

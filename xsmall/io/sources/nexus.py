@@ -3,6 +3,7 @@
 Nothing is guessed: what has no unit, or one that is not known, is left out by name.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ _WAVELENGTHS: Final = {"angstrom": 1.0, "a": 1.0, "nm": 10.0, "m": 1e10}
 _CXI_GEOMETRY: Final = frozenset(
     ("x_pixel_size", "y_pixel_size", "corner_position", "corner_positions", "basis_vectors", "geometry_1")
 )
+_CXI_DETECTOR: Final = re.compile(r"instrument_\d+/detector_\d+$")
 _NOT_AGAINST: Final = 32 | 2048 | 8192 | 16384
 """Bits of a CXI mask that hold nothing against a pixel: in a peak (32, 8192), corrected (2048, 16384)."""
 
@@ -110,13 +112,13 @@ def about(file: Any, path: Path, name: str, shape: tuple[int, ...]) -> About:
     """Collect what an open file says of the frames of a dataset, whose shape is (event, segment, row, column)."""
     found = About()
     cxi = "entry_1" in file
-    detector = _detector_group(file, name)
+    detector = _detector_group(file, name, found)
     _event_labels(file, path, shape[0], found)
     _pixel_labels(file, path, shape[1:], found)
     _energy_of_events(file, path, shape[0], found, cxi=cxi)
     _own(file, path, shape, found)
     if detector is not None:
-        _file_mask(detector, path, shape, found, cxi=cxi)
+        _file_mask((detector, file[name.rsplit("/", 1)[0] or "/"]), path, shape, found, cxi=cxi)
         _distance(detector, found, cxi=cxi)
         if not cxi:
             _file_geometry(detector, path, shape, found)
@@ -125,21 +127,22 @@ def about(file: Any, path: Path, name: str, shape: tuple[int, ...]) -> About:
     return found
 
 
-def _detector_group(file: Any, name: str) -> Any:
+def _detector_group(file: Any, name: str, found: About) -> Any:
     """The group of the detector: the one that holds the frames, or the only one."""
-    parent = file[name.rsplit("/", 1)[0] or "/"]
-    if nx_class(parent) == "NXdetector":
-        return parent
-    found: list[Any] = []
+    groups: list[Any] = []
 
     def note(where: str, item: Any) -> None:
-        if isinstance(item, h5py.Group) and (
-            nx_class(item) == "NXdetector" or where.endswith("instrument_1/detector_1")
-        ):
-            found.append(item)
+        if isinstance(item, h5py.Group) and (nx_class(item) == "NXdetector" or _CXI_DETECTOR.search(where)):
+            groups.append(item)
 
     file.visititems(note)
-    return found[0] if len(found) == 1 else None
+    frames = file[name]
+    holding = [group for group in groups if frames.parent == group or ("data" in group and group["data"] == frames)]
+    chosen = holding or groups
+    if len(chosen) > 1:
+        names = ", ".join(group.name for group in chosen)
+        found.left_out.append(f"mask, distance and geometry: the file does not say which of {names} the frames are of")
+    return chosen[0] if len(chosen) == 1 else None
 
 
 def _unit_of_field(item: Any) -> str:
@@ -207,7 +210,9 @@ def _energy_of_events(file: Any, path: Path, n: int, found: About, *, cxi: bool)
     else:
         beams: list[str] = []
         file.visititems(lambda where, item: beams.append(where) if nx_class(item) == "NXbeam" else None)
-        for beam in beams[:1]:
+        if len(beams) > 1:
+            found.left_out.append(f"photon energy: of several beams, {', '.join(beams)}")
+        for beam in beams if len(beams) == 1 else ():
             places += [(f"{beam}/incident_energy", _ENERGIES, ""), (f"{beam}/incident_wavelength", _WAVELENGTHS, "")]
     for name, units, usual in places:
         item = file.get(name)
@@ -227,15 +232,21 @@ def _energy_of_events(file: Any, path: Path, n: int, found: About, *, cxi: bool)
 # ---- pixels ---------------------------------------------------------------------------------------------------------
 
 
-def _file_mask(detector: Any, path: Path, shape: tuple[int, ...], found: About, *, cxi: bool) -> None:
+def _file_mask(groups: Sequence[Any], path: Path, shape: tuple[int, ...], found: About, *, cxi: bool) -> None:
+    """The mask of all events, in the group of the detector or, as CXI has it too, beside the frames."""
     names = ("mask",) if cxi else ("pixel_mask", "detectorSpecific/pixel_mask")
-    name = next((name for name in names if isinstance(detector.get(name), h5py.Dataset)), None)
-    if name is None:
+    items = [group[name] for group in groups for name in names if isinstance(group.get(name), h5py.Dataset)]
+    if not items:
         return
-    item = detector[name]
-    if item.size != int(np.prod(shape[1:])) or item.dtype.kind not in "iu":
-        found.left_out.append(f"{name}: {item.dtype} {item.shape}, no integers of {shape[1:]}, such as masks per event")
+    fitting = [item for item in items if item.size == int(np.prod(shape[1:])) and item.dtype.kind in "iu"]
+    if not fitting:
+        item = items[0]
+        text = f"{item.name}: {item.dtype} {item.shape}, no integers of {shape[1:]}"
+        if item.ndim > 2 and item.shape[0] == shape[0]:  # (event, row, column)
+            text += f"; masks per event open with xs.open_frames({str(path)!r}, dataset={item.name!r})"
+        found.left_out.append(text)
         return
+    item = fitting[0]
     bits = read_whole(item, path).reshape(shape[1:])
     found.usable = (bits & ~bits.dtype.type(_NOT_AGAINST)) == 0 if cxi else bits == 0
 

@@ -393,8 +393,8 @@ def _call_for_hdf5(path: Path) -> str:
 def _call_for_inside(path: Path) -> str | None:
     """Look into a folder for the first run in it."""
     try:
-        inside = sorted(path.iterdir())[:_LOOKED_AT] if path.is_dir() else []
+        there = sorted(path.iterdir(), key=lambda one: ("master" not in one.name, one)) if path.is_dir() else []
     except OSError:
         return None
-    calls = (call_for(one) for one in inside if one.is_file() or (one / DESCRIPTION).exists())
+    calls = (call_for(one) for one in there[:_LOOKED_AT] if one.is_file() or (one / DESCRIPTION).exists())
     return next((call for call in calls if call is not None and call.startswith("xs.open_run")), None)

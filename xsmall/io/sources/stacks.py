@@ -19,7 +19,7 @@ from dask.base import tokenize
 
 from xsmall import vocabulary as v
 from xsmall.detector.types import detector_type as known_type
-from xsmall.errors import FileFormatError, ParameterError, XsmallError
+from xsmall.errors import FileFormatError, ParameterError, XsmallError, alike
 from xsmall.frames.beam import assign_beam
 from xsmall.frames.pixels import assign_geometry
 from xsmall.io.files import identify, names_its_file
@@ -37,6 +37,7 @@ _ENDINGS: Final = (".h5", ".hdf5", ".cxi", ".nxs", ".hdf", ".nx")
 _IMAGES: Final = (".cbf", ".edf", ".tif", ".tiff")
 _UNITS: Final = (v.ADU, "keV", "eV", v.PHOTON)
 _NUMBERED: Final = "data_"  # data_000001, data_000002 ... of an Eiger master
+_SHOWN: Final = 8
 _DIMS: Final = {2: v.FRAME_DIMS[2:], 3: (v.EVENT, *v.FRAME_DIMS[2:]), 4: v.FRAME_DIMS}
 
 
@@ -112,6 +113,7 @@ def open_frames(
         pieces = [_images(spec.paths, dataset, dims, chunks)]
     else:
         pieces = [piece for one in spec.paths for piece in _pieces_of_file(one, dataset, dims, chunks)]
+    _refuse_twice(spec.paths, pieces)
     forms = {f"{piece.data.dtype} {piece.data.shape[1:]}": piece.path for piece in pieces}
     if len(forms) > 1:
         raise FileFormatError(
@@ -143,8 +145,31 @@ def _refuse_runs(path: Path) -> None:
             f"{path}: no file of frames",
             found="a folder" if source is None else source.title,
             expected="an HDF5 file with a stack of frames, or images",
-            fix=call_for(path) if source is not None else f"xs.open_frames({str(path / '*.h5')!r})",
+            fix=call_for(path) if source is not None else f"xs.open_frames({str(_all_frames_in(path))!r})",
         )
+
+
+def _all_frames_in(folder: Path) -> Path:
+    """The master of other files of a folder, or a pattern for all of them."""
+    masters = [path for path in sorted(folder.glob("*master*")) if path.suffix in _ENDINGS]
+    return masters[0] if masters else folder / "*.h5"
+
+
+def _refuse_twice(paths: Sequence[Path], pieces: "Sequence[_Piece]") -> None:
+    """Refuse files whose frames another one of them brings, such as those of a master."""
+    named = list(dict.fromkeys(path.resolve() for path in paths))
+    brought = {path: frozenset[Path]().union(*(p.files for p in pieces if p.path.resolve() == path)) for path in named}
+    twice = {path: [other for other in named if other != path and path in brought[other]] for path in named}
+    if not any(twice.values()):
+        return
+    kept = [str(path) for path, others in twice.items() if not others]
+    found = [f"{others[0].name} brings those of {path.name}" for path, others in twice.items() if others]
+    raise FileFormatError(
+        "frames would be there twice",
+        found="; ".join(found[:_SHOWN]),
+        expected="each frame once",
+        fix=f"xs.open_frames({(kept[0] if len(kept) == 1 else kept)!r})",
+    )
 
 
 def _check_units(units: str | None) -> None:
@@ -211,6 +236,8 @@ class _Piece(NamedTuple):
     present: npt.NDArray[np.bool_]
     found: About
     units: str | None
+    files: frozenset[Path] = frozenset()
+    """Where its frames lie, links followed."""
 
 
 def _images(
@@ -235,10 +262,14 @@ def _pieces_of_file(
             data, present = _lazy(item, path, dims, chunks)
             unit = item.attrs.get(v.UNITS)
             unit = unit.decode() if isinstance(unit, bytes) else unit
-            pieces.append(_Piece(path, data, present, About(), unit if isinstance(unit, str) else None))
+            unit = unit if isinstance(unit, str) else None
+            pieces.append(_Piece(path, data, present, About(), unit, _files_of(item)))
         if pieces:  # an Eiger master describes all its files at once
             shape = (sum(len(piece.data) for piece in pieces), *pieces[0].data.shape[1:])
             found = about(file, path, _stacks(file, path, dataset)[0], shape)
+            others = [] if dataset is not None else _other_stacks(file, _stacks(file, path, dataset))
+            if others:
+                found.left_out.append(f"other frames, dataset= opens them: {', '.join(others[:_SHOWN])}")
             start = 0
             for k, piece in enumerate(pieces):
                 stop = start + len(piece.data)
@@ -246,6 +277,13 @@ def _pieces_of_file(
                 pieces[k] = piece._replace(found=found.cut(slice(start, stop), shape[0]), present=there)
                 start = stop
     return pieces
+
+
+def _files_of(item: Any) -> frozenset[Path]:
+    """The files that hold the frames of a dataset."""
+    own = Path(item.file.filename).resolve()
+    names = {source.file_name for source in item.virtual_sources()} - {"."} if item.is_virtual else set()
+    return frozenset({own, *((own.parent / name).resolve() for name in names)})
 
 
 def _told_of_file(frames: xr.DataArray, found: About) -> xr.DataArray:
@@ -277,24 +315,42 @@ def _stacks(file: Any, path: Path, dataset: str | None) -> list[str]:
     """Names of the datasets that hold the frames, in their order."""
     if dataset is not None:
         if file.get(dataset, getlink=True) is None:
-            raise FileFormatError(f"{path}: no dataset {dataset!r}", expected=", ".join(stacks_in(file)) or "no stack")
+            known = list(dict.fromkeys([*_numbered(file), *stacks_in(file)]))
+            near = alike(dataset, known)
+            raise FileFormatError(
+                f"{path}: no dataset {dataset!r}",
+                expected=", ".join(known[:_SHOWN]) or "there is no stack in it",
+                fix=f"dataset={(near or known)[0]!r}" if known else f"`xsmall info {path.name}`",
+            )
         return [dataset]
     for name in _KNOWN:
         if _is_link_or_dataset(file, name):
             return [name]
-    group = file.get("/entry/data")
-    numbered = sorted(n for n in group if n.startswith(_NUMBERED)) if isinstance(group, h5py.Group) else []
+    numbered = _numbered(file)
     if numbered:
-        return [f"/entry/data/{name}" for name in numbered]
+        return numbered
     found = stacks_in(file)
     if len(found) == 1:
         return found
     raise FileFormatError(
         f"{path}: {'which of these are the frames?' if found else 'there are no frames in this file'}",
-        found=", ".join(found[:8]) or "no numbers of three or four dims",
+        found=", ".join(found[:_SHOWN]) or "no numbers of three or four dims",
         expected="one stack of frames",
         fix=f"xs.open_frames({str(path)!r}, dataset={found[0]!r})" if found else f"`xsmall info {path.name}`",
     )
+
+
+def _other_stacks(file: Any, chosen: Sequence[str]) -> list[str]:
+    """Stacks beside those that are taken, such as those of a second detector."""
+    taken = [file[name] for name in chosen]
+    return [name for name in stacks_in(file) if name.endswith("/data") and file[name] not in taken]
+
+
+def _numbered(file: Any) -> list[str]:
+    """Datasets of an Eiger master, which are links to other files."""
+    group = file.get("/entry/data")
+    names = sorted(n for n in group if n.startswith(_NUMBERED)) if isinstance(group, h5py.Group) else []
+    return [f"/entry/data/{name}" for name in names]
 
 
 def _is_link_or_dataset(file: Any, name: str) -> bool:
