@@ -13,8 +13,9 @@ import numpy.typing as npt
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
-from xsmall.cube.accumulator import Rows, merge_rows, statistics_of_rows
+from xsmall.cube.accumulator import Rows
 from xsmall.cube.filling import Tile, Way
+from xsmall.cube.finishing import Blocks, bin_blocks, finished_by_block
 from xsmall.cube.kept import Kept, PartStore
 from xsmall.cube.lanes import rows_of_lanes
 from xsmall.cube.moments import (
@@ -23,10 +24,8 @@ from xsmall.cube.moments import (
     Lanes,
     batch_events,
     bins_met,
-    chain,
     in_groups,
     lanes,
-    merge_lanes,
     statistics_types,
 )
 from xsmall.cube.plan import CubeJob, tiles, with_reductions
@@ -50,6 +49,8 @@ class TaskCut(NamedTuple):
     way: Way
     units: list[range]
     """Lanes of each task."""
+    blocks: Blocks
+    """Of bins, that are finished one by one where there are several tasks."""
     tiles: list[Tile]
     needs: int
     """Bytes that a process uses at the most, results of other tiles aside."""
@@ -94,8 +95,7 @@ def statistics_of_frames(
     batch = source.batch
     who = machine(memory)
     same = {} if store is not None else _of_same_frames(source, beside or {})
-    n_bins = int(np.prod(shape, dtype=np.int64))
-    cut, plan = _plan(source, events.bins, n_bins, who, dtype, more, is_kept=store is not None, beside=same)
+    cut, plan = _plan(source, events.bins, shape, who, dtype, more, is_kept=store is not None, beside=same)
     if store is not None:
         cut = cut._replace(way=cut.way._replace(kept=_agreed(store, label, source, events, shape, cut, made_of or {})))
     packets = None
@@ -151,7 +151,7 @@ def _agreed(
 def _plan(
     source: Source,
     index: Index,
-    n_bins: int,
+    shape: tuple[int, ...],
     who: Machine,
     dtype: np.dtype[Any],
     more: tuple[str, ...],
@@ -162,6 +162,7 @@ def _plan(
     """Lanes, batches and tiles, by the bins of the events, the shape of frames and the machine."""
     frames = source.batch.frames
     n, segments, rows, columns = frames.shape
+    n_bins = int(np.prod(shape, dtype=np.int64))
     borders = lanes(index)
     way = Way(borders, batch_events(index, borders, segments * rows * columns), (rows, columns), more)
     together = Rule(frames).together if isinstance(frames, da.Array) else 1
@@ -201,7 +202,8 @@ def _plan(
         events=some * n * len(found),
         along=tuple(taken),
     )
-    return TaskCut(way, units, found, needs, taken), plan
+    blocks = bin_blocks(shape, job.result_bytes // len(found), who)
+    return TaskCut(way, units, blocks, found, needs, taken), plan
 
 
 def _peak_bytes(job: CubeJob, needs: int, n_tiles: int, who: Machine) -> int:
@@ -254,7 +256,7 @@ def _tiles_of_dask(
 ) -> tuple[list[Statistics], HighLevelGraph | None]:
     way, batch = cut.way, source.batch._replace(energy=_energy_of(cut.beside))
     transform = as_delayed(source.transform, "transform")
-    made_of = *batch, transform.key, *events, shape, cut.tiles, cut.units, way, list(cut.beside)
+    made_of = *batch, transform.key, *events, shape, cut.tiles, cut.units, cut.blocks, way, list(cut.beside)
     token = f"{label}-{dask.base.tokenize(*made_of)}"
     borders = [(way.lanes[unit[0]][0], way.lanes[unit[-1]][1]) for unit in cut.units]
     parts = parts_of(events, borders, token)
@@ -262,7 +264,7 @@ def _tiles_of_dask(
     shared = None if rules is None else shared_of(rules, batch, borders, f"shared-{token}")
     beside = [made.bare() for made in cut.beside.values()]
     common = dask.delayed(Opaque((way, cut.needs, beside)), name=f"way-{token}", traverse=False)
-    types = statistics_types(way.more)
+    met = [np.unique(bins[bins >= 0]) for bins in (events.bins[a:b] for a, b in borders)]
     out: list[Statistics] = []
     packets = None
     for number, tile in enumerate(cut.tiles):
@@ -276,8 +278,11 @@ def _tiles_of_dask(
         if beside:
             packets = taken_along(cut.beside, tasks, borders)
             tasks = [_moments_of(task) for task in tasks]
-        done = tasks[0] if len(tasks) == 1 else _finished(tasks, name, cut.units, common, shape, pixels)
-        out.append(with_error(picked(done, name, (*shape, *pixels), types)))
+        if len(tasks) == 1:
+            found = picked(tasks[0], name, (*shape, *pixels), statistics_types(way.more))
+        else:
+            found = finished_by_block(tasks, name, met, cut.blocks, common, shape, pixels, way.more)
+        out.append(with_error(found))
     return out, packets
 
 
@@ -309,31 +314,6 @@ def _moments_of(task: Delayed) -> Delayed:
     """What a task returns beside reductions."""
     moments: Delayed = dask.delayed(operator.itemgetter(0), pure=False)(task, dask_key_name=f"moments-{task.key}")
     return moments
-
-
-def _finished(
-    tasks: list[Delayed],
-    name: str,
-    units: list[range],
-    common: Delayed,
-    shape: tuple[int, ...],
-    pixels: tuple[int, ...],
-) -> Delayed:
-    """The statistics of all lanes, merged."""
-    merged = _merged_tasks(tasks, name, units)
-    return dask.delayed(_finish_task, pure=False)(merged, shape, pixels, common, dask_key_name=f"finish-{name}")
-
-
-def _merged_tasks(tasks: list[Delayed], name: str, units: list[range]) -> Delayed:
-    """Merge the results of tasks in the fixed order of lanes; those of groups one after the other."""
-
-    def merge_two(a: Delayed, b: Delayed) -> Delayed:
-        return dask.delayed(_merge_task, pure=False)(a, b, dask_key_name=f"merge-{name}-{next(count)}")
-
-    count = iter(range(len(tasks)))
-    if len(units[0]) > 1:
-        return chain(tasks, merge_two)
-    return merge_lanes(range(len(tasks)), lambda i: tasks[i], merge_two)
 
 
 def _held_blocks(batch: Batch, borders: list[tuple[int, int]]) -> list[Batch]:
@@ -388,20 +368,6 @@ def _check_memory(needs: int) -> None:
             fix="build the cube again while the client of this cluster is there, it is then planned for its workers; "
             f"or workers with memory_limit={limit_for(needs)}",
         )
-
-
-def _merge_task(a: Rows, b: Rows) -> Rows:
-    with my_turn() as team:
-        return merge_rows(a, b, team)
-
-
-def _finish_task(
-    rows: Rows, shape: tuple[int, ...], trailing: tuple[int, ...], common: Opaque
-) -> dict[str, npt.NDArray[Any]]:
-    n_bins, n_pixels = (int(np.prod(of, dtype=np.int64)) for of in (shape, trailing))
-    with my_turn() as team:
-        found = statistics_of_rows(rows, n_bins, n_pixels, team, common.value[0].more)
-    return _shaped(found, shape, trailing)
 
 
 def _assemble_tiles(plan: Sequence[Tile], pieces: Sequence[Any], axis: int) -> Any:

@@ -60,7 +60,8 @@ def small_variables(
             continue
         if name in bound[0]:
             if array.dtype.kind in "iuf":
-                out[f"{name}{MEAN_SUFFIX}"] = array
+                alone = {d: 0 for d in array.dims if d in bound[0]}  # one region that has the name of what is binned
+                out[f"{name}{MEAN_SUFFIX}"] = array.isel(alone)
         elif name in small.coords and name != weights and name not in asked:
             continue
         elif set(map(str, array.dims)) & set(bound[0]):

@@ -107,7 +107,9 @@ def cut(
         )
     numbers = [x for x in (low, high, robust) if x is not None]
     if any(isinstance(x, bool) or not isinstance(x, int | float | np.number) or np.isnan(x) for x in numbers):  # type: ignore[redundant-expr]
-        raise ParameterError("limits of a cut are numbers", found=numbers)
+        raise ParameterError(
+            "limits of a cut are numbers", found=numbers, fix='xs.cut("i0", 0.5, 2), None for no limit'
+        )
     if low is not None and high is not None and low > high:
         raise ParameterError(f"no value lies from {low:g} to {high:g}", fix=f"low={high:g}, high={low:g}")
     if robust is not None and robust <= 0:
