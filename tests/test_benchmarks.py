@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import xsmall as xs
@@ -37,3 +38,23 @@ def test_growth_is_measured_small(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         with LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster:
             found = growth.plan(what, 1000, 8, cluster.scheduler_address, str(constants))
         assert 0 < found["sent_mb"] < 1
+
+
+@pytest.mark.skipif(not (ROOT / "benchmarks").is_dir(), reason="benchmarks are in the repository, not in the package")
+def test_results_of_two_checkouts_are_compared_bit_for_bit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks.same_results import compare
+
+    values = np.array([1.0, np.nan, 4.0])
+    before, now = tmp_path / "before.npz", tmp_path / "now.npz"
+    np.savez(before, roi=values, mask=[True], only=[1])
+    np.savez(now, roi=values, mask=[True])
+    assert compare(before, now)
+    assert "2 results, 2 the same to the last bit" in capsys.readouterr().out
+    np.savez(now, roi=values + np.array([0, 0, 1e-6]), mask=[1])
+    assert not compare(before, now)
+    told = capsys.readouterr().out
+    assert "roi: 1 of 3 values, by 2.5e-07 of the largest" in told
+    assert "mask: bool (1,) beside int64 (1,)" in told
