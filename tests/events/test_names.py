@@ -81,6 +81,9 @@ def test_a_time_tool_that_did_not_fit_is_nan() -> None:
     np.testing.assert_array_equal(events.tt_position, [0.4, np.nan, 0.3, np.nan])
     np.testing.assert_array_equal(events.tt_amplitude, [1, np.nan, 3, np.nan])
     assert events.tt_position.attrs["units"] == "ps"
+    without_position = xs.event_variables(small(tt__FLTPOS_PS=[0.4, 0, 0.0, 0.2], tt__AMPL=[1.0, 0, 3, 4]), "xcs")
+    np.testing.assert_array_equal(without_position.tt_position, [0.4, np.nan, 0.0, 0.2])
+    np.testing.assert_array_equal(without_position.tt_amplitude, [1, np.nan, 3, 4])
     uncalibrated = xs.event_variables(small(tt__FLTPOS=[1.0, 2, 3, 4], tt__FLTPOS_PS=np.zeros(4)), "xcs")
     assert "tt_position" not in uncalibrated
     assert "without calibration" in missing(uncalibrated)["tt_position"]

@@ -208,11 +208,14 @@ def _rules(hutch: str | None, table: Any) -> dict[str, tuple[NameRule, ...]]:
     """Rules of each variable: those for every hutch, then those of this one."""
     tables, where = _hutch_tables(table), "the table of hutches" if table is None else str(table)[:80]
     if hutch is not None and (hutch not in tables or hutch == ANY):
+        near = alike(hutch, [n for n in tables if n != ANY])
         raise ParameterError(
             "no table of this hutch",
             found=repr(hutch),
             expected=", ".join(n for n in tables if n != ANY),
-            fix='xs.save_hutch_table("mine.toml"), add it there, and table="mine.toml"',
+            fix=f'hutch="{near[0]}"'
+            if near
+            else 'xs.save_hutch_table("mine.toml"), add it there, and table="mine.toml"',
         )
     result: dict[str, tuple[NameRule, ...]] = {}
     for part in (ANY, hutch):

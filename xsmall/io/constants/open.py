@@ -296,6 +296,7 @@ def _from_small_data(
             f"{path}: which detector?",
             found=f"detector={detector!r}",
             expected="one of " + ", ".join(names) if names else f"{_USER_DATA}/<detector>/ped",
+            fix=f"xs.open_constants(..., detector={(alike(detector or '', names) or names)[0]!r})" if names else None,
         )
     entry = detector_type(kind or _guess(detector))
     held = {

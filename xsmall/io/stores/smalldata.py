@@ -132,9 +132,18 @@ def _write_everything(file: h5py.File, small: xr.Dataset, tree: xr.DataTree | No
     _write_numbers(file, numbers)
     for name, x in small.variables.items():
         if v.EVENT not in x.dims and x.dtype.kind in "biuf":
-            file[f"UserDataCfg/xsmall/{name}"] = np.asarray(x.values)
+            file[_configuration_path(str(name), small)] = np.asarray(x.values)
     if tree is not None:
         _write_beside(file, tree)
+
+
+def _configuration_path(name: str, small: xr.Dataset) -> str:
+    """Where something without events goes: the q of azimuthal integrals beside the other parameters of the function."""
+    front, _, axis = name.rpartition("_")
+    detector, _, function = front.rpartition("_")
+    if axis == "q" and detector and f"{front}_{function}" in small.variables:
+        return f"UserDataCfg/{detector}/{function}__{function}_q"
+    return f"UserDataCfg/xsmall/{name}"
 
 
 def _times(file: h5py.File, small: xr.Dataset, generation: int) -> None:
@@ -211,7 +220,8 @@ def _write_beside(file: h5py.File, tree: xr.DataTree) -> None:
             for name, x in tree.children[where].data_vars.items():
                 file[f"{group}/{name}"] = x.values
     for detector, name, values in _configurations(tree):
-        file[f"UserDataCfg/{detector}/{name}"] = values
+        if f"UserDataCfg/{detector}/{name}" not in file:
+            file[f"UserDataCfg/{detector}/{name}"] = values
 
 
 def _configurations(tree: xr.DataTree) -> Iterator[tuple[str, str, Any]]:
