@@ -178,6 +178,8 @@ def test_what_cannot_be_meant_is_refused(rule: dict[str, Any], text: str) -> Non
 
 def test_a_hutch_is_named_or_known_by_the_experiment() -> None:
     data = small(ipm2__sum=[1.0, 2, 3, 4])
+    with pytest.raises(xs.XsmallError, match='hutch="xpp"'):
+        xs.event_variables(small(x=np.zeros(4)), "xxp")
     with pytest.raises(xs.XsmallError, match="which hutch"):
         xs.event_variables(data)
     with pytest.raises(xs.XsmallError, match="no table of this hutch"):

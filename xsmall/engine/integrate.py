@@ -14,7 +14,7 @@ import xarray as xr
 
 from xsmall import vocabulary as v
 from xsmall.engine.pairs import check_small, paired
-from xsmall.errors import DataError, ParameterError
+from xsmall.errors import DataError, ParameterError, alike
 from xsmall.events.labels import labels_of
 from xsmall.events.name_rules import where_known
 
@@ -123,11 +123,12 @@ def _exposure_ends(small: xr.Dataset, run: xr.DataTree | None, into: Any) -> pd.
         else:
             said = [str(n).removesuffix(f"_{v.PRESENT}") for n in small.variables if str(n).endswith(f"_{v.PRESENT}")]
             known = [n for n in run.children if n != v.EVENTS_NODE] if run is not None else said
+            near = alike(into, known)
             raise ParameterError(
                 "no slow detector of this name",
                 found=repr(into),
                 expected=", ".join(known) or f"small data with {name}",
-                fix=f'into=run["{into}/raw"], the frames of the slow detector',
+                fix=f"into={near[0]!r}" if near else "into=frames of the slow detector, such as run['epix/raw']",
             )
     if isinstance(into, xr.DataTree):
         into = into.to_dataset(inherit=False)

@@ -71,8 +71,12 @@ def test_a_tree_goes_round(tmp_path: Path) -> None:
         file["tt/FLTPOS"], file["tt/FLTPOS_PS"] = [1.0, 0, 2], [0.1, 0, 0.2]
         file["Sums/epix_calib"], file["epicsOnce/lxt"] = np.ones((2, 3)), 4.0
         file["UserDataCfg/epix/ped"] = np.ones((2, 3))
+        file["jungfrau/azav_azav"], file["UserDataCfg/jungfrau/azav__azav_q"] = np.ones((3, 1, 4)), np.arange(4.0)
     tree = xs.open_smalldata(tmp_path / "a_Run0001.h5")
     again = xs.open_smalldata(xs.to_smalldata(tree, tmp_path / "b_Run0001.h5"))
+    alone = xs.open_smalldata(xs.to_smalldata(tree["events"].to_dataset(), tmp_path / "c_Run0001.h5"))
+    for back in (again, alone):
+        np.testing.assert_array_equal(back["events"].coords["jungfrau_azav_q"], np.arange(4))
     for name, x in tree["events"].data_vars.items():
         np.testing.assert_array_equal(again["events"][name], x)
         assert again["events"][name].dtype == x.dtype

@@ -130,9 +130,8 @@ def _lcls1(file: Any, path: Path) -> dict[str, xr.Dataset]:
             variables[f"{name}_{v.SUM}"] = xr.Variable(dims, _lazy_values(item, path))
     if "binVar" in file and file["binVar"].shape == count.shape:
         with np.errstate(invalid="ignore", divide="ignore"):
-            variables[f"{_BIN}{v.MEAN_SUFFIX}"] = xr.Variable(
-                axes, read_whole(file["binVar"], path) / np.where(count > 0, count, np.nan)
-            )
+            mean = read_whole(file["binVar"], path) / np.where(count > 0, count, np.nan)
+            variables[f"{_BIN}{v.MEAN_SUFFIX}"] = xr.Variable(axes, mean)
     attrs = {v.LEFT_OUT: "; ".join(left_out)} if left_out else {}
     selection = file.get("cubeSelection")
     if isinstance(selection, h5py.Dataset):
