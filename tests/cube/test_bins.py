@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from xsmall.cube.binning import Binning
 from xsmall.cube.bins import as_binning, bins, categories, edges, quantiles, steps
+from xsmall.cube.cube import cube
 from xsmall.errors import DataError, ParameterError
 
 numbers = st.floats(-10, 10, allow_subnormal=False)
@@ -306,3 +307,11 @@ def test_edges_that_arithmetic_made_bin_as_the_decimal_numbers_do(dtype: str, un
         found = edges(made).assign(written)
         assert found.index.tolist() == [*range(10), -1]
     assert quantiles(5).assign(written).index.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 4]
+
+
+def test_one_region_may_have_the_name_of_what_is_binned_by() -> None:
+    small = xr.Dataset({"spot": (("event", "spot"), np.array([[0.5], [1.5], [1.7]])), "i0": ("event", [1.0, 2.0, 4.0])})
+    found = cube(small, {"spot": bins(0, 2, n=2)})
+    assert found["spot_mean"].dims == found["i0"].dims == ("spot",)
+    assert found["i0"].values.tolist() == [1.0, 3.0]
+    assert found["spot_mean"].values.tolist() == [0.5, 1.6]

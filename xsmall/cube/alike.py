@@ -45,13 +45,21 @@ def check_alike(a: xr.Dataset, b: xr.Dataset, *, side_by_side: bool) -> None:
         Cubes that differ in bins, variables, axes, labels, units, distance, photon energy, geometry or detector; or, if
         they are to be added, in what was asked of the frames.
     """
-    if set(a.data_vars) != set(b.data_vars):
-        raise ParameterError(
-            "these cubes hold other variables", found=sorted(map(str, set(a.data_vars) ^ set(b.data_vars)))
-        )
     bins = {str(d) for d in a[COUNT].dims}
     if bins != {str(d) for d in b[COUNT].dims}:
-        raise ParameterError("these cubes have other bins", found=f"{a[COUNT].dims} and {b[COUNT].dims}")
+        raise ParameterError(
+            "these cubes have other bins",
+            found=f"{a[COUNT].dims} and {b[COUNT].dims}",
+            expected="bins of the same names",
+        )
+    own = {of: sorted(map(str, set(x.data_vars) - set(y.data_vars))) for of, x, y in (("first", a, b), ("other", b, a))}
+    if any(own.values()):
+        raise ParameterError(
+            "these cubes hold other variables",
+            found="; ".join(f"the {of} only: {names}" for of, names in own.items() if names),
+            expected="the same variables",
+            fix=f"cube.drop_vars({own['first'] or own['other']!r})",
+        )
     of_bins = bins | {f"{d}{BOUNDS_SUFFIX}" for d in bins}
     for name in a.data_vars:
         if set(a[name].dims) != set(b[name].dims) or any(a.sizes[d] != b.sizes[d] for d in set(a[name].dims) - bins):

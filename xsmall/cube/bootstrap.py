@@ -173,12 +173,15 @@ def _order(small: xr.Dataset) -> Index:
 
 def _block(index: Index) -> int:
     """Events of a block: as many as leave the typical bin enough blocks."""
-    known = index[index >= 0]
-    block = 1
-    while known.size and block < len(index):
-        number = np.flatnonzero(index >= 0) // (2 * block)
-        met = np.unique(np.stack([known, number]), axis=1)[0]
-        if np.median(np.unique(met, return_counts=True)[1]) < _BLOCKS_PER_BIN:
+    place = np.flatnonzero(index >= 0)
+    place = place[np.argsort(index[place], kind="stable")]
+    bins, number, block = index[place], place, 1
+    while bins.size and block < len(index):
+        number = number // 2  # of blocks twice as long; equal ones stay neighbours
+        new = np.append(True, (np.diff(bins) != 0) | (np.diff(number) != 0))
+        bins, number = bins[new], number[new]
+        met = np.bincount(bins)
+        if np.median(met[met > 0]) < _BLOCKS_PER_BIN:
             break
         block *= 2
     return block
