@@ -93,6 +93,7 @@ def describe(obj: xr.DataArray) -> Frames:
         check_pixels(obj, geometry)
     beam, energies = beam_of(obj), event_energies(obj)
     runs, usable, state = _runs_of_frames(obj), usable_segments(obj), segment_state(obj)
+    kinds = usable_kinds(obj)
     part = Part.of(obj)
     if energies is not None and np.isfinite(energies).any():
         beam = replace(beam or Beam(), photon_energy=float(np.nanmean(energies)))
@@ -110,7 +111,7 @@ def describe(obj: xr.DataArray) -> Frames:
         experiment=obj.attrs.get(EXPERIMENT),
         usable=usable,
         state=state,
-        kinds=usable_kinds(obj),
+        kinds=kinds,
         energies=energies,
     )
 

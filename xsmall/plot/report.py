@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from xsmall.errors import ParameterError
-from xsmall.io.stores.blocks import write_text
+from xsmall.io.stores.blocks import sweep_texts, write_text
 from xsmall.run.state import RunState, production_status, stem_of
 from xsmall.vocabulary import AVERAGE, EVENT, I0
 
@@ -119,6 +119,7 @@ def write_page(folder: Path, state: RunState) -> None:
 
 def write_index(folder: Path) -> Path:
     """Write the page over all runs of a folder; returns its path."""
+    sweep_texts(folder, _INDEX)
     write_text(folder / _INDEX, _index_page(folder, production_status(folder)))
     return folder / _INDEX
 

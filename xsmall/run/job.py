@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from xsmall.engine.blocks import BATCH_BYTES
 from xsmall.errors import DataError, ParameterError, WriteError, XsmallError
-from xsmall.io.stores.blocks import BlockStore
+from xsmall.io.stores.blocks import BlockStore, sweep_texts
 from xsmall.io.stores.place import TakenError, held, holder, settle
 from xsmall.reductions.reduce import gain_bits, unused_mask
 from xsmall.run.block import SMALLER, lost_block
@@ -27,7 +27,7 @@ from xsmall.run.progress import Progress
 from xsmall.run.recipe import Recipe
 from xsmall.run.request import difference
 from xsmall.run.sizes import peak_bytes
-from xsmall.run.state import RunState, blocks_folder, output_path, read_state, state_path
+from xsmall.run.state import RunState, blocks_folder, output_path, read_state, state_path, stem_of
 from xsmall.run.text import like
 
 __all__ = ["RunJob"]
@@ -165,6 +165,7 @@ class RunJob:
         else:
             self._check_same(before, plan, str(self.store.folder))
         self.store.sweep()
+        sweep_texts(self.folder, stem_of(self.run))
         self._tell_plan(plan)
 
     def _tell_plan(self, plan: RunPlan) -> None:

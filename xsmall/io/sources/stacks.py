@@ -315,7 +315,7 @@ def _stacks(file: Any, path: Path, dataset: str | None) -> list[str]:
     """Names of the datasets that hold the frames, in their order."""
     if dataset is not None:
         if file.get(dataset, getlink=True) is None:
-            known = list(dict.fromkeys([*_numbered(file), *stacks_in(file)]))
+            known = list(dict.fromkeys([*_numbered_stacks(file), *stacks_in(file)]))
             near = alike(dataset, known)
             raise FileFormatError(
                 f"{path}: no dataset {dataset!r}",
@@ -326,7 +326,7 @@ def _stacks(file: Any, path: Path, dataset: str | None) -> list[str]:
     for name in _KNOWN:
         if _is_link_or_dataset(file, name):
             return [name]
-    numbered = _numbered(file)
+    numbered = _numbered_stacks(file)
     if numbered:
         return numbered
     found = stacks_in(file)
@@ -346,7 +346,7 @@ def _other_stacks(file: Any, chosen: Sequence[str]) -> list[str]:
     return [name for name in stacks_in(file) if name.endswith("/data") and file[name] not in taken]
 
 
-def _numbered(file: Any) -> list[str]:
+def _numbered_stacks(file: Any) -> list[str]:
     """Datasets of an Eiger master, which are links to other files."""
     group = file.get("/entry/data")
     names = sorted(n for n in group if n.startswith(_NUMBERED)) if isinstance(group, h5py.Group) else []

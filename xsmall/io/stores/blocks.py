@@ -9,6 +9,7 @@ block was made for: what a job of an earlier manifest writes late counts for not
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -25,7 +26,7 @@ from xsmall.errors import DataError, FileFormatError
 from xsmall.events.ragged import counts_of, object_array
 from xsmall.io.stores.place import TakenError, held, holder, holders, remove, sync
 
-__all__ = ["BlockStore", "write_text"]
+__all__ = ["BlockStore", "sweep_texts", "write_text"]
 
 _MANIFEST: Final = "manifest.json"
 _CHECKSUM: Final = "sha256"
@@ -179,6 +180,12 @@ class BlockStore:
 
 def write_text(path: Path, text: str) -> None:
     """Write a small file in one step: it has the old text or the new one, after any kill."""
+    while not _in_one_step(path, text):  # another job has swept the draft away
+        pass
+    sync(path.parent)
+
+
+def _in_one_step(path: Path, text: str) -> bool:
     draft = path.with_name(f"{path.name}.{uuid4().hex[:8]}{_DRAFT}")
     try:
         with draft.open("w", encoding="utf-8") as file:
@@ -186,9 +193,19 @@ def write_text(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
+    except FileNotFoundError:
+        if not path.parent.is_dir():
+            raise
+        return False
     finally:
         draft.unlink(missing_ok=True)
-    sync(path.parent)
+    return True
+
+
+def sweep_texts(folder: Path, stem: str) -> None:
+    """Remove what killed jobs have left of small files ``stem``.*; a job that is alive writes its own again."""
+    for draft in folder.glob(f"{glob.escape(stem)}.*{_DRAFT}"):
+        draft.unlink(missing_ok=True)
 
 
 def _json(path: Path) -> dict[str, Any] | None:
