@@ -247,3 +247,14 @@ def test_values_per_event_come_in_the_order_of_the_data() -> None:
     energy = xr.DataArray(9000.0 + np.arange(5), dims="event", coords={"event": framed["event"]})
     placed = framed.sd.assign_beam(photon_energy=energy.isel(event=[4, 3, 0, 1, 2]))
     np.testing.assert_array_equal(placed["photon_energy"], energy)
+
+
+def test_what_lies_beside_frames_and_was_rounded_warns_too() -> None:
+    sim = xs.simulate(30, shape=(1, 8, 16), seed=1, missing=0)
+    frames, i0 = sim.run["jungfrau/raw"].assign_attrs(detector_type="opal").compute(), sim.run["events/i0"].compute()
+    rounded = i0.assign_coords(event=i0["event"].values.astype("M8[us]"))
+    with pytest.warns(JoinWarning, match=r"only \d of 30 events of the frames and w .* was one of them rounded"):
+        got = xs.apply(frames, lambda frame, w: {"s": np.float64(w)}, w=rounded)
+    assert np.isnan(got["s"].values).sum() >= 28
+    with pytest.raises(DataError, match="labels of other kinds"):
+        xs.apply(frames, lambda frame, w: {"s": np.float64(w)}, w=i0.assign_coords(event=np.arange(30)))

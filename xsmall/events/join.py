@@ -13,7 +13,7 @@ from xsmall.errors import DataError
 from xsmall.events.labels import labels_of
 from xsmall.vocabulary import EVENT
 
-__all__ = ["JoinWarning", "find", "of_the_events", "positions"]
+__all__ = ["JoinWarning", "find", "joined", "of_the_events", "positions"]
 
 
 class JoinWarning(UserWarning):
@@ -35,26 +35,40 @@ def positions(wanted: xr.Dataset | xr.DataArray, of: xr.Dataset | xr.DataArray, 
     JoinWarning
         Fewer than half of the events that could be joined are.
     """
-    left = labels_of(wanted, "the small data")
-    right = labels_of(of, f"the images {name!r}")
-    if len(left) and len(right) and _kind_of_labels(left) != _kind_of_labels(right):
+    labels = labels_of(of, f"the images {name!r}"), labels_of(wanted, "the small data")
+    return joined(*labels, f"the images {name!r} and the small data")
+
+
+def joined(these: pd.Index, among: pd.Index, names: str) -> npt.NDArray[np.int64]:
+    """Find the place of each of ``these`` labels among others as :func:`find` does; ``names`` says whose both are.
+
+    Raises
+    ------
+    DataError
+        Labels of another kind, or not a single one in common.
+
+    Warns
+    -----
+    JoinWarning
+        Fewer than half of the events that could be joined are.
+    """
+    if len(these) and len(among) and _kind_of_labels(these) != _kind_of_labels(among):
         raise DataError(
-            f"the images {name!r} and the small data have labels of other kinds",
-            found=f"{right.dtype} and {left.dtype}",
+            f"{names} have labels of other kinds",
+            found=f"{these.dtype} and {among.dtype}",
             expected="the same kind of label, such as the time of each event",
         )
-    found = find(right, left)
-    joined, most = int((found >= 0).sum()), min(int(left.notna().sum()), int(right.notna().sum()))
-    if len(left) and len(right) and not joined:
+    found = find(these, among)
+    n, most = int((found >= 0).sum()), min(int(these.notna().sum()), int(among.notna().sum()))
+    if len(these) and len(among) and not n:
         raise DataError(
-            f"the images {name!r} and the small data have no event in common",
-            found=f"events {left[0]} to {left[-1]} and {right[0]} to {right[-1]}{_rounded(left, right)}",
-            fix="images and small data of the same run",
+            f"{names} have no event in common",
+            found=f"events {these[0]} to {these[-1]} and {among[0]} to {among[-1]}{_rounded(these, among)}",
+            expected="events of the same run",
         )
-    if joined < most / 2:
+    if n < most / 2:
         warnings.warn(
-            f"only {joined} of {most} events of the images {name!r} and the small data belong together"
-            f"{_rounded(left, right)}; the others are left out",
+            f"only {n} of {most} events of {names} belong together{_rounded(these, among)}; the others are left out",
             JoinWarning,
             stacklevel=2,
         )

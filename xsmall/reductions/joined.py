@@ -14,8 +14,8 @@ from xsmall.engine.blocks import Batch
 from xsmall.engine.one_pass import Source
 from xsmall.engine.record import Input, Record
 from xsmall.engine.transform import float_dtype
-from xsmall.errors import DataError, ParameterError
-from xsmall.events.join import find
+from xsmall.errors import ParameterError
+from xsmall.events.join import joined
 from xsmall.events.labels import labels_of
 from xsmall.frames.describe import data_of, describe, words_of
 from xsmall.vocabulary import EVENT, FRAME_DIMS
@@ -60,14 +60,7 @@ def _check_beside(given: Any, keyword: str) -> None:
 
 def _companion(given: xr.DataArray, obj: xr.DataArray, keyword: str) -> tuple[Companion, tuple[int, ...]]:
     """Where to read it, and the shape of what it has for one event."""
-    ours, theirs = labels_of(obj, "the frames"), labels_of(given, keyword)
-    at = find(ours, theirs)
-    if len(ours) and len(theirs) and not (at >= 0).any():
-        raise DataError(
-            f"{keyword} and the frames have no event in common",
-            found=f"events {theirs[0]} to {theirs[-1]}, and {ours[0]} to {ours[-1]}",
-            expected="events of the same run",
-        )
+    at = joined(labels_of(obj, "the frames"), labels_of(given, keyword), f"the frames and {keyword}")
     if given.dims == FRAME_DIMS and given.dtype.kind != "b":
         frames = describe(given)
         source = Source.of(
