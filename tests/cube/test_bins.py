@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
 import xarray as xr
 from hypothesis import given, settings
@@ -315,3 +316,10 @@ def test_one_region_may_have_the_name_of_what_is_binned_by() -> None:
     assert found["spot_mean"].dims == found["i0"].dims == ("spot",)
     assert found["i0"].values.tolist() == [1.0, 3.0]
     assert found["spot_mean"].values.tolist() == [0.5, 1.6]
+
+
+def test_edges_may_be_times_of_a_zone() -> None:
+    times = pd.date_range("2026-03-29", periods=4, freq="h")
+    small = xr.Dataset({"seen": ("event", times), "one": ("event", np.ones(4))}, {"event": np.arange(4)})
+    for borders in (times.tz_localize("UTC").tz_convert("Europe/Paris"), [t.to_pydatetime() for t in times]):
+        np.testing.assert_array_equal(small.sd.cube({"seen": edges(borders)})["count"].values, [1, 1, 1])

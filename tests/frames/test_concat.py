@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -130,3 +131,16 @@ def test_what_only_some_have_is_left_out_by_name() -> None:
 def test_it_survives_the_coming_defaults_of_xarray(new: bool) -> None:
     with xr.set_options(use_new_combine_kwarg_defaults=new):
         assert xs.concat(raws()).sizes["event"] == 14
+
+
+def test_labels_of_another_zone_or_resolution_are_the_same_instants() -> None:
+    one = xs.simulate(6, shape=(1, 4, 8), seed=1).run["jungfrau/raw"].compute()
+    later = pd.DatetimeIndex(one["event"].values + np.timedelta64(3600_000_000, "us"))
+    for times in (later.tz_localize("UTC").tz_convert("Asia/Tokyo"), later.round("us").as_unit("us")):
+        joined = xs.concat([one, one.assign_coords(event=times)])
+        found = np.asarray(joined["event"].values[6:], "M8[us]")
+        assert joined["event"].dtype == "M8[ns]"
+        instants = times if times.tz is None else times.tz_convert(None)
+        np.testing.assert_array_equal(found, instants.to_numpy().astype("M8[us]"))
+    with pytest.raises(DataError, match="the same events twice"):
+        xs.concat([one, one.assign_coords(event=pd.DatetimeIndex(one["event"].values).tz_localize("UTC"))])

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from math import isfinite
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from xsmall.cube.binning import Binning, Bins, Categories, Edges, Quantiles, Steps
 from xsmall.errors import ParameterError
 from xsmall.events.borders import as_written, closest, exact
+from xsmall.events.labels import times_in_utc
 
 __all__ = ["as_binning", "bins", "categories", "edges", "quantiles", "steps"]
 
@@ -116,8 +118,8 @@ def edges(borders: Sequence[Any] | npt.NDArray[Any]) -> Edges:
     values = np.asarray(borders)
     if values.ndim != 1 or values.size < 2:
         raise ParameterError("edges need one dimension and two values at least", found=f"shape {values.shape}")
-    if values.dtype.kind == "M":
-        values = values.astype("datetime64[ns]")
+    if values.dtype.kind == "M" or all(isinstance(x, datetime) for x in values[:1]):
+        values = times_in_utc(borders, "edges")
         finite = ~np.isnat(values)
     elif values.dtype.kind in "iuf":
         narrow = values.dtype.kind == "f" and values.dtype.itemsize < _WIDE

@@ -11,7 +11,7 @@ import xarray as xr
 
 from xsmall.engine.pairs import check_pair, unpaired
 from xsmall.errors import DataError, ParameterError
-from xsmall.events.labels import labels_of
+from xsmall.events.labels import in_utc, labels_of
 from xsmall.frames.beam import BEAM_COORDS
 from xsmall.vocabulary import (
     CONFIG_NODE,
@@ -151,6 +151,7 @@ def _concat_datasets(
     for k, part in enumerate(parts):
         if EVENT not in part.sizes:
             raise DataError(f"{where}: number {k} has no events", found=dict(part.sizes), expected=f"the dim {EVENT!r}")
+    parts = [in_utc(part) for part in parts]
     _check_event_labels(parts, where)
     _check_alike(parts, where)
     left_out: list[str] = []
