@@ -178,3 +178,25 @@ def test_an_object_of_extra_geom_is_taken_over(tmp_path: Path) -> None:
     np.testing.assert_allclose(geometry.positions()[..., :2], theirs.get_pixel_positions()[..., :2], atol=1e-9)
     path = xs.save_geometry(geometry, tmp_path / "agipd.geom", format="extra_geom")
     np.testing.assert_allclose(xs.open_geometry(path).positions()[..., :2], geometry.positions()[..., :2], atol=3e-8)
+
+
+@pytest.mark.parametrize(
+    ("clen", "res", "match"),
+    [("200", "13333", "place of a panel"), ("0.1", "0.013", "size of a pixel"), ("0.1", "1e9", "size of a pixel")],
+)
+def test_sizes_in_another_unit_than_that_of_the_format_are_refused(clen: str, res: str, match: str) -> None:
+    panel = (
+        "p0/fs = x;p0/ss = y;p0/corner_x = 0;p0/corner_y = 0;p0/min_fs = 0;p0/max_fs = 7;p0/min_ss = 0;p0/max_ss = 3"
+    )
+    text = f"clen = {clen};res = {res};{panel}".replace(";", chr(10))
+    with pytest.raises(GeometryError, match=match):
+        xs.open_geometry(text)
+    assert xs.open_geometry(text.replace(f"clen = {clen}", "clen = 0.1").replace(f"res = {res}", "res = 13333")).shape
+
+
+def test_pixels_of_metres_are_refused_of_poni_files_too(tmp_path: Path) -> None:
+    pixels = '{"pixel1": 75, "pixel2": 7.5e-05, "max_shape": [4, 8], "orientation": 3}'
+    lines = ["poni_version: 2.1", "Detector: Detector", f"Detector_config: {pixels}", "Distance: 0.1", "Poni1: 0"]
+    (tmp_path / "a.poni").write_text("\n".join([*lines, "Poni2: 0", "Rot1: 0", "Rot2: 0", "Rot3: 0"]))
+    with pytest.raises(GeometryError, match=r"a\.poni.*size of a pixel"):
+        xs.open_geometry(tmp_path / "a.poni")

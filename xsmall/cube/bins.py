@@ -115,11 +115,11 @@ def edges(borders: Sequence[Any] | npt.NDArray[Any]) -> Edges:
     >>> edges([0, 1, 10]).assign([0.5, 1.0, 10.0]).index.tolist()
     [0, 1, -1]
     """
-    values = np.asarray(borders)
+    values: npt.NDArray[Any] = np.asarray(borders)
     if values.ndim != 1 or values.size < 2:
         raise ParameterError("edges need one dimension and two values at least", found=f"shape {values.shape}")
     if values.dtype.kind == "M" or all(isinstance(x, datetime) for x in values[:1]):
-        values = times_in_utc(borders, "edges")
+        values = np.asarray(times_in_utc(borders, "edges"))
         finite = ~np.isnat(values)
     elif values.dtype.kind in "iuf":
         narrow = values.dtype.kind == "f" and values.dtype.itemsize < _WIDE

@@ -14,7 +14,7 @@ from typing import Any, Final
 import h5py
 import xarray as xr
 
-from xsmall.detector.geometry.beam import Beam
+from xsmall.detector.geometry.beam import DISTANCE_RANGE, Beam
 from xsmall.detector.geometry.formats import crystfel, dials, extra_geom, poses, pyfai
 from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.geometry.text import read_text
@@ -33,6 +33,8 @@ _RULE: Final = "xsmall_geometry"
 _TOKEN: Final = "token"  # noqa: S105 # of the rule: what rots on a disk does not fit it any more
 _HDF5: Final = b"\x89HDF\r\n\x1a\n"
 _LOOKED_AT: Final = 20
+_PITCH: Final = (1e-7, 0.1)  # m
+_PLACE: Final = (0.0, DISTANCE_RANGE[1])
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,27 @@ def open_geometry(source: str | os.PathLike[str] | Any, *, format: str | None = 
         )
         source, format = geometry_of_database(asked), "psana"  # noqa: A001
     name = _recognised(source) if format is None else _known_format(format)
-    return _FORMATS[name].read(_source_given(source, name), **_checked_options(name, _FORMATS[name].read, options))
+    made = _FORMATS[name].read(_source_given(source, name), **_checked_options(name, _FORMATS[name].read, options))
+    _check_sizes(made)
+    return made
+
+
+def _check_sizes(geometry: Geometry) -> None:
+    """Refuse pixels and places that nobody builds: a number in another unit than its format has."""
+    lengths = {
+        "the size of a pixel": (_PITCH, "75 um is 7.5e-5"),
+        "the place of a panel": (_PLACE, "92.5 mm is 0.0925"),
+    }
+    for panel in geometry.panels:
+        for (what, ((low, high), example)), found in zip(lengths.items(), (panel.pitch, panel.origin), strict=True):
+            for length in map(abs, found):
+                if not low <= length <= high:
+                    raise GeometryError(
+                        f"{what} is outside the range of its unit",
+                        found=f"{length:g} m, panel {panel.name or panel.segment}",
+                        expected=f"{low:g} to {high:g} m",
+                        fix=f"write it in the unit of the format; in m {example}",
+                    )
 
 
 @names_its_file
