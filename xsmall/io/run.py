@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, Final
 
+import numpy as np
 import xarray as xr
 
 from xsmall.engine.flagged import flagged
@@ -119,6 +120,9 @@ def open_with(
     repeated = max(_repeated(node) for node in tree.subtree)
     if repeated and REPEATED_TIMES not in tree.attrs:  # else the source has counted them
         tree.attrs[REPEATED_TIMES] = repeated
+    late = max(_out_of_order(node) for node in tree.subtree)
+    if late and OUT_OF_ORDER_TIMES not in tree.attrs:
+        tree.attrs[OUT_OF_ORDER_TIMES] = late
     for node in tree.subtree:
         found = [name for name, x in node.data_vars.items() if name == RAW or x.dims == FRAME_DIMS]
         if found:  # results say what they came from
@@ -140,6 +144,15 @@ def _repeated(node: xr.DataTree) -> int:
     """How many events of a node have the label of another one; those without a label are none of them."""
     labels = node.indexes.get(EVENT)
     return 0 if labels is None or labels.is_unique else int(labels.dropna().duplicated().sum())
+
+
+def _out_of_order(node: xr.DataTree) -> int:
+    """How many events of a node come after a later one; those without a label are none of them."""
+    labels = node.indexes.get(EVENT)
+    if labels is None or labels.is_monotonic_increasing or labels.dtype.kind not in "iufM":
+        return 0
+    known = labels.dropna().to_numpy()
+    return int((known < np.maximum.accumulate(known)).sum())
 
 
 def _lost_attrs(tree: xr.DataTree, frames: xr.Dataset) -> dict[str, str]:

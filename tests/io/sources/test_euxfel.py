@@ -141,6 +141,22 @@ def test_corrected_frames_come_with_gain_and_mask(tmp_path: Path) -> None:
     assert node["calibrated"].isel(event=[5], segment=[3]).values.shape == (1, 1, 512, 128)
 
 
+def test_files_of_two_runs_and_files_that_are_cut_are_told(lpd: Path, tmp_path: Path) -> None:
+    files = sorted(shutil.copy(file, tmp_path) for file in lpd.glob("*.h5"))
+    whole = Path(files[0]).read_bytes()
+    Path(files[0]).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(FileFormatError, match=r"(?s)cannot be opened.*LPD00") as told:
+        xs.open_run(tmp_path)
+    run = eval(str(told.value).split("do this:  ")[1], {"xs": xs})
+    assert run.attrs["missing_files"] == Path(files[0]).name
+    assert "missing_files" in run["FXE_DET_LPD1M-1/raw"].attrs["lost"]
+    with pytest.raises(ParameterError, match="invalid missing="):
+        xs.open_run(tmp_path, missing="skip")
+    shutil.copy(files[1], files[1].replace("R0450", "R0451"))
+    with pytest.raises(FileFormatError, match="run 450, run 451 of RAW-LPD01"):
+        xs.open_run(tmp_path)
+
+
 def test_jungfrau_goes_by_memory_cell(tmp_path: Path) -> None:
     folder = make("make_fxe_jungfrau_run", tmp_path)
     run = xs.open_run(folder)

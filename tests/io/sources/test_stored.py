@@ -1,5 +1,6 @@
 """Raw Zarr and raw HDF5: what is written is opened again, value by value, and in bounded memory."""
 
+import json
 import pickle
 import tracemalloc
 from pathlib import Path
@@ -192,3 +193,15 @@ def test_chunks_are_multiples_of_blocks_and_of_what_is_stored() -> None:
     assert events_per_chunk(1_000_000, storage=100) == 100
     assert events_per_chunk(1000, 7, storage=4) == 8
     assert events_per_chunk(1000, "1 MB") == 960
+
+
+@pytest.mark.parametrize("ending", ["zarr", "h5"])
+def test_times_out_of_order_or_repeated_are_counted_in_every_result(tmp_path: Path, ending: str) -> None:
+    sim = xs.simulate(6, shape=(1, 8, 8)).run
+    times = sim["events"].event.values[[0, 2, 1, 3, 4, 4]]
+    run = sim.map_over_datasets(lambda node: node.assign_coords(event=times) if "event" in node.coords else node)
+    opened = xs.open_run(xs.save(run, tmp_path / f"run.{ending}"))
+    told = {"repeated_times": 1, "out_of_order_times": 1}
+    assert told.items() <= opened.attrs.items()
+    sums = opened["jungfrau/raw"].assign_attrs(detector_type="camera").sd.projection("row")
+    assert json.loads(sums.attrs["lost"]) == told

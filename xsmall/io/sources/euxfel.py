@@ -4,8 +4,10 @@ extra_data says which file holds which train of which module; frames are read by
 ``present``, since a module that misses a train is no module of zeros.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import dask.array as da
@@ -15,7 +17,7 @@ import xarray as xr
 from dask.base import tokenize
 
 from xsmall import vocabulary as v
-from xsmall.errors import ParameterError, alike
+from xsmall.errors import FileFormatError, ParameterError, alike
 from xsmall.io.files import Identity, identify
 from xsmall.io.sources.chunks import events_per_chunk
 from xsmall.io.sources.euxfel_layout import (
@@ -28,11 +30,12 @@ from xsmall.io.sources.euxfel_layout import (
 )
 from xsmall.io.sources.euxfel_variables import left_out, train_variables
 from xsmall.io.sources.hdf5_array import Hdf5Array, open_dataset
-from xsmall.io.sources.source import RunSource, RunSpec
+from xsmall.io.sources.source import RunSource, RunSpec, check_missing
 
 __all__ = ["EuxfelRun"]
 
 _FILES: Final = "*-S[0-9][0-9][0-9][0-9][0-9].h5"
+_NAME: Final = re.compile(r"(?P<kind>\w+)-R(?P<run>\d+)-(?P<source>.+)-S\d+\.h5")
 _WITHOUT_SENSOR: Final = 2
 """Rows of ePix100 at both ends of a frame of 708 rows that calibrate the electronics."""
 
@@ -55,6 +58,7 @@ class EuxfelRun(RunSource):
         detectors: Sequence[str] | None = None,
         variables: Mapping[str, Sequence[Any]] | None = None,
         parallel_gain: bool = False,
+        missing: str = "raise",
     ) -> xr.DataTree:
         """Open AGIPD, LPD, DSSC, JUNGFRAU and ePix100 detectors, or those of ``detectors``, a node each.
 
@@ -66,10 +70,13 @@ class EuxfelRun(RunSource):
         none. ``parallel_gain`` says that LPD was read in three gains, whose frames lie behind each other in a train:
         high gain is the detector itself, the others are the nodes ``<detector>_medium_gain`` and
         ``<detector>_low_gain`` over the same events. Of ePix100 the two first and two last rows, which have no sensor,
-        are cut.
+        are cut. A file that cannot be opened is an error, unless ``missing="flag"``: then its frames are missing, and
+        ``missing_files`` of the root names it.
         """
+        check_missing(missing)
         assert spec.path is not None
         path = str(spec.path)
+        _check_one_run(self.identity(spec), path)
         known = {d.name: d for d in detectors_of_run(path, self.identity(spec), parallel_gain)}
         run = run_directory(path)
         chosen = list(known) if detectors is None else list(detectors)
@@ -81,7 +88,7 @@ class EuxfelRun(RunSource):
                     expected=", ".join(known) or "no detector at all",
                     fix=f"detectors={(alike(name, known) or list(known))[:1]}" if known else "leave detectors= out",
                 )
-        nodes = {"/": xr.Dataset(attrs={v.SOURCE: path})}
+        nodes = {"/": xr.Dataset(attrs={v.SOURCE: path, **_lost_files(run, self.identity(spec), path, missing)})}
         labels = np.unique(np.concatenate([known[n].labels for n in chosen])) if chosen else np.empty(0, np.int64)
         events = xr.Dataset(coords=_event_coords(path, self.identity(spec), labels))
         if variables:
@@ -104,6 +111,40 @@ class EuxfelRun(RunSource):
     def identity(self, spec: RunSpec) -> tuple[Identity, ...]:
         """Every file of the folder."""
         return tuple(identify(file) for path in spec.paths for file in sorted(path.glob(_FILES)))
+
+
+def _check_one_run(files: Sequence[Identity], path: str) -> None:
+    """Refuse files that one detector has of several runs: their trains would be taken as those of one."""
+    runs: dict[str, set[int]] = {}
+    for file in files:
+        named = _NAME.fullmatch(Path(file.path).name)
+        if named is not None:
+            runs.setdefault(f"{named['kind']}-{named['source']}", set()).add(int(named["run"]))
+    mixed = {source: sorted(numbers) for source, numbers in runs.items() if len(numbers) > 1}
+    if mixed:
+        source, numbers = next(iter(mixed.items()))
+        raise FileFormatError(
+            f"{path}: several runs",
+            found=f"{', '.join(f'run {number}' for number in numbers[:8])} of {source}",
+            expected="the files of one run",
+            fix=f"a folder for the files of each run, such as those named *-R{numbers[0]:04d}-*.h5",
+        )
+
+
+def _lost_files(run: Any, files: Sequence[Identity], path: str, missing: str) -> dict[str, str]:
+    """What the root says of files that extra_data passes over, since they cannot be opened."""
+    opened = {str(Path(file.filename).resolve()) for file in run.files}
+    lost = [Path(file.path).name for file in files if file.path not in opened]
+    if len(lost) == len(files):  # one file stands for all of them
+        return {}
+    if lost and missing == "raise":
+        raise FileFormatError(
+            f"{path}: files of this run cannot be opened",
+            found=", ".join(lost),
+            expected="HDF5 files that are whole",
+            fix=f'xs.open_run({path!r}, missing="flag")  # counts them; or copy them again',
+        )
+    return {v.MISSING_FILES: "; ".join(lost)} if lost else {}
 
 
 # ---- frames ---------------------------------------------------------------------------------------------------------

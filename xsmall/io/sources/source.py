@@ -32,7 +32,7 @@ from xsmall.io.layout import RESULT_LAYOUT
 from xsmall.io.stores.place import settle
 from xsmall.vocabulary import LAYOUT
 
-__all__ = ["RunSource", "RunSpec", "call_for", "register_source", "source_of"]
+__all__ = ["RunSource", "RunSpec", "call_for", "check_missing", "register_source", "source_of"]
 
 ENTRY_POINTS: Final = "xsmall.sources"
 _BUILT_IN: Final = (
@@ -171,6 +171,12 @@ def _found(name: str | bytes) -> Iterator[Path]:
             raise FileFormatError(f"{path}: cannot be opened", found=error.strerror, fix="check the path") from error
         refuse_special(path)
         yield path
+
+
+def check_missing(missing: str) -> None:
+    """Refuse another word than those for what happens where a file is missing."""
+    if missing not in ("raise", "flag"):
+        raise ParameterError("invalid missing=", found=repr(missing), expected="'raise' or 'flag'")
 
 
 class RunSource(ABC):

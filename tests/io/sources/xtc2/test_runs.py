@@ -312,6 +312,21 @@ def test_several_runs_in_a_file_are_opened_one_by_one(tmp_path: Path, xtc2: Modu
         xs.open_run(path, run=3)
 
 
+def test_a_field_of_another_type_in_the_next_run_is_told_with_the_way_to_it(tmp_path: Path, xtc2: ModuleType) -> None:
+    data = b""
+    for run, kind in ((1, "u2"), (2, "f4")):
+        table = xtc2.Table(1, "det", "raw", [("raw", kind, 2)])
+        event = xtc2.datagram(xtc2.L1, run * 100 + 9, xtc2.block(table, np.full((3, 4), run)))
+        data += xtc2.start(table, time=run * 100, run=run) + event + xtc2.datagram(xtc2.END_RUN, run * 100 + 10)
+    (tmp_path / "a.xtc2").write_bytes(data)
+    both = xs.open_run(tmp_path / "a.xtc2")
+    assert both["events"].attrs["left_out"] == "det.raw.raw: its type changes: 2 forms, run=1 opens one run by itself"
+    for run, dtype in ((1, np.uint16), (2, np.float32)):
+        raw = xs.open_run(tmp_path / "a.xtc2", run=run)["det/raw"]
+        assert raw.dtype == dtype
+        np.testing.assert_array_equal(raw, np.full((1, 1, 3, 4), run))
+
+
 def test_values_come_from_whichever_stream_has_them(tmp_path: Path, xtc2: ModuleType) -> None:
     scan = xtc2.Table(5, "scan", "raw", [("motor", "f8", 0)], "scan")
     epics = xtc2.Table(6, "epics", "epics", [("pv", "f4", 0)], "epics")

@@ -161,8 +161,9 @@ def detector_dataset(files: RunFiles, detector: str, wrap: Wrap, *, fields: Sequ
     given = {names[f.key]: f for f in chosen if names[f.key] in variables}
     coords |= _other_presence(files, given, area, variables)
     coords = {name: c for name, c in coords.items() if name in _TAKEN or name not in variables}
+    alone = f", run={run.runs[0]} opens one run by itself" if len(run.runs) > 1 else ""
     left_out = {
-        ".".join(f.key): f"its type changes: {f.shapes} forms"
+        ".".join(f.key): f"its type changes: {f.shapes} forms{alone}"
         for f in all_fields
         if not (f.is_fixed or f.is_text or f.is_ragged)
     }

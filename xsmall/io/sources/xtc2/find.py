@@ -10,6 +10,7 @@ import numpy as np
 
 from xsmall.errors import FileFormatError, ParameterError
 from xsmall.io.files import GROWING, Identity, identify
+from xsmall.io.sources.source import check_missing
 from xsmall.io.sources.xtc2.kept import index_of
 from xsmall.io.sources.xtc2.run_index import RunFiles
 
@@ -166,8 +167,7 @@ def files_of_run(
     ParameterError
         No run of this number.
     """
-    if missing not in ("raise", "flag"):
-        raise ParameterError("invalid missing=", found=repr(missing), expected="'raise' or 'flag'")
+    check_missing(missing)
     paths = [_with_data(path) for path in paths]
     whole = len(paths) == 1
     files = [file for path in paths for file in (_xtc2_in(path) if path.is_dir() else [path])]
