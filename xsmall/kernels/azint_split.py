@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from xsmall.kernels.azint_vectors import add_part
+from xsmall.kernels.azint_vectors import LANES, add_part, add_shared
 from xsmall.kernels.bins import find_bin
 from xsmall.kernels.image import cut_polygon, polygon_area
 from xsmall.kernels.jit import njit
@@ -149,34 +149,45 @@ def _scatter_four(
     """Do so for up to four events; where there are fewer, the last stands for those that lack.
 
     Nearly all pixels have one share or two. Two are added always, the second one perhaps of nothing and to no bin: how
-    many there are cannot be foretold. Even and odd pixels have sums of their own, and do not wait for each other.
+    many there are cannot be foretold. Four such pixels go together, as vectors. Even and odd pixels have sums of their
+    own, and do not wait for each other.
     """
     last, nowhere = frames.shape[0] - 1, np.int64(sums.shape[1])
     a, b, c, d = frames[0], frames[min(1, last)], frames[min(2, last)], frames[min(3, last)]
     found = np.zeros((sums.shape[1] + 1) * _STRIDE)
     most, none = np.int64(share.size - 1), np.float32(0)
-    for i in range(start.size - 1 if share.size else 0):
-        v, w, x, y = np.float64(a[i]), np.float64(b[i]), np.float64(c[i]), np.float64(d[i])
-        k, stop = np.int64(start[i]), np.int64(start[i + 1])
-        if not abs(v + w + x + y) < np.inf:  # a pixel that is not finite adds nothing
-            for e in range(last + 1):
-                if not abs(frames[e, i]) < np.inf:
-                    for m in range(k, stop):
-                        lost[e, bins[m]] += share[m]
-                        lost_weight[e, bins[m]] += share[m] * (weight[i] if weight.size else 1.0)
-            nothing = np.float64(0.0)
-            v, w = v if abs(v) < np.inf else nothing, w if abs(w) < np.inf else nothing
-            x, y = x if abs(x) < np.inf else nothing, y if abs(y) < np.inf else nothing
-        side = (i & 1) * 4
-        one, two = np.uint64(min(k, most)), np.uint64(min(k + 1, most))
-        first, second, p, q = share[one], share[two], np.int64(bins[one]), np.int64(bins[two])  # read, wanted or not
-        first, p = np.float64(first if k < stop else none), (p if k < stop else nowhere) * _STRIDE + side
-        second, q = np.float64(second if k + 1 < stop else none), (q if k + 1 < stop else nowhere) * _STRIDE + side
-        add_part(found, p, first * first if squared else first, v, w, x, y)
-        add_part(found, q, second * second if squared else second, v, w, x, y)
-        for m in range(k + 2, stop):
-            part = np.float64(share[m])
-            add_part(found, np.int64(bins[m]) * _STRIDE + side, part * part if squared else part, v, w, x, y)
+    pixels = start.size - 1 if share.size else 0
+    for at in range(0, pixels, LANES):
+        whole = at + LANES <= pixels
+        if whole and add_shared(found, start, bins, share, most, squared, nowhere, a, b, c, d, at):
+            continue
+        for i in range(at, min(at + LANES, pixels)):
+            v, w, x, y = np.float64(a[i]), np.float64(b[i]), np.float64(c[i]), np.float64(d[i])
+            k, stop = np.int64(start[i]), np.int64(start[i + 1])
+            if not abs(v + w + x + y) < np.inf:  # a pixel that is not finite adds nothing
+                for e in range(last + 1):
+                    if not abs(frames[e, i]) < np.inf:
+                        for m in range(k, stop):
+                            lost[e, bins[m]] += share[m]
+                            lost_weight[e, bins[m]] += share[m] * (weight[i] if weight.size else 1.0)
+                nothing = np.float64(0.0)
+                v, w = v if abs(v) < np.inf else nothing, w if abs(w) < np.inf else nothing
+                x, y = x if abs(x) < np.inf else nothing, y if abs(y) < np.inf else nothing
+            side = (i & 1) * 4
+            one, two = np.uint64(min(k, most)), np.uint64(min(k + 1, most))
+            first, second, p, q = (
+                share[one],
+                share[two],
+                np.int64(bins[one]),
+                np.int64(bins[two]),
+            )  # read, wanted or not
+            first, p = np.float64(first if k < stop else none), (p if k < stop else nowhere) * _STRIDE + side
+            second, q = np.float64(second if k + 1 < stop else none), (q if k + 1 < stop else nowhere) * _STRIDE + side
+            add_part(found, p, first * first if squared else first, v, w, x, y)
+            add_part(found, q, second * second if squared else second, v, w, x, y)
+            for m in range(k + 2, stop):
+                part = np.float64(share[m])
+                add_part(found, np.int64(bins[m]) * _STRIDE + side, part * part if squared else part, v, w, x, y)
     for e in range(last + 1):
         for n in range(sums.shape[1]):
             sums[e, n] += found[n * _STRIDE + e] + found[n * _STRIDE + 4 + e]

@@ -9,15 +9,16 @@ Nothing is added, and False comes back, where something is not finite, unless th
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
 from numba import types
 
 from xsmall.kernels.jit import njit
-from xsmall.kernels.vectors import F64, I1, I32, I64, Emit, constant, ir, vector_code
+from xsmall.kernels.vectors import F32, F64, I1, I32, I64, Emit, constant, ir, vector_code
 
-__all__ = ["LANES", "WIDE", "add_part", "add_square", "add_strip", "add_wide_strip", "take_finite"]
+__all__ = ["LANES", "WIDE", "add_part", "add_shared", "add_square", "add_strip", "add_wide_strip", "take_finite"]
 
 LANES: Final = 4
 """Frames that go together."""
@@ -133,14 +134,75 @@ def add_square(
     ``a[i + n], b[i + n], c[i + n], d[i + n]``, of one floating dtype, are added to ``sums`` (float64) at the n-th of
     the places p, q, r, s (int64) and the three after it, in this order.
     """
+    pixels, total = _square(emit, [a, b, c, d], i)
+    return _added(emit, sums, [p, q, r, s], pixels, total, sure)
+
+
+def _square(emit: Emit, frames: list[Any], i: Any) -> tuple[list[Any], Any]:
+    """Load four pixels of four frames: as float64 a vector for each pixel, and the sum of these."""
     build = emit.build
-    one, other, third, last = (emit.load(emit.at(frame, i), LANES) for frame in (a, b, c, d))
+    one, other, third, last = (emit.load(emit.at(frame, i), LANES) for frame in frames)
     pixels = []
     for pair, half in ((_LOW, _FIRST), (_LOW, _SECOND), (_HIGH, _FIRST), (_HIGH, _SECOND)):
         pixel = emit.shuffle(emit.shuffle(one, other, pair), emit.shuffle(third, last, pair), half)
         pixels.append(pixel if pixel.type.element == F64 else build.fpext(pixel, ir.VectorType(F64, LANES)))
     total = build.fadd(build.fadd(pixels[0], pixels[1]), build.fadd(pixels[2], pixels[3]))
-    return _added(emit, sums, [p, q, r, s], pixels, total, sure)
+    return pixels, total
+
+
+@njit(fastmath=_EXACT)
+def _plain_shared(*arguments: Any) -> Any:
+    return len(arguments) == 0
+
+
+@vector_code(types.boolean, _plain_shared)
+def add_shared(
+    emit: Emit, sums: Any, start: Any, bins: Any, share: Any, most: Any, squared: Any, nowhere: Any, a: Any, b: Any,
+    c: Any, d: Any, i: Any,
+) -> Any:  # fmt: skip
+    """Add the shares of each of four pixels, from ``i`` on, of four frames, one pixel after the other.
+
+    Two are added always, read or not: how many there are cannot be foretold. Nothing is added, and False comes back,
+    where a pixel is not finite: then, and where there is no vector code, the caller does it pixel by pixel.
+
+    Parameters
+    ----------
+    sums
+        float64: of each bin four events, even pixels, then odd ones.
+    start, bins, share
+        Shares of all pixels, int64, int32 and float32 (:func:`xsmall.kernels.azint_split.share_out`).
+    most
+        Number of the last share.
+    squared
+        Whether shares are squared.
+    nowhere
+        The surplus bin, where a pixel has fewer than two.
+    """
+    build = emit.build
+    pixels, total = _square(emit, [a, b, c, d], i)
+    border = [build.load(emit.at(emit.at(start, i), m)) for m in range(LANES + 1)]
+    good = emit.across("and", _is_finite(emit, total))
+
+    def add(m: int, place: Any, part: Any) -> None:
+        weight = build.fpext(part, F64)
+        weight = build.select(squared, build.fmul(weight, weight), weight)
+        target = emit.at(sums, build.add(build.mul(place, I64(2 * LANES)), I64(m % 2 * LANES)))
+        emit.store(build.fadd(emit.load(target, LANES), build.fmul(pixels[m], emit.splat(weight, LANES))), target)
+
+    def share_at(at: Any) -> tuple[Any, Any]:
+        return build.sext(build.load(emit.at(bins, at)), I64), build.load(emit.at(share, at))
+
+    with build.if_then(good, likely=True):
+        for m, (k, stop) in enumerate(pairwise(border)):
+            for which in range(2):
+                number = build.add(k, I64(which))
+                there = build.icmp_signed("<", number, stop)
+                place, part = share_at(build.select(build.icmp_signed("<", number, most), number, most))
+                add(m, build.select(there, place, nowhere), build.select(there, part, F32(0.0)))
+            further = build.add(k, I64(2))
+            with emit.loop(build.sub(stop, further)) as more:
+                add(m, *share_at(build.add(further, more)))
+    return good
 
 
 @njit(fastmath=_EXACT)
