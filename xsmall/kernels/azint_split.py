@@ -114,10 +114,9 @@ def share_out(
     return count
 
 
-@njit
 def scatter_shares(
     frames: Any, start: Any, bins: Any, share: Any, weight: Any, squared: Any, sums: Any, lost: Any, lost_weight: Any
-) -> Any:
+) -> None:
     """Add the pixels of some events to the sums of the bins that they have shares in.
 
     Parameters
@@ -135,25 +134,24 @@ def scatter_shares(
     lost, lost_weight
         (event, bin) float64, added to: shares of pixels that are not finite, and their weight.
     """
-    for first in range(0, frames.shape[0], 4):  # shares are read once for four events
-        some = slice(first, first + 4)
-        _scatter_four(
-            frames[some], start, bins, share, weight, squared, sums[some], lost[some], lost_weight[some]
-        )  # fmt: skip
+    for first in range(0, len(frames), LANES):  # shares are read once for four events
+        some, last = slice(first, first + LANES), len(frames) - 1
+        lanes = [np.ascontiguousarray(frames[min(first + j, last)]) for j in range(LANES)]
+        _scatter_four(*lanes, start, bins, share, weight, squared, sums[some], lost[some], lost_weight[some])
 
 
 @njit(fastmath=_EXACT)
 def _scatter_four(
-    frames: Any, start: Any, bins: Any, share: Any, weight: Any, squared: Any, sums: Any, lost: Any, lost_weight: Any
-) -> Any:
+    a: Any, b: Any, c: Any, d: Any, start: Any, bins: Any, share: Any, weight: Any, squared: Any, sums: Any, lost: Any,
+    lost_weight: Any,
+) -> None:  # fmt: skip
     """Do so for up to four events; where there are fewer, the last stands for those that lack.
 
     Nearly all pixels have one share or two. Two are added always, the second one perhaps of nothing and to no bin: how
     many there are cannot be foretold. Four such pixels go together, as vectors. Even and odd pixels have sums of their
     own, and do not wait for each other.
     """
-    last, nowhere = frames.shape[0] - 1, np.int64(sums.shape[1])
-    a, b, c, d = frames[0], frames[min(1, last)], frames[min(2, last)], frames[min(3, last)]
+    events, nowhere = sums.shape[0], np.int64(sums.shape[1])
     found = np.zeros((sums.shape[1] + 1) * _STRIDE)
     most, none = np.int64(share.size - 1), np.float32(0)
     pixels = start.size - 1 if share.size else 0
@@ -165,8 +163,9 @@ def _scatter_four(
             v, w, x, y = np.float64(a[i]), np.float64(b[i]), np.float64(c[i]), np.float64(d[i])
             k, stop = np.int64(start[i]), np.int64(start[i + 1])
             if not abs(v + w + x + y) < np.inf:  # a pixel that is not finite adds nothing
-                for e in range(last + 1):
-                    if not abs(frames[e, i]) < np.inf:
+                values = v, w, x, y
+                for e in range(events):
+                    if not abs(values[e]) < np.inf:
                         for m in range(k, stop):
                             lost[e, bins[m]] += share[m]
                             lost_weight[e, bins[m]] += share[m] * (weight[i] if weight.size else 1.0)
@@ -175,12 +174,8 @@ def _scatter_four(
                 x, y = x if abs(x) < np.inf else nothing, y if abs(y) < np.inf else nothing
             side = (i & 1) * 4
             one, two = np.uint64(min(k, most)), np.uint64(min(k + 1, most))
-            first, second, p, q = (
-                share[one],
-                share[two],
-                np.int64(bins[one]),
-                np.int64(bins[two]),
-            )  # read, wanted or not
+            first, second = share[one], share[two]  # read, wanted or not
+            p, q = np.int64(bins[one]), np.int64(bins[two])
             first, p = np.float64(first if k < stop else none), (p if k < stop else nowhere) * _STRIDE + side
             second, q = np.float64(second if k + 1 < stop else none), (q if k + 1 < stop else nowhere) * _STRIDE + side
             add_part(found, p, first * first if squared else first, v, w, x, y)
@@ -188,6 +183,6 @@ def _scatter_four(
             for m in range(k + 2, stop):
                 part = np.float64(share[m])
                 add_part(found, np.int64(bins[m]) * _STRIDE + side, part * part if squared else part, v, w, x, y)
-    for e in range(last + 1):
+    for e in range(events):
         for n in range(sums.shape[1]):
             sums[e, n] += found[n * _STRIDE + e] + found[n * _STRIDE + 4 + e]

@@ -134,11 +134,11 @@ def add_square(
     ``a[i + n], b[i + n], c[i + n], d[i + n]``, of one floating dtype, are added to ``sums`` (float64) at the n-th of
     the places p, q, r, s (int64) and the three after it, in this order.
     """
-    pixels, total = _square(emit, [a, b, c, d], i)
+    pixels, total = _turned_square(emit, [a, b, c, d], i)
     return _added(emit, sums, [p, q, r, s], pixels, total, sure)
 
 
-def _square(emit: Emit, frames: list[Any], i: Any) -> tuple[list[Any], Any]:
+def _turned_square(emit: Emit, frames: list[Any], i: Any) -> tuple[list[Any], Any]:
     """Load four pixels of four frames: as float64 a vector for each pixel, and the sum of these."""
     build = emit.build
     one, other, third, last = (emit.load(emit.at(frame, i), LANES) for frame in frames)
@@ -179,7 +179,7 @@ def add_shared(
         The surplus bin, where a pixel has fewer than two.
     """
     build = emit.build
-    pixels, total = _square(emit, [a, b, c, d], i)
+    pixels, total = _turned_square(emit, [a, b, c, d], i)
     border = [build.load(emit.at(emit.at(start, i), m)) for m in range(LANES + 1)]
     good = emit.across("and", _is_finite(emit, total))
 
