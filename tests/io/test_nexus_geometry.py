@@ -106,3 +106,32 @@ def test_a_file_with_several_detectors_asks_which(tmp_path: Path) -> None:
     with pytest.raises(FileFormatError, match="which NXdetector"):
         read_nexus_geometry(path)
     assert read_nexus_geometry(path, "/entry/instrument/second")[0].shape == GEOMETRY.shape
+
+
+ROUNDED = 1.305  # angstrom
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "unit"),
+    [
+        ("incident_wavelength", 1.9, "angstrom"),
+        ("incident_wavelength", ROUNDED, "angstrom"),
+        ("incident_energy", 7.1, "keV"),
+        ("incident_wavelength", 13.05, "nm"),
+        ("incident_wavelength", 0.0, "angstrom"),
+    ],
+)
+def test_an_energy_and_a_wavelength_that_contradict_each_other_are_refused(
+    field: str, value: float, unit: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.nxs"
+    write_nexus_geometry(path, GEOMETRY, BEAM)  # of 9500 eV, and says both
+    with h5py.File(path, "r+") as file:
+        said = file["entry/instrument/beam"][field]
+        said[...] = value
+        said.attrs["units"] = unit
+    if value == ROUNDED:
+        assert read_nexus_geometry(path)[1].photon_energy == 9500
+        return
+    with pytest.raises(FileFormatError, match="contradict each other"):
+        read_nexus_geometry(path)

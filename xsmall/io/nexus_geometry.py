@@ -38,6 +38,7 @@ _LENGTHS = {
 _ANGLES = {"deg": 1.0, "degree": 1.0, "degrees": 1.0, "rad": 180 / np.pi, "radian": 180 / np.pi, "radians": 180 / np.pi}
 _ENERGIES = {"eV": 1.0, "ev": 1.0, "keV": 1e3, "kev": 1e3, "J": 1 / 1.602176634e-19}
 _WAVELENGTHS = {"angstrom": 1.0, "Angstrom": 1.0, "A": 1.0, "nm": 10.0, "pm": 0.01, "m": 1e10}
+_SAME_ENERGY = 1.001
 _MAX_CHAIN = 64
 
 
@@ -235,10 +236,20 @@ def _beam_energy(instrument: Any, path: str) -> float | None:
     for item in instrument.values():
         if nx_class(item) != "NXbeam":
             continue
+        said: list[float] = []
         for name, units in (("incident_energy", _ENERGIES), ("incident_wavelength", _WAVELENGTHS)):
             if name in item and item[name].size == 1:  # an energy per event is no part of a geometry
                 value = _number_in_unit(item[name], units, path)
-                return value if name == "incident_energy" else HC / max(value, 1e-300)  # 0 is out of range too
+                said.append(value if name == "incident_energy" else HC / max(value, 1e-300))  # 0 is out of range too
+        if said and max(said) > min(said) * _SAME_ENERGY:
+            raise FileFormatError(
+                f"{path}: energy and wavelength of the beam contradict each other",
+                found=f"{said[0]:g} eV, and a wavelength of {said[1]:g} eV",
+                expected="the same photons",
+                fix="correct the one that is wrong, or leave it out",
+            )
+        if said:
+            return said[0]
     return None
 
 
