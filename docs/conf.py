@@ -62,3 +62,4 @@ def offer_notebook(_, docname, source):
 def setup(app):
     """Tell Sphinx."""
     app.connect("source-read", offer_notebook)
+    app.connect("viewcode-follow-imported", lambda _app, _module, name: xsmall._PUBLIC.get(name))  # behind its door

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[1] / "xsmall"
 # A row for each folder and each file at the top. An import goes to a lower level, or stays in the same top folder at
 # the same level. Folders of one level that do not belong together know nothing of each other.
 LEVELS = {
-    "vocabulary": 0, "errors": 0, "_version": 0,
+    "vocabulary": 0, "errors": 0, "_version": 0, "calls": 1,
     "kernels": 1, "kernels/reference": 2,
     "detector": 3, "detector/geometry": 4, "detector/geometry/formats": 5, "detector/masks": 5,
     "detector/frames": 5,

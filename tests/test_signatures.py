@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import pickle
 import re
 import textwrap
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 import xsmall as xs
+from xsmall.errors import ArgumentError
 
 
 def public_functions() -> dict[str, Callable[..., Any]]:
@@ -83,4 +85,37 @@ def test_arguments_that_were_once_ignored_are_refused() -> None:
     for ignored in ({"status_bits": 5}, {"status_convention": "psana1"}, {"gain_stages": [0]}):
         with pytest.raises(xs.XsmallError, match="of which status"):
             xs.mask(placed, **ignored)
-    assert importlib.import_module("xsmall.frames.mask").mask is xs.mask
+    assert importlib.import_module("xsmall.frames.mask").mask is inspect.unwrap(xs.mask)
+
+
+TO_DERIVE_FROM = {"Explorer", "Frames", "Reason", "Record", "Reducer", "RunSource", "Totals", "XsmallError"}
+"""Classes that are not made by typing their arguments."""
+
+
+@pytest.mark.parametrize("name", sorted(xs._PUBLIC.keys() - TO_DERIVE_FROM - {"tutorial"}))
+def test_an_argument_that_is_none_is_told_by_one_error_that_names_the_others(name: str) -> None:
+    call = getattr(xs, name)
+    with pytest.raises(ArgumentError) as told:
+        call(zzz=1)
+    assert f"xs.{name} cannot be called like this" in str(told.value)
+    assert "do this:" in str(told.value)
+    if inspect.isfunction(call):
+        assert pickle.loads(pickle.dumps(call)) is call
+        assert "-> '" not in str(inspect.signature(call))  # in help, without quotes
+
+
+@pytest.mark.parametrize(
+    ("call", "meant"),
+    [
+        (lambda: xs.azint(npt=3), "xs.azint(bins=...)"),
+        (lambda: xs.bins(0, 1, widht=0.1), "xs.bins(width=...)"),
+        (lambda: xs.Beam(energy=9500), "xs.Beam(photon_energy=...)"),
+        (lambda: xs.Circle((0, 0), 1e-3, spaec="lab"), "xs.Circle(space=...)"),
+        (lambda: xs.save(1), "xs.save(obj, path)"),
+        (lambda: xs.azint(3, "q"), "xs.azint(quantity=..., range=...)"),
+    ],
+)
+def test_the_argument_that_is_meant_is_named(call: Callable[[], Any], meant: str) -> None:
+    with pytest.raises(ArgumentError) as told:
+        call()
+    assert str(told.value).endswith(meant)

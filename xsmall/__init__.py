@@ -4,11 +4,13 @@ The public names are imported on first use, so that ``import xsmall`` costs no m
 """
 
 import importlib
+import inspect
 import logging
 from typing import Any
 
 from xsmall._version import __version__
 from xsmall.accessor import SdDataArray, SdDataset, SdDataTree, no_attribute
+from xsmall.calls import tells_its_names
 from xsmall.notebook.fold import fold_in_notebooks
 
 _PUBLIC: dict[str, str] = {
@@ -188,6 +190,8 @@ def __getattr__(name: str) -> Any:
     except KeyError:
         raise AttributeError(no_attribute("module 'xsmall'", name, _PUBLIC)) from None
     value = getattr(importlib.import_module(module), name)
+    if inspect.isfunction(value):
+        value = tells_its_names(value)
     globals()[name] = value
     return value
 

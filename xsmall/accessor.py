@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import functools
 import importlib
-import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import xarray as xr
 
-from xsmall.errors import alike, check_call
+from xsmall.calls import Written, check_call, with_signature, written_signature
+from xsmall.errors import alike
 from xsmall.notebook.kinds import (
     BINS,
     CALIBRATED_FRAMES,
@@ -44,16 +44,6 @@ _ALL: Final = (*_PIXELS, IMAGE, *_EVENTS, BINS, OTHER, RUN)
 _RETURNS: Final = re.compile(r"(Returns\n\s*-+\n\s*)(?:A record\.|The record of)")  # Python 3.13 dedents docstrings
 
 
-class _Text:
-    """An annotation that is shown as it was written, without quotes."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def __repr__(self) -> str:
-        return self._text
-
-
 class _Method:
     """A method that calls ``function(obj, ...)`` of a module that is imported on first use.
 
@@ -76,14 +66,14 @@ class _Method:
 
     def _bind(self, obj: Any) -> Callable[..., Any]:
         function = self.load()
-        signature = _written_signature(function, skip=1)
+        signature = written_signature(function, skip=1)
 
         @functools.wraps(function)
         def method(*args: Any, **kwargs: Any) -> Any:
-            _check_call(self._function, signature, args, kwargs)
+            check_call(f".sd.{self._function}", signature, args, kwargs)
             return function(obj, *args, **kwargs)
 
-        return _with_signature(method, signature, function.__doc__)
+        return with_signature(method, signature)
 
     def __get__(self, accessor: Any, owner: type) -> Callable[..., Any]:
         return self.load() if accessor is None else self._bind(accessor._obj)
@@ -94,17 +84,18 @@ class _ReductionMethod(_Method):
 
     def _bind(self, obj: Any) -> Callable[..., Any]:
         function = self.load()
-        signature = _written_signature(function).replace(return_annotation=_Text("xr.Dataset"))
+        signature = written_signature(function).replace(return_annotation=Written("xr.Dataset"))
 
         @functools.wraps(function)
         def method(*args: Any, **kwargs: Any) -> Any:
             from xsmall.reductions.reduce import apply
 
-            _check_call(self._function, signature, args, kwargs)
+            check_call(f".sd.{self._function}", signature, args, kwargs)
             return apply(obj, function(*args, **kwargs))
 
         text = _RETURNS.sub(r"\1A Dataset over the events, lazy where the frames are.", function.__doc__ or "")
-        return _with_signature(method, signature, text)
+        method.__doc__ = text
+        return with_signature(method, signature)
 
 
 class _RebinMethod(_ReductionMethod):
@@ -115,26 +106,6 @@ class _RebinMethod(_ReductionMethod):
             return _Method("xsmall.cube.rebin:rebin_cube", BINS)._bind(obj)
         return super()._bind(obj)
 
-
-_OTHERS_WORDS: Final[Mapping[str, str]] = {
-    "npt": "bins",
-    "n_bins": "bins",
-    "unit": "quantity",
-    "radial_range": "range",
-    "npt_azim": "azimuth_bins",
-    "thresholdLow": "threshold_low",
-    "threshold_high": "threshold",
-    "wavelength": "photon_energy",
-    "energy": "photon_energy",
-    "min_snr": "snr",
-    "adc_threshold": "threshold",
-    "local_bg_radius": "background_radius",
-    "dist": "distance",
-    "center_x": "center",
-    "geom": "geometry",
-    "const": "constants",
-}
-"""Words of pyFAI, smalldata_tools and hasty fingers for our arguments."""
 
 _OTHERS_METHODS: Final[Mapping[str, str]] = {
     "azimuthal": "azint",
@@ -149,31 +120,7 @@ _OTHERS_METHODS: Final[Mapping[str, str]] = {
     "mean": "average",
     "position_modules": "image",
 }
-"""The same of methods."""
-
-
-def _check_call(name: str, signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Refuse arguments that the function does not have, or lacks, before it is called; say which may be meant."""
-    call = f".sd.{name}"
-    check_call(call, signature, args, kwargs, others=_OTHERS_WORDS, fix=f"help({call}), or {call}? in a notebook")
-
-
-@functools.lru_cache(maxsize=256)
-def _written_signature(function: Callable[..., Any], skip: int = 0) -> inspect.Signature:
-    """Signature whose annotations are shown as they are written in the source."""
-    signature = inspect.signature(function)
-    said = [p.replace(annotation=_as_text(p.annotation)) for p in list(signature.parameters.values())[skip:]]
-    return signature.replace(parameters=said, return_annotation=_as_text(signature.return_annotation))
-
-
-def _as_text(annotation: Any) -> Any:
-    return _Text(annotation) if isinstance(annotation, str) else annotation
-
-
-def _with_signature(method: Callable[..., Any], signature: inspect.Signature, text: str | None) -> Callable[..., Any]:
-    method.__signature__ = signature  # type: ignore[attr-defined]
-    method.__doc__ = text
-    return method
+"""Words of pyFAI, smalldata_tools and hasty fingers for our methods."""
 
 
 _REDUCTIONS: Final[Mapping[str, _Method]] = {

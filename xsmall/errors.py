@@ -5,10 +5,7 @@ keywords of :class:`XsmallError`, so that no part is forgotten.
 """
 
 import difflib
-import inspect
-from collections.abc import Iterable, Mapping, Sequence
-from functools import wraps
-from typing import Any, TypeVar
+from collections.abc import Iterable
 
 __all__ = [
     "ArgumentError",
@@ -27,11 +24,7 @@ __all__ = [
     "WriteError",
     "XsmallError",
     "alike",
-    "check_call",
-    "tells_its_names",
 ]
-
-T = TypeVar("T")
 
 
 def alike(word: str, known: Iterable[str]) -> list[str]:
@@ -127,69 +120,3 @@ class MissingDependency(XsmallError, ImportError):
             f"{purpose} needs the package {package!r}, which is not installed",
             fix=f"python -m pip install 'xsmall[{extra}]'",
         )
-
-
-def check_call(
-    call: str,
-    signature: inspect.Signature,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    *,
-    others: Mapping[str, str] | None = None,
-    fix: str | None = None,
-) -> inspect.BoundArguments:
-    """Bind the arguments of a call; refuse those that the function does not have, or lacks, and say which may be meant.
-
-    Parameters
-    ----------
-    call
-        How the function is called, such as ``xs.open_run``.
-    signature, args, kwargs
-        Its signature, and what it was given.
-    others
-        Words of other programs for its arguments.
-    fix
-        What to do where no argument looks like the wrong one.
-
-    Raises
-    ------
-    ArgumentError
-        The call does not fit.
-    """
-    try:
-        return signature.bind(*args, **kwargs)
-    except TypeError as error:
-        known = [p.name for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        unknown = [word for word in kwargs if word not in known]
-        fix = fix or f"help({call})"
-        if unknown:
-            other = (others or {}).get(unknown[0])
-            near = [other] if other in known else alike(unknown[0], known)
-            fix = f"{call}({near[0]}=...)" if near else fix
-        elif "too many positional" in str(error):
-            named = [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY][:2]
-            fix = f"{call}({', '.join(f'{n}=...' for n in named)})" if named else fix
-        raise ArgumentError(
-            f"{call} cannot be called like this", found=f"{error}", expected=_names_of(call, signature), fix=fix
-        ) from None
-
-
-def tells_its_names(cls: type[T]) -> type[T]:
-    """Let a class say which of its arguments is meant by one that it does not have."""
-    signature, make = inspect.signature(cls), cls.__init__
-
-    @wraps(make)
-    def checked(self: T, *args: Any, **kwargs: Any) -> None:
-        check_call(f"xs.{cls.__name__}", signature, args, kwargs)
-        make(self, *args, **kwargs)
-
-    cls.__init__ = checked  # type: ignore[method-assign, assignment]
-    return cls
-
-
-def _names_of(call: str, signature: inspect.Signature) -> str:
-    """Write a call with the names of its arguments: with types and defaults it fills half a screen."""
-    empty = inspect.Parameter.empty
-    names = [p.replace(annotation=empty, default=empty) for p in signature.parameters.values()]
-    name = call.rpartition(".")[2]
-    return name + str(signature.replace(parameters=names, return_annotation=empty))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from xsmall.calls import tells_its_names
 from xsmall.detector.frames import Frames
 from xsmall.engine.asked import Remembering, chained
 from xsmall.errors import ParameterError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+@tells_its_names
 @dataclass(frozen=True)
 class Output:
     """One variable of a record's result, for one event (the dim ``event`` is put in front by the engine).

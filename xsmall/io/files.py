@@ -11,8 +11,9 @@ from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from xsmall.calls import check_call
 from xsmall.detector.geometry.text import refuse_special
-from xsmall.errors import FileFormatError, ParameterError, XsmallError, check_call
+from xsmall.errors import FileFormatError, ParameterError, XsmallError
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from xsmall.calls import tells_its_names
 from xsmall.detector.frames import Frames
 from xsmall.detector.part import Labels, Part
-from xsmall.errors import DataError, ParameterError, tells_its_names
+from xsmall.errors import DataError, ParameterError
 from xsmall.vocabulary import COLUMN, ROW, SEGMENT
 
 __all__ = ["Box", "Window", "in_order"]

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from xsmall.calls import tells_its_names
 from xsmall.errors import DataError, ParameterError
 
 __all__ = ["CommonMode", "Exclude", "Subtract", "UnitGrid"]
@@ -26,6 +27,7 @@ CSPAD_SECTION = (185, 388)
 _LEAST_HALF_RANGE, _GREATEST_HALF_RANGE = 10, 4999  # psana takes 10 for less, and makes at most 10000 bins
 
 
+@tells_its_names
 @dataclass(frozen=True, kw_only=True)
 class Exclude:
     """A step that takes pixels out of the estimates of all later steps; it changes no pixel.
@@ -64,6 +66,7 @@ class Exclude:
         return self.n_sigma is not None
 
 
+@tells_its_names
 @dataclass(frozen=True, kw_only=True)
 class Subtract:
     """A step that estimates one offset per unit of a segment and subtracts it.
@@ -216,6 +219,7 @@ class UnitGrid:
         return len(self.row), len(self.column)
 
 
+@tells_its_names
 @dataclass(frozen=True)
 class CommonMode:
     """The offset that pixels read out together share: how it is estimated, and what it is subtracted from.

@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xsmall.calibration.tables import control_stages
+from xsmall.calls import tells_its_names
 from xsmall.detector.types import Decoding, DetectorType
 from xsmall.errors import ParameterError
 from xsmall.kernels.dark import add_dark_words, codes_in, moments_of_sums
@@ -61,6 +62,7 @@ _WORDS: Final = (np.dtype(np.uint8), np.dtype(np.uint16))
 _ALL_BITS: Final = -1
 
 
+@tells_its_names
 @dataclass(frozen=True, kw_only=True)
 class DarkLimits:
     """Where a dark pixel stops being good.

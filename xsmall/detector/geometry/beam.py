@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from xsmall.calls import tells_its_names
 from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.geometry.panel import Floats
 from xsmall.detector.geometry.rotation import rotation
@@ -23,6 +24,7 @@ CENTER_RANGE: Final = (-1.0, 1.0)
 TILT_RANGE: Final = (-90.0, 90.0)
 
 
+@tells_its_names
 @dataclass(frozen=True)
 class Beam:
     """Energy of the beam and how the detector really stands to it, where the geometry does not say so already.

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from xsmall.calls import tells_its_names
 from xsmall.detector.geometry.overlap import check_memory
 from xsmall.detector.geometry.panel import Floats, Panel, PixelAxis
 from xsmall.detector.geometry.psana import format_psana, panels_from_psana, parse_psana, psana_from_panels
@@ -23,6 +24,7 @@ FORMAT = "xsmall geometry"
 VERSION = 1
 
 
+@tells_its_names
 @dataclass(frozen=True, repr=False)
 class Geometry:
     """Where the pixels of a detector are: a frozen, hashable rule that is read, never edited.

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from xsmall.calls import tells_its_names
 from xsmall.errors import GeometryError
 
 __all__ = ["Panel", "PixelAxis"]
@@ -136,6 +137,7 @@ class PixelAxis:
         return cls(int(length), int(asics), tuple(map(float, joins)), float(wide), bool(true_centres), float(stagger))
 
 
+@tells_its_names
 @dataclass(frozen=True)
 class Panel:
     """A flat panel: where it lies in space, and which block of which segment of the memory it is.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from xsmall.calls import tells_its_names
 from xsmall.detector.geometry.pixel import pixel_array
 from xsmall.detector.masks.region_base import (
     BoolArray,
@@ -39,6 +40,7 @@ __all__ = ["Arc", "Band", "Circle", "HalfPlane", "Polygon", "Rectangle", "Region
 _BANDS: Final = (Q, TWO_THETA, RADIUS, AZIMUTH, X, Y)
 
 
+@tells_its_names
 @dataclass(frozen=True)
 class Polygon(Shape):
     """The inside of a polygon.
@@ -102,6 +104,7 @@ class Polygon(Shape):
         return out
 
 
+@tells_its_names
 @dataclass(frozen=True)
 class Circle(Shape):
     """The inside of a circle, its border included.
@@ -140,6 +143,7 @@ class Circle(Shape):
         return np.asarray(np.hypot(x - self.center[0], y - self.center[1]) <= self.radius)
 
 
+@tells_its_names
 @dataclass(frozen=True)
 class Ring(Shape):
     """What lies between two circles, their borders included.
@@ -180,6 +184,7 @@ class Ring(Shape):
         return np.asarray((radius >= self.inner) & (radius <= self.outer))
 
 
+@tells_its_names
 @dataclass(frozen=True)
 class Rectangle(Shape):
     """A rectangle along the axes, its border included.
@@ -221,6 +226,7 @@ class Rectangle(Shape):
         return np.asarray((x >= self.x[0]) & (x <= self.x[1]) & (y >= self.y[0]) & (y <= self.y[1]))
 
 
+@tells_its_names
 @dataclass(frozen=True)
 class HalfPlane(Shape):
     """One side of a straight line, the line included.
@@ -272,6 +278,7 @@ class HalfPlane(Shape):
         return np.asarray(self._side(x, y) * np.sign(self._side(*self.within)) >= 0)
 
 
+@tells_its_names
 @dataclass(frozen=True)
 class Arc(Shape):
     """A piece of a ring, its border included.
@@ -325,6 +332,7 @@ class Arc(Shape):
         return np.asarray((radius >= self.inner) & (radius <= self.outer) & seen)
 
 
+@tells_its_names
 @dataclass(frozen=True)
 class Band(Region):
     """The pixels with a quantity from ``low`` to ``high``, both included.

@@ -23,6 +23,7 @@ from typing import ClassVar, Final
 
 import xarray as xr
 
+from xsmall.calls import tells_its_names
 from xsmall.detector.geometry.text import refuse_special
 from xsmall.errors import FileFormatError, ParameterError, XsmallError, alike
 from xsmall.io.descriptions import DESCRIPTION
@@ -52,6 +53,7 @@ _QUERY: Final = re.compile(r"\s*\w+\s*=[^,=/]+(,\s*\w+\s*=[^,=/]+)*")
 _OF_PSANA1: Final = re.compile(r"exp=(\w+):run=(\d+)")
 
 
+@tells_its_names
 @dataclass(frozen=True)
 class RunSpec:
     """What a user named as a run: a path, several files, or an experiment with the number of its run.
