@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import xarray as xr
 
+from xsmall.calls import line_of_the_user
 from xsmall.cube.pool import not_pooled
 from xsmall.engine.parameters import parameters_of
 from xsmall.errors import ParameterError
@@ -103,7 +104,7 @@ def _tell_cuts(a: xr.Dataset, b: xr.Dataset) -> None:
         warnings.warn(
             f"merged cubes are of events that were selected by other cuts{where}: {shown[0]}, and {shown[1]}; the "
             f"result is of both kinds of events",
-            stacklevel=4,
+            stacklevel=line_of_the_user(),
         )
         return
 
@@ -118,7 +119,7 @@ def _check_asked(one: dict[str, str], two: dict[str, str]) -> None:
             warnings.warn(
                 f"merged cubes differ in a table for each pixel of {name}, such as a mask or the noise: "
                 f"{' and '.join(_differing_at(mine, theirs))}. Sums over pixels mean the same only with the same mask",
-                stacklevel=4,
+                stacklevel=line_of_the_user(),
             )
 
 

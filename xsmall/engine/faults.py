@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from distributed import warn
 
+from xsmall.calls import line_of_the_user
 from xsmall.errors import DamagedDataError, DamagedDataWarning
 
 __all__ = ["Holes", "collecting", "holes_in", "met", "reading", "tell", "unreadable"]
@@ -114,7 +115,7 @@ def tell(holes: Holes) -> None:
         collected |= holes.reasons
         return
     for reason in holes.reasons:
-        warn(reason, DamagedDataWarning, stacklevel=4)
+        warn(reason, DamagedDataWarning, stacklevel=line_of_the_user())
 
 
 def holes_in(made: Sequence[npt.NDArray[Any]], again: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
+from xsmall.calls import line_of_the_user
 from xsmall.errors import DataError
 from xsmall.events.labels import labels_of
 from xsmall.vocabulary import EVENT
@@ -70,7 +71,7 @@ def joined(these: pd.Index, among: pd.Index, names: str) -> npt.NDArray[np.int64
         warnings.warn(
             f"only {n} of {most} events of {names} belong together{_rounded(these, among)}; the others are left out",
             JoinWarning,
-            stacklevel=2,
+            stacklevel=line_of_the_user(),
         )
     return found
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from xsmall.calls import line_of_the_user
 from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.beam import Beam
 from xsmall.detector.geometry.pixel import pixel_array
@@ -224,12 +225,12 @@ class Droplet(Record):
             warnings.warn(
                 f"the frames do not say their unit: threshold={number(self.threshold)} is taken in whatever they are. "
                 'Calibrate them, or say it: .assign_attrs(units="ADU")',
-                stacklevel=4,
+                stacklevel=line_of_the_user(),
             )
         elif frames.units == KILOELECTRONVOLT and number(self.threshold) > BRIGHTEST:
             warnings.warn(
                 f"threshold={number(self.threshold)} keV finds no single photons: 4.75 keV is 4.75, not 4750",
-                stacklevel=4,
+                stacklevel=line_of_the_user(),
             )
         check_places("droplets", self.also, frames)
         listed = self._listed(frames)
@@ -389,7 +390,7 @@ class DropletReducer(Reducer):
             warnings.warn(
                 f"lists of droplets are cut at max_droplets={most}: events with up to {n.max()} droplets; is_cut tells "
                 "which. Leave max_droplets out to keep all.",
-                stacklevel=2,
+                stacklevel=line_of_the_user(),
             )
         return counts | out | {IS_CUT: cut}
 

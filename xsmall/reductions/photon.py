@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final, Literal
 import numpy as np
 import xarray as xr
 
+from xsmall.calls import line_of_the_user
 from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.beam import PHOTON_ENERGY_RANGE
 from xsmall.engine.asked import ask
@@ -298,7 +299,7 @@ class Photon(Record):
             if size > MUCH:
                 warnings.warn(
                     f"photon(..., image=True) keeps {size / 1e6:.3g} MB of each event; the lists are far smaller",
-                    stacklevel=4,
+                    stacklevel=line_of_the_user(),
                 )
             out[PHOTONS] = Output((SEGMENT, ROW, COLUMN), frames.shape, np.dtype(np.float32), {UNITS: PHOTON})
             return out

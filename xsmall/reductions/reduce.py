@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xsmall.calls import line_of_the_user
 from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.types import DETECTOR_TYPES, Decoding
@@ -214,7 +215,7 @@ def _labelled_results(
 
 def _warn_of(text: str | None, kind: type[Warning]) -> None:
     if text is not None:
-        warnings.warn(text, kind, stacklevel=3)
+        warnings.warn(text, kind, stacklevel=line_of_the_user())
 
 
 def gain_bits(values: xr.DataArray) -> str | None:

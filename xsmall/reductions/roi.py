@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import xarray as xr
 
+from xsmall.calls import line_of_the_user
 from xsmall.detector.frames import Frames
 from xsmall.engine.asked import ask
 from xsmall.engine.record import Output, Record, Reducer
@@ -225,7 +226,7 @@ class Roi(Record):
             warnings.warn(
                 f"roi(..., area=True) keeps {size / 1e6:.3g} MB of each event, {size / 1e3:.3g} GB of a million; "
                 "smaller regions keep less",
-                stacklevel=4,
+                stacklevel=line_of_the_user(),
             )
         return out
 

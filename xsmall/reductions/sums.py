@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import xarray as xr
 
+from xsmall.calls import line_of_the_user
 from xsmall.detector.frames import Frames
 from xsmall.engine.asked import ask
 from xsmall.engine.record import Input, Output, Record, Reducer
@@ -319,5 +320,5 @@ def _warn_of_size(size: int) -> None:
         warnings.warn(
             f"histograms of each pixel take {size / 1e9:.3g} GB, and more while they are made; take fewer bins, "
             "or a part of the detector: cal.isel(segment=[0])",
-            stacklevel=5,
+            stacklevel=line_of_the_user(),
         )

@@ -26,6 +26,7 @@ from xsmall.calibration.dark.sums import (
     stage_of_codes,
     stage_result,
 )
+from xsmall.calls import line_of_the_user
 from xsmall.detector.frames import Frames
 from xsmall.detector.padded import are_padded
 from xsmall.detector.part import Part
@@ -210,7 +211,7 @@ def _check_number_of_events(n: int) -> None:
             f"{n} dark events: the pedestals are uncertain by {1 / math.sqrt(n):.2f} times the noise of a pixel; "
             f"take {FEW_EVENTS} events or more",
             DarkWarning,
-            stacklevel=3,
+            stacklevel=line_of_the_user(),
         )
 
 
@@ -312,7 +313,7 @@ def _warn(entry: DetectorType, stages: Sequence[DarkStage]) -> None:
             f"no pixel, or few, were in gain stage {', '.join(lacking)}: pedestals are NaN where there are none; "
             "give the dark runs of all gain settings: dark([gain0, gain1, gain2])",
             DarkWarning,
-            stacklevel=2,
+            stacklevel=line_of_the_user(),
         )
     for name, stage in zip(entry.stages, stages, strict=True):
         if stage.seen and stage.looks_lit:
@@ -322,7 +323,7 @@ def _warn(entry: DetectorType, stages: Sequence[DarkStage]) -> None:
                 "pixel; was there beam? Take a run with the shutter closed, or select dark events: "
                 "raw.isel(event=~xray_on)",
                 DarkWarning,
-                stacklevel=2,
+                stacklevel=line_of_the_user(),
             )
 
 

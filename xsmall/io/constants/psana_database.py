@@ -24,6 +24,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from xsmall.calls import line_of_the_user
 from xsmall.errors import CalibrationError, KeptConstantsWarning
 from xsmall.io.kept_files import keep_file, kept_folder
 
@@ -124,7 +125,7 @@ def documents_of(detector: str, experiment: str, run: int | None) -> dict[str, H
             f"psana's database cannot be reached ({str(error)[:100]}): the constants of {detector!r} for {experiment}, "
             f"run {run}, are those that it named on {kept[0]}",
             KeptConstantsWarning,
-            stacklevel=4,
+            stacklevel=line_of_the_user(),
         )
         return kept[1]
     if place is not None and chosen:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import xarray as xr
 
+from xsmall.calls import line_of_the_user
 from xsmall.engine.pairs import unpaired
 from xsmall.errors import DataError
 from xsmall.io.layout import RESULT_LAYOUT, RESULT_NUMBER
@@ -113,7 +114,7 @@ def _variances_marked(nodes: dict[str, xr.Dataset]) -> dict[str, xr.Dataset]:
             f"saved, but arithmetic of xarray scales values and variances alike: {', '.join(found)} may not be the "
             f"variance of its values any more, and is refused as such when it is opened again; xs.scale and xs.add "
             f"compute with both, xs.with_variance says that they belong together",
-            stacklevel=3,
+            stacklevel=line_of_the_user(),
         )
     return nodes
 
