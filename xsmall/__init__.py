@@ -190,7 +190,7 @@ def __getattr__(name: str) -> Any:
     except KeyError:
         raise AttributeError(no_attribute("module 'xsmall'", name, _PUBLIC)) from None
     value = getattr(importlib.import_module(module), name)
-    if inspect.isfunction(value) and not hasattr(value, "__wrapped__"):  # those that open files check their calls
+    if inspect.isfunction(value) and not name.startswith("open_"):  # what opens files checks its calls itself
         value = tells_its_names(value)
     globals()[name] = value
     return value
