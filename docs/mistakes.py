@@ -10,6 +10,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import xarray as xr
 
 import xsmall as xs
 from xsmall.io.stores.runs import write_run
@@ -37,7 +38,7 @@ def names(folder: Path) -> dict[str, Any]:
     with h5py.File(folder / "foreign.h5", "w") as file:
         file["data"] = np.zeros((4, 8, 8), "u2")
     return {
-        "xs": xs, "np": np, "folder": folder, "run": sim.run, "raw": raw, "cal": cal, "small": small,
+        "xs": xs, "np": np, "xr": xr, "folder": folder, "run": sim.run, "raw": raw, "cal": cal, "small": small,
         "bare": raw.astype("f4"), "constants": sim.constants, "geometry": sim.geometry, "beam": sim.beam,
         "foreign": folder / "foreign.h5", "there": folder / "small.zarr", "flags": xs.mask(det, edges=1),
         "cube": small.sd.cube({"delay": xs.bins(-2, 5, n=7), "laser_on": xs.categories()}).compute(),

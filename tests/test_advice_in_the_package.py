@@ -254,6 +254,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "function": lambda jungfrau, i0: np.nansum(jungfrau) / i0,
         "run1": cal[:6],
         "run2": cal[6:],
+        "view": cal.sd.explore(),
     }
 
 

@@ -22,8 +22,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     return found
 
 
-def test_there_are_forty_of_them(made: list[Any]) -> None:
-    assert len({one.name for one in made}) == len(made) >= 40
+def test_there_are_eighty_of_them(made: list[Any]) -> None:
+    assert len({one.name for one in made}) == len(made) >= 80
 
 
 def test_each_is_told_by_one_error_that_says_what_is_meant(made: list[Any]) -> None:

@@ -9,7 +9,7 @@ import logging
 from typing import Any
 
 from xsmall._version import __version__
-from xsmall.accessor import SdDataArray, SdDataset, SdDataTree, no_attribute
+from xsmall.accessor import SdDataArray, SdDataset, SdDataTree, makes_a_record, no_attribute
 from xsmall.calls import tells_its_names
 from xsmall.notebook.fold import fold_in_notebooks
 
@@ -191,7 +191,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(no_attribute("module 'xsmall'", name, _PUBLIC)) from None
     value = getattr(importlib.import_module(module), name)
     if inspect.isfunction(value) and not name.startswith("open_"):  # what opens files checks its calls itself
-        value = tells_its_names(value)
+        value = tells_its_names(value, makes_a_record(name))
     globals()[name] = value
     return value
 

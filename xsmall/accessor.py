@@ -30,6 +30,7 @@ from xsmall.notebook.kinds import (
     SPARSE,
     kind_of,
 )
+from xsmall.vocabulary import FRAME_DIMS, RAW
 
 if TYPE_CHECKING:  # type checkers and editors see the methods with the signatures of their functions
     from xsmall.typed import DataArrayMethods, DatasetMethods, DataTreeMethods
@@ -235,7 +236,7 @@ class _Accessor:
         def __getattr__(self, name: str) -> Any:
             """Say which method may be meant by a name that is none; ``AttributeError`` as Python has it."""
             if not name.startswith("_"):
-                raise AttributeError(no_attribute(".sd", name, self._methods()))
+                raise AttributeError(_of_another_kind(self._obj, name) or no_attribute(".sd", name, self._methods()))
             raise AttributeError(name)
 
 
@@ -266,6 +267,27 @@ for _accessor, _table, _register in (
     (SdDataTree, _DATATREE, xr.register_datatree_accessor),
 ):
     _register("sd")(_with(_table)(_accessor))  # type: ignore[no-untyped-call]
+
+
+def _of_another_kind(obj: Any, name: str) -> str | None:
+    """Text of the error for a method that other objects have, with the way to them."""
+    if name in _DATAARRAY and isinstance(obj, xr.DataTree):
+        node = next((n.name for n in obj.subtree if RAW in n.data_vars), "jungfrau")
+        way = f"run[{node!r}][{RAW!r}]"
+        return f".sd of a run has no {name!r}, arrays of frames have: did you mean {way}.sd.{name}?"
+    if name in _DATASET and isinstance(obj, xr.DataArray):
+        frames_too = kind_of(obj) in _FRAMES
+        way = 'small = data.sd.reduce({"waxs": xs.azint(bins=500)}); small' if frames_too else "data.to_dataset()"
+        return f".sd of an array has no {name!r}, Datasets have: did you mean {way}.sd.{name}?"
+    if name in _DATAARRAY and isinstance(obj, xr.Dataset):
+        frames = next((str(v) for v in obj.data_vars if obj[v].dims == FRAME_DIMS), "raw")
+        return f".sd of a Dataset has no {name!r}, arrays of frames have: did you mean data[{frames!r}].sd.{name}?"
+    return None
+
+
+def makes_a_record(name: str) -> bool:
+    """Whether the public function makes a record, whose method of the same name takes the data."""
+    return any(isinstance(table.get(name), _ReductionMethod) for table in (_DATAARRAY, _DATASET))
 
 
 def no_attribute(whose: str, name: str, known: Iterable[str]) -> str:

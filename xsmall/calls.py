@@ -7,8 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar, cast
 
 from xsmall.errors import ArgumentError, alike
+from xsmall.vocabulary import EVENT, FRAME_DIMS
 
-__all__ = ["Written", "check_call", "line_of_the_user", "tells_its_names", "with_signature", "written_signature"]
+__all__ = [
+    "MAKES_A_RECORD",
+    "Written",
+    "check_call",
+    "line_of_the_user",
+    "tells_its_names",
+    "with_signature",
+    "written_signature",
+]
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -33,6 +42,9 @@ _OTHERS_WORDS: Final[Mapping[str, str]] = {
 """Words of pyFAI, smalldata_tools and hasty fingers for our arguments."""
 
 
+MAKES_A_RECORD: Final = "makes_a_record"
+"""What a door says of its function."""
+_FLAGS: Final = frozenset({"bool", "bool_"})
 _BETWEEN: Final = frozenset({"xsmall", "xarray", "dask", "distributed"})
 
 
@@ -73,31 +85,59 @@ def check_call(
         The call does not fit.
     """
     try:
-        return signature.bind(*args, **kwargs)
+        bound = signature.bind(*args, **kwargs)
     except TypeError as error:
         fix = _what_is_meant(call, signature, kwargs, str(error))
         raise ArgumentError(
             f"{call} cannot be called like this", found=f"{error}", expected=_names_of(call, signature), fix=fix
         ) from None
+    _check_flags(call, bound)
+    return bound
 
 
 def _what_is_meant(call: str, signature: inspect.Signature, kwargs: Mapping[str, Any], told: str) -> str:
     parameters = signature.parameters.values()
     known = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
     unknown = [word for word in kwargs if word not in known]
+    needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     if unknown:
         other = _OTHERS_WORDS.get(unknown[0])
         near = [other] if other in known else alike(unknown[0], known)
         if near:
             return f"{call}({near[0]}=...)"
+        if call.startswith(".") and unknown[0] in FRAME_DIMS:
+            return f"data.isel({unknown[0]}=[{kwargs[unknown[0]]!r}]){call}(...)"
     elif "too many positional" in told:
         named = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY][:2]
         if named:
             return f"{call}({', '.join(f'{n}=...' for n in named)})"
-    elif "missing" in told:
-        needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+        if any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return f"{call}(name=...)"
+    if "missing" in told or unknown:
+        if not needed:
+            return f"{call}(...) without {unknown[0]}="
         return f"{call}({', '.join(f'{p.name}=...' if p.kind is p.KEYWORD_ONLY else p.name for p in needed)})"
     return f"help({'data' if call.startswith('.') else ''}{call})"
+
+
+def _check_flags(call: str, bound: inspect.BoundArguments) -> None:
+    """Refuse what is neither True nor False where a flag is asked: any text would be taken for True."""
+    for name, value in bound.arguments.items():
+        if bound.signature.parameters[name].annotation in ("bool", bool) and type(value).__name__ not in _FLAGS:
+            said, fix = f"{call}: {name} is a flag", f"{call}({name}=True)"
+            raise ArgumentError(said, found=repr(value)[:80], expected="True or False", fix=fix)
+
+
+def _refuse_data(call: str, args: Sequence[Any]) -> None:
+    """Refuse frames or events that are handed to what makes a record: the method of the same name takes them."""
+    if args and EVENT in getattr(args[0], "dims", ()):
+        name = call.rpartition(".")[2]
+        raise ArgumentError(
+            f"{call} makes a record, and was given the data themselves",
+            found=f"{type(args[0]).__name__} over {tuple(args[0].dims)}",
+            expected="arguments of the record; the method of the same name takes the data",
+            fix=f"data.sd.{name}(...)",
+        )
 
 
 def _names_of(call: str, signature: inspect.Signature) -> str:
@@ -108,7 +148,7 @@ def _names_of(call: str, signature: inspect.Signature) -> str:
     return name + str(signature.replace(parameters=names, return_annotation=empty))
 
 
-def tells_its_names(what: C) -> C:
+def tells_its_names(what: C, makes_a_record: bool = False) -> C:
     """Let a public class or function say which of its arguments is meant by one that it does not have.
 
     A class stays what it is. A function comes back behind a door, ``xs.name``, which is what is pickled.
@@ -118,6 +158,8 @@ def tells_its_names(what: C) -> C:
 
     @functools.wraps(behind)
     def checked(*args: Any, **kwargs: Any) -> Any:
+        if makes_a_record:
+            _refuse_data(call, args)
         check_call(call, signature, args[first:], kwargs)
         return behind(*args, **kwargs)
 
@@ -125,6 +167,7 @@ def tells_its_names(what: C) -> C:
         door.__init__ = checked
         return what
     checked.__module__ = "xsmall"
+    checked.__dict__[MAKES_A_RECORD] = makes_a_record
     return cast(C, with_signature(checked, signature))
 
 

@@ -5,7 +5,9 @@ keywords of :class:`XsmallError`, so that no part is forgotten.
 """
 
 import difflib
+import re
 from collections.abc import Iterable
+from typing import Final
 
 __all__ = [
     "ArgumentError",
@@ -29,7 +31,23 @@ __all__ = [
 
 def alike(word: str, known: Iterable[str]) -> list[str]:
     """Known words that a mistyped one may stand for, at most three, the most like it first."""
-    return difflib.get_close_matches(word, list(known), n=3, cutoff=0.6)
+    plain: dict[str, str] = {}
+    for one in known:
+        plain.setdefault(one.lower(), one)
+    meant = _OTHERS_VALUES.get(word.lower(), word.lower())
+    near = difflib.get_close_matches(meant, list(plain), n=3, cutoff=0.6)
+    begun = [one for one in plain if len(meant) > 2 and one.startswith(f"{meant}_")]
+    return [plain[one] for one in near or begun[:3]]
+
+
+_OTHERS_VALUES: Final = {
+    "2theta": "two_theta", "2th": "two_theta", "tth": "two_theta", "chi": "azimuth", "phi": "azimuth", "avg": "mean",
+    "average": "mean",
+}  # fmt: skip
+"""Words of pyFAI and hasty fingers for values that we name otherwise."""
+
+
+_WORD: Final = re.compile(r"[A-Za-z_]\w*")
 
 
 class XsmallError(ValueError):
@@ -44,6 +62,9 @@ class XsmallError(ValueError):
     """
 
     def __init__(self, what: str, *, found: object = None, expected: object = None, fix: str | None = None) -> None:
+        if fix is None and isinstance(found, str) and isinstance(expected, str):
+            near = alike(found.strip("'"), _WORD.findall(expected))
+            fix = f"give {near[0]!r}" if near else None
         lines = [what]
         if found is not None:
             lines.append(f"  found:    {found}")

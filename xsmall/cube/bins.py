@@ -67,7 +67,11 @@ def bins(start: float, stop: float, *, width: float | None = None, n: int | None
     if not start < stop:
         raise ParameterError("bins need start below stop", found=f"start={start:g}, stop={stop:g}", fix="swap them")
     if (width is None) == (n is None):
-        raise ParameterError("bins need a width or a number, one of them", fix="xs.bins(-2, 5, width=0.1)")
+        raise ParameterError(
+            "bins need a width or a number, one of them",
+            found="neither" if n is None else f"width={width!r} and n={n!r}",
+            fix=f"xs.bins({start:g}, {stop:g}, n={10 if n is None else n})",
+        )
     if log and (width is not None or start <= 0):
         raise ParameterError(
             "logarithmic bins have a number and start above 0",
@@ -77,7 +81,9 @@ def bins(start: float, stop: float, *, width: float | None = None, n: int | None
     if width is not None:
         width = _finite_number(width, "width")
         if width <= 0:
-            raise ParameterError("the width of a bin has to be positive", found=width)
+            raise ParameterError(
+                "the width of a bin has to be positive", found=width, fix=f"xs.bins({start:g}, {stop:g}, n=10)"
+            )
         ratio = float((exact(stop) - exact(start)) / exact(width))
         n = round(ratio)
         if n < 1 or abs(ratio - n) > 1e-6:
@@ -117,7 +123,11 @@ def edges(borders: Sequence[Any] | npt.NDArray[Any]) -> Edges:
     """
     values: npt.NDArray[Any] = np.asarray(borders)
     if values.ndim != 1 or values.size < 2:
-        raise ParameterError("edges need one dimension and two values at least", found=f"shape {values.shape}")
+        raise ParameterError(
+            "edges need one dimension and two values at least",
+            found=f"shape {values.shape}",
+            fix="[0, 1, 10]",
+        )
     if values.dtype.kind == "M" or all(isinstance(x, datetime) for x in values[:1]):
         values = np.asarray(times_in_utc(borders, "edges"))
         finite = ~np.isnat(values)
@@ -134,7 +144,7 @@ def edges(borders: Sequence[Any] | npt.NDArray[Any]) -> Edges:
         i = int(bad[0])
         what = "edges are repeated" if values[i] == values[i + 1] else "edges have to rise"
         raise ParameterError(
-            what, found=f"{values[i]} followed by {values[i + 1]} at position {i}", fix="np.unique(...)"
+            what, found=f"{values[i]} followed by {values[i + 1]} at position {i}", fix="xs.edges(np.unique(edges))"
         )
     _number_of_bins(values.size - 1)
     return Edges(tuple(values) if values.dtype.kind == "M" else tuple(as_written(values).tolist()))
@@ -283,7 +293,7 @@ def _finite_number(value: Any, name: str) -> float:
 
 def _number_of_bins(n: object) -> int:
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise ParameterError("the number of bins has to be a whole number above zero", found=repr(n))
+        raise ParameterError("the number of bins has to be a whole number above zero", found=repr(n), fix="n=10")
     if n > MOST_BINS:
         raise ParameterError("invalid number of bins", found=f"{n} bins", expected=f"at most {MOST_BINS}")
     return int(n)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
@@ -43,7 +43,7 @@ def to_awkward(small: xr.Dataset) -> Any:
         import awkward
     except ImportError:
         raise MissingDependency.of("awkward", "awkward", "an array of lists") from None
-    flat = flatten(small)
+    flat = flatten(_small_data(small))
     counts = {str(c.attrs[SAMPLE_DIMENSION]): c.values.ravel() for c in list_counts(flat)}
     fields: dict[str, Any] = {}
     for name, v in flat.variables.items():
@@ -84,7 +84,7 @@ def to_pandas(small: xr.Dataset, dim: str | None = None) -> Any:
     """
     import pandas
 
-    flat = flatten(small)
+    flat = flatten(_small_data(small))
     dims = [str(c.attrs[SAMPLE_DIMENSION]) for c in list_counts(flat)]
     if dim is None and len(dims) < 2:
         dim = dims[0] if dims else EVENT
@@ -143,12 +143,40 @@ def to_hyperspy(data: xr.DataArray) -> Any:
         from hyperspy import api
     except ImportError:
         raise MissingDependency.of("hyperspy", "hyperspy", "a signal of hyperspy") from None
+    given: Any = data
+    if isinstance(given, xr.Dataset):
+        names = [str(name) for name, v in given.data_vars.items() if v.dims]
+        raise DataError(
+            "a signal is made of one array",
+            found=f"a Dataset of {', '.join(names)}",
+            expected="a DataArray",
+            fix=f"xs.to_hyperspy(data[{(names or ['image'])[0]!r}])",
+        )
     if not data.dims:
         raise ParameterError("a signal needs a dim", found="one number", expected="pictures, spectra or curves")
     two = data.dims[-2:] == (IMAGE_Y, IMAGE_X)
     across = data.dims[-2:] if two else data.dims[-1:]
     kind = api.signals.Signal2D if two else api.signals.Signal1D
     return kind(data.values, axes=[{**_hyperspy_axis(data, dim), "navigate": dim not in across} for dim in data.dims])
+
+
+def _small_data(small: Any) -> xr.Dataset:
+    """Small data, or an error that says what to do with anything else."""
+    if isinstance(small, xr.DataArray):
+        raise DataError(
+            "tables are made of small data",
+            found=f"an array over {tuple(map(str, small.dims))}",
+            expected="a Dataset over events",
+            fix='data.to_dataset(name="value"), or of frames data.sd.reduce({"waxs": xs.azint(bins=500)})',
+        )
+    if EVENT not in small.dims and not list_counts(small) and EVENT not in small.coords:
+        raise DataError(
+            "there are no events in it",
+            found=f"dims {tuple(map(str, small.dims))}",
+            expected="small data: variables over events",
+            fix="data.to_dataframe() makes a table of a cube",
+        )
+    return cast(xr.Dataset, small)
 
 
 def _hyperspy_axis(data: xr.DataArray, dim: Hashable) -> dict[str, Any]:

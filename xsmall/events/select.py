@@ -111,7 +111,7 @@ def cut(
             "limits of a cut are numbers", found=numbers, fix='xs.cut("i0", 0.5, 2), None for no limit'
         )
     if low is not None and high is not None and low > high:
-        raise ParameterError(f"no value lies from {low:g} to {high:g}", fix=f"low={high:g}, high={low:g}")
+        raise ParameterError(f"no value lies from {low:g} to {high:g}", fix=f"({high:g}, {low:g})")
     if robust is not None and robust <= 0:
         raise ParameterError("robust is a number of standard deviations above zero", found=robust, fix="robust=5")
     return Cut(variable, low, high, equals, robust, laser_off)
@@ -269,7 +269,7 @@ def _as_cut(name: str, given: Any, obj: xr.Dataset | xr.DataArray) -> Cut | xr.D
             f"{name}: this is no cut",
             found=repr(given),
             expected="(low, high), True, False, a text, xs.cut(...), or true/false per event",
-            fix=f"{name}=(0.5, None)",
+            fix=f"{name}=True" if _is_boolean(obj, name) else f"{name}=(0.5, None)",
         )
     variable = str(made.variable)
     if variable not in (obj.variables if isinstance(obj, xr.Dataset) else obj.coords):
@@ -282,6 +282,11 @@ def _as_cut(name: str, given: Any, obj: xr.Dataset | xr.DataArray) -> Cut | xr.D
             fix=f"{near[0]}=..." if near else f'{name}=xs.cut("{there[0] if there else "i0"}", ...)',
         )
     return made
+
+
+def _is_boolean(obj: Any, name: str) -> bool:
+    there = obj.variables if isinstance(obj, xr.Dataset) else obj.coords
+    return name in there and bool(there[name].dtype == bool)
 
 
 def _values_of_cuts(

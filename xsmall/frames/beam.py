@@ -157,7 +157,9 @@ def _two(center: Any) -> tuple[Any, Any]:
     try:
         x, y = center
     except (TypeError, ValueError):
-        raise ParameterError("center of the beam", found=center, expected="(x, y) in m") from None
+        raise ParameterError(
+            "center of the beam", found=center, expected="(x, y) in m", fix="center=(0.0, 0.0)"
+        ) from None
     return x, y
 
 

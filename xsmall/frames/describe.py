@@ -21,17 +21,22 @@ from xsmall.frames.beam import beam_of, event_energies
 from xsmall.frames.pixels import check_pixels, geometry_of
 from xsmall.vocabulary import (
     ADU,
+    COLUMN,
     DAMAGE,
     DETECTOR_SHAPE,
     DETECTOR_TYPE,
     EVENT,
     EXPERIMENT,
     FRAME_DIMS,
+    GAIN_STAGE,
+    IMAGE_X,
+    IMAGE_Y,
     KILOELECTRONVOLT,
     PARAMETERS,
     PHOTON,
     PIXEL_DIMS,
     PRESENT,
+    ROW,
     RUN,
     SEGMENT,
     SEGMENT_IDS,
@@ -149,8 +154,18 @@ def _remedy(obj: xr.DataArray) -> str:
     """What makes frames of arrays of other dims."""
     missing = [d for d in FRAME_DIMS if d not in obj.dims]
     extra = [str(d) for d in obj.dims if d not in FRAME_DIMS]
+    if {IMAGE_Y, IMAGE_X} & {*extra}:
+        return "the frames that the picture was made of: frames.sd.azint(...)"
+    if extra and len(extra) <= len(missing):
+        likely = [d for d in (COLUMN, ROW, EVENT, SEGMENT) if d in missing][: len(extra)]
+        meant = [d for d in FRAME_DIMS if d in likely]
+        named = f".rename({', '.join(f'{a}={b!r}' for a, b in zip(extra, meant, strict=True))})"
+        left = [d for d in FRAME_DIMS if d in missing and d not in meant]
+        return named + (f".expand_dims({left!r}).transpose{FRAME_DIMS!r}" if left else "")
+    if extra == [GAIN_STAGE]:
+        return ".isel(gain_stage=0) of what has all gain stages"
     if extra:
-        return f"reduce the extra dims {extra} first, or stack them into events"
+        return f".isel({', '.join(f'{d}=0' for d in extra)}), or stack these dims into events"
     if not missing:
         return f".transpose({', '.join(map(repr, FRAME_DIMS))})"
     order = [d for d in FRAME_DIMS if d in obj.dims]

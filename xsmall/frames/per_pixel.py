@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import Any, Self, TypeAlias
 
 import numpy as np
@@ -69,6 +70,11 @@ def boolean_mask(mask: Any, reasons: Reason | None = None) -> Any:
         Numbers whose convention is not named: 0 and 1 mean opposite things in different programs.
     """
     attrs = getattr(mask, "attrs", {})
+    if isinstance(mask, str | os.PathLike):
+        raise ParameterError(
+            "a mask is given as an array", found=repr(mask), expected="what xs.open_mask gives of a file",
+            fix=f"mask=xs.open_mask({os.fspath(mask)!r}, convention='good=1')",
+        )  # fmt: skip
     values = mask if hasattr(mask, "dtype") else np.asarray(mask)
     if values.dtype == np.bool_:
         return values

@@ -29,6 +29,15 @@ class RunTree(xr.DataTree):  # type: ignore[no-untyped-call]
         except KeyError as error:
             raise _unknown(self, key) from error
 
+    def __getattr__(self, name: str) -> Any:
+        """Give a node or variable as an attribute; of an unknown one say which there are."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError as error:
+            if name.startswith("_"):
+                raise
+            raise AttributeError(str(_unknown(self, name))) from error
+
 
 def _unknown(tree: xr.DataTree, key: str) -> UnknownNameError:
     node, rest = tree, key.strip("/").split("/")
@@ -36,6 +45,9 @@ def _unknown(tree: xr.DataTree, key: str) -> UnknownNameError:
         node = node.children[rest.pop(0)]
     known = [*map(str, node.children), *map(str, node.data_vars), *map(str, node.coords)]
     near = difflib.get_close_matches(rest[0], known, n=1, cutoff=0.5)
+    deeper = [name for name, child in node.children.items() if rest[0] in child.children or rest[0] in child.data_vars]
+    if deeper:
+        near = [f"{deeper[0]}/{rest[0]}"]
     done = key.strip("/").split("/")[: -len(rest)]
     of = f"{tree.root.attrs.get(SOURCE, 'the run')}{''.join(f'/{part}' for part in done)}"
     left_out = [one for one in str(node.attrs.get(LEFT_OUT, "")).split("; ") if one.startswith(f"{rest[0]}: ")]

@@ -13,7 +13,7 @@ import xarray as xr
 from xsmall.detector.frames import Frames
 from xsmall.engine.asked import ask
 from xsmall.engine.record import Output, Record, Reducer
-from xsmall.errors import ParameterError
+from xsmall.errors import ParameterError, alike
 from xsmall.frames.per_pixel import StaticMask, StaticValues
 from xsmall.reductions.azint_energy import EnergyAzintReducer
 from xsmall.reductions.azint_reducers import AzintReducer, RingsReducer, RingStatistic, SharesReducer
@@ -180,11 +180,12 @@ def azint_bins(
     if isinstance(quantity, xr.DataArray):
         values, units, name = StaticValues.of(quantity), quantity.attrs.get(UNITS), quantity.name
     if not isinstance(name, str) or (values is None and name not in QUANTITIES):
+        near = alike(name, QUANTITIES) if isinstance(name, str) else []
         raise ParameterError(
             "azint bins by another quantity",
             found=repr(name)[:80],
             expected=f"one of {QUANTITIES}, or a DataArray (segment, row, column) with a name",
-            fix='quantity=cal.sd.pixel("q").rename("my_q")',
+            fix=f"quantity={near[0]!r}" if near else 'quantity=cal.sd.pixel("q").rename("my_q")',
         )
     radial = as_bins(usual if bins is None else bins, "bins")
     if width is not None:

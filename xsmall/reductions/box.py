@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from dataclasses import dataclass
 
@@ -56,7 +57,7 @@ class Box:
                 start, stop = limits
             except (TypeError, ValueError):
                 raise ParameterError(
-                    f"{dim} of a box", found=repr(limits), expected="(start, stop)", fix=f"{dim}=(200, 500)"
+                    f"{dim} of a box", found=repr(limits), expected="(start, stop)", fix=_likely_limits(limits, dim)
                 ) from None
             start, stop = _integer(start, dim), _integer(stop, dim)
             if start >= stop or start < 0:
@@ -95,7 +96,10 @@ class Box:
             return part.segment[0]
         if part.segment.count(self.segment) != 1:
             raise ParameterError(
-                "the segment of a box is not there", found=self.segment, expected=f"one of {tuple(part.segment)}"
+                "the segment of a box is not there",
+                found=self.segment,
+                expected=f"one of {tuple(part.segment)}",
+                fix=f"segment={part.segment[0]}",
             )
         return self.segment
 
@@ -148,13 +152,27 @@ def _window(box: Box, part: Part) -> Window:
     return Window.of(box.of(part), part)
 
 
+def _likely_limits(limits: object, dim: str) -> str:
+    """Limits that may be meant by one number, or by a slice."""
+    start, stop = getattr(limits, "start", limits), getattr(limits, "stop", None)
+    if isinstance(start, int) and stop is None and not isinstance(limits, slice):
+        stop = start + 1
+    return f"{dim}=({start}, {stop})" if isinstance(start, int) and isinstance(stop, int) else f"{dim}=(200, 500)"
+
+
 def _integer(value: object, what: str) -> int:
     try:
         if isinstance(value, bool | np.bool_):
             raise TypeError
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise ParameterError(f"{what} of a box", found=repr(value), expected="an integer label") from None
+        known = isinstance(value, float) and math.isfinite(value)
+        raise ParameterError(
+            f"{what} of a box",
+            found=repr(value),
+            expected="an integer label",
+            fix=f"{what}={math.floor(float(str(value)))}, or limits of whole numbers" if known else None,
+        ) from None
 
 
 def _labels_within(limits: tuple[int, int] | None, labels: Labels, dim: str) -> Labels:

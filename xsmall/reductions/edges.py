@@ -10,6 +10,9 @@ from xsmall.errors import ParameterError
 from xsmall.events.borders import as_written
 from xsmall.vocabulary import BIN_EDGE, BOUNDS, BOUNDS_SUFFIX, UNITS
 
+RANGE = "range"
+_EDGES = "a number of bins, or two or more finite numbers that rise"
+
 __all__ = ["as_bins", "as_edges", "labels_of_bins", "written_edges"]
 
 
@@ -17,7 +20,7 @@ def as_bins(bins: object, what: str) -> int | tuple[float, ...]:
     """Check a number of bins, or their edges."""
     if isinstance(bins, int | np.integer) and not isinstance(bins, bool):
         if bins < 1:
-            raise ParameterError(f"{what} is a number of bins", found=bins, expected="1 or more")
+            raise ParameterError(f"{what} is a number of bins", found=bins, expected="1 or more", fix=f"{what}=500")
         return int(bins)
     return as_edges(bins, what)
 
@@ -28,14 +31,31 @@ def as_edges(values: object, what: str) -> tuple[float, ...]:
         edges = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
         edges = np.empty(0)
+    said = _as_said(values)
+    if said:
+        what = f"{what} of this form are those of cubes"
+        raise ParameterError(what, found=repr(values)[:80], expected=_EDGES, fix=said)
     if edges.ndim != 1 or edges.size < 2 or not np.all(np.isfinite(edges)) or not np.all(np.diff(edges) > 0):
         raise ParameterError(
             f"{what} are not edges",
             found=repr(values)[:80],
-            expected="a number of bins, or two or more finite numbers that rise",
-            fix=f"{what}=np.linspace(0.5, 4, 201)",
+            expected="(low, high)" if what == RANGE else _EDGES,
+            fix=_likely_edges(edges, what),
         )
     return tuple(edges.tolist())
+
+
+def _as_said(values: object) -> str | None:
+    """The arguments that mean the same, where bins were given as cubes take them."""
+    n, start, stop = (getattr(values, name, None) for name in ("n", "start", "stop"))
+    return f"bins={n}, range=({start:g}, {stop:g})" if n and start is not None and stop is not None else None
+
+
+def _likely_edges(edges: npt.NDArray[np.float64], what: str) -> str:
+    if what != RANGE:
+        return f"{what}=np.linspace(0.5, 4, 201)"
+    low, high = sorted(edges.ravel().tolist()) if edges.size == 2 and np.ptp(edges) > 0 else (0.5, 4.0)
+    return f"{what}=({low:g}, {high:g})"
 
 
 def written_edges(values: object, what: str) -> tuple[float, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xsmall.calls import line_of_the_user
+from xsmall.calls import MAKES_A_RECORD, line_of_the_user
 from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.types import DETECTOR_TYPES, Decoding
@@ -337,6 +337,12 @@ def _as_record(given: Any, *, beside: Mapping[str, Any] | None = None, **options
                 fix="xs.record(function, ...) with them, or leave them out",
             )
         return replace(given, given=beside) if isinstance(given, UserRecord) and beside else given
+    if getattr(given, MAKES_A_RECORD, False):
+        name = given.__name__
+        raise ParameterError(
+            "the function that makes a record, not a record", found=f"xs.{name}", expected=f"xs.{name}(...)",
+            fix=f"xs.{name}(bins=500)" if name == "azint" else f"xs.{name}(...)",
+        )  # fmt: skip
     if (isinstance(given, str) and ":" in given) or (callable(given) and not isinstance(given, type)):
         return _user_record(given, beside=beside, **options)
     return given

@@ -370,10 +370,20 @@ def _check_scan(recipe: SimulatedScan, chunks: int | None) -> None:
         **{f"shape[{i}]": (n, 1) for i, n in enumerate(recipe.shape)},
     }
     for name, (number, least) in whole.items():
-        if isinstance(number, bool) or number != int(number) or number < least:
-            raise ParameterError(f"{name} has to be a whole number", found=number, expected=f"an int >= {least}")
+        if isinstance(number, bool | str) or number != int(number) or number < least:
+            raise ParameterError(
+                f"{name} has to be a whole number",
+                found=repr(number),
+                expected=f"an int >= {least}",
+                fix="shape=(4, 128, 256)" if "[" in name else f"{name}={1000 if name == 'n_events' else 8}",
+            )
     if len(recipe.shape) != 3:
-        raise ParameterError("shape is not that of a detector", found=recipe.shape, expected="segments, rows, columns")
+        raise ParameterError(
+            "shape is not that of a detector",
+            found=recipe.shape,
+            expected="segments, rows, columns",
+            fix="shape=(4, 128, 256)",
+        )
     if recipe.scan not in ("step", "fly"):
         raise ParameterError("unknown kind of scan", found=repr(recipe.scan), expected='"step" or "fly"')
     low, high = recipe.delay_range

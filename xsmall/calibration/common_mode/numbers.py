@@ -223,6 +223,7 @@ def resolve_common_mode(
         "this is not a common mode",
         found=f"common_mode={spec!r}",
         expected="a number, psana's parameter tuple, 'recommended', None or a CommonMode",
+        fix='common_mode="recommended"',
     )
 
 

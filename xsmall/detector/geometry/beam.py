@@ -80,7 +80,9 @@ class Beam:
         try:
             x, y = self.center
         except (TypeError, ValueError):
-            raise ParameterError("center of the beam", found=self.center, expected="(x, y) in m") from None
+            raise ParameterError(
+                "center of the beam", found=self.center, expected="(x, y) in m", fix="center=(0.0, 0.0)"
+            ) from None
         object.__setattr__(self, "center", (check_center(CENTER_X, x), check_center(CENTER_Y, y)))
         for name in (TILT_X, TILT_Y, TILT_Z):
             object.__setattr__(self, name, check_tilt(name, getattr(self, name)))
@@ -198,18 +200,21 @@ def check_tilt(name: str, value: object) -> float:
 
 def _in_range(name: str, value: object, allowed: tuple[float, float], unit: str, example: str) -> float:
     """``value`` as float if it is finite and allowed; -0.0 becomes 0.0 so that equal beams hash alike."""
+    fix = f"give it in {unit}{': ' + example if example else ''}"
     try:
         if isinstance(value, bool | str | bytes):
             raise TypeError  # float() takes them, but nobody means them
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        raise ParameterError(f"{name} is not a number", found=value, expected=f"a number in {unit}") from None
+        raise ParameterError(
+            f"{name} is not a number", found=repr(value), expected=f"a number in {unit}", fix=fix
+        ) from None
     low, high = allowed
     if not isfinite(number) or not low <= number <= high:
         raise ParameterError(
             f"{name} outside the range of its unit",
             found=f"{number:g} {unit}",
             expected=f"{low:g} to {high:g} {unit}",
-            fix=f"give it in {unit}{': ' + example if example else ''}",
+            fix=fix,
         )
     return number + 0.0

@@ -122,7 +122,8 @@ def known_space(space: Space) -> Space:
     """Name of a space that exists."""
     known: tuple[object, ...] = get_args(Space)
     if space not in known:
-        raise ParameterError("shapes are drawn in lab, image or q space", found=space, expected="'lab', 'image' or 'q'")
+        what, expected = "shapes are drawn in lab, image or q space", "'lab', 'image' or 'q'"
+        raise ParameterError(what, found=space, expected=expected, fix="space='lab'")
     return space
 
 
@@ -132,7 +133,12 @@ def pair(values: Pair) -> Pair:
         first, second = values
         return float(first), float(second)
     except (TypeError, ValueError):
-        raise ParameterError("a pair of numbers is needed", found=values, expected="(x, y) or (low, high)") from None
+        raise ParameterError(
+            "a pair of numbers is needed",
+            found=values,
+            expected="(x, y) or (low, high)",
+            fix="in m, (0.002, 0.001) is 2 mm and 1 mm",
+        ) from None
 
 
 def finite(what: str, *values: float) -> None:
@@ -144,7 +150,9 @@ def finite(what: str, *values: float) -> None:
 def positive(what: str, value: float) -> None:
     """Refuse what is not above 0."""
     if not (_is_finite_number(value) and value > 0):
-        raise ParameterError(f"invalid {what}", found=value, expected="a number above 0")
+        raise ParameterError(
+            f"invalid {what}", found=value, expected="a number above 0", fix="in m, 0.001 is 1 mm; no text, no unit"
+        )
 
 
 def ordered(what: str, low: float, high: float, fix: str | None = None) -> None:

@@ -134,9 +134,9 @@ class Circle(Shape):
     space: Space = "lab"
 
     def __post_init__(self) -> None:
-        known_space(self.space)
         finite("center of a circle", *pair(self.center))
         positive("radius of a circle", self.radius)
+        known_space(self.space)
 
     def contains(self, x: Floats, y: Floats) -> BoolArray:
         """Mark the points inside."""
@@ -174,9 +174,9 @@ class Ring(Shape):
     space: Space = "lab"
 
     def __post_init__(self) -> None:
-        known_space(self.space)
         finite("center of a ring", *pair(self.center))
         ordered("radii of a ring", self.inner, self.outer)
+        known_space(self.space)
 
     def contains(self, x: Floats, y: Floats) -> BoolArray:
         """Mark the points inside."""
@@ -212,8 +212,8 @@ class Rectangle(Shape):
     space: Space = "lab"
 
     def __post_init__(self) -> None:
-        known_space(self.space)
         x, y = pair(self.x), pair(self.y)
+        known_space(self.space)
         columns, rows = sorted((x[0], y[0])), sorted((x[1], y[1]))  # two corners, as other programs want them
         corners = columns[0] < columns[1] and rows[0] < rows[1] and not (x[0] < x[1] and y[0] < y[1])
         space = "" if self.space == "lab" else f", space={self.space!r}"

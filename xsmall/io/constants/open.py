@@ -146,7 +146,7 @@ def open_constants(
     path = Path(source)
     settle(path)
     if not path.exists():
-        raise FileFormatError(f"{path}: there is no such file or folder")
+        raise FileFormatError(f"{path}: there is no such file or folder", fix="check the path")
     if path.is_dir() and not ((path / "zarr.json").exists() or (path / ".zgroup").exists()):
         _check_used(given, "detector", "gain")
         return _from_folder(path, detector, run, gain)

@@ -50,6 +50,7 @@ _HEAD: Final = len(HDF5_SIGNATURE)
 _TIMES_OF_SMALL_DATA: Final = ("timestamp", "event_time")
 _LOOKED_AT: Final = 20
 _QUERY: Final = re.compile(r"\s*\w+\s*=[^,=/]+(,\s*\w+\s*=[^,=/]+)*")
+_EXPERIMENT: Final = re.compile(r"[a-z]{3}[a-z]*[0-9]+")
 _OF_PSANA1: Final = re.compile(r"exp=(\w+):run=(\d+)")
 
 
@@ -145,6 +146,8 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
 def _instead(text: str) -> str:
     """What to type instead of a name of no file: psana1 has colons where experiments are named."""
     old = _OF_PSANA1.match(text)
+    if old is None and _EXPERIMENT.fullmatch(text):
+        return f'xs.open_run("exp={text},run=7") for run 7 of an experiment; check the path of a file'
     if old is None:
         return "check the path"
     return (

@@ -14,6 +14,7 @@ import xarray as xr
 
 from xsmall.engine.asked import ASKED
 from xsmall.errors import DataError
+from xsmall.io.stores.provenance import attributes_of
 from xsmall.vocabulary import LOST, PARAMETERS, PROVENANCE, SOURCE
 
 __all__ = ["History", "history"]
@@ -83,7 +84,7 @@ def history(obj: xr.Dataset | xr.DataArray | xr.DataTree) -> History:
     >>> [step for step, said in history(cal.sd.roi(xs.Box(segment=0, row=(4, 12), column=(8, 24)))).steps]
     ['calibrate', 'reduce']
     """
-    attrs = dict(obj.attrs)
+    attrs = attributes_of(obj)
     saved = json.loads(attrs[PROVENANCE]) if PROVENANCE in attrs else {}
     told = attrs.get(PARAMETERS) or saved.get("parameters")
     if told is None and not saved and SOURCE not in attrs:

@@ -1,6 +1,7 @@
 """Where a result came from: versions, parameters, input and time, kept in one attribute of every file."""
 
 import json
+import os
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -43,8 +44,9 @@ def provenance(obj: xr.Dataset | xr.DataArray | xr.DataTree) -> dict[str, Any]:
     >>> provenance(xr.open_dataset(path))["xsmall"] == xs.__version__
     True
     """
-    text = obj.attrs.get(PROVENANCE)
-    if text is None and any(name in obj.attrs for name in (PARAMETERS, SOURCE)):
+    attrs = attributes_of(obj)
+    text = attrs.get(PROVENANCE)
+    if text is None and any(name in attrs for name in (PARAMETERS, SOURCE)):
         return origin(obj)
     if text is None:
         raise DataError(
@@ -54,6 +56,21 @@ def provenance(obj: xr.Dataset | xr.DataArray | xr.DataTree) -> dict[str, Any]:
             fix="xs.save writes it",
         )
     return _read_provenance(obj, text)
+
+
+def attributes_of(obj: Any) -> dict[Any, Any]:
+    """Attributes of an object of xarray; raise of anything else, and say how a file is opened."""
+    if not isinstance(obj, xr.Dataset | xr.DataArray | xr.DataTree):
+        fix = "give what calibrate, reduce or cube returned"
+        if isinstance(obj, str | os.PathLike):
+            fix = f"xs.open_result({os.fspath(obj)!r}) opens it"
+        raise DataError(
+            "only objects of xarray know how they were made",
+            found=repr(obj)[:80],
+            expected="a Dataset, DataArray or DataTree",
+            fix=fix,
+        )
+    return dict(obj.attrs)
 
 
 def _read_provenance(obj: xr.Dataset | xr.DataArray | xr.DataTree, text: Any, target: object = None) -> dict[str, Any]:

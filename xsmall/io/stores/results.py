@@ -128,4 +128,11 @@ def _nodes(obj: object) -> dict[str, xr.Dataset]:
         if obj.name is None:
             raise DataError("a DataArray needs a name to be saved", fix='array.rename("intensity")')
         return {"/": obj.to_dataset(name=str(obj.name)).assign_attrs(obj.attrs)}
-    raise DataError("this cannot be saved", found=type(obj).__name__, expected="a Dataset, DataArray or DataTree")
+    raise DataError(
+        "this cannot be saved",
+        found=type(obj).__name__,
+        expected="a Dataset, DataArray or DataTree",
+        fix='xs.save(cube, "cube.zarr"): first what is saved, then where to'
+        if isinstance(obj, str | os.PathLike)
+        else 'xs.save(xr.Dataset({"name": ("event", [1.0, 2.0])}), "small.h5")',
+    )

@@ -14,7 +14,7 @@ from xsmall.detector.geometry.beam import Beam
 from xsmall.detector.geometry.lookup import locate_pixels
 from xsmall.detector.geometry.pixel import pixel_array
 from xsmall.detector.masks.regions import Region
-from xsmall.errors import DataError, ParameterError, XsmallError
+from xsmall.errors import DataError, ParameterError, XsmallError, alike
 from xsmall.frames.beam import assign_beam
 from xsmall.frames.fit_beam import known_rings, start_of
 from xsmall.frames.mask import mask as make_mask
@@ -202,8 +202,12 @@ class Explorer:
         With ``reason`` ("user" or "shadow") what is drawn masks pixels.
         """
         if name not in TOOLS or reason not in (None, *_REASONS):
+            near = alike(name, TOOLS) or ["circle"]
             raise ParameterError(
-                "unknown tool", found=f"{name!r}, reason {reason!r}", expected=f"{', '.join(TOOLS)}; user or shadow"
+                "unknown tool",
+                found=f"{name!r}, reason {reason!r}",
+                expected=f"{', '.join(TOOLS)}; user or shadow",
+                fix=f'view.tool("{near[0]}"), view.tool("{near[0]}", reason="user")',
             )
         self.reason = reason
         self.mouse.choose(name)
@@ -212,7 +216,12 @@ class Explorer:
     def add(self, region: Drawn, name: str | None = None) -> str:
         """Add a region under a name, or in place of the one that has it; returns the name."""
         if not isinstance(region, Box | Region):
-            raise ParameterError("not a region", found=repr(region)[:80], expected="xs.Box, xs.Circle, xs.Polygon ...")
+            raise ParameterError(
+                "not a region",
+                found=repr(region)[:80],
+                expected="xs.Box, xs.Circle, xs.Polygon ...",
+                fix='view.add(xs.Circle((0.0, 0.0), 0.001), "spot")',
+            )
         chosen = name or self._free_name()
         inside = inside_of(self._shown.frame, region)
         if not inside.any():
@@ -238,6 +247,7 @@ class Explorer:
             raise ParameterError(
                 "a mask is a region of space with a reason", found=f"{region!r}, {reason!r}"[:120],
                 expected=f"xs.Polygon, xs.Circle ... and one of {_REASONS}",
+                fix=f'view.hide(xs.Circle((0.0, 0.0), 0.001), "{(alike(reason, _REASONS) or _REASONS)[0]}")',
             )  # fmt: skip
         self.hidden.append((region, reason))
         self._refresh()

@@ -95,8 +95,17 @@ class Pictures:
     def one(self, places: Mapping[str, int]) -> Shown:
         """Read one frame: the positions along the dims before the pixels."""
         for dim, at in places.items():
-            if dim not in self.dims or not -self.dims[dim] <= at < self.dims[dim]:
-                raise ParameterError("no such frame", found=f"{dim}={at}", expected=f"positions within {self.dims}")
+            try:
+                there = -self.dims.get(dim, 0) <= at < self.dims.get(dim, 0)
+            except TypeError:  # "mean"
+                there = False
+            if not there:
+                raise ParameterError(
+                    "no such frame",
+                    found=f"{dim}={at!r}",
+                    expected=f"positions within {self.dims}",
+                    fix="view.show() shows the mean, view.show(event=0) one event",
+                )
         key = tuple((name, places.get(name, 0) % n) for name, n in self.dims.items())
         if key not in self._kept:
             chosen = self.obj.isel(dict(key))

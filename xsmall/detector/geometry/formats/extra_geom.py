@@ -37,7 +37,10 @@ def from_extra_geom(detector: Any, *, distance: float = 0.0) -> Geometry:
         tiles = [[(t.corner_pos, t.ss_vec, t.fs_vec, t.ss_pixels, t.fs_pixels) for t in m] for m in detector.modules]
         known = np.asarray(detector.get_pixel_positions(), dtype=np.float64)
     except (AttributeError, TypeError):
-        raise GeometryError("no geometry of EXtra-geom", found=type(detector).__name__) from None
+        raise GeometryError(
+            "no geometry", found=type(detector).__name__, expected="a path, text, or a geometry of EXtra-geom",
+            fix='xs.open_geometry("geometry.data")',
+        ) from None  # fmt: skip
     if known.ndim != 4:
         raise GeometryError("pixels of modules expected", found=f"positions {known.shape}")
     shifts = _pixel_shifts(detector)
