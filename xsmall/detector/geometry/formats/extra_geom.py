@@ -38,9 +38,11 @@ def from_extra_geom(detector: Any, *, distance: float = 0.0) -> Geometry:
         known = np.asarray(detector.get_pixel_positions(), dtype=np.float64)
     except (AttributeError, TypeError):
         raise GeometryError(
-            "no geometry", found=type(detector).__name__, expected="a path, text, or a geometry of EXtra-geom",
+            "no geometry of EXtra-geom",
+            found=type(detector).__name__,
+            expected="a path, text, or a geometry of EXtra-geom",
             fix='xs.open_geometry("geometry.data")',
-        ) from None  # fmt: skip
+        ) from None
     if known.ndim != 4:
         raise GeometryError("pixels of modules expected", found=f"positions {known.shape}")
     shifts = _pixel_shifts(detector)
