@@ -179,6 +179,33 @@ def test_infinite_values_are_skipped_as_in_the_reductions() -> None:
     np.testing.assert_allclose(m2, expected[2])
 
 
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 23])
+def test_a_pixel_has_the_same_bits_whether_none_few_or_many_beside_it_are_missing(k: int) -> None:
+    rng = np.random.default_rng(11)
+    whole = rng.normal(5, 2, (k, 3000)).astype(np.float32)
+    few, many = whole.copy(), whole.copy()
+    few[rng.integers(0, k, 20), rng.choice(3000, 20, replace=False)] = [np.nan, np.inf] * 10
+    holes = (rng.random(whole.shape) < 0.3) & np.isfinite(few).all(0)
+    many[holes], many[~np.isfinite(few)] = np.nan, -np.inf
+    index = np.zeros(k, np.int64)
+    of_whole, of_few, of_many = (batch_by_batch(frames, index, 1, 16) for frames in (whole, few, many))
+    finite = np.isfinite(few).all(0)
+    for one, two, three in zip(of_whole, of_few, of_many, strict=True):
+        np.testing.assert_array_equal(one[:, finite], two[:, finite])
+        same = ~holes.any(0)
+        np.testing.assert_array_equal(two[:, same], three[:, same])
+    np.testing.assert_array_equal(of_few[0][0], np.isfinite(few).sum(0))
+    np.testing.assert_array_equal(of_many[0][0], np.isfinite(many).sum(0))
+
+
+def test_values_whose_squares_overflow_are_counted() -> None:
+    frames = np.ones((6, 400))
+    frames[2, 5] = 1e200
+    count, mean, _ = batch_by_batch(frames, np.zeros(6, np.int64), 1, 6)
+    assert (count == 6).all()
+    assert mean[0, 5] == pytest.approx(1e200 / 6)
+
+
 @pytest.mark.parametrize("how", [moments.BEGIN, moments.MERGE])
 def test_a_group_is_begun_over_whatever_was_there_or_merged_as_merge_does(how: np.uint8) -> None:
     rng = np.random.default_rng(8)

@@ -21,6 +21,12 @@ _Array = npt.NDArray[Any]
 _PIXELS = 2048
 """Pixels that go through all frames of a bin together: their sums stay in cache, and memory is read in long strokes."""
 
+_FEW = 128
+"""One pixel in so many that is missing somewhere is summed by itself; where there are more, all of them are."""
+
+_FEW_LEFT = 8
+"""One pixel in so many that has no valid value yet is followed by itself through the frames."""
+
 ADD, BEGIN, MERGE = np.uint8(0), np.uint8(1), np.uint8(2)
 """What is done with the row of a bin: go on with it, write over what is in it, or merge new moments into it."""
 
@@ -115,10 +121,66 @@ def add_frames(
 def _sum_group(
     values: _Array, places: _Array, size: int, shift: _Array, total: _Array, square: _Array, valid: _Array
 ) -> None:
-    """Sum the deviations of some frames from the shift, four frames at a time."""
+    """Sum the deviations of some frames from the shift, as if all were finite; then again where a sum is not.
+
+    What is missing in the first frame mostly is in all of them: where that is much, nothing is tried.
+    """
+    missing = _n_missing(values, places, size)
+    if missing * _FEW <= size:
+        missing = _sum_as_finite(values, places, size, shift, total, square)
+        valid[:size] = np.float64(places.shape[0])
+    if missing * _FEW > size:
+        _sum_valid(values, places, shift[:size], total[:size], square[:size], valid[:size])
+    elif missing > 0:
+        for p in range(size):
+            if not square[p] < np.inf:
+                one = slice(p, p + 1)
+                _sum_valid(values, places + p, shift[one], total[one], square[one], valid[one])
+
+
+@njit(fastmath=False, inline="always")
+def _sum_as_finite(values: _Array, places: _Array, size: int, shift: _Array, total: _Array, square: _Array) -> int:
+    """Sum deviations whatever they are; returns in how many pixels the sum is not finite."""
     total[:size] = 0.0
     square[:size] = 0.0
-    valid[:size] = 0.0
+    last = places.shape[0] - places.shape[0] % 4
+    for i in range(0, last, 4):
+        a = values[places[i] : places[i] + size]
+        b = values[places[i + 1] : places[i + 1] + size]
+        c = values[places[i + 2] : places[i + 2] + size]
+        d = values[places[i + 3] : places[i + 3] + size]
+        _add_four_finite(a, b, c, d, shift, total, square)
+    if places.shape[0] - last >= 2:
+        a = values[places[last] : places[last] + size]
+        b = values[places[last + 1] : places[last + 1] + size]
+        _add_two_finite(a, b, shift, total, square)
+        last += 2
+    if places.shape[0] > last:
+        _add_one_finite(values[places[last] : places[last] + size], shift, total, square)
+    missing = 0
+    for p in range(size):
+        missing += not square[p] < np.inf
+    return missing
+
+
+@njit(fastmath=False, inline="always")
+def _n_missing(values: _Array, places: _Array, size: int) -> int:
+    """How many pixels are missing in the first of some frames."""
+    missing = 0
+    if places.shape[0] > 0:
+        of = values[places[0] : places[0] + size]
+        for p in range(size):
+            missing += not abs(np.float64(of[p])) < np.inf
+    return missing
+
+
+@njit(fastmath=False)
+def _sum_valid(values: _Array, places: _Array, shift: _Array, total: _Array, square: _Array, valid: _Array) -> None:
+    """Sum what is finite, in the order in which all is summed: a pixel has the same bits either way."""
+    size = total.shape[0]
+    total[:] = 0.0
+    square[:] = 0.0
+    valid[:] = 0.0
     last = places.shape[0] - places.shape[0] % 4
     for i in range(0, last, 4):
         a = values[places[i] : places[i] + size]
@@ -197,10 +259,12 @@ def _first_valid(values: _Array, places: _Array, shift: _Array) -> None:
 
 @njit(fastmath=False)
 def _fill_shift(values: _Array, places: _Array, shift: _Array) -> None:
-    """Fill what is NaN in ``shift`` with the first valid value, else 0."""
+    """Fill what is NaN in ``shift`` with the first valid value, else 0: all pixels at once, the last few one by one."""
     size = shift.shape[0]
-    for i in range(places.shape[0]):
-        of = values[places[i] : places[i] + size]
+    seen = 0
+    missing = size
+    while seen < places.shape[0] and missing * _FEW_LEFT > size:
+        of = values[places[seen] : places[seen] + size]
         missing = 0
         for p in range(size):
             s = shift[p]
@@ -208,10 +272,46 @@ def _fill_shift(values: _Array, places: _Array, shift: _Array) -> None:
             s = v if s != s and abs(v) < np.inf else s
             shift[p] = s
             missing += s != s
-        if missing == 0:
-            return
+        seen += 1
+    if missing == 0:
+        return
     for p in range(size):
-        shift[p] = shift[p] if shift[p] == shift[p] else 0.0
+        if shift[p] != shift[p]:
+            s = 0.0
+            for i in range(seen, places.shape[0]):
+                v = np.float64(values[places[i] + p])
+                if abs(v) < np.inf:
+                    s = v
+                    break
+            shift[p] = s
+
+
+@njit(fastmath=False, inline="always")
+def _add_one_finite(a: _Array, shift: _Array, total: _Array, square: _Array) -> None:
+    for p in range(a.shape[0]):
+        x = np.float64(a[p]) - shift[p]
+        total[p] += x
+        square[p] += x * x
+
+
+@njit(fastmath=False, inline="always")
+def _add_two_finite(a: _Array, b: _Array, shift: _Array, total: _Array, square: _Array) -> None:
+    for p in range(a.shape[0]):
+        x = np.float64(a[p]) - shift[p]
+        y = np.float64(b[p]) - shift[p]
+        total[p] += x + y
+        square[p] += x * x + y * y
+
+
+@njit(fastmath=False, inline="always")
+def _add_four_finite(a: _Array, b: _Array, c: _Array, d: _Array, shift: _Array, total: _Array, square: _Array) -> None:
+    for p in range(a.shape[0]):
+        w = np.float64(a[p]) - shift[p]
+        x = np.float64(b[p]) - shift[p]
+        y = np.float64(c[p]) - shift[p]
+        z = np.float64(d[p]) - shift[p]
+        total[p] += (w + x) + (y + z)
+        square[p] += (w * w + x * x) + (y * y + z * z)
 
 
 @njit(fastmath=False, inline="always")
