@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,19 @@ import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
+import zarr
 
 import xsmall as xs
 from benchmarks.csv_table import DOCS, write_table
+from xsmall.io.descriptions import seal
+from xsmall.io.stores.runs import write_run
 
 __all__ = ["main", "points"]
 
 COLUMNS = ("doing", "what", "events", "pixels", "seconds", "memory_mb", "sent_mb")
 SEGMENTS, WIDTH = 8, 1024
 WHAT = ("five records", "cube")
+PRODUCTION = "production"
 PLANNED = [(n, rows) for rows in (64, 512) for n in (10_000, 100_000, 1_000_000)]
 COMPUTED = [(128, 64), (256, 64), (512, 64), (1024, 64), (128, 128), (128, 256), (128, 512)]
 """Events, and rows of each of the segments."""
@@ -66,10 +70,51 @@ def asked(what: str, raw: xr.DataArray, like: Any, constants: xr.Dataset, n_bins
     })  # fmt: skip
 
 
+def recipe_of(path: Path, constants: Path, detector: str = "jungfrau") -> dict[str, Any]:
+    """A recipe of five reductions, without an average."""
+    reductions = {
+        "rows": {"kind": "projection", "onto": "row"},
+        "columns": {"kind": "projection", "onto": "column"},
+        "spot": {"kind": "roi", "places": {"segment": 0, "row": [2, 12], "column": [8, 24]}},
+        "pixels": {"kind": "histogram", "of": 100, "range": ["-5 keV", "30 keV"]},
+        "drops": {"kind": "droplet", "threshold": "4 keV"},
+    }
+    table = {"constants": str(constants), "average": False, "reductions": reductions}
+    return {"source": str(path), "detectors": {detector: table}}
+
+
 def memory(of: str) -> float:
     """Megabytes of this process: ``VmRSS`` now, ``VmHWM`` the most."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(of)) * 1024 / 1e6
+
+
+def unstored_run(folder: Path, events: int, rows: int, segments: int = SEGMENTS) -> tuple[Path, Path]:
+    """A run of many events, none of whose frames was stored, and its constants."""
+    path, constants = (folder / f"{what}{events}x{rows}.zarr" for what in ("long", "constants"))
+    if path.exists():
+        return path, constants
+    few = xs.simulate(2, shape=(segments, rows, WIDTH), seed=1)
+    xs.save(few.constants, constants)
+    write_run(few.run, path, chunk_events=1)
+    labels = few.run["jungfrau"]["event"].values[0].astype("i8") + np.arange(events) * 8_333_333
+    root = zarr.open_group(path, mode="r+", use_consolidated=False)
+    for name, array in root.members(max_depth=None):
+        dims = array.metadata.dimension_names if isinstance(array, zarr.Array) else ()
+        if not isinstance(array, zarr.Array) or "event" not in (dims or ()):
+            continue
+        if array.ndim > 2:
+            array.resize((events, *array.shape[1:]))
+            continue
+        values = labels if array.basename == "event" else np.resize(array[...], (events, *array.shape[1:]))
+        root.create_array(
+            name, data=values.astype(array.dtype), chunks=(65536, *array.shape[1:]), dimension_names=dims,
+            attributes=dict(array.attrs), overwrite=True,
+        )  # fmt: skip
+    for group in (*root.group_keys(), ""):  # each group has copies of the descriptions below it
+        zarr.consolidate_metadata(path / group)
+    seal(path)
+    return path, constants
 
 
 def plan(what: str, events: int, rows: int, address: str, constants: str) -> Found:
@@ -77,9 +122,10 @@ def plan(what: str, events: int, rows: int, address: str, constants: str) -> Fou
     from distributed import Client
     from distributed.protocol import dumps
 
-    sim = xs.simulate(events, shape=(SEGMENTS, rows, WIDTH))
-    raw = sim.run["jungfrau/raw"]
-    opened = xs.open_constants(constants)
+    begin = production(Path(constants).parent, events, rows) if what == PRODUCTION else None
+    if begin is None:
+        sim, opened = xs.simulate(events, shape=(SEGMENTS, rows, WIDTH)), xs.open_constants(constants)
+        raw = sim.run["jungfrau/raw"]
     with Client(address) as client:
         sent, send = [0], client._send_to_scheduler
 
@@ -90,30 +136,52 @@ def plan(what: str, events: int, rows: int, address: str, constants: str) -> Fou
 
         client._send_to_scheduler = counted
         start = time.perf_counter()
-        held = client.persist(asked(what, raw, sim, opened, BINS_PLANNED))
-        while not client.run_on_scheduler(_n_tasks):  # they come all at once
+        held = begin(client) if begin else [client.persist(asked(what, raw, sim, opened, BINS_PLANNED))]
+        while client.run_on_scheduler(_n_tasks) < len(held):
             time.sleep(0.02)
         seconds = time.perf_counter() - start
         del held
     return {"seconds": seconds, "memory_mb": memory("VmHWM"), "sent_mb": sent[0] / 1e6}
 
 
+def production(folder: Path, events: int, rows: int) -> Callable[[Any], list[Any]]:
+    """What opens a run of a recipe and hands its blocks to a scheduler."""
+    from xsmall.run.job import RunJob
+    from xsmall.run.opened import plan_run
+    from xsmall.run.pool import Pool
+    from xsmall.run.recipe import open_recipe
+
+    recipe = open_recipe(recipe_of(*unstored_run(folder, events, rows)))
+
+    def begin(client: Any) -> list[Any]:
+        job = RunJob(recipe, 1, folder, Pool(client), lambda _: None, resume=False, overwrite=True, join=False)
+        plan = plan_run(recipe, 1)
+        job._begin(plan)
+        return [job.pool.submit(task) for task in job._tasks(plan)]
+
+    return begin
+
+
 def _n_tasks(dask_scheduler: Any) -> int:
     return len(dask_scheduler.tasks)
 
 
-def compute(what: str, events: int, rows: int) -> Found:
-    """Compute a pass over frames from nowhere."""
+def from_nowhere(events: int, rows: int) -> tuple[xr.DataArray, Any, xr.Dataset]:
+    """Raw frames that are made when they are read; what they are like, and its constants."""
     like = xs.simulate(16, shape=(SEGMENTS, rows, WIDTH), seed=1)
     few = like.run["jungfrau/raw"]
     frames = da.from_array(FromNowhere((events, *few.shape[1:])), chunks=(4, *few.shape[1:]))
     times = np.datetime64("2026-01-01", "ns") + np.arange(events)
-    raw = xr.DataArray(frames, {"event": times}, few.dims, "raw", few.attrs)
+    return xr.DataArray(frames, {"event": times}, few.dims, "raw", few.attrs), like, like.constants
+
+
+def compute(what: str, events: int, rows: int) -> Found:
+    """Compute a pass over frames from nowhere."""
+    frames = from_nowhere(events, rows)
+    few = from_nowhere(16, rows)
     with dask.config.set(scheduler="threads", num_workers=1):
-        asked(
-            what, few, like, like.constants, BINS_COMPUTED
-        ).compute()  # what is compiled and imported is no memory of the pass
-        made = asked(what, raw, like, like.constants, BINS_COMPUTED)
+        asked(what, *few, BINS_COMPUTED).compute()  # what is compiled and imported is no memory of the pass
+        made = asked(what, *frames, BINS_COMPUTED)
         before, start = memory("VmRSS"), time.perf_counter()
         Path("/proc/self/clear_refs").write_text("5")  # the most from here on
         made.compute()
@@ -146,13 +214,15 @@ def points(planned: list[tuple[int, int]], computed: list[tuple[int, int]]) -> I
     constants = {rows: f"{folder.name}/{rows}.zarr" for _, rows in planned}
     for rows, path in constants.items():
         xs.save(xs.simulate(1, shape=(SEGMENTS, rows, WIDTH)).constants, path)
-    for what in WHAT:
+    for what in (*WHAT, PRODUCTION):
         for n, rows in planned:
+            if what == PRODUCTION:
+                unstored_run(Path(folder.name), n, rows)
             found = min(
                 (planned_once(what, n, rows, constants[rows]) for _ in range(2)), key=lambda one: one["seconds"]
             )
             yield {"doing": "plan", "what": what, "events": n, "pixels": SEGMENTS * rows * WIDTH, **found}
-        for n, rows in computed:
+        for n, rows in computed if what in WHAT else []:
             found = apart("compute", what, n, rows)
             yield {"doing": "compute", "what": what, "events": n, "pixels": SEGMENTS * rows * WIDTH, **found}
 

@@ -6,9 +6,11 @@ import errno
 import json
 import os
 import time
+from asyncio import CancelledError
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -21,14 +23,16 @@ from xsmall.reductions.reduce import gain_bits, unused_mask
 from xsmall.run.block import SMALLER, lost_block
 from xsmall.run.detectors import Detector
 from xsmall.run.opened import RunPlan, plan_run
-from xsmall.run.output import block_name, save_run
+from xsmall.run.output import save_run
 from xsmall.run.pool import Pool, Task, is_lost, run_all
 from xsmall.run.progress import Progress
 from xsmall.run.recipe import Recipe
 from xsmall.run.request import difference
 from xsmall.run.sizes import peak_bytes
 from xsmall.run.state import RunState, blocks_folder, output_path, read_state, state_path, stem_of
+from xsmall.run.stored import block_name
 from xsmall.run.text import like
+from xsmall.run.workers import scheduler_is_gone
 
 __all__ = ["RunJob"]
 
@@ -123,10 +127,7 @@ class RunJob:
         self.state.output = str(target)
         try:
             lost = self._compute(plan)
-            save_run(
-                target, plan.events, plan.detectors, plan.blocks, self.store,
-                recipe=plan.recipe, request=plan.request, overwrite=replace_output,
-            )  # fmt: skip
+            self._write(target, plan, overwrite=replace_output)
         except KeyboardInterrupt:
             self._end("stopped", None)
             raise
@@ -138,6 +139,19 @@ class RunJob:
         if not lost:
             self.store.remove()
         return self._end("done", None)
+
+    def _write(self, target: Path, plan: RunPlan, *, overwrite: bool) -> None:
+        """Write the output; where workers are lost over it, by this process alone."""
+        save = partial(
+            save_run, target, plan.events, plan.detectors, plan.blocks, self.store,
+            recipe=plan.recipe, request=plan.request, overwrite=overwrite,
+        )  # fmt: skip
+        try:
+            save(scheduler=self.pool.writer())
+        except (Exception, CancelledError) as error:
+            if not is_lost(error) and scheduler_is_gone(error) is error:
+                raise
+            save()
 
     def _check_output(self, target: Path, plan: RunPlan) -> RunState | None:
         """Refuse to touch a finished output unless that was asked for; return its state where it is left as it is."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,6 @@ import xarray as xr
 
 from xsmall.engine.pairs import paired
 from xsmall.engine.parameters import parameters_of
-from xsmall.engine.record import Output
 from xsmall.events.labels import labels_of
 from xsmall.io.layout import RESULT_LAYOUT, RESULT_NUMBER
 from xsmall.io.stores.blocks import BlockStore
@@ -25,6 +25,7 @@ from xsmall.run.block import Fault, key_of
 from xsmall.run.classes import AVERAGED
 from xsmall.run.cube_output import Added, cube_of, cube_path
 from xsmall.run.detectors import Detector
+from xsmall.run.stored import block_name, stored_variable
 from xsmall.run.tables import RunRecipe
 from xsmall.vocabulary import (
     AVERAGE,
@@ -55,7 +56,7 @@ from xsmall.vocabulary import (
     VARIANCE_SUFFIX,
 )
 
-__all__ = ["RunEvents", "block_name", "save_run"]
+__all__ = ["RunEvents", "save_run"]
 
 Array = npt.NDArray[Any]
 _STATISTICS: Final = {
@@ -65,11 +66,6 @@ _HELD_BYTES: Final = 256 * 2**20
 """Event variables up to this size are held; larger ones, waveforms say, are written piece by piece."""
 _NAMING: Final = (BOUNDS, SAMPLE_DIMENSION, RAGGED_DIM)
 """Attributes that name a dim or a variable."""
-
-
-def block_name(detector: str, number: int) -> str:
-    """Name of a block among those of a run."""
-    return f"{detector}-{number:06d}"
 
 
 class RunEvents:
@@ -125,6 +121,7 @@ def save_run(
     recipe: RunRecipe,
     request: Mapping[str, Any],
     overwrite: bool,
+    scheduler: Any = "threads",
 ) -> list[Path]:
     """Join the finished blocks of a run and write its output, complete or not at all.
 
@@ -146,6 +143,8 @@ def save_run(
         What was asked for; it is told in the output.
     overwrite
         Whether what is there may be replaced.
+    scheduler
+        Who reads blocks and writes small data as Zarr, as dask takes it; all else is done by threads of this process.
 
     Returns
     -------
@@ -173,22 +172,16 @@ def save_run(
         root.attrs[LOST] = json.dumps(lost)
     told = {k: x for k, x in origin(root).items() if k != "time"} | {"files": request["files"]}
     ordered = target.suffix != ".zarr"
-    written = []
-    with dask.config.set({"scheduler": "threads", **({"num_workers": 1} if ordered else {})}):
+    marks, here = {PROVENANCE: json.dumps(told)}, {"scheduler": "threads", **({"num_workers": 1} if ordered else {})}
+    save = partial(write, layout=f"{RESULT_LAYOUT} {RESULT_NUMBER}", marks=marks, compress=True, in_order=ordered)
+    with dask.config.set(here):
         small = small.assign_attrs(root.attrs)
         made = {cube_path(target, name): cube_of(name, recipe, small, added, request) for name in recipe.cubes}
-        for path, content in [*((path, {"/": one}) for path, one in made.items()), (target, {"/": root, **nodes})]:
-            write(
-                content,
-                path,
-                layout=f"{RESULT_LAYOUT} {RESULT_NUMBER}",
-                marks={PROVENANCE: json.dumps(told)},
-                overwrite=overwrite or path != target,  # the small data come last and say that all is there
-                compress=True,
-                in_order=ordered,
-            )
-            written.append(path)
-    return written[::-1]
+        for path, one in made.items():
+            save({"/": one}, path, overwrite=True)
+    with dask.config.set(here if ordered else {"scheduler": scheduler}):
+        save({"/": root, **nodes}, target, overwrite=overwrite)  # they come last and say that all is there
+    return [target, *reversed(made)]
 
 
 def _event_variables(events: RunEvents) -> xr.Dataset:
@@ -222,9 +215,8 @@ def _reductions(
     """
     name, prepared, at = detector.name, detector.prepared, events.of(detector.name)
     store, names = added.store, added.blocks
-    sizes = [stop - start for start, stop in spans]
     arrays = {
-        (record, variable): _stored_variable(store, names, sizes, key_of(record, variable), output)
+        (record, variable): stored_variable(store, name, spans, key_of(record, variable), output)
         for record, outputs in prepared.described.items()
         for variable, output in outputs.items()
         if not output.summed
@@ -270,23 +262,9 @@ def _renamed_dims(variable: xr.Variable, names: Mapping[str, str]) -> xr.Variabl
     return xr.Variable([names.get(str(d), d) for d in variable.dims], variable.data, {**variable.attrs, **named})
 
 
-def _stored_variable(
-    store: BlockStore, names: Sequence[str], sizes: Sequence[int], key: str, output: Output
-) -> da.Array:
-    """One variable of all blocks, lazy."""
-    read = dask.delayed(store.read, traverse=False)
-    shape, dtype = output.array_shape, output.array_dtype
-    meta = np.empty((0,) * (1 + len(shape)), dtype)
-    parts = []
-    for name, n in zip(names, sizes, strict=True):  # names are those of blocks: the order of tasks is the same always
-        block = read(name, key, dask_key_name=f"read-{name}-{key}")
-        parts.append(da.from_delayed(block, (n, *shape), dtype=dtype, meta=meta, name=f"block-{name}-{key}"))
-    return da.concatenate(parts) if parts else da.from_array(np.empty((0, *shape), dtype))
-
-
 def _all_blocks(store: BlockStore, names: Sequence[str], key: str, dtype: Any) -> Array:
     """One small variable of all blocks, in memory."""
-    return np.concatenate([np.empty(0, dtype), *(store.read(name, key) for name in names)]).astype(dtype)
+    return store.joined(names, key).astype(dtype) if names else np.empty(0, dtype)
 
 
 def taken(data: Any, at: npt.NDArray[np.int64] | None, of_lists: str | None = None) -> Any:

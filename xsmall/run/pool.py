@@ -24,10 +24,10 @@ from xsmall.io.stores.blocks import BlockStore
 from xsmall.io.stores.place import TakenError
 from xsmall.run.block import SMALLER, Work
 from xsmall.run.detectors import frames_of, open_detector
-from xsmall.run.output import block_name
 from xsmall.run.request import difference, request_of
+from xsmall.run.stored import block_name
 from xsmall.run.tables import RunRecipe
-from xsmall.run.workers import Watch, fitting, room_of, scheduler_is_gone
+from xsmall.run.workers import Watch, at_work, fitting, room_of, scheduler_is_gone
 
 __all__ = ["Pool", "Task", "pool_of", "run_all"]
 
@@ -153,6 +153,10 @@ class Pool:
     def watch(self) -> Watch | None:
         """Return what looks after the workers; None for threads of this process."""
         return None if self._client is None else Watch(self._client)
+
+    def writer(self) -> Any:
+        """Return who writes the output, as dask takes it: workers where one is at work, else threads from here."""
+        return self._client if self._client is not None and at_work(self._client) else "threads"
 
     def submit(self, task: Task) -> Future[dict[str, Any] | None]:
         """Hand a block to whoever is free next."""

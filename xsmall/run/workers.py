@@ -10,7 +10,7 @@ from dask.utils import format_bytes
 
 from xsmall.errors import PlanError
 
-__all__ = ["Watch", "fitting", "room_of", "scheduler_is_gone"]
+__all__ = ["Watch", "at_work", "fitting", "room_of", "scheduler_is_gone"]
 
 _ITSELF: Final = 320 * 10**6
 """Bytes of a worker that has done nothing yet: Python, and what is imported."""
@@ -34,6 +34,14 @@ def room_of(client: Any) -> int | None:
         if worker.get("memory_limit")
     ]
     return int(min(rooms)) if rooms else None
+
+
+def at_work(client: Any) -> bool:
+    """Whether a cluster is there, and a worker of it takes tasks."""
+    try:
+        return any(worker.get("status") == "running" for worker in _workers_by_address(client).values())
+    except OSError:  # the scheduler is gone
+        return False
 
 
 def fitting(room: int | None, needed: dict[int, int]) -> int:

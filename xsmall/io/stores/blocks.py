@@ -13,7 +13,7 @@ import glob
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
@@ -158,6 +158,11 @@ class BlockStore:
                 f"{self._file(name)}: a finished block cannot be read", found=error, fix="the same command again"
             ) from error
         return values if counts is None else object_array(np.split(values, np.cumsum(counts)[:-1]))[: counts.size]
+
+    def joined(self, names: Sequence[str], key: str) -> npt.NDArray[Any]:
+        """Read one array of some blocks, one after the other."""
+        parts = [self.read(name, key) for name in names]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def keys(self, name: str) -> frozenset[str]:
         """Keys of the arrays of a block."""

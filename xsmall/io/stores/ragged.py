@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -120,21 +120,43 @@ def arrays_of(lists: Iterable[Lists], nodes: Mapping[str, xr.Dataset]) -> Iterat
         )
         yield array, one.pieces(chunk)
     for (group, dim), (one, n) in counts.items():
-        for array in _count_arrays(nodes[group], group, dim, one.dims, n):
-            yield array, [array.data]
+        yield from _count_arrays(nodes[group], group, dim, one.dims, n)
 
 
 def _count_arrays(
     node: xr.Dataset, group: str, dim: str, dims: tuple[str, ...], n: npt.NDArray[np.int64]
-) -> Iterator[SchemaArray]:
+) -> Iterator[tuple[SchemaArray, Iterable[Any]]]:
     """The count of each event, as CF wants it, and for each value the event it belongs to."""
     there = [x for x in node.data_vars.values() if x.attrs.get(SAMPLE_DIMENSION) == dim]
     name = str(there[0].name) if there else f"{N_PREFIX}{dim}s"
     attrs = {UNITS: DIMENSIONLESS} | (there[0].attrs if there else {}) | {SAMPLE_DIMENSION: dim}
-    yield encoded(group, name, xr.Variable(dims, n, attrs))
+    counted = encoded(group, name, xr.Variable(dims, n, attrs))
+    yield counted, [counted.data]
     if _has_labels(node, dims):
         per_event = n.sum(axis=tuple(range(1, n.ndim)))
-        yield encoded(group, _parent_dim(dim), xr.Variable((dim,), np.repeat(node[EVENT].values, per_event)))
+        yield _label_pieces(group, _parent_dim(dim), xr.Variable((dim,), node[EVENT].values), per_event)
+
+
+def _label_pieces(
+    group: str, name: str, labels: xr.Variable, n: npt.NDArray[np.int64]
+) -> tuple[SchemaArray, Iterable[Any]]:
+    """Each label as often as its event has values, made chunk by chunk: there may be more than memory holds."""
+    few = encoded(group, name, labels)
+    if few.is_text:
+        whole = encoded(group, name, labels[np.repeat(np.arange(n.size), n)])
+        return whole, [whole.data]
+    ends, values = np.cumsum(n), few.data
+    total = int(ends[-1]) if n.size else 0
+    chunk = max(1, min(total, CHUNK_BYTES // few.dtype.itemsize))
+
+    def pieces() -> Iterator[Any]:
+        for start in range(0, total, chunk):
+            stop = min(start + chunk, total)
+            first, last = np.searchsorted(ends, [start, stop - 1], side="right")
+            owners = np.repeat(np.arange(first, last + 1), n[first : last + 1])
+            yield values[owners[start - (ends[first] - n[first]) :][: stop - start]]
+
+    return replace(few, shape=(total,), chunks=(chunk,), data=None), pieces()
 
 
 def _has_labels(node: xr.Dataset, dims: tuple[str, ...]) -> bool:

@@ -176,7 +176,8 @@ def _chunk_sizes(variable: xr.Variable, itemsize: int, whole_events: bool, chunk
             shape[axis] = min(n, chunk_events or _events_per_chunk(n, max(1, held[axis][0]), most))
         elif others * n > CHUNK_BYTES and not whole_events:
             fit = max(1, CHUNK_BYTES // others)
-            shape[axis] = next(k for k in range(min(fit, n), 0, -1) if n % k == 0)
+            even = next(k for k in range(min(fit, n), 0, -1) if n % k == 0)
+            shape[axis] = even if 2 * even > fit else fit  # of a prime length there would be as many chunks
     return tuple(shape)
 
 

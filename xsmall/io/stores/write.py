@@ -4,8 +4,9 @@ import errno
 import os
 import shutil
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,8 @@ from xsmall.vocabulary import LAYOUT
 __all__ = ["ENDINGS", "write"]
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_MOST_PIECES: Final = 8
+"""Pieces of lists that are written at the same time."""
 _CLOSED: Final = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -121,7 +124,7 @@ def write(
                 store.add(schema.arrays)
                 with _noted() as unreadable:
                     _write_arrays(store, schema.arrays, lists, in_order)
-                arrays = [*schema.arrays, *_write_lists(store, lists, nodes)]
+                arrays = [*schema.arrays, *_write_lists(store, lists, nodes, in_order)]
                 _check_complete(target, store, arrays)
                 if add is not None:
                     assert isinstance(store, hdf5_store.Hdf5Store)
@@ -210,10 +213,13 @@ def _write_rows(sink: Any, values: Any, start: int, step: int) -> None:
 
 
 def _in_threads(write_rows: Callable[[int, int], None], starts: Iterable[int], step: int) -> None:
-    workers = dask.config.get("num_workers", None) or os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(_workers()) as pool:
         for _ in pool.map(lambda start: write_rows(start, step), starts):
             pass
+
+
+def _workers() -> int:
+    return dask.config.get("num_workers", None) or os.cpu_count() or 1
 
 
 def _aligned(array: SchemaArray) -> da.Array:
@@ -226,19 +232,36 @@ def _aligned(array: SchemaArray) -> da.Array:
     return array.data if tuple(cut) == held else array.data.rechunk(tuple(cut))
 
 
-def _write_lists(store: Store, lists: Sequence[Lists], nodes: Mapping[str, xr.Dataset]) -> list[SchemaArray]:
+def _write_lists(
+    store: Store, lists: Sequence[Lists], nodes: Mapping[str, xr.Dataset], in_order: bool
+) -> list[SchemaArray]:
     done = []
     for array, pieces in arrays_of(lists, nodes):
         store.add([array])
-        sink, start = store.sink(array), 0
-        for piece in pieces:
-            if piece.ndim > 1:
+        sink = store.sink(array)
+        if len(array.shape) > 1:
+            for piece in pieces:
                 _write_held(sink, array, piece)
-            elif piece.size:
-                sink[(slice(start, start + piece.size),)] = piece
-                start += piece.size
+        else:
+            _write_pieces(sink, pieces, 1 if in_order else min(_workers(), _MOST_PIECES))
         done.append(array)
     return done
+
+
+def _write_pieces(sink: Any, pieces: Iterable[Any], workers: int) -> None:
+    """Write the pieces of a long array, some of them at the same time."""
+    going: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        start = 0
+        for piece in pieces:
+            if len(going) == workers:
+                going.popleft().result()
+            stop = start + piece.size
+            if piece.size:
+                going.append(pool.submit(sink.__setitem__, (slice(start, stop),), piece))
+            start = stop
+        for one in going:
+            one.result()
 
 
 def _check_complete(target: Path, store: Store, arrays: Iterable[SchemaArray]) -> None:
