@@ -62,9 +62,9 @@ RECORDS: dict[str, Record] = {
 
 def frames_on_disk(folder: Path, events: int, rows: int) -> tuple[Path, Path, Path]:
     """Frames that repeat, noise and single photons of one Jungfrau module, as raw Zarr and as XTC2; and constants."""
+    folder.mkdir(parents=True, exist_ok=True)
     few = xs.simulate(16, shape=(1, rows, 1024), seed=1, missing=0.0, xray_off_every=1)
     raw, constants = few.run["jungfrau"]["raw"].compute(), folder / "constants.zarr"
-    folder.mkdir(parents=True, exist_ok=True)
     with_photons(raw.values)
     if constants.exists():
         return folder / "raw.zarr", folder / "raw.xtc2", constants
