@@ -109,6 +109,17 @@ def test_smalldata_masks_are_unions_of_psana_words(oracle: dict[str, np.ndarray]
     np.testing.assert_array_equal(without[0] == 0, edges == 1)
 
 
+def test_masks_of_psana_take_status_that_names_its_bits() -> None:
+    geometry = cspad(1)
+    words = np.zeros((3, *geometry.shape), np.uint32)
+    words[0, 0, 5, 6], words[2, 0, 7, 8] = 1, 1 << 16
+    named = {"flag_masks": [1, 1 << 16], "flag_meanings": "dead bad_gain_code"}
+    constants = xr.Dataset({"status": (("gain_stage", *PIXEL_DIMS), words, named)})
+    found = xs.smalldata_masks(geometry, status=constants)["status_mask"]
+    assert np.argwhere(found.values).tolist() == [[0, 5, 6], [0, 7, 8]]
+    assert int(found[0, 5, 6]) == Reason.DEAD
+
+
 def test_flags_name_their_reasons_and_follow_cf() -> None:
     flags = xs.mask(cspad(), edges=1, central=1, unbonded=True, unbonded_neighbours=4)
     assert flags.dims == PIXEL_DIMS

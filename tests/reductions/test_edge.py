@@ -139,3 +139,12 @@ def test_what_makes_no_sense_is_refused(options: dict, said: str) -> None:
 def test_the_kernels_release_the_gil(lets_others_run) -> None:
     line, weights, out = np.ones(100_000), np.ones(50), np.empty(100_000)
     assert lets_others_run(lambda: kernel.answer(line, weights, out))
+
+
+def test_beside_a_time_tool_of_that_name_the_variable_keeps_the_name_of_the_record() -> None:
+    made = lines(laser() * np.array([1 - 0.2 * step(p) for p in (300.0, 600.0)]))
+    plain = made.sd.edge(weights=6.0)
+    found = made.assign_coords(tt_amplitude=("event", [4.0, 5.0])).sd.edge(weights=6.0)
+    assert found["tt_amplitude"].values.tolist() == [4.0, 5.0]
+    np.testing.assert_array_equal(found["edge_tt_amplitude"], plain["tt_amplitude"])
+    assert set(found.data_vars) - {"edge_tt_amplitude"} == set(plain.data_vars) - {"tt_amplitude"}

@@ -9,6 +9,7 @@ import xarray as xr
 
 from xsmall.detector.masks.edges import psana_geometry_mask
 from xsmall.detector.masks.patterns import mask_from_array
+from xsmall.detector.reasons import named_bits
 from xsmall.detector.status_words import PIXEL_MASK_BIT
 from xsmall.errors import DataError, ParameterError
 from xsmall.frames.mask import Array, Target, mask
@@ -48,6 +49,7 @@ def psana_mask(
     status
         psana's ``pixel_status`` constants (gain_stage, segment, row, column) or constants read from psana; the lowest
         16 bits count (without ``pixel_mask``, which is ``calib``), of the first five gain stages, which psana merges.
+        Words that name their bits, as those of ``xs.dark`` do, count with all of them.
     edges, central, unbond, unbondnbrs, unbondnbrs8
         As psana1 names them: edges of segments, joins of ASICs, unbonded pixels, these with their 4 and 8 neighbours.
     width, wcentral
@@ -75,10 +77,7 @@ def psana_mask(
         if given != 1 and not wanted:
             raise ParameterError(f"{name} without {needed}", found=f"{name}={given}", fix=f"{needed}=True beside it")
     target = Target.of(detector)
-    bits = PSANA_STATUS_BITS & ~PIXEL_MASK_BIT if isinstance(status, xr.Dataset) else PSANA_STATUS_BITS
-    stages = _merged_stages(status)
-    words: dict[str, Any] = {"status_bits": bits, "status_convention": "psana1", "gain_stages": stages}
-    flags = mask(detector, status=status, **(words if status is not None else {}))
+    flags = mask(detector, status=status, **({} if status is None else _of_status(status)))
     bits = edges * 1 + central * 2 + unbond * 4 + unbondnbrs * 8 + unbondnbrs8 * 16
     whole = np.zeros(target.shape, dtype=np.uint32)
     if bits:
@@ -90,9 +89,18 @@ def psana_mask(
     return flags.copy(data=flags.values | target.labelled(whole, None, {}).values)
 
 
-def _merged_stages(status: xr.Dataset | Array | None) -> range | None:
-    """Gain stages whose status psana merges; None where there are no stages."""
+def _of_status(status: xr.Dataset | Array) -> dict[str, Any]:
+    """How psana reads status words; bits that are named need no convention."""
     words: Any = status.get(STATUS) if isinstance(status, xr.Dataset) else status
+    stages = _merged_stages(words)
+    if isinstance(words, xr.DataArray) and named_bits(words.attrs):
+        return {"gain_stages": stages}
+    bits = PSANA_STATUS_BITS & ~PIXEL_MASK_BIT if isinstance(status, xr.Dataset) else PSANA_STATUS_BITS
+    return {"status_bits": bits, "status_convention": "psana1", "gain_stages": stages}
+
+
+def _merged_stages(words: Any) -> range | None:
+    """Gain stages whose status psana merges; None where there are no stages."""
     if isinstance(words, xr.DataArray):
         return range(min(MERGED_STAGES, words.sizes[GAIN_STAGE])) if GAIN_STAGE in words.dims else None
     return range(min(MERGED_STAGES, len(words))) if np.ndim(words) == 4 else None

@@ -277,8 +277,9 @@ def apply(
 
     Returns
     -------
-    The Dataset of :func:`reduce`, its variables under their own names. With several detectors ``missing`` (event) says
-    what an event lacks; there the function is not called.
+    The Dataset of :func:`reduce`, its variables under their own names; where a coordinate of the events has that name,
+    as ``tt_amplitude`` beside ``xs.edge``, the variable keeps the record's name before it. With several detectors
+    ``missing`` (event) says what an event lacks; there the function is not called.
 
     Raises
     ------
@@ -322,7 +323,8 @@ def apply(
         )
     small = reduce(obj, {chosen.name: chosen})  # type: ignore[arg-type]  # whatever else raises there
     prefix = f"{chosen.name}_"
-    return small.rename({v: str(v).removeprefix(prefix) for v in small.data_vars})
+    own = {v: str(v).removeprefix(prefix) for v in small.data_vars}
+    return small.rename({v: name for v, name in own.items() if name not in small.coords})
 
 
 def _as_record(given: Any, *, beside: Mapping[str, Any] | None = None, **options: Any) -> Any:
