@@ -26,8 +26,8 @@ OUTLIER: Final = 5.0  # standard deviations
 REACH: Final = 3.5  # widths of a ring to both sides that are fitted
 INNER: Final = 0.7  # share of that, for the second fit that shows what the shape of the model does to the result
 TO_SIGMA: Final = 1.4826
-MOST_STEPS: Final = 25
-"""Rings that are there take three to eight steps; where others were taken for them there is no end."""
+MOST_STEPS: Final = 40
+"""The first fit of rings that are there takes up to 16 steps; where others were taken for them it has no end."""
 OWN: Final = 5  # parameters of each ring: width, height, and three of the background
 
 
@@ -246,7 +246,7 @@ def _solve(model: _Model, p: Floats, at: _Pixels) -> tuple[Floats, Floats] | Non
             return out
 
         found = least_squares(off, p, jac=slopes, x_scale="jac", loss=loss, xtol=1e-9, ftol=1e-8, max_nfev=MOST_STEPS)
-        if not found.success:
+        if not found.success and loss != "linear":
             return None
         p = found.x
         expected = model.values_and_slopes(p, at)[0]
@@ -261,7 +261,7 @@ def _solve(model: _Model, p: Floats, at: _Pixels) -> tuple[Floats, Floats] | Non
         return None
     spread = j.T @ (j * (off(p) ** 2)[:, None])  # noise as it is, pixel by pixel, whatever the weights
     variance = np.diag(inverse @ spread @ inverse)
-    if not (np.isfinite(p).all() and np.isfinite(variance).all() and (variance >= 0).all()):
+    if not (found.success and np.isfinite(p).all() and np.isfinite(variance).all() and (variance >= 0).all()):
         return None
     return p, variance
 
