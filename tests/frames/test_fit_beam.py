@@ -1,17 +1,13 @@
 """The beam from rings: recovered from images whose beam is known, and doubts where it cannot be."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import xarray as xr
-from scipy.optimize import least_squares
 
 from xsmall.detector.geometry.beam import Beam
 from xsmall.detector.geometry.geometry import Geometry, Panel
 from xsmall.detector.geometry.pixel import pixel_array
 from xsmall.errors import DataError, GeometryError, ParameterError
-from xsmall.frames import ring_shapes
 from xsmall.frames.beam import assign_beam
 from xsmall.frames.fit_beam import calibrant_q, fit_beam
 from xsmall.frames.pixels import assign_geometry
@@ -148,19 +144,3 @@ def test_pulls_are_of_unit_width(known: bool, width: float) -> None:
             pulls.append((fit.beam.distance - distance) / fit.distance_error)
     assert 0.3 < np.sqrt(np.mean(np.square(pulls))) < 1.8
     assert np.abs(pulls).max() < 4
-
-
-def test_rings_that_are_not_there_are_given_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    fits = []
-
-    def counted(*given: Any, **options: Any) -> Any:
-        fits.append(least_squares(*given, **options))
-        return fits[-1]
-
-    monkeypatch.setattr(ring_shapes, "least_squares", counted)
-    y, x = (a.ravel() for a in np.mgrid[-1e-2:1e-2:100j, -1e-2:1e-2:100j])
-    noise = np.random.default_rng(0).normal(size=x.size)
-    pixels = x, y, np.full(x.size, 0.1), noise
-    places = np.array([0.3, 0.42])
-    assert ring_shapes.fit_ring_shapes(pixels, (0, 0), (0.1, 0.1), places, 6e-4, photon_energy=9500) is None
-    assert [fit.nfev for fit in fits] == [ring_shapes.MOST_STEPS]
