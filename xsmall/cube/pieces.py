@@ -66,6 +66,7 @@ class Pieces:
         self._parts = [(0, len(index))] if isinstance(frames, Batch) else frames.parts(index >= 0, READ_BYTES)
         self._held: dict[tuple[int, int], Batch] = {}
         self._to_come: list[tuple[int, int]] = []
+        self._let_go: list[Batch] = []
 
     def together(self, batch: int) -> int:
         """Events, some batches, that are best added together: those of as many pieces as there are threads."""
@@ -75,7 +76,7 @@ class Pieces:
 
     def between(self, start: int, stop: int, last: int) -> list[Piece]:
         """Pieces that overlap some events; those before them are let go. Up to the event ``last`` others may follow."""
-        self._held = {part: read for part, read in self._held.items() if part[1] > start}
+        self._let_go += [self._held.pop(part) for part in list(self._held) if part[1] <= start]
         needed = [part for part in self._parts if part[0] < stop and part[1] > start]
         self._team.map(self._read, [part for part in needed if part not in self._held])
         ahead = [part for part in self._parts if stop <= part[0] < last][: self._team.n]
@@ -85,7 +86,9 @@ class Pieces:
     def map(self, function: Callable[[T], object], items: Iterable[T]) -> None:
         """Call a function for each item, by all threads, which read what comes next meanwhile."""
         ahead, self._to_come = self._to_come, []
-        calls: list[Callable[[], object]] = [partial(self._read, part) for part in ahead]
+        let_go, self._let_go = self._let_go, []  # to give memory back takes time, which others need not wait for
+        calls: list[Callable[[], object]] = [let_go.clear] if let_go else []
+        calls += [partial(self._read, part) for part in ahead]
         calls += [partial(function, item) for item in items]
         self._team.map(lambda call: call(), calls)
 
