@@ -37,7 +37,7 @@ class Jungfrau:
         self.static = (rng.random(n) < 0.01).astype(np.uint32)
         self.always = np.broadcast_to(self.static, (3, n)).copy()
         self.out = np.empty((K, n), np.float32)
-        self.spread = np.empty((K, n), np.float32)
+        self.variances = np.empty((K, n), np.float32)
         self.flags = np.empty((K, n), np.uint32)
 
     def calibrate(self, limits: np.ndarray = NO_LIMITS, out: np.ndarray | None = None) -> np.ndarray:
@@ -63,9 +63,9 @@ class Jungfrau:
         self.calibrate()
         variance_stack(
             self.raw.reshape(-1), self.n, K, PLANE, np.abs(self.factor), 14, 3, 9.5, self.out.reshape(-1), self.n,
-            self.spread.reshape(-1), self.n,
+            self.variances.reshape(-1), self.n,
         )  # fmt: skip
-        return self.spread
+        return self.variances
 
     def copy(self) -> np.ndarray:
         np.copyto(self.out, self.raw, casting="unsafe")
@@ -94,7 +94,7 @@ class Agipd:
         self.factor[rng.random(tables) < 0.01] = np.nan
         self.threshold = np.sort(rng.uniform(5500, 8500, (self.n_cells, 2, n)), axis=1).astype(np.float32)
         self.status, self.static = np.isnan(self.factor).astype(np.uint8), np.zeros(n, np.uint32)
-        self.out, self.spread = np.empty(frames, np.float32), np.empty(frames, np.float32)
+        self.out, self.variances = np.empty(frames, np.float32), np.empty(frames, np.float32)
         self.flags, self.found = np.empty(frames, np.uint32), np.empty(frames, np.uint8)
         self.beside = self.code.reshape(-1), n, self.cell, self.plane
 
@@ -112,9 +112,9 @@ class Agipd:
     def variance(self) -> np.ndarray:
         self.calibrate()
         variance_cells(
-            self.out.reshape(-1), self.n, *self.beside, self.factor, 9.5, self.spread.reshape(-1), self.n
+            self.out.reshape(-1), self.n, *self.beside, self.factor, 9.5, self.variances.reshape(-1), self.n
         )  # fmt: skip
-        return self.spread
+        return self.variances
 
     def trust(self) -> np.ndarray:
         flag_cells(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xsmall.kernels.calibrate import calibrate_frame, calibrate_stack, scale_stack
+from xsmall.kernels.calibrate import calibrate_stack, scale_stack
 from xsmall.kernels.calibrate_variance import variance_plain, variance_stack
 from xsmall.kernels.gain_code import BLOCK, participation_stack
 from xsmall.kernels.reference import calibrate as twin
@@ -65,16 +65,6 @@ def test_frames_of_one_gain_code_equal_the_twin(code: int) -> None:
         raw.reshape(-1), 2 * BLOCK, 4, JUNGFRAU, pedestal, factor, 14, 3, 0x3FFF, NO_LIMITS, out.reshape(-1), 2 * BLOCK
     )
     np.testing.assert_array_equal(out, twin.calibrate(raw, JUNGFRAU, pedestal, factor, 14, 3, 0x3FFF))
-
-
-def test_the_gufunc_of_one_frame_equals_the_twin_on_any_stack() -> None:
-    rng = np.random.default_rng(3)
-    raw = words(rng, 6, 700, 0.1).reshape(2, 3, 700)
-    pedestal, factor = tables(rng, 700)
-    out = np.empty(raw.shape, np.float32)
-    calibrate_frame(raw, JUNGFRAU, pedestal, factor, 14, 3, 0x3FFF, out)
-    expected = twin.calibrate(raw.reshape(6, 700), JUNGFRAU, pedestal, factor, 14, 3, 0x3FFF)
-    np.testing.assert_array_equal(out.reshape(6, 700), expected)
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])

@@ -75,7 +75,7 @@ def quadrilaterals(draw: st.DrawFn) -> np.ndarray:
 @given(corners=quadrilaterals())
 def test_shared_areas_are_those_that_counting_points_gives(corners: np.ndarray) -> None:
     cell, weight = np.empty((1, 4), np.int32), np.zeros((1, 4), np.float32)
-    assert image.spread_area(corners[None], (2, 2), cell, weight) == 0
+    assert image.share_area(corners[None], (2, 2), cell, weight) == 0
     shared = np.zeros(4)
     shared[cell[cell >= 0]] = weight[cell >= 0]
     boxes = [(x, x + 1.0, y, y + 1.0) for y in (0.0, 1.0) for x in (0.0, 1.0)]
@@ -87,7 +87,7 @@ def test_shared_areas_are_those_that_counting_points_gives(corners: np.ndarray) 
 def test_a_pixel_is_spread_over_the_grid_without_loss(corners: np.ndarray) -> None:
     x, y = (corners + 10).T
     cell, weight = np.empty((1, 81), np.int32), np.zeros((1, 81), np.float32)
-    assert image.spread_area((corners + 10)[None], (20, 20), cell, weight) == 0
+    assert image.share_area((corners + 10)[None], (20, 20), cell, weight) == 0
     area = abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
     assert weight[cell >= 0].sum() == pytest.approx(area, rel=1e-4)
 
@@ -109,7 +109,7 @@ def test_pixels_are_shared_among_polar_bins_as_their_points_fall(corners: np.nda
 def test_pixels_without_a_place_go_nowhere() -> None:
     nowhere = np.full((1, 4, 2), np.nan)
     cell, weight = np.empty((1, 4), np.int32), np.empty((1, 4), np.float32)
-    assert image.spread_area(nowhere, (5, 5), cell, weight) == 0
+    assert image.share_area(nowhere, (5, 5), cell, weight) == 0
     assert (cell == -1).all()
     image.polar_cells(nowhere, 2, (0.0, 1.0), (0.0, 90.0), (3, 4), cell, weight)
     assert (cell == -1).all()

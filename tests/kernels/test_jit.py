@@ -2,7 +2,6 @@
 
 import ast
 import importlib.util
-import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -97,23 +96,6 @@ def test_a_folder_that_others_may_write_to_is_not_used(
     folder.parent.chmod(0o777)
     jit.cache_folder.cache_clear()
     assert jit.cache_folder() is None
-
-
-@jit.guvectorize(["void(float64[:], float64[:])"], "(n)->()")
-def total(values, out):  # type: ignore[no-untyped-def]
-    out[0] = 0.0
-    for v in values:
-        out[0] += v
-
-
-def test_a_gufunc_broadcasts_takes_no_out_and_pickles_by_name() -> None:
-    values = np.arange(12.0).reshape(3, 4)
-    np.testing.assert_array_equal(total(values), values.sum(-1))
-    assert "gufunc total" in repr(total)
-    assert total.__reduce__() == "total"
-    from xsmall.kernels.jit import guvectorize
-
-    assert pickle.loads(pickle.dumps(guvectorize)) is guvectorize
 
 
 @pytest.mark.parametrize("path", sorted(Path(jit.__file__).parent.glob("*.py")), ids=lambda p: p.name)

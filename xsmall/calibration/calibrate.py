@@ -194,16 +194,16 @@ def calibrate(
     frames, beside = given.beside.frames, given.beside.arrays
     transform = make_tables(Calibration, arrays, looked_at(settings, arrays), lazy=not isinstance(frames, np.ndarray))
     data = transform_frames(frames, here, transform, dtype=FLOAT, label=CALIBRATED, beside=beside, kinds=kinds)
-    spread = None
+    variances = None
     if variance:
-        spread = transform_frames(
+        variances = transform_frames(
             frames, here, transform, dtype=FLOAT, label=CALIBRATED, variance=True, beside=beside, kinds=kinds
         )
     said = _calibrate_parameters(unit, mine, entry, scale, mode, reasons, mask)
     out = _calibrated_array(raw, data, unit, said, entry)
     if here is not None:  # what is NaN already is told, so that frames which are shifted later need no `present`
         out = out.assign_coords({UNUSABLE: ((EVENT, SEGMENT), ~here)})
-    return out if spread is None else _paired_variance(out, spread)
+    return out if variances is None else _paired_variance(out, variances)
 
 
 def _paired_variance(values: xr.DataArray, variance: Any) -> xr.Dataset:

@@ -37,7 +37,6 @@ __all__ = ["NO_VALUE_BIT", "STATUS_BIT", "Decoder", "Flat", "Numbers", "Stack", 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.uint8]
-Flags = npt.NDArray[np.uint32]
 
 Flat: TypeAlias = tuple[Array, int]
 """Frames as one flat array, and the step from one frame to the next."""
@@ -139,11 +138,11 @@ def decoder_of(entry: DetectorType, dtype: np.dtype[Any], limits: tuple[tuple[in
     elif entry.memory_cell:
         kind = SplitWords
     else:
-        kind = Words if dtype.newbyteorder("=") == np.uint16 else Numbers
+        kind = GainWords if dtype.newbyteorder("=") == np.uint16 else Numbers
     return kind(entry, table)
 
 
-class Words(Decoder):
+class GainWords(Decoder):
     """Words of 16 bits whose upper bits, or lowest, are the gain code; or that have none."""
 
     def __init__(self, entry: DetectorType, limits: npt.NDArray[np.int64]) -> None:

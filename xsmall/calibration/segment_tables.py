@@ -91,7 +91,7 @@ class SegmentTables(ABC, Generic[T]):
         return self.token
 
 
-class _Rule:
+class _TablesRule:
     """What tables are made of, as one opaque object: dask would read the constants in it."""
 
     __slots__ = ("arguments",)
@@ -100,7 +100,7 @@ class _Rule:
         self.arguments = arguments
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Rule, self.arguments
+        return _TablesRule, self.arguments
 
 
 _READY: WeakValueDictionary[str, Any] = WeakValueDictionary()
@@ -119,7 +119,7 @@ def _build(kind: type[Any], token: str, arrays: Mapping[str, Any], *options: Any
         return ready
 
 
-def _tables_of_rule(rule: _Rule) -> Any:
+def _tables_of_rule(rule: _TablesRule) -> Any:
     return _build(*rule.arguments)
 
 
@@ -140,5 +140,5 @@ def make_tables(kind: type[K], arrays: Mapping[str, Any], *options: Any, lazy: b
         return cast("Delayed", build(kind, token, constants, *options, dask_key_name=key))
     if not lazy:
         return cast("K", _build(kind, token, arrays, *options))
-    rule = dask.delayed(_Rule(kind, token, dict(arrays), *options), name=f"rule-{token}", traverse=False)
+    rule = dask.delayed(_TablesRule(kind, token, dict(arrays), *options), name=f"rule-{token}", traverse=False)
     return cast("Delayed", dask.delayed(_tables_of_rule, name=False, pure=False)(rule, dask_key_name=key))

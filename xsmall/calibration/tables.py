@@ -213,8 +213,8 @@ def pack(settings: Settings, held: Mapping[str, Array], whole: Callable[[int], M
         scale[~(usable & np.isfinite(base) & np.isfinite(scale))] = np.nan
         pedestal[at], factor[at] = by_plane(base, control), by_plane(scale, control, np.float32(np.nan))
         if dark is not None:
-            spread = np.square(known[NOISE].astype(np.float32) * scale)
-            dark[at] = by_plane(spread, control)
+            squared = np.square(known[NOISE].astype(np.float32) * scale)
+            dark[at] = by_plane(squared, control)
     if entry.data_shift:  # powers of two: exact
         lift = np.float32(1 << entry.data_shift)
         pedestal *= lift

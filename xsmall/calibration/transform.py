@@ -65,7 +65,7 @@ class Calibration(SegmentTables[_TablesOfSegment], Transform):
             return
         table, decoder = self.of_segment(s), self.decoder
         stack = decoder.stack(raw, table.values.threshold)
-        target = _Target(out)
+        target = _FloatTarget(out)
         if table.common_mode is None:
             decoder.calibrate(stack, table.values, target.flat)
         else:
@@ -78,14 +78,14 @@ class Calibration(SegmentTables[_TablesOfSegment], Transform):
         bad = None if user is None else check_untrusted(user, stack.frames, self.settings.part.segment[s])
         target.blank(present, bad)
         if variance is not None and table.values.dark is not None:
-            spread = _Target(variance)
-            decoder.variance(stack, table.values.dark, self.settings.photon, target.flat, spread.flat)
-            spread.blank(present, bad)
-            spread.back()
+            variances = _FloatTarget(variance)
+            decoder.variance(stack, table.values.dark, self.settings.photon, target.flat, variances.flat)
+            variances.blank(present, bad)
+            variances.back()
         target.back()
 
 
-class _Target:
+class _FloatTarget:
     """Frames to be filled through their flat view; by way of a copy where they have none."""
 
     def __init__(self, frames: FloatFrames) -> None:

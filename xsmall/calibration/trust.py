@@ -146,7 +146,7 @@ def _adc_ranges(
     return tuple((*a, *b) for a, b in zip(saturated or widest, near or widest, strict=True))
 
 
-class Flags(SegmentTables[FlagTables]):
+class SegmentFlags(SegmentTables[FlagTables]):
     """The flags of one detector: tables of each segment, and their use on whole frames."""
 
     def __init__(self, token: str, arrays: Mapping[str, Any], settings: Settings) -> None:
@@ -211,14 +211,14 @@ class Flags(SegmentTables[FlagTables]):
 
 def _flags_of_batch(batch: Batch, settings: Settings, arrays: Mapping[str, Any]) -> npt.NDArray[np.uint32] | da.Array:
     """Flag frames, at once or lazily."""
-    tables = make_tables(Flags, arrays, settings, lazy=bool(batch.lazy()))
+    tables = make_tables(SegmentFlags, arrays, settings, lazy=bool(batch.lazy()))
     if not batch.lazy():
-        ready: Flags = tables if isinstance(tables, Flags) else tables.compute()
+        ready: SegmentFlags = tables if isinstance(tables, SegmentFlags) else tables.compute()
         return ready.flags(batch)
     token = dask.base.tokenize(*batch, tables)
     meta = np.empty((0, 0, 0, 0), dtype=FLAGS)
     return map_chunks(_flag_chunk, batch, name=f"trust-{token}", tables=tables, dtype=FLAGS, meta=meta)
 
 
-def _flag_chunk(batch: Batch, first: int, *, tables: Flags) -> npt.NDArray[np.uint32]:
+def _flag_chunk(batch: Batch, first: int, *, tables: SegmentFlags) -> npt.NDArray[np.uint32]:
     return tables.flags(batch, first)

@@ -15,8 +15,8 @@ from xsmall.cube.moments import (
     LARGEST,
     LEAST,
     PAIRS,
-    SPREAD,
-    SPREADS,
+    PROPAGATED,
+    VARIANCES,
     WEIGHT,
     WEIGHT_STD,
     statistics_types,
@@ -27,7 +27,7 @@ from xsmall.kernels import pairs
 
 __all__ = [
     "HeldMoments",
-    "Place",
+    "HeldRow",
     "Row",
     "RowBlock",
     "Rows",
@@ -42,7 +42,7 @@ _STRIP = 1 << 16
 
 _BASE: Final = ("n", "mean", "m2")
 _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
-    SPREADS: ("spread",), PAIRS: ("weight", "weight_m2", "cross"), EXTREMES: ("low", "high")
+    VARIANCES: ("variances",), PAIRS: ("weight", "weight_m2", "cross"), EXTREMES: ("low", "high")
 }  # fmt: skip
 _EMPTY: Final[Mapping[str, float]] = {"low": np.inf, "high": -np.inf}
 """What a field holds where nothing was added; 0 elsewhere."""
@@ -60,7 +60,7 @@ class Row(NamedTuple):
     n: npt.NDArray[Any]
     mean: npt.NDArray[np.float64]
     m2: npt.NDArray[np.float64]
-    spread: npt.NDArray[np.float64] | None = None
+    variances: npt.NDArray[np.float64] | None = None
     """Sum of known variances."""
     weight: npt.NDArray[np.float64] | None = None
     """Mean of the weights,"""
@@ -88,8 +88,8 @@ class Row(NamedTuple):
 
     def _take_more(self, other: Row) -> None:
         """The same of what lies beside the moments, while these still are those of the first events."""
-        if self.spread is not None and other.spread is not None:
-            self.spread[...] += other.spread
+        if self.variances is not None and other.variances is not None:
+            self.variances[...] += other.variances
         if self.cross is not None:
             mine, theirs = ((r.n, r.mean, r.weight, r.weight_m2, r.cross) for r in (self, other))
             pairs.merge_pairs(*mine, *theirs)
@@ -127,11 +127,11 @@ class RowBlock:
         """Begin again."""
         self._next = 0
 
-    def place(self, bin_: int) -> Place:
+    def held_row(self, bin_: int) -> HeldRow:
         """A row for a bin that has none; what is in it is not of this bin."""
         number = bin_ if self._by_bin else self._next
         self._next += 1
-        return Place(self, number)
+        return HeldRow(self, number)
 
     def statistics(self, held: HeldMoments, n_bins: int, team: Team) -> dict[str, npt.NDArray[Any]]:
         """Turn what was gathered by bin into statistics, in place: the block is used up."""
@@ -143,7 +143,7 @@ class RowBlock:
         return out
 
 
-class Place(NamedTuple):
+class HeldRow(NamedTuple):
     """Where the moments of a bin lie."""
 
     block: RowBlock
@@ -160,28 +160,29 @@ class HeldMoments:
     """Moments of some events, by bin: where each lies."""
 
     def __init__(self) -> None:
-        self._places: dict[int, Place] = {}
+        self._held_rows: dict[int, HeldRow] = {}
 
     def __contains__(self, bin_: int) -> bool:
-        return bin_ in self._places
+        return bin_ in self._held_rows
 
-    def __getitem__(self, bin_: int) -> Place:
-        return self._places[bin_]
+    def __getitem__(self, bin_: int) -> HeldRow:
+        return self._held_rows[bin_]
 
-    def put(self, bin_: int, place: Place) -> Place:
+    def put(self, bin_: int, held_row: HeldRow) -> HeldRow:
         """Say where a bin lies that is not here yet."""
-        self._places[bin_] = place
-        return place
+        self._held_rows[bin_] = held_row
+        return held_row
 
     def rows(self) -> Rows:
         """The rows by bin."""
-        return {bin_: place.row() for bin_, place in sorted(self._places.items())}
+        return {bin_: held_row.row() for bin_, held_row in sorted(self._held_rows.items())}
 
     def join(self, other: HeldMoments, team: Team) -> None:
         """Take over the moments of other events: those of bins that are new here stay where they are."""
-        both = [bin_ for bin_, place in other._places.items() if self._places.setdefault(bin_, place) is not place]
-        mine = {bin_: self._places[bin_].row() for bin_ in both}
-        theirs = {bin_: other._places[bin_].row() for bin_ in both}
+        rows = self._held_rows
+        both = [bin_ for bin_, held in other._held_rows.items() if rows.setdefault(bin_, held) is not held]
+        mine = {bin_: self._held_rows[bin_].row() for bin_ in both}
+        theirs = {bin_: other._held_rows[bin_].row() for bin_ in both}
 
         def take_strip(of: tuple[int, int]) -> None:
             bin_, p = of
@@ -191,7 +192,7 @@ class HeldMoments:
 
 
 _STATISTIC_OF: Final[Mapping[str, str]] = {
-    "mean": "mean", "std": "m2", "count": "n", SPREAD: "spread", WEIGHT: "weight", WEIGHT_STD: "weight_m2",
+    "mean": "mean", "std": "m2", "count": "n", PROPAGATED: "variances", WEIGHT: "weight", WEIGHT_STD: "weight_m2",
     COVARIANCE: "cross", LEAST: "low", LARGEST: "high",
 }  # fmt: skip
 """The field whose memory each statistic takes over."""
@@ -243,8 +244,8 @@ def _finish_bin(row: Row | None, out: dict[str, npt.NDArray[Any]]) -> None:
             values[...] = 0 if values.dtype.kind == "i" else np.nan
         return
     n = row.n.astype(np.float64) if len(out) > len(DTYPES) else np.empty(0)
-    if row.spread is not None:
-        out[SPREAD][...] = np.divide(row.spread, n**2, out=np.full(n.shape, np.nan), where=n > 0)
+    if row.variances is not None:
+        out[PROPAGATED][...] = np.divide(row.variances, n**2, out=np.full(n.shape, np.nan), where=n > 0)
     if row.cross is not None and row.weight is not None and row.weight_m2 is not None:
         several = np.where(n > 1, n - 1, np.nan)
         out[COVARIANCE][...] = row.cross / several

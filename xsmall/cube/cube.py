@@ -246,22 +246,22 @@ def _of_small(
         own = name in small.variables and name != weights and data[name].dtype.kind != "b"  # has a ratio to the weight
         return wanted if own else wanted.only_statistics()
 
-    spreads = {name: name.removesuffix(VARIANCE_SUFFIX) for name in data if is_variance(name, small.variables)}
-    for base in spreads.values():
+    variances = {name: name.removesuffix(VARIANCE_SUFFIX) for name in data if is_variance(name, small.variables)}
+    for base in variances.values():
         check_small(small, base)
     pictures = {
         name: of_frames(name, small[name], small.get(f"{name}{VARIANCE_SUFFIX}"), bound, road, asked(name))
         for name, variable in data.items()
-        if name in small.variables and name not in spreads and are_images(variable)
+        if name in small.variables and name not in variances and are_images(variable)
     }
     along = road.beside
     others = {n: v if along is None else along.rerouted(v) for n, v in data.items() if n not in pictures}
     out = []
     for name in data:
-        if name not in spreads:
+        if name not in variances:
             out.append(pictures[name] if name in pictures else of_values(name, others[name], bound, asked(name)))
-        elif spreads[name] not in pictures:
-            values = others.get(spreads[name], small.variables[spreads[name]])
+        elif variances[name] not in pictures:
+            values = others.get(variances[name], small.variables[variances[name]])
             out.append(of_variance(name, others[name], values, bound))
     return out
 

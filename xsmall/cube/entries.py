@@ -24,7 +24,7 @@ _BYTES = 64
 class BinSums(NamedTuple):
     """What some events add to the bins."""
 
-    cell: npt.NDArray[np.int64]
+    slot: npt.NDArray[np.int64]
     """Bin and pixel, counted together, of each value,"""
     value: npt.NDArray[np.float64]
     """the values, or their sums where they are whole numbers, which makes no difference,"""
@@ -106,10 +106,10 @@ def _sums_of_lists(
     index: Index,
     n_pixels: int,
 ) -> BinSums:
-    """Bring the lists of some events into cells of the bins."""
+    """Bring the lists of some events into the pixels of the bins."""
     binned = np.flatnonzero(index >= 0)
     bins = index[binned]
-    cell = _lists_concatenated([pixel[i] for i in binned]) + n_pixels * np.repeat(bins, [len(pixel[i]) for i in binned])
+    slot = _lists_concatenated([pixel[i] for i in binned]) + n_pixels * np.repeat(bins, [len(pixel[i]) for i in binned])
     values = np.concatenate([np.empty(0), *(value[i] for i in binned)])
     border = _lists_concatenated([lost[i] for i in binned]) + (n_pixels + 1) * np.repeat(
         bins, [len(lost[i]) for i in binned]
@@ -118,10 +118,10 @@ def _sums_of_lists(
     border, where = np.unique(border, return_inverse=True)
     step = np.bincount(where, step, border.size).astype(np.int64)
     if not (values == np.rint(values)).all():  # only sums of whole numbers are the same in any order
-        return BinSums(cell, values, values**2, border, step)
-    cell, where = np.unique(cell, return_inverse=True)
-    sums, squares = (np.bincount(where, v, cell.size).astype(np.float64) for v in (values, values**2))
-    return BinSums(cell, sums, squares, border, step)
+        return BinSums(slot, values, values**2, border, step)
+    slot, where = np.unique(slot, return_inverse=True)
+    sums, squares = (np.bincount(where, v, slot.size).astype(np.float64) for v in (values, values**2))
+    return BinSums(slot, sums, squares, border, step)
 
 
 def _lists_concatenated(lists: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.int64]:
@@ -136,8 +136,8 @@ def _summed_parts(
     total, square = np.zeros((2, n_bins * n_pixels))
     lost = np.zeros((n_bins, n_pixels + 1), np.int64)
     for part in parts:
-        np.add.at(total, part.cell, part.value)
-        np.add.at(square, part.cell, part.square)
+        np.add.at(total, part.slot, part.value)
+        np.add.at(square, part.slot, part.square)
         np.add.at(lost.reshape(-1), part.border, part.step)
     n = np.where(used.reshape(-1), count[:, None] - np.cumsum(lost, axis=1)[:, :-1], 0)
     some = np.maximum(n, 1)

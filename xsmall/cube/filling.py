@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.cube.accumulator import Place, Row, RowBlock, clear_row
+from xsmall.cube.accumulator import HeldRow, Row, RowBlock, clear_row
 from xsmall.cube.kept import Kept
-from xsmall.cube.moments import EXTREMES, PAIRS, SPREADS, Index, Lanes
-from xsmall.cube.pieces import Piece, Pieces, by_group, in_place
+from xsmall.cube.moments import EXTREMES, PAIRS, VARIANCES, Index, Lanes
+from xsmall.cube.pieces import EventPiece, Pieces, by_group, in_place
 from xsmall.cube.together import Reductions, float_batch
 from xsmall.engine.blocks import Batch
 from xsmall.engine.transform import Cast, Transform
@@ -30,7 +30,7 @@ _STRIP_IN_PLACE = 1 << 14
 _STRIP_BYTES = 1 << 22
 """Bytes of floats that a thread makes at a time, where a pixel needs no other: they stay in the cache."""
 
-Stack = tuple[npt.NDArray[Any], npt.NDArray[np.int64]]
+SortedStack = tuple[npt.NDArray[Any], npt.NDArray[np.int64]]
 """Frames of one segment as the kernel takes them: values, and where each frame begins."""
 
 
@@ -67,7 +67,7 @@ class Way(NamedTuple):
     @property
     def variance(self) -> bool:
         """Whether variances are summed beside."""
-        return SPREADS in self.more
+        return VARIANCES in self.more
 
 
 class RowsOfBlock(NamedTuple):
@@ -104,7 +104,7 @@ class AddedEvents(NamedTuple):
 class Lane(NamedTuple):
     """Where the bins of a lane go, in order."""
 
-    places: list[Place]
+    places: list[HeldRow]
     fresh: list[bool]
     """Whether there is nothing in the place yet, whatever its memory holds."""
 
@@ -149,7 +149,7 @@ class Filler:
         self.span = max(1, longest) if self.whole_lanes else read.together(way.batch) if alone else way.batch
         """Events that are best added together."""
 
-    def add(self, low: int, high: int, pieces: list[Piece], batches: list[AddedEvents], lane: Lane) -> None:
+    def add(self, low: int, high: int, pieces: list[EventPiece], batches: list[AddedEvents], lane: Lane) -> None:
         """Add the events from ``low`` to ``high``."""
         segments = self._tile.segments[1] - self._tile.segments[0]
         if self.beside is not None:
@@ -160,10 +160,10 @@ class Filler:
             else:
                 self._add_made(i, low, high, pieces, batches, lane, self._floats)
 
-    def _reduced(self, low: int, high: int, pieces: list[Piece], beside: Reductions) -> list[Piece]:
+    def _reduced(self, low: int, high: int, pieces: list[EventPiece], beside: Reductions) -> list[EventPiece]:
         """Reduce whole frames a few events at a time; where floats are made for that, these are what is added."""
 
-        def take(piece: Piece) -> None:
+        def take(piece: EventPiece) -> None:
             first, group = piece
             if self._frames is not None:
                 into = self._frames[:, first - low : first - low + len(group.frames)]
@@ -186,7 +186,7 @@ class Filler:
         i: int,
         low: int,
         high: int,
-        pieces: list[Piece],
+        pieces: list[EventPiece],
         batches: list[AddedEvents],
         lane: Lane,
         floats: npt.NDArray[Any],
@@ -200,7 +200,7 @@ class Filler:
         self._read.map(add_strip, self._strips(_STRIP))
 
     def _add_cast(
-        self, i: int, low: int, high: int, pieces: list[Piece], batches: list[AddedEvents], lane: Lane
+        self, i: int, low: int, high: int, pieces: list[EventPiece], batches: list[AddedEvents], lane: Lane
     ) -> None:
         """Add segment number ``i``, whose numbers are what they are."""
         stack = None if self._way.more else in_place(pieces, i, low, high)
@@ -243,7 +243,7 @@ class Filler:
                 self._add_beside(floats, batch, part.groups, beside, (low, low + size, shift))
             self._add_moments(kernel.flat(values), batch, low, low + size, shift)
 
-    def _add_moments(self, stack: Stack, batch: AddedEvents, low: int, high: int, at: int) -> None:
+    def _add_moments(self, stack: SortedStack, batch: AddedEvents, low: int, high: int, at: int) -> None:
         for part in batch.parts:
             kernel.add_frames(*stack, *part.groups, part.how, *part.block.arrays[:3], low, high, at)
 
@@ -287,15 +287,15 @@ class Filler:
     ) -> None:
         """Add what is gathered beside the moments, before they are."""
         values, more = floats[0, batch.events], self._way.more
-        if SPREADS in more:
-            kernel.add_variances(values, floats[1, batch.events], *groups, state["spread"], *pixels)
+        if VARIANCES in more:
+            kernel.add_variances(values, floats[1, batch.events], *groups, state["variances"], *pixels)
         if PAIRS in more and batch.weight is not None:
             beside = (state[field] for field in ("n", "mean", "weight", "weight_m2", "cross"))
             pairs.add_pairs(values, batch.weight, *groups, *beside, *pixels)
         if EXTREMES in more:
             pairs.add_extremes(values, *groups, state["low"], state["high"], *pixels)
 
-    def _cast(self, i: int, low: int, high: int, pieces: list[Piece], strip: tuple[int, int]) -> npt.NDArray[Any]:
+    def _cast(self, i: int, low: int, high: int, pieces: list[EventPiece], strip: tuple[int, int]) -> npt.NDArray[Any]:
         """Numbers that are what they are: a few pixels of all events become floats while in cache."""
         shape = (2 if self._way.variance else 1, high - low, strip[1] - strip[0])
         floats = self._scratch("floats", shape, self._transform.dtype)

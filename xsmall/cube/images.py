@@ -13,7 +13,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from xsmall.cube.entries import statistics_of_entries
 from xsmall.cube.kept import Averaged, PartStore
-from xsmall.cube.moments import EXTREMES, PAIRS, SPREAD, SPREADS, BinnedEvents
+from xsmall.cube.moments import EXTREMES, PAIRS, PROPAGATED, VARIANCES, BinnedEvents
 from xsmall.cube.sorting import Bound
 from xsmall.cube.tasks import statistics_of_frames
 from xsmall.cube.variables import Named, Wanted, labelled, of_values, of_variance
@@ -168,15 +168,15 @@ def of_frames(
     of_detector = set(image.dims) == set(FRAME_DIMS)
     dims = FRAME_DIMS if of_detector else (EVENT, *(d for d in image.dims if d != EVENT))
     image = image.transpose(*dims)
-    spread = None if variance is None else _as_frames(data_of(variance.transpose(*dims)))
+    variances = None if variance is None else _as_frames(data_of(variance.transpose(*dims)))
     known = describe(image) if of_detector else None
     usable, kinds = (None, 0) if known is None else (known.usable, known.kinds)
     dtype = float_dtype(image.dtype)
     store, made_of = road.kept or (None, {})
-    more = {SPREADS: variance is not None, PAIRS: wanted.weight is not None,
+    more = {VARIANCES: variance is not None, PAIRS: wanted.weight is not None,
             EXTREMES: bool({MIN, MAX} & set(wanted.statistics))}  # fmt: skip
     words = words_of(image) if of_detector else None
-    source = Source.of(_as_frames(data_of(image)), usable, dtype, spread, words=words, kinds=kinds)
+    source = Source.of(_as_frames(data_of(image)), usable, dtype, variances, words=words, kinds=kinds)
     found, packets = statistics_of_frames(
         source, BinnedEvents(bound[2], wanted.weight), bound[1],
         f"cube-{name}", road.memory, dtype=dtype, more=tuple(kind for kind, there in more.items() if there),
@@ -201,7 +201,7 @@ def _named_outputs(
     out = labelled(name, found, bound[0], image.variable, wanted, counted=True)
     if variance is not None:
         attrs = dict(variance.attrs)
-        out[f"{name}{VARIANCE_SUFFIX}"] = xr.Variable((*bound[0], *image.dims[1:]), found[SPREAD], attrs)
+        out[f"{name}{VARIANCE_SUFFIX}"] = xr.Variable((*bound[0], *image.dims[1:]), found[PROPAGATED], attrs)
     return out
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.cube.accumulator import HeldMoments, Place, RowBlock, Rows, clear_row
+from xsmall.cube.accumulator import HeldMoments, HeldRow, RowBlock, Rows, clear_row
 from xsmall.cube.filling import AddedEvents, Filler, Lane, RowsOfBlock, Tile, Way
 from xsmall.cube.moments import BinnedEvents, Index, groups, in_groups
 from xsmall.cube.pieces import Pieces
@@ -141,21 +141,21 @@ class _Stock:
 
     def put(self, held: HeldMoments, rows: Rows, team: Team) -> None:
         """Copy moments that are finished already into those of a lane or a group that has none yet."""
-        places = {bin_: held.put(bin_, self._place(bin_)) for bin_ in rows}  # places are given out one by one
+        places = {bin_: held.put(bin_, self._held_row(bin_)) for bin_ in rows}  # places are given out one by one
         team.map(lambda bin_: places[bin_].row().copy_from(rows[bin_]), list(rows))
 
     def lane(self, held: HeldMoments, bins: list[int]) -> Lane:
         """Places for the bins of a lane; of whole lanes those in which their group has them already."""
         merged = [self._whole_lanes and bin_ in self.group for bin_ in bins]
-        places = [self.group[b] if both else self._place(b) for b, both in zip(bins, merged, strict=True)]
+        places = [self.group[b] if both else self._held_row(b) for b, both in zip(bins, merged, strict=True)]
         for bin_, place in zip(bins, places, strict=True):
             held.put(bin_, place)
         return Lane(places, [not both for both in merged])
 
-    def _place(self, bin_: int) -> Place:
+    def _held_row(self, bin_: int) -> HeldRow:
         if bin_ in self.group:
-            return self._of_lane.place(bin_)
-        return (self._of_group if bin_ in self.total else self.block).place(bin_)
+            return self._of_lane.held_row(bin_)
+        return (self._of_group if bin_ in self.total else self.block).held_row(bin_)
 
 
 def _fill_lane(
@@ -204,7 +204,7 @@ def _batches(
 
 
 def _rows_by_block(
-    order: Index, first: Index, places: list[Place], how: npt.NDArray[np.uint8]
+    order: Index, first: Index, places: list[HeldRow], how: npt.NDArray[np.uint8]
 ) -> Iterator[RowsOfBlock]:
     """Put the groups of a batch together by the block that they go into."""
     of_groups = [order[a:b] for a, b in pairwise(first.tolist())]

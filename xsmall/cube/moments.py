@@ -39,18 +39,18 @@ DTYPES: Mapping[str, type] = {"mean": np.float64, "std": np.float64, "count": np
 STDERR = "stderr"
 """Made of ``std`` and ``count`` where it is asked for."""
 
-SPREADS, PAIRS, EXTREMES = "variances", "pairs", "extremes"
+VARIANCES, PAIRS, EXTREMES = "variances", "pairs", "extremes"
 """What is gathered beside the moments where it is asked for: sums of known variances; pairs of value and weight; the
 least and the largest values."""
 
-SPREAD, WEIGHT, WEIGHT_STD, COVARIANCE, LEAST, LARGEST = (
+PROPAGATED, WEIGHT, WEIGHT_STD, COVARIANCE, LEAST, LARGEST = (
     "variance", "weight", "weight_std", "covariance", "min", "max"
 )  # fmt: skip
 """Statistics that come of it, float64: the propagated variance of the mean; mean and spread of the weights, and their
 covariance with the values; the least and the largest value."""
 
 _MORE: Mapping[str, tuple[str, ...]] = {
-    SPREADS: (SPREAD,), PAIRS: (WEIGHT, WEIGHT_STD, COVARIANCE), EXTREMES: (LEAST, LARGEST)
+    VARIANCES: (PROPAGATED,), PAIRS: (WEIGHT, WEIGHT_STD, COVARIANCE), EXTREMES: (LEAST, LARGEST)
 }  # fmt: skip
 
 

@@ -220,7 +220,7 @@ def _differences(values: npt.NDArray[Any], near: _Neighbours, shape: tuple[int, 
         n = valid.sum(axis=0)
         some = np.maximum(n, 1)
         mean = np.where(valid, d, 0.0).sum(axis=0) / some
-        spread = (np.where(valid, d - mean, 0.0) ** 2).sum(axis=0) / np.where(n > 1, n - 1, np.nan)
+        variance = (np.where(valid, d - mean, 0.0) ** 2).sum(axis=0) / np.where(n > 1, n - 1, np.nan)
         share = np.where(valid, 1.0 / np.maximum(k, 1.0), 0.0) / some
         start, end = int(first.min()), int(stop.max())
         ends = np.zeros((end - start + 1, flat.shape[1]))
@@ -228,7 +228,7 @@ def _differences(values: npt.NDArray[Any], near: _Neighbours, shape: tuple[int, 
         np.subtract.at(ends, stop - start, share)
         part = np.cumsum(ends, axis=0)[:-1] * good[start:end]
         shared, own = (part**2).sum(axis=0), (share / some).sum(axis=0)
-        value, of_off, of_d = mean, noise * shared, spread / some - noise * own
+        value, of_off, of_d = mean, noise * shared, variance / some - noise * own
         if near.relative:
             base = np.where(valid, around, 0.0).sum(axis=0) / some
             base = np.where(base != 0, base, np.nan)

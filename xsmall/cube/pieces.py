@@ -15,7 +15,7 @@ from xsmall.engine.record import GROUP
 from xsmall.engine.team import Team
 from xsmall.engine.transform import Cast
 
-__all__ = ["READ_BYTES", "Piece", "Pieces", "by_group", "in_place", "pieces_held"]
+__all__ = ["READ_BYTES", "EventPiece", "Pieces", "by_group", "in_place", "pieces_held"]
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ READ_BYTES: Final = 16 * 2**20
 _LARGE: Final = 64 * 2**20
 """Bytes of a piece from which on no more of them wait in memory than threads can read at once."""
 
-Piece = tuple[int, Batch]
+EventPiece = tuple[int, Batch]
 """The first event, and the frames."""
 
 
@@ -74,7 +74,7 @@ class Pieces:
         large = isinstance(self._frames, Unopened) and longest * self._frames.bytes_per_event > _LARGE
         return batch if large else batch * max(1, self._team.n * longest // batch)
 
-    def between(self, start: int, stop: int, last: int) -> list[Piece]:
+    def between(self, start: int, stop: int, last: int) -> list[EventPiece]:
         """Pieces that overlap some events; those before them are let go. Up to the event ``last`` others may follow."""
         self._let_go += [self._held.pop(part) for part in list(self._held) if part[1] <= start]
         needed = [part for part in self._parts if part[0] < stop and part[1] > start]
@@ -103,7 +103,7 @@ class Pieces:
         self._held[part] = whole
 
 
-def by_group(pieces: Iterable[Piece], start: int, stop: int) -> Iterator[Piece]:
+def by_group(pieces: Iterable[EventPiece], start: int, stop: int) -> Iterator[EventPiece]:
     """Yield (first event, frames) a few events at a time."""
     for first, read in pieces:
         low, high = max(start, first), min(stop, first + len(read.frames))
@@ -112,7 +112,7 @@ def by_group(pieces: Iterable[Piece], start: int, stop: int) -> Iterator[Piece]:
 
 
 def in_place(
-    pieces: Iterable[Piece], segment: int, start: int, stop: int
+    pieces: Iterable[EventPiece], segment: int, start: int, stop: int
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]] | None:
     """Frames of one segment where they lie in memory, without a copy.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from xsmall.cube.accumulator import fields_of
 from xsmall.cube.filling import Tile
-from xsmall.cube.moments import FEWEST_LANE, GROUP_OF_LANES, MOST_LANES, SPREADS
+from xsmall.cube.moments import FEWEST_LANE, GROUP_OF_LANES, MOST_LANES, VARIANCES
 from xsmall.cube.pieces import READ_BYTES, pieces_held
 from xsmall.engine.machine import Machine, limit_for, size
 from xsmall.engine.record import GROUP
@@ -16,7 +16,7 @@ from xsmall.errors import PlanError
 BYTES_PER_BIN_AND_PIXEL = 20  # count uint32, mean and M2 float64
 
 MOST_READS = 16
-"""How often the same bytes may be read for one tile of pixels after the other; beyond it, a smaller cube is better."""
+"""Plans that would read the same bytes more often than this, for one tile of pixels after the other, are refused."""
 
 _MOST_OF_LIMIT = 0.8
 """Of what this process may have, that a user is advised to give a cube."""
@@ -110,7 +110,7 @@ class CubeJob:
         held = min(self.n_events, self.batch) * kept + pieces * piece
         floats = self.batch * rows * columns * self.float_bytes * (segments if self.beside_bytes else 1)
         scratch = threads * GROUP * all_rows * columns * self.float_bytes if rows < all_rows else 0
-        return (2 if SPREADS in self.more else 1) * (held + floats + scratch)
+        return (2 if VARIANCES in self.more else 1) * (held + floats + scratch)
 
     def reads(self, segments: int, rows: int) -> int:
         """How often a frame is read for one tile after the other."""

@@ -114,22 +114,22 @@ def _ratio_estimate(cube: xr.Dataset, name: str, n: xr.DataArray, estimator: str
     both = cube[f"{name}{COVARIANCE_SUFFIX}"]
     stderr = f"{name}{STDERR_SUFFIX}"
 
-    def spread(b: xr.DataArray) -> xr.DataArray:
+    def variance(b: xr.DataArray) -> xr.DataArray:
         """Variance of value - b weight between events."""
         return (of_x - 2 * b * both + b**2 * of_w).clip(min=0)
 
     if estimator == SUMS:
         value = x / w
-        return {name: value, stderr: (spread(value) / n.where(n > 1)) ** 0.5 / w}
+        return {name: value, stderr: (variance(value) / n.where(n > 1)) ** 0.5 / w}
     m = n - 1
     if estimator == THROUGH_ZERO:
         squares = of_w.where(n > 1, 0.0) * m + n * w**2
         value = (both.where(n > 1, 0.0) * m + n * x * w) / squares
-        left = spread(value) + (x - value * w) ** 2 * n / m.where(m > 0)
+        left = variance(value) + (x - value * w) ** 2 * n / m.where(m > 0)
         return {name: value, stderr: (left / squares) ** 0.5}
     squares = (of_w * m).where(of_w > 0)
     value = both / of_w.where(of_w > 0)
-    left = spread(value) * m / (n - 2).where(n > 2)
+    left = variance(value) * m / (n - 2).where(n > 2)
     offset = f"{name}{OFFSET_SUFFIX}"
     return {
         name: value,

@@ -84,8 +84,8 @@ def statistics_of_frames(
     dtype
         Of the floats that the transform makes.
     more
-        What is gathered beside the moments: ``SPREADS`` propagates the variances that the source has, or its transform
-        knows, to that of the mean; ``PAIRS`` needs a weight of each event.
+        What is gathered beside the moments: ``VARIANCES`` propagates the variances that the source has, or its
+        transform knows, to that of the mean; ``PAIRS`` needs a weight of each event.
     store, made_of
         Where finished lanes are kept, and what a person is told of the cube that they belong to.
     beside

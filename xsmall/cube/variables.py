@@ -180,11 +180,11 @@ def labelled(
     dims = (*bins, *array.dims[1:])
     attrs = {**array.attrs, **({UNITS: DIMENSIONLESS} if array.dtype.kind == "b" else {})}
     attrs.pop(SAMPLE_DIMENSION, None)  # a mean of counts counts no entries of a file
-    spread = {UNITS: attrs[UNITS]} if UNITS in attrs else {}
+    own_unit = {UNITS: attrs[UNITS]} if UNITS in attrs else {}
     out = {
         name: xr.Variable(dims, found[MEAN], attrs),
-        f"{name}{STD_SUFFIX}": xr.Variable(dims, found["std"], spread),
-        f"{name}{STDERR_SUFFIX}": xr.Variable(dims, found["stderr"], spread),
+        f"{name}{STD_SUFFIX}": xr.Variable(dims, found["std"], own_unit),
+        f"{name}{STDERR_SUFFIX}": xr.Variable(dims, found["stderr"], own_unit),
     }
     if array.dtype.kind == "f" or counted:
         out[f"{name}{COUNT_SUFFIX}"] = xr.Variable(dims, found[COUNT], {UNITS: DIMENSIONLESS})
@@ -195,7 +195,7 @@ def labelled(
         out[f"{name}{COVARIANCE_SUFFIX}"] = xr.Variable(dims, found[COVARIANCE])
     for statistic in () if wanted is None else wanted.statistics:
         values = _sum(found) if statistic == SUM else found[statistic]
-        out[f"{name}_{statistic}"] = xr.Variable(dims, values, spread)
+        out[f"{name}_{statistic}"] = xr.Variable(dims, values, own_unit)
     return out
 
 

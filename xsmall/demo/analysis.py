@@ -152,11 +152,11 @@ def _fitted_rings(cube: xr.Dataset, cal: xr.DataArray, simulation: Simulation) -
     weight = off[PATTERN + v.COUNT_SUFFIX]
     total = weight.sum(v.DELAY)
     mean = (off[PATTERN] * weight).sum(v.DELAY) / total
-    spread = ((off[PATTERN + v.STDERR_SUFFIX] * weight) ** 2).sum(v.DELAY) ** 0.5 / total
+    error = ((off[PATTERN + v.STDERR_SUFFIX] * weight) ** 2).sum(v.DELAY) ** 0.5 / total
     good = (simulation.constants[v.STATUS] == 0).all(v.GAIN_STAGE).values
     bounds = cube[v.Q + v.BOUNDS_SUFFIX].values
     pixels = BinnedPixels(cal.sd.pixel(v.Q).values[good], np.append(bounds[:, 0], bounds[-1, 1]))
     return tuple(
-        fit_ring(pixels, cube[v.Q].values, mean.values, spread.values, near)
+        fit_ring(pixels, cube[v.Q].values, mean.values, error.values, near)
         for near in simulation.truth[v.RING_Q].values
     )

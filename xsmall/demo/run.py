@@ -144,9 +144,9 @@ class _Teller:
         self.say(f"{'found':>46}{'error':>11}{'truth':>10}   deviation / error")
         for name, value, error, truth in found.table():
             self.say(f"{name:<32}{value:>14.6f}{error:>11.6f}{truth:>10.5g}{(value - truth) / error:>+12.1f}")
-        energy, spread = found.line.values["energy"], found.line.errors["energy"]
+        energy, error = found.line.values["energy"], found.line.errors["energy"]
         self.say(
-            f"Droplets peak at {energy:.3f} +- {spread:.3f} keV, photons have {found.truth['line [keV]']:g} keV: what a"
+            f"Droplets peak at {energy:.3f} +- {error:.3f} keV, photons have {found.truth['line [keV]']:g} keV: what a"
         )
         self.say("photon leaves below the lower threshold is not in its droplet.")
         off, on = (int(cube["count"].sel({v.LASER_ON: on}).sum()) for on in (False, True))

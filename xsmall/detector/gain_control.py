@@ -143,8 +143,8 @@ def _flat_control(
     if pixels.shape not in ((*lead, shape[0] * shape[1]), (*lead, *shape)):
         return None
     of_asic = np.where(trbit[..., np.array(places)], np.uint8(_TRBIT), np.uint8(0))
-    spread = np.repeat(np.repeat(of_asic, _FLAT_ASIC[0], axis=-2), _FLAT_ASIC[1], axis=-1)
-    out: npt.NDArray[np.uint8] = _bits(pixels.reshape(*lead, *shape), _GAIN_BITS) | spread
+    of_pixels = np.repeat(np.repeat(of_asic, _FLAT_ASIC[0], axis=-2), _FLAT_ASIC[1], axis=-1)
+    out: npt.NDArray[np.uint8] = _bits(pixels.reshape(*lead, *shape), _GAIN_BITS) | of_pixels
     return out
 
 

@@ -19,7 +19,7 @@ Labels: TypeAlias = range | tuple[int, ...]
 Array = TypeVar("Array")
 
 
-class Labelled(Protocol):
+class HasLabels(Protocol):
     """What :meth:`Part.of` asks of a labelled array: xarray's objects have it, and no more of them is needed here."""
 
     @property
@@ -63,7 +63,7 @@ class Part:
             object.__setattr__(self, dim, _compact(getattr(self, dim), dim))
 
     @classmethod
-    def of(cls, source: Labelled | Sequence[Any]) -> Part:
+    def of(cls, source: HasLabels | Sequence[Any]) -> Part:
         """Read the labels of a labelled array, or take three arrays of labels.
 
         A dim without a coordinate counts from 0; a dim that was selected has its scalar label.

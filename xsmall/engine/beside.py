@@ -46,7 +46,7 @@ class Companion:
 
     @property
     def is_held(self) -> bool:
-        """Whether it rests on data that only the scheduler can bring."""
+        """True if any chunk is computed already (here or on a cluster): then the scheduler must deliver the chunks."""
         return any(is_in_memory(a) or rests_on_futures(a) for a in self.batch.lazy().values())
 
     def ready(self) -> Transform | None:

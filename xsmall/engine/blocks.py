@@ -98,7 +98,9 @@ def _cut_member(member: Any, events: slice, segments: slice | int) -> Any:
 
 
 class Unopened:
-    """Some events of lazy frames (and of what belongs to them), opaque to dask; pickled it is the rule of these alone.
+    """A lazy slice of frames that dask treats as one opaque object, so that nothing is read until the task asks.
+
+    What lies beside the frames is sliced with them. Pickled, it is the rule of these events alone.
 
     Parameters
     ----------
@@ -299,15 +301,15 @@ def unopened_blocks(batch: Batch, blocks: list[tuple[int, int]], name: str) -> d
     """Make the 1-D dask array of :class:`Unopened` objects, one to a chunk, that tasks are mapped over."""
     rules = rules_of(batch)
     shared = shared_of(rules, batch, blocks, f"shared-{name}")
-    cells = _objects([Unopened(rules, start, stop) for start, stop in blocks], name)
+    holders = _objects([Unopened(rules, start, stop) for start, stop in blocks], name)
     if shared is None:
-        return cells
+        return holders
     meta = np.empty(0, dtype=object)
-    return da.map_blocks(_attached_cell, cells, shared=shared, dtype=object, meta=meta, name=f"attached-{name}")
+    return da.map_blocks(_attached_block, holders, shared=shared, dtype=object, meta=meta, name=f"attached-{name}")
 
 
-def _attached_cell(cell: npt.NDArray[np.object_], *, shared: Opaque) -> npt.NDArray[np.object_]:
-    return _cell(cell.item().attached(shared))
+def _attached_block(holder: npt.NDArray[np.object_], *, shared: Opaque) -> npt.NDArray[np.object_]:
+    return _one_object(holder.item().attached(shared))
 
 
 def map_chunks(
@@ -384,18 +386,18 @@ class _Parts(ArrayBlockwiseDep):  # type: ignore[misc]
         return Opaque(_ChunkPart(self._small.cut(*spans), spans[1].start if len(spans) > 1 else 0))
 
 
-def _cell(value: object) -> npt.NDArray[np.object_]:
-    cell = np.empty(1, dtype=object)
-    cell[0] = value
-    return cell
+def _one_object(value: object) -> npt.NDArray[np.object_]:
+    holder = np.empty(1, dtype=object)
+    holder[0] = value
+    return holder
 
 
 def _objects(values: Sequence[object], name: str) -> da.Array:
     """Make a 1-D dask array of objects, one to a chunk."""
-    cells = np.empty(len(values), dtype=object)
+    holders = np.empty(len(values), dtype=object)
     for i, value in enumerate(values):
-        cells[i] = value
-    return da.from_array(cells, chunks=1, name=name)
+        holders[i] = value
+    return da.from_array(holders, chunks=1, name=name)
 
 
 def _call(

@@ -24,7 +24,7 @@ from xsmall.engine.record import GROUP, Record, Reducer, together
 
 __all__ = ["EntriesJob", "LostCounts", "filled", "pixels_of_runs", "run_on_entries"]
 
-Lists = npt.NDArray[np.object_]
+Objects = npt.NDArray[np.object_]
 Near = tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]
 """Values (event, ...) beside the lists, and which events have them."""
 Event = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.int64]]
@@ -79,9 +79,9 @@ class EntriesJob:
 
     def __call__(
         self,
-        pixel: Lists,
-        value: Lists,
-        lost: Lists,
+        pixel: Objects,
+        value: Objects,
+        lost: Objects,
         energy: npt.NDArray[np.float64] | None,
         beside: Mapping[str, Near] | None = None,
     ) -> Results:

@@ -34,7 +34,7 @@ from xsmall.engine.interrupt import check
 from xsmall.engine.packets import TOTALS, Results, finished, variables_of
 from xsmall.engine.passes import PlannedPass, remember_pass, source_token
 from xsmall.engine.plans import plan_of_pass, remember
-from xsmall.engine.promises import Pieces, add_pieces, checked_totals, is_ours, reducers_of
+from xsmall.engine.promises import Returned, add_pieces, checked_totals, is_ours, reducers_of
 from xsmall.engine.record import Output, Record, Reducer, together
 from xsmall.engine.transform import (
     Cast,
@@ -106,7 +106,7 @@ class Source:
 
     @property
     def is_held(self) -> bool:
-        """Whether some of what is lazy is data already, perhaps on other machines: then the scheduler brings all."""
+        """True if any chunk is computed already (here or on a cluster): then the scheduler must deliver the chunks."""
         return any(is_in_memory(array) or rests_on_futures(array) for array in self.batch.lazy().values())
 
     def ready(self) -> Transform:
@@ -126,7 +126,7 @@ def _as_lazy_as(
 
 
 def _both(a: npt.NDArray[np.bool_] | None, b: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:
-    """What is there by both: calibration knows what is damaged, and the user may have ruled out more since."""
+    """Segments that both masks have: that of the calibration (undamaged), and that of the user."""
     if a is None or b is None:
         return b if a is None else a
     return a & b
@@ -164,9 +164,9 @@ def float_segments(
                 transform.apply(s, raw, here, into)
                 yield start, k, s, into, read
             else:
-                spread = variances[:k, s] if values.ndim == frames.ndim else variances[:k]
-                transform.apply(s, raw, here, into, spread)
-                yield start, k, s, into, spread
+                into_variance = variances[:k, s] if values.ndim == frames.ndim else variances[:k]
+                transform.apply(s, raw, here, into, into_variance)
+                yield start, k, s, into, into_variance
 
 
 def _is_ready(batch: Batch, transform: Transform) -> bool:
@@ -192,7 +192,7 @@ class RecordsWalk:
         self._values = np.empty((size, *shape), dtype=job.transform.dtype)
         self._variances = np.empty_like(self._values) if job.frames.variance else None
 
-    def take(self, batch: Batch, pieces: Pieces, before: int = 0, beside: Mapping[str, Beside] | None = None) -> None:
+    def take(self, batch: Batch, pieces: Returned, before: int = 0, beside: Mapping[str, Beside] | None = None) -> None:
         """Reduce the frames of a batch, and put what comes of each group of events behind the others.
 
         ``before`` is the number of events before those of the batch.
@@ -242,9 +242,9 @@ def _hand_over_frames(
     """Give a reducer the whole frames of a group: views, read-only, of the batch or of the buffers just filled."""
     k = group.stop - group.start
     stack = batch.frames[group] if _is_ready(batch, transform) else values[:k]
-    spread = batch.variance[group] if batch.variance is not None else None if variances is None else variances[:k]
+    variance = batch.variance[group] if batch.variance is not None else None if variances is None else variances[:k]
     here = np.ones(k, bool) if batch.present is None else batch.present[group].any(axis=1)
-    reducer.whole(*_both_read_only(stack, spread), here)
+    reducer.whole(*_both_read_only(stack, variance), here)
 
 
 def _both_read_only(values: npt.NDArray[Any], variance: npt.NDArray[Any] | None) -> tuple[Any, Any]:
@@ -255,13 +255,13 @@ def _both_read_only(values: npt.NDArray[Any], variance: npt.NDArray[Any] | None)
     return views
 
 
-def no_pieces(outputs: Mapping[str, Mapping[str, Output]]) -> Pieces:
+def no_pieces(outputs: Mapping[str, Mapping[str, Output]]) -> Returned:
     """Room for what groups of events give, by record and variable."""
     return {(name, v): [] for name, variables in outputs.items() for v, o in variables.items() if not o.summed}
 
 
 def joined_pieces(
-    pieces: Pieces, outputs: Mapping[str, Mapping[str, Output]], reducers: Mapping[str, Reducer]
+    pieces: Returned, outputs: Mapping[str, Mapping[str, Output]], reducers: Mapping[str, Reducer]
 ) -> Results:
     """Put what groups of events gave behind each other; and what reducers have gathered of all of them."""
     totals: dict[tuple[str, str], Any] = {
@@ -332,13 +332,13 @@ def _map_joined(
     others = {name: c.batch.all_lazy() for name, c in beside.items()}
     blocks = joined_blocks(batch.frames, {name: (others[name].frames, c.at) for name, c in beside.items()}, fewest)
     held = source.is_held or any(c.is_held for c in beside.values())
-    mains = _block_cells(batch, blocks, held, f"blocks-{token}")
+    mains = _block_holders(batch, blocks, held, f"blocks-{token}")
     spans = {name: [c.span(*block) for block in blocks] for name, c in beside.items()}
-    found = {name: _block_cells(others[name], spans[name], held, f"{name}-{token}") for name in beside}
+    found = {name: _block_holders(others[name], spans[name], held, f"{name}-{token}") for name in beside}
     parts = []
     for i, (start, stop) in enumerate(blocks):
         at = {name: c.at[start:stop] - spans[name][i][0] for name, c in beside.items()}
-        near = {name: cells[i] for name, cells in found.items()}
+        near = {name: holders[i] for name, holders in found.items()}
         task = dask.delayed(_run_joined, pure=False)(
             mains[i], near, dask.delayed(at, name=f"at-{token}-{i}", traverse=False), job,
             dask_key_name=f"joined-{token}-{i}",
@@ -347,7 +347,7 @@ def _map_joined(
     return da.concatenate(parts), tuple(stop - start for start, stop in blocks)
 
 
-def _block_cells(batch: Batch, spans: list[tuple[int, int]], held: bool, name: str) -> list[Any]:
+def _block_holders(batch: Batch, spans: list[tuple[int, int]], held: bool, name: str) -> list[Any]:
     """What a task of each span of events gets: the span unopened, or brought by the scheduler."""
     if held:
         return [held_block(batch, *span) for span in spans]
@@ -355,13 +355,13 @@ def _block_cells(batch: Batch, spans: list[tuple[int, int]], held: bool, name: s
 
 
 def _run_joined(main: Any, beside: dict[str, Any], at: dict[str, npt.NDArray[np.int64]], job: Job) -> Results:
-    near = {name: Beside(_opened_cell(cell), at[name]) for name, cell in beside.items()}
-    block = _opened_cell(main)
+    near = {name: Beside(_held_block(holder), at[name]) for name, holder in beside.items()}
+    block = _held_block(main)
     return reduce_batches([block] if isinstance(block, Batch) else block.batches(), job, near)
 
 
-def _opened_cell(cell: Any) -> Unopened | Batch:
-    block: Unopened | Batch = cell if isinstance(cell, Batch) else cell.item()
+def _held_block(holder: Any) -> Unopened | Batch:
+    block: Unopened | Batch = holder if isinstance(holder, Batch) else holder.item()
     return block
 
 
@@ -375,13 +375,13 @@ def _map_blocks(source: Source, job: Delayed, token: str, fewest: int) -> tuple[
         )  # fmt: skip
         return packed, sizes
     blocks = event_blocks(source.batch.frames, fewest) or [(0, 0)]
-    cells = unopened_blocks(source.batch, blocks, f"blocks-{token}")
-    packed = da.map_blocks(_run_block, cells, name=f"pass-{token}", **as_objects)
+    holders = unopened_blocks(source.batch, blocks, f"blocks-{token}")
+    packed = da.map_blocks(_run_block, holders, name=f"pass-{token}", **as_objects)
     return packed, tuple(stop - start for start, stop in blocks)
 
 
-def _run_block(cell: npt.NDArray[np.object_], *, job: Job) -> Results:
-    block: Unopened = cell.item()
+def _run_block(holder: npt.NDArray[np.object_], *, job: Job) -> Results:
+    block: Unopened = holder.item()
     return reduce_batches(block.batches(), job)
 
 

@@ -24,12 +24,12 @@ from dask.highlevelgraph import HighLevelGraph
 from xsmall.engine.promises import checked_variables
 from xsmall.engine.record import Output, Totals
 
-__all__ = ["TOTALS", "Key", "Results", "finished", "variables_of"]
+__all__ = ["TOTALS", "OutputKey", "Results", "finished", "variables_of"]
 
-Key = tuple[str, str]
+OutputKey = tuple[str, str]
 """Name of a record and of its variable."""
 
-Results = dict[Key, npt.NDArray[Any]]
+Results = dict[OutputKey, npt.NDArray[Any]]
 """Arrays (event, ...) by the name of the record and of its variable."""
 
 TOTALS = ""
@@ -43,8 +43,8 @@ _SMALL = 4096
 
 
 def variables_of(
-    packed: da.Array, outputs: Mapping[Key, Output], sizes: tuple[int, ...], token: str
-) -> dict[Key, da.Array]:
+    packed: da.Array, outputs: Mapping[OutputKey, Output], sizes: tuple[int, ...], token: str
+) -> dict[OutputKey, da.Array]:
     """Make a lazy array of each variable: (event, ...), or of all events together where it is summed.
 
     Parameters
@@ -80,8 +80,8 @@ def _bytes_per_event(output: Output) -> int:
 
 
 def _arrays_of_outputs(
-    packed: da.Array, outputs: Mapping[Key, Output], sizes: tuple[int, ...], token: str
-) -> dict[Key, da.Array]:
+    packed: da.Array, outputs: Mapping[OutputKey, Output], sizes: tuple[int, ...], token: str
+) -> dict[OutputKey, da.Array]:
     return {
         key: da.map_blocks(
             _pick,
@@ -110,7 +110,7 @@ def _packets_joined(packed: da.Array, sizes: tuple[int, ...], token: str) -> tup
     return joined, tuple(sum(sizes[i] for i in group) for group in groups)
 
 
-def _only(packet: Any, *, keys: tuple[Key, ...]) -> Results:
+def _only(packet: Any, *, keys: tuple[OutputKey, ...]) -> Results:
     return {key: _pick(packet, key=key) for key in keys}
 
 
@@ -119,7 +119,7 @@ def _join_packets(*packets: Any) -> Results:
     return {key: np.concatenate([one[key] for one in made]) for key in made[0]}
 
 
-def _pick(packet: Any, *, key: Key) -> Any:
+def _pick(packet: Any, *, key: OutputKey) -> Any:
     return _made(packet)[key]
 
 
@@ -131,7 +131,7 @@ def _made(packet: Any) -> Results:
 # ---- what is gathered of all events --------------------------------------------------------------------------------
 
 
-def finished(made: Results, outputs: Mapping[Key, Output]) -> dict[Key, Any]:
+def finished(made: Results, outputs: Mapping[OutputKey, Output]) -> dict[OutputKey, Any]:
     """Variables of all events in the place of what was gathered."""
     out = {key: values for key, values in made.items() if key[1] != TOTALS}
     for (name, variable), totals in made.items():
@@ -141,9 +141,9 @@ def finished(made: Results, outputs: Mapping[Key, Output]) -> dict[Key, Any]:
     return out
 
 
-def _summed_outputs(packed: da.Array, outputs: Mapping[Key, Output], token: str) -> dict[Key, Any]:
+def _summed_outputs(packed: da.Array, outputs: Mapping[OutputKey, Output], token: str) -> dict[OutputKey, Any]:
     """Join what the blocks have gathered, two and two, and finish it: a task for each, and one array per variable."""
-    arrays: dict[Key, Any] = {}
+    arrays: dict[OutputKey, Any] = {}
     for name in dict.fromkeys(name for (name, _), output in outputs.items() if output.summed):
         blocks = packed.to_delayed(optimize_graph=False).ravel()
         level = [
@@ -174,7 +174,7 @@ def _join_two(a: Totals, b: Totals) -> Totals:
     return a.joined(b)
 
 
-def _of_record(outputs: Mapping[Key, Output], name: str) -> dict[str, Output]:
+def _of_record(outputs: Mapping[OutputKey, Output], name: str) -> dict[str, Output]:
     return {variable: output for (other, variable), output in outputs.items() if other == name}
 
 

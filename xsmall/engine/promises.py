@@ -12,9 +12,9 @@ from xsmall.detector.frames import Frames
 from xsmall.engine.record import Output, Record, Reducer, Totals
 from xsmall.errors import ParameterError
 
-__all__ = ["Pieces", "add_pieces", "checked_totals", "checked_variables", "is_ours", "reducers_of"]
+__all__ = ["Returned", "add_pieces", "checked_totals", "checked_variables", "is_ours", "reducers_of"]
 
-Pieces = dict[tuple[str, str], list[npt.NDArray[Any]]]
+Returned = dict[tuple[str, str], list[npt.NDArray[Any]]]
 """Arrays of groups of events, not yet behind each other, by the name of the record and of its variable."""
 _OURS = "xsmall."
 
@@ -42,7 +42,7 @@ def is_ours(reducer: Reducer) -> bool:
     return type(reducer).__module__.startswith(_OURS)
 
 
-def add_pieces(pieces: Pieces, name: str, found: Any, promised: Mapping[str, Output], k: int) -> None:
+def add_pieces(pieces: Returned, name: str, found: Any, promised: Mapping[str, Output], k: int) -> None:
     """Put what a reducer found in a group of ``k`` events behind what it found before.
 
     Raises

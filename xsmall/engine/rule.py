@@ -25,8 +25,8 @@ from dask.layers import ArraySliceDep
 
 __all__ = ["Rule", "read_together", "source_behind"]
 
-Key = Any
-Tasks = dict[Key, Any]
+DaskKey = Any
+Tasks = dict[DaskKey, Any]
 _READERS = (getter, getter_inline, getter_nofancy)
 _MOST_WRAPPERS = 6
 _LARGE = 1 << 16  # bytes of an array that blocks share rather than carry
@@ -72,7 +72,7 @@ class Rule:
         self._axes = [Axis.of(sizes) for sizes in array.chunks]
         self._source = source_behind(array)
         self._offset = 0
-        self._lent: frozenset[Key] = frozenset()
+        self._lent: frozenset[DaskKey] = frozenset()
         self._layers: Mapping[str, Any] = {} if self._source is not None else array.dask.layers
         self._order = [] if self._source is not None else _downwards(array.dask.dependencies)
 
@@ -143,11 +143,11 @@ class Rule:
         heavy = any(not _is_small(task) for task in tasks.values())
         return tasks if heavy else {}
 
-    def lend(self, keys: Iterable[Key]) -> None:
+    def lend(self, keys: Iterable[DaskKey]) -> None:
         """Leave some tasks, and what only they need, out of what :meth:`cut` returns from now on."""
         self._lent = frozenset(keys)
 
-    def attached(self, values: Mapping[Key, Any]) -> Rule:
+    def attached(self, values: Mapping[DaskKey, Any]) -> Rule:
         """The rule with the values of what was lent."""
         out = self._copy()
         if self._lent:
@@ -165,7 +165,7 @@ class Rule:
         spans = self._spans(events, segments)
         return [axis.over(*span) for axis, span in zip(self._axes, spans, strict=True)]
 
-    def _keys(self, *chunks: range) -> list[Key]:
+    def _keys(self, *chunks: range) -> list[DaskKey]:
         return [(self._name, *i) for i in product(*chunks)]
 
     def read(self, events: tuple[int, int], segments: slice = slice(None)) -> npt.NDArray[Any]:
@@ -185,7 +185,7 @@ class Rule:
         whole = [slice(*span) for span in others]
         return np.asarray(self._source[(slice(start - self._offset, stop - self._offset), *whole)])
 
-    def _layer_of(self, key: Key) -> str | None:
+    def _layer_of(self, key: DaskKey) -> str | None:
         name = key[0] if isinstance(key, tuple) and key else key
         if key in self._layers.get(_ATTACHED, ()):
             return _ATTACHED
@@ -203,9 +203,11 @@ class Rule:
         except TypeError:  # what cannot be hashed, or a tuple of it
             return False
 
-    def _needed(self, keys: Iterable[Key]) -> Iterator[tuple[str, set[Key], Mapping[Key, Any], Mapping[Key, set[Key]]]]:
+    def _needed(
+        self, keys: Iterable[DaskKey]
+    ) -> Iterator[tuple[str, set[DaskKey], Mapping[DaskKey, Any], Mapping[DaskKey, set[DaskKey]]]]:
         """Walk down from some keys; yields (name of a layer, keys wanted of it, its tasks, what each depends on)."""
-        wanted: dict[str, set[Key]] = defaultdict(set)
+        wanted: dict[str, set[DaskKey]] = defaultdict(set)
         for key in keys:
             wanted[str(self._layer_of(key))].add(key)
         for name in self._order:
@@ -227,10 +229,10 @@ class Rule:
                     wanted[of].add(dep)
             yield name, mine, found, below
 
-    def _walk(self, layer: Mapping[Key, Any], keys: set[Key]) -> tuple[Tasks, dict[Key, set[Key]]]:
+    def _walk(self, layer: Mapping[DaskKey, Any], keys: set[DaskKey]) -> tuple[Tasks, dict[DaskKey, set[DaskKey]]]:
         """Tasks of a layer that some of its keys need, and what each depends on."""
         tasks: Tasks = {}
-        below: dict[Key, set[Key]] = {}
+        below: dict[DaskKey, set[DaskKey]] = {}
         waiting = list(keys)
         while waiting:
             key = waiting.pop()
@@ -243,7 +245,7 @@ class Rule:
             below[key] = deps
         return tasks, below
 
-    def tasks(self, keys: Iterable[Key]) -> Tasks:
+    def tasks(self, keys: Iterable[DaskKey]) -> Tasks:
         """Everything that some keys need."""
         return {key: task for _, _, found, _ in self._needed(keys) for key, task in found.items()}
 
@@ -256,7 +258,7 @@ def read_together(rules: list[Rule], events: tuple[int, int], segments: slice = 
         for rule, span in zip(rules, spans, strict=True)
     ]
     tasks: Tasks = {}
-    keys: list[list[Key]] = []
+    keys: list[list[DaskKey]] = []
     for rule, found in zip(rules, chunks, strict=True):
         mine = [] if found is None else [(rule._name, *i) for i in product(*found)]
         tasks |= rule.tasks(mine) if mine else {}
@@ -295,7 +297,7 @@ def _is_source(held: object) -> bool:
     return hasattr(held, "__getitem__") and hasattr(held, "shape") and not isinstance(held, np.ndarray)
 
 
-def _layer_name(key: Key) -> Any:
+def _layer_name(key: DaskKey) -> Any:
     return key[0] if isinstance(key, tuple) else key
 
 

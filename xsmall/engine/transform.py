@@ -216,15 +216,15 @@ def usable_floats(data: da.Array, present: npt.NDArray[np.bool_] | None, dtype: 
     batch = Batch(data.rechunk({1: -1, 2: -1, 3: -1}), present, kinds=kinds)
     borders = np.cumsum((0, *batch.frames.chunks[0])).tolist()
     token = dask.base.tokenize(*batch, dtype)
-    cells = unopened_blocks(batch, list(pairwise(borders)), f"usable-blocks-{token}")
+    holders = unopened_blocks(batch, list(pairwise(borders)), f"usable-blocks-{token}")
     return da.map_blocks(
-        _read_floats, cells, transform=Cast(dtype), name=f"usable-{token}", chunks=batch.frames.chunks,
+        _read_floats, holders, transform=Cast(dtype), name=f"usable-{token}", chunks=batch.frames.chunks,
         new_axis=[1, 2, 3], dtype=dtype, meta=np.empty((0,) * 4, dtype),
     )  # fmt: skip
 
 
-def _read_floats(cell: npt.NDArray[np.object_], *, transform: Transform) -> FloatFrames:
-    block: Unopened = cell.item()
+def _read_floats(holder: npt.NDArray[np.object_], *, transform: Transform) -> FloatFrames:
+    block: Unopened = holder.item()
     return transform_stack(block.read(0, len(block)), transform)
 
 

@@ -12,7 +12,7 @@ import xarray as xr
 from xsmall.errors import DataError
 from xsmall.vocabulary import EVENT
 
-__all__ = ["check_labels", "in_utc", "is_labelled", "labels_of", "times_in_utc"]
+__all__ = ["Labelled", "check_labels", "in_utc", "is_labelled", "labels_of", "times_in_utc"]
 
 Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
 _NANOSECOND: Final = "datetime64[ns]"

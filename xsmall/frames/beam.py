@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import xarray as xr
 from xsmall.detector.geometry.beam import PHOTON_ENERGY_RANGE, Beam, check_beam_value
 from xsmall.errors import ParameterError
 from xsmall.events.join import of_the_events
+from xsmall.events.labels import Labelled
 from xsmall.vocabulary import (
     CENTER_X,
     CENTER_Y,
@@ -37,7 +38,6 @@ __all__ = [
     "one_value",
 ]
 
-Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
 PerEvent: TypeAlias = float | npt.NDArray[np.floating[Any]] | xr.DataArray
 """One number, or one per event."""
 SAME_UNIT = {"m": ("metre", "meter"), "degree": ("degrees", "deg"), "eV": ("ev",)}

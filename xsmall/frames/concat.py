@@ -35,7 +35,7 @@ from xsmall.vocabulary import (
 
 __all__ = ["concat"]
 
-Joined = TypeVar("Joined", xr.DataArray, xr.Dataset, xr.DataTree)
+Concatenated = TypeVar("Concatenated", xr.DataArray, xr.Dataset, xr.DataTree)
 
 _KINDS: Final = (xr.DataArray, xr.Dataset, xr.DataTree)
 _ALIKE: Final = (UNITS, DETECTOR_TYPE, SEGMENT_IDS)
@@ -43,7 +43,7 @@ _ALIKE: Final = (UNITS, DETECTOR_TYPE, SEGMENT_IDS)
 _FOLLOWS: Final = (GEOMETRY, *POSITION)
 
 
-def concat(runs: Sequence[Joined], *, run: Sequence[int] | None = None) -> Joined:
+def concat(runs: Sequence[Concatenated], *, run: Sequence[int] | None = None) -> Concatenated:
     """Put the events of several runs behind each other: frames, small data, or whole runs.
 
     Parameters
@@ -155,7 +155,7 @@ def _concat_datasets(
     _check_event_labels(parts, where)
     _check_alike(parts, where)
     left_out: list[str] = []
-    parts = [_spread(part, parts, left_out) for part in parts]
+    parts = [_by_event(part, parts, left_out) for part in parts]
     of_events = [_events_only(part) for part in parts]
     common = [n for n in of_events[0].variables if all(n in part.variables for part in of_events)]
     left_out += [f"{n}: not in all runs" for n in _others(of_events, common)]
@@ -232,7 +232,7 @@ def _first_values(x: xr.Variable) -> str:
     return f"{x.values.ravel()[:4].tolist()} ... of {x.size}"
 
 
-def _spread(part: xr.Dataset, parts: Sequence[xr.Dataset], left_out: list[str]) -> xr.Dataset:
+def _by_event(part: xr.Dataset, parts: Sequence[xr.Dataset], left_out: list[str]) -> xr.Dataset:
     """Bring what may differ between runs to one value per event, and flags to all runs if any has them."""
     for name in BEAM_COORDS:
         held = [other.coords.get(name) for other in parts]

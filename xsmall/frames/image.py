@@ -18,7 +18,7 @@ from xsmall.engine.pairs import paired
 from xsmall.engine.transform import follows, usable_floats
 from xsmall.errors import DataError, ParameterError, PlanError
 from xsmall.frames.describe import data_of, usable_kinds, usable_segments
-from xsmall.frames.image_variance import spread_attrs, spread_of_cells
+from xsmall.frames.image_variance import variance_attrs, variance_of_cells
 from xsmall.frames.pixels import need_geometry
 from xsmall.frames.variance import PIXELS, values_and_variance
 from xsmall.vocabulary import (
@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 Array: TypeAlias = npt.NDArray[Any]
-Method: TypeAlias = Literal["nearest", "area"]
+ImageMethod: TypeAlias = Literal["nearest", "area"]
 MAX_ENTRIES = 1 << 30  # of a table: pixels times the cells that each covers
 BLOCK_BYTES = 1 << 28  # of frames that are brought together from chunks of segments
 
@@ -63,7 +63,7 @@ BLOCK_BYTES = 1 << 28  # of frames that are brought together from chunks of segm
 def image(
     obj: xr.DataArray,
     *,
-    method: Method = ...,
+    method: ImageMethod = ...,
     pixel_size: float | None = ...,
     x: tuple[float, float] | None = ...,
     y: tuple[float, float] | None = ...,
@@ -72,7 +72,7 @@ def image(
 def image(
     obj: xr.Dataset,
     *,
-    method: Method = ...,
+    method: ImageMethod = ...,
     pixel_size: float | None = ...,
     x: tuple[float, float] | None = ...,
     y: tuple[float, float] | None = ...,
@@ -80,7 +80,7 @@ def image(
 def image(
     obj: xr.DataArray | xr.Dataset,
     *,
-    method: Method = "nearest",
+    method: ImageMethod = "nearest",
     pixel_size: float | None = None,
     x: tuple[float, float] | None = None,
     y: tuple[float, float] | None = None,
@@ -161,8 +161,8 @@ def image(
     if variance is None:
         return picture.to_dataset() if isinstance(obj, xr.Dataset) else picture
     table = geometry, part, grid, area
-    spread = spread_of_cells(frames, whole_frames(variance), gather_frames, image_table, table, sizes)
-    named = {f"{values.name}{VARIANCE_SUFFIX}": spread.assign_attrs(spread_attrs(variance))}
+    variances = variance_of_cells(frames, whole_frames(variance), gather_frames, image_table, table, sizes)
+    named = {f"{values.name}{VARIANCE_SUFFIX}": variances.assign_attrs(variance_attrs(variance))}
     return paired(picture.to_dataset().assign(named))
 
 

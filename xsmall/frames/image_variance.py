@@ -15,18 +15,18 @@ from xsmall.detector.geometry.imaging import CellTable
 from xsmall.detector.part import Part
 from xsmall.vocabulary import PIXEL_DIMS, UNITS
 
-__all__ = ["spread_attrs", "spread_of_cells"]
+__all__ = ["variance_attrs", "variance_of_cells"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Gather: TypeAlias = Callable[[Array, CellTable, np.dtype[Any]], tuple[Array, Array]]
 
 
-def spread_attrs(variance: xr.DataArray) -> dict[str, Any]:
+def variance_attrs(variance: xr.DataArray) -> dict[str, Any]:
     """What the variance of a picture keeps of that of its pixels."""
     return {k: v for k, v in variance.attrs.items() if k == UNITS}
 
 
-def spread_of_cells(
+def variance_of_cells(
     frames: xr.DataArray,
     variance: xr.DataArray,
     gather: Gather,
@@ -53,7 +53,7 @@ def spread_of_cells(
     """
     bare = [f.drop_vars([n for n, c in f.coords.items() if set(c.dims) & set(PIXEL_DIMS)]) for f in (frames, variance)]
     out: xr.DataArray = xr.apply_ufunc(
-        _spread_of_block,
+        _variance_of_block,
         *bare,
         kwargs={"gather": gather, "table": table, "arguments": arguments, "shape": tuple(sizes.values())},
         input_core_dims=[list(PIXEL_DIMS), list(PIXEL_DIMS)],
@@ -68,7 +68,7 @@ def spread_of_cells(
     return out
 
 
-def _spread_of_block(
+def _variance_of_block(
     values: Array,
     variance: Array,
     *,

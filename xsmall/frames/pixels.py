@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -15,6 +15,7 @@ from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.geometry.pixel import pixel_array, pixel_array_once, position_array
 from xsmall.detector.part import Part
 from xsmall.errors import GeometryError
+from xsmall.events.labels import Labelled
 from xsmall.frames.beam import BEAM_COORDS, beam_moves, beam_of, check_range, measured_energies
 from xsmall.vocabulary import (
     AREA,
@@ -34,8 +35,6 @@ from xsmall.vocabulary import (
 )
 
 __all__ = ["assign_geometry", "geometry_of", "pixel"]
-
-Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
 
 
 def assign_geometry(obj: Labelled, geometry: Geometry, *, partial: bool = False) -> Labelled:

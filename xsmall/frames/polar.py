@@ -16,7 +16,7 @@ from xsmall.engine.pairs import paired
 from xsmall.errors import DataError, ParameterError
 from xsmall.frames.beam import beam_of
 from xsmall.frames.image import float_dtype, gather_frames, kind_of, over_frames, whole_frames
-from xsmall.frames.image_variance import spread_attrs, spread_of_cells
+from xsmall.frames.image_variance import variance_attrs, variance_of_cells
 from xsmall.frames.pixels import need_geometry
 from xsmall.frames.variance import PIXELS, values_and_variance
 from xsmall.vocabulary import AZIMUTH, INTENSITY, LONG_NAME, N_VALID, RADIUS, UNITS, UNITS_OF, VARIANCE_SUFFIX
@@ -112,8 +112,8 @@ def polar(
     out[INTENSITY].attrs = dict(values.attrs)
     if variance is not None:
         table = geometry, part, grid, split
-        spread = spread_of_cells(frames, whole_frames(variance), gather_frames, polar_table, table, sizes)
-        out[f"{INTENSITY}{VARIANCE_SUFFIX}"] = spread.assign_attrs(spread_attrs(variance))
+        variances = variance_of_cells(frames, whole_frames(variance), gather_frames, polar_table, table, sizes)
+        out[f"{INTENSITY}{VARIANCE_SUFFIX}"] = variances.assign_attrs(variance_attrs(variance))
     out[N_VALID].attrs = {UNITS: UNITS_OF[N_VALID], LONG_NAME: "valid pixels, parts included"}
     return paired(out)
 

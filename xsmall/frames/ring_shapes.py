@@ -54,7 +54,7 @@ class ShapeFit:
 
 
 @dataclass(frozen=True)
-class _Pixels:
+class _RingPixels:
     """Pixels near rings: places as seen along the beam, values, and the ring whose background they lie on."""
 
     x: Floats
@@ -63,8 +63,8 @@ class _Pixels:
     values: Floats
     ring: npt.NDArray[np.int64]
 
-    def part(self, keep: npt.NDArray[np.bool_]) -> _Pixels:
-        return _Pixels(self.x[keep], self.y[keep], self.z[keep], self.values[keep], self.ring[keep])
+    def part(self, keep: npt.NDArray[np.bool_]) -> _RingPixels:
+        return _RingPixels(self.x[keep], self.y[keep], self.z[keep], self.values[keep], self.ring[keep])
 
 
 class _Model:
@@ -82,7 +82,7 @@ class _Model:
     def places(self, p: Floats) -> Floats:
         return self.known if self.known is not None else p[2 : 2 + self.n]
 
-    def coordinate(self, p: Floats, at: _Pixels) -> tuple[Floats, Floats]:
+    def coordinate(self, p: Floats, at: _RingPixels) -> tuple[Floats, Floats]:
         """Return q or radius of each pixel, and its slopes by x, y and distance (3, pixel)."""
         dx, dy = at.x - p[0], at.y - p[1]
         rho = np.maximum(np.hypot(dx, dy), 1e-12)
@@ -96,7 +96,7 @@ class _Model:
             by_rho, by_depth = by_angle * depth / square, -by_angle * rho / square
         return u, np.stack([-by_rho * dx / rho, -by_rho * dy / rho, by_depth])
 
-    def values_and_slopes(self, p: Floats, at: _Pixels) -> tuple[Floats, Floats]:
+    def values_and_slopes(self, p: Floats, at: _RingPixels) -> tuple[Floats, Floats]:
         u, by = self.coordinate(p, at)
         out, slopes, by_u = np.zeros(u.size), np.zeros((u.size, p.size)), np.zeros(u.size)
         places = self.places(p)
@@ -159,7 +159,7 @@ def fit_ring_shapes(
     known = places if photon_energy is not None else None
     model = _Model(distance[0], known, None if photon_energy is None else HC / photon_energy, places)
     start, at, half = _begin(
-        model, _Pixels(*pixels, np.zeros(pixels[0].size, np.int64)), center, distance[1], places, width
+        model, _RingPixels(*pixels, np.zeros(pixels[0].size, np.int64)), center, distance[1], places, width
     )
     if start is None:
         return None
@@ -183,8 +183,8 @@ def fit_ring_shapes(
 
 
 def _begin(
-    model: _Model, every: _Pixels, center: tuple[float, float], distance: float, places: Floats, width: float
-) -> tuple[Floats | None, _Pixels, Floats]:
+    model: _Model, every: _RingPixels, center: tuple[float, float], distance: float, places: Floats, width: float
+) -> tuple[Floats | None, _RingPixels, Floats]:
     """Parameters to begin with, the pixels near rings, and how far from the rings they reach."""
     p = np.zeros(model.first + OWN * model.n)
     p[:2] = center
@@ -206,7 +206,7 @@ def _begin(
             if np.count_nonzero(own) < 50:
                 return None, every, half
             sigma[i] = min(max(_width(np.abs(u[own] - places[i]), every.values[own], half[i]), half[i] / 10), half[i])
-    at = _Pixels(every.x, every.y, every.z, every.values, nearest).part(near)
+    at = _RingPixels(every.x, every.y, every.z, every.values, nearest).part(near)
     step = max(1, int(np.ceil(at.x.size * p.size / MOST_NUMBERS)))
     at = at.part(np.arange(at.x.size) % step == 0)
     for i in range(places.size):
@@ -228,7 +228,7 @@ def _width(away: Floats, values: Floats, half: float) -> float:
     return float((below[0] if below.size else 12) * half / 12 / 1.18)
 
 
-def _solve(model: _Model, p: Floats, at: _Pixels) -> tuple[Floats, Floats] | None:
+def _solve(model: _Model, p: Floats, at: _RingPixels) -> tuple[Floats, Floats] | None:
     """Parameters and their variances: once robustly, then with outliers left out and pixels weighted by their noise."""
     if at.x.size < 10 * p.size:
         return None
@@ -237,11 +237,11 @@ def _solve(model: _Model, p: Floats, at: _Pixels) -> tuple[Floats, Floats] | Non
     for loss in ("soft_l1", "linear", "linear"):
         keep, w = at, weight
 
-        def off(p: Floats, keep: _Pixels = keep, w: Floats = w) -> Floats:
+        def off(p: Floats, keep: _RingPixels = keep, w: Floats = w) -> Floats:
             out: Floats = (model.values_and_slopes(p, keep)[0] - keep.values) * w
             return out
 
-        def slopes(p: Floats, keep: _Pixels = keep, w: Floats = w) -> Floats:
+        def slopes(p: Floats, keep: _RingPixels = keep, w: Floats = w) -> Floats:
             out: Floats = model.values_and_slopes(p, keep)[1] * w[:, None]
             return out
 
@@ -259,8 +259,8 @@ def _solve(model: _Model, p: Floats, at: _Pixels) -> tuple[Floats, Floats] | Non
         inverse = np.linalg.inv(j.T @ j)
     except np.linalg.LinAlgError:
         return None
-    spread = j.T @ (j * (off(p) ** 2)[:, None])  # noise as it is, pixel by pixel, whatever the weights
-    variance = np.diag(inverse @ spread @ inverse)
+    noisy = j.T @ (j * (off(p) ** 2)[:, None])  # noise as it is, pixel by pixel, whatever the weights
+    variance = np.diag(inverse @ noisy @ inverse)
     if not (found.success and np.isfinite(p).all() and np.isfinite(variance).all() and (variance >= 0).all()):
         return None
     return p, variance

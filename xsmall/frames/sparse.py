@@ -39,7 +39,7 @@ from xsmall.vocabulary import (
 __all__ = ["Sparse", "dense", "dense_of", "sparse_of"]
 
 
-Lists = npt.NDArray[np.object_]
+Objects = npt.NDArray[np.object_]
 
 
 class Sparse(NamedTuple):
@@ -150,11 +150,13 @@ def _renumbered(lists: tuple[Any, Any, Any], counted: Part, part: Part) -> tuple
     return moved[0], moved[1], moved[2]
 
 
-def _renumber_one(pixel: Lists, value: Lists, lost: Lists, i: int, counted: Part, part: Part) -> Lists:
+def _renumber_one(pixel: Objects, value: Objects, lost: Objects, i: int, counted: Part, part: Part) -> Objects:
     return _renumber(pixel, value, lost, counted, part)[i]
 
 
-def _renumber(pixel: Lists, value: Lists, lost: Lists, counted: Part, part: Part) -> tuple[Lists, Lists, Lists]:
+def _renumber(
+    pixel: Objects, value: Objects, lost: Objects, counted: Part, part: Part
+) -> tuple[Objects, Objects, Objects]:
     """Lists of pixels in ``part`` of lists of pixels in ``counted``."""
     number = CACHE.get(("numbers of pixels", counted, part), lambda: _pixel_numbers(counted, part))
     pixels, values, borders = [], [], []

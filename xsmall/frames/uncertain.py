@@ -94,7 +94,7 @@ def add(pair: xr.Dataset, other: xr.Dataset | xr.DataArray | float, *, sign: int
     if sign not in (1, -1):
         raise ParameterError("the sign is 1 or -1", found=repr(sign), fix="xs.add(a, b, sign=-1) subtracts")
     values, variance = _pair_of(pair)
-    more, spread = _pair_of(other) if isinstance(other, xr.Dataset) else (other, None)
+    more, of_other = _pair_of(other) if isinstance(other, xr.Dataset) else (other, None)
     if isinstance(more, xr.DataArray):
         _check_same_labels(values, more)
         units = [a.attrs.get(UNITS) for a in (values, more)]
@@ -102,8 +102,8 @@ def add(pair: xr.Dataset, other: xr.Dataset | xr.DataArray | float, *, sign: int
             raise ParameterError("values of different units do not add up", found=units, expected="one unit")
         more = more.drop_vars([c for c in more.coords if c not in more.dims])
     total = variance
-    if spread is not None:
-        total = variance + spread.drop_vars([c for c in spread.coords if c not in spread.dims])
+    if of_other is not None:
+        total = variance + of_other.drop_vars([c for c in of_other.coords if c not in of_other.dims])
     return _again(pair, values + sign * more, total)
 
 

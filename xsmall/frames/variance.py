@@ -142,9 +142,9 @@ def _put_together(values: xr.DataArray, variance: xr.DataArray) -> xr.Dataset:
             )  # fmt: skip
     variance = not_negative(variance.transpose(*values.dims))
     unit = {UNITS: square_of(str(values.attrs[UNITS]))} if UNITS in values.attrs else {}
-    spread = variance.variable.copy(deep=False)
-    spread.attrs = {k: v for k, v in variance.attrs.items() if k != UNITS} | unit
-    return paired(values.to_dataset().assign({f"{values.name}{VARIANCE_SUFFIX}": spread}))
+    bare = variance.variable.copy(deep=False)
+    bare.attrs = {k: v for k, v in variance.attrs.items() if k != UNITS} | unit
+    return paired(values.to_dataset().assign({f"{values.name}{VARIANCE_SUFFIX}": bare}))
 
 
 def not_negative(variance: xr.DataArray) -> xr.DataArray:

@@ -18,7 +18,7 @@ from scipy import fft
 
 from xsmall.kernels.jit import njit
 
-__all__ = ["AutocorrelationSums", "Correlator", "autocorrelation", "fast_length", "spread_of_lag"]
+__all__ = ["AutocorrelationSums", "Correlator", "fast_length", "variance_of_lag"]
 
 _NOISE = 64 * np.finfo(np.float64).eps
 """Sums below this part of the largest possible are rounding of the transforms: no signal, no correlation."""
@@ -100,9 +100,9 @@ class Correlator:
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Correlate as :meth:`__call__`, and propagate the variance of each pixel to first order."""
         sums = self.sums(frame, use)
-        return sums.normalised(), self.spread(frame, use, variance, sums)
+        return sums.normalised(), self.variance_of(frame, use, variance, sums)
 
-    def spread(
+    def variance_of(
         self, frame: npt.NDArray[Any], use: npt.NDArray[np.bool_], variance: npt.NDArray[Any], sums: AutocorrelationSums
     ) -> npt.NDArray[np.float64]:
         """What the errors of the pixels of this piece add to the variance of the correlation that ``sums`` make.
@@ -116,7 +116,7 @@ class Correlator:
         down, right = self.max_lag
         margin = ((down, down), (right, right))
         values = np.pad(np.where(valid, frame, 0).astype(np.float64), margin)
-        spread = np.where(valid, variance, 0).astype(np.float64)
+        variances = np.where(valid, variance, 0).astype(np.float64)
         mask = np.pad(valid.astype(np.float64), margin)
         of_each = np.full(out.shape, np.nan)
         for i in range(down + 1):  # opposite lags are the same
@@ -124,7 +124,7 @@ class Correlator:
                 c, b, d = out[i, j], one_side[i, j], other_side[i, j]
                 if c == c:
                     share = sums.pairs[i, j] / (b * d)
-                    of_each[i, j] = spread_of_lag(values, mask, spread, i - down, j - right, share, c / b, c / d)
+                    of_each[i, j] = variance_of_lag(values, mask, variances, i - down, j - right, share, c / b, c / d)
         of_each[down:] = of_each[down::-1, ::-1]
         return of_each
 
@@ -163,7 +163,7 @@ class Correlator:
 
 
 @njit
-def spread_of_lag(
+def variance_of_lag(
     values: Any, mask: Any, variance: Any, down: Any, right: Any, share: Any, over_b: Any, over_d: Any
 ) -> Any:
     """Sum over all pixels of the variance times the squared derivative of the correlation at one lag.
@@ -192,34 +192,3 @@ def spread_of_lag(
             line += variance[r, c] * slope * slope
         total += line
     return total
-
-
-def autocorrelation(
-    frame: npt.NDArray[Any], use: npt.NDArray[np.bool_] | None = None, max_lag: tuple[int, int] | None = None
-) -> npt.NDArray[np.float64]:
-    """Autocorrelation of one frame.
-
-    Parameters
-    ----------
-    frame
-        (row, column) pixels; those that are not finite are left out.
-    use
-        (row, column) boolean, True where a pixel may be used.
-    max_lag
-        Largest lag along row and column; all lags without it.
-
-    Returns
-    -------
-    float64 (2 * lag + 1, 2 * lag + 1), lag 0 in the middle.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> autocorrelation(np.ones((4, 5)), max_lag=(1, 1)).round(12)
-    array([[1., 1., 1.],
-           [1., 1., 1.],
-           [1., 1., 1.]])
-    """
-    rows, columns = frame.shape
-    use = np.ones(frame.shape, dtype=bool) if use is None else use
-    return Correlator((rows, columns), max_lag or (rows - 1, columns - 1))(frame, use)

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from xsmall.kernels.azint_vectors import LANES, WIDE, add_square, add_strip, add_wide_strip, take_finite
-from xsmall.kernels.jit import guvectorize, njit
+from xsmall.kernels.jit import njit
 from xsmall.kernels.vectors import lowest
 
-__all__ = ["LANES", "Strips", "arrange", "azint", "scatter"]
+__all__ = ["LANES", "Strips", "arrange", "scatter"]
 
 _STRIDE = 2 * LANES  # sums of a bin: even pixels, odd pixels
 _EXACT = frozenset({"nsz"})  # sums in the order in which they are written
@@ -199,40 +199,3 @@ def _without_lost(
 def _count_lost(i: Any, lane: Any, index: Any, weight: Any, lost: Any, lost_weight: Any) -> None:
     lost[index[i], lane] += 1
     lost_weight[index[i], lane] += np.float64(weight[i]) if weight.size else 1.0
-
-
-_SIGNATURES = [f"void({p}[:,:], int32[:,:], int64[:], float64[:], int64[:])" for p in ("float32", "float64")]
-
-
-@guvectorize(_SIGNATURES, "(r,c),(r,c),(b)->(b),(b)")
-def azint(frame: Any, index: Any, counts: Any, intensity: Any, n_valid: Any) -> None:
-    """Mean of a frame's pixels in each bin.
-
-    Parameters
-    ----------
-    frame
-        (row, column) pixels; those that are not finite are skipped.
-    index
-        (row, column) bin of each pixel; any number outside 0 to n - 1 leaves the pixel out.
-    counts
-        (bin,) number of pixels of each bin, ``np.bincount(index[use], minlength=n)``.
-
-    Returns
-    -------
-    intensity, n_valid
-        (bin,) mean of the pixels that are valid, NaN where none is, and their number.
-    """
-    n = counts.size
-    total = np.zeros(n)
-    n_valid[:] = counts
-    for r in range(frame.shape[0]):
-        for c in range(frame.shape[1]):
-            q = index[r, c]
-            if 0 <= q < n:
-                value = frame[r, c]
-                if abs(value) < np.inf:
-                    total[q] += value
-                else:
-                    n_valid[q] -= 1
-    for q in range(n):
-        intensity[q] = total[q] / n_valid[q] if n_valid[q] > 0 else np.nan

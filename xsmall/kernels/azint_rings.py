@@ -84,14 +84,14 @@ def clipped_means(
             n = now
             if stays or turn == most or n < 2:
                 break
-            spread, squares = 0.0, 0.0
+            deviations, squares = 0.0, 0.0
             for k in range(start[b], start[b + 1]):
                 if keep[pixel[k]]:
                     w = np.float64(weight[pixel[k]]) if weight.size else 1.0
                     away = frame[pixel[k]] / w - mean
-                    spread += w * w * away * away
+                    deviations += w * w * away * away
                     squares += w * w
-            limit = cutoff * np.sqrt(spread / squares)
+            limit = cutoff * np.sqrt(deviations / squares)
             for k in range(start[b], start[b + 1]):
                 w = np.float64(weight[pixel[k]]) if weight.size else 1.0
                 if keep[pixel[k]] and abs(frame[pixel[k]] / w - mean) > limit:

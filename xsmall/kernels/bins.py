@@ -1,6 +1,6 @@
 """Which bin a value falls into, whatever the widths of the bins are.
 
-A table of cells over the range of the bins gives the first bin to try.
+A table of equal slots over the range of the bins gives the first bin to try.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from xsmall.kernels.jit import njit
 
 __all__ = ["find_bin", "first_bins"]
 
-_CELLS_PER_BIN = 4
+_SLOTS_PER_BIN = 4
 
 
 def first_bins(edges: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
-    """Bin that holds the left border of each of equal cells over the range of the edges: where to start looking."""
-    cells = np.linspace(edges[0], edges[-1], _CELLS_PER_BIN * (edges.size - 1), endpoint=False)
-    return np.clip(np.searchsorted(edges, cells, side="right") - 1, 0, edges.size - 2).astype(np.int32)
+    """Bin that holds the left border of each of equal slots over the range of the edges: where to start looking."""
+    slots = np.linspace(edges[0], edges[-1], _SLOTS_PER_BIN * (edges.size - 1), endpoint=False)
+    return np.clip(np.searchsorted(edges, slots, side="right") - 1, 0, edges.size - 2).astype(np.int32)
 
 
 @njit
@@ -34,8 +34,8 @@ def find_bin(value: Any, edges: Any, first: Any) -> Any:
     edges, first
         (bin + 1,) borders that rise, and :func:`first_bins` of them.
     """
-    per_cell = first.size / (edges[edges.size - 1] - edges[0])
-    b = first[min(int((value - edges[0]) * per_cell), first.size - 1)]
+    per_slot = first.size / (edges[edges.size - 1] - edges[0])
+    b = first[min(int((value - edges[0]) * per_slot), first.size - 1)]
     while b > 0 and value < edges[b]:
         b -= 1
     while value >= edges[b + 1]:

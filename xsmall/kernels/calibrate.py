@@ -29,10 +29,10 @@ from xsmall.kernels.gain_code import (
     others_of,
     usual_code,
 )
-from xsmall.kernels.jit import guvectorize, njit
+from xsmall.kernels.jit import njit
 from xsmall.kernels.vectors import F32, I16, I32, Emit, constant, ir, lowest, vector_code
 
-__all__ = ["calibrate_frame", "calibrate_plain", "calibrate_stack", "scale_plain", "scale_stack"]
+__all__ = ["calibrate_plain", "calibrate_stack", "scale_plain", "scale_stack"]
 
 MANY = BLOCK // 16
 """Up to so many pixels of a block that have another code are mended one by one; more of them code by code."""
@@ -388,26 +388,3 @@ def scale_plain(k: int, factor: Values, out: Values, out_step: int) -> None:
     for j in range(k):
         for i in range(factor.size):
             out[j * out_step + i] *= factor[i]
-
-
-@guvectorize(
-    ["void(uint16[:], int64[:], float32[:,:], float32[:,:], int64, int64, int64, float32[:])"],
-    "(n),(c),(p,n),(p,n),(),(),()->(n)",
-)
-def calibrate_frame(
-    raw: Words,
-    plane: Integers,
-    pedestal: Values,
-    factor: Values,
-    code_shift: Int,
-    code_mask: Int,
-    data_mask: Int,
-    out: Values,
-) -> None:
-    """Calibrate one flat frame of any NumPy array of them, pixel by pixel; arguments as in :func:`calibrate_stack`."""
-    for i in range(raw.size):
-        p = plane[(raw[i] >> code_shift) & code_mask]
-        if p < 0:
-            out[i] = np.float32(np.nan)
-        else:
-            out[i] = (np.float32(raw[i] & data_mask) - pedestal[p, i]) * factor[p, i]

@@ -33,7 +33,7 @@ __all__ = [
 
 Codes: TypeAlias = npt.NDArray[np.uint8]
 Flags: TypeAlias = npt.NDArray[np.uint32]
-Code: TypeAlias = int | np.uint8
+OneCode: TypeAlias = int | np.uint8
 
 BLOCK = 1024
 PIECE = 32
@@ -44,7 +44,7 @@ _EXACT = frozenset({"nsz"})
 
 
 @njit(fastmath=_EXACT, inline="always")
-def _union(code: Codes) -> Code:
+def _union(code: Codes) -> OneCode:
     """Return the OR of the codes."""
     union = np.uint8(0)
     for i in range(code.size):
@@ -64,13 +64,13 @@ def _switched(code: Codes) -> tuple[int, int]:
 
 
 @njit(fastmath=_EXACT, inline="always")
-def _plane_of(code: Code, plane: Integers) -> Any:
+def _plane_of(code: OneCode, plane: Integers) -> Any:
     at, last = np.int64(code), plane.size - 1
     return plane[at if at < last else last]
 
 
 @njit(fastmath=_EXACT, inline="always")
-def _possible(code: int, union: Code, plane: Integers) -> Any:
+def _possible(code: int, union: OneCode, plane: Integers) -> Any:
     """Whether a code has a stage, and some pixel may have it: bits that are not in the OR of the codes nobody has."""
     return plane[code] >= 0 and not code & ~np.int64(union)
 
@@ -82,7 +82,7 @@ def _one_plane(words: Words, pedestal: Values, factor: Values, out: Values) -> N
 
 
 @njit(fastmath=_EXACT, inline="always")
-def _one_code(words: Words, code: Codes, wanted: Code, pedestal: Values, factor: Values, out: Values) -> None:
+def _one_code(words: Words, code: Codes, wanted: OneCode, pedestal: Values, factor: Values, out: Values) -> None:
     """Calibrate the pixels of one code, and leave the others."""
     for i in range(words.size):
         value = (np.float32(words[i]) - pedestal[i]) * factor[i]
@@ -98,7 +98,14 @@ def _blank_switched(code: Codes, out: Values) -> None:
 
 @njit(fastmath=_EXACT, inline="always")
 def _mend(
-    words: Words, code: Codes, union: Code, start: int, plane: Integers, pedestal: Values, factor: Values, out: Values
+    words: Words,
+    code: Codes,
+    union: OneCode,
+    start: int,
+    plane: Integers,
+    pedestal: Values,
+    factor: Values,
+    out: Values,
 ) -> None:
     """Do again the pixels of a block that have another code than 0; ``pedestal``, ``factor`` (stage, pixel)."""
     bits, n = _switched(code)
@@ -125,7 +132,7 @@ def _mend(
 
 
 @njit(fastmath=_EXACT, inline="always")
-def _blank_outside(words: Words, code: Codes, wanted: Code, low: Any, high: Any, out: Values) -> None:
+def _blank_outside(words: Words, code: Codes, wanted: OneCode, low: Any, high: Any, out: Values) -> None:
     """Make the pixels of one code NaN whose ADC value lies outside [low, high]."""
     for i in range(words.size):
         outside = (code[i] == wanted) & ((words[i] < low) | (words[i] > high))
@@ -266,20 +273,20 @@ def variance_cells(
             c = cell[j]
             seen = values[j * values_step + start : j * values_step + stop]
             codes = code[j * code_step + start : j * code_step + stop]
-            spread = out[j * out_step + start : j * out_step + stop]
+            variances = out[j * out_step + start : j * out_step + stop]
             first = dark[c, plane[0], start:stop]
             for i in range(seen.size):
-                spread[i] = with_counting(seen[i], first[i], of_one)
+                variances[i] = with_counting(seen[i], first[i], of_one)
             union = _union(codes)
             if not union:
                 continue
-            _blank_switched(codes, spread)
+            _blank_switched(codes, variances)
             for g in range(1, plane.size):
                 if _possible(g, union, plane):
                     noise = dark[c, plane[g], start:stop]
                     for i in range(seen.size):
                         value = with_counting(seen[i], noise[i], of_one)
-                        spread[i] = value if codes[i] == np.uint8(g) else spread[i]
+                        variances[i] = value if codes[i] == np.uint8(g) else variances[i]
 
 
 @njit(fastmath=_EXACT)
@@ -308,7 +315,7 @@ def _chosen(yes: Any, flag: np.uint32) -> Any:
 
 
 @njit(inline="always")
-def _held(status: Code, bad: np.uint32, unusable: np.uint32) -> Any:
+def _held(status: OneCode, bad: np.uint32, unusable: np.uint32) -> Any:
     return _chosen(status & np.uint8(1), bad) | _chosen(status & np.uint8(2), unusable)
 
 

@@ -30,7 +30,7 @@ def with_counting(value: np.float32, dark: np.float32, photon: np.float32) -> np
     return total if value == value else value
 
 
-def _spread_of(frames: int) -> Any:
+def _variance_of(frames: int) -> Any:
     """Make the piece that finds the variance of the pixels of so many frames as if all had the usual code."""
 
     @njit(fastmath=_EXACT)
@@ -46,7 +46,7 @@ def _spread_of(frames: int) -> Any:
         return union
 
     @vector_code(types.uint16, plain)
-    def spread(
+    def variances(
         emit: Emit, words: Any, words_step: Any, values: Any, values_step: Any, out: Any, out_step: Any, dark: Any,
         photon: Any, usual: Any, n: Any,
     ) -> Any:  # fmt: skip
@@ -75,14 +75,14 @@ def _spread_of(frames: int) -> Any:
                 emit.store(total, emit.at(emit.at(out, build.mul(out_step, out_step.type(j))), i))
         return emit.across("or", build.load(union))
 
-    return spread
+    return variances
 
 
-_spread_of_two, _spread_of_one = _spread_of(PAIR), _spread_of(1)
+_variance_of_two, _variance_of_one = _variance_of(PAIR), _variance_of(1)
 
 
 @njit(fastmath=_EXACT, inline="always")
-def _spread_as_usual(
+def _variance_as_usual(
     raw: Words, raw_step: int, k: int, values: Values, values_step: int, out: Values, out_step: int, start: int,
     dark: Values, photon: np.float32, usual: Word,
 ) -> Word:  # fmt: skip
@@ -91,12 +91,12 @@ def _spread_as_usual(
     j = 0
     while j < k:
         words, seen = raw[j * raw_step + start :], values[j * values_step + start :]
-        spread = out[j * out_step + start :]
+        variances = out[j * out_step + start :]
         if k - j >= PAIR:
-            found = _spread_of_two(words, raw_step, seen, values_step, spread, out_step, dark, photon, usual, n)
+            found = _variance_of_two(words, raw_step, seen, values_step, variances, out_step, dark, photon, usual, n)
             j += PAIR
         else:
-            found = _spread_of_one(words, raw_step, seen, values_step, spread, out_step, dark, photon, usual, n)
+            found = _variance_of_one(words, raw_step, seen, values_step, variances, out_step, dark, photon, usual, n)
             j += 1
         union = np.uint16(union | found)
     for j in range(k):
@@ -134,15 +134,15 @@ def variance_stack(
         stop = min(start + BLOCK, n)
         usual = usual_code(raw[start:stop], plane, code_shift, code_bits)
         dark = variance[plane[usual >> code_shift], start:stop]
-        union = _spread_as_usual(raw, raw_step, k, values, values_step, out, out_step, start, dark, of_one, usual)
+        union = _variance_as_usual(raw, raw_step, k, values, values_step, out, out_step, start, dark, of_one, usual)
         for j in range(k if union & code_bits else 0):
             words = raw[j * raw_step + start : j * raw_step + stop]
             seen = values[j * values_step + start : j * values_step + stop]
-            spread = out[j * out_step + start : j * out_step + stop]
+            variances = out[j * out_step + start : j * out_step + stop]
             for f in range(find_others(words, usual, code_bits, found)):
                 i = found[f]
                 p = plane[(words[i] & code_bits) >> code_shift]
-                spread[i] = with_counting(seen[i], variance[max(p, 0), start + i], of_one)
+                variances[i] = with_counting(seen[i], variance[max(p, 0), start + i], of_one)
 
 
 @njit(fastmath=_EXACT)

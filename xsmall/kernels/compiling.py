@@ -6,7 +6,7 @@ import logging
 import sys
 from typing import Any, Final
 
-from numba.core import event
+from xsmall.kernels.jit import PLAIN
 
 __all__ = ["say_once"]
 
@@ -16,7 +16,7 @@ _TEXT: Final = (
 )
 
 
-class _Listener(event.Listener):  # type: ignore[misc]
+class _Compilations:
     """Hears of every compilation; tells a person about the first one of this package."""
 
     def __init__(self) -> None:
@@ -36,12 +36,13 @@ class _Listener(event.Listener):  # type: ignore[misc]
         """It is compiled."""
 
 
-_LISTENER: Final = _Listener()
-
-
 def say_once() -> None:
-    """Listen to compilations, from the first import of a kernel on."""
-    event.register("numba:compile", _LISTENER)
+    """Listen to compilations, from the first import of a kernel on; of plain kernels nothing is told."""
+    if PLAIN:
+        return
+    from numba.core import event
+
+    event.register("numba:compile", type("Listener", (_Compilations, event.Listener), {})())
 
 
 def _somebody_watches() -> bool:

@@ -17,24 +17,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.kernels.droplet_bits import BLOCK, WORD, levels_of, list_members, mark_rows, pack
+from xsmall.kernels.droplet_bits import BLOCK, WORD, levels_of, list_members, mark_rows
 from xsmall.kernels.droplet_labels import (
     COLUMN,
     DETAILS,
     HIGHEST,
     NOWHERE,
     ROW,
-    SPREAD,
     SUMS,
     TOTAL,
+    VARIANCES,
     add_to_roots,
     is_droplet,
     label_rows,
     move_together,
 )
-from xsmall.kernels.jit import guvectorize, njit
+from xsmall.kernels.jit import njit
 
-__all__ = ["DETAILS", "Members", "Workspace", "droplet", "find", "frame_of", "list_droplets", "mask_words"]
+__all__ = ["DETAILS", "Members", "Workspace", "find", "frame_of", "list_droplets", "mask_words"]
 
 
 def mask_words(use: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint64]:
@@ -70,7 +70,7 @@ class Workspace:
             np.zeros(labels, np.int32),  # pixels of each label
             np.zeros((labels, SUMS)),  # sum of each label, and times row, times column
             # of the variance: sum, times row, row^2, column, column^2
-            np.zeros((labels if variance else 0, SPREAD)),
+            np.zeros((labels if variance else 0, VARIANCES)),
             np.zeros((labels, 2)),  # highest value and highest level of each label
             np.zeros((labels, DETAILS), np.int32),  # outline of each label
         )
@@ -168,7 +168,7 @@ def _collect(
     Every label is written, and the next one over it unless it is a droplet: no branch, as in
     :mod:`xsmall.kernels.droplet_labels`.
     """
-    _, count, sums, spreads, peaks, outline = tables
+    _, count, sums, variances, peaks, outline = tables
     total, size, row, column, segment, highest, extent, of_total, of_row, of_column = out
     for i in range(n):
         whole = sums[i, TOTAL]
@@ -183,8 +183,8 @@ def _collect(
             for m in range(DETAILS):
                 extent[k, m] = outline[i, m]
         if variance is not None:  # first order: sum(v (i - center)^2) / sum(I)^2
-            s, by_row, by_row2 = spreads[i, 0], spreads[i, 1], spreads[i, 2]
-            by_column, by_column2 = spreads[i, 3], spreads[i, 4]
+            s, by_row, by_row2 = variances[i, 0], variances[i, 1], variances[i, 2]
+            by_column, by_column2 = variances[i, 3], variances[i, 4]
             of_total[k] = s
             along = by_row2 - 2.0 * center_row * by_row + center_row**2 * s
             across = by_column2 - 2.0 * center_column * by_column + center_column**2 * s
@@ -259,52 +259,3 @@ def list_droplets(
             n, work[9:], place, thresholds[0], cuts, variance, how[0], how[2], borders[j], out
         )  # fmt: skip
     return borders.size - 1, 0
-
-
-def _signature(pixel: str) -> str:
-    lists = f"{pixel}[:], int32[:], float64[:], float64[:]"
-    return f"void({pixel}[:,:], bool_[:,:], {pixel}, {pixel}, int64[:], int64[:], {lists})"
-
-
-@guvectorize([_signature("float32"), _signature("float64")], "(r,c),(r,c),(),(),(d)->(),(d),(d),(d),(d)")
-def droplet(
-    frame: Any, use: Any, high: Any, low: Any, slots: Any, n: Any, total: Any, size: Any, row: Any, column: Any
-) -> None:
-    """Find the droplets of a frame.
-
-    Parameters
-    ----------
-    frame
-        (row, column) pixels, NaN where not valid.
-    use
-        (row, column) boolean, True where a pixel may be used.
-    high, low
-        Thresholds in the unit of the frame: seeds, and the neighbours that join them.
-    slots
-        (droplet,) int64 of any content: its length says how many droplets are returned at most.
-
-    Returns
-    -------
-    n, total, size, row, column
-        Number of droplets found, then per slot the sum, the number of pixels and the centroid weighted by the pixels'
-        values, in pixel positions; NaN (0 for the number of pixels) in slots that are not used.
-    """
-    rows, columns = frame.shape
-    words, labels = (columns + 63) // 64, rows * columns // 2 + 2
-    sums, count = np.zeros((labels, SUMS)), np.zeros(labels, np.int32)
-    work = (
-        np.zeros((rows + 2, words + 2), np.uint64), np.zeros(rows + 2, np.bool_), np.zeros(words, np.uint64),
-        np.zeros(words, np.int64), np.zeros(BLOCK * columns + 4, np.uint32), np.zeros(BLOCK, np.int64),
-        np.zeros(BLOCK, np.int64), np.zeros(columns + 2, np.int32), np.zeros(columns + 2, np.uint32),
-        np.zeros(labels, np.uint32), count, sums, np.zeros((0, SPREAD)), np.zeros((labels, 2)),
-        np.zeros((labels, DETAILS), np.int32),
-    )  # fmt: skip
-    thresholds = (high, low, np.finfo(frame.dtype).max)
-    found = find(np.ascontiguousarray(frame), None, None, pack(use), thresholds, (None, None, None), work, None)
-    n[0] = found
-    for i in range(slots.size):
-        filled = i < found
-        total[i] = sums[i, 0] if filled else np.nan
-        size[i] = count[i] if filled else 0
-        row[i] = sums[i, 1] / sums[i, 0] if filled else np.nan
-        column[i] = sums[i, 2] / sums[i, 0] if filled else np.nan

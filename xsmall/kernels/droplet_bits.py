@@ -13,7 +13,7 @@ from numba import types
 from xsmall.kernels.jit import njit
 from xsmall.kernels.vectors import Emit, lowest, vector_code
 
-__all__ = ["BLOCK", "ONE", "WORD", "ZERO", "level_at", "levels_of", "list_members", "mark_rows", "pack"]
+__all__ = ["BLOCK", "ONE", "WORD", "ZERO", "level_at", "levels_of", "list_members", "mark_rows"]
 
 WORD = 64
 ONE = np.uint64(1)
@@ -209,13 +209,3 @@ def list_members(
             row_of[k], end_of[k] = r, n
             k += 1
     return k
-
-
-@njit
-def pack(use: Any) -> Any:
-    """Pack a mask (row, column) into words of 64 pixels, for compiled code; see :func:`~.droplet.mask_words`."""
-    words = np.zeros((use.shape[0], (use.shape[1] + 63) // 64), np.uint64)
-    for r in range(use.shape[0]):
-        for c in range(use.shape[1]):
-            words[r, c // 64] |= np.uint64(use[r, c]) << np.uint64(c % 64)
-    return words

@@ -18,11 +18,11 @@ from xsmall.kernels.droplet_bits import ONE, WORD, ZERO, level_at
 from xsmall.kernels.jit import njit
 
 __all__ = [
-    "COLUMN", "DETAILS", "HIGHEST", "NOWHERE", "ROW", "SPREAD", "SUMS", "TOTAL",
+    "COLUMN", "DETAILS", "HIGHEST", "NOWHERE", "ROW", "SUMS", "TOTAL", "VARIANCES",
     "add_to_roots", "is_droplet", "label_rows", "move_together",
 ]  # fmt: skip
 
-SUMS, SPREAD, DETAILS = 3, 5, 5
+SUMS, VARIANCES, DETAILS = 3, 5, 5
 TOTAL, ROW, COLUMN = range(SUMS)
 """Columns of the sums of a label: of its values, and of them times row and column."""
 HIGHEST, LEVEL = range(2)
@@ -57,29 +57,29 @@ def _touches(images: Any, use: Any, top: Any, r: Any, c: Any) -> Any:
 
 
 @njit
-def _add_spread(variance: Any, r: Any, c: Any, here: Any, sums: Any) -> None:
+def _add_variance(variance: Any, r: Any, c: Any, here: Any, sums: Any) -> None:
     """Add the variance of a pixel to the sums of a label, where there is one."""
     if variance is None:
         return
-    spread = np.float64(variance[r, c])
-    sums[here, 0] += spread
-    sums[here, 1] += spread * r
-    sums[here, 2] += spread * r * r
-    sums[here, 3] += spread * c
-    sums[here, 4] += spread * c * c
+    of_pixel = np.float64(variance[r, c])
+    sums[here, 0] += of_pixel
+    sums[here, 1] += of_pixel * r
+    sums[here, 2] += of_pixel * r * r
+    sums[here, 3] += of_pixel * c
+    sums[here, 4] += of_pixel * c * c
 
 
 @njit(forceinline=True)
-def _clear(here: Any, r: Any, c: Any, tables: Any, spread: Any, flood: Any, details: Any) -> None:
+def _clear(here: Any, r: Any, c: Any, tables: Any, variance: Any, flood: Any, details: Any) -> None:
     """Make a label what it is without a pixel."""
-    parent, count, sums, spreads, peaks, outline = tables
+    parent, count, sums, variances, peaks, outline = tables
     parent[here] = here
     count[here] = 0
     for i in range(SUMS):
         sums[here, i] = 0.0
-    if spread is not None:
-        for i in range(SPREAD):
-            spreads[here, i] = 0.0
+    if variance is not None:
+        for i in range(VARIANCES):
+            variances[here, i] = 0.0
     if flood is not None:
         peaks[here, LEVEL] = 0.0
     if details is not None:
@@ -122,7 +122,7 @@ def label_rows(
     flood, diagonal, details = how
     columns, row_of, end_of = listed
     member, label = last
-    parent, count, sums, spreads, peaks, outline = tables
+    parent, count, sums, variances, peaks, outline = tables
     width, start, flat = frame.shape[1], np.int64(0), sums.reshape(-1)
     for j in range(m):
         r = row_of[j]
@@ -159,7 +159,7 @@ def label_rows(
             flat[at + COLUMN] += value * c
             if flood is not None:  # elsewhere every droplet has a seed
                 peaks[here, LEVEL] = max(peaks[here, LEVEL], np.float64(level_at(frame, per_noise, r, c)))
-            _add_spread(variance, r, c, here, spreads)
+            _add_variance(variance, r, c, here, variances)
             if details is not None:
                 peaks[here, HIGHEST] = max(peaks[here, HIGHEST], value)
                 outline[here, 1] = r
@@ -171,9 +171,9 @@ def label_rows(
 
 
 @njit
-def add_to_roots(tables: Any, n: Any, spread: Any, flood: Any, details: Any) -> None:
+def add_to_roots(tables: Any, n: Any, variance: Any, flood: Any, details: Any) -> None:
     """Add every label that joined another to its root."""
-    parent, count, sums, spreads, peaks, outline = tables
+    parent, count, sums, variances, peaks, outline = tables
     for i in range(n):
         if parent[i] == i:
             continue
@@ -181,9 +181,9 @@ def add_to_roots(tables: Any, n: Any, spread: Any, flood: Any, details: Any) -> 
         count[root] += count[i]
         for k in range(SUMS):
             sums[root, k] += sums[i, k]
-        if spread is not None:
-            for k in range(SPREAD):
-                spreads[root, k] += spreads[i, k]
+        if variance is not None:
+            for k in range(VARIANCES):
+                variances[root, k] += variances[i, k]
         if flood is not None:
             peaks[root, LEVEL] = max(peaks[root, LEVEL], peaks[i, LEVEL])
         if details is not None:
@@ -204,9 +204,9 @@ def is_droplet(tables: Any, i: Any, high: Any, flood: Any) -> Any:
 
 
 @njit
-def move_together(tables: Any, n: Any, high: Any, spread: Any, flood: Any, details: Any, members: Any) -> Any:
+def move_together(tables: Any, n: Any, high: Any, variance: Any, flood: Any, details: Any, members: Any) -> Any:
     """Move the labels that are droplets to the front, in the order of their first pixel; return how many there are."""
-    parent, count, sums, spreads, peaks, outline = tables
+    parent, count, sums, variances, peaks, outline = tables
     found = np.int64(0)
     for i in range(n):
         is_one = is_droplet(tables, i, high, flood)
@@ -216,9 +216,9 @@ def move_together(tables: Any, n: Any, high: Any, spread: Any, flood: Any, detai
         count[found] = count[i]
         for k in range(SUMS):
             sums[found, k] = sums[i, k]
-        if spread is not None:
-            for k in range(SPREAD):
-                spreads[found, k] = spreads[i, k]
+        if variance is not None:
+            for k in range(VARIANCES):
+                variances[found, k] = variances[i, k]
         if details is not None:
             peaks[found, HIGHEST] = peaks[i, HIGHEST]
             for k in range(DETAILS):

@@ -17,20 +17,20 @@ __all__ = ["event_sums", "pair_sums", "sort_by_pixel", "two_time_sums"]
 
 _MANY = 4
 """Entries of a pixel per bin from which on pointers are cheaper than pairs."""
-_CELLS = 4096
+_STEPS = 4096
 """Cells of one width that say where to look for the bin of a lag."""
 
 
 @njit
-def _cells_of(edges: Any, first: Any) -> Any:
-    """Fill in the bin that each cell of the lag, all of one width, begins in; return the cells per lag."""
+def _steps_of(edges: Any, first: Any) -> Any:
+    """Fill in the bin that each step of the lag, all of one width, begins in; return the steps per lag."""
     n = edges.size - 1
     width = (edges[n] - edges[0]) / first.size
     b = 0
-    for cell in range(first.size):
-        while b < n - 1 and edges[b + 1] <= edges[0] + cell * width:
+    for step in range(first.size):
+        while b < n - 1 and edges[b + 1] <= edges[0] + step * width:
             b += 1
-        first[cell] = b
+        first[step] = b
     return 1.0 / width
 
 
@@ -96,8 +96,8 @@ def pair_sums(begin: Any, event: Any, weights: Any, times: Any, kept: Any, edges
     local, at = np.zeros(n), np.zeros(n + 1, np.int64)
     room = times.size + 1  # and one that is written to in vain
     when, of_event, total = np.zeros(room, np.int64), np.zeros(room), np.zeros(room)
-    cells = np.zeros(_CELLS, np.int32)
-    per_lag = _cells_of(edges, cells)
+    steps = np.zeros(_STEPS, np.int32)
+    per_lag = _steps_of(edges, steps)
     for p in range(begin.size - 1):
         first, stop = begin[p], begin[p + 1]
         if stop - first < 2:
@@ -115,7 +115,7 @@ def pair_sums(begin: Any, event: Any, weights: Any, times: Any, kept: Any, edges
         if m > _MANY * n:
             _by_pointers(when[:m], of_event[:m], edges, total, at, local)
         else:
-            _by_pairs(when[:m], of_event[:m], edges, cells, per_lag, local)
+            _by_pairs(when[:m], of_event[:m], edges, steps, per_lag, local)
         for g in range(blocks.shape[0]):
             if blocks[g, p] >= 0:
                 for b in range(n):

@@ -12,7 +12,7 @@ import numpy as np
 
 from xsmall.kernels.jit import njit
 
-__all__ = ["count_cells", "gather", "gather_flags", "polar_cells", "sort_by_cell", "spread_area", "take"]
+__all__ = ["count_cells", "gather", "gather_flags", "polar_cells", "share_area", "sort_by_cell", "take"]
 
 
 @njit
@@ -143,8 +143,8 @@ def polygon_area(x: Any, y: Any, n: int) -> Any:
 
 
 @njit
-def spread_area(corners: Any, grid: Any, cell: Any, weight: Any) -> Any:
-    """Spread quadrilaterals over the cells of a grid by the area they share.
+def share_area(corners: Any, grid: Any, cell: Any, weight: Any) -> Any:
+    """Share quadrilaterals among the cells of a grid by area.
 
     Each is cut into the rows of the grid; the area left of each column border then grows from cell to cell.
 
@@ -205,7 +205,7 @@ def spread_area(corners: Any, grid: Any, cell: Any, weight: Any) -> Any:
 def polar_cells(
     corners: Any, split: Any, radius_range: Any, azimuth_start: Any, bins: Any, cell: Any, weight: Any
 ) -> None:
-    """Spread quadrilaterals over bins of radius and azimuth, by ``split`` x ``split`` points in each.
+    """Share quadrilaterals among bins of radius and azimuth, by ``split`` x ``split`` points in each.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """The one file that knows numba's flags, and where compiled code is kept.
 
 Kernels are ``njit`` functions: they release the GIL, divide as NumPy does and may be reordered by the compiler as far
-as NaN and infinity keep their meaning. ``guvectorize`` makes the public face of one frame; it is compiled when it is
-first called, so that importing a kernel costs nothing.
+as NaN and infinity keep their meaning. They are compiled when they are first called, so that importing one costs
+nothing.
 
 Reordering may turn ``x - x == 0`` into True whatever x is, and ``np.isfinite(x)`` is that to numba; where x was
 computed in the kernel ask ``abs(x) < np.inf``, which stays what it says.
@@ -29,7 +29,7 @@ import re
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, overload
@@ -37,7 +37,7 @@ from typing import Any, overload
 import numba
 import numpy as np
 
-__all__ = ["FASTMATH", "PLAIN", "guvectorize", "njit"]
+__all__ = ["FASTMATH", "PLAIN", "njit"]
 
 _OFF = {"", "0", "no", "off", "false"}
 
@@ -91,7 +91,7 @@ def _njit(function: Callable[..., Any], options: dict[str, Any]) -> Callable[...
     chosen = {**_OPTIONS, **options}
     chosen["fastmath"] = _as_flags(chosen["fastmath"])
     dispatcher = numba.njit(**chosen)(function)
-    keep = _Cache.of(function, chosen)
+    keep = _CodeCache.of(function, chosen)
     if keep is not None and hasattr(dispatcher, "_cache"):
         dispatcher._cache = keep
     return dispatcher  # type: ignore[no-any-return]
@@ -101,52 +101,7 @@ def _as_flags(fastmath: Any) -> Any:
     return set(fastmath) if isinstance(fastmath, frozenset | set) else fastmath
 
 
-class Gufunc:
-    """A NumPy generalised ufunc that is compiled when it is first called; made by :func:`guvectorize`."""
-
-    def __init__(self, function: Callable[..., Any], signatures: Sequence[str], layout: str) -> None:
-        self._function = function
-        self._signatures = list(signatures)
-        self._layout = layout
-        functools.update_wrapper(self, function)
-
-    @functools.cached_property
-    def ufunc(self) -> Any:
-        """The compiled ufunc."""
-        return numba.guvectorize(self._signatures, self._layout, nopython=True, fastmath=set(FASTMATH))(self._function)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with np.errstate(
-            all="ignore"
-        ):  # kernels look for NaN and infinity themselves, flags of the processor say nothing
-            return self.ufunc(*args, **kwargs)
-
-    def __reduce__(self) -> str:
-        return self._function.__qualname__  # found again by name, as a function is
-
-    def __repr__(self) -> str:
-        return f"<gufunc {self._function.__name__} {self._layout}>"
-
-
-def guvectorize(signatures: Sequence[str], layout: str) -> Callable[[Callable[..., Any]], Gufunc]:
-    """Make a generalised ufunc of explicit signatures, compiled on its first call.
-
-    Parameters
-    ----------
-    signatures
-        numba signatures such as ``"void(float32[:,:], float64[:])"``.
-    layout
-        Core dims such as ``"(r,c)->()"``.
-
-    Notes
-    -----
-    NumPy keeps the GIL in a gufunc called with fewer than 500 elements outside and inside the core dims: gufuncs are
-    for users' own arrays, the engine calls the ``njit`` function behind them.
-    """
-    return lambda function: Gufunc(function, signatures, layout)
-
-
-class _Cache:
+class _CodeCache:
     """Compiled code of one function on disk, in the place of numba's own cache object of a dispatcher."""
 
     def __init__(self, folder: Path, base: str, salt: str) -> None:
@@ -155,7 +110,7 @@ class _Cache:
         self._salt = salt
 
     @classmethod
-    def of(cls, function: Callable[..., Any], options: dict[str, Any]) -> _Cache | None:
+    def of(cls, function: Callable[..., Any], options: dict[str, Any]) -> _CodeCache | None:
         """Return the cache of ``function``, or None where it cannot have one."""
         folder = cache_folder()
         source = getattr(function, "__code__", None) and Path(function.__code__.co_filename)

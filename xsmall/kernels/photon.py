@@ -26,8 +26,8 @@ NEAR = 0.49
 _ARMS = 4
 """Entries below each in the heap: more than two make it flat, and lie side by side in memory."""
 _LARGE = 1024
-"""Pixels of a droplet from which on rests are sorted into cells first."""
-_CELLS, _MOST_HELD = 1 << 16, 64
+"""Pixels of a droplet from which on rests are sorted by levels first."""
+_LEVELS, _MOST_HELD = 1 << 16, 64
 _BLOCK = 64
 """Pixels that are looked at together for one that may hold a photon."""
 
@@ -119,37 +119,37 @@ def _placed(p: Any, shape: Any, mine: Any, rest: Any, owner: Any, row: Any, colu
 
 
 @njit
-def _by_cells(
+def _by_levels(
     pixels: Any, shape: Any, n: Any, mine: Any, rest: Any, owner: Any, following: Any, row: Any, column: Any, start: Any
 ) -> Any:
     """Place photons as :func:`_greedy` does, as long as some rest is above zero; for droplets of many pixels.
 
-    Rests lie in cells of nearly the same value, of which the highest is looked through. Where too many are equal
+    Rests lie in levels of nearly the same value, of which the highest is looked through. Where too many are equal
     nothing is done. Returns where the lists end.
     """
-    head: Any = np.full(_CELLS, -1, np.int32)
-    held: Any = np.zeros(_CELLS, np.int32)
+    head: Any = np.full(_LEVELS, -1, np.int32)
+    held: Any = np.zeros(_LEVELS, np.int32)
     for pixel in pixels:
         if rest[pixel] > 0.0:
-            here = min(np.int64(rest[pixel] * _CELLS), _CELLS - 1)
+            here = min(np.int64(rest[pixel] * _LEVELS), _LEVELS - 1)
             held[here] += 1
             if held[here] > _MOST_HELD:
                 return start
             following[pixel] = head[here]
             head[here] = pixel
     k: Any = start
-    cell: Any = _CELLS - 1
-    while k < start + n and cell >= 0:
+    level: Any = _LEVELS - 1
+    while k < start + n and level >= 0:
         best: Any = -1
         before_best: Any = -1
         before: Any = -1
-        p: Any = np.int64(head[cell])
+        p: Any = np.int64(head[level])
         while p >= 0:
             after = np.int64(following[p])
-            now = min(np.int64(max(rest[p], 0.0) * _CELLS), _CELLS - 1)
-            if now != cell or rest[p] <= 0.0:  # something was taken from it since
+            now = min(np.int64(max(rest[p], 0.0) * _LEVELS), _LEVELS - 1)
+            if now != level or rest[p] <= 0.0:  # something was taken from it since
                 if before < 0:
-                    head[cell] = after
+                    head[level] = after
                 else:
                     following[before] = after
                 if rest[p] > 0.0:
@@ -161,10 +161,10 @@ def _by_cells(
                 before = p
             p = after
         if best < 0:
-            cell -= 1
+            level -= 1
             continue
         if before_best < 0:
-            head[cell] = following[best]
+            head[level] = following[best]
         else:
             following[before_best] = following[best]
         _placed(best, shape, mine, rest, owner, row, column, k)
@@ -191,7 +191,7 @@ def _greedy(
             k += 1
     size = pixels.size
     if size > _LARGE:
-        k = _by_cells(pixels, frame.shape, start + n - k, mine, rest, owner, heap, row, column, k)
+        k = _by_levels(pixels, frame.shape, start + n - k, mine, rest, owner, heap, row, column, k)
     if k < start + n:
         for i in range(size):
             heap[i], keys[i] = pixels[i], rest[pixels[i]]

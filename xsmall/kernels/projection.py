@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from xsmall.kernels.jit import guvectorize, njit
+from xsmall.kernels.jit import njit
 
-__all__ = ["along_columns", "along_rows", "project_columns", "project_rows"]
+__all__ = ["along_columns", "along_rows"]
 
 
 @njit
@@ -48,18 +48,3 @@ def along_rows(frame: Any, top: Any, left: Any, use: Any, total: Any, n: Any) ->
             ok = (abs(values[c]) < np.inf) & good[c]
             total[c] += np.float64(values[c]) if ok else 0.0
             n[c] += np.int64(ok)
-
-
-_SIGNATURES = [f"void({p}[:,:], bool_[:,:], float64[:], int64[:])" for p in ("float32", "float64")]
-
-
-@guvectorize(_SIGNATURES, "(r,c),(r,c)->(r),(r)")
-def project_columns(frame: Any, use: Any, total: Any, n_valid: Any) -> None:
-    """Sum of every row of a frame over its valid pixels, and their number: (row,), 0 where no pixel is valid."""
-    along_columns(frame, 0, 0, use, total, n_valid)
-
-
-@guvectorize(_SIGNATURES, "(r,c),(r,c)->(c),(c)")
-def project_rows(frame: Any, use: Any, total: Any, n_valid: Any) -> None:
-    """Sum of every column of a frame over its valid pixels, and their number: (column,), 0 where no pixel is valid."""
-    along_rows(frame, 0, 0, use, total, n_valid)

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from xsmall.kernels.jit import guvectorize, njit
+from xsmall.kernels.jit import njit
 
-__all__ = ["box", "box_variance", "extremes", "moments", "roi"]
+__all__ = ["box", "box_variance", "extremes", "moments"]
 
 
 @njit
@@ -84,11 +84,11 @@ def box_variance(
     looking = True
     for r in range(use.shape[0]):
         values = frame[top + r, left : left + use.shape[1]]
-        spread = variance[top + r, left : left + use.shape[1]]
+        variances = variance[top + r, left : left + use.shape[1]]
         row_total = row_moment = 0.0
         for c in range(use.shape[1]):
             ok = (abs(values[c]) < np.inf) & use[r, c]
-            taken = np.float64(spread[c]) if ok else 0.0
+            taken = np.float64(variances[c]) if ok else 0.0
             row_total += taken
             row_moment += taken * (column[c] - center_column) ** 2
         total += row_total
@@ -97,7 +97,7 @@ def box_variance(
         if looking:
             for c in range(use.shape[1]):
                 if looking and use[r, c] and values[c] == found[1]:
-                    of_most = np.float64(spread[c])
+                    of_most = np.float64(variances[c])
                     looking = False
     out[0], out[1], out[2], out[3] = total, of_most, along_row, along_column
 
@@ -151,34 +151,3 @@ def extremes(frame: Any, top: Any, left: Any, use: Any, level: Any, out: Any) ->
             if use[r, c] and abs(seen[c]) < np.inf:
                 out[0] = min(out[0], seen[c])
                 out[1] += seen[c] >= level
-
-
-_SIGNATURES = [
-    f"void({p}[:,:], bool_[:,:], float64[:], {p}[:], float64[:], float64[:], int64[:])" for p in ("float32", "float64")
-]
-
-
-@guvectorize(_SIGNATURES, "(r,c),(r,c)->(),(),(),(),()")
-def roi(frame: Any, use: Any, total: Any, largest: Any, com_row: Any, com_column: Any, n_valid: Any) -> None:
-    """Sum, maximum, centre of mass and number of valid pixels of a frame.
-
-    Parameters
-    ----------
-    frame
-        (row, column) pixels; those that are not finite are skipped.
-    use
-        (row, column) boolean, True where a pixel may be used.
-
-    Returns
-    -------
-    total, largest, com_row, com_column, n_valid
-        Scalars; NaN where no pixel is valid, and the centre of mass where the sum is 0.
-    """
-    out = np.empty(5)
-    rows, columns = np.arange(frame.shape[0]) * 1.0, np.arange(frame.shape[1]) * 1.0
-    box(frame, 0, 0, use, rows, columns, np.empty(frame.shape[1], frame.dtype), out)
-    total[0] = out[0] if out[4] > 0 else np.nan
-    largest[0] = out[1]
-    com_row[0] = out[2] / out[0] if out[0] != 0 else np.nan
-    com_column[0] = out[3] / out[0] if out[0] != 0 else np.nan
-    n_valid[0] = np.int64(out[4])

@@ -62,7 +62,7 @@ def _quantiles() -> npt.NDArray[np.float64]:
 
 
 QUANTILES: npt.NDArray[np.float64] = _quantiles()
-"""The normal distribution as a table: linear between its entries, a formula in the two outermost cells.
+"""The normal distribution as a table: linear between its entries, a formula in the two outermost ones.
 
 A constant of the kernels: an array that is handed from kernel to kernel costs more than all the arithmetic.
 """
@@ -84,14 +84,14 @@ def _uniform(word: np.uint64) -> float:
 
 @njit(fastmath=False)
 def _normal(word32: np.uint64) -> float:
-    """Normal number of 32 random bits: 12 choose the cell of the table, 20 the place within it."""
-    cell = np.int64(word32 >> _S20)
+    """Normal number of 32 random bits: 12 choose the entry of the table, 20 the place within it."""
+    entry = np.int64(word32 >> _S20)
     part = (float(word32 & _LOW20) + 0.5) * (1.0 / 1048576.0)
-    if 0 < cell < 4095:
-        below = QUANTILES[cell]
-        return float(below + (QUANTILES[cell + 1] - below) * part)
+    if 0 < entry < 4095:
+        below = QUANTILES[entry]
+        return float(below + (QUANTILES[entry + 1] - below) * part)
     # Acklam's rational approximation of the tail, relative error 1e-9
-    u = part / 4096.0 if cell == 0 else (1.0 - part) / 4096.0
+    u = part / 4096.0 if entry == 0 else (1.0 - part) / 4096.0
     t = math.sqrt(-2.0 * math.log(u))
     top = (
         (((-7.784894002430293e-3 * t - 3.223964580411365e-1) * t - 2.400758277161838) * t - 2.549732539343734) * t
@@ -100,7 +100,7 @@ def _normal(word32: np.uint64) -> float:
     bottom = (
         ((7.784695709041462e-3 * t + 3.224671290700398e-1) * t + 2.445134137142996) * t + 3.754408661907416
     ) * t + 1.0
-    return top / bottom if cell == 0 else -top / bottom
+    return top / bottom if entry == 0 else -top / bottom
 
 
 @njit(fastmath=False)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
-from numba.core.dispatcher import Dispatcher
 
 __all__ = ["without_gil"]
 
@@ -33,8 +32,10 @@ def without_gil(function: Callable[..., Any]) -> Callable[..., Any]:
     >>> without_gil(len) is len
     True
     """
-    if not isinstance(function, Dispatcher) or function.targetoptions.get("nogil"):
+    compiled: Any = function
+    given = getattr(function, "targetoptions", None)  # of what numba compiled; where a new one has none, it is as it is
+    if not isinstance(given, dict) or given.get("nogil"):
         return function
-    options = {name: value for name, value in function.targetoptions.items() if name not in ("nopython", "nogil")}
-    signatures = [] if getattr(function, "_can_compile", True) else list(function.nopython_signatures)
-    return numba.jit(signatures or None, nopython=True, nogil=True, **options)(function.py_func)  # type: ignore[no-any-return]
+    options = {name: value for name, value in given.items() if name not in ("nopython", "nogil")}
+    signatures = [] if getattr(function, "_can_compile", True) else list(compiled.nopython_signatures)
+    return numba.jit(signatures or None, nopython=True, nogil=True, **options)(compiled.py_func)  # type: ignore[no-any-return]

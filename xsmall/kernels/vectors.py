@@ -7,7 +7,7 @@ written with. Vectors of any length are translated to what the processor at hand
 
 Nothing is checked: the kernels that call these know that every element is inside its array.
 
-This is the one place that reaches into numba and llvmlite, beside the cache in :mod:`xsmall.kernels.jit`. Each piece
+This and the cache in :mod:`xsmall.kernels.jit` are what reaches into numba and llvmlite. Each piece
 has a plain form beside it, a loop that numba compiles like any other. ``XSMALL_PLAIN_KERNELS=1`` in the environment
 takes the plain forms and does without the cache: the results are the same, and come more slowly. Set it where a new
 numba breaks this.

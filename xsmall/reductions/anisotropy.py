@@ -143,8 +143,8 @@ class Anisotropy(Record):
         out = {name: Output(dims, shape, double, units) for name in (ANISOTROPY, _ERROR)}
         out[N_VALID] = Output((self.bins.quantity,), (n,), np.dtype(np.int32), {UNITS: DIMENSIONLESS})
         if frames.variance:
-            spread = {} if frames.units is None else {UNITS: f"({frames.units})2"}
-            out[_VARIANCE] = Output(dims, shape, double, spread)
+            squared = {} if frames.units is None else {UNITS: f"({frames.units})2"}
+            out[_VARIANCE] = Output(dims, shape, double, squared)
         return out
 
     def coords(self, frames: Frames) -> Mapping[str, xr.Variable]:
@@ -180,7 +180,7 @@ class AnisotropyReducer(Reducer):
         """Start a group of ``k`` events."""
         n = self._n + 1
         self._right, self._squares = np.zeros((k, n, 3)), np.zeros((k, n))
-        self._lost, self._spread = np.zeros((2, k, n, 6))
+        self._lost, self._variances = np.zeros((2, k, n, 6))
         self._count = np.zeros((k, n), np.int64)
 
     def add(self, s: int, frames: npt.NDArray[np.floating[Any]], variance: Any = None) -> None:
@@ -191,7 +191,7 @@ class AnisotropyReducer(Reducer):
             sums = self._right[j], self._lost[j], self._squares[j], self._count[j]
             self._fit(frame, index, weight, cos2, *sums)
             if variance is not None:
-                self._outer(frame, variance[j].reshape(-1), index, cos2, self._spread[j])
+                self._outer(frame, variance[j].reshape(-1), index, cos2, self._variances[j])
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
         """Solve."""
@@ -208,8 +208,8 @@ class AnisotropyReducer(Reducer):
             error = np.sqrt(scatter[..., None] * np.einsum("ebii->ebi", inverse))
         out = {ANISOTROPY: found, _ERROR: error}
         if self._frames.variance:
-            spread = self._matrix(self._spread)
-            out[_VARIANCE] = np.einsum("ebij,ebjk,ebki->ebi", inverse, spread, inverse)
+            variances = self._matrix(self._variances)
+            out[_VARIANCE] = np.einsum("ebij,ebjk,ebki->ebi", inverse, variances, inverse)
         whole = {name: np.moveaxis(np.where(fits[..., None], v, np.nan), -1, 1) for name, v in out.items()}
         return {**whole, N_VALID: n.astype(np.int32)}
 

@@ -307,14 +307,14 @@ class AutocorrelationReducer(Reducer):
                 values, use, light = self._cut(piece, frames), self._use[g][i], self._light[g][i]
                 scale = None if light is None else np.divide(1.0, light, out=np.zeros(use.shape), where=use)
                 values = values if scale is None else values * scale
-                spread = None if variance is None or not self._variance else self._cut(piece, variance)
-                if spread is not None and scale is not None:
-                    spread = spread * scale**2
+                variances = None if variance is None or not self._variance else self._cut(piece, variance)
+                if variances is not None and scale is not None:
+                    variances = variances * scale**2
                 for j, frame in enumerate(values):
                     sums = self._correlators[g][i].sums(frame, use)
                     self._sums[g][j] = sums if self._sums[g][j] is None else self._sums[g][j].plus(sums)
-                    if spread is not None:
-                        self._held[g][j].append((self._correlators[g][i], frame, use, spread[j]))
+                    if variances is not None:
+                        self._held[g][j].append((self._correlators[g][i], frame, use, variances[j]))
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
         """Normalise."""
@@ -329,8 +329,8 @@ class AutocorrelationReducer(Reducer):
         down, right = self._lags
         out = {AUTOCORRELATION: whole, ALONG_ROW: whole[:, right], ALONG_COLUMN: whole[down]}
         if self._variance:
-            spreads = [correlator.spread(f, use, v, sums) for correlator, f, use, v in self._held[g][j]]
-            out[_VARIANCE] = np.sum(spreads, axis=0)
+            of_lags = [correlator.variance_of(f, use, v, sums) for correlator, f, use, v in self._held[g][j]]
+            out[_VARIANCE] = np.sum(of_lags, axis=0)
         if RADIAL in self._also:
             good = np.isfinite(whole)
             n = max(self._lags) + 1

@@ -303,8 +303,8 @@ class Azint(Record):
         if self.kind.norm:
             out[NORM] = Output(dims, shape, double, none)
         if frames.variance:
-            spread = {} if frames.units is None else {UNITS: f"({frames.units})2"}
-            out[f"{INTENSITY}{VARIANCE_SUFFIX}"] = Output(dims, shape, double, spread)
+            squared = {} if frames.units is None else {UNITS: f"({frames.units})2"}
+            out[f"{INTENSITY}{VARIANCE_SUFFIX}"] = Output(dims, shape, double, squared)
         if own_q:
             out[WITHOUT_ENERGY] = Output((), (), np.dtype(bool))
         return out

@@ -92,8 +92,8 @@ class EnergyAzintReducer(Reducer):
         flat = frames.reshape(len(frames), -1)
         self._scatter(flat, *places, self._sums, self._lost, self._lost_weight)
         if variance is not None:
-            spread = np.where(np.isfinite(flat), variance.reshape(len(frames), -1), np.nan)
-            self._scatter(spread, *places, self._variance, self._lost_variance, self._unused_weight)
+            variances = np.where(np.isfinite(flat), variance.reshape(len(frames), -1), np.nan)
+            self._scatter(variances, *places, self._variance, self._lost_variance, self._unused_weight)
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
         """Divide by what the valid pixels weigh."""

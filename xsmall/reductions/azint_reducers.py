@@ -53,7 +53,7 @@ def results(
     total: Array,
     n_valid: Array,
     norm: Array,
-    spread: Array | None = None,
+    variances: Array | None = None,
     known: Array | None = None,
 ) -> dict[str, Array]:
     """Divide by what the valid pixels weigh: arrays (event, bin) to variables (event, *bins)."""
@@ -61,9 +61,9 @@ def results(
     per = np.ones_like(norm, dtype=np.float64) if kind.statistic == SUM else norm
     with np.errstate(divide="ignore", invalid="ignore"):
         out = {INTENSITY: np.where(some, total / per, np.nan), N_VALID: n_valid}
-        if spread is not None:  # a valid pixel without a variance makes that of its bin unknown
+        if variances is not None:  # a valid pixel without a variance makes that of its bin unknown
             out[f"{INTENSITY}{VARIANCE_SUFFIX}"] = np.where(
-                some & (known if known is not None else True), spread / per**2, np.nan
+                some & (known if known is not None else True), variances / per**2, np.nan
             )
     if kind.norm:
         out[NORM] = np.where(some, norm, 0.0)
@@ -115,11 +115,11 @@ class AzintReducer(Reducer):
         where = self._strips[s], self._index[s], self._weight[s]
         self._scatter(*lanes, *where, self._sums, self._lost, self._lost_weight)
         if variance is not None and self._variance is not None:
-            spread = [
+            variances = [
                 np.ascontiguousarray(np.where(np.isfinite(frames[j]), variance[j], np.nan)).reshape(-1) for j in events
             ]
             lost = self._lost_variance, self._unused
-            self._scatter(*spread, *where, self._variance, *lost)
+            self._scatter(*variances, *where, self._variance, *lost)
 
     def _lacks(self, pixels: npt.NDArray[np.int64]) -> Array:
         """Number and weight of pixels by their bins: (2, bin + 1)."""
@@ -146,9 +146,9 @@ class AzintReducer(Reducer):
         total = self._by_event(self._sums[:-1].sum(axis=1))
         if self._variance is None:
             return results(table, self._kind, total, n_valid, norm)
-        spread = self._by_event(self._variance[:-1].sum(axis=1))
+        variances = self._by_event(self._variance[:-1].sum(axis=1))
         known = self._by_event(self._lost_variance[:-1] == self._lost[:-1])
-        return results(table, self._kind, total, n_valid, norm, spread, known)
+        return results(table, self._kind, total, n_valid, norm, variances, known)
 
     def _by_event(self, state: Array) -> Array:
         """Turn (bin, lane) into (event, bin)."""
@@ -171,7 +171,9 @@ class SharesReducer(Reducer):
     def begin(self, k: int) -> None:
         """Start a group of ``k`` events."""
         n = self._table.shape[0] * self._table.shape[1]
-        self._sums, self._lost, self._lost_weight, self._spread, self._lost_spread, self._unused = np.zeros((6, k, n))
+        self._sums, self._lost, self._lost_weight, self._variances, self._lost_variances, self._unused = np.zeros(
+            (6, k, n)
+        )
 
     def add(self, s: int, frames: Array, variance: Array | None = None) -> None:
         """Scatter segment ``s``."""
@@ -179,8 +181,8 @@ class SharesReducer(Reducer):
         flat = frames.reshape(len(frames), -1)
         self._scatter(flat, *table, False, self._sums, self._lost, self._lost_weight)
         if variance is not None:
-            spread = np.where(np.isfinite(flat), variance.reshape(len(frames), -1), np.nan)
-            self._scatter(spread, *table, True, self._spread, self._lost_spread, self._unused)
+            variances = np.where(np.isfinite(flat), variance.reshape(len(frames), -1), np.nan)
+            self._scatter(variances, *table, True, self._variances, self._lost_variances, self._unused)
 
     def end(self) -> Mapping[str, Array]:
         """Divide by what the valid pixels weigh."""
@@ -188,8 +190,8 @@ class SharesReducer(Reducer):
         norm = n_valid if not self._weight.size else self._table.norm()[:-1] - self._lost_weight
         if not self._table.frames.variance:
             return results(self._table, self._kind, self._sums, n_valid, norm)
-        known = self._lost_spread - self._lost < _FEW
-        return results(self._table, self._kind, self._sums, n_valid, norm, self._spread, known)
+        known = self._lost_variances - self._lost < _FEW
+        return results(self._table, self._kind, self._sums, n_valid, norm, self._variances, known)
 
 
 class RingsReducer(Reducer):

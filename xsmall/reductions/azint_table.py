@@ -100,7 +100,7 @@ class Segments(tuple[Any, ...]):
         return sum(table.nbytes for table in self)
 
 
-Table = TypeVar("Table", npt.NDArray[Any], Segments)
+Tabled = TypeVar("Tabled", npt.NDArray[Any], Segments)
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class BinTable:
     def _n(self) -> int:
         return self.shape[0] * self.shape[1]
 
-    def _kept(self, what: str, make: Callable[[], Table]) -> Table:
+    def _kept(self, what: str, make: Callable[[], Tabled]) -> Tabled:
         frames = self.frames
         geometry = None if frames.geometry is None else frames.geometry.token
         key: Hashable = ("azint", what, self.bins, frames.part, geometry, frames.beam)

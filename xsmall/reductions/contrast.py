@@ -237,6 +237,6 @@ def visibility(double: xr.Dataset, single: xr.Dataset | float, *, fraction: floa
     one = one.where(one > 0)  # an estimate may lie below
     one_error = single[error] if isinstance(single, xr.Dataset) else xr.zeros_like(one)
     ratio, weight = double[CONTRAST] / one, 1 - alone
-    spread = ((double[error] / one) ** 2 + (ratio * one_error / one) ** 2) ** 0.5 / weight
-    out = xr.Dataset({VISIBILITY: (ratio - alone) / weight, f"{VISIBILITY}{STDERR_SUFFIX}": spread})
+    stderr = ((double[error] / one) ** 2 + (ratio * one_error / one) ** 2) ** 0.5 / weight
+    out = xr.Dataset({VISIBILITY: (ratio - alone) / weight, f"{VISIBILITY}{STDERR_SUFFIX}": stderr})
     return out.map(lambda v: v.assign_attrs({UNITS: DIMENSIONLESS}))

@@ -293,11 +293,11 @@ class DropletReducer(Reducer):
         """Lists with room for ``n`` droplets; see :func:`xsmall.kernels.droplet.list_droplets`."""
         from xsmall.kernels.droplet import DETAILS
 
-        real, details, spread = self._frames.dtype, n if self._details else 0, n if self._frames.variance else 0
+        real, details, variances = self._frames.dtype, n if self._details else 0, n if self._frames.variance else 0
         return (
             np.empty(n, real), np.empty(n, np.int32), np.empty(n), np.empty(n), np.empty(n, np.int32),
             np.empty(details, real), np.empty((details, DETAILS), np.int32),
-            np.empty(spread, real), np.empty(spread), np.empty(spread),
+            np.empty(variances, real), np.empty(variances), np.empty(variances),
         )  # fmt: skip
 
     def begin(self, k: int) -> None:
@@ -346,7 +346,7 @@ class DropletReducer(Reducer):
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
         """Hand out the lists of each event, its segments in order."""
-        (total, size, row, column, segment, highest, extent, *spread), n = self._gathered()
+        (total, size, row, column, segment, highest, extent, *variances), n = self._gathered()
         flat = {SUM: total, N_PIXELS: size, ROW: row, COLUMN: column, SEGMENT: segment, MAX: highest}
         for i, name in enumerate((*OUTLINE, TOUCHES)):
             if name in self._dtypes:
@@ -355,7 +355,7 @@ class DropletReducer(Reducer):
             if name in flat:
                 start, step = self._origin[i // 2], self._origin[2 + i // 2]
                 flat[name] = start + step * flat[name]
-        flat |= {f"{name}{VARIANCE_SUFFIX}": v for name, v in zip((SUM, ROW, COLUMN), spread, strict=True)}
+        flat |= {f"{name}{VARIANCE_SUFFIX}": v for name, v in zip((SUM, ROW, COLUMN), variances, strict=True)}
         flat |= self._places(flat, n)
         return self._listed({name: flat[name].astype(t, copy=False) for name, t in self._dtypes.items()}, n)
 

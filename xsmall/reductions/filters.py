@@ -21,7 +21,7 @@ from xsmall.vocabulary import EVENT, FRAME_DIMS, PIXEL_DIMS
 
 __all__ = ["EventMask", "Filtered", "Thresholds", "filtered", "static_mask"]
 
-Stack = npt.NDArray[np.floating[Any]]
+FloatStack = npt.NDArray[np.floating[Any]]
 _MASK = "mask"
 _THEN = "then "
 _FIX = "threshold=4.75 in the unit of the data, threshold=(4.75, 100.0), or threshold=xs.sigma(3)"
@@ -60,7 +60,7 @@ class Thresholds:
             check_unit(self.noise_units, frames)
             self.noise.on(frames)
 
-    def ready(self, frames: Frames) -> Callable[[int, Stack, Stack], None]:
+    def ready(self, frames: Frames) -> Callable[[int, FloatStack, FloatStack], None]:
         """What fills the last argument with the frames of a segment, thresholds applied."""
         from xsmall.kernels.threshold import threshold
 
@@ -194,7 +194,7 @@ class FilteredReducer(Reducer):
         self._cut = None if record.cut is None else record.cut.ready(frames)
         self._mask = record.mask
         self._buffer = np.empty((GROUP, *frames.shape[1:]), frames.dtype)
-        self._spread = np.empty_like(self._buffer) if frames.variance else None
+        self._variances = np.empty_like(self._buffer) if frames.variance else None
         self._use: npt.NDArray[np.bool_] | None = None
 
     def begin(self, k: int) -> None:
@@ -206,21 +206,23 @@ class FilteredReducer(Reducer):
             self._use = use & there[:, None, None, None]
         self._inner.begin(k)
 
-    def add(self, s: int, frames: Stack, variance: Stack | None = None) -> None:
+    def add(self, s: int, frames: FloatStack, variance: FloatStack | None = None) -> None:
         """Filter segment ``s`` and hand it on."""
         self._inner.add(s, *self._filtered(s, frames, variance))
 
-    def whole(self, frames: Stack, variance: Stack | None, here: Any) -> None:
+    def whole(self, frames: FloatStack, variance: FloatStack | None, here: Any) -> None:
         """Filter whole frames, a segment after the other, and hand them on."""
         out = np.empty_like(frames)
-        spread = None if variance is None else np.empty_like(variance)
+        variances = None if variance is None else np.empty_like(variance)
         for s in range(frames.shape[1]):
             out[:, s], of_segment = self._filtered(s, frames[:, s], None if variance is None else variance[:, s])
-            if spread is not None:
-                spread[:, s] = of_segment
-        self._inner.whole(out, spread, here)
+            if variances is not None:
+                variances[:, s] = of_segment
+        self._inner.whole(out, variances, here)
 
-    def _filtered(self, s: int, frames: Stack, variance: Stack | None) -> tuple[Stack, Stack | None]:
+    def _filtered(
+        self, s: int, frames: FloatStack, variance: FloatStack | None
+    ) -> tuple[FloatStack, FloatStack | None]:
         out = self._buffer[: len(frames)]
         if self._cut is None:
             np.copyto(out, frames)
@@ -228,11 +230,11 @@ class FilteredReducer(Reducer):
             self._cut(s, frames, out)
         if self._use is not None:
             out[~self._use[:, s]] = np.nan
-        if variance is not None and self._spread is not None and self._cut is not None:
-            spread = self._spread[: len(frames)]
-            np.copyto(spread, variance)
-            spread[(out == 0) & (frames != 0)] = 0  # what was set to nothing is known
-            variance = spread
+        if variance is not None and self._variances is not None and self._cut is not None:
+            variances = self._variances[: len(frames)]
+            np.copyto(variances, variance)
+            variances[(out == 0) & (frames != 0)] = 0  # what was set to nothing is known
+            variance = variances
         return out, variance
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:

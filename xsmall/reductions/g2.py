@@ -207,7 +207,7 @@ def _lag_edges(times: npt.NDArray[np.int64], unit: float, lags: Any) -> npt.NDAr
     return np.unique(np.ceil(found * period).astype(np.int64))
 
 
-class _Job:
+class _PairTask:
     """What is to be done with the arrays: a value that travels to where they are."""
 
     def __init__(self, given: Correlated, order: npt.NDArray[np.intp]) -> None:
@@ -218,7 +218,7 @@ class _Job:
         return entries_of(arrays, self.frames, self.held, self.order, self.usable)
 
 
-class _Lags(_Job):
+class _Lags(_PairTask):
     """The job of :func:`g2`."""
 
     def __init__(
@@ -296,10 +296,10 @@ def _ratio(
             left = pixels - (block == b).sum(axis=1)
             rest = norm * ((1 - shares[:, b]) ** 2)[:, None]
             without[:, b] = (sums.sum(axis=1) - sums[:, b]) * left[:, None] / rest
-        spread = np.sqrt((n_blocks - 1) * without.var(axis=1))
+        stderr = np.sqrt((n_blocks - 1) * without.var(axis=1))
     bad = ~np.isfinite(whole)
-    whole[bad], spread[bad] = np.nan, np.nan
-    return whole, spread
+    whole[bad], stderr[bad] = np.nan, np.nan
+    return whole, stderr
 
 
 def _by_label(frames: Frames) -> npt.NDArray[np.intp]:
@@ -308,7 +308,7 @@ def _by_label(frames: Frames) -> npt.NDArray[np.intp]:
     return np.arange(int(np.prod(frames.shape))).reshape(frames.shape)[np.ix_(*orders)].ravel()
 
 
-class _TwoTimes(_Job):
+class _TwoTimes(_PairTask):
     """The job of :func:`two_time`."""
 
     def __call__(self, *arrays: Any) -> tuple[npt.NDArray[np.float64], ...]:

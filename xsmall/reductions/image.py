@@ -126,8 +126,8 @@ class Image(Record):
         dims, shape = (IMAGE_Y, IMAGE_X), (grid.n_y, grid.n_x)
         out = {IMAGE: Output(dims, shape, frames.dtype, units)}
         if frames.variance:
-            spread = {} if frames.units is None else {UNITS: f"({frames.units})2"}
-            out[f"{IMAGE}{VARIANCE_SUFFIX}"] = Output(dims, shape, frames.dtype, spread)
+            squared = {} if frames.units is None else {UNITS: f"({frames.units})2"}
+            out[f"{IMAGE}{VARIANCE_SUFFIX}"] = Output(dims, shape, frames.dtype, squared)
         return out
 
     def coords(self, frames: Frames) -> Mapping[str, xr.Variable]:
@@ -153,7 +153,7 @@ class ImageReducer(Reducer):
         self._gather = gather
         self._table, self._shape, self._frames, self._mask = table, shape, frames, mask
         self._buffer = np.empty((GROUP, *frames.shape), frames.dtype)
-        self._spread = np.empty_like(self._buffer) if frames.variance else None
+        self._variances = np.empty_like(self._buffer) if frames.variance else None
         self._k = 0
 
     def begin(self, k: int) -> None:
@@ -162,20 +162,20 @@ class ImageReducer(Reducer):
 
     def add(self, s: int, frames: npt.NDArray[np.floating[Any]], variance: Any = None) -> None:
         """Take segment ``s``."""
-        for into, values in ((self._buffer, frames), (self._spread, variance)):
+        for into, values in ((self._buffer, frames), (self._variances, variance)):
             if into is not None and values is not None:
                 into[: self._k, s] = values if self._mask is None else np.where(self._mask[s], values, np.nan)
-        if variance is not None and self._spread is not None:
-            self._spread[: self._k, s][~np.isfinite(frames)] = np.nan
+        if variance is not None and self._variances is not None:
+            self._variances[: self._k, s][~np.isfinite(frames)] = np.nan
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
         """Assemble the pictures of the group."""
         mean, total = self._taken(self._buffer, self._table.weight)
         out = {IMAGE: mean.reshape(self._k, *self._shape)}
-        if self._spread is not None:
-            spread, weight = self._taken(self._spread, self._table.weight**2)
+        if self._variances is not None:
+            variances, weight = self._taken(self._variances, self._table.weight**2)
             with np.errstate(divide="ignore", invalid="ignore"):
-                found = spread * weight / total**2  # gather divides by the sum of the squared weights
+                found = variances * weight / total**2  # gather divides by the sum of the squared weights
             out[f"{IMAGE}{VARIANCE_SUFFIX}"] = found.astype(mean.dtype).reshape(self._k, *self._shape)
         return out
 

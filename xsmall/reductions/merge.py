@@ -86,8 +86,8 @@ def merge_azint(*parts: xr.Dataset, weights: Sequence[float] | None = None) -> x
         for part in parts:
             check_small(part, INTENSITY)
         known = [part[_VARIANCE].where(s > 0, 0) for s, (part, _) in zip(shares, pairs, strict=True)]
-        spread = _sum_of_arrays([s**2 * v for s, v in zip(shares, known, strict=True)])
-        out[_VARIANCE] = (spread / total.where(total > 0) ** 2).assign_attrs(parts[0][_VARIANCE].attrs)
+        variances = _sum_of_arrays([s**2 * v for s, v in zip(shares, known, strict=True)])
+        out[_VARIANCE] = (variances / total.where(total > 0) ** 2).assign_attrs(parts[0][_VARIANCE].attrs)
     events = max(part.sizes[EVENT] for part in parts)
     return paired(out).assign_attrs({**parts[0].attrs, "n_events_left_out": events - out.sizes[EVENT]})
 

@@ -213,8 +213,8 @@ class Projection(Record):
             N_VALID: Output(dims, shape, np.dtype(np.int32), {UNITS: DIMENSIONLESS}),
         }
         if frames.variance:
-            spread = {} if frames.units is None else {UNITS: f"({frames.units})2"}
-            out[f"{PROJECTION}{VARIANCE_SUFFIX}"] = Output(dims, shape, double, spread)
+            squared = {} if frames.units is None else {UNITS: f"({frames.units})2"}
+            out[f"{PROJECTION}{VARIANCE_SUFFIX}"] = Output(dims, shape, double, squared)
         return out
 
     def coords(self, frames: Frames) -> Mapping[str, xr.Variable]:
@@ -333,7 +333,7 @@ class ProjectionReducer(Reducer):
     def begin(self, k: int) -> None:
         """Start a group of ``k`` events."""
         n = self._windows[0].shape[0 if self._record.onto == ROW else 1]
-        self._total, self._spread = np.zeros((2, k, len(self._windows), n))
+        self._total, self._variances = np.zeros((2, k, len(self._windows), n))
         self._n, self._n_known = np.zeros((2, k, len(self._windows), n), dtype=np.int64)
 
     def add(
@@ -350,8 +350,8 @@ class ProjectionReducer(Reducer):
             for j in range(frames.shape[0]):
                 self._kernel(frames[j], top, left, self._use[p], self._total[j, p], self._n[j, p])
                 if variance is not None:
-                    spread = np.where(np.isfinite(frames[j]), variance[j], np.nan)
-                    self._kernel(spread, top, left, self._use[p], self._spread[j, p], self._n_known[j, p])
+                    variances = np.where(np.isfinite(frames[j]), variance[j], np.nan)
+                    self._kernel(variances, top, left, self._use[p], self._variances[j, p], self._n_known[j, p])
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
         """Finish the group."""
@@ -364,11 +364,11 @@ class ProjectionReducer(Reducer):
                 N_VALID: n.astype(np.int32),
             }
             if self._frames.variance:
-                spread = self._spread[kept] / n**2 if mean else self._spread[kept]
+                variances = self._variances[kept] / n**2 if mean else self._variances[kept]
                 known = (n > 0) & (
                     self._n_known[kept] == n
                 )  # a valid pixel without a variance makes that of the sum unknown
-                out[f"{PROJECTION}{VARIANCE_SUFFIX}"] = np.where(known, spread, np.nan)
+                out[f"{PROJECTION}{VARIANCE_SUFFIX}"] = np.where(known, variances, np.nan)
         if isinstance(self._record.place, Box):
             return {name: value[:, 0] for name, value in out.items()}
         return out

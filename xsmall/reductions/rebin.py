@@ -137,8 +137,8 @@ class Rebin(Record):
             N_VALID: Output(PIXEL_DIMS, shape, np.dtype(np.float32), {UNITS: DIMENSIONLESS}),
         }
         if frames.variance:
-            spread = {} if frames.units is None else {UNITS: f"({frames.units})2"}
-            out[f"{REBINNED}{VARIANCE_SUFFIX}"] = Output(PIXEL_DIMS, shape, frames.dtype, spread)
+            squared = {} if frames.units is None else {UNITS: f"({frames.units})2"}
+            out[f"{REBINNED}{VARIANCE_SUFFIX}"] = Output(PIXEL_DIMS, shape, frames.dtype, squared)
         return out
 
     def coords(self, frames: Frames) -> Mapping[str, xr.Variable]:
@@ -189,7 +189,7 @@ class RebinReducer(Reducer):
 
     def begin(self, k: int) -> None:
         """Start a group of ``k`` events."""
-        self._total, self._area, self._spread = np.zeros((3, k, *self._record.shape(self._frames)))
+        self._total, self._area, self._variances = np.zeros((3, k, *self._record.shape(self._frames)))
 
     def add(self, s: int, frames: npt.NDArray[np.floating[Any]], variance: Any = None) -> None:
         """Gather segment ``s``."""
@@ -197,13 +197,13 @@ class RebinReducer(Reducer):
         none = np.empty((0, 0), frames.dtype)
         for j in range(len(frames)):
             frame = frames[j] if self._mask is None else np.where(self._mask[s], frames[j], np.nan)
-            spread = none if variance is None else variance[j]
+            variances = none if variance is None else variance[j]
             if self._order is not None:
-                frame, spread = frame[self._order], spread if variance is None else spread[self._order]
+                frame, variances = frame[self._order], variances if variance is None else variances[self._order]
             self._kernel(frame, frame, row, a, column, b, self._total[j, s])
             self._kernel(frame, none, row, a, column, b, self._area[j, s])
             if variance is not None:
-                self._kernel(frame, spread, row, a * a, column, b * b, self._spread[j, s])
+                self._kernel(frame, variances, row, a * a, column, b * b, self._variances[j, s])
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
         """Finish the group."""
@@ -212,5 +212,5 @@ class RebinReducer(Reducer):
         per = area if mean else np.where(np.isnan(area), np.nan, 1.0)
         out = {REBINNED: (self._total / per).astype(dtype), N_VALID: self._area.astype(np.float32)}
         if self._frames.variance:
-            out[f"{REBINNED}{VARIANCE_SUFFIX}"] = (self._spread / per**2).astype(dtype)
+            out[f"{REBINNED}{VARIANCE_SUFFIX}"] = (self._variances / per**2).astype(dtype)
         return out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
@@ -34,7 +34,7 @@ from xsmall.frames.variance import values_and_variance
 from xsmall.frames.waveforms import as_waves
 from xsmall.reductions.filters import EventMask
 from xsmall.reductions.joined import bind
-from xsmall.reductions.user import UserRecord
+from xsmall.reductions.user import Function, UserRecord
 from xsmall.reductions.user import record as _user_record
 from xsmall.vocabulary import (
     BOUNDS,
@@ -56,8 +56,6 @@ from xsmall.vocabulary import (
     USABLE,
     USED,
 )
-
-Function = Callable[..., Any]
 
 
 def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record | Function | str]) -> xr.Dataset:
@@ -172,9 +170,9 @@ def prepare(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record]) -> Pa
     known = describe(values)
     frames = replace(known, dtype=float_dtype(known.dtype), variance=variance is not None).of_all_events
     described = {name: record.outputs(frames) for name, record in chosen.items()}  # raises before anything else
-    spread = None if variance is None else data_of(variance)
+    variances = None if variance is None else data_of(variance)
     source = Source.of(
-        data_of(values), known.usable, frames.dtype, spread, known.energies, words_of(values), known.kinds
+        data_of(values), known.usable, frames.dtype, variances, known.energies, words_of(values), known.kinds
     )
     return Pass(values, chosen, frames, source, beside, described)
 

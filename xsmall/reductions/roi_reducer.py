@@ -82,7 +82,7 @@ class RoiReducer(Reducer):
         ]
         self._sums = np.zeros((GROUP, len(regions), 9))
         self._extremes = _Extremes(len(regions), saturation) if {MIN, N_SATURATED} & set(also) else None
-        self._moments = [_Moments(frames, regions, where) for where in (IN_PIXELS, IN_SPACE)
+        self._moments = [_PlaceMoments(frames, regions, where) for where in (IN_PIXELS, IN_SPACE)
                          if set(where) & set(also) or (where is IN_SPACE and {X, Y} & set(also))]  # fmt: skip
         self._also = also
         self._size = np.array([sum(int(w.inside.sum()) for w in found) for found in regions])
@@ -166,7 +166,7 @@ class RoiReducer(Reducer):
 
     def end(self) -> Mapping[str, Array]:
         """Finish the group."""
-        total, largest, moment_row, moment_column, n, *spread = np.moveaxis(self._sums[: self._k], -1, 0)
+        total, largest, moment_row, moment_column, n, *variances = np.moveaxis(self._sums[: self._k], -1, 0)
         one = np.array([len(found) == 1 for found in self._regions])  # several segments have no common rows
         with np.errstate(divide="ignore", invalid="ignore"):
             some, weighted = n > 0, (total != 0) & one
@@ -185,7 +185,7 @@ class RoiReducer(Reducer):
                 found |= {} if part is None else part.end(self._k)
             out |= {name: found[name] for name in self._also}
             if self._frames.variance:
-                of_sum, of_most, along_row, along_column = spread
+                of_sum, of_most, along_row, along_column = variances
                 of_each = {
                     SUM: of_sum,
                     MEAN: of_sum / n**2,
@@ -226,7 +226,7 @@ class _Extremes:
         return {MIN: np.where(np.isfinite(low), low, np.nan), N_SATURATED: n.astype(np.int32)}
 
 
-class _Moments:
+class _PlaceMoments:
     """Centre of mass and second moments of each region, in rows and columns or in space."""
 
     def __init__(self, frames: Frames, regions: Sequence[Sequence[Window]], names: tuple[str, ...]) -> None:

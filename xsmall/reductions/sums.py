@@ -246,15 +246,15 @@ class Sums(Record):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", _KEPT)  # here it is not kept
             known = self.first.outputs(frames)
-        spreads = {n for n in known if n.endswith(VARIANCE_SUFFIX) and n.removesuffix(VARIANCE_SUFFIX) in known}
+        variances = {n for n in known if n.endswith(VARIANCE_SUFFIX) and n.removesuffix(VARIANCE_SUFFIX) in known}
         out = []
         for name, o in known.items():
-            if name in spreads or o.is_ragged or o.summed or o.dtype.kind not in "biuf":
+            if name in variances or o.is_ragged or o.summed or o.dtype.kind not in "biuf":
                 continue
             dtype = o.dtype if o.dtype.kind == "f" else np.dtype(np.float64)
             attrs = {k: v for k, v in o.attrs.items() if k == UNITS}
-            spread = f"{name}{VARIANCE_SUFFIX}" in spreads
-            out.append(Stream(f"{name}_", o.dims, o.array_shape, dtype, attrs, spread))
+            has_variance = f"{name}{VARIANCE_SUFFIX}" in variances
+            out.append(Stream(f"{name}_", o.dims, o.array_shape, dtype, attrs, has_variance))
         if not out:
             raise ParameterError(
                 "nothing of this has a sum", found=f"{self.first.name}: {', '.join(known)}",

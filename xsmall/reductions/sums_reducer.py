@@ -79,14 +79,14 @@ class Sum:
         if wanted.edges is not None:
             self.arrays[HISTOGRAM] = np.zeros((n, size, len(wanted.edges) + 1), np.uint32)
 
-    def add(self, values: Array, spread: Array | None, classes: Array, wanted: WantedSums, at: int) -> None:
+    def add(self, values: Array, variances: Array | None, classes: Array, wanted: WantedSums, at: int) -> None:
         """Add values (k, pixel) from pixel ``at`` on."""
         from xsmall.kernels import sums as kernel
 
         own = self.arrays
         kernel.add(values, classes, own["sums"], own[COUNT], at)
-        if spread is not None:
-            kernel.add_values_where(values, spread, classes, own["variance"], at)
+        if variances is not None:
+            kernel.add_values_where(values, variances, classes, own["variance"], at)
         if wanted.extremes:
             kernel.add_extremes(values, classes, own[MIN], own[MAX], at)
         if wanted.level is not None:
@@ -160,10 +160,10 @@ class Gathered(Totals):
             MEAN: mean, STD_SUFFIX.removeprefix("_"): std, STDERR_SUFFIX.removeprefix("_"): error, COUNT: number,
         }  # fmt: skip
         if stream.variance:
-            spread = np.empty((n, stream.size))
+            variances = np.empty((n, stream.size))
             for c in range(n):
-                kernel.mean_of(arrays["variance"][c], count[c], 2, spread[c])
-            flat[f"{MEAN}{VARIANCE_SUFFIX}"] = spread
+                kernel.mean_of(arrays["variance"][c], count[c], 2, variances[c])
+            flat[f"{MEAN}{VARIANCE_SUFFIX}"] = variances
         if SUM in self.wanted.also:
             flat[SUM] = total
         for name in (MIN, MAX):
@@ -223,9 +223,9 @@ class SumsReducer(Reducer):
             self._inner.add(s, frames, variance)
             return
         k, pixels = len(frames), frames[0].size
-        spread = None if variance is None else np.ascontiguousarray(variance).reshape(k, pixels)
+        variances = None if variance is None else np.ascontiguousarray(variance).reshape(k, pixels)
         flat = np.ascontiguousarray(frames).reshape(k, pixels)
-        self._gathered.sums[0].add(flat, spread, self._classes, self._wanted, s * pixels)
+        self._gathered.sums[0].add(flat, variances, self._classes, self._wanted, s * pixels)
 
     def whole(self, frames: npt.NDArray[np.floating[Any]], variance: Any, here: Any) -> None:
         """Take whole frames, for another reducer."""
@@ -239,8 +239,8 @@ class SumsReducer(Reducer):
             for stream, summed in zip(self._gathered.streams, self._gathered.sums, strict=True):
                 name = stream.prefix.removesuffix("_")
                 values = np.ascontiguousarray(made[name], stream.dtype).reshape(k, -1)
-                spread = made[f"{name}{VARIANCE_SUFFIX}"].reshape(k, -1) if stream.variance else None
-                summed.add(values, spread, self._classes, self._wanted, 0)
+                variances = made[f"{name}{VARIANCE_SUFFIX}"].reshape(k, -1) if stream.variance else None
+                summed.add(values, variances, self._classes, self._wanted, 0)
         return {}
 
     def totals(self) -> Gathered:

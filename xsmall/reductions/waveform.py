@@ -38,7 +38,7 @@ from xsmall.vocabulary import (
 
 __all__ = [
     "Baseline",
-    "Span",
+    "SampleSpan",
     "baseline_of",
     "check_waves",
     "per_channel",
@@ -47,7 +47,7 @@ __all__ = [
     "waveform_integral",
 ]
 
-Span = tuple[int, int]
+SampleSpan = tuple[int, int]
 """First sample and the one after the last, as labels."""
 _OF_CHANNEL: Final = f"{N_HITS}_of_{CHANNEL}"
 _OF_MEDIAN: Final = np.pi / 2  # variance of a median relative to that of a mean
@@ -57,7 +57,7 @@ _OF_MEDIAN: Final = np.pi / 2  # variance of a median relative to that of a mean
 class Baseline:
     """Where the level of a waveform without signal is taken, how, and which way its pulses go."""
 
-    window: Span | None
+    window: SampleSpan | None
     median: bool
     sign: float
 
@@ -74,7 +74,7 @@ def baseline_of(background: Any, baseline: str, polarity: str) -> Baseline:
     return Baseline(window, baseline == "median", 1.0 if polarity == "positive" else -1.0)
 
 
-def span_of(given: Any, what: str) -> Span:
+def span_of(given: Any, what: str) -> SampleSpan:
     """Check a window of samples."""
     pair = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else ()
     whole = all(isinstance(v, int | np.integer) and not isinstance(v, bool) for v in pair)
@@ -88,7 +88,7 @@ def span_of(given: Any, what: str) -> Span:
     return int(pair[0]), int(pair[1])
 
 
-def check_waves(frames: Frames, *windows: Span | None) -> None:
+def check_waves(frames: Frames, *windows: SampleSpan | None) -> None:
     """Raise unless these are waveforms that have all samples of the windows."""
     if frames.shape[1] != 1:
         raise DataError(
@@ -107,7 +107,7 @@ def check_waves(frames: Frames, *windows: Span | None) -> None:
             )
 
 
-def at(window: Span | None, frames: Frames) -> Span:
+def at(window: SampleSpan | None, frames: Frames) -> SampleSpan:
     """Positions of a window; nothing where there is none."""
     first = min(frames.column)
     return (0, 0) if window is None else (window[0] - first, window[1] - first)
@@ -118,7 +118,7 @@ def per_channel(frames: Frames) -> dict[str, xr.Variable]:
     return {CHANNEL: xr.Variable((CHANNEL,), np.array(frames.segment))}
 
 
-class Rows(Reducer):
+class WaveReducer(Reducer):
     """Takes the waveforms of a group, in the order of their samples."""
 
     def __init__(self, frames: Frames) -> None:
@@ -198,7 +198,7 @@ class Integral(Record):
 
     name: ClassVar[str] = "waveform_integral"
 
-    windows: tuple[tuple[str, Span], ...]
+    windows: tuple[tuple[str, SampleSpan], ...]
     named: bool
     baseline: Baseline
 
@@ -227,7 +227,7 @@ class Integral(Record):
         return IntegralReducer(self, frames)
 
 
-class IntegralReducer(Rows):
+class IntegralReducer(WaveReducer):
     """Integrates the waveforms of a group."""
 
     def __init__(self, record: Integral, frames: Frames) -> None:
@@ -265,8 +265,8 @@ class IntegralReducer(Rows):
         out = {INTEGRAL: total, AMPLITUDE: highest, TIME: place + self._first, N_VALID: n.astype(np.int32)}
         if self._record.baseline.window is None:
             return out
-        spread = {f"{INTEGRAL}{VARIANCE_SUFFIX}": self._variance[..., pick].copy()}
-        return out | spread | {BACKGROUND: self._levels[..., 0], BACKGROUND_NOISE: self._levels[..., 1]}
+        variances = {f"{INTEGRAL}{VARIANCE_SUFFIX}": self._variance[..., pick].copy()}
+        return out | variances | {BACKGROUND: self._levels[..., 0], BACKGROUND_NOISE: self._levels[..., 1]}
 
 
 def waveform_hits(
@@ -356,7 +356,7 @@ class Hits(Record):
     threshold: float
     in_sigma: bool
     baseline: Baseline
-    window: Span | None
+    window: SampleSpan | None
     timing: tuple[float, int, int]
 
     def outputs(self, frames: Frames) -> Mapping[str, Output]:
@@ -384,7 +384,7 @@ class Hits(Record):
         return HitsReducer(self, frames)
 
 
-class HitsReducer(Rows):
+class HitsReducer(WaveReducer):
     """Finds the hits of the waveforms of a group."""
 
     def __init__(self, record: Hits, frames: Frames) -> None:

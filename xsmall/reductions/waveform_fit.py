@@ -16,7 +16,16 @@ from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import DataError, ParameterError
 from xsmall.frames.waveforms import as_waves
 from xsmall.reductions.arguments import whole_number
-from xsmall.reductions.waveform import Baseline, Rows, Span, at, baseline_of, check_waves, per_channel, span_of
+from xsmall.reductions.waveform import (
+    Baseline,
+    SampleSpan,
+    WaveReducer,
+    at,
+    baseline_of,
+    check_waves,
+    per_channel,
+    span_of,
+)
 from xsmall.vocabulary import (
     AMPLITUDE,
     CHANNEL,
@@ -117,7 +126,7 @@ def waveform_basis(
 
 
 def _learned(
-    waves: npt.NDArray[np.float64], window: Span, how: Baseline, first: int, n: int
+    waves: npt.NDArray[np.float64], window: SampleSpan, how: Baseline, first: int, n: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Templates (template, sample) of the waveforms of a channel, and their singular values."""
     level = np.zeros(len(waves))
@@ -262,7 +271,7 @@ class Fit(Record):
 
     design: _Design
     channels: int | None
-    window: Span
+    window: SampleSpan
     delays: tuple[int, ...]
     baseline: Baseline = field(default_factory=lambda: Baseline(None, True, 1.0))
 
@@ -304,7 +313,7 @@ class Fit(Record):
         return FitReducer(self, frames)
 
 
-class FitReducer(Rows):
+class FitReducer(WaveReducer):
     """Fits the waveforms of a group."""
 
     def __init__(self, record: Fit, frames: Frames) -> None:
@@ -315,7 +324,7 @@ class FitReducer(Rows):
         self._design = record.design.values
         self._inverse = [np.ascontiguousarray(np.linalg.pinv(d).T) for d in self._design]
         self._shift = [inverse.sum(axis=1) ** 2 for inverse in self._inverse]  # by an error of the baseline
-        self._spread = [np.diag(np.linalg.inv(d @ d.T)).copy() for d in self._design]
+        self._variances = [np.diag(np.linalg.inv(d @ d.T)).copy() for d in self._design]
 
     def begin(self, k: int) -> None:
         """Start a group of ``k`` events."""
@@ -337,7 +346,7 @@ class FitReducer(Rows):
             free = rest / (n - m) if n > m else np.nan
             noise = free if self._record.baseline.window is None else self._level[1] ** 2
             level = self._record.baseline.error(self._level[1], self._level[2])
-            self._variance[j, s] = noise * self._spread[c] + level * self._shift[c] if np.isfinite(rest) else np.nan
+            self._variance[j, s] = noise * self._variances[c] + level * self._shift[c] if np.isfinite(rest) else np.nan
             self._quality[j, s] = (1 - rest / square if square > 0 else np.nan), np.sqrt(rest / n)
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
@@ -345,7 +354,7 @@ class FitReducer(Rows):
         several, record = len(self._record.delays) > 1, self._record
         k, pulses = len(self._found), len(record.delays)
         shape = (k, self._channels, pulses, record.n_templates)
-        found, spread = self._found.reshape(shape), self._variance.reshape(shape)
+        found, variances = self._found.reshape(shape), self._variance.reshape(shape)
         highest, norm = np.empty(shape[:3]), np.empty(shape[:3])
         for s in range(self._channels):
             own = self._design[0 if record.channels is None else s].reshape(pulses, record.n_templates, -1)
@@ -355,7 +364,7 @@ class FitReducer(Rows):
                     highest[j, s, p] = made[np.abs(made).argmax()]
                     norm[j, s, p] = np.sqrt((made**2).sum())
         pick: Any = slice(None) if several else 0
-        out = {COEFFICIENT: found[:, :, pick], f"{COEFFICIENT}{VARIANCE_SUFFIX}": spread[:, :, pick]}
+        out = {COEFFICIENT: found[:, :, pick], f"{COEFFICIENT}{VARIANCE_SUFFIX}": variances[:, :, pick]}
         out |= {AMPLITUDE: highest[:, :, pick], NORM: norm[:, :, pick]}
         return {n: v.copy() for n, v in out.items()} | {
             EXPLAINED: self._quality[..., 0].copy(), RESIDUAL: self._quality[..., 1].copy()

@@ -33,7 +33,7 @@ class FrameMoments(NamedTuple):
     n: npt.NDArray[np.uint32]
     mean: npt.NDArray[np.float64]
     m2: npt.NDArray[np.float64]
-    spread: npt.NDArray[np.float64] | None = None
+    variances: npt.NDArray[np.float64] | None = None
 
     @classmethod
     def empty(cls, frames: Frames, *bins: int) -> FrameMoments:
@@ -45,7 +45,7 @@ class FrameMoments(NamedTuple):
 
     def of(self, i: int) -> FrameMoments:
         """The moments of one bin."""
-        return FrameMoments(self.n[i], self.mean[i], self.m2[i], None if self.spread is None else self.spread[i])
+        return FrameMoments(self.n[i], self.mean[i], self.m2[i], None if self.variances is None else self.variances[i])
 
     def arrays(self) -> dict[str, Array]:
         """The arrays by their names."""
@@ -58,7 +58,7 @@ def together(frames: Frames) -> int:
     return int(min(_MOST_TOGETHER, max(GROUP, 1 << max(0, int(fit).bit_length() - 1))))
 
 
-Bins = dict[tuple[str, int], FrameMoments]
+MomentsByBin = dict[tuple[str, int], FrameMoments]
 """Moments by the name of the average and the bin."""
 
 
@@ -79,7 +79,7 @@ class Averager(Reducer):
         self._pixels = rows * columns
         held = (self._segments, self._size + GROUP, self._pixels)
         self._frames = np.empty(held, frames.dtype)
-        self._spread = np.empty(held, frames.dtype) if frames.variance else None
+        self._variances = np.empty(held, frames.dtype) if frames.variance else None
         self._filled = np.zeros(self._size + GROUP, bool)
         self._base = self._next = self._k = 0
         self._bins = {name: np.unique(own[own >= 0]) for name, own in index.items()}
@@ -105,8 +105,8 @@ class Averager(Reducer):
         at = self._next - self._base
         into = slice(at, at + self._k)
         self._frames[s, into] = frames.reshape(self._k, -1)
-        if self._spread is not None and variance is not None:
-            self._spread[s, into] = variance.reshape(self._k, -1)
+        if self._variances is not None and variance is not None:
+            self._variances[s, into] = variance.reshape(self._k, -1)
 
     def end(self) -> Mapping[str, Array]:
         """Add what is complete."""
@@ -115,7 +115,7 @@ class Averager(Reducer):
         self.move_to(self._next + self._k)
         return {}
 
-    def finish(self) -> Bins:
+    def finish(self) -> MomentsByBin:
         """Add what is left, and return the moments of each bin."""
         self._flush()
         return {
@@ -132,7 +132,7 @@ class Averager(Reducer):
                 part = own[self._base : self._base + self._size]
                 here[: len(part)] = np.where(filled[: len(part)], part, -1)
                 self._add(here, self._moments[name])
-        for held in (self._frames, self._spread):
+        for held in (self._frames, self._variances):
             if held is not None:
                 held[:, :GROUP] = held[:, self._size :]
         self._filled[:GROUP] = self._filled[self._size :]
@@ -146,8 +146,8 @@ class Averager(Reducer):
         for s in range(self._segments):
             where = 0, self._pixels, s * self._pixels
             kernel.add_frames(*kernel.flat(self._frames[s]), *group, kernel.all_go_on(group[2]), *moments[:3], *where)
-            if moments.spread is not None and self._spread is not None:
-                kernel.add_variances(self._frames[s], self._spread[s], *group, moments.spread, *where)
+            if moments.variances is not None and self._variances is not None:
+                kernel.add_variances(self._frames[s], self._variances[s], *group, moments.variances, *where)
 
 
 @dataclass(frozen=True)
@@ -179,8 +179,8 @@ def merged(parts: Sequence[FrameMoments], frames: Frames) -> FrameMoments:
 
 
 def _merge_two(a: FrameMoments, b: FrameMoments) -> FrameMoments:
-    spread = None if a.spread is None or b.spread is None else a.spread + b.spread
-    out = FrameMoments(np.empty_like(a.n), np.empty_like(a.mean), np.empty_like(a.m2), spread)
+    variances = None if a.variances is None or b.variances is None else a.variances + b.variances
+    out = FrameMoments(np.empty_like(a.n), np.empty_like(a.mean), np.empty_like(a.m2), variances)
     kernel.merge(*a[:3], *b[:3], *out[:3])
     return out
 
@@ -192,7 +192,7 @@ def statistics_of(moments: FrameMoments, shape: tuple[int, ...]) -> dict[str, Ar
     kernel.statistics(*moments[:3], mean, std, count)
     kernel.standard_error(std, count, stderr)
     out: dict[str, Array] = {"mean": mean, "std": std, "stderr": stderr, "count": count}
-    if moments.spread is not None:
+    if moments.variances is not None:
         number = count.astype(np.float64)
-        out["variance"] = np.divide(moments.spread, number**2, out=np.full(n, np.nan), where=number > 0)
+        out["variance"] = np.divide(moments.variances, number**2, out=np.full(n, np.nan), where=number > 0)
     return {name: values.reshape(shape) for name, values in out.items()}

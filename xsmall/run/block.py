@@ -19,7 +19,7 @@ from xsmall.engine.one_pass import Job, reduce_batches
 from xsmall.engine.record import Output, Record, Totals
 from xsmall.engine.transform import Transform
 from xsmall.reductions.reduce import Pass
-from xsmall.run.average import Average, Averager, Bins
+from xsmall.run.average import Average, Averager, MomentsByBin
 from xsmall.run.detectors import Detector
 from xsmall.vocabulary import FAULT, N_SEGMENTS
 
@@ -217,7 +217,7 @@ def total_key(name: str, key: str) -> str:
     return f"{TOTALS}.{name}.{key}"
 
 
-def arrays_of_moments(bins: Bins) -> dict[str, Array]:
+def arrays_of_moments(bins: MomentsByBin) -> dict[str, Array]:
     """Moments as arrays of a block."""
     return {f"{moments_key(*of)}.{k}": x for of, moments in bins.items() for k, x in moments.arrays().items()}
 

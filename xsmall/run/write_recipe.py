@@ -124,7 +124,7 @@ def to_recipe(
     tree = _opened_run(source)
     name, variable = _detector_of(tree, told[ASKED]["shape"], detector, source)
     given = {"constants": constants, "mask": mask, "geometry": geometry}
-    made = _Written(target.parent)
+    made = _WrittenRecipe(target.parent)
     table = _detector_table(told, made, {key: value for key, value in given.items() if value is not None})
     number, pattern = _number_of(source, small)
     tables = {"source": pattern, "detectors": {name: {"variable": variable, **table}}}
@@ -211,7 +211,7 @@ def _number_of(source: str, small: xr.Dataset) -> tuple[int, str]:
 
 
 @dataclass
-class _Written:
+class _WrittenRecipe:
     """Files beside a recipe, by name: what writes each."""
 
     folder: Path
@@ -244,7 +244,7 @@ def _short_token(token: str) -> str:
     return token.lstrip("-")[:12]
 
 
-def _detector_table(told: Mapping[str, Any], made: _Written, given: Mapping[str, Any]) -> dict[str, Any]:
+def _detector_table(told: Mapping[str, Any], made: _WrittenRecipe, given: Mapping[str, Any]) -> dict[str, Any]:
     """What is done with the detector."""
     asked, frames = told[ASKED], told.get("frames")
     table: dict[str, Any] = {}
@@ -269,7 +269,7 @@ def _detector_table(told: Mapping[str, Any], made: _Written, given: Mapping[str,
 
 
 def _calibration(
-    frames: Mapping[str, Any], asked: Mapping[str, Any] | None, made: _Written, given: Mapping[str, Any]
+    frames: Mapping[str, Any], asked: Mapping[str, Any] | None, made: _WrittenRecipe, given: Mapping[str, Any]
 ) -> dict[str, Any]:
     if frames.get("function") != "calibrate" or asked is None:
         raise ParameterError(
@@ -324,7 +324,7 @@ def _kept_here(token: Any, what: str, fix: str) -> Any:
     return found
 
 
-def _reduction_table(name: str, said_of_it: Any, units: str | None, made: _Written) -> dict[str, Any]:
+def _reduction_table(name: str, said_of_it: Any, units: str | None, made: _WrittenRecipe) -> dict[str, Any]:
     """One reduction as a recipe writes it."""
     if not isinstance(said_of_it, Mapping) or said_of_it.get(KIND) not in (*KINDS, FUNCTION):
         raise ParameterError(

@@ -225,8 +225,8 @@ def event_variables(recipe: SimulatedScan, first: int, stop: int) -> SimulatedEv
     jitter = recipe.delay_jitter * normal(recipe, "jitter", first, n)
     true_delay = nominal + jitter
     response = np.where(laser_on, response_to(recipe, true_delay), 0.0)
-    spread = recipe.i0_jitter
-    pulse = np.where(xray_on, np.exp(spread * normal(recipe, "pulse", first, n) - 0.5 * spread**2), 0.0)
+    width = recipe.i0_jitter
+    pulse = np.where(xray_on, np.exp(width * normal(recipe, "pulse", first, n) - 0.5 * width**2), 0.0)
     i0 = pulse * (1.0 + recipe.i0_error * normal(recipe, "i0 gain", first, n))
     i0 += 0.001 * normal(recipe, "i0 noise", first, n)
 

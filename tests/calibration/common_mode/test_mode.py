@@ -200,7 +200,7 @@ def test_recommended_says_what_it_took(detector: str, segments: int | None, numb
         (7, None, "detector_type"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(spec: CommonModeLike, detector: str | None, expected: str) -> None:
+def test_invalid_common_modes_are_refused(spec: CommonModeLike, detector: str | None, expected: str) -> None:
     with pytest.raises(ParameterError, match=expected):
         resolve_common_mode(spec, detector)
 
@@ -245,16 +245,18 @@ def test_noise_that_is_needed_and_missing_is_asked_for() -> None:
         {"half_range": 5000}, {"half_range": float("nan")}, {"estimator": "histogram_median", "within": 10},
         {"estimator": "histogram_median", "below": 10}, {"interleave": 2, "columns_used": (0, 4)},
         {"interleave": 2, "rows": 185, "columns": 388, "estimator": "unbonded"},
+        {"sigma_max": 2.0}, {"min_peak": 5}, {"fallback": True}, {"half_range": 40}, {"limit_included": False},
     ],
 )  # fmt: skip
-def test_steps_that_cannot_be_meant_are_refused(arguments: dict) -> None:
+def test_invalid_steps_are_refused(arguments: dict) -> None:
     with pytest.raises(ParameterError):
         Subtract(name="row", **arguments)
 
 
 def test_an_exclusion_that_excludes_nothing_is_refused() -> None:
-    with pytest.raises(ParameterError):
-        Exclude()
+    for nothing in ({}, {"neighbours": True}, {"neighbours": True, "within": 30}):
+        with pytest.raises(ParameterError):
+            Exclude(**nothing)
 
 
 @pytest.mark.parametrize(

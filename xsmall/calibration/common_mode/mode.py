@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 import numpy as np
 
@@ -24,6 +24,9 @@ AppliedTo = Literal["used", "all", "nothing"]
 Failed = Literal["keep", "nan"]
 
 CSPAD_SECTION = (185, 388)
+_OF_ESTIMATOR: Final = {
+    "sigma_max": "peak", "min_peak": "peak", "fallback": "peak", "half_range": "histogram_median"
+}  # fmt: skip
 _LEAST_HALF_RANGE, _GREATEST_HALF_RANGE = 10, 4999  # psana takes 10 for less, and makes at most 10000 bins
 
 
@@ -59,6 +62,12 @@ class Exclude:
             _check_positive(name, value)
         if self.n_sigma is None and self.within is None:
             raise ParameterError("an Exclude step that excludes nothing", fix="give n_sigma= (noise) or within= (ADU)")
+        if self.neighbours and self.n_sigma is None:
+            raise ParameterError(
+                "neighbours are those of pixels that are bright by their noise",
+                found="neighbours=True without n_sigma",
+                fix="n_sigma=10",
+            )
 
     @property
     def needs_noise(self) -> bool:
@@ -150,6 +159,19 @@ class Subtract:
         ):
             if value not in known:
                 raise ParameterError(f"{name} is not known", found=repr(value), expected="one of " + ", ".join(known))
+        for name, estimator in _OF_ESTIMATOR.items():
+            if self.estimator != estimator and getattr(self, name) != getattr(Subtract, name):
+                raise ParameterError(
+                    f"only {estimator!r} takes {name}",
+                    found=f"{name}={getattr(self, name)} with estimator={self.estimator!r}",
+                    fix=f"estimator={estimator!r}, or no {name}",
+                )
+        if not self.limit_included and self.max_correction is None:
+            raise ParameterError(
+                "there is no limit that could be included or not",
+                found="limit_included=False without max_correction",
+                fix="max_correction=10, in ADU",
+            )
         if self.pixels is not None and not (self.rows is None and self.columns is None):
             raise ParameterError(
                 "a unit is given twice", found=f"pixels={self.pixels} beside rows or columns", fix="give one of them"

@@ -15,7 +15,7 @@ from typing import Final
 
 from xsmall.calibration.common_mode.mode import CommonMode, Subtract
 from xsmall.calibration.common_mode.steps import (
-    Steps,
+    ModeSteps,
     bank_medians,
     epix_medians,
     fccd_medians,
@@ -40,7 +40,7 @@ _HIGH_STAGES: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
 """Gain stages whose pixels are estimated and corrected; in the low ones the offset is nothing beside the signal."""
 
 
-_CSPAD: Final[Mapping[int, Steps]] = MappingProxyType(
+_CSPAD: Final[Mapping[int, ModeSteps]] = MappingProxyType(
     {
         1: zero_photon_peak(25, 40, 100),
         5: unbonded_pixels(100),
@@ -51,7 +51,7 @@ _CSPAD: Final[Mapping[int, Steps]] = MappingProxyType(
 )
 
 
-def _gain_switching(detector: str, limit: float) -> Mapping[int, Steps]:
+def _gain_switching(detector: str, limit: float) -> Mapping[int, ModeSteps]:
     """The numbers of ePix10ka and its kin; 83 to 85 with the limit of LCLS-II."""
     return {
         7: bank_medians(detector, 2, 10),
@@ -71,14 +71,14 @@ _GAP: Final = Subtract(
     name="segment", columns_used=(255, 257), mask=False, applied_to="all"
 )  # the two middle columns of an Icarus frame see no light
 
-_CAMERA: Final[dict[int, Steps]] = {
+_CAMERA: Final[dict[int, ModeSteps]] = {
     1: zero_photon_peak(50, 50, 100, section=False),
     2: stretches("mean", 10, 10, 0),
     3: stretches("median", 350, 350, 128),
     30: (),
 }
 
-_NUMBERS: Final[Mapping[str, Mapping[int, Steps]]] = MappingProxyType(
+_NUMBERS: Final[Mapping[str, Mapping[int, ModeSteps]]] = MappingProxyType(
     {
         "jungfrau": {
             7: bank_medians("jungfrau", 3, 10),
@@ -248,7 +248,7 @@ def _numbered(number: int, detector_type: str) -> CommonMode:
     )
 
 
-def _instead_of(number: int, table: Mapping[int, Steps]) -> str | None:
+def _instead_of(number: int, table: Mapping[int, ModeSteps]) -> str | None:
     """What to write in place of numbers of smalldata_tools that are more than a common mode."""
     plain, ghost = number % 100, number > 100
     if plain == 81 and 80 in table:
@@ -272,7 +272,7 @@ def _mode_from_psana(cmpars: tuple[float, ...], detector_type: str) -> CommonMod
     algorithm, *rest = cmpars
     # for the detectors of its median family psana 2 documents (0, bits, limit, fewest), too: pixels of all gains
     every_gain = key in (*_HIGH_STAGES, "epix100") and int(algorithm) == 0 and len(rest) > 1 and rest[0] > 0
-    steps: Steps = ()
+    steps: ModeSteps = ()
     if int(algorithm) != 0 or every_gain:
         maker = psana_algorithms(key).get(7 if every_gain else int(algorithm))
         if maker is None:

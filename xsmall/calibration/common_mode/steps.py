@@ -11,11 +11,11 @@ from xsmall.calibration.common_mode.mode import Exclude, Subtract
 from xsmall.errors import ParameterError
 
 __all__ = [
-    "Steps", "bank_medians", "epix_medians", "fccd_medians", "pnccd_medians", "psana_algorithms", "region_medians",
+    "ModeSteps", "bank_medians", "epix_medians", "fccd_medians", "pnccd_medians", "psana_algorithms", "region_medians",
     "stretches", "unbonded_pixels", "zero_photon_peak",
 ]  # fmt: skip
 
-Steps = tuple[Exclude | Subtract, ...]
+ModeSteps = tuple[Exclude | Subtract, ...]
 
 _NEXT_TO_NOTHING: Final = 0.1  # psana's flags are floats
 
@@ -40,7 +40,7 @@ def _check_bits(bits: int, known: int, meaning: str) -> None:
         )
 
 
-def bank_medians(detector: str, mode: int, limit: float, npix_min: int = 10) -> Steps:
+def bank_medians(detector: str, mode: int, limit: float, npix_min: int = 10) -> ModeSteps:
     """psana's median family: bit 4 banks, bit 1 rows of a bank, bit 2 half columns; strictly below the limit."""
     rows, columns = _BANKS[detector]
     _check_bits(mode, 7, "4 (banks), 1 (rows), 2 (columns)")
@@ -58,7 +58,7 @@ def bank_medians(detector: str, mode: int, limit: float, npix_min: int = 10) -> 
     return tuple(steps)
 
 
-def pnccd_medians(mode: int, limit: float, npix_min: int = 10) -> Steps:
+def pnccd_medians(mode: int, limit: float, npix_min: int = 10) -> ModeSteps:
     """Algorithm 8: rows of 128, whole rows, whole columns, banks of 512 x 128, in this order."""
     _check_bits(mode, 15, "1 (rows of 128), 2 (whole rows), 4 (columns), 8 (banks)")
     units = ((1, "row", 1, 128), (2, "whole_row", 1, None), (4, "column", None, 1), (8, "bank", None, 128))
@@ -69,7 +69,7 @@ def pnccd_medians(mode: int, limit: float, npix_min: int = 10) -> Steps:
     )  # fmt: skip
 
 
-def region_medians(bits: int, half_range: float, limit: float) -> Steps:
+def region_medians(bits: int, half_range: float, limit: float) -> ModeSteps:
     """Algorithm 4 of ePix100: bit 1 banks, bit 2 rows of a bank, bit 4 columns of a bank; taken from all pixels."""
     rows, columns = _BANKS["epix100"]
     _check_bits(bits, 7, "1 (banks), 2 (rows), 4 (columns)")
@@ -81,7 +81,7 @@ def region_medians(bits: int, half_range: float, limit: float) -> Steps:
     )  # fmt: skip
 
 
-def fccd_medians(bits: int, half_range: float, limit: float = 0) -> Steps:
+def fccd_medians(bits: int, half_range: float, limit: float = 0) -> ModeSteps:
     """Algorithm 4 of the FCCD960: bit 1 the even and the odd pixels of 160 in a row, bit 2 columns of 480 x 10.
 
     psana 1: ImgAlgos/include/CommonModeCorrection.h (units), CommonMode.h (medianInRegion), src/CommonMode.cpp
@@ -102,7 +102,7 @@ def fccd_medians(bits: int, half_range: float, limit: float = 0) -> Steps:
     )  # fmt: skip
 
 
-def epix_medians(*, mean_first: bool, mask: bool, banks_first: bool = False) -> Steps:
+def epix_medians(*, mean_first: bool, mask: bool, banks_first: bool = False) -> ModeSteps:
     """Algorithm 6: half columns, then rows of a bank, from pixels away from photons; at least a quarter of a unit."""
     banks = Subtract(name="bank", rows=352, columns=96, mask=False, applied_to="all")
     mean = Subtract(name="segment", estimator="mean", applied_to="used")
@@ -114,7 +114,7 @@ def epix_medians(*, mean_first: bool, mask: bool, banks_first: bool = False) -> 
 
 def zero_photon_peak(
     limit: float, sigma_max: float, min_peak: float, fallback: float = 0, *, section: bool = True
-) -> Steps:
+) -> ModeSteps:
     """Algorithm 1: the zero-photon peak of a section, or of the whole segment."""
     rows, columns = (185, 388) if section else (None, None)
     return (
@@ -124,7 +124,7 @@ def zero_photon_peak(
     )  # fmt: skip
 
 
-def unbonded_pixels(limit: float) -> Steps:
+def unbonded_pixels(limit: float) -> ModeSteps:
     """Algorithm 5: the mean of the unbonded pixels of a section."""
     return (
         Subtract(name="segment", rows=185, columns=388, estimator="unbonded", max_correction=limit, mask=False,
@@ -132,7 +132,7 @@ def unbonded_pixels(limit: float) -> Steps:
     )  # fmt: skip
 
 
-def stretches(estimator: str, threshold: float, limit: float, length: float) -> Steps:
+def stretches(estimator: str, threshold: float, limit: float, length: float) -> ModeSteps:
     """Algorithms 2 and 3: mean or integer median of the values below a threshold in each stretch of ``length``."""
     if length and length < 100:
         raise ParameterError(
@@ -146,13 +146,13 @@ def stretches(estimator: str, threshold: float, limit: float, length: float) -> 
     )  # fmt: skip
 
 
-def psana_algorithms(key: str) -> Mapping[int, Callable[..., Steps]]:
+def psana_algorithms(key: str) -> Mapping[int, Callable[..., ModeSteps]]:
     """Makers of steps from the parameters of psana's algorithms that a detector has."""
 
-    def medians(mode: float, limit: float = 100, npix_min: float = 10, *_: float) -> Steps:
+    def medians(mode: float, limit: float = 100, npix_min: float = 10, *_: float) -> ModeSteps:
         return bank_medians(key, int(mode), limit, int(npix_min))
 
-    def peak(limit: float = 25, sigma: float = 25, least: float = 100, flag: float = 0, *more: float) -> Steps:
+    def peak(limit: float = 25, sigma: float = 25, least: float = 100, flag: float = 0, *more: float) -> ModeSteps:
         steps = zero_photon_peak(limit, sigma, least, flag, section=key.startswith("cspad"))
         if key.startswith("cspad"):
             return steps
@@ -168,19 +168,19 @@ def psana_algorithms(key: str) -> Mapping[int, Callable[..., Steps]]:
             )
         return tuple(replace(step, pixels=int(length)) for step in steps if isinstance(step, Subtract))
 
-    def means(threshold: float, limit: float, length: float = 128, *_: float) -> Steps:
+    def means(threshold: float, limit: float, length: float = 128, *_: float) -> ModeSteps:
         return stretches("mean", threshold, limit, length)
 
-    def integer_medians(threshold: float, limit: float, length: float = 128, *_: float) -> Steps:
+    def integer_medians(threshold: float, limit: float, length: float = 128, *_: float) -> ModeSteps:
         return stretches("median", threshold, limit, length)
 
-    def regions(bits: float, half_range: float, limit: float = 0, *_: float) -> Steps:
+    def regions(bits: float, half_range: float, limit: float = 0, *_: float) -> ModeSteps:
         return region_medians(int(bits), half_range, limit)
 
-    def fccd(bits: float, half_range: float, limit: float = 0, *_: float) -> Steps:
+    def fccd(bits: float, half_range: float, limit: float = 0, *_: float) -> ModeSteps:
         return fccd_medians(int(bits), half_range, limit)
 
-    def epix(*more: float) -> Steps:
+    def epix(*more: float) -> ModeSteps:
         if any(more):
             raise ParameterError(
                 "psana's algorithm 6 takes no parameters from the tuple",
@@ -189,15 +189,15 @@ def psana_algorithms(key: str) -> Mapping[int, Callable[..., Steps]]:
             )
         return epix_medians(mean_first=False, mask=False)
 
-    def unbonded(limit: float = 100, *_: float) -> Steps:
+    def unbonded(limit: float = 100, *_: float) -> ModeSteps:
         return unbonded_pixels(limit)
 
-    def pnccd(mode: float = 5, limit: float = 500, npix_min: float = 10, *_: float) -> Steps:
+    def pnccd(mode: float = 5, limit: float = 500, npix_min: float = 10, *_: float) -> ModeSteps:
         return pnccd_medians(int(mode), limit, int(npix_min))
 
     if key in ("jungfrau", "epix10ka", "epixhr2x2", "epixhr1x4"):
         return {7: medians}
-    out: dict[int, Callable[..., Steps]] = {1: peak, 2: means, 3: integer_medians}
+    out: dict[int, Callable[..., ModeSteps]] = {1: peak, 2: means, 3: integer_medians}
     if key == "epix100":
         out |= {4: regions, 6: epix, 7: medians}
     if key == "fccd960":

@@ -357,7 +357,7 @@ def _spread_of_level(level: npt.NDArray[np.float64], noise: npt.NDArray[np.float
     for (n, total, square), of_segment in zip(level, noise, strict=True):
         known = of_segment[np.isfinite(of_segment)]
         if n > 1 and known.size:
-            spread = max(square / n - (total / n) ** 2, 0.0)
-            own = max(float(np.median(known)) ** 2 - spread, 1 / 12)  # a pixel's own variance; no ADC does better
-            worst = max(worst, math.sqrt(spread / own))
+            variance = max(square / n - (total / n) ** 2, 0.0)
+            own = max(float(np.median(known)) ** 2 - variance, 1 / 12)  # a pixel's own variance; no ADC does better
+            worst = max(worst, math.sqrt(variance / own))
     return worst

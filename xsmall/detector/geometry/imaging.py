@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["CellTable", "image_table", "polar_table"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
-Entries: TypeAlias = tuple[npt.NDArray[Any], ...]  # cell, pixel, weight
-_BLOCK: Final = 1 << 17  # pixels that are spread at a time
+CellEntries: TypeAlias = tuple[npt.NDArray[Any], ...]  # cell, pixel, weight
+_BLOCK: Final = 1 << 17  # pixels that are shared among cells at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +81,7 @@ def polar_table(geometry: Geometry, part: Part, grid: PolarGrid, split: int) -> 
 
 
 def _image_table(geometry: Geometry, part: Part, grid: Grid, area: bool) -> CellTable:
-    entries: list[Entries] = []
+    entries: list[CellEntries] = []
     for panel, rows, columns, pixel in panels_of(geometry, part):
         if not area:
             cell = grid.cells(*centres_of(panel, rows, columns)).reshape(-1)
@@ -91,7 +91,7 @@ def _image_table(geometry: Geometry, part: Part, grid: Grid, area: bool) -> Cell
             corners = _corners(panel, rows[some], columns)
             x, y = grid.indices(corners[..., 0], corners[..., 1])
             placed = np.stack([x, y], axis=-1) + 0.5
-            entries.append(_spread_area(placed, pixel[some].reshape(-1), grid, _most_cells(panel, grid)))
+            entries.append(_share_area(placed, pixel[some].reshape(-1), grid, _most_cells(panel, grid)))
     return _cell_table(entries, grid.n_x * grid.n_y)
 
 
@@ -100,7 +100,7 @@ def _polar_table(geometry: Geometry, part: Part, grid: PolarGrid, split: int) ->
 
     radius = (grid.radius[0], (grid.radius[1] - grid.radius[0]) / grid.n_radius)
     azimuth = (grid.azimuth[0], (grid.azimuth[1] - grid.azimuth[0]) / grid.n_azimuth)
-    entries: list[Entries] = []
+    entries: list[CellEntries] = []
     for panel, rows, columns, pixel in panels_of(geometry, part):
         for some in _row_blocks(rows, columns):
             corners = _corners(panel, rows[some], columns) - np.array(grid.center)
@@ -111,12 +111,12 @@ def _polar_table(geometry: Geometry, part: Part, grid: PolarGrid, split: int) ->
     return _cell_table(entries, grid.n_radius * grid.n_azimuth)
 
 
-def _spread_area(corners: Floats, pixel: npt.NDArray[np.int32], grid: Grid, reach: int) -> Entries:
-    from xsmall.kernels.image import spread_area
+def _share_area(corners: Floats, pixel: npt.NDArray[np.int32], grid: Grid, reach: int) -> CellEntries:
+    from xsmall.kernels.image import share_area
 
     shape = (corners.shape[0], reach)
     cell, weight = np.empty(shape, dtype=np.int32), np.empty(shape, dtype=np.float32)
-    spread_area(corners, (grid.n_x, grid.n_y), cell, weight)
+    share_area(corners, (grid.n_x, grid.n_y), cell, weight)
     return _used_entries(cell, pixel, weight)
 
 
@@ -129,12 +129,12 @@ def _most_cells(panel: Panel, grid: Grid) -> int:
 
 def _used_entries(
     cell: npt.NDArray[np.int32], pixel: npt.NDArray[np.int32], weight: npt.NDArray[np.float32]
-) -> Entries:
+) -> CellEntries:
     used = cell >= 0
     return cell[used], np.broadcast_to(pixel[:, None], cell.shape)[used], weight[used]
 
 
-def _cell_table(entries: list[Entries], n_cells: int) -> CellTable:
+def _cell_table(entries: list[CellEntries], n_cells: int) -> CellTable:
     """Sort entries (cell, pixel, weight) by cell."""
     from xsmall.kernels.image import count_cells, sort_by_cell
 

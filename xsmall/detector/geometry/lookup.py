@@ -115,7 +115,7 @@ def lookup_tables(geometry: Geometry) -> LookupTables:
     memory = np.empty((len(seen), 7), dtype=np.uint32)
     boxes = np.empty((len(seen), 4))
     for i, (number, panel) in enumerate(seen):
-        rows, columns = axes.place(panel.row_axis), axes.place(panel.column_axis)
+        rows, columns = axes.entry(panel.row_axis), axes.entry(panel.column_axis)
         panels[i] = (*_affine(panel), rows.first, rows.length, columns.first, columns.length)
         segment = number if panel.segment is None else panel.segment
         memory[i] = (segment, panel.row, panel.column, rows.guess, rows.border, columns.guess, columns.border)
@@ -124,7 +124,7 @@ def lookup_tables(geometry: Geometry) -> LookupTables:
     return LookupTables(*_coarse_grid(boxes), panels, memory, *borders, np.concatenate(axes.guesses))
 
 
-class _Place(NamedTuple):
+class _AxisEntry(NamedTuple):
     """Where an axis stands in the tables: its first border and length in pitches, first guess and first border."""
 
     first: float
@@ -140,21 +140,21 @@ class _Axes:
         self.lows: list[Floats] = []
         self.highs: list[Floats] = []
         self.guesses: list[Counts] = []
-        self._places: dict[PixelAxis, _Place] = {}
+        self._entries: dict[PixelAxis, _AxisEntry] = {}
 
-    def place(self, axis: PixelAxis) -> _Place:
+    def entry(self, axis: PixelAxis) -> _AxisEntry:
         """Find the place of an axis, which is entered when it is new."""
-        if axis not in self._places:
+        if axis not in self._entries:
             borders = axis.edges()
             first = float(borders[0, 0])
             low, high = borders[:, 0] - first, borders[:, 1] - first
             guess = np.searchsorted(high, np.arange(int(high[-1]) + 1), side="right").astype(np.uint32)
             counts = (sum(map(len, self.guesses)), sum(map(len, self.lows)))
-            self._places[axis] = _Place(first, float(high[-1]), *counts)
+            self._entries[axis] = _AxisEntry(first, float(high[-1]), *counts)
             self.lows.append(low)
             self.highs.append(high)
             self.guesses.append(guess)
-        return self._places[axis]
+        return self._entries[axis]
 
 
 def _seen_area(panel: Panel) -> float:

@@ -102,7 +102,7 @@ class SegmentType:
 
 
 @dataclass(frozen=True)
-class _Row:
+class _SegmentRow:
     """A line of the table: (ASICs, pixels per ASIC) along each axis, joins in pitches, size of wide pixels in um."""
 
     rows: tuple[int, int]
@@ -131,15 +131,15 @@ class _Row:
 
 _TABLE: Final = MappingProxyType(
     {
-        "SENS2X1:V1": _Row((1, 185), (2, 194), 109.92, wide=274.80),
-        "EPIX100:V1": _Row((2, 352), (2, 384), 50.0, wide=175.0, slow=_Y),
-        "EPIX10KA:V1": _Row((2, 176), (2, 192), 100.0, wide=225.0),
-        "EPIX10KA:V2": _Row((2, 176), (2, 192), 100.0, wide=225.0),
-        "EPIXHR2X2:V1": _Row((2, 144), (2, 192), 100.0, wide=225.0),
-        "EPIXHR1X4:V1": _Row((1, 144), (4, 192), 100.0, column_joins=(4.5, 3.5, 4.5)),
-        "EPIXUHR3X2:V1": _Row((2, 168), (3, 192), 100.0, wide=262.5),
-        "JUNGFRAU:V1": _Row((2, 256), (4, 256), 75.0, (3.0,), (3.0, 3.0, 3.0)),
-        "JUNGFRAU:V2": _Row((2, 256), (4, 256), 75.0, wide=150.0, slow=_Y, always_true=True),
+        "SENS2X1:V1": _SegmentRow((1, 185), (2, 194), 109.92, wide=274.80),
+        "EPIX100:V1": _SegmentRow((2, 352), (2, 384), 50.0, wide=175.0, slow=_Y),
+        "EPIX10KA:V1": _SegmentRow((2, 176), (2, 192), 100.0, wide=225.0),
+        "EPIX10KA:V2": _SegmentRow((2, 176), (2, 192), 100.0, wide=225.0),
+        "EPIXHR2X2:V1": _SegmentRow((2, 144), (2, 192), 100.0, wide=225.0),
+        "EPIXHR1X4:V1": _SegmentRow((1, 144), (4, 192), 100.0, column_joins=(4.5, 3.5, 4.5)),
+        "EPIXUHR3X2:V1": _SegmentRow((2, 168), (3, 192), 100.0, wide=262.5),
+        "JUNGFRAU:V1": _SegmentRow((2, 256), (4, 256), 75.0, (3.0,), (3.0, 3.0, 3.0)),
+        "JUNGFRAU:V2": _SegmentRow((2, 256), (4, 256), 75.0, wide=150.0, slow=_Y, always_true=True),
     }
 )
 _OF_PSANA1: Final = MappingProxyType(

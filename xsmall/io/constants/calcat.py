@@ -45,7 +45,7 @@ _BAD: Final = "BadPixels"
 _ENDING: Final = re.compile(r"10Hz$")
 _NUMBER: Final = re.compile(r"(\d+)")
 _QUADRANT: Final = re.compile(r"Q(\d)M(\d)$")
-Found = dict[str, dict[str, list[str]]]
+CalcatFiles = dict[str, dict[str, list[str]]]
 
 
 def _our_name(constant: str) -> str | None:
@@ -53,9 +53,9 @@ def _our_name(constant: str) -> str | None:
     return STATUS if constant.startswith(_BAD) else _NAMES.get(_ENDING.sub("", constant))
 
 
-def _find_constants(file: Any) -> Found:
+def _find_constants(file: Any) -> CalcatFiles:
     """Paths of the datasets by our name of the constant and by module."""
-    found: Found = {}
+    found: CalcatFiles = {}
     for module in file:
         for constant in file[module] if isinstance(file[module], h5py.Group) else ():
             ours, group = _our_name(constant), file[module][constant]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from xsmall.errors import FileFormatError
 from xsmall.io.files import Identity, open_file
 from xsmall.io.hdf5 import Chunks, check_filters, chunk_offsets, chunk_sizes, missing_sources
-from xsmall.io.sources.stored_array import Place, Region, StoredArray
+from xsmall.io.sources.stored_array import ChunkNumber, ChunkSlices, StoredArray
 from xsmall.io.sources.straight import StoredChunk, can_be_read_straight
 
 __all__ = ["Hdf5Array", "open_dataset"]
@@ -60,7 +60,7 @@ class Hdf5Array(StoredArray):
     lost_sources: frozenset[str] = frozenset()
     """Files that a virtual dataset is made of and that were not there when it was opened."""
 
-    def _read(self, region: Region) -> npt.NDArray[Any]:
+    def _read(self, region: ChunkSlices) -> npt.NDArray[Any]:
         data = np.empty(tuple(s.stop - s.start for s in region), self.dtype)
         dataset = open_dataset(self.identity, self.name)
         gone = set(missing_sources(dataset)) - self.lost_sources
@@ -69,7 +69,7 @@ class Hdf5Array(StoredArray):
         dataset.read_direct(data, region)
         return data
 
-    def _stored(self, place: Place) -> StoredChunk | None:
+    def _stored(self, place: ChunkNumber) -> StoredChunk | None:
         known = _offsets(self.identity, self.name)
         start = -1 if known is None else int(known.offsets[place])
         if known is None or start < 0:
@@ -78,16 +78,16 @@ class Hdf5Array(StoredArray):
         checksum = _fletcher if known.checked else None
         return StoredChunk(lambda offset, buffers: file.read_into(start + offset, buffers), checksum)
 
-    def _state(self, place: Place) -> object:
+    def _state(self, place: ChunkNumber) -> object:
         del place
         return 0  # another file has another identity
 
-    def missing_chunks(self) -> list[Place]:
+    def missing_chunks(self) -> list[ChunkNumber]:
         """Chunks that were never written."""
         there = chunk_sizes(open_dataset(self.identity, self.name))
         return [place for place in self.places() if place not in there]
 
-    def chunk_name(self, place: Place) -> str:
+    def chunk_name(self, place: ChunkNumber) -> str:
         """Name the dataset and the chunk's first element."""
         first = tuple(s.start for s in self.part(place))
         return f"{self.name}, chunk at {first}"

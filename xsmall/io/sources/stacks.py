@@ -155,7 +155,7 @@ def _all_frames_in(folder: Path) -> Path:
     return masters[0] if masters else folder / "*.h5"
 
 
-def _refuse_twice(paths: Sequence[Path], pieces: "Sequence[_Piece]") -> None:
+def _refuse_twice(paths: Sequence[Path], pieces: "Sequence[_PartOfStack]") -> None:
     """Refuse files whose frames another one of them brings, such as those of a master."""
     named = list(dict.fromkeys(path.resolve() for path in paths))
     brought = {path: frozenset[Path]().union(*(p.files for p in pieces if p.path.resolve() == path)) for path in named}
@@ -228,7 +228,7 @@ def _is_known_layout(path: Path) -> bool:
         return False
 
 
-class _Piece(NamedTuple):
+class _PartOfStack(NamedTuple):
     """The frames of one dataset, and what its file says of them."""
 
     path: Path
@@ -242,19 +242,19 @@ class _Piece(NamedTuple):
 
 def _images(
     paths: tuple[Path, ...], dataset: str | None, dims: Sequence[str] | None, chunks: int | str | None
-) -> _Piece:
+) -> _PartOfStack:
     for name, value in (("dataset", dataset), ("dims", dims)):
         if value is not None:
             raise ParameterError(
                 f"{paths[0]}: images have no {name}", found=f"{name}={value!r}", fix=f"leave {name}= out"
             )
     data = images_as_frames(paths, chunks)
-    return _Piece(paths[0], data, np.ones(data.shape[:2], bool), About(), None)
+    return _PartOfStack(paths[0], data, np.ones(data.shape[:2], bool), About(), None)
 
 
 def _pieces_of_file(
     path: Path, dataset: str | None, dims: Sequence[str] | None, chunks: int | str | None
-) -> list[_Piece]:
+) -> list[_PartOfStack]:
     pieces = []
     with open_hdf5(path) as file:
         for name in _stacks(file, path, dataset):
@@ -263,7 +263,7 @@ def _pieces_of_file(
             unit = item.attrs.get(v.UNITS)
             unit = unit.decode() if isinstance(unit, bytes) else unit
             unit = unit if isinstance(unit, str) else None
-            pieces.append(_Piece(path, data, present, About(), unit, _files_of(item)))
+            pieces.append(_PartOfStack(path, data, present, About(), unit, _files_of(item)))
         if pieces:  # an Eiger master describes all its files at once
             shape = (sum(len(piece.data) for piece in pieces), *pieces[0].data.shape[1:])
             found = about(file, path, _stacks(file, path, dataset)[0], shape)

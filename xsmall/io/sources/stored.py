@@ -25,7 +25,7 @@ from xsmall.errors import FileFormatError, XsmallError
 from xsmall.io.layout import RUN_LAYOUT, RUN_NUMBER, event_bytes, is_frames
 from xsmall.io.sources.chunks import events_per_chunk
 from xsmall.io.sources.foreign_runs import checked_group
-from xsmall.io.sources.stored_array import Place, StoredArray, native
+from xsmall.io.sources.stored_array import ChunkNumber, StoredArray, native
 from xsmall.io.sources.stored_lists import lazy_lists
 from xsmall.io.sources.xtc2.format import Damage
 
@@ -319,7 +319,7 @@ class _Node:
             self._leave_out(name, told[0])
         return filled
 
-    def _filled(self, name: str, x: xr.Variable, array: StoredArray, bad: frozenset[Place]) -> xr.Variable | None:
+    def _filled(self, name: str, x: xr.Variable, array: StoredArray, bad: frozenset[ChunkNumber]) -> xr.Variable | None:
         """Give what can be read, and what stands for nothing where it cannot; None where there is no such thing."""
         if x.dims[:1] != (v.EVENT,) or x.nbytes > _MOST_DECLARED:
             return None
@@ -358,7 +358,7 @@ def _stays_lazy(x: xr.Variable) -> bool:
     return of_events and (is_frames(x) or (x.ndim > 1 and x.nbytes > _MOST_HELD))
 
 
-def _events_in_chunks(array: StoredArray, places: Iterable[Place], *, by_segment: bool) -> npt.NDArray[np.bool_]:
+def _events_in_chunks(array: StoredArray, places: Iterable[ChunkNumber], *, by_segment: bool) -> npt.NDArray[np.bool_]:
     """Which events lie in some chunks, (event, segment) or (event,)."""
     axes = 2 if by_segment else 1
     mask: npt.NDArray[np.bool_] = np.zeros(array.shape[:axes], bool)

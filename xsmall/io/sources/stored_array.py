@@ -22,9 +22,9 @@ from xsmall.io.sources.straight import StoredChunk, read_chunk, shared
 
 __all__ = ["StoredArray", "missing_value", "native"]
 
-Place = tuple[int, ...]
+ChunkNumber = tuple[int, ...]
 """A chunk, by its number along each dim."""
-Region = tuple[slice, ...]
+ChunkSlices = tuple[slice, ...]
 
 _GAP: Final = 4
 """Rows that are rather read than left out: picking rows one by one is slow, in HDF5 above all."""
@@ -55,7 +55,7 @@ class StoredArray(ABC):
         shape: tuple[int, ...],
         dtype: np.dtype[Any],
         chunks: tuple[int, ...] | None = None,
-        lost: frozenset[Place] = frozenset(),
+        lost: frozenset[ChunkNumber] = frozenset(),
     ) -> None:
         self.identity = identity
         self.name = name
@@ -71,22 +71,22 @@ class StoredArray(ABC):
     # ---- what a format brings ---------------------------------------------------------------------------------------
 
     @abstractmethod
-    def _read(self, region: Region) -> npt.NDArray[Any]:
+    def _read(self, region: ChunkSlices) -> npt.NDArray[Any]:
         """Read a block; raises whatever the library of the format raises."""
 
     @abstractmethod
-    def _state(self, place: Place) -> object:
+    def _state(self, place: ChunkNumber) -> object:
         """What tells apart a chunk that was mended from the damaged one; None where it is not there."""
 
     @abstractmethod
-    def chunk_name(self, place: Place) -> str:
+    def chunk_name(self, place: ChunkNumber) -> str:
         """How a chunk is called in errors."""
 
     @abstractmethod
     def check_same(self) -> None:
         """Raise unless the file is still the one that was opened."""
 
-    def _stored(self, place: Place) -> StoredChunk | None:
+    def _stored(self, place: ChunkNumber) -> StoredChunk | None:
         """The bytes of a chunk that is stored as it is; None where the library has to read it."""
         del place
         return None
@@ -98,27 +98,27 @@ class StoredArray(ABC):
         """Path of the file or store, as errors show it."""
         return self.identity.path
 
-    def grid(self) -> Place:
+    def grid(self) -> ChunkNumber:
         """Number of chunks along each dim."""
         return tuple(-(-n // c) for n, c in zip(self.shape, self.chunks, strict=True))
 
-    def places(self, region: Region | None = None) -> Iterator[Place]:
+    def places(self, region: ChunkSlices | None = None) -> Iterator[ChunkNumber]:
         """Chunks that a block touches; all of them where nothing is said."""
         if region is None:
             region = tuple(slice(0, n) for n in self.shape)
         spans = (range(s.start // c, -(-s.stop // c)) for s, c in zip(region, self.chunks, strict=True))
         return itertools.product(*spans)
 
-    def part(self, place: Place) -> Region:
+    def part(self, place: ChunkNumber) -> ChunkSlices:
         """Which elements lie in a chunk."""
-        cells = zip(place, self.chunks, self.shape, strict=True)
-        return tuple(slice(k * c, min((k + 1) * c, n)) for k, c, n in cells)
+        extents = zip(place, self.chunks, self.shape, strict=True)
+        return tuple(slice(k * c, min((k + 1) * c, n)) for k, c, n in extents)
 
-    def missing_chunks(self) -> list[Place]:
+    def missing_chunks(self) -> list[ChunkNumber]:
         """Chunks that are not in the file."""
         return [place for place in self.places() if self._state(place) is None]
 
-    def damaged_chunks(self) -> dict[Place, str]:
+    def damaged_chunks(self) -> dict[ChunkNumber, str]:
         """Read every chunk once and say which cannot be read, and why."""
         found = {place: self._failure(place, self.part(place))[1] for place in self.places() if place not in self.lost}
         return {place: why for place, why in found.items() if why is not None}
@@ -145,7 +145,7 @@ class StoredArray(ABC):
                 data = data[(slice(None),) * axis + (k,)]
         return data[0] if np.ndim(keys[0]) == 0 and not isinstance(keys[0], slice) else data
 
-    def _block(self, region: Region) -> npt.NDArray[Any]:
+    def _block(self, region: ChunkSlices) -> npt.NDArray[Any]:
         """Read a block, with what is known to be lost filled; raises an error of ours that names the chunk."""
         if not math.prod(s.stop - s.start for s in region):
             return np.empty(tuple(s.stop - s.start for s in region), self.dtype)
@@ -161,7 +161,7 @@ class StoredArray(ABC):
                 self.check_same()
         return self._piecewise(region)
 
-    def _straight(self, region: Region) -> npt.NDArray[Any] | None:
+    def _straight(self, region: ChunkSlices) -> npt.NDArray[Any] | None:
         """Read a block without the library; None where that cannot be done, and the library says what is wrong."""
         out: npt.NDArray[Any] | None = None
         for place in self.places(region):
@@ -180,16 +180,16 @@ class StoredArray(ABC):
                 return None
         return out
 
-    def _shared(self, place: Place, region: Region) -> tuple[Region, Region]:
+    def _shared(self, place: ChunkNumber, region: ChunkSlices) -> tuple[ChunkSlices, ChunkSlices]:
         """What a chunk and a block have in common: in the array, and in the block."""
         here = shared(self.part(place), region)
         return here, tuple(slice(h.start - r.start, h.stop - r.start) for h, r in zip(here, region, strict=True))
 
-    def _piecewise(self, region: Region) -> npt.NDArray[Any]:
+    def _piecewise(self, region: ChunkSlices) -> npt.NDArray[Any]:
         """Read chunk by chunk what can be read."""
         out = np.full(tuple(s.stop - s.start for s in region), missing_value(self.dtype), self.dtype)
-        holes: dict[Place, Region] = {}
-        reasons: dict[Place, str] = {}
+        holes: dict[ChunkNumber, ChunkSlices] = {}
+        reasons: dict[ChunkNumber, str] = {}
         for place in self.places(region):
             if place in self.lost:
                 continue
@@ -205,7 +205,7 @@ class StoredArray(ABC):
                 out[into] = filling
         return out
 
-    def _failure(self, place: Place, region: Region) -> tuple[npt.NDArray[Any] | None, str | None]:
+    def _failure(self, place: ChunkNumber, region: ChunkSlices) -> tuple[npt.NDArray[Any] | None, str | None]:
         """Read a chunk or a part of it: data, or the reason why not, which is remembered."""
         known = self._why(place)
         if known is not None:
@@ -223,15 +223,15 @@ class StoredArray(ABC):
                 _known.popitem(last=False)
         return None, why
 
-    def _why(self, place: Place) -> str | None:
+    def _why(self, place: ChunkNumber) -> str | None:
         """Why a chunk could not be read before, unless it was mended since."""
         found = _known.get(self._key(place))
         return found[1] if found is not None and found[0] == self._state(place) else None
 
-    def _key(self, place: Place) -> tuple[object, ...]:
+    def _key(self, place: ChunkNumber) -> tuple[object, ...]:
         return (self.identity, self.name, place)
 
-    def _error(self, found: dict[Place, str]) -> DamagedDataError:
+    def _error(self, found: dict[ChunkNumber, str]) -> DamagedDataError:
         place, reason = next(iter(found.items()))
         events = self.part(place)[0]
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""

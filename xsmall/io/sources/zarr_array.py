@@ -12,7 +12,7 @@ import numpy.typing as npt
 from xsmall.errors import FileFormatError
 from xsmall.io.descriptions import DESCRIPTION
 from xsmall.io.files import Identity
-from xsmall.io.sources.stored_array import Place, Region, StoredArray
+from xsmall.io.sources.stored_array import ChunkNumber, ChunkSlices, StoredArray
 from xsmall.io.sources.straight import shared
 from xsmall.io.sources.zarr_chunks import Packing, packing_of, unpack
 
@@ -47,7 +47,7 @@ class ZarrArray(StoredArray):
         """Path of the store."""
         return str(Path(self.identity.path).parent)
 
-    def _read(self, region: Region) -> npt.NDArray[Any]:
+    def _read(self, region: ChunkSlices) -> npt.NDArray[Any]:
         packing = _packing(self.identity, self.name)
         if packing is not None:
             return self._unpacked(region, packing)
@@ -57,7 +57,7 @@ class ZarrArray(StoredArray):
         data: npt.NDArray[Any] = np.asarray(open_array(self.identity, self.name)[region])
         return data
 
-    def _unpacked(self, region: Region, packing: Packing) -> npt.NDArray[Any]:
+    def _unpacked(self, region: ChunkSlices, packing: Packing) -> npt.NDArray[Any]:
         """Read chunk by chunk: a whole one to where it belongs, others by way of a chunk in memory."""
         out = np.empty(tuple(s.stop - s.start for s in region), open_array(self.identity, self.name).dtype)
         chunk: npt.NDArray[Any] | None = None
@@ -73,18 +73,18 @@ class ZarrArray(StoredArray):
                 into[...] = chunk[_counted_from(part, wanted)]
         return out
 
-    def _file(self, place: Place) -> str:
+    def _file(self, place: ChunkNumber) -> str:
         key = open_array(self.identity, self.name).metadata.encode_chunk_key(place)
         return os.path.join(self.path, self.name.strip("/"), key)
 
-    def _state(self, place: Place) -> object:
+    def _state(self, place: ChunkNumber) -> object:
         try:
             now = os.stat(self._file(place))
         except FileNotFoundError:
             return None
         return now.st_size, now.st_mtime_ns
 
-    def chunk_name(self, place: Place) -> str:
+    def chunk_name(self, place: ChunkNumber) -> str:
         """Name the file of the chunk inside the store."""
         return os.path.relpath(self._file(place), self.path)
 
@@ -105,5 +105,5 @@ class ZarrArray(StoredArray):
             )
 
 
-def _counted_from(region: Region, wanted: Region) -> Region:
+def _counted_from(region: ChunkSlices, wanted: ChunkSlices) -> ChunkSlices:
     return tuple(slice(w.start - r.start, w.stop - r.start) for w, r in zip(wanted, region, strict=True))

@@ -33,7 +33,7 @@ JOULE: Final = 1.602176634e-19  # per eV, exact
 
 
 @dataclass(frozen=True)
-class _Layout:
+class _FrameLayout:
     """Where a format has its frames and masks."""
 
     data: str
@@ -42,9 +42,9 @@ class _Layout:
     convention: str
 
 
-_CXI: Final = _Layout("/entry_1/data_1", "/entry_1/data_1", "/entry_1/instrument_1/detector_1", "cxi")
-_NXMX: Final = _Layout("/entry/data", "/entry/data", "/entry/instrument/detector", "nexus")
-_FORMATS: Final[Mapping[str, _Layout]] = {"cxi": _CXI, "nxmx": _NXMX}
+_CXI: Final = _FrameLayout("/entry_1/data_1", "/entry_1/data_1", "/entry_1/instrument_1/detector_1", "cxi")
+_NXMX: Final = _FrameLayout("/entry/data", "/entry/data", "/entry/instrument/detector", "nexus")
+_FORMATS: Final[Mapping[str, _FrameLayout]] = {"cxi": _CXI, "nxmx": _NXMX}
 _ENDINGS: Final = {".cxi": "cxi", ".nxs": "nxmx", ".nx": "nxmx", ".h5": "nxmx", ".hdf5": "nxmx"}
 
 
@@ -154,7 +154,7 @@ def save_frames(
             output_dtypes=[np.dtype(np.uint32)],
         )
         _put(nodes, layout.mask, "mask", words.variable)
-    about = _About(frames, geometry, beam, fill)
+    about = _FrameLabels(frames, geometry, beam, fill)
     add = about.add_cxi if name == "cxi" else about.add_nxmx
     return write(
         nodes,
@@ -292,7 +292,7 @@ def _filled_unusable(
 
 
 @dataclass(frozen=True, eq=False)
-class _About:
+class _FrameLabels:
     """What is known of the frames beside their values."""
 
     frames: xr.DataArray

@@ -28,7 +28,7 @@ def autocorrelation(
 
 
 def variance(
-    frame: npt.NDArray[Any], use: npt.NDArray[np.bool_], spread: npt.NDArray[Any], max_lag: tuple[int, int]
+    frame: npt.NDArray[Any], use: npt.NDArray[np.bool_], variances: npt.NDArray[Any], max_lag: tuple[int, int]
 ) -> npt.NDArray[np.float64]:
     """Sum of the variances of all valid pixels times the squared derivatives, taken by differences."""
     total = np.zeros((2 * max_lag[0] + 1, 2 * max_lag[1] + 1))
@@ -38,5 +38,5 @@ def variance(
             moved = frame.astype(np.float64)
             moved[place] += step
             sides.append(autocorrelation(moved, use, max_lag))
-        total += spread[place] * ((sides[0] - sides[1]) / 2e-4) ** 2
+        total += variances[place] * ((sides[0] - sides[1]) / 2e-4) ** 2
     return total

@@ -11,7 +11,7 @@ EDGES = ((-1, 0), (1, 0), (0, -1), (0, 1))
 CORNERS = ((-1, -1), (-1, 1), (1, -1), (1, 1))
 
 
-class Found(NamedTuple):
+class FoundOne(NamedTuple):
     """One droplet; ``outline`` is first row, last row, first column, last column."""
 
     total: float
@@ -31,7 +31,7 @@ def droplet(
     *,
     flood: bool = False,
     diagonal: bool = False,
-) -> list[Found]:
+) -> list[FoundOne]:
     """Droplets of a frame (row, column) in the order of their first pixel, found by walking from pixel to pixel."""
     beside = EDGES + CORNERS if diagonal else EDGES
     valid = np.isfinite(frame) & use
@@ -72,11 +72,13 @@ def _walk(
     return pixels
 
 
-def _measured_droplet(frame: npt.NDArray[Any], touching: npt.NDArray[np.bool_], pixels: list[tuple[int, int]]) -> Found:
+def _measured_droplet(
+    frame: npt.NDArray[Any], touching: npt.NDArray[np.bool_], pixels: list[tuple[int, int]]
+) -> FoundOne:
     rows, columns = np.array(pixels).T
     values = frame[rows, columns].astype(np.float64)
     total = values.sum()
-    return Found(
+    return FoundOne(
         float(total),
         len(pixels),
         float((values * rows).sum() / total),

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Moments = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]
+CountMeanM2 = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 
-def moments_of(frames: npt.NDArray[Any], index: npt.NDArray[np.int64], n_bins: int) -> Moments:
+def moments_of(frames: npt.NDArray[Any], index: npt.NDArray[np.int64], n_bins: int) -> CountMeanM2:
     """Count, mean and M2 of frames (k, pixel) per bin, (bin, pixel); not finite and bin -1 are skipped."""
     shape = (n_bins, frames.shape[1])
     count, mean, m2 = np.zeros(shape, np.int64), np.zeros(shape), np.zeros(shape)
@@ -23,7 +23,7 @@ def moments_of(frames: npt.NDArray[Any], index: npt.NDArray[np.int64], n_bins: i
     return count, mean, m2
 
 
-def merge(a: Moments, b: Moments) -> Moments:
+def merge(a: CountMeanM2, b: CountMeanM2) -> CountMeanM2:
     """Merge two accumulators."""
     n = a[0] + b[0]
     d = b[1] - a[1]
@@ -31,7 +31,7 @@ def merge(a: Moments, b: Moments) -> Moments:
     return n, a[1] + d * share, a[2] + b[2] + d * d * a[0] * share
 
 
-def statistics(moments: Moments) -> tuple[npt.NDArray[Any], ...]:
+def statistics(moments: CountMeanM2) -> tuple[npt.NDArray[Any], ...]:
     """Mean, standard deviation (n - 1), standard error and count of accumulators."""
     n, mean, m2 = moments
     several = np.where(n > 1, n, np.nan)

@@ -33,10 +33,10 @@ def box_variance(
     """Variance of the sum, of the maximum, and sums of variance times squared distance from the centre of mass."""
     valid = np.isfinite(frame) & use
     rows, columns = np.nonzero(valid)
-    values, spread = frame[valid].astype(np.float64), variance[valid].astype(np.float64)
+    values, variances = frame[valid].astype(np.float64), variance[valid].astype(np.float64)
     row, column = (values * rows).sum() / values.sum(), (values * columns).sum() / values.sum()
-    along, across = (spread * (rows - row) ** 2).sum(), (spread * (columns - column) ** 2).sum()
-    return float(spread.sum()), float(spread[values.argmax()]), float(along), float(across)
+    along, across = (variances * (rows - row) ** 2).sum(), (variances * (columns - column) ** 2).sum()
+    return float(variances.sum()), float(variances[values.argmax()]), float(along), float(across)
 
 
 def moments(

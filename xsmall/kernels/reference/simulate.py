@@ -26,10 +26,10 @@ def hashes(key: int, counters: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]
 
 def normal(word32: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
     """Return the normal number of each 32 random bits, by the exact quantile function."""
-    cells = (word32 >> np.uint64(20)).astype(np.float64)
+    entries = (word32 >> np.uint64(20)).astype(np.float64)
     within = ((word32 & np.uint64(0xFFFFF)).astype(np.float64) + 0.5) / 2**20
     inverse = NormalDist().inv_cdf
-    return np.array([inverse(u) for u in (cells + within) / 4096])
+    return np.array([inverse(u) for u in (entries + within) / 4096])
 
 
 def photon_shares(place: float, pixels: int, sigma: float) -> npt.NDArray[np.float64]:

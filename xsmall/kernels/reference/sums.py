@@ -18,5 +18,5 @@ def statistics(values: npt.NDArray[Any]) -> tuple[float, float, float]:
     if n == 0:
         return math.nan, math.nan, math.nan
     mean = sum(known, Fraction(0)) / n
-    spread = sum(((v - mean) ** 2 for v in known), Fraction(0))
-    return float(mean * n), float(mean), math.sqrt(spread / (n - 1)) if n > 1 else math.nan
+    squares = sum(((v - mean) ** 2 for v in known), Fraction(0))
+    return float(mean * n), float(mean), math.sqrt(squares / (n - 1)) if n > 1 else math.nan

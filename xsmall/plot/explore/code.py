@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from xsmall.detector.geometry.beam import Beam
 from xsmall.detector.masks.regions import Region
 from xsmall.plot.explore.scan import reduce_line
-from xsmall.plot.explore.shapes import Drawn, code_of
+from xsmall.plot.explore.shapes import DrawnShape, code_of
 
 __all__ = ["code_lines"]
 
 
 def code_lines(
-    regions: Mapping[str, Drawn],
+    regions: Mapping[str, DrawnShape],
     masks: Mapping[str, Region],
     beam: Beam | None,  # where it is another than that of the data
     thresholds: tuple[float, float | None] | None,

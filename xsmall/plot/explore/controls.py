@@ -14,7 +14,7 @@ from xsmall.vocabulary import DELAY, EVENT, LASER_ON
 
 __all__ = ["bundle_of", "widget_of"]
 
-Explorer: TypeAlias = Any
+AnyExplorer: TypeAlias = Any
 """An ``Explorer``, whose module imports this one."""
 
 _MEAN: Final = "mean"
@@ -22,7 +22,7 @@ _USES: Final = {"region": None, "mask: user": "user", "mask: shadow": "shadow"}
 _NONE: Final = "none"
 
 
-def bundle_of(explorer: Explorer) -> Mapping[str, Any]:
+def bundle_of(explorer: AnyExplorer) -> Mapping[str, Any]:
     """What a notebook shows: the tools where it can have them, and a picture for everybody else."""
     picture = base64.b64encode(explorer.png()).decode()
     bundle: dict[str, Any] = {"text/plain": repr(explorer), "image/png": picture}
@@ -31,7 +31,7 @@ def bundle_of(explorer: Explorer) -> Mapping[str, Any]:
     return bundle
 
 
-def widget_of(explorer: Explorer) -> Any:
+def widget_of(explorer: AnyExplorer) -> Any:
     """All tools and the picture as one widget of ``ipywidgets``."""
     import ipywidgets as w
 
@@ -67,7 +67,7 @@ def widget_of(explorer: Explorer) -> Any:
     return w.VBox(rows)
 
 
-def _frame_controls(w: Any, explorer: Explorer, tried: Any) -> list[Any]:
+def _frame_controls(w: Any, explorer: AnyExplorer, tried: Any) -> list[Any]:
     """Which frame is shown, and how its colours are scaled."""
     dims = explorer.pictures.dims
     sliders = {
@@ -106,7 +106,7 @@ def _frame_controls(w: Any, explorer: Explorer, tried: Any) -> list[Any]:
     return [*sliders.values(), mean, colors, log]
 
 
-def _drawing(w: Any, explorer: Explorer, tried: Any) -> list[Any]:
+def _drawing(w: Any, explorer: AnyExplorer, tried: Any) -> list[Any]:
     """What the mouse draws, and what for."""
     tools = w.ToggleButtons(options=TOOLS, value=LOOK)
     tools.style.button_width = "6.2em"
@@ -127,7 +127,7 @@ def _drawing(w: Any, explorer: Explorer, tried: Any) -> list[Any]:
     return [tools, use, ring, undo, use_fit]
 
 
-def _analysis(w: Any, explorer: Explorer, tried: Any) -> list[Any]:
+def _analysis(w: Any, explorer: AnyExplorer, tried: Any) -> list[Any]:
     """Thresholds of droplets, and a scan by region."""
     if list(explorer.pictures.dims) != [EVENT]:
         return []

@@ -27,7 +27,7 @@ from xsmall.plot.explore.panels import draw_droplets, draw_histogram, draw_resid
 from xsmall.plot.explore.pictures import Pictures, Shown
 from xsmall.plot.explore.rings import Clicks, RingFit
 from xsmall.plot.explore.scan import SIGNAL, scan_of
-from xsmall.plot.explore.shapes import Drawn, region_of
+from xsmall.plot.explore.shapes import DrawnShape, region_of
 from xsmall.plot.explore.view import View, new_figure, redraw
 from xsmall.plot.style import label_of
 from xsmall.reductions.box import Box
@@ -135,7 +135,7 @@ class Explorer:
     ) -> None:
         self.pictures = Pictures(obj, frames)
         self.events = events
-        self.regions: dict[str, Drawn] = {}
+        self.regions: dict[str, DrawnShape] = {}
         self.hidden: list[tuple[Region, str]] = []
         self.threshold: float | None = None
         self.threshold_low: float | None = None
@@ -213,7 +213,7 @@ class Explorer:
         self.mouse.choose(name)
         return self
 
-    def add(self, region: Drawn, name: str | None = None) -> str:
+    def add(self, region: DrawnShape, name: str | None = None) -> str:
         """Add a region under a name, or in place of the one that has it; returns the name."""
         if not isinstance(region, Box | Region):
             raise ParameterError(

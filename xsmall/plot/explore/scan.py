@@ -15,7 +15,7 @@ from xsmall.cube.bins import bins as make_bins
 from xsmall.cube.compare import difference
 from xsmall.cube.cube import cube
 from xsmall.errors import ParameterError
-from xsmall.plot.explore.shapes import Drawn
+from xsmall.plot.explore.shapes import DrawnShape
 from xsmall.reductions.reduce import reduce
 from xsmall.reductions.roi import roi
 from xsmall.vocabulary import EVENT
@@ -52,7 +52,7 @@ def reduce_line(masked: bool) -> str:
 
 def scan_of(
     obj: xr.DataArray,
-    regions: Mapping[str, Drawn],
+    regions: Mapping[str, DrawnShape],
     by: str,
     bins: Binning | Any,
     on: str | None,

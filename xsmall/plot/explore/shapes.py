@@ -18,16 +18,16 @@ from xsmall.errors import ParameterError
 from xsmall.reductions.box import Box
 from xsmall.vocabulary import RADIUS, Q
 
-__all__ = ["SHAPES", "Drawn", "code_of", "region_of"]
+__all__ = ["SHAPES", "DrawnShape", "code_of", "region_of"]
 
-Drawn: TypeAlias = Box | Region
+DrawnShape: TypeAlias = Box | Region
 Point: TypeAlias = tuple[float, float]
 
 SHAPES: Final = ("box", "rectangle", "circle", "polygon", "ring", "band")
 _DIGITS: Final = 4  # of q
 
 
-def region_of(shape: str, points: list[Point], geometry: Geometry, part: Part, beam: Beam | None) -> Drawn:
+def region_of(shape: str, points: list[Point], geometry: Geometry, part: Part, beam: Beam | None) -> DrawnShape:
     """Make the region of a shape from points in m.
 
     Parameters

@@ -18,7 +18,7 @@ import xsmall as xs
 from xsmall.detector.gain_control import gain_control
 from xsmall.io.files import identify
 from xsmall.io.sources.xtc2.format import Enumeration, Service
-from xsmall.io.sources.xtc2.index import _Held, contents
+from xsmall.io.sources.xtc2.index import _BytesInMemory, contents
 from xsmall.io.sources.xtc2.kept import index_of
 
 pytestmark = pytest.mark.validation
@@ -84,7 +84,7 @@ def test_every_value_of_every_datagram_equals_that_of_psana(name: str, psana: Ca
     events = zip(index.offset.tolist(), index.size.tolist(), index.layout.tolist(), strict=True)
     ours = [(t.datagram.offset, t.datagram.time, index.read(t)) for t in index.transitions]
     for k, (offset, size, layout) in enumerate(events):
-        held = _Held(str(path), offset, index.chain.read(offset, size))
+        held = _BytesInMemory(str(path), offset, index.chain.read(offset, size))
         datagram = next(t.datagram for t in index.transitions)._replace(offset=offset, size=size)
         tables = index.tables[index.layouts[layout].configure]
         ours.append((offset, int(index.time[k]), list(contents(held, datagram, tables))))

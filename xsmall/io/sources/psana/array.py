@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from xsmall.engine.faults import unreadable
 from xsmall.errors import DamagedDataError, DataError, FileFormatError
-from xsmall.io.sources.psana.program import LOCK, Constants, psana_run
-from xsmall.io.sources.xtc2.fields import Key, event_fields_of, presence
+from xsmall.io.sources.psana.program import LOCK, ConstantsOfRun, psana_run
+from xsmall.io.sources.xtc2.fields import FieldKey, event_fields_of, presence
 from xsmall.io.sources.xtc2.run_index import RunFiles, run_of
 
 __all__ = ["Evaluated", "PsanaArray", "as_array", "complete"]
@@ -68,7 +68,7 @@ def as_array(value: Any, name: str) -> npt.NDArray[Any] | None:
 def complete(files: RunFiles, evaluated: Evaluated) -> npt.NDArray[np.bool_]:
     """Whether an event has all segments of what is evaluated; psana has nothing for the others."""
     interface = evaluated.what.split(".")[0] if isinstance(evaluated.what, str) else None
-    of_interface: dict[str, Key] = {}
+    of_interface: dict[str, FieldKey] = {}
     for key in event_fields_of(files):
         if key.detector == evaluated.detector and interface in (None, key.alg):
             of_interface.setdefault(key.alg, key)
@@ -99,7 +99,7 @@ class PsanaArray:
         self,
         files: RunFiles,
         evaluated: Evaluated,
-        constants: Constants,
+        constants: ConstantsOfRun,
         usable: npt.NDArray[np.bool_] | None,
         first: npt.NDArray[Any],
     ) -> None:

@@ -20,9 +20,9 @@ from xsmall.errors import CalibrationError, DataError, FileFormatError, MissingD
 from xsmall.io.constants.psana_database import HeldDocument, value_of
 from xsmall.io.sources.xtc2.run_index import RunFiles, RunIndex, run_of
 
-__all__ = ["LOCK", "Constants", "PsanaRun", "import_psana", "psana_run"]
+__all__ = ["LOCK", "ConstantsOfRun", "PsanaRun", "import_psana", "psana_run"]
 
-Constants = tuple[tuple[str, tuple[tuple[str, HeldDocument], ...]], ...]
+ConstantsOfRun = tuple[tuple[str, tuple[tuple[str, HeldDocument], ...]], ...]
 """Of each detector the documents of its constants, by their type."""
 LOCK: Final = threading.RLock()
 """psana does not work in two threads at once."""
@@ -104,7 +104,7 @@ class PsanaRun:
         psana cannot open these files.
     """
 
-    def __init__(self, files: RunFiles, constants: Constants) -> None:
+    def __init__(self, files: RunFiles, constants: ConstantsOfRun) -> None:
         self.index: RunIndex = run_of(files)
         configures = {layout.configure for k, i in enumerate(self.index.streams) for layout in self._used(k, i)}
         if len(configures) > 1:
@@ -183,7 +183,7 @@ class PsanaRun:
 _runs: dict[tuple[RunFiles, str], PsanaRun] = {}
 
 
-def psana_run(files: RunFiles, constants: Constants) -> PsanaRun:
+def psana_run(files: RunFiles, constants: ConstantsOfRun) -> PsanaRun:
     """Give psana's run of these files; each process makes it once. To be called under the lock."""
     key = files, repr(constants)
     if key not in _runs:

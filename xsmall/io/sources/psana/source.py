@@ -20,7 +20,7 @@ from xsmall.io.constants.psana_database import HeldDocument, documents_of
 from xsmall.io.files import Identity
 from xsmall.io.sources.chunks import events_per_chunk
 from xsmall.io.sources.psana.array import Evaluated, PsanaArray, as_array, complete
-from xsmall.io.sources.psana.program import LOCK, Constants, PsanaRun, psana_run
+from xsmall.io.sources.psana.program import LOCK, ConstantsOfRun, PsanaRun, psana_run
 from xsmall.io.sources.source import RunSource, RunSpec
 from xsmall.io.sources.xtc2.dataset import detector_id, detectors_of, file_attrs
 from xsmall.io.sources.xtc2.run_index import RunFiles, run_of
@@ -91,7 +91,7 @@ class PsanaSource(RunSource):
         return tree
 
 
-def _constant_documents(files: RunFiles) -> tuple[Constants, dict[str, str]]:
+def _constant_documents(files: RunFiles) -> tuple[ConstantsOfRun, dict[str, str]]:
     """Documents of the constants of every detector, and why there are none of some."""
     index, of_file = run_of(files), file_attrs(run_of(files))
     held: list[tuple[str, tuple[tuple[str, HeldDocument], ...]]] = []
@@ -179,7 +179,7 @@ def _add_evaluated(
     tree: xr.DataTree,
     run: PsanaRun,
     files: RunFiles,
-    constants: Constants,
+    constants: ConstantsOfRun,
     failed: Mapping[str, str],
     wanted: Evaluated,
     chunks: int | str | None,

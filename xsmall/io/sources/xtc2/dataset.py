@@ -13,7 +13,7 @@ from xsmall.events.ragged import ragged_attrs
 from xsmall.io.sources.xtc2.fields import (
     EventField,
     FieldArray,
-    Key,
+    FieldKey,
     event_fields_of,
     labels_of,
     presence,
@@ -226,12 +226,12 @@ def _choose(
     return [by_name[name] for name in wanted]
 
 
-def _variable_names(fields: Sequence[EventField]) -> dict[Key, str]:
+def _variable_names(fields: Sequence[EventField]) -> dict[FieldKey, str]:
     """Name of each field's variable: its own, with the algorithm in front where that is taken."""
     count: dict[str, int] = {}
     for f in fields:
         count[f.name] = count.get(f.name, 0) + 1
-    names: dict[Key, str] = {}
+    names: dict[FieldKey, str] = {}
     for f in fields:
         name = f.name if count[f.name] == 1 and f.name not in _TAKEN else f"{f.key.alg}_{f.name}"
         while name in names.values() or (name in count and name != f.name):
@@ -249,7 +249,7 @@ def _field_array(files: RunFiles, field: EventField, main: Area, name: str) -> t
 
 
 def _of_any_length(
-    files: RunFiles, field: EventField, main: Area, name: str, lists: Mapping[Key, str], wrap: Wrap
+    files: RunFiles, field: EventField, main: Area, name: str, lists: Mapping[FieldKey, str], wrap: Wrap
 ) -> dict[str, xr.Variable]:
     """Text, or lists with their shape where they have several dims; nothing where the type changes."""
     dims = (v.EVENT, _segment_dim(field, main))

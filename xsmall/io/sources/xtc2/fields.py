@@ -25,7 +25,7 @@ from xsmall.io.sources.xtc2.format import (
     decode,
     enumeration_name,
 )
-from xsmall.io.sources.xtc2.index import Index
+from xsmall.io.sources.xtc2.index import StreamIndex
 from xsmall.io.sources.xtc2.pieces import fill_rows
 from xsmall.io.sources.xtc2.run_index import RunFiles, RunIndex, run_of
 
@@ -33,7 +33,7 @@ _NOT_OF_EVENTS: Final = frozenset({"config", "epicsinfo", "runinfo", "chunkinfo"
 """Detectors and algorithms whose values never come with events."""
 
 
-class Key(NamedTuple):
+class FieldKey(NamedTuple):
     """Name of a field in the file."""
 
     detector: str
@@ -63,7 +63,7 @@ class EventField:
         Whether the values are numbers that stand for words.
     """
 
-    key: Key
+    key: FieldKey
     segments: tuple[int, ...]
     rank: int
     dtype: np.dtype[Any] | None
@@ -105,27 +105,27 @@ def _used_tables(run: RunIndex) -> dict[tuple[str, str], list[Names]]:
     return result
 
 
-def event_fields(run: RunIndex) -> dict[Key, EventField]:
+def event_fields(run: RunIndex) -> dict[FieldKey, EventField]:
     """Describe every field that the events of a run carry, in the order of the tables."""
-    met: dict[Key, set[tuple[np.dtype[Any], tuple[int, ...]]]] = defaultdict(set)
+    met: dict[FieldKey, set[tuple[np.dtype[Any], tuple[int, ...]]]] = defaultdict(set)
     for stream, index in enumerate(run.streams):
         for k in run.layouts(stream):
             for names_id, fields in index.places[k].items():
                 names = index.tables[index.layouts[k].configure][names_id]
                 for place in fields:
-                    met[Key(names.detector, names.alg, place.field.name)].add((place.field.dtype, place.shape))
-    result: dict[Key, EventField] = {}
+                    met[FieldKey(names.detector, names.alg, place.field.name)].add((place.field.dtype, place.shape))
+    result: dict[FieldKey, EventField] = {}
     for (detector, alg), tables in _used_tables(run).items():
         segments = tuple(sorted({names.segment for names in tables}))
         for f in (f for names in tables for f in names.fields if f.type != ENUM_LABEL):
-            key = Key(detector, alg, f.name)
+            key = FieldKey(detector, alg, f.name)
             if key not in result:
                 result[key] = _event_field(key, segments, f, met[key] or {(f.dtype, (0,) * f.rank)})
     return result
 
 
 def _event_field(
-    key: Key, segments: tuple[int, ...], field: Field, forms: set[tuple[np.dtype[Any], tuple[int, ...]]]
+    key: FieldKey, segments: tuple[int, ...], field: Field, forms: set[tuple[np.dtype[Any], tuple[int, ...]]]
 ) -> EventField:
     dtypes, shapes = {dtype for dtype, _ in forms}, {shape for _, shape in forms}
     is_text = field.type == CHARACTERS and field.rank == 1 and len(dtypes) == 1
@@ -208,7 +208,7 @@ class FieldArray:
         as segments of their own: (event, segment x panel, ...).
     """
 
-    def __init__(self, files: RunFiles, key: Key, panels: int | None = None) -> None:
+    def __init__(self, files: RunFiles, key: FieldKey, panels: int | None = None) -> None:
         self.files = files
         self.key = key
         self.panels = panels
@@ -283,7 +283,7 @@ class FieldArray:
         return out
 
 
-def of_records(table: npt.NDArray[Any], index: Index, records: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+def of_records(table: npt.NDArray[Any], index: StreamIndex, records: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
     """Rows of a table by layout for records of a stream; -1 where there is no record."""
     if not index.layout.size:
         return np.full((records.size, *table.shape[1:]), -1, table.dtype)
@@ -292,10 +292,10 @@ def of_records(table: npt.NDArray[Any], index: Index, records: npt.NDArray[np.in
     return found
 
 
-_fields: dict[RunFiles, dict[Key, EventField]] = {}
+_fields: dict[RunFiles, dict[FieldKey, EventField]] = {}
 
 
-def event_fields_of(files: RunFiles) -> dict[Key, EventField]:
+def event_fields_of(files: RunFiles) -> dict[FieldKey, EventField]:
     """Give the description of a run's fields; each process makes it once."""
     if files not in _fields:
         if len(_fields) >= 32:
@@ -304,7 +304,7 @@ def event_fields_of(files: RunFiles) -> dict[Key, EventField]:
     return _fields[files]
 
 
-def presence(files: RunFiles, key: Key) -> npt.NDArray[np.bool_]:
+def presence(files: RunFiles, key: FieldKey) -> npt.NDArray[np.bool_]:
     """Whether a field is there: (event, segment of the file)."""
     run = run_of(files)
     there = np.zeros((run.size, len(event_fields_of(files)[key].segments)), bool)
@@ -313,7 +313,7 @@ def presence(files: RunFiles, key: Key) -> npt.NDArray[np.bool_]:
     return there
 
 
-def positions(files: RunFiles, key: Key, panels: int, panel_bytes: int) -> dict[int, npt.NDArray[np.int64]]:
+def positions(files: RunFiles, key: FieldKey, panels: int, panel_bytes: int) -> dict[int, npt.NDArray[np.int64]]:
     segments = {s: k for k, s in enumerate(event_fields_of(files)[key].segments)}
     result = {}
     for stream, index in enumerate(run_of(files).streams):
@@ -328,7 +328,7 @@ def positions(files: RunFiles, key: Key, panels: int, panel_bytes: int) -> dict[
         if (at < 0).all():
             continue
         if panels > 1:
-            spread = at[:, :, None] + np.arange(panels) * panel_bytes
-            at = np.where(at[:, :, None] >= 0, spread, -1).reshape(len(index.layouts), -1)
+            of_panels = at[:, :, None] + np.arange(panels) * panel_bytes
+            at = np.where(at[:, :, None] >= 0, of_panels, -1).reshape(len(index.layouts), -1)
         result[stream] = at
     return result

@@ -18,7 +18,7 @@ import xarray as xr
 from xsmall import vocabulary as v
 from xsmall.errors import DamagedDataError
 from xsmall.events.ragged import ragged_attrs
-from xsmall.io.sources.xtc2.fields import EventField, Key, is_number
+from xsmall.io.sources.xtc2.fields import EventField, FieldKey, is_number
 from xsmall.io.sources.xtc2.ragged_fields import ListArray
 from xsmall.io.sources.xtc2.run_index import RunFiles
 
@@ -129,7 +129,7 @@ class DigitizerArray(ListArray):
         See :func:`decode_channel`.
     """
 
-    def __init__(self, files: RunFiles, key: Key, what: str, *, status: bool = False) -> None:
+    def __init__(self, files: RunFiles, key: FieldKey, what: str, *, status: bool = False) -> None:
         super().__init__(files, key)
         self.what, self.status = what, status
         self.header = ListArray(files, key._replace(field="eventHeader"))

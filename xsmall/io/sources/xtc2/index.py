@@ -33,7 +33,7 @@ from xsmall.io.sources.xtc2.format import (
     read_names,
 )
 
-Tables = Mapping[int, Names]
+NamesTables = Mapping[int, Names]
 
 
 class Content(NamedTuple):
@@ -66,7 +66,7 @@ class UnreadableEvent(NamedTuple):
 
 
 @dataclass(eq=False)  # hashable: what is derived from an index is remembered with it
-class Index:
+class StreamIndex:
     """Events and transitions of one stream, in the order of its files.
 
     Attributes
@@ -101,7 +101,7 @@ class Index:
     layouts: list[Layout]
     block_damage: dict[int, dict[int, int]]
     transitions: list[Transition]
-    tables: list[Tables]
+    tables: list[NamesTables]
     unreadable: list[UnreadableEvent]
     truncated_bytes: int
     last_time: int
@@ -133,7 +133,7 @@ class Index:
         d, number = transition.datagram, self.chain.number(transition.datagram.offset)
         local = d._replace(offset=d.offset - self.chain.starts[number])  # errors name the byte of the file
         file = self.chain.open(number)
-        raw = _Held(file.path, local.offset, file.read(local.offset, d.size))
+        raw = _BytesInMemory(file.path, local.offset, file.read(local.offset, d.size))
         return list(contents(raw, local, self.tables[transition.configure]))
 
     def of_service(self, *services: Service) -> list[Transition]:
@@ -142,7 +142,7 @@ class Index:
         return sorted(chosen, key=lambda t: t.datagram.time)
 
 
-class _Held:
+class _BytesInMemory:
     """Bytes in memory that know where in the file they lie."""
 
     def __init__(self, path: str, start: int, data: bytes) -> None:
@@ -152,7 +152,7 @@ class _Held:
         return self._data[offset - self._start : offset - self._start + n]
 
 
-def contents(source: ByteSource, datagram: Datagram, tables: Tables) -> Iterator[Content]:
+def contents(source: ByteSource, datagram: Datagram, tables: NamesTables) -> Iterator[Content]:
     """Yield the values of every block of a datagram."""
     for xtc in leaves(source, datagram):
         if xtc.kind != XtcKind.SHAPES_DATA or xtc.corrupted:
@@ -164,7 +164,7 @@ def contents(source: ByteSource, datagram: Datagram, tables: Tables) -> Iterator
             yield Content(names, damage | datagram.damage, decode(source, datagram.offset, fields))
 
 
-def read_tables(source: ByteSource, datagram: Datagram) -> Tables:
+def read_tables(source: ByteSource, datagram: Datagram) -> NamesTables:
     """Collect the schema tables of a Configure."""
     if datagram.damage & Damage.CORRUPTED:
         raise broken(source.path, datagram.offset, "the Configure is marked corrupted: the file cannot be understood")
@@ -178,7 +178,7 @@ def read_tables(source: ByteSource, datagram: Datagram) -> Tables:
     return tables
 
 
-def next_file(index: Index) -> str | None:
+def next_file(index: StreamIndex) -> str | None:
     """Name of the next chunk: the last Enable tells it, and nothing comes behind that."""
     last = index.transitions[-1] if index.transitions else None
     if last is None or last.datagram.service != Service.ENABLE or last.datagram.size <= HEADER_BYTES:

@@ -20,7 +20,7 @@ from xsmall.io.files import Identity, ReadWindow, open_file
 from xsmall.io.kept_files import keep_file, kept_folder
 from xsmall.io.sources.xtc2.chain import Chain
 from xsmall.io.sources.xtc2.format import Datagram, Service, XtcBlock
-from xsmall.io.sources.xtc2.index import Index, Layout, Transition, UnreadableEvent, read_tables
+from xsmall.io.sources.xtc2.index import Layout, StreamIndex, Transition, UnreadableEvent, read_tables
 from xsmall.io.sources.xtc2.walk import Walk
 
 __all__ = ["index_of"]
@@ -39,7 +39,7 @@ _walked: dict[str, Walk] = {}
 
 
 @lru_cache(maxsize=32)
-def _walk_index(files: tuple[Identity, ...]) -> Index:
+def _walk_index(files: tuple[Identity, ...]) -> StreamIndex:
     walk = _walked.pop(files[0].path, None)
     if walk is None or not walk.follows(files):
         walk = _walk_kept(files)
@@ -53,7 +53,7 @@ def _walk_index(files: tuple[Identity, ...]) -> Index:
     return walk.index()
 
 
-def index_of(files: tuple[Identity, ...]) -> Index:
+def index_of(files: tuple[Identity, ...]) -> StreamIndex:
     """Give the index of a stream; each process makes it once, and goes on with it where the files have grown."""
     with _lock:
         return _walk_index(files)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from xsmall.errors import DataError
 from xsmall.io.sources.xtc2.fields import (
     EventField,
-    Key,
+    FieldKey,
     event_fields_of,
     is_number,
     of_records,
@@ -34,7 +34,7 @@ class _VariableArray:
 
     ndim = 2
 
-    def __init__(self, files: RunFiles, key: Key) -> None:
+    def __init__(self, files: RunFiles, key: FieldKey) -> None:
         self.files = files
         self.key = key
         self.field = event_fields_of(files)[key]
@@ -101,7 +101,7 @@ class ListArray(_VariableArray):
         The field.
     """
 
-    def __init__(self, files: RunFiles, key: Key) -> None:
+    def __init__(self, files: RunFiles, key: FieldKey) -> None:
         super().__init__(files, key)
         if self.field.dtype is None:
             raise DataError(f"{files.path}: {'.'.join(key)} changes its type", found=f"{self.field.shapes} forms")
@@ -130,7 +130,7 @@ class TextArray(_VariableArray):
         The field.
     """
 
-    def __init__(self, files: RunFiles, key: Key) -> None:
+    def __init__(self, files: RunFiles, key: FieldKey) -> None:
         super().__init__(files, key)
         if self.field.longest <= WIDEST:
             self.dtype = np.dtype(f"<U{max(1, self.field.longest)}")
@@ -144,7 +144,7 @@ class TextArray(_VariableArray):
         return data.tobytes().split(b"\0", 1)[0].decode("utf-8", "replace")
 
 
-def shapes_of(files: RunFiles, key: Key) -> npt.NDArray[np.int64]:
+def shapes_of(files: RunFiles, key: FieldKey) -> npt.NDArray[np.int64]:
     """Shapes of a field (event, segment, rank), 0 where it is missing; known from the headers."""
     run, field = run_of(files), event_fields_of(files)[key]
     out = np.zeros((run.size, len(field.segments), field.rank), np.int64)
@@ -155,14 +155,14 @@ def shapes_of(files: RunFiles, key: Key) -> npt.NDArray[np.int64]:
     return out
 
 
-def _sizes(files: RunFiles, key: Key, stream: int) -> npt.NDArray[np.int64]:
+def _sizes(files: RunFiles, key: FieldKey, stream: int) -> npt.NDArray[np.int64]:
     def size(place: Any) -> list[int]:
         return [int(np.prod(place.shape, dtype=np.int64)) * place.field.dtype.itemsize]
 
     return _by_layout(files, key, stream, size, 1)[:, :, 0]
 
 
-def _by_layout(files: RunFiles, key: Key, stream: int, number: Any, n: int) -> npt.NDArray[np.int64]:
+def _by_layout(files: RunFiles, key: FieldKey, stream: int, number: Any, n: int) -> npt.NDArray[np.int64]:
     """Numbers of a field's place by layout and segment, 0 where it is missing."""
     index, field = run_of(files).streams[stream], event_fields_of(files)[key]
     segments = {s: k for k, s in enumerate(field.segments)}
@@ -177,9 +177,9 @@ def _by_layout(files: RunFiles, key: Key, stream: int, number: Any, n: int) -> n
     return out
 
 
-def list_dims(files: RunFiles, fields: Sequence[EventField], names: dict[Key, str]) -> dict[Key, str]:
+def list_dims(files: RunFiles, fields: Sequence[EventField], names: dict[FieldKey, str]) -> dict[FieldKey, str]:
     """Name the list dim of every ragged field: those whose lengths are the same in all events share one."""
-    dims: dict[Key, str] = {}
+    dims: dict[FieldKey, str] = {}
     known: dict[tuple[Any, ...], str] = {}
     for field in fields:
         if field.is_ragged:

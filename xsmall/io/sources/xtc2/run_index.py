@@ -14,7 +14,7 @@ from xsmall.errors import FileFormatError, ParameterError
 from xsmall.io.files import GROWING, Identity
 from xsmall.io.sources.streams import join_streams
 from xsmall.io.sources.xtc2.format import Service
-from xsmall.io.sources.xtc2.index import Content, Index, Tables, Transition
+from xsmall.io.sources.xtc2.index import Content, NamesTables, StreamIndex, Transition
 from xsmall.io.sources.xtc2.kept import index_of
 
 __all__ = ["RunFiles", "RunIndex", "RunInfo", "run_of"]
@@ -99,7 +99,7 @@ class RunIndex:
     def __init__(self, files: RunFiles) -> None:
         self.files = files
         self.path = files.path
-        self.streams: list[Index] = [index_of(chunks) for chunks in files.streams]
+        self.streams: list[StreamIndex] = [index_of(chunks) for chunks in files.streams]
         known = [index_of((one,)).time for one in files.indices]
         own = [index.time for index in self.streams]
         joined = join_streams([*own, *known])
@@ -123,7 +123,7 @@ class RunIndex:
         return self.time.size
 
     @property
-    def tables(self) -> list[Tables]:
+    def tables(self) -> list[NamesTables]:
         """Schema tables of each Configure of each stream."""
         return [tables for index in self.streams for tables in index.tables]
 
@@ -195,7 +195,7 @@ class RunIndex:
         parts = [[Bearer(k, t) for t in self._chosen_of(index)] for k, index in enumerate(self.streams)]
         return list(merge(*parts, key=lambda b: b.time))
 
-    def _chosen_of(self, index: Index) -> Iterator[Transition]:
+    def _chosen_of(self, index: StreamIndex) -> Iterator[Transition]:
         """Transitions of the chosen run, with the Configure that holds for it."""
         if self._chosen is None:
             yield from index.transitions

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.io.sources.xtc2.fields import EventField, Key
+from xsmall.io.sources.xtc2.fields import EventField, FieldKey
 from xsmall.io.sources.xtc2.ragged_fields import ListArray
 from xsmall.io.sources.xtc2.run_index import RunFiles
 
@@ -67,7 +67,7 @@ class EdgeArray(ListArray):
         The field.
     """
 
-    def __init__(self, files: RunFiles, key: Key) -> None:
+    def __init__(self, files: RunFiles, key: FieldKey) -> None:
         super().__init__(files, key)
         self.dtype = np.dtype(float)
 

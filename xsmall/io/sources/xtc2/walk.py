@@ -25,7 +25,15 @@ from xsmall.io.sources.xtc2.format import (
     read_block,
     read_datagram,
 )
-from xsmall.io.sources.xtc2.index import Index, Layout, Tables, Transition, UnreadableEvent, next_file, read_tables
+from xsmall.io.sources.xtc2.index import (
+    Layout,
+    NamesTables,
+    StreamIndex,
+    Transition,
+    UnreadableEvent,
+    next_file,
+    read_tables,
+)
 
 __all__ = ["Walk", "build"]
 
@@ -53,7 +61,7 @@ class Walk:
 
     window: ReadWindow | None = None
     start: int = 0
-    tables: list[Tables] = field(default_factory=list)
+    tables: list[NamesTables] = field(default_factory=list)
     transitions: list[Transition] = field(default_factory=list)
     columns: "tuple[array[int], ...]" = field(default_factory=lambda: tuple(array(code) for code in "qqQHi"))
     layouts: dict[Layout, int] = field(default_factory=dict)
@@ -198,11 +206,11 @@ class Walk:
                 blocks[block.names_id] = block
         return tuple(blocks.values()), damages
 
-    def index(self) -> Index:
+    def index(self) -> StreamIndex:
         """Make the index of what was walked; it does not change when the walk goes on."""
         kinds = (np.int64, np.int64, np.uint64, np.uint16, np.int32)
         arrays: list[npt.NDArray[Any]] = [np.array(c, t) for c, t in zip(self.columns, kinds, strict=True)]
-        result = Index(
+        result = StreamIndex(
             Chain(tuple(self.files)),
             offset=arrays[0],
             size=arrays[1],
@@ -263,7 +271,7 @@ def _check_start(identity: Identity, first: bool) -> None:
         )
 
 
-def build(*files: Identity) -> Index:
+def build(*files: Identity) -> StreamIndex:
     """Walk the headers of the files of a stream once."""
     builder = Walk()
     builder.walk(files)
