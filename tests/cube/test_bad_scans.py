@@ -25,7 +25,7 @@ def small() -> xr.Dataset:
             "xray_on": ("event", np.arange(N) % 10 != 7),
             "signal": (("event", "q"), rng.normal(5, 1, (N, 3))),
         },
-        coords={"event": np.datetime64("2026-01-01", "ns") + np.arange(N)},
+        coords={"event": np.datetime64("2026-01-01", "ns") + np.arange(N).astype("m8[ns]")},
     )
 
 

@@ -17,7 +17,7 @@ def small(n: int = 400) -> xr.Dataset:
     return xr.Dataset(
         {"signal": (("event", "q"), rng.normal(5, 1, (n, 3)))},
         {
-            "event": np.datetime64("2026-01-01", "ns") + np.arange(n),
+            "event": np.datetime64("2026-01-01", "ns") + np.arange(n).astype("m8[ns]"),
             "delay": ("event", rng.random(n), {"units": "ps"}),
             "laser_on": ("event", np.arange(n) % 3 > 0),
             "i0": ("event", rng.normal(1, 0.1, n)),

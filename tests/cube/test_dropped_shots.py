@@ -25,7 +25,7 @@ def small() -> xr.Dataset:
             "xray_on": ("event", lit),
             "signal": ("event", np.where(lit, 5.0, 0.0) + rng.normal(0, 0.1, N)),
         },
-        coords={"event": np.datetime64("2026-01-01", "ns") + np.arange(N)},
+        coords={"event": np.datetime64("2026-01-01", "ns") + np.arange(N).astype("m8[ns]")},
     )
 
 

@@ -23,7 +23,7 @@ def small(n: int = 60, first: int = 0, **attrs: Any) -> xr.Dataset:
             "on": ("event", rng.random(n) < 0.5),
             "signal": (("event", "q"), rng.normal(10, 1, (n, 2)), {"units": "keV"}),
         },
-        coords={"event": START + first + np.arange(n), "q": [0.1, 0.2]},
+        coords={"event": START + (first + np.arange(n)).astype("m8[ns]"), "q": [0.1, 0.2]},
         attrs=attrs,
     )
 
@@ -79,7 +79,7 @@ def test_steps_that_differ_meet_by_value(there: list[float], shift: float) -> No
     motor = np.repeat(there, 4)
     first = small()
     second = first.isel(event=slice(0, motor.size)).assign(motor=("event", motor + shift))
-    second = second.assign_coords(event=START + 5000 + np.arange(motor.size))
+    second = second.assign_coords(event=START + (5000 + np.arange(motor.size)).astype("m8[ns]"))
     merged = xs.merge_cubes(by_motor(first), by_motor(second))
     together = xr.concat([first, second.assign(motor=("event", motor))], "event")
     whole = by_motor(together)

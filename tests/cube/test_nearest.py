@@ -31,7 +31,7 @@ def small(n: int = 1500, seed: int = 1, *, order: str = "fly", share: float = 0.
             "signal": ("event", np.where(lit, signal, 0.0), {"units": "keV"}),
             "two": (("event", "q"), np.where(lit[:, None], two, 0.0)),
         },
-        coords={"event": np.datetime64("2026-01-01", "ns") + np.arange(n)},
+        coords={"event": np.datetime64("2026-01-01", "ns") + np.arange(n).astype("m8[ns]")},
     )
 
 

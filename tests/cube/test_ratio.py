@@ -31,7 +31,7 @@ def small(seed: int, n: int = N, *, offset: float = 0.0, noise: float = 0.3) -> 
             "signal": ("event", signal, {"units": "keV"}),
             "two": (("event", "q"), two, {"units": "keV"}),
         },
-        coords={"event": np.datetime64("2026-01-01", "ns") + 100_000 * seed + np.arange(n)},
+        coords={"event": np.datetime64("2026-01-01", "ns") + (100_000 * seed + np.arange(n)).astype("m8[ns]")},
     )
 
 
