@@ -69,6 +69,8 @@ def test_what_is_not_present_is_not_counted() -> None:
         ),
         (lambda d: d.isel(segment=0), r"isel\(segment=\[0\]\)"),
         (lambda d: d.astype(str), "frames have to be numbers"),
+        (lambda d: d.astype("c8"), r"abs\(frames\)"),
+        (lambda d: d > 5, r"astype\('uint8'\)"),
         (lambda d: d.isel(row=slice(0, 0)), "no pixels"),
     ],
 )

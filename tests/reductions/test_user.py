@@ -136,6 +136,7 @@ def test_what_cannot_be_a_record_is_refused(cal: xr.DataArray) -> None:
         (lambda: xs.apply(cal, 3), "neither a record nor a function"),  # type: ignore[arg-type]
         (lambda: cal.sd.apply(broken), "fails on a frame of ones"),
         (lambda: cal.sd.apply(lambda frame: "text"), "no number"),
+        (lambda: cal.sd.apply(lambda frame: [[1, 2], [3]]), "no number"),
         (lambda: cal.sd.apply(lambda frame: lock.locked()), "sent to workers"),
         (lambda: cal.sd.apply(total, outputs={"failed": "f8"}), "cannot be called"),
         (lambda: cal.sd.apply(total, outputs={"value": "nonsense"}), "output 'value'"),

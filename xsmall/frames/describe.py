@@ -64,6 +64,12 @@ __all__ = [
     "words_of",
 ]
 
+_AS_NUMBERS = {
+    "b": "mask.astype('uint8') makes frames of a mask",
+    "c": "abs(frames), frames.real or frames.imag: which one is yours to say",
+}
+"""What to type for frames of other kinds of dtype."""
+
 
 def describe(obj: xr.DataArray) -> Frames:
     """Say all that is known of frames before one of them is read.
@@ -146,7 +152,7 @@ def check_frames(obj: xr.DataArray | xr.Dataset) -> None:
             "frames have to be numbers",
             found=f"dtype {obj.dtype}",
             expected="an integer or floating dtype",
-            fix="mask.astype('uint8') makes frames of a mask",
+            fix=_AS_NUMBERS.get(obj.dtype.kind),
         )
 
 

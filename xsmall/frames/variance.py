@@ -14,7 +14,7 @@ from xsmall.engine.pairs import check_pair, is_variance, paired
 from xsmall.engine.transform import origin_of
 from xsmall.errors import DataError
 from xsmall.events.ragged import is_ragged
-from xsmall.vocabulary import EVENT, FRAME_DIMS, PIXEL_DIMS, UNITS, VARIANCE_SUFFIX
+from xsmall.vocabulary import EVENT, FRAME_DIMS, PIXEL_DIMS, RAW, UNITS, VARIANCE_SUFFIX
 
 __all__ = ["not_negative", "paired", "same_labels", "square_of", "values_and_variance", "with_variance"]
 
@@ -51,6 +51,7 @@ def values_and_variance(
             f"{name} are neither an array nor a Dataset",
             found=type(obj).__name__,
             expected="a DataArray, or a Dataset of values and their variance",
+            fix=_frames_of_run(obj),
         )
     found = [str(v) for v in obj.data_vars if _runs_over(obj[v], of)]
     values = [v for v in found if not is_variance(v, found)]
@@ -77,6 +78,12 @@ def values_and_variance(
             f"{variance} has other dims than its values", found=obj[variance].dims, expected=obj[values[0]].dims
         )
     return obj[values[0]], obj[variance]
+
+
+def _frames_of_run(obj: object) -> str | None:
+    """What to type for the frames of a run: its first detector."""
+    nodes = obj.children if isinstance(obj, xr.DataTree) else {}
+    return next((f'run["{name}"]["{RAW}"]' for name, node in nodes.items() if RAW in node.dataset), None)
 
 
 def with_variance(values: xr.DataArray, variance: xr.DataArray | float) -> xr.Dataset:

@@ -19,7 +19,7 @@ from xsmall.reductions.azint_energy import EnergyAzintReducer
 from xsmall.reductions.azint_reducers import AzintReducer, RingsReducer, RingStatistic, SharesReducer
 from xsmall.reductions.azint_table import FULL_TURN, AzintBins, BinTable
 from xsmall.reductions.chain import in_regions
-from xsmall.reductions.edges import as_bins, as_edges, labels_of_bins
+from xsmall.reductions.edges import RANGE, as_bins, as_edges, labels_of_bins
 from xsmall.reductions.filters import filtered, static_mask
 from xsmall.reductions.normalize import normalized
 from xsmall.reductions.region import Place
@@ -182,10 +182,10 @@ def azint_bins(
     if not isinstance(name, str) or (values is None and name not in QUANTITIES):
         near = alike(name, QUANTITIES) if isinstance(name, str) else []
         raise ParameterError(
-            "azint bins by another quantity",
-            found=repr(name)[:80],
+            "pixels cannot be binned by this",
+            found=repr(name)[:80] if values is None else "a DataArray without a name",
             expected=f"one of {QUANTITIES}, or a DataArray (segment, row, column) with a name",
-            fix=f"quantity={near[0]!r}" if near else 'quantity=cal.sd.pixel("q").rename("my_q")',
+            fix=repr(near[0]) if near else 'cal.sd.pixel("q").rename("my_q")',
         )
     radial = as_bins(usual if bins is None else bins, "bins")
     if width is not None:
@@ -203,7 +203,7 @@ def azint_bins(
     if limits is not None:
         if not isinstance(radial, int):
             raise ParameterError("range and edges at once", fix="leave range out: edges say it already")
-        limits = as_edges(limits, "range")[:2]
+        limits = as_edges(limits, RANGE)
     around = None if azimuth_bins is None else as_bins(azimuth_bins, "azimuth_bins")
     if isinstance(around, tuple) and around[-1] - around[0] > FULL_TURN * (1 + 1e-12):
         raise ParameterError("azimuth_bins of more than a turn", found=f"{around[0]} to {around[-1]} degrees")

@@ -35,7 +35,8 @@ def as_edges(values: object, what: str) -> tuple[float, ...]:
     if said:
         what = f"{what} of this form are those of cubes"
         raise ParameterError(what, found=repr(values)[:80], expected=_EDGES, fix=said)
-    if edges.ndim != 1 or edges.size < 2 or not np.all(np.isfinite(edges)) or not np.all(np.diff(edges) > 0):
+    rising = edges.ndim == 1 and edges.size >= 2 and np.all(np.isfinite(edges)) and np.all(np.diff(edges) > 0)
+    if not rising or (what == RANGE and edges.size != 2):
         raise ParameterError(
             f"{what} are not edges",
             found=repr(values)[:80],

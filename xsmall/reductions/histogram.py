@@ -17,7 +17,7 @@ from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import ParameterError
 from xsmall.events.borders import met, regular
 from xsmall.frames.per_pixel import StaticMask
-from xsmall.reductions.edges import as_bins, as_edges, labels_of_bins, written_edges
+from xsmall.reductions.edges import RANGE, as_bins, as_edges, labels_of_bins, written_edges
 from xsmall.reductions.filters import filtered, static_mask
 from xsmall.reductions.region import Place, as_place, usable, windows, with_masks
 from xsmall.reductions.roi import Roi
@@ -113,7 +113,7 @@ def _bin_edges(bins: Any, limits: tuple[float, float] | None) -> tuple[float, ..
         raise ParameterError("a number of bins and their range go together", found=f"{bins!r}, {limits}"[:80], fix=_FIX)
     if not isinstance(found, int):
         return written_edges(found, "bins")
-    low, high = as_edges(limits, "range")[:2]
+    low, high = as_edges(limits, RANGE)
     return tuple(regular(low, high, found).tolist())
 
 

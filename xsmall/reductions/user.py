@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, overload
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from xsmall.detector.frames import Frames
@@ -195,7 +196,7 @@ def _digest(function: Function) -> str:
 
 
 def _packed(function: Function) -> bytes:
-    from distributed.protocol.pickle import dumps
+    from cloudpickle import dumps  # dask's own way; distributed's would log a failure before it raises
 
     packed: bytes = dumps(function)
     return packed
@@ -305,6 +306,15 @@ def _source_hash(function: Function) -> str:
     return f"source sha256 {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
+def _real_numbers(value: Any) -> npt.NDArray[Any] | None:
+    """Return an array of real numbers; None of anything else, as of lists of lists that differ in length."""
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        return None
+    return array if array.dtype.kind in "biuf" else None
+
+
 @functools.lru_cache(maxsize=64)
 def _inferred(record: UserRecord, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> tuple[tuple[str, Output], ...]:
     """What the function returns for a frame of ones."""
@@ -323,11 +333,11 @@ def _inferred(record: UserRecord, shape: tuple[int, int, int], dtype: np.dtype[A
         ) from error
     out = {}
     for name, value in found.items():
-        array = np.asarray(value)
-        if array.dtype.kind not in "biuf":
+        array = _real_numbers(value)
+        if array is None:
             raise ParameterError(
                 f"the function returns what is no number: {name!r}",
-                found=f"{type(value).__name__} of {array.dtype}",
+                found=repr(value)[:80],
                 expected="numbers, arrays or lists of them",
             )
         if isinstance(value, list):
