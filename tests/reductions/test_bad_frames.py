@@ -245,6 +245,9 @@ class Locked:
             return float(np.nansum(frame))
 
 
-def test_a_function_that_cannot_be_sent_is_refused_before_anything_is_read(computing_is_forbidden: Any) -> None:
+def test_a_function_that_cannot_be_sent_is_refused_before_anything_is_read(
+    computing_is_forbidden: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     with computing_is_forbidden(), pytest.raises(XsmallError, match="cannot be sent to workers"):
         frames(da.from_array(some(), chunks=(2, *SHAPE))).sd.apply(Locked())
+    assert not caplog.records

@@ -185,7 +185,7 @@ def azint_bins(
             "pixels cannot be binned by this",
             found=repr(name)[:80] if values is None else "a DataArray without a name",
             expected=f"one of {QUANTITIES}, or a DataArray (segment, row, column) with a name",
-            fix=repr(near[0]) if near else 'cal.sd.pixel("q").rename("my_q")',
+            fix=f"quantity={near[0]!r}" if near else 'quantity=cal.sd.pixel("q").rename("my_q")',
         )
     radial = as_bins(usual if bins is None else bins, "bins")
     if width is not None:

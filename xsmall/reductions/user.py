@@ -196,9 +196,13 @@ def _digest(function: Function) -> str:
 
 
 def _packed(function: Function) -> bytes:
-    from cloudpickle import dumps  # dask's own way; distributed's would log a failure before it raises
+    from distributed.protocol.pickle import dumps, logger
 
-    packed: bytes = dumps(function)
+    known, logger.disabled = logger.disabled, True  # a failure is raised, and is not printed at length before
+    try:
+        packed: bytes = dumps(function)
+    finally:
+        logger.disabled = known
     return packed
 
 
