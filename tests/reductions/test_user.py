@@ -104,6 +104,9 @@ def test_it_may_take_the_variance() -> None:
     ours = both.sd.apply(lambda frame, variance: np.nansum(frame / variance), variance=True)
     expected = (both["calibrated"] / both["calibrated_variance"]).sum(("segment", "row", "column"))
     np.testing.assert_allclose(ours["value"], expected, rtol=1e-4)
+    alone = both.sd.apply(lambda frame: np.nansum(frame)).compute()  # the variance is there, and is not asked for
+    assert not alone["failed"].any()
+    np.testing.assert_array_equal(alone["value"], both["calibrated"].sd.apply(np.nansum)["value"])
     with pytest.raises(ParameterError, match="do not have"):
         both["calibrated"].sd.apply(lambda frame, variance: 0.0, variance=True, outputs={"value": "f8"})
 

@@ -233,6 +233,8 @@ def test_lists_of_a_digitizer_become_waveforms() -> None:
         (lambda: xs.waveform_integral((5, 5)), "no window"),
         (lambda: xs.waveform_integral({}), "no window"),
         (lambda: xs.waveform_integral((0, 5), baseline="mode"), "invalid baseline"),
+        (lambda: xs.waveform_integral((0, 5), baseline="mean"), "taken from a background"),
+        (lambda: xs.waveform_hits(1.0, fraction=0.3), "without delay"),
         (lambda: xs.waveform_integral((0, 5), polarity="up"), "invalid polarity"),
         (lambda: xs.waveform_hits(xs.sigma(5)), "needs the noise"),
         (lambda: xs.waveform_hits(1.0, delay=0), "invalid delay"),

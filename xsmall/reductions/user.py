@@ -269,7 +269,8 @@ class UserRecord(Record):
         """Make the reducer."""
         return UserReducer(
             Caller(self.function, self.first), self.values(frames),
-            batch=self.batch, first=self.first, inputs=self.inputs, missing=self._missing,
+            variance=self.with_variance, batch=self.batch, first=self.first, inputs=self.inputs,
+            missing=self._missing,
         )  # fmt: skip
 
     @property

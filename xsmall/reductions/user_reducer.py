@@ -93,6 +93,7 @@ class UserReducer(Reducer):
         caller: Caller,
         outputs: Mapping[str, Output],
         *,
+        variance: bool,
         batch: bool,
         first: str | None,
         inputs: Sequence[Input],
@@ -100,6 +101,7 @@ class UserReducer(Reducer):
     ) -> None:
         self._caller = caller
         self._outputs = dict(outputs)
+        self._with_variance = variance
         self._batch = batch
         self._first = first
         self._inputs = tuple(inputs)
@@ -115,7 +117,7 @@ class UserReducer(Reducer):
 
     def whole(self, frames: Array, variance: Array | None, here: npt.NDArray[np.bool_]) -> None:
         """Take the frames of the group."""
-        self._frames = [frames] if variance is None else [frames, variance]
+        self._frames = [frames, variance] if self._with_variance and variance is not None else [frames]
         self._here = here
 
     def end(self) -> Mapping[str, Array]:

@@ -71,6 +71,12 @@ def baseline_of(background: Any, baseline: str, polarity: str) -> Baseline:
     one_of("baseline", baseline, ("median", "mean"))
     one_of("polarity", polarity, ("positive", "negative"))
     window = None if background is None else span_of(background, "background")
+    if window is None and baseline != "median":
+        raise ParameterError(
+            "a baseline is taken from a background",
+            found=f"baseline={baseline!r} without background",
+            fix="background=(0, 100), without signal",
+        )
     return Baseline(window, baseline == "median", 1.0 if polarity == "positive" else -1.0)
 
 
@@ -342,6 +348,12 @@ def waveform_hits(
         )
     where = None if window is None else span_of(window, "window")
     part = real_number("fraction", fraction, "between 0 and 1", above=0.0, below=1.0)
+    if delay is None and fraction != 0.5:
+        raise ParameterError(
+            "the fraction is that of a constant-fraction discriminator, which delays the waveform",
+            found=f"fraction={fraction:g} without delay",
+            fix=f"delay=6, fraction={fraction:g}",
+        )
     late = 0 if delay is None else whole_number("delay", delay)
     timing = (part, late, whole_number("separation", separation))
     return Hits(height, isinstance(threshold, Sigma), how, where, timing)
