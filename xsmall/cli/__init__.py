@@ -15,7 +15,6 @@ from xsmall.errors import XsmallError
 __all__ = ["main"]
 
 FAILED = 1  # what was asked for could not be done
-MISUSED = 2  # the command itself is invalid; argparse uses the same
 STOPPED = 130  # by Ctrl-C, as shells count it
 
 

@@ -10,13 +10,10 @@ from xsmall.kernels.jit import njit
 
 __all__ = ["fit_sums", "outer_sums"]
 
-PRODUCTS = 6
-"""Elements of a symmetric matrix of three polynomials: 00, 02, 04, 22, 24, 44."""
-
 
 @njit
 def _products(cos2: Any, weight: Any, out: Any) -> Any:
-    """Add the products of the polynomials P0, P2, P4 of one pixel, times its weight."""
+    """Add the products 00, 02, 04, 22, 24, 44 of the polynomials P0, P2, P4 of one pixel, times its weight."""
     p2, p4 = (3 * cos2 - 1) / 2, (35 * cos2 * cos2 - 30 * cos2 + 3) / 8
     out[0] += weight
     out[1] += weight * p2

@@ -53,8 +53,6 @@ _BEAM_UNITS: Final = {
     "tilt_y": "degree",
     "tilt_z": "degree",
 }
-_CHECKED: Final = 4
-"""Events that are made both ways before the recipe is handed out."""
 
 
 def to_recipe(
@@ -371,7 +369,7 @@ def _heading(source: str) -> str:
 
 
 def _check_same_bits(recipe: Recipe, small: xr.Dataset, tree: xr.DataTree, name: str, number: int) -> None:
-    """Make some events by the recipe, and compare their bits with what was found before."""
+    """Make four events by the recipe, first and last and two between, and compare their bits with what was found."""
     meant = recipe.for_run(number)
     raw = tree[name].to_dataset()[meant.detectors[name].variable]
     with dask.config.set(scheduler="synchronous"):

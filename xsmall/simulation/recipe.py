@@ -26,7 +26,6 @@ __all__ = [
     "uniform",
 ]
 
-STAGES: Final = 3
 EPOCH: Final = np.datetime64("2026-03-01T08:00:00", "ns")
 DAYS: Final = 36_500  # runs of other seeds are taken on other days, up to so many
 REPETITION_RATE: Final = 120.0  # Hz
