@@ -149,12 +149,25 @@ def test_pictures_have_gaps_for_them(change: str, at: int, tmp_path: Path) -> No
     np.testing.assert_array_equal(one.values, got.isel(event=at).values)
 
 
-def test_a_flag_that_was_dropped_is_not_followed(tmp_path: Path) -> None:
-    raw = frames(5, tmp_path).drop_vars("damage")
-    for changed in (raw, raw.isel(event=slice(None)), raw * 1.0):
-        n_valid = changed.sd.roi(BOXES)["n_valid"].values
-        assert (n_valid[:, 0] == 48).all()
-        assert (n_valid[[4, 11, 12, 25, 39], 1] == 0).all()
+LOST: dict[str, Change] = {
+    "dropped": lambda x: x.drop_vars(["present", "damage"]),
+    "dropped, then computed": lambda x: x.drop_vars(["present", "damage"]) * 1.0,
+    "dropped, then chunked": lambda x: x.drop_vars(["present", "damage"]).chunk(event=9),
+    "two segments that differ": lambda x: x - x.isel(segment=[1, 0]).assign_coords(segment=x["segment"]) * 0.5,
+    "two times that differ": lambda x: x - x.shift(event=1).assign_coords(present=x["present"].shift(event=1)) * 0.5,
+}
+
+
+@pytest.mark.parametrize("change", LOST)
+def test_words_are_followed_where_no_coordinate_is_left(change: str, tmp_path: Path) -> None:
+    raw = frames(5, tmp_path)
+    known = good(raw).assign_coords(present=raw["present"], damage=raw["damage"])
+    right = LOST[change](known).mean(("row", "column"), skipna=False).values
+    with pytest.warns(DamagedDataWarning, match="no coordinate says so"):
+        got = LOST[change](raw.astype("f8") if "differ" in change else raw).sd.roi(BOXES)["mean"].values
+    there = np.isfinite(got)
+    np.testing.assert_allclose(got[there], right[there], rtol=1e-6)
+    assert there.sum() > there.size // 2
 
 
 def test_they_are_followed_where_the_graph_travels_to(tmp_path: Path) -> None:

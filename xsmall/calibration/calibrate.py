@@ -174,7 +174,7 @@ def calibrate(
     mode = _mode(common_mode, given)
     reasons = own_reasons(entry, reasons)
     _check_limits(reasons, saturation, switching, status_bits)
-    here, kinds = given.usable(reasons), given.kinds(reasons)
+    here, kinds = given.usable(reasons), given.kinds(reasons, raw.coords)
     settings = given.settings(
         status_bits=status_bits,
         reasons=reasons,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +23,11 @@ from xsmall.errors import CalibrationError, ParameterError
 from xsmall.frames.describe import describe
 from xsmall.frames.per_pixel import Pixels, aligned, boolean_mask
 from xsmall.vocabulary import (
+    DAMAGE,
     GAIN_CONTROL,
     MASK,
     MEMORY_CELL,
+    PRESENT,
     STATUS,
     THRESHOLD,
     Reason,
@@ -90,10 +92,10 @@ class CalibrationInput:
         usable: npt.NDArray[np.bool_] = (self.frames.state & np.uint32(reasons)) == 0
         return None if usable.all() else usable
 
-    def kinds(self, reasons: Reason) -> int:
-        """Bits of what makes segments unusable for one of the reasons, where their words may have gone elsewhere."""
-        kinds = {MISSING: Reason.MISSING, DAMAGED: Reason.DAMAGED}
-        return self.frames.kinds & sum(kind for kind, reason in kinds.items() if reason & reasons)
+    def kinds(self, reasons: Reason, coords: Collection[Hashable]) -> int:
+        """Bits of what makes segments unusable for one of the reasons, of what coordinates tell of."""
+        kinds = {MISSING: (Reason.MISSING, PRESENT), DAMAGED: (Reason.DAMAGED, DAMAGE)}
+        return sum(kind for kind, (reason, name) in kinds.items() if reason & reasons and name in coords)
 
     def settings(self, *, status_bits: int | None = None, **options: Any) -> Settings:
         """What a calibration of these frames is asked to do."""

@@ -19,8 +19,8 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 from dask.layers import ArrayBlockwiseDep
 
-from xsmall.engine.faults import holes_in, reading, tell
-from xsmall.engine.flagged import differing, told_of_moved, with_others
+from xsmall.engine.faults import Holes, holes_in, reading, tell
+from xsmall.engine.flagged import FlaggedFrames, differing, told_of_moved, with_others
 from xsmall.engine.interrupt import can_be_stopped, check, events_read
 from xsmall.engine.record import GROUP
 from xsmall.engine.rule import Rule, read_together
@@ -195,21 +195,30 @@ class Unopened:
         own = slice(events[0] - self._first, events[1] - self._first)
         small = self._small.cut(own, self._segments)
         rules = list(self._rules.values())
-        kinds = 0 if rules[0].is_straight else small.kinds  # those are where the coordinates say
+        source = rules[0].source
+        straight = isinstance(source, FlaggedFrames)  # such words are under their own labels
+        kinds = 0 if straight else small.kinds
         with reading(kinds=kinds) as holes:
             made = read_together(rules, events, self._segments)
         events_read(stop - start)
         batch = small.put(dict(zip(self._rules, made, strict=True)))
+        if straight and small.kinds and not holes.reasons:
+            holes.met = source.kinds & small.kinds
+            return _without(batch, source.unusable(small.kinds)[slice(*events), self._segments], holes)
         if not (holes.reasons or holes.met or self._others):
             return batch
         with reading(other=True, kinds=kinds):
             again = read_together(list((self._others or self._rules).values()), events, self._segments)
-        holed = holes_in(made, again)
-        here = ~holed if batch.present is None else batch.present & ~holed
-        if not holes.reasons and (holed if batch.present is None else holed & batch.present).any():
-            holes.reasons[told_of_moved(kinds)] = None
-        tell(holes)
-        return batch._replace(present=here)
+        return _without(batch, holes_in(made, again), holes)
+
+
+def _without(batch: Batch, holed: npt.NDArray[np.bool_], holes: Holes) -> Batch:
+    """Leave segments of events out of a batch, and tell why where the coordinates do not."""
+    here = ~holed if batch.present is None else batch.present & ~holed
+    if not holes.reasons and (holed if batch.present is None else holed & batch.present).any():
+        holes.reasons[told_of_moved(holes.met)] = None
+    tell(holes)
+    return batch._replace(present=here)
 
 
 class Rules(NamedTuple):

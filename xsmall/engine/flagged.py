@@ -67,6 +67,16 @@ class FlaggedFrames:
         bad = (np.broadcast_to(against[:, :, None, None], self.shape)[key] & np.uint8(kinds)) != 0
         return np.where(bad, _other_words(read), read)
 
+    @property
+    def kinds(self) -> int:
+        """Bits of what is known against any segment."""
+        return int(np.bitwise_or.reduce(_unpacked(self._known, self.shape[:2]), axis=None))
+
+    def unusable(self, kinds: int) -> npt.NDArray[np.bool_]:
+        """Segments of events (event, segment) against which something of these kinds is known."""
+        found: npt.NDArray[np.bool_] = (_unpacked(self._known, self.shape[:2]) & np.uint8(kinds)) != 0
+        return found
+
     def others(self, kinds: int) -> FlaggedFrames:
         """The same with other words wherever something of these kinds is known against a segment."""
         return FlaggedFrames(self.array, self._known, kinds)
@@ -138,12 +148,13 @@ def differing(a: Any, b: Any) -> bool:
 
 
 def told_of_moved(kinds: int) -> str:
-    """Say that values went where the coordinates do not follow, and what to type instead."""
+    """Say that values rest on what is none although no coordinate says so, and what to type instead."""
     rules = {MISSING: (PRESENT, f"raw[{PRESENT!r}]"), DAMAGED: (DAMAGE, f"(raw[{DAMAGE!r}] == 0)")}
-    known = [rule for kind, rule in rules.items() if kind & kinds]
+    known = [rule for kind, rule in rules.items() if kind & (kinds or MISSING)]
     return (
-        "some values were computed of segments that are missing or damaged (by shift, roll, rolling, diff or a mean "
-        "over events), and are left out with those that the coordinates name. Calibrate first, or "
+        "some values rest on segments that are missing or damaged, and no coordinate says so (shift, roll, rolling, "
+        "diff and a mean over events leave it behind, arithmetic of two arrays and drop_vars lose it): they are left "
+        "out, with those that the coordinates name. Calibrate first, or "
         f"raw.where({' & '.join(text for _, text in known)}).drop_vars({[name for name, _ in known]}): "
         "NaN goes where the values go"
     )

@@ -84,9 +84,9 @@ class Rule:
             setattr(self, name, value)
 
     @property
-    def is_straight(self) -> bool:
-        """Whether the values are read from their source as they are, each under its own label."""
-        return self._source is not None
+    def source(self) -> Any:
+        """What reads the values as they are, each under its own label; None of others."""
+        return self._source
 
     @property
     def step(self) -> int | None:

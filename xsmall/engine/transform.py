@@ -25,7 +25,6 @@ from xsmall.detector.types import DetectorType
 from xsmall.engine.blocks import Batch, Unopened, is_in_memory, map_chunks, rests_on_futures, unopened_blocks
 from xsmall.engine.flagged import knows_flags
 from xsmall.engine.record import GROUP
-from xsmall.engine.rule import Rule
 
 FloatFrames: TypeAlias = npt.NDArray[np.floating[Any]]
 
@@ -205,10 +204,10 @@ def transform_frames(
 
 
 def follows(data: object) -> bool:
-    """Whether the words of lazy frames can be followed to where they went, and may have gone anywhere."""
+    """Whether the words of lazy frames can be followed to where they went."""
     if not isinstance(data, da.Array) or is_in_memory(data) or rests_on_futures(data):
         return False
-    return not Rule(data).is_straight and knows_flags(data.dask)
+    return knows_flags(data.dask)
 
 
 def usable_floats(data: da.Array, present: npt.NDArray[np.bool_] | None, dtype: np.dtype[Any], kinds: int) -> da.Array:

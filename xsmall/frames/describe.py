@@ -54,12 +54,12 @@ __all__ = [
     "check_frames",
     "data_of",
     "describe",
+    "followed_kinds",
     "of_segments",
     "presence",
     "segment_state",
     "serial_numbers",
     "small",
-    "usable_kinds",
     "usable_segments",
     "words_of",
 ]
@@ -104,7 +104,7 @@ def describe(obj: xr.DataArray) -> Frames:
         check_pixels(obj, geometry)
     beam, energies = beam_of(obj), event_energies(obj)
     runs, usable, state = _runs_of_frames(obj), usable_segments(obj), segment_state(obj)
-    kinds = usable_kinds(obj)
+    kinds = followed_kinds(obj)
     part = Part.of(obj)
     if energies is not None and np.isfinite(energies).any():
         beam = replace(beam or Beam(), photon_energy=float(np.nanmean(energies)))
@@ -236,11 +236,14 @@ def usable_segments(obj: xr.DataArray) -> npt.NDArray[np.bool_] | None:
     return None if usable is None else _some_false(usable)
 
 
-def usable_kinds(obj: xr.DataArray) -> int:
-    """Bits of what makes segments unusable that these values do not say themselves; coordinates alone do."""
+def followed_kinds(obj: xr.DataArray) -> int:
+    """Bits of what makes segments unusable that these values do not say themselves.
+
+    Coordinates do, as long as they are there: xarray drops those of two arrays that differ.
+    """
     if obj.dtype.kind == "f" and (PARAMETERS in obj.attrs or obj.attrs.get(UNITS) in (KILOELECTRONVOLT, PHOTON)):
         return 0
-    return (MISSING if PRESENT in obj.coords else 0) | (DAMAGED if DAMAGE in obj.coords else 0)
+    return MISSING | DAMAGED
 
 
 def words_of(obj: xr.DataArray) -> DetectorType | None:

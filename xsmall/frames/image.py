@@ -17,7 +17,7 @@ from xsmall.detector.part import Part
 from xsmall.engine.pairs import paired
 from xsmall.engine.transform import follows, usable_floats
 from xsmall.errors import DataError, ParameterError, PlanError
-from xsmall.frames.describe import data_of, usable_kinds, usable_segments
+from xsmall.frames.describe import data_of, followed_kinds, usable_segments
 from xsmall.frames.image_variance import variance_attrs, variance_of_cells
 from xsmall.frames.pixels import need_geometry
 from xsmall.frames.variance import PIXELS, values_and_variance
@@ -302,7 +302,7 @@ def only_usable(obj: xr.DataArray) -> xr.DataArray:
     if kind_of(obj) != "mean" or not _has_state(obj):
         return obj
     usable = usable_segments(obj)
-    if usable_kinds(obj) and set(obj.dims) in (set(FRAME_DIMS), set(PIXEL_DIMS)) and follows(data_of(obj)):
+    if followed_kinds(obj) and set(obj.dims) in (set(FRAME_DIMS), set(PIXEL_DIMS)) and follows(data_of(obj)):
         return _left_out_of_words(obj, usable)
     if usable is None:
         return obj
@@ -315,7 +315,7 @@ def _left_out_of_words(obj: xr.DataArray, usable: npt.NDArray[np.bool_] | None) 
     """Lazy numbers as floats, NaN where they are computed of segments that are none, wherever these were."""
     frames = obj.transpose(*(d for d in FRAME_DIMS if d in obj.dims))
     data = frames.data if EVENT in frames.dims else frames.data[None]
-    floats = usable_floats(data, usable, float_dtype(obj), usable_kinds(obj))
+    floats = usable_floats(data, usable, float_dtype(obj), followed_kinds(obj))
     return frames.copy(data=floats if EVENT in frames.dims else floats[0]).transpose(*obj.dims)
 
 
