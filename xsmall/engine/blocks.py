@@ -203,8 +203,9 @@ class Unopened:
         events_read(stop - start)
         batch = small.put(dict(zip(self._rules, made, strict=True)))
         if straight and small.kinds and not holes.reasons:
-            holes.met = source.kinds & small.kinds
-            return _without(batch, source.unusable(small.kinds)[slice(*events), self._segments], holes)
+            against = source.against(slice(*events), self._segments) & np.uint8(small.kinds)
+            holes.met = int(np.bitwise_or.reduce(against, axis=None))
+            return _without(batch, against != 0, holes) if holes.met else batch
         if not (holes.reasons or holes.met or self._others):
             return batch
         with reading(other=True, kinds=kinds):

@@ -67,15 +67,9 @@ class FlaggedFrames:
         bad = (np.broadcast_to(against[:, :, None, None], self.shape)[key] & np.uint8(kinds)) != 0
         return np.where(bad, _other_words(read), read)
 
-    @property
-    def kinds(self) -> int:
-        """Bits of what is known against any segment."""
-        return int(np.bitwise_or.reduce(_unpacked(self._known, self.shape[:2]), axis=None))
-
-    def unusable(self, kinds: int) -> npt.NDArray[np.bool_]:
-        """Segments of events (event, segment) against which something of these kinds is known."""
-        found: npt.NDArray[np.bool_] = (_unpacked(self._known, self.shape[:2]) & np.uint8(kinds)) != 0
-        return found
+    def against(self, events: slice, segments: slice) -> npt.NDArray[np.uint8]:
+        """Bits of what is known of some segments of some events."""
+        return _unpacked(self._known, self.shape[:2])[events, segments]
 
     def others(self, kinds: int) -> FlaggedFrames:
         """The same with other words wherever something of these kinds is known against a segment."""
