@@ -196,21 +196,19 @@ class Unopened:
         small = self._small.cut(own, self._segments)
         rules = list(self._rules.values())
         source = rules[0].source
-        straight = isinstance(source, FlaggedFrames)  # such words are under their own labels
-        kinds = 0 if straight else small.kinds
+        known, kinds = np.zeros((), np.uint8), small.kinds
+        if isinstance(source, FlaggedFrames):  # whose words are under their own labels
+            known, kinds = source.against(slice(*events), self._segments) & np.uint8(kinds), 0
         with reading(kinds=kinds) as holes:
             made = read_together(rules, events, self._segments)
         events_read(stop - start)
         batch = small.put(dict(zip(self._rules, made, strict=True)))
-        if straight and small.kinds and not holes.reasons:
-            against = source.against(slice(*events), self._segments) & np.uint8(small.kinds)
-            holes.met = int(np.bitwise_or.reduce(against, axis=None))
-            return _without(batch, against != 0, holes) if holes.met else batch
         if not (holes.reasons or holes.met or self._others):
-            return batch
+            holes.met = int(np.bitwise_or.reduce(known, axis=None))
+            return _without(batch, known != 0, holes) if holes.met else batch
         with reading(other=True, kinds=kinds):
             again = read_together(list((self._others or self._rules).values()), events, self._segments)
-        return _without(batch, holes_in(made, again), holes)
+        return _without(batch, holes_in(made, again) | (known != 0), holes)
 
 
 def _without(batch: Batch, holed: npt.NDArray[np.bool_], holes: Holes) -> Batch:
