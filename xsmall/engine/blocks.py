@@ -205,13 +205,13 @@ class Unopened:
         batch = small.put(dict(zip(self._rules, made, strict=True)))
         if not (holes.reasons or holes.met or self._others):
             holes.met = int(np.bitwise_or.reduce(known, axis=None))
-            return _without(batch, known != 0, holes) if holes.met else batch
+            return _left_without(batch, known != 0, holes) if holes.met else batch
         with reading(other=True, kinds=kinds):
             again = read_together(list((self._others or self._rules).values()), events, self._segments)
-        return _without(batch, holes_in(made, again) | (known != 0), holes)
+        return _left_without(batch, holes_in(made, again) | (known != 0), holes)
 
 
-def _without(batch: Batch, holed: npt.NDArray[np.bool_], holes: Holes) -> Batch:
+def _left_without(batch: Batch, holed: npt.NDArray[np.bool_], holes: Holes) -> Batch:
     """Leave segments of events out of a batch, and tell why where the coordinates do not."""
     here = ~holed if batch.present is None else batch.present & ~holed
     if not holes.reasons and (holed if batch.present is None else holed & batch.present).any():
