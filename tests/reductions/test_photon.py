@@ -216,7 +216,7 @@ def test_a_large_picture_is_told_and_no_events_are_no_trouble(frames: xr.DataArr
         warnings.simplefilter("error")
         frames.sd.photon(9.0, image=True)
     big = xr.DataArray(np.zeros((1, 1, 600, 600), np.float32), dims=frames.dims, attrs={"units": "keV"})
-    with pytest.warns(UserWarning, match="keeps 1.44 MB"):
+    with pytest.warns(UserWarning, match="keeps 1.37 MiB"):
         big.sd.photon(9.0, image=True)
     for record in EVERY.values():
         assert xs.apply(frames.isel(event=slice(0, 0)), record)["n_k"].shape == (0, 11)

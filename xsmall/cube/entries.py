@@ -10,9 +10,10 @@ import dask
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
+from dask.utils import format_bytes
 
 from xsmall.cube.moments import DTYPES, STDERR, Index, Moments, finish, standard_error
-from xsmall.engine.machine import machine, size
+from xsmall.engine.machine import machine
 from xsmall.errors import PlanError
 
 __all__ = ["statistics_of_entries"]
@@ -71,8 +72,8 @@ def statistics_of_entries(
     if needs > has:
         raise PlanError(
             "this cube of sparse frames does not fit into memory",
-            found=f"{n_bins} bins of {used.size} pixels: {size(needs)}",
-            expected=f"at most {size(has)}",
+            found=f"{n_bins} bins of {used.size} pixels: {format_bytes(needs)}",
+            expected=f"at most {format_bytes(has)}",
             fix="fewer bins, or reduce the events first: small.sd.azint(...)",
         )
     count = np.bincount(index[index >= 0], minlength=n_bins)

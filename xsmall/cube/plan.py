@@ -5,11 +5,13 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 
+from dask.utils import format_bytes
+
 from xsmall.cube.accumulator import fields_of
 from xsmall.cube.filling import Tile
 from xsmall.cube.moments import FEWEST_LANE, GROUP_OF_LANES, MOST_LANES, VARIANCES
 from xsmall.cube.pieces import READ_BYTES, pieces_held
-from xsmall.engine.machine import Machine, limit_for, size
+from xsmall.engine.machine import Machine, limit_for
 from xsmall.engine.record import GROUP
 from xsmall.errors import PlanError
 
@@ -185,7 +187,7 @@ def _refusal(job: CubeJob, machine: Machine) -> PlanError:
     return PlanError(
         "this cube does not fit into memory",
         found=f"{job.n_bins} bins of {n_segments} x {n_rows} x {columns} pixels; {machine}",
-        expected=f"{size(least)} at the least",
+        expected=f"{format_bytes(least)} at the least",
         fix=", or ".join(ways) or f"a part of the pixels (.isel(row=slice(0, {max(1, n_rows // 4)})))",
     )
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
+from dask.utils import format_bytes
 
 from xsmall.cube.accumulator import Rows
 from xsmall.cube.filling import Tile, Way
@@ -32,7 +33,7 @@ from xsmall.cube.plan import CubeJob, tiles, with_reductions
 from xsmall.cube.together import Reductions
 from xsmall.cube.values import Statistics, parts_of, picked, with_error
 from xsmall.engine.blocks import Batch, Opaque, Unopened, rules_of, shared_of
-from xsmall.engine.machine import Machine, free_here, limit_for, machine, size
+from xsmall.engine.machine import Machine, free_here, limit_for, machine
 from xsmall.engine.one_pass import Source, key_of
 from xsmall.engine.packets import Results
 from xsmall.engine.passes import PlannedPass, source_token, taken_along
@@ -363,8 +364,8 @@ def _check_memory(needs: int) -> None:
     if free is not None and needs > free:
         raise PlanError(
             "this cube was planned for more memory than the worker has",
-            found=f"{size(max(0, free))} to work with on the worker",
-            expected=size(needs),
+            found=f"{format_bytes(max(0, free))} to work with on the worker",
+            expected=format_bytes(needs),
             fix="build the cube again while the client of this cluster is there, it is then planned for its workers; "
             f"or workers with memory_limit={limit_for(needs)}",
         )

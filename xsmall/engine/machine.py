@@ -10,6 +10,7 @@ from typing import Any, Final
 import dask
 import dask.threaded
 from dask.system import CPU_COUNT
+from dask.utils import format_bytes
 from distributed.system import memory_limit as limit_of_this_machine
 
 from xsmall.errors import ParameterError
@@ -46,15 +47,10 @@ class Machine:
 
     def __str__(self) -> str:
         if self.cluster:
-            who = f"{self.workers} workers with {self.threads} threads and {size(self.limit)} each"
+            who = f"{self.workers} workers with {self.threads} threads and {format_bytes(self.limit)} each"
         else:
             who = f"this process with {self.threads} threads"
-        return f"{size(self.memory)} to work with in {'each of ' if self.cluster else ''}{who}"
-
-
-def size(n: float) -> str:
-    """Bytes as people read them."""
-    return f"{n / 1e9:.3g} GB" if n >= 1e8 else f"{n / 1e6:.3g} MB"
+        return f"{format_bytes(self.memory)} to work with in {'each of ' if self.cluster else ''}{who}"
 
 
 def machine(memory: object = None) -> Machine:

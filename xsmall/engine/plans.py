@@ -10,9 +10,10 @@ from threading import Lock
 from typing import Any
 
 import dask
+from dask.utils import format_bytes
 
 from xsmall.engine.blocks import BATCH_BYTES, Batch
-from xsmall.engine.machine import machine, size
+from xsmall.engine.machine import machine
 from xsmall.engine.progress import expect
 from xsmall.engine.record import GROUP, Output
 from xsmall.engine.rule import Rule
@@ -58,10 +59,10 @@ class Plan:
     def __str__(self) -> str:
         return (
             f"{self.what}\n"
-            f"  to read:          {size(self.bytes_to_read)}\n"
+            f"  to read:          {format_bytes(self.bytes_to_read)}\n"
             f"  tasks:            {self.tasks}\n"
-            f"  peak per process: {size(self.peak_bytes)}\n"
-            f"  result:           {size(self.result_bytes)}\n"
+            f"  peak per process: {format_bytes(self.peak_bytes)}\n"
+            f"  result:           {format_bytes(self.result_bytes)}\n"
             f"  planned for:      {self.machine}"
         )
 

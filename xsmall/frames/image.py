@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 from dask import delayed
+from dask.utils import format_bytes
 
 from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.geometry.grids import Grid, part_grid
@@ -236,8 +237,8 @@ def check_table(geometry: Geometry, part: Part, grid: Grid) -> None:
     if entries > MAX_ENTRIES:
         raise PlanError(
             "the table of an area-weighted image would be too large",
-            found=f"some {8 * entries / 2**30:.0f} GiB for pixels of {grid.step:g} m",
-            expected=f"at most {8 * MAX_ENTRIES / 2**30:.0f} GiB",
+            found=f"some {format_bytes(8 * entries)} for pixels of {grid.step:g} m",
+            expected=f"at most {format_bytes(8 * MAX_ENTRIES)}",
             fix="give a larger pixel_size, or cut the detector to the part that matters",
         )
 

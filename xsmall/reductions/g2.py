@@ -9,6 +9,7 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
+from dask.utils import format_bytes
 
 from xsmall.detector.frames import Frames
 from xsmall.engine.parameters import parameters_attr
@@ -165,8 +166,8 @@ def two_time(
     if size > MOST_BYTES:
         raise PlanError(
             "a matrix of two times that is too large",
-            found=f"{size / 2**30:.3g} GiB for {times.size} events and {len(given.regions)} regions",
-            expected=f"at most {MOST_BYTES / 2**30:.3g} GiB",
+            found=f"{format_bytes(size)} for {times.size} events and {len(given.regions)} regions",
+            expected=f"at most {format_bytes(MOST_BYTES)}",
             fix="a part of the run: .isel(event=slice(0, 5000))",
         )
     (matrix,) = _run_lags(_TwoTimes(given, order), given, [shape])

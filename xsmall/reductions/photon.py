@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 import xarray as xr
+from dask.utils import format_bytes
 
 from xsmall.calls import line_of_the_user
 from xsmall.detector.frames import Frames
@@ -298,7 +299,7 @@ class Photon(Record):
             size = 4 * math.prod(frames.shape)
             if size > MUCH:
                 warnings.warn(
-                    f"photon(..., image=True) keeps {size / 1e6:.3g} MB of each event; the lists are far smaller",
+                    f"photon(..., image=True) keeps {format_bytes(size)} of each event; the lists are far smaller",
                     stacklevel=line_of_the_user(),
                 )
             out[PHOTONS] = Output((SEGMENT, ROW, COLUMN), frames.shape, np.dtype(np.float32), {UNITS: PHOTON})

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 import xarray as xr
+from dask.utils import format_bytes
 
 from xsmall.calls import line_of_the_user
 from xsmall.detector.frames import Frames
@@ -224,8 +225,8 @@ class Roi(Record):
         size = sum(frames.dtype.itemsize * int(np.prod(o.array_shape)) for o in out.values())
         if size > MUCH:
             warnings.warn(
-                f"roi(..., area=True) keeps {size / 1e6:.3g} MB of each event, {size / 1e3:.3g} GB of a million; "
-                "smaller regions keep less",
+                f"roi(..., area=True) keeps {format_bytes(size)} of each event, {format_bytes(10**6 * size)} of "
+                "a million; smaller regions keep less",
                 stacklevel=line_of_the_user(),
             )
         return out

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 import xarray as xr
+from dask.utils import format_bytes
 
 from xsmall.calls import line_of_the_user
 from xsmall.detector.frames import Frames
@@ -318,7 +319,7 @@ class Sums(Record):
 def _warn_of_size(size: int) -> None:
     if size > _LARGE:
         warnings.warn(
-            f"histograms of each pixel take {size / 1e9:.3g} GB, and more while they are made; take fewer bins, "
+            f"histograms of each pixel take {format_bytes(size)}, and more while they are made; take fewer bins, "
             "or a part of the detector: cal.isel(segment=[0])",
             stacklevel=line_of_the_user(),
         )
