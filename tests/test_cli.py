@@ -34,7 +34,7 @@ def test_every_command_is_in_the_reference_and_in_the_changelog(page: str) -> No
 
 
 @pytest.mark.parametrize("words", [["fly"], ["demo", "--events", "0"], ["demo", "--events", "many"], ["info"]])
-def test_a_command_that_cannot_be_meant_ends_with_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_command_ends_with_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main(words)
     assert end.value.code == 2

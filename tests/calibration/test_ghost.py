@@ -40,7 +40,7 @@ def test_after_a_gap_the_ghost_is_not_known() -> None:
     assert np.isnan(out.values).all(axis=(1, 2, 3)).tolist() == [True, False, False, False, True, False]
 
 
-def test_what_cannot_be_meant_is_refused() -> None:
+def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(ParameterError, match="fraction"):
         subtract_ghost(frames(), 10.0)
     with pytest.raises(DataError, match="time of each event"):

@@ -161,7 +161,7 @@ def test_thresholds_in_sigma_are_those_of_the_frames_in_units_of_the_noise(place
         ({"threshold": xs.sigma(5), "noise": xr.DataArray(np.ones(3), dims="row")}, "other dims"),
     ],
 )
-def test_thresholds_in_sigma_that_cannot_be_meant_are_refused(arguments: dict[str, object], message: str) -> None:
+def test_invalid_thresholds_in_sigma_are_refused(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ParameterError, match=message):
         xs.droplet(**arguments)  # type: ignore[arg-type]
 

@@ -257,7 +257,7 @@ def test_no_values_at_all_make_empty_bins_where_bins_are_given() -> None:
         lambda: as_binning("delay", "delay"),
     ],
 )
-def test_bins_that_cannot_be_meant_are_refused(make: object) -> None:
+def test_invalid_bins_are_refused(make: object) -> None:
     with pytest.raises(ParameterError):
         make()  # type: ignore[operator]
 

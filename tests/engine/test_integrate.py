@@ -121,7 +121,7 @@ def test_what_cannot_be_summed_is_named() -> None:
         ({"into": slow(EPIX).assign_coords(event=["a", "b"])}, "other labels"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(how: dict[str, Any], text: str) -> None:
+def test_invalid_arguments_are_refused(how: dict[str, Any], text: str) -> None:
     with pytest.raises(xs.XsmallError, match=text):
         fast(i0=np.ones(17)).sd.integrate(**how)
 

@@ -171,7 +171,7 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
         ({"i0": 7}, "one value for each event"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(rule: dict[str, Any], text: str) -> None:
+def test_invalid_arguments_are_refused(rule: dict[str, Any], text: str) -> None:
     with pytest.raises(xs.XsmallError, match=text):
         xs.event_variables(small(ipm2__sum=np.zeros(4)), "xpp", **rule)
 

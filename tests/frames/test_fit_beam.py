@@ -101,7 +101,7 @@ def test_a_centre_beyond_the_search_gives_a_doubt() -> None:
     assert not fit.sure
 
 
-def test_what_cannot_be_meant_is_refused() -> None:
+def test_invalid_arguments_are_refused() -> None:
     data = image(quad(), TRUTH, RINGS)
     with pytest.raises(ParameterError, match="photon_energy"):
         fit_beam(data, rings="LaB6")

@@ -251,7 +251,7 @@ def test_limits_cut_the_image_and_a_pixel_size_scales_it() -> None:
     np.testing.assert_allclose(weighted, data.sum(PIXEL_DIMS), rtol=1e-5)
 
 
-def test_what_cannot_be_meant_is_refused_before_anything_is_computed(no_compute: None) -> None:
+def test_invalid_arguments_are_refused_before_anything_is_computed(no_compute: None) -> None:
     data = frames(turned()).chunk({"event": 1})
     with pytest.raises(ParameterError, match="'nearest' or 'area'"):
         image(data, method="cubic")  # type: ignore[arg-type]

@@ -96,7 +96,7 @@ def test_masks_are_false_and_flags_zero_where_no_pixel_is(detector: xs.Geometry)
     assert np.isnan(at(flags.drop_attrs(deep=False).astype(np.uint16), x, y).values[0])
 
 
-def test_points_that_cannot_be_meant_are_refused(frames: xr.DataArray) -> None:
+def test_invalid_points_are_refused(frames: xr.DataArray) -> None:
     with pytest.raises(DataError, match="do not fit"):
         locate(frames, [0.0, 1.0], [0.0, 1.0, 2.0])
     with pytest.raises(DataError, match="real numbers"):

@@ -225,7 +225,7 @@ def test_panels_of_one_segment_that_touch_in_memory_have_joins() -> None:
     assert int(((flags & int(Reason.EDGE)) != 0).sum()) == 36
 
 
-def test_what_cannot_be_meant_is_refused() -> None:
+def test_invalid_arguments_are_refused() -> None:
     data = frames(cspad(1))
     bare = xr.DataArray(np.zeros((1, 4, 4)), dims=PIXEL_DIMS)
     with pytest.raises(GeometryError, match="need a geometry"):

@@ -106,7 +106,7 @@ def test_maps_of_lazy_frames_are_lazy_and_equal(computing_is_forbidden) -> None:
         ({"split": 0}, "1 to 16"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(arguments: dict, words: str) -> None:
+def test_invalid_arguments_are_refused(arguments: dict, words: str) -> None:
     with pytest.raises(ParameterError, match=words):
         polar(frames(detector()), **arguments)
 

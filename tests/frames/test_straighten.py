@@ -69,7 +69,7 @@ def test_nan_stays_where_it_was_shared() -> None:
     assert np.argwhere(np.isnan(out.values[0])).tolist() == [[3, 1], [4, 1]]
 
 
-def test_what_cannot_be_meant_is_refused() -> None:
+def test_invalid_arguments_are_refused() -> None:
     frames = image()
     with pytest.raises(ParameterError, match="more than the image"):
         straighten(frames, [30.0, 1.0])

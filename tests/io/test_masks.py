@@ -135,7 +135,7 @@ def test_psana_reads_the_text_that_is_written(tmp_path: Path, flags: xr.DataArra
     np.testing.assert_array_equal(reader.load_txt(str(tmp_path / "mask.data")), (flags == 0).values)
 
 
-def test_what_cannot_be_meant_is_refused(tmp_path: Path, flags: xr.DataArray) -> None:
+def test_invalid_arguments_are_refused(tmp_path: Path, flags: xr.DataArray) -> None:
     np.save(tmp_path / "ones.npy", np.ones(SHAPE, dtype=np.uint8))
     with pytest.raises(ParameterError, match="what the numbers"):
         xs.open_mask(tmp_path / "ones.npy")

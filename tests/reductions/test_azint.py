@@ -122,7 +122,7 @@ def test_what_is_missing_is_named(frames: xr.DataArray, geometry: xs.Geometry) -
         {"mask": np.ones((2, 40, 70), int)},
     ],
 )
-def test_arguments_that_cannot_be_meant_are_refused(arguments: dict) -> None:
+def test_invalid_arguments_are_refused(arguments: dict) -> None:
     with pytest.raises(ParameterError):
         xs.azint(**arguments)
 

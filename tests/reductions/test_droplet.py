@@ -166,7 +166,7 @@ def test_places_without_a_geometry_are_refused(frames: xr.DataArray) -> None:
         {"threshold": 1.0, "sizes": 3},
     ],
 )
-def test_arguments_that_cannot_be_meant_are_refused(arguments: dict) -> None:
+def test_invalid_arguments_are_refused(arguments: dict) -> None:
     with pytest.raises(ParameterError):
         xs.droplet(**arguments)
 

@@ -62,7 +62,7 @@ def test_results_do_not_depend_on_chunks(frames: xr.DataArray, computing_is_forb
         {"onto": "row", "place": 3},
     ],
 )
-def test_arguments_that_cannot_be_meant_are_refused(arguments: dict) -> None:
+def test_invalid_arguments_are_refused(arguments: dict) -> None:
     with pytest.raises(ParameterError):
         xs.projection(**arguments)
 

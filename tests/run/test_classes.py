@@ -119,7 +119,7 @@ def wrong(**more: Any) -> dict[str, Any]:
         ({"delay": {"stgae": "x", "stage": "y"}}, ["delay.stgae", "stage = ..."]),
     ],
 )
-def test_what_cannot_be_meant_is_refused(site: Path, tables: dict[str, Any], words: list[str]) -> None:
+def test_invalid_arguments_are_refused(site: Path, tables: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(ParameterError) as error:
         xs.open_recipe(full(site, **tables))
     for word in words:

@@ -1,4 +1,4 @@
-"""Recipes: what they mean for a run, and what is said of those that cannot be meant."""
+"""Recipes: what they mean for a run, and what is said of invalid ones."""
 
 import json
 from pathlib import Path
@@ -105,7 +105,7 @@ def test_overrides_hold_for_their_runs_alone(tmp_path: Path, run: int, distance:
         ),
     ],
 )
-def test_what_cannot_be_meant_is_refused_with_what_to_type(tables: dict[str, Any], words: list[str]) -> None:
+def test_invalid_arguments_are_refused_with_what_to_type(tables: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(ParameterError) as error:
         xs.open_recipe(tables)
     for word in words:

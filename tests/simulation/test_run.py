@@ -258,7 +258,7 @@ def test_geometry_fits_the_frames(simulation) -> None:
         ({"chunks": 0}, "chunks"),
     ],
 )
-def test_numbers_that_cannot_be_meant_are_refused(wrong: dict, says: str) -> None:
+def test_invalid_numbers_are_refused(wrong: dict, says: str) -> None:
     with pytest.raises(ParameterError, match=says):
         xs.simulate(**{"n_events": 10, **wrong})
 

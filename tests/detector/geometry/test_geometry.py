@@ -315,7 +315,7 @@ def test_panels_are_refused_exactly_when_they_share_a_pixel(blocks: list[tuple[i
         {"row": -1},
     ],
 )
-def test_panels_that_cannot_be_meant_are_refused(wrong: dict[str, object]) -> None:
+def test_invalid_panels_are_refused(wrong: dict[str, object]) -> None:
     right = {"origin": (0, 0, 0.1), "slow": (0, 1e-4, 0), "fast": (1e-4, 0, 0), "shape": (4, 8)}
     with pytest.raises(GeometryError):
         Panel(**(right | wrong))  # type: ignore[arg-type]

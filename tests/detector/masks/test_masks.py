@@ -128,7 +128,7 @@ def test_an_integer_array_is_refused_until_its_convention_is_named() -> None:
 
 
 @pytest.mark.parametrize("width", [-1, 300, 1.5, True])
-def test_a_width_that_cannot_be_meant_is_refused(width: object) -> None:
+def test_an_invalid_width_is_refused(width: object) -> None:
     with pytest.raises(ParameterError, match="width"):
         patterns.edge_pixels((512, 1024), width, 0)  # type: ignore[arg-type]
     with pytest.raises(ParameterError, match="width"):

@@ -174,6 +174,6 @@ def test_q_needs_a_beam(detector: xs.Geometry) -> None:
         (lambda: xs.Band("energy", 2, 1), "no band"),
     ],
 )
-def test_shapes_that_cannot_be_meant_are_refused_when_they_are_made(make, words: str) -> None:
+def test_invalid_shapes_are_refused_when_they_are_made(make, words: str) -> None:
     with pytest.raises(ParameterError, match=words):
         make()

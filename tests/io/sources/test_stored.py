@@ -175,7 +175,7 @@ def test_other_files_are_named_for_what_they_are_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("chunks", [0, -3, "much", "0 MB", 2.5, True])
-def test_chunks_that_cannot_be_meant_are_refused(tmp_path: Path, xtc2: ModuleType, chunks: object) -> None:
+def test_invalid_chunks_are_refused(tmp_path: Path, xtc2: ModuleType, chunks: object) -> None:
     path = tmp_path / "a.xtc2"
     path.write_bytes(xtc2.plain_run(2)[0])
     with pytest.raises(ParameterError, match="chunks"):

@@ -205,7 +205,7 @@ def test_somebody_elses_reader_of_nxmx(tmp_path: Path) -> None:
         assert detector.underload_value > -1
 
 
-def test_what_cannot_be_meant_is_refused(tmp_path: Path) -> None:
+def test_invalid_arguments_are_refused(tmp_path: Path) -> None:
     mine = frames()
     for how, text in (
         ({"path": tmp_path / "a.tif"}, "unknown format"),

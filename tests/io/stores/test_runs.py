@@ -78,7 +78,7 @@ def test_writing_replaces_nothing_unasked_and_leaves_no_half_run(tmp_path: Path,
     assert xs.open_run(path)["events"].sizes["event"] == 3
 
 
-def test_what_cannot_be_meant_is_refused(tmp_path: Path, simulated: xr.DataTree) -> None:
+def test_invalid_arguments_are_refused(tmp_path: Path, simulated: xr.DataTree) -> None:
     with pytest.raises(ParameterError, match="the ending of the path says the format"):
         write_run(simulated, tmp_path / "run.txt")
     with pytest.raises(ParameterError, match=r"(?s)no compression of .zarr files.*lzma"):
