@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import xsmall as xs
@@ -153,7 +154,8 @@ def test_quantities_are_rounded_once(text: str, kind: str, value: float) -> None
 def test_runs_are_numbers_and_ranges() -> None:
     assert runs_of("10-12, 25,3") == (10, 11, 12, 25, 3)
     assert runs_of(4) == (4,)
-    for wrong in ("", "5-3", "a", "1,1", "1-3,2", "-1"):
+    assert runs_of(range(10, 13)) == runs_of(np.array([10, 11, 12])) == (10, 11, 12)
+    for wrong in ("", "5-3", "a", "1,1", "1-3,2", "-1", [], [1, 1], [1.5], ["a"]):
         with pytest.raises(ParameterError):
             runs_of(wrong)
 

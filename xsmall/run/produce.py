@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ __all__ = ["produce"]
 
 def produce(
     recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe,
-    runs: int | str,
+    runs: int | str | Iterable[int],
     out: str | os.PathLike[str],
     *,
     resume: bool = False,
@@ -40,7 +40,7 @@ def produce(
     recipe
         Path of a recipe, its tables, or what :func:`xsmall.open_recipe` returned; its ``source`` says where a run is.
     runs
-        A number, or numbers and ranges: ``"10-60, 75"``.
+        A number, numbers and ranges such as ``"10-60, 75"``, or a sequence of numbers.
     out
         Folder of the outputs; it is made where it is not there.
     resume

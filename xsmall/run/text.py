@@ -19,8 +19,8 @@ def like(word: str, known: Iterable[str]) -> str | None:
     return next(iter(alike(word, known)), None)
 
 
-def runs_of(text: str | int) -> tuple[int, ...]:
-    """Read numbers of runs: ``"10-20, 25"`` is 10 to 20, both included, and 25.
+def runs_of(runs: str | int | Iterable[int]) -> tuple[int, ...]:
+    """Read numbers of runs: ``"10-20, 25"`` is 10 to 20, both included, and 25; so is ``[*range(10, 21), 25]``.
 
     Raises
     ------
@@ -33,16 +33,17 @@ def runs_of(text: str | int) -> tuple[int, ...]:
     >>> runs_of("8-10, 3")
     (8, 9, 10, 3)
     """
+    text = str(runs) if isinstance(runs, str) or not isinstance(runs, Iterable) else ", ".join(map(str, runs))
     found: dict[int, None] = {}
-    for piece in str(text).split(","):
+    for piece in text.split(","):
         match = _RANGE.fullmatch(piece.strip())
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if match is None or last < first or last - first > _MOST_RUNS:
             raise ParameterError(
-                "these are no numbers of runs", found=repr(str(text)), expected="numbers and ranges", fix='"10-20, 25"'
+                "these are no numbers of runs", found=repr(text), expected="numbers and ranges", fix='"10-20, 25"'
             )
         for run in range(first, last + 1):
             if run in found:
-                raise ParameterError("a run is named twice", found=f"{run} in {str(text)!r}", fix="name it once")
+                raise ParameterError("a run is named twice", found=f"{run} in {text!r}", fix="name it once")
             found[run] = None
     return tuple(found)
