@@ -5,6 +5,7 @@ import os
 import resource
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ import pytest
 from distributed import Client, LocalCluster
 
 import xsmall as xs
-from tests.run.conftest import made, recipe_of
+from tests.run.conftest import files_of, made, recipe_of
 from xsmall.errors import PlanError, WriteError
+from xsmall.run import pool as pool_module
 from xsmall.run import workers as workers_module
+from xsmall.run.state import RunState
 from xsmall.run.workers import Watch, fitting
 
 
@@ -77,6 +80,27 @@ def test_workers_that_pause_are_restarted_once(monkeypatch: pytest.MonkeyPatch) 
     assert not watch.look()
     watch.done()
     assert not watch.look()
+
+
+def test_where_all_workers_are_gone_while_the_output_is_written_it_is_written_without_them(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers_module, "_PATIENCE", 0.2)
+    monkeypatch.setattr(workers_module, "_LOOK", 0.1)
+    monkeypatch.setattr(pool_module, "at_work", lambda client: True)  # they are killed just after that
+    options = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
+    with LocalCluster(**options) as cluster, Client(cluster) as client:
+
+        def close(state: RunState) -> None:
+            if state.blocks and state.blocks_done == state.blocks and state.state == "running":
+                cluster.scale(0)
+                while client.scheduler_info(n_workers=-1)["workers"]:
+                    time.sleep(0.02)
+
+        state = made(recipe_of(site), tmp_path / "out", scheduler=client, progress=close)
+    assert state.state == "done", state.why
+    assert files_of(state.output) == files_of(made(recipe_of(site), tmp_path / "whole").output)
+    assert sorted(f.name for f in (tmp_path / "out").iterdir()) == ["run0012.status.json", "run0012.zarr"]
 
 
 @pytest.mark.parametrize("form", ["zarr", "h5"])

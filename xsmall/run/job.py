@@ -149,7 +149,7 @@ class RunJob:
         try:
             save(scheduler=self.pool.writer())
         except (Exception, CancelledError) as error:
-            if not is_lost(error) and scheduler_is_gone(error) is error:
+            if not isinstance(error, TimeoutError) and not is_lost(error) and scheduler_is_gone(error) is error:
                 raise
             save()
 

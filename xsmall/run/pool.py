@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ from xsmall.run.detectors import frames_of, open_detector
 from xsmall.run.request import difference, request_of
 from xsmall.run.stored import block_name
 from xsmall.run.tables import RunRecipe
-from xsmall.run.workers import Watch, at_work, fitting, room_of, scheduler_is_gone
+from xsmall.run.workers import Watch, at_work, compute_while_at_work, fitting, room_of, scheduler_is_gone
 
 __all__ = ["Pool", "Task", "pool_of", "run_all"]
 
@@ -156,7 +156,9 @@ class Pool:
 
     def writer(self) -> Any:
         """Return who writes the output, as dask takes it: workers where one is at work, else threads from here."""
-        return self._client if self._client is not None and at_work(self._client) else "threads"
+        if self._client is None or not at_work(self._client):
+            return "threads"
+        return partial(compute_while_at_work, self._client)
 
     def submit(self, task: Task) -> Future[dict[str, Any] | None]:
         """Hand a block to whoever is free next."""

@@ -6,18 +6,21 @@ import time
 from concurrent.futures import CancelledError
 from typing import Any, Final
 
+from dask.core import flatten
 from dask.utils import format_bytes
 
 from xsmall.errors import PlanError
 
-__all__ = ["Watch", "at_work", "fitting", "room_of", "scheduler_is_gone"]
+__all__ = ["Watch", "at_work", "compute_while_at_work", "fitting", "room_of", "scheduler_is_gone"]
 
 _ITSELF: Final = 320 * 10**6
 """Bytes of a worker that has done nothing yet: Python, and what is imported."""
 _USABLE: Final = 0.8
 """Part of its memory at which dask lets a worker pause."""
 _PATIENCE: Final = 20.0
-"""Seconds after which workers that all pause will not go on by themselves."""
+"""Seconds after which workers that all pause, or are all gone, will not go on by themselves."""
+_LOOK: Final = 1.0
+"""Seconds between two looks at the workers."""
 
 
 def _workers_by_address(client: Any) -> dict[str, dict[str, Any]]:
@@ -42,6 +45,33 @@ def at_work(client: Any) -> bool:
         return any(worker.get("status") == "running" for worker in _workers_by_address(client).values())
     except OSError:  # the scheduler is gone
         return False
+
+
+def compute_while_at_work(client: Any, graph: Any, keys: Any, **options: Any) -> Any:
+    """Compute a graph by the workers of a client, as a scheduler of dask, and wait no longer than they work.
+
+    Raises
+    ------
+    TimeoutError
+        No worker has been at work for some time: all of them are killed, say, and nobody begins others.
+    """
+    from distributed import wait
+
+    asked = client.get(graph, keys, sync=False, **options)
+    futures, last = list(flatten([asked])), time.monotonic()
+    try:
+        while True:
+            try:
+                wait(futures, timeout=_LOOK)
+                return client.gather(asked)
+            except TimeoutError:
+                if at_work(client):
+                    last = time.monotonic()
+                elif time.monotonic() - last > _PATIENCE:
+                    raise TimeoutError("no worker is at work") from None
+    finally:
+        for future in futures:
+            future.release()
 
 
 def fitting(room: int | None, needed: dict[int, int]) -> int:
