@@ -127,6 +127,10 @@ def test_what_a_user_names_becomes_paths_or_a_query(tmp_path: Path, monkeypatch:
     for odd in (None, 7, [], [3], {}):
         with pytest.raises(ParameterError, match="opened by its path"):
             RunSpec.of(odd)
+    (tmp_path / "link.x").symlink_to("a.x")
+    for again in ("a.x", "link.x", str(tmp_path / "?.x")):
+        with pytest.raises(ParameterError, match="named twice"):
+            RunSpec.of(["a.x", again])
 
 
 def test_an_identity_says_which_bytes_are_meant(tmp_path: Path) -> None:

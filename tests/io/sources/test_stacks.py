@@ -246,6 +246,18 @@ def test_a_unit_that_is_not_known_is_never_guessed(tmp_path: Path, unit: str, th
     assert ("incident_wavelength" in raw.attrs["left_out"]) != there
 
 
+@pytest.mark.parametrize(("energy", "told"), [(9918.7, False), (9500.0, True), ([9500.0] * 12, True)])
+def test_an_energy_that_contradicts_the_wavelength_is_told(tmp_path: Path, energy: object, told: bool) -> None:
+    path = nexus(tmp_path / "m.h5", module=False)  # 1.25 angstrom
+    with h5py.File(path, "a") as file:
+        file["entry/data/data"] = WORDS
+        file["entry/instrument/beam/incident_energy"] = energy
+        file["entry/instrument/beam/incident_energy"].attrs["units"] = "eV"
+    raw = xs.open_frames(path)
+    np.testing.assert_allclose(raw["photon_energy"], np.ravel(energy)[0])
+    assert ("incident_wavelength: 9918.74 eV, where" in raw.attrs.get("left_out", "")) == told
+
+
 def test_a_virtual_dataset_misses_what_its_files_miss(tmp_path: Path) -> None:
     for k in range(3):
         write(tmp_path / f"part{k}.h5", d=WORDS[4 * k : 4 * k + 4])
@@ -413,7 +425,9 @@ def test_files_of_several_images_give_them_all(tmp_path: Path) -> None:
     np.save(tmp_path / "m.npy", words)
     for name in ("m.tif", "m.npy"):
         np.testing.assert_array_equal(xs.open_frames(tmp_path / name).values[:, 0], words)
-        both = xs.open_frames([tmp_path / name, tmp_path / name])
+        again = tmp_path / f"again.{name}"
+        again.write_bytes((tmp_path / name).read_bytes())
+        both = xs.open_frames([tmp_path / name, again])
         np.testing.assert_array_equal(both[5:].values[:, 0], words)
 
 

@@ -225,8 +225,23 @@ def _energy_of_events(file: Any, path: Path, n: int, found: About, *, cxi: bool)
             continue
         with np.errstate(divide="ignore"):
             energies = values * factor if units is _ENERGIES else HC / (values * factor)
-        found.photon_energy = float(energies[0]) if np.unique(energies).size == 1 else energies
-        return
+        if found.photon_energy is None:
+            found.photon_energy = float(energies[0]) if np.unique(energies).size == 1 else energies
+        elif not _agree(energies, found.photon_energy):
+            found.left_out.append(f"{name}: {_numbers(energies)} eV, where {_numbers(found.photon_energy)} eV was read")
+
+
+def _agree(some: npt.NDArray[np.float64], others: Any) -> bool:
+    """Whether energies agree to a thousandth: of each event, or one number with the median of the events."""
+    if some.size != np.size(others):
+        some, others = np.nanmedian(some), np.nanmedian(others)
+    return bool(np.allclose(some, others, rtol=1e-3, equal_nan=True))
+
+
+def _numbers(values: Any) -> str:
+    """One number, or the first and last of several."""
+    flat = np.ravel(values)
+    return f"{flat[0]:g}" if np.unique(flat).size == 1 else f"{flat[0]:g} ... {flat[-1]:g}"
 
 
 # ---- pixels ---------------------------------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ class RunSpec:
         Raises
         ------
         ParameterError
-            Neither text nor paths.
+            Neither text nor paths, or a file that is named twice.
         FileFormatError
             No such file, no permission, or a pipe or device, which might be waited for without end.
         """
@@ -91,7 +91,9 @@ class RunSpec:
         if isinstance(given, str | os.PathLike):
             return cls(str(given), tuple(_found(os.fspath(given))))
         if isinstance(given, Sequence) and given and all(isinstance(one, str | os.PathLike) for one in given):
-            return cls(f"{len(given)} paths", tuple(path for one in given for path in _found(os.fspath(one))))
+            paths = tuple(path for one in given for path in _found(os.fspath(one)))
+            _refuse_same(paths)
+            return cls(f"{len(given)} paths", paths)
         raise ParameterError(
             "a run is opened by its path",
             found=repr(given)[:80],
@@ -153,6 +155,20 @@ def _instead(text: str) -> str:
     return (
         f'xs.open_run("exp={old[1]},run={old[2]}"); runs of LCLS-I are exported first, see xsmall export-lcls1 --help'
     )
+
+
+def _refuse_same(paths: Sequence[Path]) -> None:
+    """Refuse a file that is named twice, by links too: its events would count twice."""
+    first: dict[str, Path] = {}
+    for path in paths:
+        before = first.setdefault(os.path.realpath(path), path)
+        if before is not path:
+            raise ParameterError(
+                f"{path}: named twice",
+                found=f"{before} and {path}" if before != path else None,
+                expected="each file once, or its events would count twice",
+                fix=f"leave {path.name} out once",
+            )
 
 
 def _found(name: str | bytes) -> Iterator[Path]:
