@@ -212,6 +212,7 @@ N_DROPPED_SHOTS: Final = "n_dropped_shots"  # attribute of averages and cubes: e
 WEIGHTS: Final = "weights"  # attribute of a cube: the variable that values are taken relative to,
 WEIGHT_SUFFIX: Final = "_weight"  # its mean in the events of a value,
 COVARIANCE_SUFFIX: Final = "_covariance"  # and how the two go together
+RATIO: Final = "ratio"  # statistic of a cube: of value and weight, taken event by event
 N_BAD_WEIGHTS: Final = "n_bad_weights"  # attribute: events left out since their weight is none
 OFFSET_SUFFIX: Final = "_offset"  # of a regression: the value at a weight of 0
 NORMALIZED: Final = "normalized"  # attribute: by which estimator, per what

@@ -35,8 +35,11 @@ def small(seed: int, n: int = N, *, offset: float = 0.0, noise: float = 0.3) -> 
     )
 
 
+ESTIMATORS = ("sums", "ratios", "through_zero", "regression")
+
+
 def weighted(data: xr.Dataset, **options: Any) -> xr.Dataset:
-    cube: xr.Dataset = data.sd.cube(BINS, weights="i0", **options)
+    cube: xr.Dataset = data.sd.cube(BINS, weights="i0", **{"statistics": "ratio", **options})
     return cube
 
 
@@ -44,7 +47,9 @@ def many_runs() -> xr.Dataset:
     """A thousand runs of 120 events, one in each bin."""
     data = small(11, 120_000)[["on", "xray_on", "i0", "signal"]]
     run = ("event", np.arange(120_000) // 120)
-    cube: xr.Dataset = data.assign(number=run).sd.cube({"number": xs.categories(), **BINS}, weights="i0")
+    cube: xr.Dataset = data.assign(number=run).sd.cube(
+        {"number": xs.categories(), **BINS}, weights="i0", statistics="ratio"
+    )
     return cube
 
 
@@ -56,11 +61,13 @@ def plain(data: xr.Dataset) -> list[xr.Dataset]:
 def test_sums_and_regressions_are_those_of_numpy() -> None:
     data = small(1)
     cube = weighted(data)
-    sums, zero, line = (cube.sd.ratio(e) for e in ("sums", "through_zero", "regression"))
+    sums, ratios, zero, line = (cube.sd.ratio(e) for e in ESTIMATORS)
     for k, part in enumerate(plain(data)):
         x, w = part.signal.values, part.i0.values
         assert float(sums.signal[k]) == pytest.approx(x.sum() / w.sum(), rel=1e-12)
         assert float(zero.signal[k]) == pytest.approx((x * w).sum() / (w * w).sum(), rel=1e-12)
+        assert float(ratios.signal[k]) == pytest.approx((x / w).mean(), rel=1e-12)
+        assert float(ratios.signal_stderr[k]) == pytest.approx((x / w).std(ddof=1) / len(x) ** 0.5, rel=1e-10)
         (slope, offset), covariance = np.polyfit(w, x, 1, cov=True)
         assert float(line.signal[k]) == pytest.approx(slope, rel=1e-9)
         assert float(line.signal_offset[k]) == pytest.approx(offset, rel=1e-7, abs=1e-9)
@@ -68,10 +75,14 @@ def test_sums_and_regressions_are_those_of_numpy() -> None:
         assert float(line.signal_offset_stderr[k]) == pytest.approx(covariance[1, 1] ** 0.5, rel=1e-8)
         for q in range(2):
             known = np.isfinite(part.two.values[:, q])
-            assert float(sums.two[k, q]) == pytest.approx(part.two.values[known, q].sum() / w[known].sum(), rel=1e-12)
+            y, v = part.two.values[known, q], w[known]
+            assert float(sums.two[k, q]) == pytest.approx(y.sum() / v.sum(), rel=1e-12)
+            assert float(ratios.two[k, q]) == pytest.approx((y / v).mean(), rel=1e-12)
+            assert float(ratios.two_stderr[k, q]) == pytest.approx((y / v).std(ddof=1) / len(y) ** 0.5, rel=1e-10)
+    assert ratios.signal.attrs["units"] == "keV"
 
 
-@pytest.mark.parametrize("estimator", ["sums", "through_zero", "regression"])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_pulls_have_unit_width(estimator: str) -> None:
     found = many_runs().sd.ratio(estimator)
     pulls = (found.signal - xr.DataArray([5.0, 6.0], dims="on")) / found.signal_stderr
@@ -100,7 +111,7 @@ def test_an_offset_is_seen_by_the_regression() -> None:
     assert found.signal_offset.attrs["units"] == "keV"
 
 
-@pytest.mark.parametrize("estimator", ["sums", "through_zero", "regression"])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_merged_joined_and_lazy_cubes_give_the_ratio_of_all_events(estimator: str) -> None:
     data = small(5, 900)
     whole = weighted(data).sd.ratio(estimator)
@@ -111,8 +122,11 @@ def test_merged_joined_and_lazy_cubes_give_the_ratio_of_all_events(estimator: st
     for name in whole.data_vars:
         np.testing.assert_allclose(merged.sd.ratio(estimator)[name], whole[name], rtol=1e-10, err_msg=str(name))
     data["x"] = ("event", np.linspace(0, 4, 900, endpoint=False))
-    fine, wide = (data.sd.cube({"x": xs.bins(0, 4, n=n)}, weights="i0") for n in (4, 2))
-    np.testing.assert_allclose(fine.sd.rebin(x=2).sd.ratio(estimator).two, wide.sd.ratio(estimator).two, rtol=1e-10)
+    bins = ({"x": xs.bins(0, 4, n=n)} for n in (4, 2))
+    fine, wide = (data.sd.cube(b, weights="i0", statistics="ratio") for b in bins)
+    for name in ("two", "two_stderr", "two_count"):
+        joined, made = fine.sd.rebin(x=2).sd.ratio(estimator)[name], wide.sd.ratio(estimator)[name]
+        np.testing.assert_allclose(joined, made, rtol=1e-9)
 
 
 def test_weights_that_are_none_are_left_out_and_counted() -> None:
@@ -146,6 +160,10 @@ def test_nothing_is_computed_but_bins_and_weights(computing_is_forbidden: Callab
     [
         (lambda d: d.sd.cube(BINS).sd.ratio(), DataError, "weights="),
         (lambda d: weighted(d).sd.ratio("mean"), ParameterError, "unknown estimator"),
+        (lambda d: weighted(d, statistics=()).sd.ratio("ratios"), DataError, 'statistics="ratio"'),
+        (lambda d: weighted(d, statistics=()).expand_dims("replica").sd.ratio("ratios"), DataError,
+         "replicas do not know"),
+        (lambda d: d.sd.cube(BINS, statistics="ratio"), ParameterError, 'weights="i0", statistics="ratio"'),
         (lambda d: d.sd.cube(BINS, weights="i1"), ParameterError, "no variable of events"),
         (lambda d: d.sd.cube(BINS, weights="two"), ParameterError, "several values"),
         (lambda d: d.assign(i0=-d.i0.clip(0.1)).sd.cube(BINS, weights="i0"), DataError, "not one event has a weight"),

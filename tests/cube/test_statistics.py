@@ -50,7 +50,8 @@ def in_bin(small: xr.Dataset, on: bool, k: int) -> np.ndarray:
 
 def test_weights_of_pixels_are_those_of_numpy() -> None:
     small, frames = run()
-    cube = small.sd.cube(BINS, images={"camera": frames.chunk(event=90)}, weights="i0").compute()
+    lazy = frames.chunk(event=90)
+    cube = small.sd.cube(BINS, images={"camera": lazy}, weights="i0", statistics="ratio").compute()
     w = small.i0.values
     for on in (False, True):
         for k in range(3):
@@ -63,14 +64,17 @@ def test_weights_of_pixels_are_those_of_numpy() -> None:
                 assert here["camera_weight"] == pytest.approx(w[some][good].mean(), rel=1e-12)
                 assert here["camera_weight_std"] == pytest.approx(w[some][good].std(ddof=1), rel=1e-12)
                 assert here["camera_covariance"] == pytest.approx(np.cov(x[good], w[some][good])[0, 1], rel=1e-9)
+                ratios = x[good] / w[some][good]
+                assert here["camera_ratio"] == pytest.approx(ratios.mean(), rel=1e-12)
+                assert here["camera_ratio_stderr"] == pytest.approx(ratios.std(ddof=1) / ratios.size**0.5, rel=1e-9)
     assert cube["camera_weight"].attrs["units"] == "uJ"
     assert cube.attrs["n_bad_weights"] == 3
 
 
-@pytest.mark.parametrize("estimator", ["sums", "through_zero", "regression"])
+@pytest.mark.parametrize("estimator", ["sums", "ratios", "through_zero", "regression"])
 def test_ratios_of_images_have_pulls_of_unit_width(estimator: str) -> None:
     small, frames = run(6000, offset=2.0 if estimator == "regression" else 0.0)
-    cube = small.sd.cube(BINS, images={"camera": frames}, weights="i0")
+    cube = small.sd.cube(BINS, images={"camera": frames}, weights="i0", statistics="ratio")
     ratio = cube.sd.ratio(estimator)
     pulls = (ratio["camera"].values - 5.0 * np.arange(1, 7)) / ratio["camera_stderr"].values
     assert abs(pulls.std() - 1) < 0.12  # 216 pixels and bins
@@ -84,7 +88,7 @@ def test_ratios_of_images_have_pulls_of_unit_width(estimator: str) -> None:
 @pytest.mark.parametrize("chunk", [64, 300])
 def test_the_bits_do_not_depend_on_chunks_or_tiles(chunk: int, memory: float | None) -> None:
     small, frames = run()
-    asked: dict[str, Any] = {"weights": "i0", "statistics": ("min", "max", "sum")}
+    asked: dict[str, Any] = {"weights": "i0", "statistics": ("min", "max", "sum", "ratio")}
     whole = small.sd.cube(BINS, images={"camera": frames}, **asked)
     lazy = small.sd.cube(BINS, images={"camera": frames.chunk(event=chunk, segment=1)}, memory=memory, **asked)
     with dask.config.set(scheduler="threads", num_workers=2):
@@ -123,11 +127,12 @@ def test_an_empty_bin_has_no_extremes_and_a_sum_of_nothing() -> None:
 
 def test_extremes_and_sums_pool_with_merging_and_joining_and_medians_do_not() -> None:
     (a, x), (b, y) = run(seed=1), run(seed=2)
-    asked: dict[str, Any] = {"weights": "i0", "statistics": ("min", "max", "sum")}
+    asked: dict[str, Any] = {"weights": "i0", "statistics": ("min", "max", "sum", "ratio")}
     merged = xs.merge_cubes(*(s.sd.cube(BINS, images={"camera": f}, **asked) for s, f in ((a, x), (b, y))))
     both = xr.concat([a, b], "event").sd.cube(BINS, images={"camera": xr.concat([x, y], "event")}, **asked)
     wide = both.sd.rebin(scan=3)
-    for name in ("camera_min", "camera_max", "camera_sum", "i0_min", "camera_covariance", "camera_weight_std"):
+    for name in ("camera_min", "camera_max", "camera_sum", "i0_min", "camera_covariance", "camera_weight_std",
+                 "camera_ratio", "camera_ratio_std", "camera_ratio_stderr"):  # fmt: skip
         np.testing.assert_allclose(merged[name], both[name], rtol=1e-11)
     np.testing.assert_array_equal(wide["camera_min"].isel(scan=0), both["camera_min"].min("scan"))
     with pytest.raises(DataError, match="median"):

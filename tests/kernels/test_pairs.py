@@ -49,6 +49,29 @@ def test_merged_pairs_are_those_of_all_events(cut: int) -> None:
             np.testing.assert_allclose(ours, theirs[i], rtol=1e-9, atol=1e-9)
 
 
+def gathered_ratios(some: slice, *, batch: int) -> list[np.ndarray]:
+    """Count, mean and M2 of the values, then mean and M2 of the ratios."""
+    frames, weights, index = FRAMES[some], WEIGHTS[some], INDEX[some]
+    state = [np.zeros((5, frames.shape[1]), t) for t in (np.uint32, *[np.float64] * 4)]
+    for start in range(0, len(frames), batch):
+        part = slice(start, start + batch)
+        which = groups(index[part])
+        pairs.add_ratios(frames[part], weights[part], *which, state[0], *state[3:], 0, frames.shape[1], 0)
+        flat = moments.flat(np.ascontiguousarray(frames[part]))
+        moments.add_frames(*flat, *which, moments.all_go_on(which[2]), *state[:3], 0, frames.shape[1], 0)
+    return state
+
+
+@pytest.mark.parametrize("cut", [0, 1, 40, 90])
+def test_ratios_are_those_of_the_books_in_parts_too(cut: int) -> None:
+    whole = twin.ratios_of(FRAMES, WEIGHTS, INDEX, 5)
+    a, b = (gathered_ratios(some, batch=7) for some in (slice(0, cut), slice(cut, None)))
+    mine, theirs = ([m.reshape(-1) for m in (state[0], *state[3:])] for state in (a, b))
+    pairs.merge_ratios(*mine, *theirs)
+    for ours, expected in zip(mine[1:], whole, strict=True):
+        np.testing.assert_allclose(ours, expected.reshape(-1), rtol=1e-9, atol=1e-9)
+
+
 def test_extremes_are_those_of_numpy() -> None:
     low, high = np.full((4, 5000), np.inf), np.full((4, 5000), -np.inf)
     for start in range(0, 90, 16):
@@ -80,3 +103,4 @@ def test_kernels_let_others_run(lets_others_run: Callable[..., bool]) -> None:
     state = [np.zeros((1, frames.shape[1]), t) for t in (np.uint32, *[np.float64] * 4)]
     assert lets_others_run(lambda: pairs.add_pairs(frames, np.ones(8), *which, *state, 0, frames.shape[1], 0))
     assert lets_others_run(lambda: pairs.add_extremes(frames, *which, *state[1:3], 0, frames.shape[1], 0))
+    assert lets_others_run(lambda: pairs.add_ratios(frames, np.ones(8), *which, *state[:3], 0, frames.shape[1], 0))

@@ -14,8 +14,11 @@ from xsmall.cube.moments import (
     EXTREMES,
     LARGEST,
     LEAST,
+    MEAN_RATIO,
     PAIRS,
     PROPAGATED,
+    RATIO_STD,
+    RATIOS,
     VARIANCES,
     WEIGHT,
     WEIGHT_STD,
@@ -42,7 +45,8 @@ _STRIP = 1 << 16
 
 _BASE: Final = ("n", "mean", "m2")
 _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
-    VARIANCES: ("variances",), PAIRS: ("weight", "weight_m2", "cross"), EXTREMES: ("low", "high")
+    VARIANCES: ("variances",), PAIRS: ("weight", "weight_m2", "cross"), RATIOS: ("ratio", "ratio_m2"),
+    EXTREMES: ("low", "high"),
 }  # fmt: skip
 _EMPTY: Final[Mapping[str, float]] = {"low": np.inf, "high": -np.inf}
 """What a field holds where nothing was added; 0 elsewhere."""
@@ -68,6 +72,10 @@ class Row(NamedTuple):
     """their M2,"""
     cross: npt.NDArray[np.float64] | None = None
     """and the sum of products of deviations of value and weight."""
+    ratio: npt.NDArray[np.float64] | None = None
+    """Mean of the ratios of value and weight,"""
+    ratio_m2: npt.NDArray[np.float64] | None = None
+    """and their M2."""
     low: npt.NDArray[np.float64] | None = None
     high: npt.NDArray[np.float64] | None = None
 
@@ -93,6 +101,8 @@ class Row(NamedTuple):
         if self.cross is not None:
             mine, theirs = ((r.n, r.mean, r.weight, r.weight_m2, r.cross) for r in (self, other))
             pairs.merge_pairs(*mine, *theirs)
+        if self.ratio is not None:
+            pairs.merge_ratios(*(m for r in (self, other) for m in (r.n, r.ratio, r.ratio_m2)))
         if self.low is not None and other.low is not None:
             np.minimum(self.low, other.low, out=self.low)
         if self.high is not None and other.high is not None:
@@ -193,7 +203,7 @@ class HeldMoments:
 
 _STATISTIC_OF: Final[Mapping[str, str]] = {
     "mean": "mean", "std": "m2", "count": "n", PROPAGATED: "variances", WEIGHT: "weight", WEIGHT_STD: "weight_m2",
-    COVARIANCE: "cross", LEAST: "low", LARGEST: "high",
+    COVARIANCE: "cross", MEAN_RATIO: "ratio", RATIO_STD: "ratio_m2", LEAST: "low", LARGEST: "high",
 }  # fmt: skip
 """The field whose memory each statistic takes over."""
 
@@ -229,7 +239,7 @@ def statistics_of_rows(
     """Mean, standard deviation (n - 1) and count, each (bin, pixel), NaN and 0 in bins without an event.
 
     Where variances were summed also the variance of the mean, sum(variance) / n^2; where weights were gathered their
-    mean and spread and the covariance; and the least and largest values.
+    mean and spread and the covariance; mean and spread of the ratios; and the least and largest values.
     """
     types = statistics_types(more)
     out: dict[str, npt.NDArray[Any]] = {name: np.empty((n_bins, n_pixels), dtype) for name, dtype in types.items()}
@@ -246,8 +256,11 @@ def _finish_bin(row: Row | None, out: dict[str, npt.NDArray[Any]]) -> None:
     n = row.n.astype(np.float64) if len(out) > len(DTYPES) else np.empty(0)
     if row.variances is not None:
         out[PROPAGATED][...] = np.divide(row.variances, n**2, out=np.full(n.shape, np.nan), where=n > 0)
+    several = np.where(n > 1, n - 1, np.nan)
+    if row.ratio is not None and row.ratio_m2 is not None:
+        out[RATIO_STD][...] = np.sqrt(row.ratio_m2 / several)
+        out[MEAN_RATIO][...] = np.where(n > 0, row.ratio, np.nan)
     if row.cross is not None and row.weight is not None and row.weight_m2 is not None:
-        several = np.where(n > 1, n - 1, np.nan)
         out[COVARIANCE][...] = row.cross / several
         out[WEIGHT_STD][...] = np.sqrt(row.weight_m2 / several)
         out[WEIGHT][...] = np.where(n > 0, row.weight, np.nan)

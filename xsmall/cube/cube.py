@@ -87,6 +87,8 @@ def cube(
     statistics
         Some of ``"min"``, ``"max"``, ``"sum"`` and ``"median"``, which come beside as ``<name>_min`` and so on. A sum
         is of what is finite, 0 in an empty bin. Images have no median, which would need all frames of a bin at once.
+        ``"ratio"`` with ``weights``: the mean of the ratios of single events, with ``<name>_ratio_std`` and
+        ``<name>_ratio_stderr``, for ``ratio("ratios")``; of images for 16 more bytes per bin and pixel.
     coordinates
         Names of coordinates of the events that are averaged like variables, such as ``["i0", "photon_energy"]``; True
         for all of them. Those that are not asked for are named in ``attrs["left_out"]``.
@@ -142,7 +144,7 @@ def cube(
     names, _, index = bound
     data = small_variables(small, bound, weights, coordinates)
     variables: dict[str, xr.Variable] = {COUNT: events_per_bin(bound)}
-    wanted = Wanted(check_statistics(statistics), weight, {} if weights is None else small[weights].attrs)
+    wanted = Wanted(check_statistics(statistics, weights), weight, {} if weights is None else small[weights].attrs)
     where = None if store is None else (store, {"xsmall": __version__, "bins": repr(said(bins))})
     road = Road(memory, where, dropped_shots or XRAY_ON in bins, Along(data.values()))
     pictures = {name: of_image(name, image, small, bound, road, wanted) for name, image in (images or {}).items()}

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from xsmall.cube.accumulator import HeldRow, Row, RowBlock, clear_row
 from xsmall.cube.kept import Kept
-from xsmall.cube.moments import EXTREMES, PAIRS, VARIANCES, Index, Lanes
+from xsmall.cube.moments import EXTREMES, PAIRS, RATIOS, VARIANCES, Index, Lanes
 from xsmall.cube.pieces import EventPiece, Pieces, by_group, in_place
 from xsmall.cube.together import Reductions, float_batch
 from xsmall.engine.blocks import Batch
@@ -292,6 +292,9 @@ class Filler:
         if PAIRS in more and batch.weight is not None:
             beside = (state[field] for field in ("n", "mean", "weight", "weight_m2", "cross"))
             pairs.add_pairs(values, batch.weight, *groups, *beside, *pixels)
+        if RATIOS in more and batch.weight is not None:
+            beside = (state[field] for field in ("n", "ratio", "ratio_m2"))
+            pairs.add_ratios(values, batch.weight, *groups, *beside, *pixels)
         if EXTREMES in more:
             pairs.add_extremes(values, *groups, state["low"], state["high"], *pixels)
 

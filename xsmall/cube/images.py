@@ -13,7 +13,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from xsmall.cube.entries import statistics_of_entries
 from xsmall.cube.kept import Averaged, PartStore
-from xsmall.cube.moments import EXTREMES, PAIRS, PROPAGATED, VARIANCES, BinnedEvents
+from xsmall.cube.moments import EXTREMES, PAIRS, PROPAGATED, RATIOS, VARIANCES, BinnedEvents
 from xsmall.cube.sorting import Bound
 from xsmall.cube.tasks import statistics_of_frames
 from xsmall.cube.variables import Named, Wanted, labelled, of_values, of_variance
@@ -38,6 +38,7 @@ from xsmall.vocabulary import (
     N_WITHOUT_IMAGE,
     N_WITHOUT_SMALL_DATA,
     PARAMETERS,
+    RATIO,
     SUM,
     VARIANCE_SUFFIX,
 )
@@ -173,7 +174,7 @@ def of_frames(
     usable, kinds = (None, 0) if known is None else (known.usable, known.kinds)
     dtype = float_dtype(image.dtype)
     store, made_of = road.kept or (None, {})
-    more = {VARIANCES: variance is not None, PAIRS: wanted.weight is not None,
+    more = {VARIANCES: variance is not None, PAIRS: wanted.weight is not None, RATIOS: RATIO in wanted.statistics,
             EXTREMES: bool({MIN, MAX} & set(wanted.statistics))}  # fmt: skip
     words = words_of(image) if of_detector else None
     source = Source.of(_as_frames(data_of(image)), usable, dtype, variances, words=words, kinds=kinds)

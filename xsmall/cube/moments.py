@@ -39,18 +39,19 @@ DTYPES: Mapping[str, type] = {"mean": np.float64, "std": np.float64, "count": np
 STDERR = "stderr"
 """Made of ``std`` and ``count`` where it is asked for."""
 
-VARIANCES, PAIRS, EXTREMES = "variances", "pairs", "extremes"
-"""What is gathered beside the moments where it is asked for: sums of known variances; pairs of value and weight; the
-least and the largest values."""
+VARIANCES, PAIRS, RATIOS, EXTREMES = "variances", "pairs", "ratios", "extremes"
+"""What is gathered beside the moments where it is asked for: sums of known variances; pairs of value and weight; their
+ratios; the least and the largest values."""
 
-PROPAGATED, WEIGHT, WEIGHT_STD, COVARIANCE, LEAST, LARGEST = (
-    "variance", "weight", "weight_std", "covariance", "min", "max"
+PROPAGATED, WEIGHT, WEIGHT_STD, COVARIANCE, MEAN_RATIO, RATIO_STD, LEAST, LARGEST = (
+    "variance", "weight", "weight_std", "covariance", "ratio", "ratio_std", "min", "max"
 )  # fmt: skip
 """Statistics that come of it, float64: the propagated variance of the mean; mean and spread of the weights, and their
-covariance with the values; the least and the largest value."""
+covariance with the values; mean and spread of the ratios; the least and the largest value."""
 
 _MORE: Mapping[str, tuple[str, ...]] = {
-    VARIANCES: (PROPAGATED,), PAIRS: (WEIGHT, WEIGHT_STD, COVARIANCE), EXTREMES: (LEAST, LARGEST)
+    VARIANCES: (PROPAGATED,), PAIRS: (WEIGHT, WEIGHT_STD, COVARIANCE), RATIOS: (MEAN_RATIO, RATIO_STD),
+    EXTREMES: (LEAST, LARGEST),
 }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from xsmall.vocabulary import (
     COVARIANCE_SUFFIX,
     MAX,
     MIN,
+    RATIO,
     STD_SUFFIX,
     STDERR_SUFFIX,
     SUM,
@@ -54,7 +55,9 @@ def not_pooled(cube: xr.Dataset) -> list[str]:
 
 def count_of(cube: xr.Dataset, name: str) -> xr.DataArray:
     """How many events are in each mean of a variable."""
-    base = name.removesuffix(WEIGHT_SUFFIX)  # a weight is known where its value is
+    base = name.removesuffix(WEIGHT_SUFFIX)  # a weight is known where its value is,
+    of_ratio = name.removesuffix(f"_{RATIO}")
+    base = of_ratio if f"{of_ratio}{COVARIANCE_SUFFIX}" in cube else base  # and so is a ratio
     own = f"{base if base in cube else name}{COUNT_SUFFIX}"
     return cube[own] if own in cube else cube[COUNT]
 

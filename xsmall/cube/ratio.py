@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import xarray as xr
 
 from xsmall.cube.pool import as_made, count_of, means_of, not_pooled
+from xsmall.cube.variables import unit_of_ratio
 from xsmall.errors import DataError, ParameterError
 from xsmall.vocabulary import (
     COUNT,
@@ -15,6 +16,8 @@ from xsmall.vocabulary import (
     LEFT_OUT,
     NORMALIZED,
     OFFSET_SUFFIX,
+    RATIO,
+    REPLICA,
     STD_SUFFIX,
     STDERR_SUFFIX,
     UNITS,
@@ -24,8 +27,8 @@ from xsmall.vocabulary import (
 
 __all__ = ["ratio"]
 
-SUMS, THROUGH_ZERO, REGRESSION = "sums", "through_zero", "regression"
-_ESTIMATORS: Final = (SUMS, THROUGH_ZERO, REGRESSION)
+SUMS, RATIOS, THROUGH_ZERO, REGRESSION = "sums", "ratios", "through_zero", "regression"
+_ESTIMATORS: Final = (SUMS, RATIOS, THROUGH_ZERO, REGRESSION)
 
 
 def ratio(cube: xr.Dataset, estimator: str = SUMS) -> xr.Dataset:
@@ -36,8 +39,9 @@ def ratio(cube: xr.Dataset, estimator: str = SUMS) -> xr.Dataset:
     cube
         A cube made with ``weights=``, such as ``small.sd.cube(bins, weights="i0")``, merged or joined or not.
     estimator
-        ``"sums"``: sum of the values over the sum of the weights. ``"through_zero"``: slope of the values over the
-        weights by least squares, through zero. ``"regression"``: slope of a straight line with an offset.
+        ``"sums"``: sum of the values over the sum of the weights. ``"ratios"``: mean of the ratios of single events,
+        of a cube made with ``statistics="ratio"``. ``"through_zero"``: slope of the values over the weights by least
+        squares, through zero. ``"regression"``: slope of a straight line with an offset.
 
     Returns
     -------
@@ -51,7 +55,7 @@ def ratio(cube: xr.Dataset, estimator: str = SUMS) -> xr.Dataset:
     Raises
     ------
     DataError
-        A cube without weights, or one that was computed with as a whole.
+        A cube without weights, or for ``"ratios"`` without these; or one that was computed with as a whole.
     ParameterError
         An unknown estimator.
 
@@ -59,9 +63,10 @@ def ratio(cube: xr.Dataset, estimator: str = SUMS) -> xr.Dataset:
     -----
     Errors come from the spread between events and the covariance of value and weight, so a signal that follows the
     weight has a smaller one than its own spread would say. ``"sums"``: the delta method (Cochran, Sampling Techniques,
-    1977, 6.3), right for any noise, to first order in 1/n. The regressions take the noise to be the same for all
-    weights. Where value and weight are proportional, all three agree; ``"sums"`` is the one for photon counts, whose
-    variance grows with the weight. A detector offset spoils the first two: ``"regression"`` shows it.
+    1977, 6.3), right for any noise, to first order in 1/n. ``"ratios"``: the spread of the ratios over the root of
+    their number; weak events count like strong ones. The regressions take the noise to be the same for all weights.
+    Where value and weight are proportional, all of them agree; ``"sums"`` is the one for photon counts, whose variance
+    grows with the weight. A detector offset spoils all but ``"regression"``, which shows it.
 
     Examples
     --------
@@ -81,12 +86,14 @@ def ratio(cube: xr.Dataset, estimator: str = SUMS) -> xr.Dataset:
             expected="a cube made with weights=",
             fix='small.sd.cube(bins, weights="i0").sd.ratio()',
         )
+    if estimator == RATIOS:
+        _check_has_ratios(cube, names)
     cube = as_made(cube)
     fixed = [v for v in not_pooled(cube) if not set(cube[v].dims) & set(cube[COUNT].dims)]
     out = cube.drop_vars([v for v in cube.data_vars if v != COUNT and v not in fixed])
     for name in names:
         n = count_of(cube, name)
-        unit = _unit_of_ratio(cube[name].attrs.get(UNITS), cube[f"{name}{WEIGHT_SUFFIX}"].attrs.get(UNITS))
+        unit = unit_of_ratio(cube[name].attrs.get(UNITS), cube[f"{name}{WEIGHT_SUFFIX}"].attrs.get(UNITS))
         found = _ratio_estimate(cube, name, n, estimator)
         for key, value in found.items():
             attrs = {k: v for k, v in cube[name].attrs.items() if k != UNITS}
@@ -96,19 +103,33 @@ def ratio(cube: xr.Dataset, estimator: str = SUMS) -> xr.Dataset:
             out[key].attrs = {**(attrs if key == name else {}), **({} if said is None else {UNITS: said})}
         if f"{name}{COUNT_SUFFIX}" in cube:
             out[f"{name}{COUNT_SUFFIX}"] = cube[f"{name}{COUNT_SUFFIX}"]
-    without = [n for n in means_of(cube) if n not in names and n.removesuffix(WEIGHT_SUFFIX) not in names]
+    beside = {f"{name}{suffix}" for name in names for suffix in (WEIGHT_SUFFIX, f"_{RATIO}")}
+    without = [n for n in means_of(cube) if n not in names and n not in beside]
     out.attrs |= {NORMALIZED: f"{estimator}, per {cube.attrs.get(WEIGHTS)}", LEFT_OUT: ", ".join(without)}
     return out
 
 
-def _unit_of_ratio(of_value: Any, of_weight: Any) -> str | None:
-    if of_value is None or of_weight is None:
-        return None
-    return str(of_value) if of_weight == "1" else f"{of_value} ({of_weight})-1"
+def _check_has_ratios(cube: xr.Dataset, names: list[str]) -> None:
+    lacking = [name for name in names if f"{name}_{RATIO}" not in cube]
+    if lacking and REPLICA in cube.dims:
+        raise DataError(
+            "replicas do not know the ratios of single events", found=lacking[:8],
+            expected="replicas of a variable that is one",
+            fix=f'small.assign({lacking[0]}=small["{lacking[0]}"] / small["i0"]).sd.bootstrap(bins)',
+        )  # fmt: skip
+    if lacking:
+        raise DataError(
+            "this cube does not know the ratios of single events", found=lacking[:8],
+            expected='a cube made with statistics="ratio"',
+            fix='small.sd.cube(bins, weights="i0", statistics="ratio").sd.ratio("ratios")',
+        )  # fmt: skip
 
 
 def _ratio_estimate(cube: xr.Dataset, name: str, n: xr.DataArray, estimator: str) -> dict[str, xr.DataArray]:
     """Value per weight and its standard error."""
+    if estimator == RATIOS:
+        of_events = f"{name}_{RATIO}"
+        return {name: cube[of_events], f"{name}{STDERR_SUFFIX}": cube[f"{of_events}{STDERR_SUFFIX}"]}
     x, w = cube[name], cube[f"{name}{WEIGHT_SUFFIX}"]
     of_x, of_w = cube[f"{name}{STD_SUFFIX}"] ** 2, cube[f"{name}{WEIGHT_SUFFIX}{STD_SUFFIX}"] ** 2
     both = cube[f"{name}{COVARIANCE_SUFFIX}"]

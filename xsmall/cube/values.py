@@ -18,6 +18,8 @@ from xsmall.cube.moments import (
     DTYPES,
     LARGEST,
     LEAST,
+    MEAN_RATIO,
+    RATIO_STD,
     STDERR,
     WEIGHT,
     WEIGHT_STD,
@@ -37,7 +39,17 @@ from xsmall.cube.moments import (
 )
 from xsmall.engine.blocks import Opaque
 
-__all__ = ["COVARIANCES", "EXTREME_VALUES", "MEDIANS", "MOMENTS", "Fold", "folded", "parts_of", "with_error"]
+__all__ = [
+    "COVARIANCES",
+    "EXTREME_VALUES",
+    "MEAN_RATIOS",
+    "MEDIANS",
+    "MOMENTS",
+    "Fold",
+    "folded",
+    "parts_of",
+    "with_error",
+]
 
 Statistics = dict[str, Any]
 """Statistics by name: NumPy or dask arrays (*bins, ...)."""
@@ -148,6 +160,21 @@ MOMENTS: Final = Fold("moments", _moments, merge, finish, DTYPES)
 _TYPES_OF_PAIRS: Final = {WEIGHT: np.float64, WEIGHT_STD: np.float64, COVARIANCE: np.float64}
 COVARIANCES: Final = Fold("pairs", pairs_of_values, merge_pairs, finish_pairs, _TYPES_OF_PAIRS)
 """Mean and spread of the weights, and their covariance with the values."""
+
+
+def _ratios(values: Array, events: BinnedEvents, n_bins: int) -> Moments:
+    assert events.weight is not None
+    weight = np.where(events.bins >= 0, events.weight, np.nan)  # finite and positive where there is a bin
+    return lane_of_values(values / weight.reshape(-1, *[1] * (values.ndim - 1)), events.bins, n_bins)
+
+
+def _finished_ratios(found: Moments, shape: tuple[int, ...]) -> dict[str, Array]:
+    made = finish(found, shape)
+    return {MEAN_RATIO: made["mean"], RATIO_STD: made["std"]}
+
+
+MEAN_RATIOS: Final = Fold("ratios", _ratios, merge, _finished_ratios, {MEAN_RATIO: np.float64, RATIO_STD: np.float64})
+"""Mean and spread of the ratios of value and weight."""
 
 
 # ---- least and largest values, medians ------------------------------------------------------------------------------

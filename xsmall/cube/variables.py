@@ -11,9 +11,18 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from xsmall.cube.moments import COVARIANCE, WEIGHT, WEIGHT_STD, BinnedEvents
+from xsmall.cube.moments import COVARIANCE, MEAN_RATIO, RATIO_STD, WEIGHT, WEIGHT_STD, BinnedEvents
 from xsmall.cube.sorting import Bound
-from xsmall.cube.values import COVARIANCES, EXTREME_VALUES, MEDIANS, MOMENTS, Statistics, folded, with_error
+from xsmall.cube.values import (
+    COVARIANCES,
+    EXTREME_VALUES,
+    MEAN_RATIOS,
+    MEDIANS,
+    MOMENTS,
+    Statistics,
+    folded,
+    with_error,
+)
 from xsmall.errors import DataError, ParameterError, alike
 from xsmall.frames.describe import data_of
 from xsmall.vocabulary import (
@@ -31,6 +40,7 @@ from xsmall.vocabulary import (
     MEDIAN,
     MIN,
     PULSE_ID,
+    RATIO,
     RUN,
     SAMPLE_DIMENSION,
     SOURCE_TIMESTAMP,
@@ -114,14 +124,14 @@ class Wanted(NamedTuple):
 
     def only_statistics(self) -> Wanted:
         """The same without the weight."""
-        return Wanted(self.statistics)
+        return Wanted(tuple(name for name in self.statistics if name != RATIO))
 
 
-STATISTICS: Final = (MIN, MAX, SUM, MEDIAN)
+STATISTICS: Final = (MIN, MAX, SUM, MEDIAN, RATIO)
 """What can be asked for."""
 
 
-def check_statistics(statistics: Sequence[str]) -> tuple[str, ...]:
+def check_statistics(statistics: Sequence[str], weights: str | None) -> tuple[str, ...]:
     """Check what a user asks for."""
     given = (statistics,) if isinstance(statistics, str) else tuple(statistics)
     unknown = [name for name in given if name not in STATISTICS]
@@ -129,6 +139,11 @@ def check_statistics(statistics: Sequence[str]) -> tuple[str, ...]:
         raise ParameterError(
             "unknown statistics of a cube", found=unknown, expected=f"some of {STATISTICS}; mean, std, stderr and "
             "count are always there", fix='statistics=("min", "max")',
+        )  # fmt: skip
+    if RATIO in given and weights is None:
+        raise ParameterError(
+            "a ratio is one of values and weights", found=f"statistics={given}, no weights",
+            fix='weights="i0", statistics="ratio"',
         )  # fmt: skip
     return given
 
@@ -142,6 +157,8 @@ def of_values(name: str, array: xr.Variable, bound: Bound, wanted: Wanted, *, co
     found = with_error(folded(data, BinnedEvents(bound[2]), shape, f"cube-{name}", MOMENTS))
     if wanted.weight is not None:
         found |= folded(data, events, shape, f"cube-{name}", COVARIANCES)
+    if RATIO in wanted.statistics:
+        found |= folded(data, events, shape, f"cube-{name}", MEAN_RATIOS)
     if {MIN, MAX} & set(wanted.statistics):
         found |= folded(data, BinnedEvents(bound[2]), shape, f"cube-{name}", EXTREME_VALUES)
     if MEDIAN in wanted.statistics:
@@ -194,9 +211,29 @@ def labelled(
         out[f"{name}{WEIGHT_SUFFIX}{STD_SUFFIX}"] = xr.Variable(dims, found[WEIGHT_STD], unit)
         out[f"{name}{COVARIANCE_SUFFIX}"] = xr.Variable(dims, found[COVARIANCE])
     for statistic in () if wanted is None else wanted.statistics:
+        if statistic == RATIO and wanted is not None:
+            out |= _ratio_and_errors(f"{name}_{statistic}", found, dims, own_unit, wanted)
+            continue
         values = _sum(found) if statistic == SUM else found[statistic]
         out[f"{name}_{statistic}"] = xr.Variable(dims, values, own_unit)
     return out
+
+
+def _ratio_and_errors(
+    name: str, found: Statistics, dims: tuple[Any, ...], own_unit: dict[str, Any], wanted: Wanted
+) -> Named:
+    """Mean of the ratios of single events with its spread and error."""
+    unit = unit_of_ratio(own_unit.get(UNITS), wanted.weight_attrs.get(UNITS))
+    made = with_error({"std": found[RATIO_STD], COUNT: found[COUNT]})
+    values = {name: found[MEAN_RATIO], f"{name}{STD_SUFFIX}": made["std"], f"{name}{STDERR_SUFFIX}": made["stderr"]}
+    return {key: xr.Variable(dims, array, {} if unit is None else {UNITS: unit}) for key, array in values.items()}
+
+
+def unit_of_ratio(of_value: Any, of_weight: Any) -> str | None:
+    """Unit of a value for a weight of 1, where both are known."""
+    if of_value is None or of_weight is None:
+        return None
+    return str(of_value) if of_weight == "1" else f"{of_value} ({of_weight})-1"
 
 
 def _sum(found: Statistics) -> Any:

@@ -26,6 +26,19 @@ def pairs_of(
     return out[0], out[1], out[2]
 
 
+def ratios_of(
+    frames: npt.NDArray[Any], weights: Floats, index: npt.NDArray[np.int64], n_bins: int
+) -> tuple[Floats, Floats]:
+    """Mean and M2 of the ratios of values and weights of each bin and pixel (bin, pixel)."""
+    out = np.zeros((2, n_bins, frames.shape[1]))
+    for b in range(n_bins):
+        ratios = np.ma.masked_invalid(frames[index == b].astype(np.float64) / weights[index == b, None])
+        if ratios.shape[0]:
+            out[0, b] = ratios.mean(axis=0).filled(0.0)
+            out[1, b] = ((ratios - ratios.mean(axis=0)) ** 2).sum(axis=0).filled(0.0)
+    return out[0], out[1]
+
+
 def extremes_of(frames: npt.NDArray[Any], index: npt.NDArray[np.int64], n_bins: int) -> tuple[Floats, Floats]:
     """Least and largest finite value of each bin and pixel (bin, pixel), infinite where there is none."""
     values = frames.astype(np.float64)
