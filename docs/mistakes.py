@@ -13,7 +13,6 @@ import numpy as np
 import xarray as xr
 
 import xsmall as xs
-from xsmall.io.stores.runs import write_run
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ def names(folder: Path) -> dict[str, Any]:
     det = raw.sd.assign_geometry(sim.geometry).sd.assign_beam(sim.beam)
     cal = det.sd.calibrate(sim.constants)
     small = cal.sd.reduce({"waxs": xs.azint(bins=9), "spot": xs.roi(xs.Box(segment=0))}).compute()
-    write_run(sim.run, folder / "run.zarr")
+    xs.save(sim.run, folder / "run.zarr")
     xs.save(small, folder / "small.zarr")
     with h5py.File(folder / "foreign.h5", "w") as file:
         file["data"] = np.zeros((4, 8, 8), "u2")

@@ -52,8 +52,7 @@ def describe(path: str | os.PathLike[str]) -> str:
     Examples
     --------
     >>> import pathlib, tempfile, xsmall as xs
-    >>> from xsmall.io.stores.runs import write_run
-    >>> print(describe(write_run(xs.simulate(20).run, pathlib.Path(tempfile.mkdtemp()) / "run.h5")).split(",")[0])
+    >>> print(describe(xs.save(xs.simulate(20).run, pathlib.Path(tempfile.mkdtemp()) / "run.h5")).split(",")[0])
     run.h5: raw run
     """
     spec = RunSpec.of(path)

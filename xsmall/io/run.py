@@ -61,7 +61,7 @@ def open_run(
     ----------
     source
         A run of LCLS-II: its folder, a file of one stream (``.xtc2``), a pattern, a list of files, or
-        ``"exp=mfx101332224,run=7"``; or the path of what :func:`xsmall.io.stores.runs.write_run` wrote
+        ``"exp=mfx101332224,run=7"``; or the path of what :func:`xsmall.save` wrote of a run
         (``.zarr``, ``.h5``), or whatever a source of another package opens (:class:`xsmall.RunSource`).
     chunks
         Events of one chunk, or its bytes as text (``"100 MB"``). Default: whole frames of consecutive events, about
@@ -101,8 +101,7 @@ def open_run(
     Examples
     --------
     >>> import tempfile, pathlib, xsmall as xs
-    >>> from xsmall.io.stores.runs import write_run
-    >>> path = write_run(xs.simulate(20).run, pathlib.Path(tempfile.mkdtemp()) / "run.zarr")
+    >>> path = xs.save(xs.simulate(20).run, pathlib.Path(tempfile.mkdtemp()) / "run.zarr")
     >>> xs.open_run(path)["jungfrau/raw"].dims
     ('event', 'segment', 'row', 'column')
     """

@@ -91,9 +91,8 @@ def report(folder: str | os.PathLike[str], run: int | None = None) -> Path:
     Examples
     --------
     >>> import pathlib, tempfile, xsmall as xs
-    >>> from xsmall.io.stores.runs import write_run
     >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> path = write_run(xs.simulate(20, shape=(1, 16, 32)).run, folder / "raw0012.zarr")
+    >>> path = xs.save(xs.simulate(20, shape=(1, 16, 32)).run, folder / "raw0012.zarr")
     >>> reductions = {"rows": {"kind": "projection", "onto": "row"}}
     >>> recipe = {"source": str(path), "detectors": {"jungfrau": {"reductions": reductions}}}
     >>> states = xs.produce(recipe, 12, folder / "out")

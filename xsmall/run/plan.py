@@ -97,9 +97,8 @@ def forecast(recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe, run: i
     Examples
     --------
     >>> import pathlib, tempfile, xsmall as xs
-    >>> from xsmall.io.stores.runs import write_run
     >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> path = write_run(xs.simulate(20, shape=(1, 16, 32)).run, folder / "raw0012.zarr")
+    >>> path = xs.save(xs.simulate(20, shape=(1, 16, 32)).run, folder / "raw0012.zarr")
     >>> reductions = {"rows": {"kind": "projection", "onto": "row"}}
     >>> recipe = {"source": str(path), "detectors": {"jungfrau": {"reductions": reductions}}}
     >>> found = xs.forecast(recipe, 12)

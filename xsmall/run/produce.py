@@ -95,9 +95,8 @@ def produce(
     Examples
     --------
     >>> import pathlib, tempfile, xarray as xr, xsmall as xs
-    >>> from xsmall.io.stores.runs import write_run
     >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> path = write_run(xs.simulate(20, shape=(1, 16, 32)).run, folder / "raw0012.zarr")
+    >>> path = xs.save(xs.simulate(20, shape=(1, 16, 32)).run, folder / "raw0012.zarr")
     >>> recipe = {
     ...     "source": str(folder / "raw{run:04d}.zarr"),
     ...     "detectors": {"jungfrau": {"reductions": {"rows": {"kind": "projection", "onto": "row"}}}},

@@ -73,9 +73,8 @@ def cube_of_recipe(
     Examples
     --------
     >>> import pathlib, tempfile, xarray as xr, xsmall as xs
-    >>> from xsmall.io.stores.runs import write_run
     >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> path = write_run(xs.simulate(40, shape=(1, 16, 32)).run, folder / "raw0012.zarr")
+    >>> path = xs.save(xs.simulate(40, shape=(1, 16, 32)).run, folder / "raw0012.zarr")
     >>> rows = {"kind": "projection", "onto": "row"}
     >>> recipe = {
     ...     "source": str(path),

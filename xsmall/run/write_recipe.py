@@ -103,9 +103,8 @@ def to_recipe(
     Examples
     --------
     >>> import pathlib, tempfile, xsmall as xs
-    >>> from xsmall.io.stores.runs import write_run
     >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> path = write_run(xs.simulate(20, shape=(1, 16, 32)).run, folder / "raw0012.zarr")
+    >>> path = xs.save(xs.simulate(20, shape=(1, 16, 32)).run, folder / "raw0012.zarr")
     >>> constants = xs.simulate(1, shape=(1, 16, 32)).constants
     >>> cal = xs.open_run(path)["jungfrau"]["raw"].sd.calibrate(constants)
     >>> small = cal.sd.reduce({"rows": xs.projection("row")})
