@@ -1,5 +1,7 @@
 """The examples in docstrings run, and what is public has one."""
 
+import ast
+import builtins
 import doctest
 import importlib
 import inspect
@@ -44,3 +46,27 @@ def test_a_public_name_has_an_example(name: str) -> None:
         assert not shown, f"take {name} out of NO_EXAMPLE_YET"
     else:
         assert shown, f"xs.{name} shows no example"
+
+
+NO_PUBLIC_WAY = {"Frames", "waveforms"}
+"""Their examples need something that only those who write reductions or sources meet."""
+
+
+@pytest.mark.parametrize("name", sorted(xs._PUBLIC.keys() - NO_EXAMPLE_YET - {"XsmallError"}))
+def test_an_example_runs_as_it_is_typed(name: str) -> None:
+    """It imports what it uses, by the names that users have."""
+    examples = doctest.DocTestParser().get_examples(inspect.getdoc(getattr(xs, name)) or "")
+    tree = ast.parse("".join(example.source for example in examples))
+    made, read = set(dir(builtins)), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            made |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+            inside = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+            assert name in NO_PUBLIC_WAY or not any(text.startswith("xsmall.") for text in inside)
+        elif isinstance(node, ast.Name):
+            (read if isinstance(node.ctx, ast.Load) else made).add(node.id)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            made.add(node.name)
+        elif isinstance(node, ast.arg):
+            made.add(node.arg)
+    assert not read - made

@@ -163,7 +163,7 @@ def calibrate(
     --------
     >>> import xsmall as xs
     >>> sim = xs.simulate(4, shape=(2, 32, 64), seed=1)
-    >>> cal = calibrate(sim.run["jungfrau"]["raw"], sim.constants)
+    >>> cal = xs.calibrate(sim.run["jungfrau"]["raw"], sim.constants)
     >>> cal.dims, str(cal.dtype), cal.attrs["units"]
     (('event', 'segment', 'row', 'column'), 'float32', 'keV')
     """

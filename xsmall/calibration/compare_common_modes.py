@@ -79,13 +79,12 @@ def compare_common_modes(
 
     Examples
     --------
-    >>> import numpy as np, xarray as xr
-    >>> from xsmall.calibration.common_mode.mode import CommonMode, Subtract
-    >>> rows = CommonMode(steps=(Subtract(name="row", rows=1),), origin="rows")
+    >>> import numpy as np, xarray as xr, xsmall as xs
+    >>> rows = xs.CommonMode(steps=(xs.Subtract(name="row", rows=1),), origin="rows")
     >>> rng = np.random.default_rng(0)
     >>> values = rng.normal(0, 2, (9, 1, 32, 64)) + rng.normal(0, 5, (9, 1, 32, 1))
     >>> data = xr.DataArray(values.astype("f4"), dims=("event", "segment", "row", "column"))
-    >>> result = compare_common_modes(data.assign_attrs(units="ADU", detector_type="camera"), modes=[rows])
+    >>> result = xs.compare_common_modes(data.assign_attrs(units="ADU", detector_type="camera"), modes=[rows])
     >>> bool(result["noise"].sel(mode="rows").mean() < 2.1 < result["noise"].sel(mode="none").mean())
     True
     """

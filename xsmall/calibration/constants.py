@@ -112,8 +112,8 @@ def constants(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> dark = constants("camera", np.full((4, 6), 100.0), gain=np.full((4, 6), 2.0))
+    >>> import numpy as np, xsmall as xs
+    >>> dark = xs.constants("camera", np.full((4, 6), 100.0), gain=np.full((4, 6), 2.0))
     >>> dict(dark.sizes)
     {'gain_stage': 1, 'segment': 1, 'row': 4, 'column': 6}
     """

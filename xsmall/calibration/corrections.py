@@ -88,11 +88,10 @@ def common_mode(
 
     Examples
     --------
-    >>> import numpy as np, xarray as xr
-    >>> from xsmall.calibration.common_mode.mode import CommonMode, Subtract
-    >>> rows = CommonMode(steps=(Subtract(name="row", rows=1),))
+    >>> import numpy as np, xarray as xr, xsmall as xs
+    >>> rows = xs.CommonMode(steps=(xs.Subtract(name="row", rows=1),))
     >>> data = xr.DataArray(np.full((2, 1, 3, 8), 5.0), dims=("event", "segment", "row", "column"))
-    >>> result = common_mode(data.assign_attrs(units="ADU", detector_type="camera"), rows)
+    >>> result = xs.common_mode(data.assign_attrs(units="ADU", detector_type="camera"), rows)
     >>> float(result["corrected"].max()), float(result["row_correction"].max()), int(result["row_n_pixels"].min())
     (0.0, 5.0, 8)
     """

@@ -67,9 +67,9 @@ def subtract_ghost(
 
     Examples
     --------
-    >>> import numpy as np, xarray as xr
+    >>> import numpy as np, xarray as xr, xsmall as xs
     >>> frames = xr.DataArray(np.array([4.0, 2.0, 0.0]).reshape(3, 1, 1, 1), dims=("event", "segment", "row", "column"))
-    >>> subtract_ghost(frames, 0.5).values.ravel().tolist()
+    >>> xs.subtract_ghost(frames, 0.5).values.ravel().tolist()
     [nan, 0.0, -1.0]
     """
     values, variance = values_and_variance(frames)

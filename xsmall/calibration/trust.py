@@ -110,7 +110,7 @@ def trust(
     --------
     >>> import xsmall as xs
     >>> sim = xs.simulate(4, shape=(2, 32, 64), seed=1)
-    >>> flags = trust(sim.run["jungfrau"]["raw"], sim.constants)
+    >>> flags = xs.trust(sim.run["jungfrau"]["raw"], sim.constants)
     >>> flags.dims, str(flags.dtype)
     (('event', 'segment', 'row', 'column'), 'uint32')
     """

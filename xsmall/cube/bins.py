@@ -56,11 +56,12 @@ def bins(start: float, stop: float, *, width: float | None = None, n: int | None
 
     Examples
     --------
-    >>> bins(-2, 5, width=0.1).n
+    >>> import xsmall as xs
+    >>> xs.bins(-2, 5, width=0.1).n
     70
-    >>> bins(0, 1, n=10).assign([0.3, 0.29, 1.0]).index.tolist()
+    >>> xs.bins(0, 1, n=10).assign([0.3, 0.29, 1.0]).index.tolist()
     [3, 2, -1]
-    >>> bins(0.001, 1000, n=6, log=True).edges().tolist()
+    >>> xs.bins(0.001, 1000, n=6, log=True).edges().tolist()
     [0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0]
     """
     start, stop = _finite_number(start, "start"), _finite_number(stop, "stop")
@@ -118,7 +119,8 @@ def edges(borders: Sequence[Any] | npt.NDArray[Any]) -> Edges:
 
     Examples
     --------
-    >>> edges([0, 1, 10]).assign([0.5, 1.0, 10.0]).index.tolist()
+    >>> import xsmall as xs
+    >>> xs.edges([0, 1, 10]).assign([0.5, 1.0, 10.0]).index.tolist()
     [0, 1, -1]
     """
     values: npt.NDArray[Any] = np.asarray(borders)
@@ -175,7 +177,8 @@ def steps(*, tolerance: float, at: Sequence[float] | npt.NDArray[Any] | None = N
 
     Examples
     --------
-    >>> steps(tolerance=0.01).assign([1.0, 2.001, 1.999, 1.002]).index.tolist()
+    >>> import xsmall as xs
+    >>> xs.steps(tolerance=0.01).assign([1.0, 2.001, 1.999, 1.002]).index.tolist()
     [0, 1, 1, 0]
     """
     tolerance = _finite_number(tolerance, "tolerance")
@@ -217,7 +220,8 @@ def quantiles(n: int) -> Quantiles:
 
     Examples
     --------
-    >>> quantiles(2).assign([1.0, 2.0, 3.0, 4.0]).index.tolist()
+    >>> import xsmall as xs
+    >>> xs.quantiles(2).assign([1.0, 2.0, 3.0, 4.0]).index.tolist()
     [0, 0, 1, 1]
     """
     return Quantiles(_number_of_bins(n))
@@ -244,7 +248,8 @@ def categories(labels: Sequence[Any] | npt.NDArray[Any] | None = None) -> Catego
 
     Examples
     --------
-    >>> categories().assign([True, False, True]).index.tolist()
+    >>> import xsmall as xs
+    >>> xs.categories().assign([True, False, True]).index.tolist()
     [1, 0, 1]
     """
     if labels is None:

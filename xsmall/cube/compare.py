@@ -52,11 +52,9 @@ def difference(cube: xr.Dataset, dim: str, *, relative: bool = False, normalize:
 
     Examples
     --------
-    >>> import xarray as xr
-    >>> from xsmall.cube.bins import categories
-    >>> from xsmall.cube.cube import cube
+    >>> import xarray as xr, xsmall as xs
     >>> small = xr.Dataset({"on": ("event", [False, False, True, True]), "s": ("event", [1.0, 3.0, 5.0, 7.0])})
-    >>> out = difference(cube(small, {"on": categories()}), "on")
+    >>> out = xs.difference(small.sd.cube({"on": xs.categories()}), "on")
     >>> float(out["s"]), round(float(out["s_stderr"]), 3)
     (4.0, 1.414)
     """

@@ -207,8 +207,8 @@ def average(
 
     Examples
     --------
-    >>> import xarray as xr
-    >>> average(xr.DataArray([[1.0, 2.0], [3.0, float("nan")]], dims=("event", "q"), name="i"))["i"].values.tolist()
+    >>> import xarray as xr, xsmall as xs
+    >>> xs.average(xr.DataArray([[1.0, 2.0], [3.0, float("nan")]], dims=("event", "q"), name="i"))["i"].values.tolist()
     [2.0, 2.0]
     """
     values, variance, sparse = values_of(obj)

@@ -76,12 +76,10 @@ def merge_cubes(
 
     Examples
     --------
-    >>> import xarray as xr
-    >>> from xsmall.cube.bins import categories
-    >>> from xsmall.cube.cube import cube
+    >>> import xarray as xr, xsmall as xs
     >>> small = xr.Dataset({"on": ("event", [False, True, True]), "s": ("event", [1.0, 3.0, 5.0])})
-    >>> parts = [cube(small.isel(event=cut), {"on": categories()}) for cut in (slice(0, 2), slice(2, 3))]
-    >>> merge_cubes(*parts)["s"].values.tolist()
+    >>> parts = [small.isel(event=cut).sd.cube({"on": xs.categories()}) for cut in (slice(0, 2), slice(2, 3))]
+    >>> xs.merge_cubes(*parts)["s"].values.tolist()
     [1.0, 4.0]
     """
     cubes = [first, *others]

@@ -44,11 +44,9 @@ def rebin_cube(cube: xr.Dataset, **joined: int) -> xr.Dataset:
 
     Examples
     --------
-    >>> import xarray as xr
-    >>> from xsmall.cube.bins import bins
-    >>> from xsmall.cube.cube import cube
+    >>> import xarray as xr, xsmall as xs
     >>> small = xr.Dataset({"x": ("event", [0.1, 0.2, 1.5]), "s": ("event", [1.0, 2.0, 6.0])})
-    >>> rebin_cube(cube(small, {"x": bins(0, 2, n=2)}), x=2)["s"].values.tolist()
+    >>> xs.rebin_cube(small.sd.cube({"x": xs.bins(0, 2, n=2)}), x=2)["s"].values.tolist()
     [3.0]
     """
     if not joined:

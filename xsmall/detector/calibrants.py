@@ -47,8 +47,8 @@ def calibrant_q(name: str, q_max: float = 10.0) -> Floats:
 
     Examples
     --------
-    >>> from xsmall.detector.calibrants import calibrant_q
-    >>> calibrant_q("LaB6", 3).round(4)
+    >>> import xsmall as xs
+    >>> xs.calibrant_q("LaB6", 3).round(4)
     array([1.5115, 2.1376, 2.6181])
     """
     if name not in CALIBRANTS:

@@ -58,10 +58,9 @@ class Frames:
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from xsmall.detector.frames import Frames
+    >>> import numpy as np, xsmall as xs
     >>> from xsmall.detector.part import Part
-    >>> Frames(Part.whole((1, 4, 8)), np.dtype("f4")).shape
+    >>> xs.Frames(Part.whole((1, 4, 8)), np.dtype("f4")).shape
     (1, 4, 8)
     """
 

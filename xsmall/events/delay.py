@@ -106,9 +106,9 @@ def delay(
 
     Examples
     --------
-    >>> import xarray as xr
+    >>> import xarray as xr, xsmall as xs
     >>> small = xr.Dataset({"motor": ("event", [0.0, 0.15]), "edge": ("event", [0.02, float("nan")])})
-    >>> made = delay(small, stage="motor", unit="mm", passes=2, time_tool="edge", time_tool_unit="ps")
+    >>> made = xs.delay(small, stage="motor", unit="mm", passes=2, time_tool="edge", time_tool_unit="ps")
     >>> made.delay.round(3).values.tolist(), made.delay_nominal.round(3).values.tolist()
     ([0.02, nan], [0.0, 1.001])
     """

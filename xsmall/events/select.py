@@ -94,7 +94,8 @@ def cut(
 
     Examples
     --------
-    >>> str(cut("i0", low=0.5))
+    >>> import xsmall as xs
+    >>> str(xs.cut("i0", low=0.5))
     '0.5 <= i0'
     """
     kinds = [(low, high) != (None, None), equals is not None, robust is not None]
@@ -150,9 +151,9 @@ def select(obj: Events, /, **cuts: Any) -> Events:
 
     Examples
     --------
-    >>> import xarray as xr
+    >>> import xarray as xr, xsmall as xs
     >>> small = xr.Dataset({"i0": ("event", [0.1, 1.0, 1.2]), "n": ("event", [1, 2, 3])})
-    >>> bright = select(small, i0=(0.5, None))
+    >>> bright = xs.select(small, i0=(0.5, None))
     >>> bright.n.values.tolist(), str(bright.n.dtype)
     ([2, 3], 'int64')
     """

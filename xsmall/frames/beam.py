@@ -92,9 +92,8 @@ def assign_beam(
 
     Examples
     --------
-    >>> import xarray as xr
-    >>> from xsmall.frames.beam import assign_beam
-    >>> assign_beam(xr.DataArray(0.0), photon_energy=9500, distance=0.1).photon_energy.attrs["units"]
+    >>> import xarray as xr, xsmall as xs
+    >>> xs.assign_beam(xr.DataArray(0.0), photon_energy=9500, distance=0.1).photon_energy.attrs["units"]
     'eV'
     """
     if beam is not None and not isinstance(beam, Beam):

@@ -131,13 +131,11 @@ def fit_beam(
     Examples
     --------
     >>> import numpy as np, xarray as xr, xsmall as xs
-    >>> from xsmall.frames.fit_beam import fit_beam
-    >>> from xsmall.frames.pixels import assign_geometry
     >>> panel = xs.Panel(origin=(-0.01, -0.01, 0.1), slow=(0, 1e-4, 0), fast=(1e-4, 0, 0), shape=(200, 200))
     >>> data = xr.DataArray(np.zeros((1, 200, 200)), dims=("segment", "row", "column"))
-    >>> data = assign_geometry(data, xs.Geometry.from_panels([panel]))
+    >>> data = xs.assign_geometry(data, xs.Geometry.from_panels([panel]))
     >>> r = np.hypot(data.x - 3e-4, data.y + 2e-4)
-    >>> fit = fit_beam(data + np.exp(-(((r - 6e-3) / 2e-4) ** 2)))
+    >>> fit = xs.fit_beam(data + np.exp(-(((r - 6e-3) / 2e-4) ** 2)))
     >>> fit.sure, tuple(round(value, 5) for value in fit.beam.center)
     (True, (0.0003, -0.0002))
     """

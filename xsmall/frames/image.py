@@ -200,7 +200,7 @@ def from_image(values: xr.DataArray | Array, obj: xr.DataArray | Geometry) -> xr
     >>> import numpy as np, xsmall as xs
     >>> panel = xs.Panel(origin=(0, 0, 0.1), slow=(0, -1e-4, 0), fast=(-1e-4, 0, 0), shape=(2, 3))
     >>> drawn = np.array([[True, False, False], [False, False, True]])
-    >>> from_image(drawn, xs.Geometry.from_panels([panel])).values
+    >>> xs.from_image(drawn, xs.Geometry.from_panels([panel])).values
     array([[[ True, False, False],
             [False, False,  True]]])
     """

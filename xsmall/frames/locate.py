@@ -53,9 +53,8 @@ def locate(obj: xr.DataArray | xr.Dataset | Geometry, x: Coordinates, y: Coordin
     Examples
     --------
     >>> import xsmall as xs
-    >>> from xsmall.detector.geometry.geometry import Panel
-    >>> panel = Panel(origin=(0, 0, 0.1), slow=(0, 1e-4, 0), fast=(1e-4, 0, 0), shape=(4, 8))
-    >>> found = locate(xs.Geometry.from_panels([panel]), [3e-4, 1.0], [2e-4, 0.0])
+    >>> panel = xs.Panel(origin=(0, 0, 0.1), slow=(0, 1e-4, 0), fast=(1e-4, 0, 0), shape=(4, 8))
+    >>> found = xs.locate(xs.Geometry.from_panels([panel]), [3e-4, 1.0], [2e-4, 0.0])
     >>> found.row.values, found.column.values
     (array([ 2, -1], dtype=int32), array([ 3, -1], dtype=int32))
     """
@@ -100,12 +99,10 @@ def at(obj: xr.DataArray, x: Coordinates, y: Coordinates) -> xr.DataArray:
     Examples
     --------
     >>> import numpy as np, xarray as xr, xsmall as xs
-    >>> from xsmall.detector.geometry.geometry import Panel
-    >>> from xsmall.frames.pixels import assign_geometry
-    >>> panel = Panel(origin=(0, 0, 0.1), slow=(0, 1e-4, 0), fast=(1e-4, 0, 0), shape=(2, 3))
+    >>> panel = xs.Panel(origin=(0, 0, 0.1), slow=(0, 1e-4, 0), fast=(1e-4, 0, 0), shape=(2, 3))
     >>> data = xr.DataArray(np.arange(6.0).reshape(1, 2, 3), dims=("segment", "row", "column"))
-    >>> data = assign_geometry(data, xs.Geometry.from_panels([panel]))
-    >>> at(data, [2e-4, 5e-4], [1e-4, 0.0]).values
+    >>> data = xs.assign_geometry(data, xs.Geometry.from_panels([panel]))
+    >>> xs.at(data, [2e-4, 5e-4], [1e-4, 0.0]).values
     array([ 5., nan])
     """
     found = locate(obj, x, y)

@@ -169,9 +169,9 @@ def usable(
 
     Examples
     --------
-    >>> import numpy as np, xarray as xr
+    >>> import numpy as np, xarray as xr, xsmall as xs
     >>> flags = xr.DataArray(np.array([0, 1, 16], dtype=np.uint32))
-    >>> usable(flags, ignore=["edge"]).values
+    >>> xs.usable(flags, ignore=["edge"]).values
     array([ True, False,  True])
     """
     if flags.dtype.kind not in "ui":
@@ -206,7 +206,7 @@ def inside(detector: Geometry | xr.DataArray, region: Region) -> xr.DataArray:
     --------
     >>> import xsmall as xs
     >>> panel = xs.Panel(origin=(0, 0, 0.1), slow=(0, 1e-4, 0), fast=(1e-4, 0, 0), shape=(4, 5))
-    >>> int(inside(xs.Geometry.from_panels([panel]), xs.Circle((0, 0), 1.01e-4)).sum())
+    >>> int(xs.inside(xs.Geometry.from_panels([panel]), xs.Circle((0, 0), 1.01e-4)).sum())
     3
     """
     if not isinstance(region, Region):

@@ -69,7 +69,7 @@ def psana_mask(
     --------
     >>> import xsmall as xs
     >>> text = "IP 0 CSPAD 0 0 0 100000 90 0 0 0 0 0" + chr(10) + "CSPAD 0 SENS2X1:V1 0 0 0 0 0 0 0 0 0 0"
-    >>> flags = psana_mask(xs.Geometry.from_psana(text), edges=True, central=True, unbond=True)
+    >>> flags = xs.psana_mask(xs.Geometry.from_psana(text), edges=True, central=True, unbond=True)
     >>> int((flags == 0).sum())
     70236
     """
@@ -144,7 +144,7 @@ def smalldata_masks(
     --------
     >>> import xsmall as xs
     >>> text = "IP 0 CSPAD 0 0 0 100000 90 0 0 0 0 0" + chr(10) + "CSPAD 0 SENS2X1:V1 0 0 0 0 0 0 0 0 0 0"
-    >>> masks = smalldata_masks(xs.Geometry.from_psana(text))
+    >>> masks = xs.smalldata_masks(xs.Geometry.from_psana(text))
     >>> int((masks["mask"] == 0).sum())
     70092
     """

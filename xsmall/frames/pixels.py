@@ -64,11 +64,9 @@ def assign_geometry(obj: Labelled, geometry: Geometry, *, partial: bool = False)
     Examples
     --------
     >>> import numpy as np, xarray as xr, xsmall as xs
-    >>> from xsmall.detector.geometry.geometry import Panel
-    >>> from xsmall.frames.pixels import assign_geometry
-    >>> panel = Panel(origin=(0, 0, 0.1), slow=(0, 1e-4, 0), fast=(1e-4, 0, 0), shape=(2, 3))
+    >>> panel = xs.Panel(origin=(0, 0, 0.1), slow=(0, 1e-4, 0), fast=(1e-4, 0, 0), shape=(2, 3))
     >>> data = xr.DataArray(np.zeros((1, 2, 3)), dims=("segment", "row", "column"))
-    >>> data = assign_geometry(data, xs.Geometry.from_panels([panel]))
+    >>> data = xs.assign_geometry(data, xs.Geometry.from_panels([panel]))
     >>> (data.x.isel(segment=0, row=1).values * 1000).round(3)
     array([0. , 0.1, 0.2], dtype=float32)
     """
@@ -152,12 +150,10 @@ def pixel(
     Examples
     --------
     >>> import numpy as np, xarray as xr, xsmall as xs
-    >>> from xsmall.detector.geometry.geometry import Panel
-    >>> from xsmall.frames.pixels import assign_geometry, pixel
-    >>> panel = Panel(origin=(0, 0, 0.1), slow=(0, 1e-2, 0), fast=(1e-2, 0, 0), shape=(2, 3))
+    >>> panel = xs.Panel(origin=(0, 0, 0.1), slow=(0, 1e-2, 0), fast=(1e-2, 0, 0), shape=(2, 3))
     >>> data = xr.DataArray(np.zeros((1, 2, 3)), dims=("segment", "row", "column"))
-    >>> data = assign_geometry(data, xs.Geometry.from_panels([panel]))
-    >>> pixel(data.isel(row=1, column=slice(0, 2)), "azimuth").values.round(1)
+    >>> data = xs.assign_geometry(data, xs.Geometry.from_panels([panel]))
+    >>> xs.pixel(data.isel(row=1, column=slice(0, 2)), "azimuth").values.round(1)
     array([[90., 45.]])
     """
     geometry = need_geometry(obj)

@@ -79,11 +79,9 @@ def polar(
     Examples
     --------
     >>> import numpy as np, xarray as xr, xsmall as xs
-    >>> from xsmall.detector.geometry.geometry import Panel
-    >>> from xsmall.frames.pixels import assign_geometry
-    >>> panel = Panel(origin=(0, 0, 0.1), slow=(0, 1e-4, 0), fast=(1e-4, 0, 0), shape=(2, 3))
+    >>> panel = xs.Panel(origin=(0, 0, 0.1), slow=(0, 1e-4, 0), fast=(1e-4, 0, 0), shape=(2, 3))
     >>> data = xr.DataArray(np.ones((1, 2, 3)), dims=("segment", "row", "column"))
-    >>> rings = polar(assign_geometry(data, xs.Geometry.from_panels([panel])), n_radius=3, n_azimuth=4)
+    >>> rings = xs.polar(xs.assign_geometry(data, xs.Geometry.from_panels([panel])), n_radius=3, n_azimuth=4)
     >>> float((rings.intensity * rings.n_valid).sum())
     6.0
     """

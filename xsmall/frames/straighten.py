@@ -55,11 +55,11 @@ def straighten(
 
     Examples
     --------
-    >>> import numpy as np, xarray as xr
+    >>> import numpy as np, xarray as xr, xsmall as xs
     >>> image = xr.DataArray(
     ...     [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], dims=("row", "column")
     ... )  # a line that falls by a pixel
-    >>> straighten(image, [1.0, 1.0]).transpose("row", "column").values.tolist()
+    >>> xs.straighten(image, [1.0, 1.0]).transpose("row", "column").values.tolist()
     [[0.0, 0.0], [0.0, 0.0], [1.0, 1.0], [0.0, 0.0]]
     """
     if along not in (ROW, COLUMN):

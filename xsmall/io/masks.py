@@ -74,11 +74,11 @@ def open_mask(
 
     Examples
     --------
-    >>> import pathlib, tempfile, numpy as np
+    >>> import pathlib, tempfile, numpy as np, xsmall as xs
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = pathlib.Path(folder) / "mask.npy"
     ...     np.save(path, np.array([[0, 1], [1, 1]]))
-    ...     open_mask(path, convention="good=1").values
+    ...     xs.open_mask(path, convention="good=1").values
     array([[[512,   0],
             [  0,   0]]], dtype=uint32)
     """
@@ -132,11 +132,11 @@ def save_mask(
 
     Examples
     --------
-    >>> import pathlib, tempfile, numpy as np, xarray as xr
+    >>> import pathlib, tempfile, numpy as np, xarray as xr, xsmall as xs
     >>> mask = xr.DataArray(np.array([[[True, False]]]), dims=("segment", "row", "column"))
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_mask(mask, pathlib.Path(folder) / "mask.data")
-    ...     (open_mask(pathlib.Path(folder) / "mask.data") == 0).values
+    ...     xs.save_mask(mask, pathlib.Path(folder) / "mask.data")
+    ...     (xs.open_mask(pathlib.Path(folder) / "mask.data") == 0).values
     array([[[ True, False]]])
     """
     path = Path(path)

@@ -59,11 +59,10 @@ def plot_dark(constants: xr.Dataset, *, segment: int | None = None) -> Figure:
 
     Examples
     --------
-    >>> import numpy as np, xarray as xr
-    >>> from xsmall.calibration.dark.dark import dark
+    >>> import numpy as np, xarray as xr, xsmall as xs
     >>> words = np.random.default_rng(0).normal(100, 3, (200, 1, 8, 16)).round().astype("uint16")
     >>> frames = xr.DataArray(words, dims=("event", "segment", "row", "column"), attrs={"detector_type": "opal"})
-    >>> len(plot_dark(dark(frames)).axes)
+    >>> len(xs.plot_dark(xs.dark(frames)).axes)
     6
     """
     _need(constants, (PEDESTAL, NOISE), "constants of dark runs", "xs.dark(raw)")
@@ -141,12 +140,11 @@ def plot_common_modes(comparison: xr.Dataset, *, ax: Axes | None = None) -> Axes
 
     Examples
     --------
-    >>> import numpy as np, xarray as xr
-    >>> from xsmall.calibration.compare_common_modes import compare_common_modes
+    >>> import numpy as np, xarray as xr, xsmall as xs
     >>> values = np.random.default_rng(0).normal(0, 2, (9, 1, 512, 512)).astype("f4")
     >>> data = xr.DataArray(values, dims=("event", "segment", "row", "column"))
-    >>> comparison = compare_common_modes(data.assign_attrs(units="ADU", detector_type="pnccd"))
-    >>> plot_common_modes(comparison).get_ylabel()
+    >>> comparison = xs.compare_common_modes(data.assign_attrs(units="ADU", detector_type="pnccd"))
+    >>> xs.plot_common_modes(comparison).get_ylabel()
     'noise about the pedestal [ADU]'
     """
     _need(comparison, (NOISE, FRACTION_CORRECTED), "a comparison of common modes", "xs.compare_common_modes(raw, ...)")

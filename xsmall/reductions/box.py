@@ -38,7 +38,8 @@ class Box:
 
     Examples
     --------
-    >>> Box(segment=2, row=(200, 500), column=(300, 580))
+    >>> import xsmall as xs
+    >>> xs.Box(segment=2, row=(200, 500), column=(300, 580))
     Box(segment=2, row=(200, 500), column=(300, 580))
     """
 

@@ -90,11 +90,11 @@ def convert_config(
 
     Examples
     --------
-    >>> import pathlib, tempfile
+    >>> import pathlib, tempfile, xsmall as xs
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "prod_config_mfx.py"
     >>> text = "detectors = ['epix100']\\ndef getROIs(run):\\n    return {'epix100': {'ROI': [[0, 9], [3, 5]]}}"
     >>> _ = path.write_text(text)
-    >>> convert_config(path, 12).tables["detectors"]["epix100"]["reductions"]
+    >>> xs.convert_config(path, 12).tables["detectors"]["epix100"]["reductions"]
     {'ROI': {'kind': 'roi', 'places': {'segment': 0, 'row': [0, 9], 'column': [3, 5]}}}
     """
     config = read_config(Path(path), run)

@@ -48,7 +48,8 @@ class Exclude:
 
     Examples
     --------
-    >>> Exclude(n_sigma=10, neighbours=True, within=30).needs_noise
+    >>> import xsmall as xs
+    >>> xs.Exclude(n_sigma=10, neighbours=True, within=30).needs_noise
     True
     """
 
@@ -123,7 +124,8 @@ class Subtract:
 
     Examples
     --------
-    >>> Subtract(name="row", rows=1, columns=64, max_correction=10).estimator
+    >>> import xsmall as xs
+    >>> xs.Subtract(name="row", rows=1, columns=64, max_correction=10).estimator
     'median'
     """
 
@@ -266,8 +268,9 @@ class CommonMode:
 
     Examples
     --------
-    >>> rows = Subtract(name="row", rows=1, columns=64, max_correction=10, min_count=11)
-    >>> mode = CommonMode(steps=(rows,), gain_stages=(0,))
+    >>> import xsmall as xs
+    >>> rows = xs.Subtract(name="row", rows=1, columns=64, max_correction=10, min_count=11)
+    >>> mode = xs.CommonMode(steps=(rows,), gain_stages=(0,))
     >>> print(mode.describe())
     median of each row (1 x 64 pixels), up to 10 ADU, from 11 pixels on
     """

@@ -158,7 +158,8 @@ def common_mode_numbers(detector_type: str) -> tuple[int, ...]:
 
     Examples
     --------
-    >>> common_mode_numbers("jungfrau")
+    >>> import xsmall as xs
+    >>> xs.common_mode_numbers("jungfrau")
     (-1, 0, 7, 30, 71, 72)
     """
     return tuple(sorted({-1, 0, *_NUMBERS.get(_numbers_key(detector_type), {})}))
@@ -195,9 +196,10 @@ def resolve_common_mode(
 
     Examples
     --------
-    >>> resolve_common_mode("recommended", "epix100").origin
+    >>> import xsmall as xs
+    >>> xs.resolve_common_mode("recommended", "epix100").origin
     'recommended for epix100: 46'
-    >>> resolve_common_mode((7, 1, 10, 10), "jungfrau").describe()
+    >>> xs.resolve_common_mode((7, 1, 10, 10), "jungfrau").describe()
     'median of each row (1 x 64 pixels), up to 10 ADU, from 11 pixels on'
     """
     if isinstance(spec, CommonMode):

@@ -138,10 +138,10 @@ def dark(
 
     Examples
     --------
-    >>> import numpy as np, xarray as xr
+    >>> import numpy as np, xarray as xr, xsmall as xs
     >>> words = np.random.default_rng(0).normal(100, 3, (200, 1, 8, 16)).round().astype("uint16")
     >>> frames = xr.DataArray(words, dims=("event", "segment", "row", "column"), attrs={"detector_type": "opal"})
-    >>> constants = dark(frames)
+    >>> constants = xs.dark(frames)
     >>> bool(abs(constants["pedestal"].mean() - 100) < 0.1), bool(abs(constants["noise"].mean() - 3) < 0.1)
     (True, True)
     """

@@ -85,7 +85,8 @@ class DarkLimits:
 
     Examples
     --------
-    >>> DarkLimits(n_sigma=8).fraction
+    >>> import xsmall as xs
+    >>> xs.DarkLimits(n_sigma=8).fraction
     0.1
     """
 

@@ -45,8 +45,7 @@ class Geometry:
     Examples
     --------
     >>> import xsmall as xs
-    >>> from xsmall.detector.geometry.geometry import Panel
-    >>> panel = Panel(origin=(-1e-3, 0, 0.1), slow=(0, 1e-4, 0), fast=(1e-4, 0, 0), shape=(4, 8))
+    >>> panel = xs.Panel(origin=(-1e-3, 0, 0.1), slow=(0, 1e-4, 0), fast=(1e-4, 0, 0), shape=(4, 8))
     >>> geometry = xs.Geometry.from_panels([panel])
     >>> geometry.shape
     (1, 4, 8)

@@ -171,8 +171,8 @@ class Panel:
 
     Examples
     --------
-    >>> from xsmall.detector.geometry.panel import Panel
-    >>> Panel(origin=(0, 0, 0.1), slow=(0, -75e-6, 0), fast=(75e-6, 0, 0), shape=(128, 256)).pitch
+    >>> import xsmall as xs
+    >>> xs.Panel(origin=(0, 0, 0.1), slow=(0, -75e-6, 0), fast=(75e-6, 0, 0), shape=(128, 256)).pitch
     (7.5e-05, 7.5e-05)
     """
 

@@ -258,8 +258,8 @@ def mask_from_array(values: npt.ArrayLike, *, convention: str | None = None) -> 
 
     Examples
     --------
-    >>> import numpy as np
-    >>> mask_from_array(np.array([0, 1, 1]), convention="bad=1")
+    >>> import numpy as np, xsmall as xs
+    >>> xs.mask_from_array(np.array([0, 1, 1]), convention="bad=1")
     array([ True, False, False])
     """
     array = np.asarray(values)

@@ -63,7 +63,8 @@ class Polygon(Shape):
 
     Examples
     --------
-    >>> Polygon([(0, 0), (1, 0), (0, 1), (0, 0)]).contains(np.array([0.2, 0.8]), np.array([0.2, 0.8]))
+    >>> import numpy as np, xsmall as xs
+    >>> xs.Polygon([(0, 0), (1, 0), (0, 1), (0, 0)]).contains(np.array([0.2, 0.8]), np.array([0.2, 0.8]))
     array([ True, False])
     """
 
@@ -125,7 +126,8 @@ class Circle(Shape):
 
     Examples
     --------
-    >>> Circle((0, 0), 2e-3).contains(np.array([0.0, 2e-3]), np.array([0.0, 1e-3]))
+    >>> import numpy as np, xsmall as xs
+    >>> xs.Circle((0, 0), 2e-3).contains(np.array([0.0, 2e-3]), np.array([0.0, 1e-3]))
     array([ True, False])
     """
 
@@ -164,7 +166,8 @@ class Ring(Shape):
 
     Examples
     --------
-    >>> Ring((0, 0), 1.0, 1.2, space="q").contains(np.array([0.0, 1.1]), np.array([0.0, 0.0]))
+    >>> import numpy as np, xsmall as xs
+    >>> xs.Ring((0, 0), 1.0, 1.2, space="q").contains(np.array([0.0, 1.1]), np.array([0.0, 0.0]))
     array([False,  True])
     """
 
@@ -203,7 +206,8 @@ class Rectangle(Shape):
 
     Examples
     --------
-    >>> Rectangle(x=(0, 1e-3), y=(-1e-3, 1e-3)).contains(np.array([5e-4, -5e-4]), np.zeros(2))
+    >>> import numpy as np, xsmall as xs
+    >>> xs.Rectangle(x=(0, 1e-3), y=(-1e-3, 1e-3)).contains(np.array([5e-4, -5e-4]), np.zeros(2))
     array([ True, False])
     """
 
@@ -247,7 +251,8 @@ class HalfPlane(Shape):
 
     Examples
     --------
-    >>> HalfPlane((0, 0), (1e-3, 1e-3), within=(0, 1e-3)).contains(np.array([0.0, 1e-3]), np.array([1e-3, 0.0]))
+    >>> import numpy as np, xsmall as xs
+    >>> xs.HalfPlane((0, 0), (1e-3, 1e-3), within=(0, 1e-3)).contains(np.array([0.0, 1e-3]), np.array([1e-3, 0.0]))
     array([ True, False])
     """
 
@@ -302,7 +307,8 @@ class Arc(Shape):
 
     Examples
     --------
-    >>> Arc((0, 0), 1.0, 2.0, 350, 10, space="q").contains(np.array([1.5, 0.0]), np.array([0.0, 1.5]))
+    >>> import numpy as np, xsmall as xs
+    >>> xs.Arc((0, 0), 1.0, 2.0, 350, 10, space="q").contains(np.array([1.5, 0.0]), np.array([0.0, 1.5]))
     array([ True, False])
     """
 
@@ -347,7 +353,8 @@ class Band(Region):
 
     Examples
     --------
-    >>> region = Band("q", 1.0, 1.2) & Band("azimuth", -30, 30)
+    >>> import xsmall as xs
+    >>> region = xs.Band("q", 1.0, 1.2) & xs.Band("azimuth", -30, 30)
     """
 
     quantity: str

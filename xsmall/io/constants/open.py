@@ -118,8 +118,8 @@ def open_constants(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> dark = open_constants({"pedestal": np.full((4, 6), 100.0)}, detector_type="camera")
+    >>> import numpy as np, xsmall as xs
+    >>> dark = xs.open_constants({"pedestal": np.full((4, 6), 100.0)}, detector_type="camera")
     >>> dark["pedestal"].dims
     ('gain_stage', 'segment', 'row', 'column')
     """

@@ -81,7 +81,7 @@ def history(obj: xr.Dataset | xr.DataArray | xr.DataTree) -> History:
     >>> import xsmall as xs
     >>> sim = xs.simulate(4, shape=(1, 32, 64), seed=1)
     >>> cal = sim.run["jungfrau"]["raw"].sd.calibrate(sim.constants)
-    >>> [step for step, said in history(cal.sd.roi(xs.Box(segment=0, row=(4, 12), column=(8, 24)))).steps]
+    >>> [step for step, said in xs.history(cal.sd.roi(xs.Box(segment=0, row=(4, 12), column=(8, 24)))).steps]
     ['calibrate', 'reduce']
     """
     attrs = attributes_of(obj)

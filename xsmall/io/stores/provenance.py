@@ -41,7 +41,7 @@ def provenance(obj: xr.Dataset | xr.DataArray | xr.DataTree) -> dict[str, Any]:
     --------
     >>> import pathlib, tempfile, xarray as xr, xsmall as xs
     >>> path = xs.save(xr.Dataset({"i0": ("event", [1.0, 2.0])}), pathlib.Path(tempfile.mkdtemp()) / "small.h5")
-    >>> provenance(xr.open_dataset(path))["xsmall"] == xs.__version__
+    >>> xs.provenance(xr.open_dataset(path))["xsmall"] == xs.__version__
     True
     """
     attrs = attributes_of(obj)

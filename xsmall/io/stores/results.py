@@ -78,8 +78,8 @@ def save(
 
     Examples
     --------
-    >>> import pathlib, tempfile, xarray as xr
-    >>> path = save(xr.Dataset({"i0": ("event", [1.0, 2.0])}), pathlib.Path(tempfile.mkdtemp()) / "small.h5")
+    >>> import pathlib, tempfile, xarray as xr, xsmall as xs
+    >>> path = xs.save(xr.Dataset({"i0": ("event", [1.0, 2.0])}), pathlib.Path(tempfile.mkdtemp()) / "small.h5")
     >>> float(xr.open_dataset(path)["i0"].sum())
     3.0
     """
