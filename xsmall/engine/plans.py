@@ -129,7 +129,8 @@ def plan(*results: Any) -> Plans:
     *results
         What ``.sd.cube``, ``.sd.average``, ``.sd.reduce`` or a method of one reduction returned, or anything made of
         it: Datasets or DataArrays. A pass that several share is told once, and so are the reductions and images of the
-        same frames that one pass computes: it is the plan of ``dask.compute(*results)``.
+        same frames that one pass computes: it is the plan of ``dask.compute(*results)``, in this order. Small data
+        behind a cube that takes them along, ``(cube, small)``, are a pass of their own there.
 
     Returns
     -------
@@ -152,7 +153,8 @@ def plan(*results: Any) -> Plans:
     >>> xs.plan(mean).bytes_to_read == 400 * 64 * 64 * 2
     True
     """
-    found: dict[int, Plan] = {}
+    found: dict[str, Plan] = {}
+    last: dict[str, Any] = {}  # layers of the last graph that has one of this name: those that dask computes
     for result in results:
         if not dask.is_dask_collection(result) and not hasattr(result, "dims"):
             raise DataError(
@@ -160,12 +162,12 @@ def plan(*results: Any) -> Plans:
                 fix="xs.plan(result)",
             )  # fmt: skip
         graph = result.__dask_graph__() if dask.is_dask_collection(result) else None
-        for name in getattr(graph, "layers", ()):
-            made = _PLANS.get(name)
-            if made is not None:
-                found[id(made)] = made
-    along = {name for made in found.values() for name in made.along}
-    return Plans(made for made in found.values() if made.packets not in along)
+        layers = getattr(graph, "layers", {})
+        last |= dict.fromkeys(layers, layers)
+        found |= {name: _PLANS[name] for name in layers if name in _PLANS}
+    along = {packets for name, made in found.items() for packets in made.along if name in last.get(packets, ())}
+    each = {id(made): made for made in found.values()}
+    return Plans(made for made in each.values() if made.packets not in along)
 
 
 def plan_of_pass(

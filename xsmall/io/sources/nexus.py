@@ -234,7 +234,7 @@ def _energy_of_events(file: Any, path: Path, n: int, found: About, *, cxi: bool)
 def _agree(some: npt.NDArray[np.float64], others: Any) -> bool:
     """Whether energies agree to a thousandth: of each event, or one number with the median of the events."""
     if some.size != np.size(others):
-        some, others = np.nanmedian(some), np.nanmedian(others)
+        some, others = np.atleast_1d(np.nanmedian(some)), np.nanmedian(others)
     return bool(np.allclose(some, others, rtol=1e-3, equal_nan=True))
 
 
