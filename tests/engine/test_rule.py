@@ -173,3 +173,15 @@ def test_what_several_members_need_is_made_once() -> None:
     for batch in block.batches():
         np.testing.assert_array_equal(batch.variance, batch.frames * 3)
     assert len(source.reads) == 3
+
+
+@pytest.mark.parametrize("optimize", [True, False])
+def test_what_dask_would_fuse_into_the_frames_stays_for_all_blocks(optimize: bool) -> None:
+    """A lazy coordinate that is compared, in `frames.where(frames.x > 0)`, is a layer of its own."""
+    raw = da.from_array(Stored(), chunks=(3, -1, -1, -1), meta=np.empty((0,) * 4, "u2"))
+    bright = da.from_array(DARK, chunks=(2, 3, 5)) > 100
+    cells = unopened_blocks(Batch(da.where(bright, raw, 0)), [(0, 12), (12, N)], "cells")
+    total = da.map_blocks(
+        lambda cell: np.array([sum(b.frames.sum() for b in cell.item().batches())]), cells, dtype=float
+    )
+    assert total.compute(optimize_graph=optimize).sum() == VALUES[:, DARK > 100].sum()

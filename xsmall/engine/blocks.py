@@ -258,7 +258,14 @@ def shared_of(rules: Rules, batch: Batch, blocks: list[tuple[int, int]], name: s
     task = Task(name, _collected, keys, list(changed), *map(TaskRef, keys), *changed.values())
     layer = {name: task, **{other.key: other for other in others.values()}}
     graph = HighLevelGraph.from_collections(name, layer, dependencies=list(arrays.values()))
-    return Delayed(name, graph)
+    needed = set().union(*(made.dependencies for made in layer.values())) - layer.keys()
+    return Delayed(name, _with_needs(graph, name, needed))
+
+
+def _with_needs(graph: HighLevelGraph, name: str, needed: set[Any]) -> HighLevelGraph:
+    """Tell which layers one needs that reaches past the last: dask would fuse those into another, and lose them."""
+    layers = {key[0] if isinstance(key, tuple) else key for key in needed} & graph.layers.keys()
+    return HighLevelGraph(graph.layers, {**graph.dependencies, name: {*graph.dependencies[name], *layers}})
 
 
 def _collected(keys: list[Any], changed: list[Any], *values: Any) -> Opaque:
