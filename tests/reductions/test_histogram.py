@@ -136,6 +136,11 @@ def test_a_chain_of_a_chain_and_empty_runs(placed: xr.DataArray, computing_is_fo
         (lambda: xs.histogram(10, range=(0, 1, 2)), r"range=\(0.5, 4\)"),
         (lambda: xs.azint(range=(np.nan, 1)), r"range=\(0.5, 4\)"),
         (lambda: xs.azint(range=(2, 1)), r"range=\(1, 2\)"),
+        (lambda: xs.azint(xs.bins(0.5, 4, n=7)), r"  bins=np\.linspace\(0\.5, 4, 8\)$"),
+        (lambda: xs.azint(azimuth_bins=xs.bins(-90, 90, n=4)), r"  azimuth_bins=np\.linspace\(-90, 90, 5\)$"),
+        (lambda: xs.azint(xs.bins(0.1, 4, n=5, log=True)), r"  bins=np\.geomspace\(0\.1, 4, 6\)$"),
+        (lambda: xs.azint(xs.edges([1, 2, 4])), r"  bins=\[1\.0, 2\.0, 4\.0\]$"),
+        (lambda: xs.histogram(xs.bins(0, 1, n=4)), r"  bins=np\.linspace\(0, 1, 5\)$"),
         (lambda: xs.projection(xr.DataArray(np.ones((1, 2, 2)), dims=("segment", "row", "column"))), "without a name"),
         (lambda: xs.histogram("sum"), "needs its bins"),
         (lambda: xs.histogram(EDGES, EDGES), "needs its bins"),
@@ -150,6 +155,10 @@ def test_a_chain_of_a_chain_and_empty_runs(placed: xr.DataArray, computing_is_fo
 def test_what_makes_no_sense_is_refused(make: Any, message: str) -> None:
     with pytest.raises(ParameterError, match=message):
         make()
+
+
+def test_bins_of_pixels_may_be_named() -> None:
+    assert xs.histogram(bins=EDGES) == xs.histogram(EDGES)
 
 
 def test_lists_that_are_not_there_are_refused(frames: xr.DataArray) -> None:

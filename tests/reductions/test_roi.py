@@ -84,9 +84,15 @@ def test_a_box_that_misses_the_frames_is_refused(frames: xr.DataArray, box: dict
         frames.sd.roi(xs.Box(**box))
 
 
-@pytest.mark.parametrize("limits", [(5, 5), (6, 5), (-1, 5), (1.5, 3), (True, 5), (1, 2, 3), 7])
+@pytest.mark.parametrize("limits", [(5, 5), (6, 5), (-1, 5), (1.5, 3), (True, 5), (1, 2, 3), 7, np.int64(7), True])
 def test_a_box_without_pixels_or_with_odd_limits_is_refused(limits: object) -> None:
     with pytest.raises(ParameterError, match="of a box"):
+        xs.Box(segment=0, row=limits)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("limits", [7, np.int64(7), slice(7, 8), slice(np.int64(7), 8)])
+def test_the_limits_that_are_meant_are_told(limits: object) -> None:
+    with pytest.raises(ParameterError, match=r"row=\(7, 8\)"):
         xs.Box(segment=0, row=limits)  # type: ignore[arg-type]
 
 

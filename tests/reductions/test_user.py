@@ -97,6 +97,34 @@ def test_an_event_in_which_it_fails_is_told_and_the_others_go_on(cal: xr.DataArr
     np.testing.assert_array_equal(shapes["failed"], expected)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "returned", "told"),
+    [
+        ("u1", 300, "no uint8: 300"),
+        ("u4", -1, "no uint32: -1"),
+        ("i4", 0.5, "no int32: 0.5"),
+        ("i4", np.nan, "no int32: nan"),
+        ("?", 2, "no bool: 2"),
+        ("f4", 1e300, "too large for float32"),
+        ("i8", np.ma.masked_equal([3], 3)[0], "no int64: nan"),
+    ],
+)
+def test_no_number_becomes_another(cal: xr.DataArray, dtype: str, returned: Any, told: str) -> None:
+    small = cal[:2].sd.apply(lambda frame: returned, outputs={"value": dtype})
+    assert small["failed"].all()
+    assert told in str(small["error"].values[0])
+
+
+def test_what_lies_under_a_mask_is_no_result_and_leaving_the_program_stops_nothing(cal: xr.DataArray) -> None:
+    row = cal[:1].sd.apply(lambda frame: np.ma.masked_less(frame[0, 0], np.inf))
+    assert np.isnan(row["value"]).all()
+
+    def leaves(frame: Any) -> float:
+        raise SystemExit(3)
+
+    assert cal[:1].sd.apply(leaves, outputs={"value": "f8"})["error"].compute().item() == "SystemExit: 3"
+
+
 def test_it_may_take_the_variance() -> None:
     sim = xs.simulate(4, shape=SHAPE, seed=1)
     raw = sim.run["jungfrau"]["raw"]
@@ -140,6 +168,11 @@ def test_what_cannot_be_a_record_is_refused(cal: xr.DataArray) -> None:
         (lambda: cal.sd.apply(broken), "fails on a frame of ones"),
         (lambda: cal.sd.apply(lambda frame: "text"), "no number"),
         (lambda: cal.sd.apply(lambda frame: [[1, 2], [3]]), "no number"),
+        (lambda: cal.sd.apply(lambda frame: [[1, 2], [3, 4]]), "no number"),
+        (lambda: cal.sd.apply(total, outputs=["value"]), "outputs of a function have names"),
+        (lambda: cal.sd.apply(total, outputs={"value": "U5"}), "dtype of real numbers"),
+        (lambda: cal.sd.apply(total, outputs={"value": xs.Output((), (), np.dtype("c16"))}), "dtype of real numbers"),
+        (lambda: cal.sd.apply(xs.roi), r"xs\.roi\(places\)"),  # type: ignore[arg-type]
         (lambda: cal.sd.apply(lambda frame: lock.locked()), "sent to workers"),
         (lambda: cal.sd.apply(total, outputs={"failed": "f8"}), "cannot be called"),
         (lambda: cal.sd.apply(total, outputs={"value": "nonsense"}), "output 'value'"),
@@ -272,6 +305,8 @@ def test_compiled_functions_run_without_the_gil(lets_others_run: Any) -> None:
         assert free(values) == function(values)
         assert lets_others_run(lambda free=free, values=values: free(values))
     assert without_gil(total) is total
+    ufunc = numba.vectorize(lambda x: x + 1)
+    assert without_gil(ufunc) is ufunc
 
 
 def test_what_it_prints_and_zero_events(cal: xr.DataArray, capsys: Any) -> None:

@@ -155,7 +155,8 @@ def test_runs_are_numbers_and_ranges() -> None:
     assert runs_of("10-12, 25,3") == (10, 11, 12, 25, 3)
     assert runs_of(4) == (4,)
     assert runs_of(range(10, 13)) == runs_of(np.array([10, 11, 12])) == (10, 11, 12)
-    for wrong in ("", "5-3", "a", "1,1", "1-3,2", "-1", [], [1, 1], [1.5], ["a"]):
+    assert runs_of(np.int64(4)) == runs_of(np.array(4)) == (4,)
+    for wrong in (b"10", True, None, np.array(1.5), "", "5-3", "a", "1,1", "1-3,2", "-1", [], [1, 1], [1.5], ["a"]):
         with pytest.raises(ParameterError):
             runs_of(wrong)
 

@@ -19,7 +19,7 @@ from xsmall.engine.blocks import Opaque
 from xsmall.engine.machine import Machine
 from xsmall.engine.team import my_turn
 
-__all__ = ["Blocks", "bin_blocks", "finished_by_block"]
+__all__ = ["Blocks", "bin_blocks", "finished_by_block", "shaped"]
 
 Blocks = list[tuple[int, int]]
 """First and last place of each block along the first dim of the bins."""
@@ -121,4 +121,11 @@ def _finish_task(
     own = {bin_ - first: row for bin_, row in rows.items()}
     with my_turn() as team:
         found = statistics_of_rows(own, n_bins, n_pixels, team, common.value[0].more)
+    return shaped(found, shape, trailing)
+
+
+def shaped(
+    found: dict[str, npt.NDArray[Any]], shape: tuple[int, ...], trailing: tuple[int, ...]
+) -> dict[str, npt.NDArray[Any]]:
+    """Statistics with the dims of the bins, and of what a bin has."""
     return {name: values.reshape(*shape, *trailing) for name, values in found.items()}

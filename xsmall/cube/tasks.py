@@ -16,7 +16,7 @@ from dask.utils import format_bytes
 
 from xsmall.cube.accumulator import Rows
 from xsmall.cube.filling import Tile, Way
-from xsmall.cube.finishing import Blocks, bin_blocks, finished_by_block
+from xsmall.cube.finishing import Blocks, bin_blocks, finished_by_block, shaped
 from xsmall.cube.kept import Kept, PartStore
 from xsmall.cube.lanes import rows_of_lanes
 from xsmall.cube.moments import (
@@ -243,13 +243,7 @@ def _whole_tile(
     n_bins = int(np.prod(shape, dtype=np.int64))
     numbers = range(len(way.lanes))
     made = rows_of_lanes(frames, events, numbers, way, tile, transform, team, n_bins=n_bins, beside=beside)
-    return _shaped(made.block.statistics(made.held, n_bins, team), shape, tile.pixels(way.shape[1]))
-
-
-def _shaped(
-    found: dict[str, npt.NDArray[Any]], shape: tuple[int, ...], trailing: tuple[int, ...]
-) -> dict[str, npt.NDArray[Any]]:
-    return {name: values.reshape(*shape, *trailing) for name, values in found.items()}
+    return shaped(made.block.statistics(made.held, n_bins, team), shape, tile.pixels(way.shape[1]))
 
 
 def _tiles_of_dask(

@@ -18,7 +18,7 @@ __all__ = ["event_sums", "pair_sums", "sort_by_pixel", "two_time_sums"]
 _MANY = 4
 """Entries of a pixel per bin from which on pointers are cheaper than pairs."""
 _STEPS = 4096
-"""Cells of one width that say where to look for the bin of a lag."""
+"""Steps of one width that say where to look for the bin of a lag."""
 
 
 @njit

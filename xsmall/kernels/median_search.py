@@ -237,7 +237,7 @@ def search_lanes(
     block
         int32 (n, lane): keys.
     counts
-        (lane) int32, filled: values that are not NaN.
+        (lane) int32, filled: values that take part.
     guess, spacing
         (lane) float32: first trial, and how far values lie apart near it; changed to those for the units to come.
     together

@@ -34,7 +34,7 @@ def without_gil(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     compiled: Any = function
     given = getattr(function, "targetoptions", None)  # of what numba compiled; where a new one has none, it is as it is
-    if not isinstance(given, dict) or given.get("nogil"):
+    if not isinstance(given, dict) or given.get("nogil") or not hasattr(function, "py_func"):
         return function
     options = {name: value for name, value in given.items() if name not in ("nopython", "nogil")}
     signatures = [] if getattr(function, "_can_compile", True) else list(compiled.nopython_signatures)

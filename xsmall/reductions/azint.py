@@ -19,7 +19,7 @@ from xsmall.reductions.azint_energy import EnergyAzintReducer
 from xsmall.reductions.azint_reducers import AzintReducer, RingsReducer, RingStatistic, SharesReducer
 from xsmall.reductions.azint_table import FULL_TURN, AzintBins, BinTable
 from xsmall.reductions.chain import in_regions
-from xsmall.reductions.edges import RANGE, as_bins, as_edges, labels_of_bins
+from xsmall.reductions.edges import as_bins, as_range, labels_of_bins
 from xsmall.reductions.filters import filtered, static_mask
 from xsmall.reductions.normalize import normalized
 from xsmall.reductions.region import Place
@@ -203,7 +203,7 @@ def azint_bins(
     if limits is not None:
         if not isinstance(radial, int):
             raise ParameterError("range and edges at once", fix="leave range out: edges say it already")
-        limits = as_edges(limits, RANGE)
+        limits = as_range(limits)
     around = None if azimuth_bins is None else as_bins(azimuth_bins, "azimuth_bins")
     if isinstance(around, tuple) and around[-1] - around[0] > FULL_TURN * (1 + 1e-12):
         raise ParameterError("azimuth_bins of more than a turn", found=f"{around[0]} to {around[-1]} degrees")

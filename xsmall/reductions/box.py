@@ -155,25 +155,31 @@ def _window(box: Box, part: Part) -> Window:
 
 def _likely_limits(limits: object, dim: str) -> str:
     """Limits that may be meant by one number, or by a slice."""
-    start, stop = getattr(limits, "start", limits), getattr(limits, "stop", None)
-    if isinstance(start, int) and stop is None and not isinstance(limits, slice):
-        stop = start + 1
-    return f"{dim}=({start}, {stop})" if isinstance(start, int) and isinstance(stop, int) else f"{dim}=(200, 500)"
+    cut = isinstance(limits, slice)
+    start = _whole(getattr(limits, "start", None) if cut else limits)
+    stop = _whole(getattr(limits, "stop", None)) if cut else None if start is None else start + 1
+    return f"{dim}=(200, 500)" if start is None or stop is None else f"{dim}=({start}, {stop})"
+
+
+def _whole(value: object) -> int | None:
+    """A whole number, of Python or NumPy; None of anything else, and of a truth value."""
+    try:
+        return None if isinstance(value, bool | np.bool_) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
 
 
 def _integer(value: object, what: str) -> int:
-    try:
-        if isinstance(value, bool | np.bool_):
-            raise TypeError
-        return operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
+    number = _whole(value)
+    if number is None:
         known = isinstance(value, float) and math.isfinite(value)
         raise ParameterError(
             f"{what} of a box",
             found=repr(value),
             expected="an integer label",
             fix=f"{what}={math.floor(float(str(value)))}, or limits of whole numbers" if known else None,
-        ) from None
+        )
+    return number
 
 
 def _labels_within(limits: tuple[int, int] | None, labels: Labels, dim: str) -> Labels:

@@ -10,10 +10,11 @@ from xsmall.errors import ParameterError
 from xsmall.events.borders import as_written
 from xsmall.vocabulary import BIN_EDGE, BOUNDS, BOUNDS_SUFFIX, UNITS
 
-RANGE = "range"
 _EDGES = "a number of bins, or two or more finite numbers that rise"
+_MANY = 20
+"""Edges that are too many for a line."""
 
-__all__ = ["as_bins", "as_edges", "labels_of_bins", "written_edges"]
+__all__ = ["as_bins", "as_edges", "as_range", "labels_of_bins", "written_edges"]
 
 
 def as_bins(bins: object, what: str) -> int | tuple[float, ...]:
@@ -27,36 +28,63 @@ def as_bins(bins: object, what: str) -> int | tuple[float, ...]:
 
 def as_edges(values: object, what: str) -> tuple[float, ...]:
     """Check edges."""
-    try:
-        edges = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        edges = np.empty(0)
     said = _as_said(values)
     if said:
-        what = f"{what} of this form are those of cubes"
-        raise ParameterError(what, found=repr(values)[:80], expected=_EDGES, fix=said)
-    rising = edges.ndim == 1 and edges.size >= 2 and np.all(np.isfinite(edges)) and np.all(np.diff(edges) > 0)
-    if not rising or (what == RANGE and edges.size != 2):
         raise ParameterError(
-            f"{what} are not edges",
-            found=repr(values)[:80],
-            expected="(low, high)" if what == RANGE else _EDGES,
-            fix=_likely_edges(edges, what),
+            f"{what} of this form are those of cubes", found=repr(values)[:80], expected=_EDGES, fix=f"{what}={said}"
+        )
+    edges = _rising(values)
+    if edges is None or edges.size < 2:
+        raise ParameterError(
+            f"{what} are not edges", found=repr(values)[:80], expected=_EDGES, fix=f"{what}=np.linspace(0.5, 4, 201)"
         )
     return tuple(edges.tolist())
 
 
+def as_range(values: object) -> tuple[float, float]:
+    """Check the range that a number of bins share."""
+    edges = _rising(values)
+    if edges is None or edges.size != 2:
+        low, high = _two_numbers(values)
+        raise ParameterError(
+            "range is not two edges",
+            found=repr(values)[:80],
+            expected="(low, high)",
+            fix=f"range=({low:g}, {high:g})",
+        )
+    return float(edges[0]), float(edges[1])
+
+
+def _numbers(values: object) -> npt.NDArray[np.float64]:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        return np.empty(0)
+
+
+def _rising(values: object) -> npt.NDArray[np.float64] | None:
+    """Finite numbers that rise; None of anything else."""
+    edges = _numbers(values)
+    return edges if edges.ndim == 1 and np.all(np.isfinite(edges)) and np.all(np.diff(edges) > 0) else None
+
+
 def _as_said(values: object) -> str | None:
-    """The arguments that mean the same, where bins were given as cubes take them."""
-    n, start, stop = (getattr(values, name, None) for name in ("n", "start", "stop"))
-    return f"bins={n}, range=({start:g}, {stop:g})" if n and start is not None and stop is not None else None
+    """The edges, as one types them, where bins were given as cubes take them."""
+    n, start, stop, borders = (getattr(values, name, None) for name in ("n", "start", "stop", "borders"))
+    if isinstance(borders, tuple) and len(borders) < _MANY:
+        return repr(list(borders))
+    if not n or start is None or stop is None:
+        return None
+    return f"np.{'geomspace' if getattr(values, 'log', False) else 'linspace'}({start:.15g}, {stop:.15g}, {n + 1})"
 
 
-def _likely_edges(edges: npt.NDArray[np.float64], what: str) -> str:
-    if what != RANGE:
-        return f"{what}=np.linspace(0.5, 4, 201)"
-    low, high = sorted(edges.ravel().tolist()) if edges.size == 2 and np.ptp(edges) > 0 else (0.5, 4.0)
-    return f"{what}=({low:g}, {high:g})"
+def _two_numbers(values: object) -> tuple[float, float]:
+    """The range that may be meant."""
+    numbers = _numbers(values)
+    if numbers.size != 2 or not np.all(np.isfinite(numbers)) or np.ptp(numbers) == 0:
+        return 0.5, 4.0
+    low, high = sorted(numbers.ravel().tolist())
+    return low, high
 
 
 def written_edges(values: object, what: str) -> tuple[float, ...]:

@@ -17,7 +17,7 @@ from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import ParameterError
 from xsmall.events.borders import met, regular
 from xsmall.frames.per_pixel import StaticMask
-from xsmall.reductions.edges import RANGE, as_bins, as_edges, labels_of_bins, written_edges
+from xsmall.reductions.edges import as_bins, as_range, labels_of_bins, written_edges
 from xsmall.reductions.filters import filtered, static_mask
 from xsmall.reductions.region import Place, as_place, usable, windows, with_masks
 from xsmall.reductions.roi import Roi
@@ -31,7 +31,7 @@ _FIX = "xs.histogram(np.linspace(-5, 30, 141)), or xs.histogram(140, range=(-5, 
 
 @ask
 def histogram(
-    of: Any,
+    of: Any = None,
     bins: Any = None,
     *,
     range: tuple[float, float] | None = None,  # noqa: A002 the word of numpy.histogram
@@ -49,6 +49,7 @@ def histogram(
         ``xs.droplet(4.0) | xs.histogram("sum", edges)``.
     bins
         Edges in the unit of the values, or their number, which needs ``range``. Bins are closed left and open right.
+        Without ``of`` they are for the values of pixels.
     range
         (low, high) of the bins where they are a number.
     place
@@ -87,7 +88,9 @@ def histogram(
     ('event', 'sum')
     """
     variable = of if isinstance(of, str) else None
-    if (variable is None) != (bins is None):
+    if of is None and bins is not None:
+        of, bins = bins, None
+    if of is None or (variable is None) != (bins is None):
         raise ParameterError(
             "a histogram needs its bins",
             found=f"histogram({of!r}, {bins!r})"[:80],
@@ -113,7 +116,7 @@ def _bin_edges(bins: Any, limits: tuple[float, float] | None) -> tuple[float, ..
         raise ParameterError("a number of bins and their range go together", found=f"{bins!r}, {limits}"[:80], fix=_FIX)
     if not isinstance(found, int):
         return written_edges(found, "bins")
-    low, high = as_edges(limits, RANGE)
+    low, high = as_range(limits)
     return tuple(regular(low, high, found).tolist())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -338,11 +339,14 @@ def _as_record(given: Any, *, beside: Mapping[str, Any] | None = None, **options
             )
         return replace(given, given=beside) if isinstance(given, UserRecord) and beside else given
     if getattr(given, MAKES_A_RECORD, False):
-        name = given.__name__
+        name, arguments = given.__name__, inspect.signature(given).parameters.values()
+        needed = ", ".join(p.name for p in arguments if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD)
         raise ParameterError(
-            "the function that makes a record, not a record", found=f"xs.{name}", expected=f"xs.{name}(...)",
-            fix=f"xs.{name}(bins=500)" if name == "azint" else f"xs.{name}(...)",
-        )  # fmt: skip
+            "the function that makes a record, not a record",
+            found=f"xs.{name}",
+            expected=f"what xs.{name}({needed}) returns",
+            fix=f"xs.{name}({needed})",
+        )
     if (isinstance(given, str) and ":" in given) or (callable(given) and not isinstance(given, type)):
         return _user_record(given, beside=beside, **options)
     return given

@@ -6,9 +6,11 @@ import functools
 import hashlib
 import importlib
 import inspect
+import logging
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar, Final, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +26,7 @@ from xsmall.reductions.user_reducer import (
     FAILED,
     FRAMES,
     MISSING,
+    NUMBERS,
     Caller,
     UserReducer,
     of_event,
@@ -129,7 +132,7 @@ def record(
             expected="a function of one frame (segment, row, column)",
             fix="xs.record(lambda frame: np.nansum(frame))",
         )
-    declared = None if outputs is None else tuple((str(name), _output(name, said)) for name, said in outputs.items())
+    declared = None if outputs is None else tuple((str(k), _output(k, said)) for k, said in _by_name(outputs).items())
     made = UserRecord(
         function, declared, bool(variance), _digest(function), bool(batch), given=dict(beside) if beside else None
     )
@@ -166,20 +169,32 @@ def _imported(name: str) -> Any:
     return found
 
 
+_OUTPUTS: Final = 'outputs={"total": "f8", "profile": xs.Output(("row",), (32,), np.dtype("f8"))}'
+
+
+def _by_name(outputs: Any) -> Mapping[str, Any]:
+    if not isinstance(outputs, Mapping) or not outputs:
+        raise ParameterError(
+            "outputs of a function have names", found=repr(outputs)[:80], expected="a mapping", fix=_OUTPUTS
+        )
+    return outputs
+
+
 def _output(name: str, said: Any) -> Output:
     if name in (FAILED, ERROR, MISSING):
         raise ParameterError(f"an output cannot be called {name!r}", found=name, fix="another name")
-    if isinstance(said, Output):
-        return said
     try:
-        return Output((), (), np.dtype(said))
+        output = said if isinstance(said, Output) else Output((), (), np.dtype(said))
     except TypeError:
+        output = None
+    if output is None or output.dtype.kind not in NUMBERS:
         raise ParameterError(
             f"output {name!r} of a function",
             found=repr(said)[:80],
-            expected="a dtype, or an Output",
-            fix='outputs={"total": "f8", "profile": xs.Output(("row",), (32,), np.dtype("f8"))}',
-        ) from None
+            expected="a dtype of real numbers or truth values, or an Output of such",
+            fix=_OUTPUTS,
+        )
+    return output
 
 
 def _digest(function: Function) -> str:
@@ -198,11 +213,16 @@ def _digest(function: Function) -> str:
 def _packed(function: Function) -> bytes:
     from distributed.protocol.pickle import dumps, logger
 
-    known, logger.disabled = logger.disabled, True  # a failure is raised, and is not printed at length before
+    me = threading.get_ident()
+
+    def of_others(told: logging.LogRecord) -> bool:  # a failure is raised, and is not printed at length before
+        return told.thread != me
+
+    logger.addFilter(of_others)
     try:
         packed: bytes = dumps(function)
     finally:
-        logger.disabled = known
+        logger.removeFilter(of_others)
     return packed
 
 
@@ -317,7 +337,7 @@ def _real_numbers(value: Any) -> npt.NDArray[Any] | None:
         array = np.asarray(value)
     except ValueError:
         return None
-    return array if array.dtype.kind in "biuf" else None
+    return array if array.dtype.kind in NUMBERS and not (isinstance(value, list) and array.ndim != 1) else None
 
 
 @functools.lru_cache(maxsize=64)
@@ -343,7 +363,7 @@ def _inferred(record: UserRecord, shape: tuple[int, int, int], dtype: np.dtype[A
             raise ParameterError(
                 f"the function returns what is no number: {name!r}",
                 found=repr(value)[:80],
-                expected="numbers, arrays or lists of them",
+                expected="numbers, arrays or a list of them",
             )
         if isinstance(value, list):
             out[name] = _output(name, Output((f"{name}_0",), (None,), np.dtype(np.float64)))

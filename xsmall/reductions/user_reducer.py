@@ -18,6 +18,7 @@ __all__ = [
     "FAILED",
     "FRAMES",
     "MISSING",
+    "NUMBERS",
     "Caller",
     "UserReducer",
     "of_event",
@@ -30,6 +31,8 @@ ERROR: Final = "error"
 MISSING: Final = "missing"
 FRAMES: Final = "frames"  # where they have no name of their own
 ERROR_LENGTH: Final = 80
+NUMBERS: Final = "biuf"
+"""Kinds of dtypes that a function may return."""
 _ABOUT_READ_ONLY: Final = ("read-only", "readonly", "No matching definition", "cannot set WRITEABLE")
 
 
@@ -154,7 +157,7 @@ class UserReducer(Reducer):
             values = self._called(events)
             each = [values] if not self._batch else [of_event(values, i, events.size) for i in range(events.size)]
             return [(int(e), self._checked(v), "") for e, v in zip(events, each, strict=True)]
-        except Exception as problem:  # a user's code may raise anything, which is told in the result
+        except (Exception, SystemExit) as problem:  # a user's code may raise anything, which is told in the result
             if events.size > 1:
                 return [result for e in events for result in self._results(np.array([e]))]
             return [(int(events[0]), {}, f"{type(problem).__name__}: {problem}"[:ERROR_LENGTH])]
@@ -174,15 +177,32 @@ class UserReducer(Reducer):
             raise ValueError(f"returned {sorted(values)} instead of {sorted(self._outputs)}")
         out = {}
         for name, output in self._outputs.items():
-            array = np.asarray(values[name])
-            if array.dtype.kind not in "biuf" and array.size:
+            array = _without_masked(values[name])
+            if array.dtype.kind not in NUMBERS and array.size:
                 raise ValueError(f"{name} is {array.dtype}")
             if array.ndim != 1 if output.is_ragged else array.shape != output.array_shape:
                 raise ValueError(f"{name} has shape {array.shape} instead of {output.shape}")
-            if output.dtype.kind in "iu" and array.dtype.kind == "f" and (array != np.rint(array)).any():
-                raise ValueError(f"{name} is not whole, as {output.dtype} wants it")
-            out[name] = array.astype(output.dtype)  # a copy: the function may return a view of its frame
+            out[name] = _as_promised(name, array, output.dtype)
         return out
+
+
+def _without_masked(values: Any) -> Array:
+    """An array; what is masked of one of numpy.ma is NaN, since what lies under a mask is no result."""
+    if not np.ma.is_masked(values):
+        return np.asarray(values)
+    floats = np.result_type(values.dtype, np.float16)
+    return np.asarray(values.astype(floats).filled(np.nan))
+
+
+def _as_promised(name: str, array: Array, dtype: np.dtype[Any]) -> Array:
+    """Values in the type that was said, a copy: the function may return a view of its frame. None becomes another."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        out = array.astype(dtype)
+    if dtype.kind != "f" and not (out == array).all():
+        raise ValueError(f"{name} is no {dtype}: {array[out != array].ravel()[0]}")
+    if dtype.kind == "f" and array.dtype != dtype and (np.isinf(out) & np.isfinite(array)).any():
+        raise ValueError(f"{name} is too large for {dtype}")
+    return out
 
 
 def of_event(values: Mapping[str, Any], i: int, n: int) -> dict[str, Any]:

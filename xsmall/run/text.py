@@ -33,7 +33,8 @@ def runs_of(runs: str | int | Iterable[int]) -> tuple[int, ...]:
     >>> runs_of("8-10, 3")
     (8, 9, 10, 3)
     """
-    text = str(runs) if isinstance(runs, str) or not isinstance(runs, Iterable) else ", ".join(map(str, runs))
+    one = not isinstance(runs, Iterable) or isinstance(runs, str | bytes) or getattr(runs, "ndim", None) == 0
+    text = str(runs) if one else ", ".join(map(str, runs))  # type: ignore[arg-type]  # mypy does not follow ``one``
     found: dict[int, None] = {}
     for piece in text.split(","):
         match = _RANGE.fullmatch(piece.strip())
