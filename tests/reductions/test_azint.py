@@ -113,6 +113,7 @@ def test_what_is_missing_is_named(frames: xr.DataArray, geometry: xs.Geometry) -
         {"bins": 0},
         {"bins": "many"},
         {"bins": True},
+        {"bins": 10**9},
         {"quantity": "d"},
         {"range": (2.0, 1.0)},
         {"bins": [0.0, 1.0], "range": (0.0, 1.0)},
@@ -132,6 +133,8 @@ def test_bins_that_cover_nothing_are_refused(placed: xr.DataArray) -> None:
         placed.sd.azint(bins=[50.0, 60.0])
     with pytest.raises(ParameterError, match="no pixel"):
         placed.sd.azint(mask=np.zeros(placed.shape[1:], bool))
+    with pytest.raises(ParameterError, match="too many bins"):
+        placed.sd.azint(width=1e-9)
     with pytest.raises(ParameterError, match="all are masked"):
         placed.sd.azint(bins=[0.0, 9.0], mask=np.zeros(placed.shape[1:], bool))
 

@@ -265,6 +265,7 @@ def test_intensities_are_divided_by_what_is_joined(placed: xr.DataArray, computi
     np.testing.assert_array_equal(out["n_valid"], plain["n_valid"])
     assert out["intensity"].attrs["units"] == "keV (mJ)-1"
     assert out["intensity_variance"].attrs["units"] == "(keV)2 (mJ)-2"
+    assert both.sd.azint(bins=9, i0=i0.assign_attrs(units="1"))["intensity"].attrs["units"] == "keV"
     small = both.sd.reduce({"a": xs.azint(bins=9, i0=i0, mask=placed > 0.3, threshold=0.5), "r": xs.projection("row")})
     assert np.isfinite(small["a_intensity"][5]).any()
 

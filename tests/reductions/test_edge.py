@@ -129,6 +129,11 @@ def test_a_measured_filter_finds_its_own_edge() -> None:
         ({"calibration": (1.0,)}, "invalid calibration"),
         ({"reference": xr.DataArray(np.ones(5), {"sample": np.arange(5)}, ("sample",))}, "without some pixels"),
         ({"weights": 200.0}, "longer than the line"),
+        ({"calibration": 5}, "invalid calibration"),
+        ({"calibration": "ab"}, "invalid calibration"),
+        ({"weights": "wide"}, "invalid weights"),
+        ({"weights": -3}, "invalid weights"),
+        ({"minimum": "low"}, "invalid minimum"),
     ],
 )
 def test_what_makes_no_sense_is_refused(options: dict, said: str) -> None:

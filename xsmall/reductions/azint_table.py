@@ -14,6 +14,7 @@ from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.pixel import corner_array, pixel_array
 from xsmall.errors import GeometryError, ParameterError
 from xsmall.frames.per_pixel import StaticMask, StaticValues
+from xsmall.reductions.edges import check_number
 from xsmall.reductions.region import Place, inside
 from xsmall.vocabulary import AREA, AZIMUTH, POLARIZATION, SOLID_ANGLE, Q
 
@@ -221,7 +222,7 @@ class BinTable:
             if not values.size:
                 raise ParameterError(
                     "no pixel is left to integrate",
-                    found="a mask that leaves out every pixel of the frames",
+                    found="a mask, or an efficiency, that leaves out every pixel of the frames",
                     expected="a mask with True where a pixel may be used",
                     fix="azint(mask=~mask) if True meant a bad pixel",
                 )
@@ -231,6 +232,7 @@ class BinTable:
         if width is None:
             return np.linspace(*limits, bins + 1)
         low, high = np.floor(limits[0] / width + _NEARLY), np.ceil(limits[1] / width - _NEARLY)
+        check_number(int(high - low), "bins of this width")
         return np.asarray(np.arange(low, max(high, low + 1) + 1) * width)
 
     def _position(self) -> Floats:

@@ -166,25 +166,41 @@ def edge(
         dim = str(reference.dims[0])
         labels = reference[dim].values if dim in reference.coords else np.arange(reference.size)
         line = tuple(zip(map(int, labels), map(float, reference.values), strict=True))
-    polynomial = None if calibration is None else tuple(float(c) for c in calibration)
-    if polynomial is not None and (len(polynomial) < 2 or not np.isfinite(polynomial).all()):
-        raise ParameterError(
-            "invalid calibration", found=repr(calibration), expected="c0, c1 ... in ps", fix="(-1, 0.003)"
-        )
-    lowest = None if minimum is None else float(minimum)
+    polynomial = None if calibration is None else _polynomial(calibration)
+    lowest = None if minimum is None else real_number("minimum", minimum, "a number", "minimum=0.02")
     sign = 1.0 if direction == "rising" else -1.0
     return Edge(place, side, _filter(weights), line, sign, along == ROW, polynomial, lowest)
 
 
-def _filter(weights: Any) -> tuple[float, ...]:
-    if weights is None or (isinstance(weights, int | float) and not isinstance(weights, bool)):
-        width = 8.0 if weights is None else float(weights)
-        return tuple(edge_weights(width, max(_WIDTH, 2 * math.ceil(7.5 * width))).tolist())
-    values = np.array(weights, np.float64)
-    if values.ndim != 1 or values.size < 3 or not np.isfinite(values).all() or np.ptp(values) == 0:
+def _polynomial(calibration: Any) -> tuple[float, ...]:
+    numbers = _finite_numbers(calibration)
+    if numbers is None or numbers.size < 2:
         raise ParameterError(
-            "invalid weights", found=f"{values.shape}", expected="a filter of three or more finite numbers, or a width"
+            "invalid calibration", found=repr(calibration), expected="c0, c1 ... in ps", fix="calibration=(-1, 0.003)"
         )
+    return tuple(numbers.tolist())
+
+
+def _finite_numbers(given: Any) -> npt.NDArray[np.float64] | None:
+    """Several finite numbers; None of anything else."""
+    try:
+        values = np.array(given, np.float64)
+    except (TypeError, ValueError):
+        return None
+    return values if values.ndim == 1 and np.isfinite(values).all() else None
+
+
+def _filter(weights: Any) -> tuple[float, ...]:
+    if weights is None or np.ndim(weights) == 0:
+        fix = "weights=4.0"
+        width = 8.0 if weights is None else real_number("weights", weights, "a width in pixels", fix, above=0)
+        return tuple(edge_weights(width, max(_WIDTH, 2 * math.ceil(7.5 * width))).tolist())
+    values = _finite_numbers(weights)
+    if values is None or values.size < 3 or np.ptp(values) == 0:
+        raise ParameterError(
+            "invalid weights", found=repr(weights)[:80],
+            expected="a filter of three or more finite numbers, or a width", fix="weights=4.0",
+        )  # fmt: skip
     values = values - values.mean()
     return tuple(values.tolist())
 

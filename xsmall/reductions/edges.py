@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
@@ -11,6 +13,7 @@ from xsmall.events.borders import as_written
 from xsmall.vocabulary import BIN_EDGE, BOUNDS, BOUNDS_SUFFIX, UNITS
 
 _EDGES = "a number of bins, or two or more finite numbers that rise"
+MOST_BINS: Final = 10_000_000
 _MANY = 20
 """Edges that are too many for a line."""
 
@@ -22,8 +25,15 @@ def as_bins(bins: object, what: str) -> int | tuple[float, ...]:
     if isinstance(bins, int | np.integer) and not isinstance(bins, bool):
         if bins < 1:
             raise ParameterError(f"{what} is a number of bins", found=bins, expected="1 or more", fix=f"{what}=500")
-        return int(bins)
+        return check_number(int(bins), what)
     return as_edges(bins, what)
+
+
+def check_number(bins: int, what: str) -> int:
+    """Refuse more bins than a detector fills, before memory is asked for them."""
+    if bins > MOST_BINS:
+        raise ParameterError(f"too many {what}", found=f"{bins:.3g}", expected=f"{MOST_BINS} at most", fix="bins=500")
+    return bins
 
 
 def as_edges(values: object, what: str) -> tuple[float, ...]:

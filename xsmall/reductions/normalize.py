@@ -13,7 +13,7 @@ import xarray as xr
 from xsmall.detector.frames import Frames
 from xsmall.engine.record import Input, Output, Record, Reducer
 from xsmall.errors import ParameterError
-from xsmall.vocabulary import EVENT, I0, UNITS, VARIANCE_SUFFIX
+from xsmall.vocabulary import DIMENSIONLESS, EVENT, I0, UNITS, VARIANCE_SUFFIX
 
 __all__ = ["Normalized", "normalized"]
 
@@ -65,7 +65,7 @@ class Normalized(Record):
             power = -2 if name.endswith(VARIANCE_SUFFIX) else -1
             attrs = {k: v for k, v in out[name].attrs.items() if k != UNITS}
             if before and self.units:
-                attrs[UNITS] = f"{before} ({self.units}){power}"
+                attrs[UNITS] = before if self.units == DIMENSIONLESS else f"{before} ({self.units}){power}"
             out[name] = replace(out[name], attrs=attrs)
         return out
 
@@ -87,6 +87,7 @@ class NormalizedReducer(Reducer):
 
     def __init__(self, inner: Reducer, record: Normalized, name: str) -> None:
         self._inner = inner
+        self.most_together = inner.most_together
         self._record = record
         self._name = name
 
