@@ -124,7 +124,7 @@ def test_a_measured_filter_finds_its_own_edge() -> None:
         ({"place": (0, 5)}, "no box"),
         ({"weights": [1.0, 1.0, 1.0]}, "invalid weights"),
         ({"weights": np.ones((2, 2))}, "invalid weights"),
-        ({"weights": -3.0}, "invalid width"),
+        ({"weights": -3.0}, "invalid weights"),
         ({"reference": np.ones(N)}, "no line"),
         ({"calibration": (1.0,)}, "invalid calibration"),
         ({"reference": xr.DataArray(np.ones(5), {"sample": np.arange(5)}, ("sample",))}, "without some pixels"),
