@@ -65,7 +65,7 @@ def as_range(values: object) -> tuple[float, float]:
     return float(edges[0]), float(edges[1])
 
 
-def _numbers(values: object) -> npt.NDArray[np.float64]:
+def _as_floats(values: object) -> npt.NDArray[np.float64]:
     try:
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
@@ -74,7 +74,7 @@ def _numbers(values: object) -> npt.NDArray[np.float64]:
 
 def _rising(values: object) -> npt.NDArray[np.float64] | None:
     """Finite numbers that rise; None of anything else."""
-    edges = _numbers(values)
+    edges = _as_floats(values)
     return edges if edges.ndim == 1 and np.all(np.isfinite(edges)) and np.all(np.diff(edges) > 0) else None
 
 
@@ -90,7 +90,7 @@ def _as_said(values: object) -> str | None:
 
 def _two_numbers(values: object) -> tuple[float, float]:
     """The range that may be meant."""
-    numbers = _numbers(values)
+    numbers = _as_floats(values)
     if numbers.size != 2 or not np.all(np.isfinite(numbers)) or np.ptp(numbers) == 0:
         return 0.5, 4.0
     low, high = sorted(numbers.ravel().tolist())

@@ -132,7 +132,9 @@ def record(
             expected="a function of one frame (segment, row, column)",
             fix="xs.record(lambda frame: np.nansum(frame))",
         )
-    declared = None if outputs is None else tuple((str(k), _output(k, said)) for k, said in _by_name(outputs).items())
+    declared = (
+        None if outputs is None else tuple((str(k), _output(k, said)) for k, said in _named_outputs(outputs).items())
+    )
     made = UserRecord(
         function, declared, bool(variance), _digest(function), bool(batch), given=dict(beside) if beside else None
     )
@@ -172,7 +174,7 @@ def _imported(name: str) -> Any:
 _OUTPUTS: Final = 'outputs={"total": "f8", "profile": xs.Output(("row",), (32,), np.dtype("f8"))}'
 
 
-def _by_name(outputs: Any) -> Mapping[str, Any]:
+def _named_outputs(outputs: Any) -> Mapping[str, Any]:
     if not isinstance(outputs, Mapping) or not outputs:
         raise ParameterError(
             "outputs of a function have names", found=repr(outputs)[:80], expected="a mapping", fix=_OUTPUTS
