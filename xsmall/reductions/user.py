@@ -133,7 +133,7 @@ def record(
             fix="xs.record(lambda frame: np.nansum(frame))",
         )
     declared = (
-        None if outputs is None else tuple((str(k), _output(k, said)) for k, said in _named_outputs(outputs).items())
+        None if outputs is None else tuple((str(k), _output(k, said)) for k, said in _with_names(outputs).items())
     )
     made = UserRecord(
         function, declared, bool(variance), _digest(function), bool(batch), given=dict(beside) if beside else None
@@ -174,7 +174,7 @@ def _imported(name: str) -> Any:
 _OUTPUTS: Final = 'outputs={"total": "f8", "profile": xs.Output(("row",), (32,), np.dtype("f8"))}'
 
 
-def _named_outputs(outputs: Any) -> Mapping[str, Any]:
+def _with_names(outputs: Any) -> Mapping[str, Any]:
     if not isinstance(outputs, Mapping) or not outputs:
         raise ParameterError(
             "outputs of a function have names", found=repr(outputs)[:80], expected="a mapping", fix=_OUTPUTS
