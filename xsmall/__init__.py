@@ -111,7 +111,7 @@ _PUBLIC: dict[str, str] = {
     "calibrate": "xsmall.calibration.calibrate",
     "trust": "xsmall.calibration.trust",
     "subtract_ghost": "xsmall.calibration.ghost",
-    "straighten": "xsmall.frames.straighten",
+    "straighten": "xsmall.reductions.straight",
     "common_mode": "xsmall.calibration.corrections",
     "compare_common_modes": "xsmall.calibration.compare_common_modes",
     "common_mode_numbers": "xsmall.calibration.common_mode.numbers",

@@ -14,7 +14,7 @@ from xsmall.errors import DataError, ParameterError
 from xsmall.frames.variance import PIXELS, values_and_variance
 from xsmall.vocabulary import COLUMN, GEOMETRY, POSITION, ROW
 
-__all__ = ["straighten"]
+__all__ = ["check_along", "checked_coefficients", "shifted", "shifts_of", "straighten"]
 
 
 def straighten(
@@ -35,12 +35,12 @@ def straighten(
 
     Returns
     -------
-    Frames whose line lies straight where the polynomial has its minimum: pixel r of column j goes to
-    r - (p(j) - min p). A pixel that falls between two is shared by them in proportion, so that the sum over each
-    column stays (flux is conserved, to rounding); the dim ``along`` is longer by the largest shift, its labels go on
-    below the first one, and nothing wraps around. NaN spreads to the pixels that share it. Geometry and positions are
-    dropped: these are no longer pixels of the detector. Lazy where ``frames`` are. Of a Dataset, a Dataset: a pixel
-    that is shared brings its variance times the square of its part.
+    Frames whose line lies straight, m pixels above the minimum of the polynomial, where m is the largest shift rounded
+    up: pixel r of column j goes to r - (p(j) - min p) + m. A pixel that falls between two is shared by them in
+    proportion, so that the sum over each column stays (flux is conserved, to rounding); the dim ``along`` is longer by
+    m, its labels go on behind the last one, and nothing wraps around. NaN spreads to the pixels that share it. Geometry
+    and positions are dropped: these are no longer pixels of the detector. Lazy where ``frames`` are. Of a Dataset, a
+    Dataset: a pixel that is shared brings its variance times the square of its part.
 
     Raises
     ------
@@ -62,13 +62,18 @@ def straighten(
     >>> xs.straighten(image, [1.0, 1.0]).transpose("row", "column").values.tolist()
     [[0.0, 0.0], [0.0, 0.0], [1.0, 1.0], [0.0, 0.0]]
     """
-    if along not in (ROW, COLUMN):
-        raise ParameterError("unknown dim to move along", found=along, expected=f"{ROW!r} or {COLUMN!r}")
+    check_along(along)
     if ROW not in frames.dims or COLUMN not in frames.dims:
         raise DataError("an image has rows and columns", found=tuple(frames.dims), expected=f"{ROW!r} and {COLUMN!r}")
     if isinstance(frames, xr.Dataset):
         return _straight_pair(frames, coefficients, along)
     return _straight(frames, coefficients, along, power=1)
+
+
+def check_along(along: object) -> None:
+    """Refuse what is no dim that pixels can move along."""
+    if along not in (ROW, COLUMN):
+        raise ParameterError("unknown dim to move along", found=along, expected=f"{ROW!r} or {COLUMN!r}")
 
 
 def _straight_pair(frames: xr.Dataset, coefficients: Sequence[float], along: Literal["row", "column"]) -> xr.Dataset:
@@ -82,12 +87,11 @@ def _straight_pair(frames: xr.Dataset, coefficients: Sequence[float], along: Lit
 def _straight(frames: xr.DataArray, coefficients: Sequence[float], along: str, power: int) -> xr.DataArray:
     """Shifted frames, each part of a shared pixel to a power."""
     across = COLUMN if along == ROW else ROW
-    shift = _shifts(frames, coefficients, along, across)
-    extra = int(np.ceil(shift.max())) if shift.size else 0
+    shift, extra = shifts_of(coefficients, _consecutive_labels(frames, across), frames.sizes[along])
     core = frames.drop_vars([n for n, c in frames.coords.items() if n in (GEOMETRY, *POSITION) or along in c.dims])
     first = _consecutive_labels(frames, along)[0] if frames.sizes[along] else 0
     out: xr.DataArray = xr.apply_ufunc(
-        _shift,
+        shifted,
         core.chunk({along: -1, across: -1}) if core.chunks else core,
         input_core_dims=[[along, across]],
         output_core_dims=[[along, across]],
@@ -98,7 +102,7 @@ def _straight(frames: xr.DataArray, coefficients: Sequence[float], along: str, p
         dask_gufunc_kwargs={"output_sizes": {along: frames.sizes[along] + extra}},
         keep_attrs=True,
     )
-    out = out.assign_coords({along: np.arange(first - extra, first + frames.sizes[along])})
+    out = out.assign_coords({along: np.arange(first, first + frames.sizes[along] + extra)})
     straight: xr.DataArray = out.transpose(*frames.dims)
     return straight
 
@@ -110,23 +114,37 @@ def _consecutive_labels(frames: xr.DataArray, dim: str) -> npt.NDArray[np.int64]
     return np.asarray(labels, dtype=np.int64)
 
 
-def _shifts(frames: xr.DataArray, coefficients: Sequence[float], along: str, across: str) -> npt.NDArray[np.float64]:
-    numbers = np.asarray(coefficients, dtype=np.float64)
+def checked_coefficients(coefficients: Any) -> tuple[float, ...]:
+    """Check the coefficients of a polynomial."""
+    try:
+        numbers = np.asarray(coefficients, dtype=np.float64)
+    except (TypeError, ValueError):
+        numbers = np.empty(0)
     if numbers.ndim != 1 or numbers.size == 0 or not np.isfinite(numbers).all():
-        raise ParameterError("these are not coefficients of a polynomial", found=coefficients, expected="numbers")
-    line = np.asarray(np.polyval(numbers, _consecutive_labels(frames, across)), dtype=np.float64)
+        raise ParameterError(
+            "these are not coefficients of a polynomial", found=repr(coefficients)[:80],
+            expected="numbers, highest power first", fix="coefficients=[0.002, 0.1, 0.0]",
+        )  # fmt: skip
+    return tuple(numbers.tolist())
+
+
+def shifts_of(
+    coefficients: Sequence[float], labels: npt.NDArray[np.int64], n: int
+) -> tuple[npt.NDArray[np.float64], int]:
+    """By how much each line of pixels moves, by its label; and by how many pixels the longest grows over ``n``."""
+    line = np.asarray(np.polyval(checked_coefficients(coefficients), labels), dtype=np.float64)
     shift: npt.NDArray[np.float64] = line - line.min() if line.size else line
-    if shift.size and shift.max() > frames.sizes[along]:
+    if shift.size and shift.max() > n:
         raise ParameterError(
             "the line would be moved by more than the image is long",
             found=f"{shift.max():.1f} pixels",
-            expected=f"at most {frames.sizes[along]}",
+            expected=f"at most {n}",
             fix="coefficients highest power first, labels of the detector as argument",
         )
-    return shift
+    return shift, int(np.ceil(shift.max())) if shift.size else 0
 
 
-def _shift(frames: npt.NDArray[Any], shift: npt.NDArray[np.float64], extra: int, power: int) -> npt.NDArray[Any]:
+def shifted(frames: npt.NDArray[Any], shift: npt.NDArray[np.float64], extra: int, power: int) -> npt.NDArray[Any]:
     """Move column j of (..., along, across) by -shift[j], sharing pixels that fall between two."""
     n = frames.shape[-2]
     whole = np.floor(shift).astype(np.int64)

@@ -37,6 +37,7 @@ KINDS: Final[Mapping[str, str]] = {
     "droplet": "xsmall.reductions.droplet:droplet",
     "photon": "xsmall.reductions.photon:photon",
     "histogram": "xsmall.reductions.histogram:histogram",
+    "straighten": "xsmall.reductions.straight:straighten",
     "rebin": "xsmall.reductions.rebin:rebin",
     "image": "xsmall.reductions.image:image",
     "peaks": "xsmall.reductions.peaks:peaks",
@@ -45,7 +46,7 @@ KINDS: Final[Mapping[str, str]] = {
 }
 """The functions that make records, by the word that a recipe says; ``function`` is the user's own."""
 
-_NOT_IN_RECIPES: Final = ("noise", "illumination", "obj")  # noise is that of the constants
+_NOT_IN_RECIPES: Final = ("noise", "illumination", "obj", "frames")  # noise is that of the constants
 _OF_FUNCTIONS: Final = (FUNCTION, "variance", "batch")
 
 
