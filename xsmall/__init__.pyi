@@ -74,7 +74,6 @@ from xsmall.frames.pixels import assign_geometry as assign_geometry
 from xsmall.frames.pixels import pixel as pixel
 from xsmall.frames.polar import polar as polar
 from xsmall.frames.sparse import dense as dense
-from xsmall.frames.straighten import straighten as straighten
 from xsmall.frames.uncertain import add as add
 from xsmall.frames.uncertain import scale as scale
 from xsmall.frames.variance import with_variance as with_variance
@@ -128,6 +127,7 @@ from xsmall.reductions.reduce import apply as apply
 from xsmall.reductions.reduce import reduce as reduce
 from xsmall.reductions.roi import roi as roi
 from xsmall.reductions.sparse import sparse as sparse
+from xsmall.reductions.straight import straighten as straighten
 from xsmall.reductions.sums import sums as sums
 from xsmall.reductions.threshold import sigma as sigma
 from xsmall.reductions.user import record as record
