@@ -107,12 +107,12 @@ def test_an_argument_that_is_none_is_told_by_one_error_that_names_the_others(nam
 @pytest.mark.parametrize(
     ("call", "meant"),
     [
-        (lambda: xs.azint(npt=3), "xs.azint(bins=...)"),
-        (lambda: xs.bins(0, 1, widht=0.1), "xs.bins(width=...)"),
-        (lambda: xs.Beam(energy=9500), "xs.Beam(photon_energy=...)"),
-        (lambda: xs.Circle((0, 0), 1e-3, spaec="lab"), "xs.Circle(space=...)"),
+        (lambda: xs.azint(npt=3), "xs.azint(bins=3)"),
+        (lambda: xs.bins(0, 1, widht=0.1), "xs.bins(0, 1, width=0.1)"),
+        (lambda: xs.Beam(energy=9500), "xs.Beam(photon_energy=9500)"),
+        (lambda: xs.Circle((0, 0), 1e-3, spaec="lab"), "xs.Circle((0, 0), 0.001, space='lab')"),
         (lambda: xs.save(1), "xs.save(obj, path)"),
-        (lambda: xs.azint(3, "q"), "xs.azint(quantity=..., range=...)"),
+        (lambda: xs.azint(3, "q"), "xs.azint(3, quantity=...)"),
     ],
 )
 def test_the_argument_that_is_meant_is_named(call: Callable[[], Any], meant: str) -> None:

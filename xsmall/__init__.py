@@ -9,7 +9,7 @@ import logging
 from typing import Any
 
 from xsmall._version import __version__
-from xsmall.accessor import SdDataArray, SdDataset, SdDataTree, makes_a_record, no_attribute
+from xsmall.accessor import SdDataArray, SdDataset, SdDataTree, makes_a_record, no_function
 from xsmall.calls import tells_its_names
 from xsmall.notebook.fold import fold_in_notebooks
 
@@ -188,7 +188,7 @@ def __getattr__(name: str) -> Any:
     try:
         module = _PUBLIC[name]
     except KeyError:
-        raise AttributeError(no_attribute("module 'xsmall'", name, _PUBLIC)) from None
+        raise AttributeError(no_function(name, _PUBLIC)) from None
     value = getattr(importlib.import_module(module), name)
     if inspect.isfunction(value) and not name.startswith("open_"):  # what opens files checks its calls itself
         value = tells_its_names(value, makes_a_record(name))

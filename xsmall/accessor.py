@@ -71,8 +71,8 @@ class _Method:
 
         @functools.wraps(function)
         def method(*args: Any, **kwargs: Any) -> Any:
-            check_call(f".sd.{self._function}", signature, args, kwargs)
-            return function(obj, *args, **kwargs)
+            bound = check_call(f".sd.{self._function}", signature, args, kwargs)
+            return function(obj, *bound.args, **bound.kwargs)
 
         return with_signature(method, signature)
 
@@ -91,8 +91,8 @@ class _ReductionMethod(_Method):
         def method(*args: Any, **kwargs: Any) -> Any:
             from xsmall.reductions.reduce import apply
 
-            check_call(f".sd.{self._function}", signature, args, kwargs)
-            return apply(obj, function(*args, **kwargs))
+            bound = check_call(f".sd.{self._function}", signature, args, kwargs)
+            return apply(obj, function(*bound.args, **bound.kwargs))
 
         text = _RETURNS.sub(r"\1A Dataset over the events, lazy where the frames are.", function.__doc__ or "")
         method.__doc__ = text
@@ -118,7 +118,6 @@ _OTHERS_METHODS: Final[Mapping[str, str]] = {
     "photonize": "photon",
     "show": "plot",
     "imshow": "plot",
-    "mean": "average",
     "position_modules": "image",
 }
 """Words of pyFAI, smalldata_tools and hasty fingers for our methods."""
@@ -272,22 +271,37 @@ for _accessor, _table, _register in (
 def _of_another_kind(obj: Any, name: str) -> str | None:
     """Text of the error for a method that other objects have, with the way to them."""
     if name in _DATAARRAY and isinstance(obj, xr.DataTree):
-        node = next((n.name for n in obj.subtree if RAW in n.data_vars), "jungfrau")
-        way = f"run[{node!r}][{RAW!r}]"
-        return f".sd of a run has no {name!r}, arrays of frames have: did you mean {way}.sd.{name}?"
+        ways = (f"run[{node.name!r}][{array!r}]" for node in obj.subtree if (array := _array_of_frames(node.dataset)))
+        way = next(ways, None)
+        told = f".sd of a run has no {name!r}, arrays of frames have"
+        return f"{told}: did you mean {way}.sd.{name}?" if way else f"{told}, and this run holds no frames"
     if name in _DATASET and isinstance(obj, xr.DataArray):
         frames_too = kind_of(obj) in _FRAMES
         way = 'small = data.sd.reduce({"waxs": xs.azint(bins=500)}); small' if frames_too else "data.to_dataset()"
         return f".sd of an array has no {name!r}, Datasets have: did you mean {way}.sd.{name}?"
     if name in _DATAARRAY and isinstance(obj, xr.Dataset):
-        frames = next((str(v) for v in obj.data_vars if obj[v].dims == FRAME_DIMS), "raw")
-        return f".sd of a Dataset has no {name!r}, arrays of frames have: did you mean data[{frames!r}].sd.{name}?"
+        frames = _array_of_frames(obj)
+        told = f".sd of a Dataset has no {name!r}, arrays of frames have"
+        return f"{told}: did you mean data[{frames!r}].sd.{name}?" if frames else f"{told}, and this one holds none"
     return None
+
+
+def _array_of_frames(data: Any) -> str | None:
+    """Name of an array of frames in a Dataset, raw words first."""
+    names = [str(v) for v in data.data_vars if data[v].dims == FRAME_DIMS]
+    return RAW if RAW in names else next(iter(names), None)
 
 
 def makes_a_record(name: str) -> bool:
     """Whether the public function makes a record, whose method of the same name takes the data."""
     return any(isinstance(table.get(name), _ReductionMethod) for table in (_DATAARRAY, _DATASET))
+
+
+def no_function(name: str, known: Iterable[str]) -> str:
+    """Text of the error for a public function that there is not: it may be a method, or have a like name."""
+    if any(name in table for table in (_DATAARRAY, _DATASET, _DATATREE)):
+        return f"module 'xsmall' has no attribute {name!r}, .sd has: did you mean data.sd.{name}?"
+    return no_attribute("module 'xsmall'", name, known)
 
 
 def no_attribute(whose: str, name: str, known: Iterable[str]) -> str:

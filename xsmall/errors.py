@@ -34,20 +34,33 @@ def alike(word: str, known: Iterable[str]) -> list[str]:
     plain: dict[str, str] = {}
     for one in known:
         plain.setdefault(one.lower(), one)
-    meant = _OTHERS_VALUES.get(word.lower(), word.lower())
+    meant = word.lower()
+    for other in _OTHERS_VALUES.get(meant, ()):
+        if other in plain and meant not in plain:
+            return [plain[other]]
     near = difflib.get_close_matches(meant, list(plain), n=3, cutoff=0.6)
     begun = [one for one in plain if len(meant) > 2 and one.startswith(f"{meant}_")]
     return [plain[one] for one in near or begun[:3]]
 
 
 _OTHERS_VALUES: Final = {
-    "2theta": "two_theta", "2th": "two_theta", "tth": "two_theta", "chi": "azimuth", "phi": "azimuth", "avg": "mean",
-    "average": "mean",
+    "2theta": ("two_theta",), "2th": ("two_theta",), "tth": ("two_theta",), "chi": ("azimuth",), "phi": ("azimuth",),
+    "avg": ("mean", "average"), "average": ("mean",), "mean": ("average",),
 }  # fmt: skip
 """Words of pyFAI and hasty fingers for values that we name otherwise."""
 
 
-_WORD: Final = re.compile(r"[A-Za-z_]\w*")
+_QUOTED: Final = re.compile(r"""'(\w+)'|"(\w+)\"""")
+_LIST: Final = re.compile(r"(?:one of )?\w+(?:, \w+)*,? or \w+|(?:one of )?\w+(?:, \w+)+")
+_SMALL_WORDS: Final = frozenset({"one", "of", "or"})
+
+
+def _offered(expected: str) -> list[str]:
+    """Words that a message offers: those in quotes, or of a plain list; words of a sentence are none."""
+    quoted = [a or b for a, b in _QUOTED.findall(expected)]
+    if quoted or not _LIST.fullmatch(expected):
+        return quoted
+    return [word for word in re.findall(r"\w+", expected) if word not in _SMALL_WORDS]
 
 
 class XsmallError(ValueError):
@@ -63,7 +76,7 @@ class XsmallError(ValueError):
 
     def __init__(self, what: str, *, found: object = None, expected: object = None, fix: str | None = None) -> None:
         if fix is None and isinstance(found, str) and isinstance(expected, str):
-            near = alike(found.strip("'"), _WORD.findall(expected))
+            near = alike(found.strip("'"), _offered(expected))
             fix = f"give {near[0]!r}" if near else None
         lines = [what]
         if found is not None:

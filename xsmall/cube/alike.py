@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
 import xarray as xr
 
-from xsmall.calls import line_of_the_user
+from xsmall.calls import warn_user
 from xsmall.cube.pool import not_pooled
 from xsmall.engine.parameters import parameters_of
 from xsmall.errors import ParameterError
@@ -101,10 +100,9 @@ def _tell_cuts(a: xr.Dataset, b: xr.Dataset) -> None:
         if one == two:
             continue
         shown = [", ".join(f"{n}: {c}" for stage in said for n, c in stage.items()) or "no cut" for said in (one, two)]
-        warnings.warn(
+        warn_user(
             f"merged cubes are of events that were selected by other cuts{where}: {shown[0]}, and {shown[1]}; the "
             f"result is of both kinds of events",
-            stacklevel=line_of_the_user(),
         )
         return
 
@@ -116,10 +114,9 @@ def _check_asked(one: dict[str, str], two: dict[str, str]) -> None:
         if _TABLE.sub("<table>", mine) != _TABLE.sub("<table>", theirs):
             raise _cubes_differ(f"what was asked of {name}", *_differing_at(mine, theirs), scalar=True)
         if mine != theirs:
-            warnings.warn(
+            warn_user(
                 f"merged cubes differ in a table for each pixel of {name}, such as a mask or the noise: "
                 f"{' and '.join(_differing_at(mine, theirs))}. Sums over pixels mean the same only with the same mask",
-                stacklevel=line_of_the_user(),
             )
 
 

@@ -9,6 +9,7 @@ another number: what differs rests on data that are not there.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,9 +18,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from distributed import warn
 
-from xsmall.calls import line_of_the_user
+from xsmall.calls import warn_user
 from xsmall.errors import DamagedDataError, DamagedDataWarning
 
 __all__ = ["Holes", "collecting", "holes_in", "met", "reading", "tell", "unreadable"]
@@ -115,7 +115,25 @@ def tell(holes: Holes) -> None:
         collected |= holes.reasons
         return
     for reason in holes.reasons:
-        warn(reason, DamagedDataWarning, stacklevel=line_of_the_user())
+        if _in_a_worker():
+            from distributed import warn
+
+            warn(reason, DamagedDataWarning)
+        else:
+            warn_user(reason, DamagedDataWarning)
+
+
+def _in_a_worker() -> bool:
+    """Whether this runs in a worker of a cluster; distributed is not imported to find out that it does not."""
+    if "distributed" not in sys.modules:
+        return False
+    from distributed import get_worker
+
+    try:
+        get_worker()
+    except ValueError:
+        return False
+    return True
 
 
 def holes_in(made: Sequence[npt.NDArray[Any]], again: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from xsmall.calls import line_of_the_user
+from xsmall.calls import warn_user
 from xsmall.errors import DataError
 from xsmall.events.labels import labels_of
 from xsmall.vocabulary import EVENT
@@ -68,10 +66,9 @@ def joined(these: pd.Index, among: pd.Index, names: str) -> npt.NDArray[np.int64
             expected="events of the same run",
         )
     if n < most / 2:
-        warnings.warn(
+        warn_user(
             f"only {n} of {most} events of {names} belong together{_rounded(these, among)}; the others are left out",
             JoinWarning,
-            stacklevel=line_of_the_user(),
         )
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Literal
@@ -10,7 +9,7 @@ from typing import Any, ClassVar, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.calls import line_of_the_user
+from xsmall.calls import warn_user
 from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.beam import Beam
 from xsmall.detector.geometry.pixel import pixel_array
@@ -222,15 +221,13 @@ class Droplet(Record):
             check_unit(self.noise_units, frames)
             self.noise.on(frames)
         elif frames.units is None:
-            warnings.warn(
+            warn_user(
                 f"the frames do not say their unit: threshold={number(self.threshold)} is taken in whatever they are. "
                 'Calibrate them, or say it: .assign_attrs(units="ADU")',
-                stacklevel=line_of_the_user(),
             )
         elif frames.units == KILOELECTRONVOLT and number(self.threshold) > BRIGHTEST:
-            warnings.warn(
+            warn_user(
                 f"threshold={number(self.threshold)} keV finds no single photons: 4.75 keV is 4.75, not 4750",
-                stacklevel=line_of_the_user(),
             )
         check_places("droplets", self.also, frames)
         listed = self._listed(frames)
@@ -387,10 +384,9 @@ class DropletReducer(Reducer):
             out[name][listed] = v[source]
         cut = n > most
         if cut.any():
-            warnings.warn(
+            warn_user(
                 f"lists of droplets are cut at max_droplets={most}: events with up to {n.max()} droplets; is_cut tells "
                 "which. Leave max_droplets out to keep all.",
-                stacklevel=line_of_the_user(),
             )
         return counts | out | {IS_CUT: cut}
 

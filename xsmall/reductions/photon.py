@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Literal
@@ -12,7 +11,7 @@ import numpy as np
 import xarray as xr
 from dask.utils import format_bytes
 
-from xsmall.calls import line_of_the_user
+from xsmall.calls import warn_user
 from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.beam import PHOTON_ENERGY_RANGE
 from xsmall.engine.asked import ask
@@ -298,9 +297,8 @@ class Photon(Record):
         if self.image:
             size = 4 * math.prod(frames.shape)
             if size > MUCH:
-                warnings.warn(
+                warn_user(
                     f"photon(..., image=True) keeps {format_bytes(size)} of each event; the lists are far smaller",
-                    stacklevel=line_of_the_user(),
                 )
             out[PHOTONS] = Output((SEGMENT, ROW, COLUMN), frames.shape, np.dtype(np.float32), {UNITS: PHOTON})
             return out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xsmall.calls import MAKES_A_RECORD, line_of_the_user
+from xsmall.calls import MAKES_A_RECORD, warn_user
 from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.types import DETECTOR_TYPES, Decoding
@@ -214,7 +213,7 @@ def _labelled_results(
 
 def _warn_of(text: str | None, kind: type[Warning]) -> None:
     if text is not None:
-        warnings.warn(text, kind, stacklevel=line_of_the_user())
+        warn_user(text, kind)
 
 
 def gain_bits(values: xr.DataArray) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
@@ -11,7 +10,7 @@ import numpy as np
 import xarray as xr
 from dask.utils import format_bytes
 
-from xsmall.calls import line_of_the_user
+from xsmall.calls import warn_user
 from xsmall.detector.frames import Frames
 from xsmall.engine.asked import ask
 from xsmall.engine.record import Output, Record, Reducer
@@ -224,10 +223,9 @@ class Roi(Record):
             out[f"{prefix}{AREA}"] = Output(tuple(f"{prefix}{d}" for d in dims), shape, frames.dtype, attrs)
         size = sum(frames.dtype.itemsize * int(np.prod(o.array_shape)) for o in out.values())
         if size > MUCH:
-            warnings.warn(
+            warn_user(
                 f"roi(..., area=True) keeps {format_bytes(size)} of each event, {format_bytes(10**6 * size)} of "
                 "a million; smaller regions keep less",
-                stacklevel=line_of_the_user(),
             )
         return out
 

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from dask.utils import format_bytes
 
-from xsmall.calls import line_of_the_user
+from xsmall.calls import warn_user
 from xsmall.detector.frames import Frames
 from xsmall.engine.asked import ask
 from xsmall.engine.record import Input, Output, Record, Reducer
@@ -318,8 +318,7 @@ class Sums(Record):
 
 def _warn_of_size(size: int) -> None:
     if size > _LARGE:
-        warnings.warn(
+        warn_user(
             f"histograms of each pixel take {format_bytes(size)}, and more while they are made; take fewer bins, "
             "or a part of the detector: cal.isel(segment=[0])",
-            stacklevel=line_of_the_user(),
         )

@@ -11,17 +11,19 @@ Examples
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from xsmall.calls import tells_its_names
 from xsmall.detector.calibrants import calibrant_q
 from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.geometry.panel import Panel
-from xsmall.errors import ParameterError
+from xsmall.errors import ParameterError, alike
 from xsmall.frames.beam import assign_beam
 from xsmall.frames.pixels import assign_geometry
 from xsmall.simulation.recipe import SimulatedRing, SimulatedScan
@@ -30,6 +32,7 @@ from xsmall.vocabulary import CALIBRATED, EVENT, EVENTS_NODE, FRAME_DIMS, I0, KI
 
 __all__ = ["open_constants", "open_run", "truth"]
 
+F = TypeVar("F", bound=Callable[..., Any])
 Name = Literal["pump-probe", "powder", "speckle"]
 
 _OFF: Final = (3.5e-4, -2.5e-4)  # m by which the beam of the powder run is not where it is thought to be
@@ -38,6 +41,21 @@ _MODES, _TAU, _SHOTS, _SHAPE = 2, 30.0, 300, (96, 96)
 _PER_PIXEL, _NOISE, _CLOUD = 0.03, 0.25, 0.1  # photons; keV; pixels
 
 
+def _in_the_tutorial(function: F) -> F:
+    return tells_its_names(function, folder="tutorial.")
+
+
+def _unknown_here(name: str) -> Any:
+    """Say which function may be meant by a name that is none."""
+    near = [] if name.startswith("_") else alike(name, __all__)
+    told = f": did you mean xs.tutorial.{near[0]}?" if near else ""
+    raise AttributeError(f"xs.tutorial has no {name!r}{told}")
+
+
+__getattr__ = _unknown_here
+
+
+@_in_the_tutorial
 def open_run(name: Name) -> xr.DataTree:
     """Open a run to learn with.
 
@@ -78,6 +96,7 @@ def open_run(name: Name) -> xr.DataTree:
     return xr.DataTree.from_dict({f"/{EVENTS_NODE}": events, f"/{DETECTOR}": raw.to_dataset(name=RAW)})
 
 
+@_in_the_tutorial
 def open_constants(name: Name) -> xr.Dataset:
     """Open the constants of a run to learn with.
 
@@ -109,6 +128,7 @@ def open_constants(name: Name) -> xr.Dataset:
     return _simulation(name).constants
 
 
+@_in_the_tutorial
 def truth(name: Name) -> xr.Dataset:
     """What is behind a run to learn with.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -26,7 +25,7 @@ from xsmall.calibration.dark.sums import (
     stage_of_codes,
     stage_result,
 )
-from xsmall.calls import line_of_the_user
+from xsmall.calls import warn_user
 from xsmall.detector.frames import Frames
 from xsmall.detector.padded import are_padded
 from xsmall.detector.part import Part
@@ -207,11 +206,10 @@ def _check_number_of_events(n: int) -> None:
     if n < 2:
         raise DataError("a dark run needs events", found=f"{n} events", expected=f"{FEW_EVENTS} or more")
     if n < FEW_EVENTS:
-        warnings.warn(
+        warn_user(
             f"{n} dark events: the pedestals are uncertain by {1 / math.sqrt(n):.2f} times the noise of a pixel; "
             f"take {FEW_EVENTS} events or more",
             DarkWarning,
-            stacklevel=line_of_the_user(),
         )
 
 
@@ -309,21 +307,19 @@ def _warn(entry: DetectorType, stages: Sequence[DarkStage]) -> None:
     control = entry.decoding is Decoding.CONTROL  # pixels stay in the stage that they are configured for
     lacking = [name for name, stage in zip(entry.stages, stages, strict=True) if not stage.measured and not control]
     if lacking:
-        warnings.warn(
+        warn_user(
             f"no pixel, or few, were in gain stage {', '.join(lacking)}: pedestals are NaN where there are none; "
             "give the dark runs of all gain settings: dark([gain0, gain1, gain2])",
             DarkWarning,
-            stacklevel=line_of_the_user(),
         )
     for name, stage in zip(entry.stages, stages, strict=True):
         if stage.seen and stage.looks_lit:
-            warnings.warn(
+            warn_user(
                 f"the frames in gain stage {name} do not look dark: their values reach {stage.asymmetry:.1f} times as "
                 f"far to one side as to the other, and their mean varies by {stage.level:.1f} times the noise of a "
                 "pixel; was there beam? Take a run with the shutter closed, or select dark events: "
                 "raw.isel(event=~xray_on)",
                 DarkWarning,
-                stacklevel=line_of_the_user(),
             )
 
 

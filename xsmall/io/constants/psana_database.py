@@ -17,14 +17,13 @@ import os
 import urllib.error
 import urllib.parse
 import urllib.request
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from xsmall.calls import line_of_the_user
+from xsmall.calls import warn_user
 from xsmall.errors import CalibrationError, KeptConstantsWarning
 from xsmall.io.kept_files import keep_file, kept_folder
 
@@ -121,11 +120,10 @@ def documents_of(detector: str, experiment: str, run: int | None) -> dict[str, H
                 expected=f"an answer of its web service, {_service_address()}",
                 fix=f"check the network; {ADDRESS} in the environment names another address of the service",
             ) from error
-        warnings.warn(
+        warn_user(
             f"psana's database cannot be reached ({str(error)[:100]}): the constants of {detector!r} for {experiment}, "
             f"run {run}, are those that it named on {kept[0]}",
             KeptConstantsWarning,
-            stacklevel=line_of_the_user(),
         )
         return kept[1]
     if place is not None and chosen:

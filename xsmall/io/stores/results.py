@@ -6,7 +6,6 @@ name when it is complete, never before.
 
 import json
 import os
-import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, Final
 
 import xarray as xr
 
-from xsmall.calls import line_of_the_user
+from xsmall.calls import warn_user
 from xsmall.engine.pairs import unpaired
 from xsmall.errors import DataError
 from xsmall.io.layout import RESULT_LAYOUT, RESULT_NUMBER
@@ -110,11 +109,10 @@ def _variances_marked(nodes: dict[str, xr.Dataset]) -> dict[str, xr.Dataset]:
     """Say of variances that were computed with that they may not be those of their values."""
     found = [name for node in nodes.values() for name in unpaired(node)]
     if found:
-        warnings.warn(
+        warn_user(
             f"saved, but arithmetic of xarray scales values and variances alike: {', '.join(found)} may not be the "
             f"variance of its values any more, and is refused as such when it is opened again; xs.scale and xs.add "
             f"compute with both, xs.with_variance says that they belong together",
-            stacklevel=line_of_the_user(),
         )
     return nodes
 
