@@ -111,7 +111,7 @@ def test_an_argument_that_is_none_is_told_by_one_error_that_names_the_others(nam
         (lambda: xs.bins(0, 1, widht=0.1), "xs.bins(0, 1, width=0.1)"),
         (lambda: xs.Beam(energy=9500), "xs.Beam(photon_energy=9500)"),
         (lambda: xs.Circle((0, 0), 1e-3, spaec="lab"), "xs.Circle((0, 0), 0.001, space='lab')"),
-        (lambda: xs.save(1), "xs.save(obj, path)"),
+        (lambda: xs.save(1), "xs.save(1, path)"),
         (lambda: xs.azint(3, "q"), "xs.azint(3, quantity=...)"),
     ],
 )
