@@ -187,6 +187,19 @@ def test_the_plan_tells_the_pass_once(disk: Source) -> None:
     assert [disk.read[event] for event in range(N)] == [2] * N
 
 
+def test_a_part_of_a_lazy_cube_costs_one_pass_and_no_more(disk: Source) -> None:
+    _, cube, _ = both(disk)
+    images = cube["jungfrau"]
+    for part in (images.isel(delay=3), images.isel(segment=0, row=slice(0, 4)), images.mean(("segment", "row"))):
+        for lazy in (part, dask.optimize(part)[0]):
+            disk.read.clear()
+            lazy.compute()
+            assert once(disk)
+    disk.read.clear()
+    dask.compute(images.isel(delay=1), images.isel(delay=2), cube["jungfrau_std"])
+    assert once(disk)
+
+
 def test_workers_of_a_cluster_do_both(disk: Source) -> None:
     distributed = pytest.importorskip("distributed")
     options = {"processes": False, "n_workers": 1, "threads_per_worker": 2, "dashboard_address": None}
