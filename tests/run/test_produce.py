@@ -291,6 +291,13 @@ def test_the_forecast_tells_sizes_and_warns_of_images(site: Path, computing_is_f
     assert found.raw_bytes == 700 * 2 * 16 * 32 * 2
     assert next(x for x in found.variables if x.name == "jungfrau_drops_sum").nbytes is None
     assert not list(found.warnings())
+    bins = {"delay": {"kind": "bins", "start": "-2 ps", "stop": "5 ps", "n": 7}, "laser_on": {"kind": "categories"}}
+    cubed = xs.forecast(recipe | {"cubes": {"pump": {"bins": bins, "images": ["jungfrau"]}}}, 12)
+    [images] = cubed.images
+    assert images.nbytes == 7 * 2 * 2 * 16 * 32 * (8 + 8 + 8 + 4)
+    assert cubed.nbytes == found.nbytes + images.nbytes
+    assert cubed.block_bytes > found.block_bytes
+    assert "cube pump: jungfrau (delay 7, laser_on 2, segment 2" in cubed.text()
     (site / "copies.py").write_text("import numpy as np\ndef copy(frame):\n    return np.tile(frame, (1, 8, 8))\n")
     recipe = recipe_of(site, reductions={"all": {"kind": "function", "function": "copies:copy"}})
     found = xs.forecast(Recipe(recipe, site), 12)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import threading
+import warnings
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import xsmall as xs
 from tests.run.conftest import recipe_of
 from tests.run.test_classes import full
 from xsmall import cli
+from xsmall.cli.words import with_warnings_told
 from xsmall.errors import ParameterError
 from xsmall.run.arp import make_arp
 from xsmall.run.follow import wait_for
@@ -82,6 +84,39 @@ def test_pictures_constants_and_darks_from_the_shell(
     assert "pedestal" in xr.open_zarr(dark)
     assert cli.main(["dark", str(site / "raw0012.zarr"), "--detector", "epix", "--out", str(dark)]) == 1
     assert "the run has jungfrau" in capsys.readouterr().err
+
+
+def test_what_cannot_be_drawn_is_told_before_anything_is_computed(
+    site: Path, produced: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small, run = str(produced / "run0012.zarr"), str(site / "raw0012.zarr")
+    picture = tmp_path / "one.png"
+    rows = ["plot", small, "jungfrau_rows_projection", "--out", str(picture), "--at"]
+    assert cli.main([*rows, "jungfrau_segment=1"]) == 0
+    assert picture.stat().st_size > 1000
+    with pytest.raises(SystemExit):
+        cli.main([*rows, "jungfrau_segment"])
+    dark = ["dark", run, "--detector", "jungfrau", "--out", str(tmp_path / "dark.zarr")]
+    for words, told in {
+        (*rows, "jungfrau_segment=2"): "jungfrau_segment=0 to 1",
+        ("plot", small, "i0", "--out", "i0.xyz"): "i0.png",
+        ("look", run, "--out", "look.xyz"): "look.png",
+        (*dark, "--plot", "dark.xyz"): "dark.png",
+        ("plot", small, "average", "--group", "jungfrua"): "--group jungfrau",
+        ("plot", run): "which group?",
+        ("plot", str(site / "geometry.json")): "neither HDF5 nor Zarr",
+        ("plot", str(site / "none.zarr")): "no such file",
+        ("constants", str(site / "constants.zarr"), "--out", small): "do this:  --overwrite, or",
+    }.items():
+        assert cli.main(words) == 1
+        assert told in capsys.readouterr().err
+    assert not (tmp_path / "dark.zarr").exists()
+
+
+def test_warnings_are_told_in_one_line() -> None:
+    with with_warnings_told("dark"):
+        assert warnings.formatwarning("no light", UserWarning, "here.py", 3) == "xsmall dark: warning: no light\n"
+    assert "here.py:3" in warnings.formatwarning("no light", UserWarning, "here.py", 3)
 
 
 class Table(BaseHTTPRequestHandler):

@@ -10,6 +10,7 @@ from typing import Any
 
 from xsmall._version import __version__
 from xsmall.cli import production, tools
+from xsmall.cli.words import in_words_of_the_shell, save_picture, with_ending_of_a_picture, with_warnings_told
 from xsmall.errors import XsmallError
 
 __all__ = ["main"]
@@ -44,9 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
-        return int(options.run(options) or 0)
+        with with_warnings_told(options.command):
+            return int(options.run(options) or 0)
     except XsmallError as error:
-        print(f"xsmall {options.command}: {error}", file=sys.stderr)
+        print(f"xsmall {options.command}: {in_words_of_the_shell(str(error))}", file=sys.stderr)
         return FAILED
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
@@ -176,10 +178,10 @@ def _look(options: argparse.Namespace) -> None:
     from xsmall.notebook.text import as_text
     from xsmall.plot.quicklook import quicklook
 
+    out = with_ending_of_a_picture(options.out)
     run = open_run(options.source)
     print(as_text(facts_of(run, ["quicklook", "event_variables", "integrate", "save"])))
-    quicklook(run, options.detector, events=options.events).savefig(options.out, dpi=120)
-    print(f"figure: {options.out}")
+    save_picture(quicklook(run, options.detector, events=options.events), out, "figure")
 
 
 def _warm_up(options: argparse.Namespace) -> None:

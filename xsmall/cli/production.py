@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from xsmall.cli.words import in_words_of_the_shell
+
 if TYPE_CHECKING:
     from xsmall.run.state import RunState
 
@@ -131,7 +133,7 @@ def _produce(options: argparse.Namespace) -> int:
         _write_reports(options.out or Path.cwd(), states)
     for state in states:
         if state.state in ("failed", "refused"):
-            print(f"xsmall produce: run {state.run}: {state.why}", file=sys.stderr)
+            print(f"xsmall produce: run {state.run}: {in_words_of_the_shell(state.why)}", file=sys.stderr)
     return exit_code(states)
 
 
@@ -171,5 +173,7 @@ def _print_status(options: argparse.Namespace) -> int:
         print(json.dumps([state.as_json() for state in states], indent=2))
     else:
         for state in states:
-            print(state.line())
+            print(in_words_of_the_shell(state.line()))
+        if not states:
+            print(f"{options.folder}: no run was produced here")
     return exit_code(states)

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from xsmall.cli.words import save_picture, with_ending_of_a_picture
+from xsmall.errors import DataError, FileFormatError, ParameterError, alike
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __all__ = ["add_commands"]
 
@@ -55,6 +61,10 @@ def _add_plot(commands: Any) -> None:
     plot.add_argument("variable", nargs="?", default=None, metavar="VARIABLE")
     plot.add_argument("--group", default=None, metavar="NAME", help="of a detector, such as jungfrau")
     plot.add_argument("--against", default=None, metavar="NAME", help="another variable, or the dim of the axis")
+    plot.add_argument(
+        "--at", type=_place, action="append", default=[], metavar="DIM=N",
+        help="the N-th along a dim (from 0), where a picture has too few for all",
+    )  # fmt: skip
     plot.add_argument("--out", type=Path, default=None, metavar="FILE", help="picture (default: VARIABLE.png)")
     plot.set_defaults(run=_plot)
 
@@ -133,21 +143,53 @@ def _cube(options: argparse.Namespace) -> None:
     print(f"cube: {path}")
 
 
-def _plot(options: argparse.Namespace) -> None:
-    import xarray as xr
+def _place(text: str) -> tuple[str, int]:
+    """A dim and a place along it."""
+    name, _, place = text.partition("=")
+    if not name or not place.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not such as delay=3")
+    return name, int(place)
 
+
+def _plot(options: argparse.Namespace) -> None:
     from xsmall.plot.results import plot
 
-    opened: Any = xr.open_zarr if options.file.suffix == ".zarr" else xr.open_dataset
-    small = opened(options.file, group=options.group)
+    small = _opened_group(options.file, options.group)
     if options.variable is None:
         for name, values in small.variables.items():
             print(f"{name} ({', '.join(f'{d} {n}' for d, n in values.sizes.items())}) {values.dtype}")
         return
-    figure: Any = plot(small, options.variable, against=options.against).figure
-    out = options.out or Path(f"{options.variable}.png")
-    figure.savefig(out, dpi=120)
-    print(f"picture: {out}")
+    out = with_ending_of_a_picture(options.out or Path(f"{options.variable}.png"))
+    for dim, place in options.at:
+        if place >= small.sizes.get(dim, 0):
+            dims = small[options.variable].sizes if options.variable in small.variables else small.sizes
+            places = ", ".join(f"{d}=0 to {n - 1}" for d, n in dims.items())
+            fix = f"--at {next(iter([*alike(dim, map(str, dims)), *dims]), dim)}=0"
+            raise ParameterError("no such place", found=f"{dim}={place}", expected=places, fix=fix)
+    save_picture(plot(small.isel(dict(options.at)), options.variable, against=options.against).figure, out)
+
+
+def _opened_group(path: Path, group: str | None) -> xr.Dataset:
+    """Small data, a cube, or a group of such a file."""
+    import xarray as xr
+
+    if not path.exists():
+        raise FileFormatError(f"{path}: no such file", expected="small data or a cube", fix="check the path")
+    try:
+        groups = xr.open_groups(path, engine="zarr" if path.suffix == ".zarr" else None)
+    except (ValueError, OSError, KeyError) as error:
+        what = "neither HDF5 nor Zarr" if isinstance(error, ValueError) else str(error).splitlines()[0]
+        raise FileFormatError(f"{path}: neither small data nor a cube", found=what) from error
+    found = groups.get(f"/{(group or '').strip('/')}")
+    known = [name.strip("/") for name in groups if name != "/"]
+    if group is None and known and found is not None and not found.variables:
+        raise ParameterError(f"{path}: which group?", expected=", ".join(known), fix=f"--group {known[0]}")
+    if found is None:
+        near = next(iter(alike(str(group), known)), None)
+        raise ParameterError(
+            f"{path}: no such group", found=group, expected=", ".join(known), fix=f"--group {near}" if near else None
+        )
+    return found
 
 
 def _convert_constants(options: argparse.Namespace) -> None:
@@ -173,24 +215,26 @@ def _convert_constants(options: argparse.Namespace) -> None:
 
 def _dark(options: argparse.Namespace) -> None:
     from xsmall.calibration.dark.dark import dark
-    from xsmall.errors import DataError
+    from xsmall.io.constants.open import open_constants
     from xsmall.io.run import open_run
     from xsmall.io.stores.results import save
     from xsmall.run.detectors import frames_of
 
+    picture = None if options.plot is None else with_ending_of_a_picture(options.plot)
     frames = []
     for source in options.source:
         found = frames_of(open_run(source), options.detector, options.variable)
         if isinstance(found, str):
             raise DataError(f"{source}: no frames of {options.detector!r}", found=found)
         frames.append(found)
-    made = dark(frames).compute()
-    print(f"constants: {save(made, options.out, overwrite=options.overwrite)}")
-    if options.plot is not None:
+    made = save(
+        dark(frames), options.out, overwrite=options.overwrite
+    )  # it computes when the place is known to be free
+    print(f"constants: {made}")
+    if picture is not None:
         from xsmall.plot.calibration import plot_dark
 
-        plot_dark(made).savefig(options.plot, dpi=120)
-        print(f"picture: {options.plot}")
+        save_picture(plot_dark(open_constants(made)), picture)
 
 
 def _arp(options: argparse.Namespace) -> None:

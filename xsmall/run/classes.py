@@ -27,7 +27,7 @@ from xsmall.run.tables import CubeRecipe, RunRecipe
 from xsmall.run.text import like
 from xsmall.vocabulary import AVERAGE, DIMENSIONLESS, EVENT, EVENTS_NODE, UNITS
 
-__all__ = ["AVERAGED", "accumulations", "bins_for", "cube_key", "cuts_of", "event_table", "selected"]
+__all__ = ["AVERAGED", "accumulations", "bins_for", "cube_key", "cuts_of", "event_table", "selected", "shape_of_cube"]
 
 Index = npt.NDArray[np.int64]
 AVERAGED: Final = AVERAGE
@@ -99,6 +99,14 @@ def accumulations(recipe: RunRecipe, tree: xr.DataTree, detector: str, raw: xr.D
         own = np.where(at >= 0, np.append(index, -1)[at], -1)
         out[cube_key(name)] = own if dropped is None else np.where(dropped, -1, own)
     return out
+
+
+def shape_of_cube(events: xr.Dataset, recipe: RunRecipe, name: str) -> dict[str, int]:
+    """How many bins a cube has along each variable; what is binned is an event variable."""
+    given = recipe.cubes[name]
+    bins = bins_for(events, name, given)
+    shape = bins_of_events(selected(events, recipe, given.select), bins, weights=given.weights)[1]
+    return dict(zip(bins, shape, strict=True))
 
 
 # ---- words of recipes ------------------------------------------------------------------------------------------------

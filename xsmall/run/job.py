@@ -97,7 +97,7 @@ class RunJob:
     def _may_join(self, error: TakenError) -> None:
         if not self.join:
             raise TakenError(
-                f"run {self.run}: another job makes it in {self.folder}",
+                f"another job makes it in {self.folder}",
                 found=holder(self.store.folder),
                 fix="join=True (--join) to work on it together, or wait until it is done",
             ) from error

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from dask.utils import format_bytes
 
-from xsmall.run.opened import plan_run
+from xsmall.run.classes import shape_of_cube
+from xsmall.run.opened import RunPlan, plan_run
 from xsmall.run.recipe import Recipe, open_recipe
-from xsmall.run.sizes import Variable, peak_bytes, variables_of
+from xsmall.run.sizes import Variable, block_bytes, images_of_cube, peak_bytes, variables_of
 
 __all__ = ["Forecast", "forecast"]
 
@@ -35,6 +36,10 @@ class Forecast:
         Tasks.
     peak_bytes
         Memory that a thread needs, about.
+    block_bytes
+        Finished blocks on the disk until the output is written, without lists.
+    images
+        Images of cubes, of which whoever asks for the run holds one cube at a time.
     skipped
         Detectors that the run lacks.
     """
@@ -44,12 +49,14 @@ class Forecast:
     raw_bytes: int
     blocks: int
     peak_bytes: int
+    block_bytes: int
+    images: tuple[Variable, ...]
     skipped: Mapping[str, str]
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all variables whose size is known."""
-        return sum(x.nbytes or 0 for x in self.variables)
+        """Bytes of all variables whose size is known, and of the images of cubes."""
+        return sum(x.nbytes or 0 for x in (*self.variables, *self.images))
 
     def warnings(self) -> Iterator[str]:
         """Say what would be better done in another way."""
@@ -64,9 +71,10 @@ class Forecast:
         """All of it, a line for each variable."""
         lines = [
             f"run {self.run}: reads {format_bytes(self.raw_bytes)} of frames, writes {format_bytes(self.nbytes)} "
-            f"before compression; {self.blocks} tasks, about {format_bytes(self.peak_bytes)} of memory for each thread"
+            f"before compression; {self.blocks} tasks, about {format_bytes(self.peak_bytes)} of memory for each thread",
+            f"  until it is written, blocks of {format_bytes(self.block_bytes)} lie beside it",
         ]
-        for x in self.variables:
+        for x in (*self.variables, *self.images):
             size = "as long as the lists are" if x.nbytes is None else format_bytes(x.nbytes)
             shape = ", ".join(f"{d} {n}" for d, n in zip(x.dims, x.shape, strict=True))
             lines.append(f"  {x.name} ({shape}) {x.dtype}: {size}")
@@ -113,5 +121,16 @@ def forecast(recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe, run: i
         raw_bytes=sum(d.raw.nbytes for d in plan.detectors.values()),
         blocks=sum(map(len, plan.blocks.values())),
         peak_bytes=max((peak_bytes(d, plan.blocks[name]) for name, d in plan.detectors.items()), default=0),
+        block_bytes=sum(block_bytes(d, plan.blocks[name]) for name, d in plan.detectors.items()),
+        images=tuple(_images(plan)),
         skipped=plan.skipped,
     )
+
+
+def _images(plan: RunPlan) -> Iterator[Variable]:
+    """The images of all cubes."""
+    for name, cube in plan.recipe.cubes.items():
+        used = [plan.detectors[detector] for detector in cube.images if detector in plan.detectors]
+        if used:
+            bins = shape_of_cube(plan.events.variables, plan.recipe, name)
+            yield from (images_of_cube(detector, name, bins) for detector in used)

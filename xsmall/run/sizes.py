@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,14 +11,16 @@ import numpy as np
 
 from xsmall.engine.blocks import BATCH_BYTES
 from xsmall.engine.record import GROUP
-from xsmall.run.average import together
+from xsmall.run.average import FrameMoments, together
 from xsmall.run.detectors import Detector
-from xsmall.vocabulary import EVENT
+from xsmall.vocabulary import EVENT, PIXEL_DIMS
 
-__all__ = ["Variable", "peak_bytes", "variables_of"]
+__all__ = ["Variable", "block_bytes", "images_of_cube", "peak_bytes", "variables_of"]
 
 _MOMENTS_BYTES: Final = 28
 """Of an accumulator, per pixel."""
+_STATISTICS: Final = {"mean": 8, "std": 8, "stderr": 8, "count": 4}
+"""Bytes of what a cube says of a pixel of its images."""
 _TABLE_BYTES: Final = 8
 """Of the tables of calibration, per pixel and gain stage."""
 
@@ -84,8 +86,30 @@ def peak_bytes(detector: Detector, spans: Sequence[tuple[int, int]], limit: int 
     twice = 2 if frames.variance else 1
     buffers = twice * GROUP * pixels * itemsize + _TABLE_BYTES * stages * pixels
     if detector.sums:
-        met = [sum(len(np.unique(own[a:b])) for own in detector.sums.values()) for a, b in spans]
-        moments = _MOMENTS_BYTES * pixels * max(met, default=0)
+        moments = _MOMENTS_BYTES * pixels * max(_bins_met(detector, spans), default=0)
         buffers += twice * (together(frames) + GROUP) * pixels * itemsize + moments
     events = max((stop - start for start, stop in spans), default=0)
     return read + buffers + events * sum(x.bytes_per_event for x in variables_of(detector, events))
+
+
+def block_bytes(detector: Detector, spans: Sequence[tuple[int, int]]) -> int:
+    """Bytes on the disk of all finished blocks, which lie there until the output is written; lists come on top."""
+    frames = detector.prepared.frames
+    moments = sum(x.itemsize for x in FrameMoments.empty(frames).arrays().values()) * math.prod(frames.shape)
+    events = sum(stop - start for start, stop in spans)
+    per_event = sum(x.bytes_per_event for x in variables_of(detector, events))
+    return events * per_event + moments * sum(_bins_met(detector, spans))
+
+
+def images_of_cube(detector: Detector, cube: str, bins: Mapping[str, int]) -> Variable:
+    """The images of one detector in a cube with so many bins, all that is said of them together."""
+    frames = detector.prepared.frames
+    told = _STATISTICS | ({"variance": 8} if frames.variance else {})
+    shape = (*bins.values(), *frames.shape)
+    name, dtype = f"cube {cube}: {detector.name}", " + ".join(told)
+    return Variable(name, (*bins, *PIXEL_DIMS), shape, dtype, math.prod(shape) * sum(told.values()))
+
+
+def _bins_met(detector: Detector, spans: Sequence[tuple[int, int]]) -> list[int]:
+    """Bins of all sums that the events of each block are in."""
+    return [sum(len(np.setdiff1d(own[a:b], [-1])) for own in detector.sums.values()) for a, b in spans]

@@ -118,7 +118,7 @@ class RunState:
             told = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in counts.items())
             parts += [f"{detector}: {told}"] if told else []
         parts += [f"without {', '.join(self.skipped)}"] if self.skipped else []
-        parts += [" ".join(self.why.split())] if self.why else []
+        parts += ["; ".join(" ".join(part.split()) for part in self.why.splitlines())] if self.why else []
         return "  ".join(parts)
 
     def save(self, folder: Path) -> None:
