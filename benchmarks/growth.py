@@ -2,8 +2,8 @@
 
 Two things are measured, each point in a process of its own:
 
-* planning: from lazy frames to tasks on the scheduler of a cluster that has no workers yet. Seconds, bytes sent, and
-  the most memory of the process that plans, with all that it holds.
+* planning: from lazy frames, or from a run on disk and a recipe, to tasks on the scheduler of a cluster that has no
+  workers yet. Seconds, bytes sent, tasks, and the most memory of the process that plans, with all that it holds.
 * computing: the memory of a pass over frames on one thread, above what the process held before.
 """
 
@@ -32,7 +32,7 @@ from xsmall.io.stores.runs import write_run
 
 __all__ = ["main", "points"]
 
-COLUMNS = ("doing", "what", "events", "pixels", "seconds", "memory_mb", "sent_mb")
+COLUMNS = ("doing", "what", "events", "pixels", "seconds", "memory_mb", "sent_mb", "tasks")
 SEGMENTS, WIDTH = 8, 1024
 WHAT = ("five records", "cube")
 PRODUCTION = "production"
@@ -90,13 +90,13 @@ def memory(of: str) -> float:
 
 
 def unstored_run(folder: Path, events: int, rows: int, segments: int = SEGMENTS) -> tuple[Path, Path]:
-    """A run of many events, none of whose frames was stored, and its constants."""
+    """A run of many events, of whose frames the first chunk alone was stored, and its constants."""
     path, constants = (folder / f"{what}{events}x{rows}.zarr" for what in ("long", "constants"))
     if path.exists():
         return path, constants
-    few = xs.simulate(2, shape=(segments, rows, WIDTH), seed=1)
+    few = xs.simulate(16, shape=(segments, rows, WIDTH), seed=1)
     xs.save(few.constants, constants)
-    write_run(few.run, path, chunk_events=1)
+    write_run(few.run, path, chunk_events=16)
     labels = few.run["jungfrau"]["event"].values[0].astype("i8") + np.arange(events) * 8_333_333
     root = zarr.open_group(path, mode="r+", use_consolidated=False)
     for name, array in root.members(max_depth=None):
@@ -140,8 +140,9 @@ def plan(what: str, events: int, rows: int, address: str, constants: str) -> Fou
         while client.run_on_scheduler(_n_tasks) < len(held):
             time.sleep(0.02)
         seconds = time.perf_counter() - start
+        tasks = client.run_on_scheduler(_n_tasks)
         del held
-    return {"seconds": seconds, "memory_mb": memory("VmHWM"), "sent_mb": sent[0] / 1e6}
+    return {"seconds": seconds, "memory_mb": memory("VmHWM"), "sent_mb": sent[0] / 1e6, "tasks": tasks}
 
 
 def production(folder: Path, events: int, rows: int) -> Callable[[Any], list[Any]]:
@@ -155,6 +156,7 @@ def production(folder: Path, events: int, rows: int) -> Callable[[Any], list[Any
 
     def begin(client: Any) -> list[Any]:
         job = RunJob(recipe, 1, folder, Pool(client), lambda _: None, resume=False, overwrite=True, join=False)
+        job.store.clear()  # as `overwrite` does
         plan = plan_run(recipe, 1)
         job._begin(plan)
         return [job.pool.submit(task) for task in job._tasks(plan)]
@@ -185,7 +187,7 @@ def compute(what: str, events: int, rows: int) -> Found:
         before, start = memory("VmRSS"), time.perf_counter()
         Path("/proc/self/clear_refs").write_text("5")  # the most from here on
         made.compute()
-        return {"seconds": time.perf_counter() - start, "memory_mb": memory("VmHWM") - before, "sent_mb": 0.0}
+        return {"seconds": time.perf_counter() - start, "memory_mb": memory("VmHWM") - before, "sent_mb": 0.0, "tasks": 0}
 
 
 def apart(call: str, *arguments: object) -> Found:

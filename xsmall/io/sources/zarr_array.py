@@ -45,7 +45,12 @@ class ZarrArray(StoredArray):
     @property
     def path(self) -> str:
         """Path of the store."""
-        return str(Path(self.identity.path).parent)
+        return os.path.dirname(self.identity.path)
+
+    def missing_chunks(self) -> list[ChunkNumber]:
+        """Chunks that are not in the store; there may be many, so what is the same for all is made once."""
+        key_of, folder = open_array(self.identity, self.name).metadata.encode_chunk_key, self._folder()
+        return [place for place in self.places() if _size_and_time(f"{folder}/{key_of(place)}") is None]
 
     def _read(self, region: ChunkSlices) -> npt.NDArray[Any]:
         packing = _packing(self.identity, self.name)
@@ -73,20 +78,18 @@ class ZarrArray(StoredArray):
                 into[...] = chunk[_counted_from(part, wanted)]
         return out
 
+    def _folder(self) -> str:
+        return os.path.join(self.path, self.name.strip("/"))
+
     def _file(self, place: ChunkNumber) -> str:
-        key = open_array(self.identity, self.name).metadata.encode_chunk_key(place)
-        return os.path.join(self.path, self.name.strip("/"), key)
+        return os.path.join(self._folder(), open_array(self.identity, self.name).metadata.encode_chunk_key(place))
 
     def _state(self, place: ChunkNumber) -> object:
-        try:
-            now = os.stat(self._file(place))
-        except FileNotFoundError:
-            return None
-        return now.st_size, now.st_mtime_ns
+        return _size_and_time(self._file(place))
 
     def chunk_name(self, place: ChunkNumber) -> str:
         """Name the file of the chunk inside the store."""
-        return os.path.relpath(self._file(place), self.path)
+        return self._file(place).removeprefix(self.path + os.sep)
 
     def check_same(self) -> None:
         """Compare the description of the root: a run that was replaced has another one."""
@@ -103,6 +106,15 @@ class ZarrArray(StoredArray):
                 expected=f"{self.identity.size} bytes, changed at {self.identity.mtime_ns} ns",
                 fix="open the run again",
             )
+
+
+def _size_and_time(file: str) -> tuple[int, int] | None:
+    """What changes when a chunk is written anew; None where it is not there."""
+    try:
+        now = os.stat(file)
+    except FileNotFoundError:
+        return None
+    return now.st_size, now.st_mtime_ns
 
 
 def _counted_from(region: ChunkSlices, wanted: ChunkSlices) -> ChunkSlices:
