@@ -122,12 +122,12 @@ def forecast(recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe, run: i
         blocks=sum(map(len, plan.blocks.values())),
         peak_bytes=max((peak_bytes(d, plan.blocks[name]) for name, d in plan.detectors.items()), default=0),
         block_bytes=sum(block_bytes(d, plan.blocks[name]) for name, d in plan.detectors.items()),
-        images=tuple(_images(plan)),
+        images=tuple(_images_of_cubes(plan)),
         skipped=plan.skipped,
     )
 
 
-def _images(plan: RunPlan) -> Iterator[Variable]:
+def _images_of_cubes(plan: RunPlan) -> Iterator[Variable]:
     """The images of all cubes."""
     for name, cube in plan.recipe.cubes.items():
         used = [plan.detectors[detector] for detector in cube.images if detector in plan.detectors]
