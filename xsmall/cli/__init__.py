@@ -10,7 +10,7 @@ from typing import Any
 
 from xsmall._version import __version__
 from xsmall.cli import production, tools
-from xsmall.cli.words import in_words_of_the_shell, save_picture, with_ending_of_a_picture, with_warnings_told
+from xsmall.cli.words import in_words_of_the_shell, save_picture, with_warnings_told
 from xsmall.errors import XsmallError
 
 __all__ = ["main"]
@@ -176,6 +176,7 @@ def _look(options: argparse.Namespace) -> None:
     from xsmall.io.run import open_run
     from xsmall.notebook.facts import facts_of
     from xsmall.notebook.text import as_text
+    from xsmall.plot.endings import with_ending_of_a_picture
     from xsmall.plot.quicklook import quicklook
 
     out = with_ending_of_a_picture(options.out)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xsmall.cli.words import save_picture, with_ending_of_a_picture
+from xsmall.cli.words import save_picture
 from xsmall.errors import DataError, FileFormatError, ParameterError, alike
 
 if TYPE_CHECKING:
@@ -152,6 +152,7 @@ def _place(text: str) -> tuple[str, int]:
 
 
 def _plot(options: argparse.Namespace) -> None:
+    from xsmall.plot.endings import with_ending_of_a_picture
     from xsmall.plot.results import plot
 
     small = _opened_group(options.file, options.group)
@@ -218,6 +219,7 @@ def _dark(options: argparse.Namespace) -> None:
     from xsmall.io.constants.open import open_constants
     from xsmall.io.run import open_run
     from xsmall.io.stores.results import save
+    from xsmall.plot.endings import with_ending_of_a_picture
     from xsmall.run.detectors import frames_of
 
     picture = None if options.plot is None else with_ending_of_a_picture(options.plot)
