@@ -1,6 +1,7 @@
 """Two jobs, kills at any moment, leftovers: what is under a name is whole, or the error says why."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import xarray as xr
 import xsmall as xs
 from xsmall.errors import ParameterError, WriteError
 from xsmall.io.stores import place as places
-from xsmall.io.stores.owner import SILENCE, Owner
+from xsmall.io.stores.owner import SILENCE, Owner, writing
 from xsmall.io.stores.place import OwnedPath, settle, taken
 
 ENDINGS = [".zarr", ".h5"]
@@ -226,3 +227,35 @@ def test_settling_what_is_there_changes_nothing(tmp_path: Path) -> None:
     settle(tmp_path / "no folder" / "nothing.zarr")
     assert isinstance(OwnedPath(path, Owner.this("0123abcd"), overwrite=True).part, Path)
     assert np.array_equal(opened(path)["a"], [1.0])
+
+
+def test_what_is_being_written_when_a_job_ends_is_waited_for(tmp_path: Path) -> None:
+    begun, may_go_on = threading.Event(), threading.Event()
+
+    def write(place: OwnedPath) -> None:
+        with pytest.raises(FileNotFoundError, match="has ended"), writing(str(place.owner_file)):
+            wait_and_make_folders(place)
+
+    def wait_and_make_folders(place: OwnedPath) -> None:
+        begun.set()
+        may_go_on.wait(10)
+        (place.content / "c").mkdir(parents=True)  # as Zarr makes the folders of a chunk
+
+    with taken(tmp_path / "a.zarr", overwrite=False) as place:
+        thread = threading.Thread(target=write, args=(place,))
+        thread.start()
+        begun.wait(10)
+        threading.Timer(0.05, may_go_on.set).start()
+    assert not list(tmp_path.iterdir())
+    thread.join()
+
+
+def test_what_another_process_writes_too_late_is_removed_by_it(tmp_path: Path) -> None:
+    def as_if_another_had_ended_the_job(place: OwnedPath) -> None:
+        shutil.rmtree(place.part)
+        place.content.mkdir(parents=True)
+
+    with taken(tmp_path / "a.zarr", overwrite=False) as place:
+        with pytest.raises(FileNotFoundError, match="has ended"), writing(str(place.owner_file)):
+            as_if_another_had_ended_the_job(place)
+        assert not place.part.exists()

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from xsmall.engine.pairs import FILL_VALUE, PAIR
 from xsmall.io.layout import HDF5_VERSION
+from xsmall.io.stores.owner import writing
 from xsmall.io.stores.place import OwnedPath, sync
 from xsmall.io.stores.schema import CHUNK_BYTES, Schema, SchemaArray
 
@@ -202,14 +203,13 @@ class Hdf5Sink:
     def __setitem__(self, key: tuple[slice, ...], block: npt.NDArray[Any]) -> None:
         ranges = [range(k.start // c, -(-k.stop // c)) for k, c in zip(key, self.chunks, strict=True)]
         for index in itertools.product(*ranges):
-            if not os.path.exists(self.owner):
-                raise FileNotFoundError(f"{self.owner}: the job that wrote here has ended")
-            chunk = self._packed(block[tuple(map(_part_of_chunk, index, self.chunks, key))])
-            writer = _writers.get(self.token)
-            if writer is not None:
-                writer.put(self.path, index, chunk)
-            else:
-                _hand_over_chunk(Path(self.spool), self.path, index, chunk)
+            with writing(self.owner):
+                chunk = self._packed(block[tuple(map(_part_of_chunk, index, self.chunks, key))])
+                writer = _writers.get(self.token)
+                if writer is not None:
+                    writer.put(self.path, index, chunk)
+                else:
+                    _hand_over_chunk(Path(self.spool), self.path, index, chunk)
 
     def _packed(self, values: npt.NDArray[Any]) -> bytearray:
         """Give a chunk as HDF5 stores it: its bytes shuffled, compressed, and with their checksum."""

@@ -4,22 +4,28 @@ import getpass
 import json
 import os
 import platform
+import shutil
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-__all__ = ["SILENCE", "Heartbeat", "Owner"]
+__all__ = ["SILENCE", "Heartbeat", "Owner", "end_writing", "writing"]
 
 SILENCE: Final = 120.0
 """Seconds without a sign of life after which a writer on another host counts as dead."""
 _BEAT: Final = 10.0
 """Seconds between two signs of life."""
 _PROC: Final = Path("/proc")
+_IN_HAND: Final = 10.0
+"""Seconds that the end of a job waits for what threads of this process are writing."""
+_writes: Final[dict[str, int]] = {}
+_writes_change: Final = threading.Condition()
 
 
 @dataclass(frozen=True)
@@ -156,3 +162,40 @@ def _is_running(pid: int, start: str) -> bool:
     except PermissionError:
         return True
     return True
+
+
+@contextmanager
+def writing(owner_file: str) -> Iterator[None]:
+    """Write a piece for a job, as long as its file is there.
+
+    Raises
+    ------
+    FileNotFoundError
+        The job has ended. What was written all the same, from another process, is removed.
+    """
+    with _writes_change:
+        _check_is_there(owner_file)
+        _writes[owner_file] = _writes.get(owner_file, 0) + 1
+    try:
+        yield
+    finally:
+        with _writes_change:
+            _writes[owner_file] -= 1
+            if not _writes[owner_file]:
+                del _writes[owner_file]
+            _writes_change.notify_all()
+    if not os.path.exists(owner_file):
+        shutil.rmtree(os.path.dirname(owner_file), ignore_errors=True)
+        _check_is_there(owner_file)
+
+
+def _check_is_there(owner_file: str) -> None:
+    if not os.path.exists(owner_file):
+        raise FileNotFoundError(f"{owner_file}: the job that wrote here has ended")
+
+
+def end_writing(owner_file: Path) -> None:
+    """Remove the file of a job, the sign for all to stop, and wait for what this process is writing."""
+    with _writes_change:
+        owner_file.unlink(missing_ok=True)
+        _writes_change.wait_for(lambda: str(owner_file) not in _writes, _IN_HAND)

@@ -26,7 +26,7 @@ from typing import Final
 from uuid import uuid4
 
 from xsmall.errors import ParameterError, WriteError
-from xsmall.io.stores.owner import SILENCE, Heartbeat, Owner
+from xsmall.io.stores.owner import SILENCE, Heartbeat, Owner, end_writing
 
 __all__ = ["OwnedPath", "TakenError", "held", "holder", "holders", "settle", "sync", "sync_all", "taken", "write_file"]
 
@@ -380,8 +380,8 @@ def _is_alive(part: Path) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Remove a part; what other threads are still writing into it goes as well."""
-    (path / _OWNER).unlink(missing_ok=True)  # the sign for them to stop
+    """Remove a part; what others are still writing into it goes as well."""
+    end_writing(path / _OWNER)
     for _ in range(50):
         shutil.rmtree(path, ignore_errors=True)
         if not path.exists():

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from xsmall.engine.pairs import FILL_VALUE, PAIR
 from xsmall.io.descriptions import seal
 from xsmall.io.layout import quiet
+from xsmall.io.stores.owner import writing
 from xsmall.io.stores.place import OwnedPath, sync, sync_all
 from xsmall.io.stores.schema import Schema, SchemaArray
 
@@ -129,14 +130,13 @@ class ZarrSink:
             array[...] = block
             return
         for rows in _cut_at_chunks(key[0], self.chunks[0]):
-            if not os.path.exists(self.owner):
-                raise FileNotFoundError(f"{self.owner}: the job that wrote here has ended")
             part = (rows, *key[1:])
             values = block[rows.start - key[0].start : rows.stop - key[0].start]
-            array[part] = values
-            if values.nbytes >= _SYNCED:  # here, for workers on other hosts; small ones all at once at the end
-                for index in itertools.product(*map(_indices, part, self.chunks)):
-                    sync(Path(_file_of(array, index)))
+            with writing(self.owner):
+                array[part] = values
+                if values.nbytes >= _SYNCED:  # here, for workers on other hosts; small ones all at once at the end
+                    for index in itertools.product(*map(_indices, part, self.chunks)):
+                        sync(Path(_file_of(array, index)))
 
 
 def _cut_at_chunks(rows: slice, chunk: int) -> Iterator[slice]:
