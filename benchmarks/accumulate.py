@@ -3,8 +3,11 @@
 ``python -m benchmarks.accumulate`` makes frames of 0.5 Mpixel (float32) on the fly and compares with summing them:
 a cube in 50 bins in random and in scan order, and an average; by one and two threads, and by two processes that share
 nothing, which is what the memory of the machine allows; by one and two workers of a cluster; in 10, 100 and 1000 bins
-and of more events; flox and xarray. Last, how many of 16 workers read. ``--only threads`` does one group, ``--only
-"workers average"`` some lines of one, ``--quick`` runs everything once, small.
+and of more events; flox and xarray. Beside seconds stand those of the processor, for the program and for the system,
+which gives fresh memory; and copying of as many bytes, which tells what the memory can do.
+Last, how many of 16 workers read.
+``--only threads`` does one group, ``--only "workers average"`` some lines of one, ``--quick`` runs everything once,
+small.
 
 A virtual machine may give memory that nobody holds back to its host, and wait long to get it again: so another process
 touches some, and lets it go, before each timing.
@@ -14,11 +17,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import dask
@@ -64,6 +69,8 @@ def run_of(n: int, rows: int, n_bins: int, order: str) -> tuple[xr.Dataset, xr.D
 def way(name: str, n: int, rows: int, n_bins: int) -> Callable[[], object]:
     """What is timed, by its name."""
     small, image = run_of(n, rows, n_bins, "scan" if name.endswith("scan") else "random")
+    if name == "copying":
+        return copying(n * rows * 4096, dask.config.get("num_workers", 1))
     if name == "reading":
         return lambda: image.data.sum(dtype=np.float32).compute()
     if name == "average":
@@ -81,13 +88,27 @@ def way(name: str, n: int, rows: int, n_bins: int) -> Callable[[], object]:
     return grouped
 
 
+def copying(n_bytes: int, threads: int) -> Callable[[], object]:
+    """Copy as many bytes as all frames have, by so many threads, each between two arrays that no cache holds."""
+    size = min(1 << 28, max(1, n_bytes // threads))
+    pairs = [np.ones((2, size), np.uint8) for _ in range(threads)]
+
+    def of_thread(pair: np.ndarray) -> None:
+        for _ in range(max(1, n_bytes // threads // size)):
+            np.copyto(pair[0], pair[1])
+
+    def run() -> None:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(of_thread, pairs))
+
+    return run
+
+
 def one(name: str, n: int, rows: int, n_bins: int, threads: int, workers: int, twins: int) -> dict[str, float]:
     """Seconds and GB of one way, here; GB above what has been imported and compiled, or of a worker all it has.
 
     Of ``twins`` each waits for the others before it begins.
     """
-    import resource
-
     warnings.simplefilter("ignore")
     few = max(1, rows // 16)
     if workers:
@@ -96,7 +117,7 @@ def one(name: str, n: int, rows: int, n_bins: int, threads: int, workers: int, t
         options = {"dashboard_address": ":0", "memory_limit": "4GB"}
         with LocalCluster(n_workers=workers, threads_per_worker=threads, **options) as made, Client(made) as client:
             client.run(lambda: [way(name, 64, few, 4)() for _ in range(1)] and None)
-            seconds = min(_seconds(way(name, n, rows, n_bins), n, rows) for _ in range(REPEATS))
+            seconds, _, _ = min(_seconds(way(name, n, rows, n_bins), n, rows) for _ in range(REPEATS))
             peaks = client.run(lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
         return {"seconds": seconds, "gb": max(peaks.values()) / 1e6}
     with dask.config.set(scheduler="threads", num_workers=threads):
@@ -106,17 +127,20 @@ def one(name: str, n: int, rows: int, n_bins: int, threads: int, workers: int, t
         if twins > 1:
             print("ready", flush=True)
             sys.stdin.readline()
-        seconds = min(_seconds(way(name, n, rows, n_bins), n, rows) for _ in range(repeats))
+        times = [_seconds(way(name, n, rows, n_bins), n, rows) for _ in range(repeats)]
+        seconds, user, system = map(min, zip(*times, strict=True))
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"seconds": seconds, "gb": (after - before) / 1e6}
+    return {"seconds": seconds, "gb": (after - before) / 1e6, "user": user, "system": system}
 
 
-def _seconds(call: Callable[[], object], n: int, rows: int) -> float:
+def _seconds(call: Callable[[], object], n: int, rows: int) -> tuple[float, float, float]:
+    """Seconds of the clock, and of the processor for the program and for the system."""
     touched = int(min(FETCHED, n * rows * 4096.0))
     subprocess.run([sys.executable, "-c", f"import numpy; numpy.ones({touched}, numpy.uint8)"], check=True)
-    start = time.perf_counter()
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
     call()
-    return time.perf_counter() - start
+    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
+    return seconds, after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
 
 
 def measured(
@@ -179,8 +203,8 @@ def groups(n: int, rows: int) -> dict[str, list[Line]]:
     )  # fmt: skip
     flox = ("flox random", "flox scan") if optional("flox") else ()
     return {
-        "speed": [(name, n, rows, {}) for name in ours],
-        "threads": [(name, n, rows, one_thread) for name in ways],
+        "speed": [(name, n, rows, {}) for name in ("copying", *ours)],
+        "threads": [(name, n, rows, one_thread) for name in ("copying", *ways)],
         "twins": [(name, n, rows, {"threads": 1, "twins": 2}) for name in ways],
         "workers": [(name, n, rows, how) for name in ways for how in (one_worker, two_workers)],
         "bins": [("cube random", 4 * n, narrow, {"n_bins": bins}) for bins in (10, 100, 1000)],
@@ -192,22 +216,29 @@ def groups(n: int, rows: int) -> dict[str, list[Line]]:
 def table(n: int, rows: int, only: str = "") -> Iterator[str]:
     """Yield the lines of the table as they come."""
     yield f"frames of 1024 columns, 2 threads, {N_BINS} bins where not said; GB above what was there before"
-    yield f"{'':64s} {'s':>7s} {'x reading':>10s} {'GB':>6s}"
-    read: dict[tuple[int, int], float] = {}
+    yield f"{'':64s} {'s':>7s} {'x reading':>10s} {'GB':>6s} {'user s':>7s} {'x':>5s} {'system s':>8s}"
+    read: dict[tuple[int, int], dict[str, float]] = {}
     for group, lines in groups(n, rows).items():
         for name, events, height, how in lines:
             if only not in f"{group} {name}":
                 continue
             if (events, height) not in read:
-                read[events, height] = measured("reading", events, height)["seconds"]
-                yield f"{f'reading, {events} events, {height} rows':64s} {read[events, height]:7.2f} {1:10.2f}"
+                read[events, height] = of = measured("reading", events, height)
+                yield _line(f"reading, {events} events, {height} rows", of, of)
             found = measured(name, events, height, **how)
             what = ", ".join([name, *(f"{v} {k.removeprefix('n_')}" for k, v in how.items())])
             what += f", {events} events, {height} rows"
-            ratio = found["seconds"] / read[events, height]
-            yield f"{what:64s} {found['seconds']:7.2f} {ratio:10.2f} {found['gb']:6.2f}"
+            yield _line(what, found, read[events, height])
     for order in ("random", "scan") if only in "busy" else ():
         yield f"{order} order: {busy(order, 16, 2000, 4, N_BINS)} of 16 workers read frames, 2000 events, {N_BINS} bins"
+
+
+def _line(what: str, found: dict[str, float], reading: dict[str, float]) -> str:
+    """One line of the table; what workers take of the processor is not known here."""
+    times = f"{found['seconds']:7.2f} {found['seconds'] / reading['seconds']:10.2f} {found['gb']:6.2f}"
+    user = found.get("user")
+    of_cpu = "" if user is None else f" {user:7.2f} {user / reading['user']:5.2f} {found['system']:8.2f}"
+    return f"{what:64s} {times}{of_cpu}"
 
 
 def main() -> None:
