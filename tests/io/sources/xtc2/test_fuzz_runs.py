@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.io.sources.xtc2.hostile import read_run
 
 SETTINGS = settings(
-    max_examples=340, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
