@@ -108,7 +108,7 @@ def _histogram(ax: Axes, of_stage: xr.Dataset, name: str, good: xr.DataArray) ->
     near = [b for b in bounds if low - 4 * margin < b < high + 4 * margin]
     span = min([low - margin, *near]), max([high + margin, *near])
     within = np.clip(values, *span)  # what lies beyond stands in the outermost bins
-    ax.hist(within[known], bins=_BINS, range=span, color="0.75", label="all pixels")
+    ax.hist(within[known], bins=_BINS, range=span, histtype="stepfilled", color="0.75", label="all pixels")
     ax.hist(within[known & good.to_numpy()], bins=_BINS, range=span, histtype="step", color=BLUE, label="good")
     for bound in near:
         ax.axvline(bound, color="#cc3311", linestyle="--", linewidth=1)
