@@ -21,7 +21,7 @@ def run(n: int = N, seed: int = 1, *, offset: float = 0.0) -> tuple[xr.Dataset, 
     rng = np.random.default_rng(seed)
     i0 = rng.normal(1, 0.2, n).clip(0.2)
     i0[[0, 20, 30]] = [-0.1, 0.0, np.nan]
-    times = np.datetime64("2026-01-01", "ns") + np.arange(n) + seed * 10**6
+    times = np.datetime64("2026-01-01", "ns") + (np.arange(n) + seed * 10**6)
     small = xr.Dataset(
         {
             "on": ("event", rng.random(n) < 0.5),
