@@ -59,6 +59,7 @@ def many(constants: xr.Dataset) -> dict[str, Any]:
         "picture": xs.image(pixel_size=150e-6),
         "coarse": xs.rebin((2, 4)),
         "line": xs.lineout("column", 3, segment=1, width=2),
+        "tool": xs.edge(xs.Box(segment=0, row=(2, 9)), weights=[1.0, 1.0, -1.0, -1.0], calibration=[1.0, 0.5]),
     }  # fmt: skip
 
 

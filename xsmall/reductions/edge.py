@@ -12,6 +12,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from xsmall.detector.frames import Frames
+from xsmall.engine.asked import ask
 from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import ParameterError
 from xsmall.reductions.arguments import one_of, real_number, whole_number
@@ -83,6 +84,7 @@ def edge_weights(width: float = 8.0, length: int = 120) -> npt.NDArray[np.float6
     return out
 
 
+@ask
 def edge(
     place: Box | None = None,
     *,

@@ -39,7 +39,7 @@ from xsmall.vocabulary import (
 __all__ = ["Context", "converted", "has_sigma", "noise_of", "written"]
 
 HISTOGRAM: Final = "histogram"
-_BOXES: Final = ("places", "place", "regions")
+_BOXES: Final = ("places", "place", "regions", "side")
 _DATA: Final = ("threshold", "threshold_low", "saturation", "sums", "of", "per_photon", "count_above", "histogram")
 _OF_LENGTH: Final = ("pixel_size", "x", "y")
 _ANGLES: Final = ("polarization_plane", "axis")

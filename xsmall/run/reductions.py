@@ -41,12 +41,13 @@ KINDS: Final[Mapping[str, str]] = {
     "rebin": "xsmall.reductions.rebin:rebin",
     "image": "xsmall.reductions.image:image",
     "peaks": "xsmall.reductions.peaks:peaks",
+    "edge": "xsmall.reductions.edge:edge",
     "sums": "xsmall.reductions.sums:sums",
     "autocorrelation": "xsmall.reductions.autocorrelation:autocorrelation",
 }
 """The functions that make records, by the word that a recipe says; ``function`` is the user's own."""
 
-_NOT_IN_RECIPES: Final = ("noise", "illumination", "obj", "frames")  # noise is that of the constants
+_NOT_IN_RECIPES: Final = ("noise", "illumination", "reference", "obj", "frames")  # noise is that of the constants
 _OF_FUNCTIONS: Final = (FUNCTION, "variance", "batch")
 
 
