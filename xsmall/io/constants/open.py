@@ -252,7 +252,7 @@ def _loaded_array(value: Any) -> npt.NDArray[Any]:
     try:
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # says so if there is less than it declares
         return np.array(mapped)
-    except (OSError, ValueError, EOFError, MemoryError, OverflowError) as error:
+    except Exception as error:  # of NumPy and of Python's own parser, which reads the header, in many forms
         raise FileFormatError(f"{path}: not an array", found=f"{type(error).__name__}: {error}") from error
 
 
