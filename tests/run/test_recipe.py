@@ -170,10 +170,23 @@ def test_runs_are_numbers_and_ranges() -> None:
         ({"kind": "rebin", "factor": [2, 4]}, lambda: xs.rebin((2, 4))),
         ({"kind": "image", "pixel_size": "150 um"}, lambda: xs.image(pixel_size=150e-6)),
         (
-            {"kind": "edge", "place": {"segment": 0, "row": [4, 8]}, "side": {"segment": 0, "row": [0, 2]},
-             "weights": 8.0, "direction": "rising", "calibration": [1.0, -0.002], "minimum": 0.02},
-            lambda: xs.edge(xs.Box(segment=0, row=(4, 8)), side=xs.Box(segment=0, row=(0, 2)), weights=8.0,
-                            direction="rising", calibration=[1.0, -0.002], minimum=0.02),
+            {
+                "kind": "edge",
+                "place": {"segment": 0, "row": [4, 8]},
+                "side": {"segment": 0, "row": [0, 2]},
+                "weights": 8.0,
+                "direction": "rising",
+                "calibration": [1.0, -0.002],
+                "minimum": 0.02,
+            },
+            lambda: xs.edge(
+                xs.Box(segment=0, row=(4, 8)),
+                side=xs.Box(segment=0, row=(0, 2)),
+                weights=8.0,
+                direction="rising",
+                calibration=[1.0, -0.002],
+                minimum=0.02,
+            ),
         ),
         (
             {"kind": "roi", "places": {"a": {"segment": 0}}, "threshold": ["1 keV", "9 keV"]},
