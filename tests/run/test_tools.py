@@ -7,6 +7,7 @@ import threading
 import warnings
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from xsmall.cli.words import with_warnings_told
 from xsmall.errors import ParameterError
 from xsmall.run.arp import make_arp
 from xsmall.run.follow import wait_for
-from xsmall.run.pool import slurm_cluster, slurm_options
+from xsmall.run.pool import Pool, slurm_cluster, slurm_options
 from xsmall.run.progress import bar, poster
 from xsmall.run.state import RunState
 from xsmall.run.toml import toml_of
@@ -154,6 +155,16 @@ def test_a_table_that_does_not_answer_stops_nothing() -> None:
     assert "could not be posted" in state.messages[0]
     with pytest.raises(ParameterError, match="HTTP"):
         poster("file:///etc/passwd")
+
+
+def test_the_page_of_the_workers_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    show, link = bar(changing=False), "http://127.0.0.1:8787/status"
+    assert Pool(SimpleNamespace(dashboard_link=link, get_executor=lambda **_: None)).dashboard == link
+    for run in (1, 2):
+        show(RunState(run, dashboard=link))
+        show(RunState(run, "done"))
+    assert capsys.readouterr().out.count(link) == 1
+    assert Pool().dashboard == ""
 
 
 def test_the_bar_tells_rate_and_rest(capsys: pytest.CaptureFixture[str]) -> None:

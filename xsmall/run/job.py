@@ -64,7 +64,7 @@ class RunJob:
         self.recipe, self.run, self.folder, self.pool, self.progress = recipe, run, folder, pool, progress
         self.resume, self.overwrite, self.join = resume or join, overwrite, join
         self.store = BlockStore(blocks_folder(folder, run))
-        self.state = RunState(run)
+        self.state = RunState(run, dashboard=pool.dashboard)
         self.name = uuid4().hex[:8]
 
     def make(self) -> RunState:
@@ -109,7 +109,7 @@ class RunJob:
         return self.state
 
     def _make(self) -> RunState:
-        self.state = RunState(self.run)
+        self.state = RunState(self.run, dashboard=self.pool.dashboard)
         if self.overwrite:
             self.store.clear()  # at once: who wants to join sees nothing of what was there
         try:
@@ -208,7 +208,7 @@ class RunJob:
 
     def _help(self) -> RunState | None:
         """Compute blocks for the job that makes the run; returns how that ended, or None where the job has died."""
-        self.state = RunState(self.run)
+        self.state = RunState(self.run, dashboard=self.pool.dashboard)
         seen = read_state(state_path(self.folder, self.run))
         plan = plan_run(self.recipe, self.run)
         while self.store.manifest() is None and self._is_made():
@@ -330,6 +330,7 @@ class RunJob:
 
     def _end(self, state: Any, error: Exception | None) -> RunState:
         self.state.state, self.state.why = state, "" if error is None else _error_text(error)
+        self.state.dashboard = ""
         self.state.save(self.folder)
         self.state.ended = self.state.updated
         self.state.save(self.folder)

@@ -146,6 +146,11 @@ class Pool:
         self._executor: Any = client.get_executor(pure=False, retries=0) if client is not None else self._threads
         self._client = client
 
+    @property
+    def dashboard(self) -> str:
+        """Address of dask's page on the workers; nothing where there is none."""
+        return str(getattr(self._client, "dashboard_link", None) or "")
+
     def limit(self, needed: dict[int, int]) -> int:
         """Bytes of frames that are read at once, by what a thread then needs; see :func:`fitting`."""
         return fitting(None if self._client is None else room_of(self._client), needed)

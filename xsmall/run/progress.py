@@ -33,9 +33,12 @@ def bar(to: TextIO | None = None, *, changing: bool = True) -> Progress:
     changing
         Whether a line may be written over. Else each run is told once, when it has ended.
     """
-    out = to or sys.stdout
+    out, told = to or sys.stdout, set[str]()
 
     def show(state: RunState) -> None:
+        if state.dashboard and state.dashboard not in told:
+            told.add(state.dashboard)
+            out.write(f"dashboard of the workers: {state.dashboard}\n")
         ended = state.state != "running"
         if changing:
             done = _WIDTH * state.blocks_done // max(1, state.blocks)

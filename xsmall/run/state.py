@@ -72,6 +72,8 @@ class RunState:
         When, in seconds since 1970.
     request
         What was asked for: recipe, input, versions.
+    dashboard
+        Where dask's page on the workers is, as long as the run goes on.
     """
 
     run: int
@@ -89,6 +91,7 @@ class RunState:
     ended: float | None = None
     events_done: int = 0
     request: dict[str, Any] = field(default_factory=dict)
+    dashboard: str = ""
 
     @property
     def n_faults(self) -> int:
@@ -178,7 +181,7 @@ def read_state(path: Path) -> RunState | None:
     """Read how far a run is; None where nothing that can be read is there."""
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
-        return RunState(**{f.name: told[f.name] for f in fields(RunState)})
+        return RunState(**{f.name: told[f.name] for f in fields(RunState) if f.name in told})
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
