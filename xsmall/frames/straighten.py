@@ -20,48 +20,7 @@ __all__ = ["check_along", "checked_coefficients", "shifted", "shifts_of", "strai
 def straighten(
     frames: xr.DataArray | xr.Dataset, coefficients: Sequence[float], *, along: Literal["row", "column"] = "row"
 ) -> xr.DataArray | xr.Dataset:
-    """Shift each column (or row) of pixels by a polynomial, so that curved lines become straight.
-
-    Parameters
-    ----------
-    frames
-        Frames with the dims ``row`` and ``column`` and any others; or a Dataset of them and their variance.
-    coefficients
-        Of the polynomial that says where the line lies, in pixels, as a function of the label of the column (or row);
-        highest power first, as ``np.polyfit`` returns them.
-    along
-        The dim along which pixels move: ``"row"`` where the line is a function of the column, ``"column"`` where it is
-        one of the row.
-
-    Returns
-    -------
-    Frames whose line lies straight, m pixels above the minimum of the polynomial, where m is the largest shift rounded
-    up: pixel r of column j goes to r - (p(j) - min p) + m. A pixel that falls between two is shared by them in
-    proportion, so that the sum over each column stays (flux is conserved, to rounding); the dim ``along`` is longer by
-    m, its labels go on behind the last one, and nothing wraps around. NaN spreads to the pixels that share it. Geometry
-    and positions are dropped: these are no longer pixels of the detector. Lazy where ``frames`` are. Of a Dataset, a
-    Dataset: a pixel that is shared brings its variance times the square of its part.
-
-    Raises
-    ------
-    DataError
-        Frames without rows and columns, or with labels that are not consecutive.
-    ParameterError
-        No coefficients, or shifts larger than the image.
-
-    Notes
-    -----
-    Cost: two passes over the frames. Two neighbouring pixels of the result share noise where the shift is not whole.
-
-    Examples
-    --------
-    >>> import numpy as np, xarray as xr, xsmall as xs
-    >>> image = xr.DataArray(
-    ...     [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], dims=("row", "column")
-    ... )  # a line that falls by a pixel
-    >>> xs.straighten(image, [1.0, 1.0]).transpose("row", "column").values.tolist()
-    [[0.0, 0.0], [0.0, 0.0], [1.0, 1.0], [0.0, 0.0]]
-    """
+    """Straighten frames or images by hand; what comes back, and what raises, is told by :func:`xsmall.straighten`."""
     check_along(along)
     if ROW not in frames.dims or COLUMN not in frames.dims:
         raise DataError("an image has rows and columns", found=tuple(frames.dims), expected=f"{ROW!r} and {COLUMN!r}")

@@ -3,65 +3,26 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import h5py
-import xarray as xr
-
 from xsmall.detector.geometry.beam import DISTANCE_RANGE, Beam
-from xsmall.detector.geometry.formats import crystfel, dials, extra_geom, poses, pyfai
 from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.geometry.text import read_text
 from xsmall.errors import FileFormatError, GeometryError, ParameterError, XsmallError
-from xsmall.frames.beam import beam_of
-from xsmall.frames.pixels import geometry_of
-from xsmall.io import nexus_geometry
 from xsmall.io.constants.of_run import asked_of_database, geometry_of_database, is_of_database
 from xsmall.io.files import names_its_file
-from xsmall.io.sources.stacks import open_frames
+from xsmall.io.geometry_formats import FORMATS, corners_beside
 from xsmall.io.stores.place import write_file
 
 __all__ = ["open_beam", "open_geometry", "save_geometry"]
 
-_RULE: Final = "xsmall_geometry"
-_TOKEN: Final = "token"  # noqa: S105 # of the rule: what rots on a disk does not fit it any more
 _HDF5: Final = b"\x89HDF\r\n\x1a\n"
 _LOOKED_AT: Final = 20
 _PITCH: Final = (1e-7, 0.1)  # m
 _PLACE: Final = (0.0, DISTANCE_RANGE[1])
-
-
-@dataclass(frozen=True)
-class _Format:
-    """One way to write a geometry down.
-
-    Attributes
-    ----------
-    program
-        Whose it is.
-    endings
-        Of files, the usual one first.
-    read, beam
-        Make the geometry, and the beam where a file says something of it, of a path or a text.
-    write
-        Called with path, geometry, beam and options; the beam is None where none was given.
-    holds_beam
-        Whether a beam can be written too, and whether one must be.
-    """
-
-    program: str
-    endings: tuple[str, ...]
-    read: Callable[..., Geometry]
-    beam: Callable[..., Beam] | None
-    write: Callable[..., None]
-    holds_beam: bool = True
-    needs_beam: bool = False
 
 
 @names_its_file
@@ -110,7 +71,7 @@ def open_geometry(source: str | os.PathLike[str] | Any, *, format: str | None = 
         )
         source, format = geometry_of_database(asked), "psana"  # noqa: A001
     name = _recognised(source) if format is None else _known_format(format)
-    made = _FORMATS[name].read(_source_given(source, name), **_checked_options(name, _FORMATS[name].read, options))
+    made = FORMATS[name].read(_source_given(source, name), **_checked_options(name, FORMATS[name].read, options))
     _check_sizes(made)
     return made
 
@@ -166,7 +127,7 @@ def open_beam(source: str | os.PathLike[str], *, format: str | None = None, **op
     (9500.0, 0.0925)
     """
     name = _recognised(source) if format is None else _known_format(format)
-    read = _FORMATS[name].beam
+    read = FORMATS[name].beam
     if read is None:
         raise FileFormatError(
             f"a {name} geometry says nothing of the beam", fix="xs.Beam(photon_energy=9500, distance=0.1)"
@@ -231,7 +192,7 @@ def save_geometry(
     """
     target = Path(path)
     name = _of_ending(target) if format is None else _known_format(format)
-    kind = _FORMATS[name]
+    kind = FORMATS[name]
     options = _checked_options(name, kind.write, options)
     if beam is None and kind.needs_beam:
         raise ParameterError(f"a {name} geometry needs a beam", fix="beam=xs.Beam(photon_energy=9500, distance=0.1)")
@@ -239,7 +200,7 @@ def save_geometry(
         raise ParameterError(
             f"a {name} geometry has no place for a beam", fix=f"xs.save_geometry(beam.align(geometry), {str(target)!r})"
         )
-    for file in [target, _corners_beside(target)] if name == "pyfai" else [target]:
+    for file in [target, corners_beside(target)] if name == "pyfai" else [target]:
         if file.exists() and not overwrite:
             raise FileFormatError(f"{file} exists", fix="save_geometry(..., overwrite=True)")
     if name != "pyfai":
@@ -259,16 +220,16 @@ def save_geometry(
 
 
 def _known_format(format: str) -> str:
-    if format not in _FORMATS:
-        raise ParameterError("unknown format of a geometry", found=repr(format), expected=", ".join(_FORMATS))
+    if format not in FORMATS:
+        raise ParameterError("unknown format of a geometry", found=repr(format), expected=", ".join(FORMATS))
     return format
 
 
 def _of_ending(path: Path) -> str:
-    for name, kind in _FORMATS.items():
+    for name, kind in FORMATS.items():
         if path.suffix.lower() in kind.endings:
             return name
-    endings = ", ".join(f"{kind.endings[0]} ({kind.program})" for kind in _FORMATS.values() if kind.endings)
+    endings = ", ".join(f"{kind.endings[0]} ({kind.program})" for kind in FORMATS.values() if kind.endings)
     raise ParameterError("unknown ending of a geometry", found=path.name, expected=f"{endings}, or format=")
 
 
@@ -301,7 +262,7 @@ def _recognised(source: Any) -> str:
     raise FileFormatError(
         f"{name} is not a geometry",
         found=repr(text[:60]),
-        expected=", ".join(kind.program for kind in _FORMATS.values()),
+        expected=", ".join(kind.program for kind in FORMATS.values()),
         fix='xs.open_geometry(..., format="psana") where you know it better',
     )
 
@@ -322,7 +283,7 @@ def _is_folder(folder: Path) -> FileFormatError:
 def _can_be_read(path: Path) -> bool:
     try:
         name = _recognised(path)
-        _FORMATS[name].read(_source_given(path, name))
+        FORMATS[name].read(_source_given(path, name))
     except (XsmallError, OSError):
         return False
     return True
@@ -346,158 +307,3 @@ def _checked_options(name: str, function: Callable[..., Any], options: dict[str,
             f"a {name} geometry has no option {unknown[0]!r}", expected=", ".join(taken) or "no option"
         )
     return options
-
-
-# ---- the formats ----------------------------------------------------------------------------------------------------
-
-
-def _write_psana(path: Path, geometry: Geometry, beam: None) -> None:  # noqa: ARG001
-    path.write_text(geometry.to_psana(), encoding="utf-8")
-
-
-def _write_crystfel(
-    path: Path,
-    geometry: Geometry,
-    beam: Beam | None,
-    *,
-    layout: Any = "segments",
-    data: str = "/entry_1/data_1/data",
-    adu_per_photon: float | None = None,
-) -> None:
-    text = crystfel.to_crystfel(geometry, beam, layout=layout, data=data, adu_per_photon=adu_per_photon)
-    path.write_text(text, encoding="utf-8")
-
-
-def _crystfel_beam(
-    source: str | Path, *, corner: Any = "crystfel", segment_rows: int | None = None, camera_length: float | None = None
-) -> Beam:
-    """Photon energy of the file, and as distance the mean z of its panels: camera length and what each is behind it."""
-    beam = crystfel.beam_from_crystfel(source)
-    if camera_length is None and beam.distance is None:
-        return beam
-    geometry = crystfel.from_crystfel(source, corner=corner, segment_rows=segment_rows, camera_length=camera_length)
-    return beam.replace(distance=geometry.distance)
-
-
-def _write_nexus(path: Path, geometry: Geometry, beam: Beam | None) -> None:
-    nexus_geometry.write_nexus_geometry(path, geometry, beam)
-
-
-def _write_dials(
-    path: Path, geometry: Geometry, beam: Beam, *, trusted_range: tuple[float, float] = (-10.0, 2e6)
-) -> None:
-    path.write_text(dials.to_dials(geometry, beam, trusted_range=trusted_range), encoding="utf-8")
-
-
-def _write_poni(path: Path, geometry: Geometry, beam: Beam) -> None:
-    """Write the pose, and beside it a NeXus file with the corners of the pixels for pyFAI and the rule for xsmall."""
-    corners = _corners_beside(path)
-    part = corners.with_name(f".{corners.name}.{os.getpid()}.part")
-    try:
-        integrator = pyfai.to_pyfai(geometry, beam)
-        integrator.detector.save(str(part))
-        with h5py.File(part, "a") as file:
-            file.attrs[_RULE] = geometry.to_json()
-        part.replace(corners)
-    finally:
-        part.unlink(missing_ok=True)
-    pyfai.save_poni(path, integrator, corners)
-
-
-def _corners_beside(path: Path) -> Path:
-    """Name the file of pixel corners that stands beside a .poni file, also while that is being written."""
-    stem = path.stem.removeprefix(".").removesuffix(f".{os.getpid()}.part")
-    return path.with_name(f"{stem}.detector.h5")
-
-
-def _read_poni(source: str | Path) -> tuple[Geometry, Beam]:
-    """Geometry and beam of a .poni file: our own rule where its detector file holds one, else pyFAI's detector."""
-    named = re.search(r'"filename": "([^"]+)"', read_text(source)[0])
-    corners = Path(named[1]) if named else None
-    if corners is not None and isinstance(source, Path) and not corners.is_file():
-        corners = source.with_name(corners.name)  # both were moved
-    if corners is not None and corners.is_file():
-        with h5py.File(corners, "r") as file:
-            if _RULE in file.attrs:
-                return Geometry.from_json(str(file.attrs[_RULE])), poses.beam_from_poni(source)
-    return pyfai.from_poni(source)
-
-
-def _write_extra_geom(path: Path, geometry: Geometry, beam: None) -> None:  # noqa: ARG001
-    extra_geom.to_extra_geom(geometry).write_crystfel_geom(str(path))
-
-
-def _write_xsmall(path: Path, geometry: Geometry, beam: None) -> None:  # noqa: ARG001
-    text = json.dumps({_TOKEN: geometry.token, **json.loads(geometry.to_json())}, indent=1)
-    path.write_text(text, encoding="utf-8")
-
-
-def _read_xsmall(source: str | Path) -> Geometry:
-    text, name = read_text(source)
-    try:
-        rule = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise FileFormatError(f"{name} cannot be read", found=error, expected="the JSON of a geometry") from error
-    token = rule.pop(_TOKEN, None) if isinstance(rule, dict) else None
-    geometry = Geometry.from_json(json.dumps(rule, separators=(",", ":")))
-    if token is not None and token != geometry.token:
-        raise GeometryError(
-            f"{name} has changed since it was written",
-            found=f"the token {token}, of another geometry than the one that follows it",
-            expected=geometry.token,
-            fix=f"copy it again; or take the line {_TOKEN!r} out, if it was changed by hand",
-        )
-    return geometry
-
-
-def _read_nexus(source: Path, *, detector: str | None = None) -> Geometry:
-    try:
-        return nexus_geometry.read_nexus_geometry(source, detector)[0]
-    except FileFormatError:
-        found = None if detector is not None else geometry_of(_flat(source))
-        if found is None:
-            raise
-        return found
-
-
-def _nexus_beam(source: Path, *, detector: str | None = None) -> Beam:
-    try:
-        return nexus_geometry.read_nexus_geometry(source, detector)[1]
-    except FileFormatError:
-        found = None if detector is not None else beam_of(_flat(source))
-        if found is None:
-            raise
-        return found
-
-
-def _flat(source: Path) -> xr.DataArray:
-    """Frames that know their geometry without modules, such as those of an Eiger master; or that know nothing."""
-    try:
-        return open_frames(source)
-    except XsmallError:
-        return xr.DataArray()
-
-
-_FORMATS: Final[dict[str, _Format]] = {
-    "psana": _Format("psana", (".data",), Geometry.from_psana, None, _write_psana, holds_beam=False),
-    "crystfel": _Format("CrystFEL", (".geom",), crystfel.from_crystfel, _crystfel_beam, _write_crystfel),
-    "nexus": _Format("NeXus", (".nxs", ".h5", ".hdf5", ".cxi"), _read_nexus, _nexus_beam, _write_nexus),
-    "dials": _Format(
-        "DIALS",
-        (".expt",),
-        lambda source: dials.from_dials(source)[0],
-        lambda source: dials.from_dials(source)[1],
-        _write_dials,
-        needs_beam=True,
-    ),
-    "pyfai": _Format(
-        "pyFAI",
-        (".poni",),
-        lambda source: _read_poni(source)[0],
-        lambda source: _read_poni(source)[1],
-        _write_poni,
-        needs_beam=True,
-    ),
-    "extra_geom": _Format("EXtra-geom", (), extra_geom.from_extra_geom, None, _write_extra_geom, holds_beam=False),
-    "xsmall": _Format("xsmall", (".json",), _read_xsmall, None, _write_xsmall, holds_beam=False),
-}
