@@ -174,9 +174,9 @@ def writing(owner_file: str) -> Iterator[None]:
         The job has ended. What was written all the same, from another process, is removed.
     """
     with _writes_change:
-        _check_is_there(owner_file)
         _writes[owner_file] = _writes.get(owner_file, 0) + 1
     try:
+        _check_is_there(owner_file)  # once it is counted: who removes the file waits for it from then on
         yield
     finally:
         with _writes_change:
