@@ -229,9 +229,8 @@ def _dark(options: argparse.Namespace) -> None:
         if isinstance(found, str):
             raise DataError(f"{source}: no frames of {options.detector!r}", found=found)
         frames.append(found)
-    made = save(
-        dark(frames), options.out, overwrite=options.overwrite
-    )  # it computes when the place is known to be free
+    # Lazy: saving computes, once the place is known to be free.
+    made = save(dark(frames), options.out, overwrite=options.overwrite)
     print(f"constants: {made}")
     if picture is not None:
         from xsmall.plot.calibration import plot_dark
