@@ -1,5 +1,6 @@
 """Scaling by simulation: who is told what, on graphs whose answer is known, and on the real ones, small."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,4 +33,7 @@ def test_the_scaling_of_production_is_simulated_small(monkeypatch: pytest.Monkey
     rows = list(production.scaling(tmp_path, 2000, 32, 64))
     minutes = [took for what, *_, took, _ in rows if what == "produce"]
     assert len(minutes) == len(production.WORKERS)
-    assert minutes == sorted(minutes, reverse=True)
+    # A list schedule may lose a little by one worker more (Graham, SIAM J. Appl. Math. 17, 416 (1969)),
+    # and the seconds of tasks are measured: a tenth is allowed.
+    assert all(more <= 1.1 * fewer for fewer, more in pairwise(minutes))
+    assert minutes[-1] < 0.7 * minutes[0]
