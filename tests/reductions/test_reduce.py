@@ -106,3 +106,47 @@ def test_borders_follow_a_coordinate_that_is_renamed(placed: xr.DataArray) -> No
     for name in ("wide_q", "fine_q", "radius"):
         assert small[name].attrs["bounds"] == f"{name}_bounds"
         assert small[f"{name}_bounds"].dims == (name, "bin_edge")
+
+
+def sum_at(name: str, value: float = 1.0) -> xs.Record:
+    return xs.record(lambda frame: value * np.nansum(frame), outputs={name: "f8"})
+
+
+@pytest.mark.parametrize(
+    ("records", "name"),
+    [
+        ({"a": sum_at("b_sum", 0.0), "a_b": xs.roi(xs.Box(segment=0))}, "a_b_sum"),
+        ({"a_b": xs.roi(xs.Box(segment=0)), "a": sum_at("b_sum", 0.0)}, "a_b_sum"),
+        ({"scan": sum_at("delay")}, "scan_delay"),
+        ({"rows": xs.projection("row", xs.Box(segment=0)), "ro": sum_at("w")}, "ro_w"),
+    ],
+)
+def test_no_variable_takes_the_place_of_another_or_of_a_coordinate(records: dict[str, xs.Record], name: str) -> None:
+    obj = frames().assign_coords(scan_delay=("event", [4.0, 5, 6]), ro_w=3.0)
+    with pytest.raises(ParameterError, match=f"two things would be called '{name}'") as raised:
+        reduce(obj, records)
+    typed = str(raised.value).split("do this:")[1].split('"')[1::2]
+    small = reduce(obj, {typed[0] if key == typed[1] else key: record for key, record in records.items()})
+    assert sum(str(v).endswith(("_sum", "_delay", "_w")) for v in small.data_vars) == len(records) - ("ro" in records)
+    assert small["scan_delay"].values.tolist() == [4, 5, 6]
+
+
+def test_a_dim_that_is_a_coordinate_of_the_events_does_not_take_its_place() -> None:
+    obj = frames().assign_coords(laser_on=("event", [True, False, True]))
+    rows = xs.projection("row")
+    own = xr.ones_like(obj[0], dtype=float).drop_vars(["event", "delay"]).rename("delay")
+    small = reduce(obj, {"total": xs.sums(by="laser_on"), "rows": rows, "angle": xs.azint([0, 2], quantity=own)})
+    assert small["laser_on"].values.tolist() == [True, False, True]
+    assert small["delay"].values.tolist() == [1, 2, 3]
+    assert small["total_mean"].dims[0] == "total_laser_on"
+    assert small["total_laser_on"].values.tolist() == [False, True]
+    assert small["angle_intensity"].dims == ("event", "angle_delay")
+    assert small["angle_delay"].attrs["bounds"] in small.coords
+    assert apply(obj, xs.sums(by="laser_on"))["mean"].dims[0] == "laser_on"  # no events are left
+
+
+def test_a_list_that_has_the_name_of_its_dim_is_no_dim() -> None:
+    output = xs.Output(("delay",), (2,), np.dtype("f8"))
+    small = reduce(frames(), {"a": xs.record(lambda frame: [1.0, 2.0], outputs={"delay": output})})
+    assert small["a_delay"].dims == ("event", "a_delay_0")
+    assert small["delay"].dims == ("event",)

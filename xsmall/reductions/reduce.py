@@ -34,6 +34,7 @@ from xsmall.frames.variance import values_and_variance
 from xsmall.frames.waveforms import as_waves
 from xsmall.reductions.filters import EventMask
 from xsmall.reductions.joined import bind
+from xsmall.reductions.names import check_names, clashing_dims
 from xsmall.reductions.user import Function, UserRecord
 from xsmall.reductions.user import record as _user_record
 from xsmall.vocabulary import (
@@ -127,6 +128,7 @@ def _reduce_sparse(given: Sparse, records: Mapping[str, Record]) -> xr.Dataset:
     known = describe(given.values)
     frames = known.of_all_events
     described = {name: record.outputs(frames) for name, record in chosen.items()}
+    check_names(described, _coords_of(chosen, frames), given.values)
     arrays = run_on_entries(given.lists, given.used, chosen, frames, known.energies, beside)
     return paired(_labelled_results(given.values, chosen, frames, described, arrays))
 
@@ -158,6 +160,15 @@ class Pass:
     beside: Mapping[str, Companion]
     described: Mapping[str, Mapping[str, Output]]
 
+    def part(self, of_events: bool) -> Pass:
+        """The records that return something of each event; or those that add events up."""
+        of = {
+            name: any(not o.summed for o in outputs.values()) is of_events for name, outputs in self.described.items()
+        }
+        records = {name: record for name, record in self.records.items() if of[name]}
+        described = {name: outputs for name, outputs in self.described.items() if of[name]}
+        return replace(self, records=records, described=described)
+
     def dataset(self, arrays: Mapping[tuple[str, str], Any]) -> xr.Dataset:
         """Label the arrays (event, ...) of each record and variable."""
         return paired(_labelled_results(self.values, self.records, self.frames, self.described, arrays))
@@ -170,11 +181,17 @@ def prepare(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record]) -> Pa
     known = describe(values)
     frames = replace(known, dtype=float_dtype(known.dtype), variance=variance is not None).of_all_events
     described = {name: record.outputs(frames) for name, record in chosen.items()}  # raises before anything else
+    check_names(described, _coords_of(chosen, frames), values)
     variances = None if variance is None else data_of(variance)
     source = Source.of(
         data_of(values), known.usable, frames.dtype, variances, known.energies, words_of(values), known.kinds
     )
     return Pass(values, chosen, frames, source, beside, described)
+
+
+def _coords_of(records: Mapping[str, Record], frames: Frames) -> dict[str, dict[str, xr.Variable]]:
+    """Coordinates of each record."""
+    return {name: dict(record.coords(frames)) for name, record in records.items()}
 
 
 def _labelled_results(
@@ -185,8 +202,8 @@ def _labelled_results(
     arrays: Mapping[tuple[str, str], Any],
 ) -> xr.Dataset:
     """The flat Dataset of all records."""
-    coords = {name: dict(record.coords(frames)) for name, record in records.items()}
-    renamed = _clashing_dims(described, coords)
+    coords = _coords_of(records, frames)
+    renamed = clashing_dims(described, coords, values)
     variables: dict[str, xr.Variable] = {}
     labels: dict[str, xr.Variable] = {}
     for name, outputs in described.items():
@@ -370,31 +387,6 @@ def _records(given: object) -> dict[str, Record]:
                 fix=f'{{"{name}": xs.azint(bins=500)}}',
             )
     return records
-
-
-def _clashing_dims(
-    described: Mapping[str, Mapping[str, Output]], coords: Mapping[str, Mapping[str, xr.Variable]]
-) -> dict[tuple[str, str], str]:
-    """New names of the dims that two records size or label differently."""
-    seen: dict[str, list[tuple[str, int | None, xr.Variable | None]]] = {}
-    for name, outputs in described.items():
-        sizes = {d: n for o in outputs.values() for d, n in zip(o.dims, o.shape, strict=True)}
-        for dim, size in sizes.items():
-            seen.setdefault(dim, []).append((name, size, coords[name].get(dim)))
-    renamed = {}
-    for dim, uses in seen.items():
-        _, size, label = uses[0]
-        if any(n is None or n != size or not _same_label(label, other) for _, n, other in uses[1:]):
-            for name, _, _ in uses:
-                renamed[name, dim] = f"{name}_{dim}"
-                renamed.update({(name, k): f"{name}_{k}" for k, v in coords[name].items() if dim in v.dims})
-    return renamed
-
-
-def _same_label(a: xr.Variable | None, b: xr.Variable | None) -> bool:
-    if a is None or b is None:
-        return a is b
-    return bool(np.array_equal(a.values, b.values))
 
 
 def _result_dataset(

@@ -211,7 +211,7 @@ def _reductions(
 ) -> tuple[xr.Dataset, xr.Dataset]:
     """Variables of a detector for all events of the run, lazy: blocks are read as they are written; and those of none.
 
-    What records have added up has no events, and keeps the names that it has in a notebook.
+    What records have added up has no events, and keeps the names that it has in a notebook by itself.
     """
     name, prepared, at = detector.name, detector.prepared, events.of(detector.name)
     store, names = added.store, added.blocks
@@ -222,11 +222,9 @@ def _reductions(
         if not output.summed
     }
     arrays |= {(record, variable): values for record, found in added.totals() for variable, values in found.items()}
-    labelled = prepared.dataset(arrays)
-    summed = labelled.drop_dims(EVENT, errors="ignore")
+    labelled, summed = (prepared.part(of_events).dataset(arrays) for of_events in (True, False))
     used = {d for x in summed.data_vars.values() for d in x.dims}
     summed = summed.drop_vars([c for c in summed.coords if not set(summed[c].dims) & used])
-    labelled = labelled.drop_vars(list(summed.data_vars))
     own = {str(d) for x in labelled.data_vars.values() for d in (*x.dims, x.attrs.get(RAGGED_DIM, EVENT))} - {EVENT}
     labels = {str(k): x.variable for k, x in labelled.coords.items() if x.dims and set(x.dims) <= own | {BIN_EDGE}}
     names_of = {word: f"{name}_{word}" for word in own | labels.keys()}
