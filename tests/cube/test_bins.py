@@ -323,3 +323,22 @@ def test_edges_may_be_times_of_a_zone() -> None:
     small = xr.Dataset({"seen": ("event", times), "one": ("event", np.ones(4))}, {"event": np.arange(4)})
     for borders in (times.tz_localize("UTC").tz_convert("Europe/Paris"), [t.to_pydatetime() for t in times]):
         np.testing.assert_array_equal(small.sd.cube({"seen": edges(borders)})["count"].values, [1, 1, 1])
+
+
+@pytest.mark.parametrize(("start", "width", "n"), [(-1.0, 0.025, 81), (-0.2303, 0.0032, 205), (22.94, 0.3, 388)])
+def test_many_edges_that_sums_have_made_are_the_decimal_numbers(start: float, width: float, n: int) -> None:
+    exact = bins(start, float(Decimal(str(start)) + n * Decimal(str(width))), n=n).edges()
+    summed = np.cumsum(np.concatenate([[start], np.full(n, width)]))
+    ranged = np.arange(start, start + (n + 0.5) * width, width)
+    assert np.abs(ranged - exact).max() > 0  # it matters
+    for made in (summed, ranged, start + width * np.arange(n + 1)):
+        assert edges(made).borders == tuple(exact)
+        readings = start + width * np.arange(n)  # rounded twice
+        assert edges(made).assign(readings).index.tolist() == list(range(n))
+
+
+def test_edges_that_are_not_at_equal_distances_are_taken_to_the_last_place() -> None:
+    borders = np.array([0.0, 0.1, 0.2, 0.30001, 0.4])
+    assert edges(borders).borders == tuple(borders)
+    below = np.nextafter(borders[1:-1], 0)
+    assert edges(borders).assign(below).index.tolist() == [0, 1, 2]

@@ -1,6 +1,7 @@
 """The delay of each event: units, time tool, its sign, and the truth of simulated runs."""
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -166,3 +167,82 @@ def test_a_cube_does_not_average_the_nominal_delay_unless_it_is_asked_to() -> No
     bins = {"delay": xs.bins(0, 2, n=1)}
     assert "delay_nominal" not in made.sd.cube(bins).data_vars
     assert made.sd.cube(bins, coordinates=["delay_nominal"])["delay_nominal"].values.tolist() == [0.5]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("unit", "power", "zero"), [("s", -15, 0.0), ("ns", -6, 0.0), ("fs", 0, 0.0), ("fs", 0, 7.0),
+                                                     ("ps", -3, 0.0), ("ps", -3, 1.0), ("ps", -3, 2.3)])  # fmt: skip
+@pytest.mark.parametrize("lazy", [False, True])
+def test_steps_of_25_fs_are_in_their_bins_whatever_they_are_given_in(
+    dtype: type[np.floating[Any]], unit: str, power: int, zero: float, lazy: bool
+) -> None:
+    number = np.arange(-40, 41)
+    places = np.array([float(str(Decimal(25 * k).scaleb(power) + Decimal(str(zero)))) for k in number.tolist()])
+    small = xr.Dataset({"stage": ("event", places.astype(dtype)), "number": ("event", number)})
+    made = (small.chunk(event=7) if lazy else small).sd.delay(stage="stage", unit=unit, zero=zero)
+    np.testing.assert_array_equal(made.delay, number * 25 / 1000)
+    for bins in (xs.bins(-1, 1.025, width=0.025), -1 + np.arange(82) * 0.025, xs.steps(tolerance=0, at=made.delay)):
+        cube = made.sd.cube({"delay": bins})
+        np.testing.assert_array_equal(cube["number"], number)
+        np.testing.assert_array_equal(cube["count"], 1)
+
+
+@pytest.mark.parametrize(
+    "stage", [np.array([True, False]), np.array(["0", "1"]), np.array([0, 1], "m8[ns]"), np.array([0, 1j])]
+)
+def test_what_is_no_number_is_no_stage(stage: Any) -> None:
+    small = xr.Dataset({"stage": ("event", stage), "motor": ("event", [0.0, 1.0])})
+    with pytest.raises(DataError, match=r"'stage' is no number(.|\n)*one of \['motor'\]"):
+        small.sd.delay(stage="stage", unit="ps")
+    with pytest.raises(DataError, match="'stage' is no number"):
+        small.sd.delay(stage="motor", unit="ps", time_tool="stage", time_tool_unit="ps")
+
+
+def test_advice_for_a_stage_in_timedelta_works() -> None:
+    small = xr.Dataset({"stage": ("event", np.array([1, 2], "m8[ns]"))})
+    with pytest.raises(
+        DataError, match=r'do this:  small\.assign\(stage=small\["stage"\] / np\.timedelta64\(1, "ps"\)'
+    ):
+        small.sd.delay(stage="stage", unit="ps")
+    made = small.assign(stage=small["stage"] / np.timedelta64(1, "ps")).sd.delay(stage="stage", unit="ps")
+    assert made.delay.values.tolist() == [1000.0, 2000.0]
+
+
+def test_a_laser_that_says_no_true_or_false_is_refused_and_one_for_all_events_counts() -> None:
+    small = xr.Dataset({"stage": ("event", [0.0, 1.0]), "tt": ("event", [0.1, np.nan])})
+
+    def made(laser_on: Any) -> xr.Dataset:
+        data = small.assign(laser_on=laser_on)
+        return data.sd.delay(stage="stage", unit="ps", time_tool="tt", time_tool_unit="ps")
+
+    for wrong in (("event", ["on", "off"]), (("event", "k"), np.ones((2, 2), bool))):
+        with pytest.raises(DataError, match="laser_on has to be one true or false per event"):
+            made(wrong)
+    assert made(False).delay.values.tolist() == [0.0, 1.0]
+    np.testing.assert_array_equal(made(True).delay, [0.1, np.nan])
+
+
+def test_a_position_that_is_not_finite_is_no_fit() -> None:
+    small = xr.Dataset({"stage": ("event", [0.0, 1.0, 2.0]), "tt": ("event", [np.inf, -np.inf, 1.0])})
+    for options in ({"time_tool_unit": "ps"}, {"calibration": [0, 1, -0.5]}):
+        made = small.sd.delay(stage="stage", unit="ps", time_tool="tt", **options)
+        assert np.isnan(made.delay.values[:2]).all()
+        assert np.isfinite(made.delay.values[2])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sign": True}, "sign of the time tool is 1 or -1"),
+        ({"sign": np.array([1, -1])}, "sign of the time tool is 1 or -1"),
+        ({"stage_sign": "-1"}, "stage_sign is 1 or -1"),
+        ({"calibration": "abc", "time_tool_unit": None}, "calibration is a polynomial"),
+        ({"calibration": [[1, 2], [3]], "time_tool_unit": None}, "calibration is a polynomial"),
+        ({"unit": ["ps"]}, "unit of stage is not known"),
+        ({"time_tool": None, "time_tool_unit": None, "calibration": np.array([0.0, 1.0])}, "without a time tool"),
+    ],
+)
+def test_arguments_of_another_kind_are_said(options: dict[str, Any], message: str) -> None:
+    small = xr.Dataset({"stage": ("event", [0.0, 1.0]), "tt": ("event", [0.1, 0.2])})
+    with pytest.raises(ParameterError, match=message):
+        small.sd.delay(**({"stage": "stage", "unit": "ps", "time_tool": "tt", "time_tool_unit": "ps"} | options))

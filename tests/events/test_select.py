@@ -136,3 +136,72 @@ def test_mistakes_are_said(cuts: dict[str, Any], error: type[Exception], message
 def test_advice_for_a_misspelt_name_names_the_right_one() -> None:
     with pytest.raises(ParameterError, match=r"do this:  tt_amplitude=\.\.\."):
         small(20).sd.select(tt_amplitud=(0.3, None))
+
+
+@pytest.mark.parametrize("limit", [0.3, np.float64(0.3), np.float32(0.3)])
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_value_of_float32_reaches_the_limit_that_one_writes(limit: Any, wide: bool) -> None:
+    values = np.array([0.1, 0.3, 0.5], np.float32)  # 0.3 of float32 is above 0.3
+    data = xr.Dataset({"i0": ("event", values.astype(np.float64) if wide else values), "n": ("event", [1, 2, 3])})
+    assert data.sd.select(i0=(None, limit)).n.values.tolist() == [1, 2]
+    assert data.sd.select(i0=(limit, None)).n.values.tolist() == [2, 3]
+    assert data.sd.select(i0=xs.cut(equals=limit)).n.values.tolist() == [2]
+
+
+def test_whole_numbers_are_compared_exactly_however_large() -> None:
+    data = xr.Dataset({"ticks": ("event", 2**60 + np.arange(4)), "byte": ("event", np.arange(4, dtype=np.uint8))})
+    assert (data.sd.select(ticks=(np.int64(2**60 + 1), 2**60 + 2)).ticks.values - 2**60).tolist() == [1, 2]
+    assert data.sd.select(ticks=(None, 10**400)).sizes["event"] == 4
+    assert data.sd.select(byte=(-1, 2)).byte.values.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("equals", [[1, 2], np.array([1, 2, 3]), float("nan"), xs])
+def test_a_cut_compares_with_one_value(equals: Any) -> None:
+    with pytest.raises(ParameterError, match="compares with one value"):
+        xs.cut("n", equals=equals)
+
+
+@pytest.mark.parametrize(
+    ("name", "equals"), [("n", "a"), ("n", True), ("text", 1), ("raw", "a"), ("seen", 1), ("text", True)]
+)
+def test_what_can_never_be_equal_is_said(name: str, equals: Any) -> None:
+    data = xr.Dataset(
+        {
+            "n": ("event", [1, 2]),
+            "text": ("event", ["a", "b"]),
+            "raw": ("event", [b"a", b"b"]),
+            "seen": ("event", np.array(["2026-01-01", "2026-01-02"], "M8[ns]")),
+        }
+    )
+    with pytest.raises(DataError, match=f"{name} cannot be"):
+        data.sd.select(any=xs.cut(name, equals=equals))
+
+
+def test_true_is_one_and_a_time_or_a_text_may_be_wanted() -> None:
+    seen = np.array(["2026-01-01", "2026-01-02", "NaT"], "M8[ns]")
+    text = np.array(["a", None, "a"], object)
+    data = xr.Dataset(
+        {
+            "on": ("event", [0.0, 1.0, np.nan]),
+            "seen": ("event", seen),
+            "text": ("event", text),
+            "n": ("event", [1, 2, 3]),
+        }
+    )
+    assert data.sd.select(on=True).n.values.tolist() == [2]
+    by_time = data.sd.select(seen=xs.cut(equals=seen[1]))
+    assert by_time.n.values.tolist() == [2]
+    assert told(by_time)[0]["cuts"]["seen"]["n_missing"] == 1
+    assert told(data.sd.select(text="a"))[0]["cuts"]["text"]["n_missing"] == 1
+
+
+def test_advice_for_true_or_false_without_labels_and_for_one_number_works() -> None:
+    data = small(20)
+    with pytest.raises(ParameterError, match=r'do this:  own=xr\.DataArray\(own, dims="event"\)'):
+        data.sd.select(own=data.hits.values > 3)
+    assert data.sd.select(own=xr.DataArray(data.hits.values > 3, dims="event")).sizes["event"] == 16
+    with pytest.raises(ParameterError, match=r"do this:  hits=xs\.cut\(equals=3\)"):
+        data.sd.select(hits=3)
+    assert data.sd.select(hits=xs.cut(equals=3)).hits.values.tolist() == [3]
+    with pytest.raises(ParameterError, match=r"do this:  frames\.assign_coords"):
+        xr.DataArray(np.zeros((3, 2)), dims=("event", "q")).sd.select(i0=(0, 1))

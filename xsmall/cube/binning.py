@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xsmall.errors import DataError, ParameterError
-from xsmall.events.borders import around, as_read, logarithmic, regular, slack
+from xsmall.events.borders import are_regular, around, as_read, logarithmic, regular, slack
 
 __all__ = ["Assignment", "Binning", "Bins", "Categories", "Edges", "Quantiles", "Steps"]
 
@@ -105,7 +105,8 @@ class Edges(Binning):
     borders: tuple[Any, ...]
 
     def assign(self, values: npt.ArrayLike, name: str = "variable") -> Assignment:
-        return _by_edges(np.asarray(values), np.asarray(self.borders), name)
+        borders = np.asarray(self.borders)
+        return _by_edges(np.asarray(values), borders, name, regular=are_regular(borders))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,10 @@ _SHORT: Final = 12
 """Digits of what one writes."""
 _FEWEST: Final = 3
 _SAMPLE: Final = 1000
+_DIGITS: Final = 15
+"""Digits of a decimal number that float64 always holds."""
+_MOST_DIGITS_OF_FLOAT32: Final = 9
+_LARGEST_POWER: Final = 300
 
 
 def exact(value: Any) -> Fraction:
@@ -76,11 +80,17 @@ def as_written(borders: Floats) -> Floats:
     if n < _FEWEST:
         return borders
     first, last = (float(f"{x:.{_SHORT}g}") for x in (borders[0], borders[-1]))
-    reach = _SLACK * np.spacing(np.abs(borders).max())
+    reach = (_SLACK + n) * np.spacing(np.abs(borders).max())  # each sum on the way has lost a last place
     if not first < last:
         return borders
     grid = regular(first, last, n)
-    return grid if (np.abs(grid - borders) <= reach).all() else borders
+    return grid if (np.abs(grid - borders) <= min(reach, (last - first) / n / 1000)).all() else borders
+
+
+def are_regular(borders: npt.NDArray[Any]) -> bool:
+    """Whether borders are the decimal numbers at equal distances that :func:`as_written` makes."""
+    n = borders.size - 1
+    return n >= _FEWEST and borders.dtype.kind == "f" and np.array_equal(regular(borders[0], borders[-1], n), borders)
 
 
 def met(borders: Floats, dtype: np.dtype[Any]) -> Floats:
@@ -109,3 +119,27 @@ def as_read(data: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return data
     with np.errstate(over="ignore"):
         return data.astype(np.float32)
+
+
+def as_decimals(readings: npt.NDArray[Any]) -> Floats:
+    """Give readings as the shortest decimal numbers that they may be: 0.7 for 0.699999988 of float32, in float64."""
+    out = readings.astype(np.float64)
+    if readings.dtype.kind != "f" or readings.dtype.itemsize >= out.dtype.itemsize:
+        return out
+    size, left = np.abs(out), np.isfinite(out)
+    for digits in range(_FEWEST, _MOST_DIGITS_OF_FLOAT32 + 1):
+        short = rounded(out, size, digits)
+        with np.errstate(over="ignore"):
+            found = left & (short.astype(readings.dtype) == readings)
+        out, left = np.where(found, short, out), left & ~found
+    return out
+
+
+def rounded(values: Floats, size: Floats, digits: int = _DIGITS) -> Floats:
+    """Round to so many digits of a number of this size: what arithmetic left behind the decimal number goes."""
+    known = np.isfinite(values) & np.isfinite(size) & (size > 0)
+    with np.errstate(all="ignore"):
+        behind = np.where(known, digits - 1 - np.floor(np.log10(np.where(known, size, 1.0))), 0)
+        up, down = (10.0 ** np.clip(sign * behind, 0, _LARGEST_POWER) for sign in (1, -1))
+        made = np.rint(values * up / down) / up * down
+    return np.where(known & np.isfinite(made), made, values)

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from xsmall.errors import DataError, ParameterError
-from xsmall.events.shots import laser_is_off, one_per_event, shots_are_dropped
+from xsmall.events.borders import as_decimals, rounded
+from xsmall.events.shots import flag_of, laser_is_off, number_per_event, shots_are_dropped
 from xsmall.vocabulary import (
     DELAY,
     DELAY_NOMINAL,
@@ -112,32 +113,41 @@ def delay(
     >>> made.delay.round(3).values.tolist(), made.delay_nominal.round(3).values.tolist()
     ([0.02, nan], [0.0, 1.001])
     """
+    if not _is_sign(sign) and not (isinstance(sign, str) and sign == "find"):
+        raise ParameterError("the sign of the time tool is 1 or -1", found=repr(sign), fix='sign="find", signal="..."')
     nominal = _nominal(small, stage, unit, passes, zero, stage_sign)
     attrs: dict[str, Any] = {UNITS: PICOSECOND, SOURCE: stage}
     named = nominal.assign_attrs({**attrs, LONG_NAME: "nominal delay of the laser"})
     out = small.assign_coords({DELAY_NOMINAL: named})  # cubes average data variables
     if time_tool is None:
-        if (calibration, time_tool_unit, signal, normalize) != (None,) * 4 or sign != 1:
+        if any(x is not None for x in (calibration, time_tool_unit, signal, normalize)) or sign != 1:
             raise ParameterError("these arguments mean nothing without a time tool", fix='time_tool="tt_position"')
         return out.assign({DELAY: named})
     measured = _measured_delay(small, time_tool, calibration, time_tool_unit)
     certainty = None
     if sign == "find":
         sign, certainty = _find_sign(small, nominal, measured, signal, normalize)
-    elif sign not in (1, -1):
-        raise ParameterError("the sign of the time tool is 1 or -1", found=repr(sign), fix='sign="find", signal="..."')
     elif signal is not None or normalize is not None:
         raise ParameterError("signal and normalize serve to find the sign", fix='sign="find"')
     corrected = nominal + sign * measured
-    if LASER_ON in small.variables:
-        corrected = corrected.where(small[LASER_ON].drop_vars(small[LASER_ON].coords) != 0, nominal)
-    attrs |= {LONG_NAME: "delay of the laser, corrected by the time tool", TIME_TOOL: time_tool, TIME_TOOL_SIGN: sign}
+    laser_on = flag_of(small, LASER_ON)
+    if laser_on is None and LASER_ON in small.variables and not small[LASER_ON].ndim:
+        laser_on = small[LASER_ON].variable  # one for all events
+    if laser_on is not None:
+        corrected = corrected.where(xr.DataArray(laser_on) != 0, nominal)
+    how = {TIME_TOOL: time_tool, TIME_TOOL_SIGN: int(sign)}
+    attrs |= {LONG_NAME: "delay of the laser, corrected by the time tool", **how}
     corrected.attrs = attrs if certainty is None else {**attrs, SIGN_CERTAINTY: round(certainty, 1)}
     return out.assign({DELAY: corrected})
 
 
+def _is_sign(value: object) -> bool:
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return number and value in (1, -1)
+
+
 def _per_event_array(small: xr.Dataset, name: str) -> xr.DataArray:
-    return xr.DataArray(one_per_event(small, name))
+    return xr.DataArray(number_per_event(small, name))
 
 
 def _nominal(
@@ -151,10 +161,12 @@ def _nominal(
             expected="the nominal delay",
             fix=f'stage="{DELAY_NOMINAL}"' if DELAY_NOMINAL in small else 'stage="scan_..."',
         )
-    if stage_sign not in (1, -1):
-        raise ParameterError("stage_sign is 1 or -1", found=stage_sign)
+    if not _is_sign(stage_sign):
+        raise ParameterError(
+            "stage_sign is 1 or -1", found=repr(stage_sign), fix="stage_sign=-1 where a larger value means earlier"
+        )
     if isinstance(zero, bool) or not isinstance(zero, int | float | np.number) or not math.isfinite(zero):  # type: ignore[redundant-expr]
-        raise ParameterError("zero is a value of the stage", found=repr(zero))
+        raise ParameterError("zero is a value of the stage, one finite number", found=repr(zero), fix="zero=0.0")
     said = _unit_of_time(values, stage, unit, "unit", {**_TIMES, **_LENGTHS})
     if said in _LENGTHS:
         if isinstance(passes, bool) or not isinstance(passes, int | np.integer) or passes < 1:
@@ -168,20 +180,30 @@ def _nominal(
         raise ParameterError(f"{stage} is a time in {said}: it has no passes", fix='unit="mm", or no passes')
     else:
         scale = _TIMES[said]
-    return stage_sign * scale * (values.astype(np.float64) - zero)
+    out: xr.DataArray = xr.apply_ufunc(
+        _times_of_stage, values, kwargs={"zero": zero, "scale": scale, "sign": stage_sign}, dask="parallelized",
+        output_dtypes=[np.float64],
+    )  # fmt: skip
+    return out
+
+
+def _times_of_stage(places: npt.NDArray[Any], *, zero: float, scale: float, sign: int) -> npt.NDArray[np.float64]:
+    """Times in ps of places of a stage: the decimal numbers that one writes, whatever unit they come from."""
+    read = as_decimals(places)
+    return rounded(sign * scale * (read - zero), scale * np.maximum(np.abs(read), abs(zero)))
 
 
 def _unit_of_time(values: xr.DataArray, name: str, given: str | None, argument: str, known: dict[str, float]) -> str:
     told = values.attrs.get(UNITS)
     said = told if given is None else given
-    if said not in known:
+    if not isinstance(said, str) or said not in known:
         raise ParameterError(
             f"the unit of {name} is not known",
             found=repr(said),
             expected=f"one of {sorted(known)}",
             fix=f'{argument}="ps"',
         )
-    if given is not None and told in known and told != given:
+    if given is not None and isinstance(told, str) and told in known and told != given:
         raise ParameterError(f"{name} is in another unit", found=f"{argument}={given!r}, its attribute says {told!r}",
                              fix=f"{argument}={told!r}")  # fmt: skip
     return str(said)
@@ -191,15 +213,19 @@ def _measured_delay(
     small: xr.Dataset, time_tool: str, calibration: Sequence[float] | None, unit: str | None
 ) -> xr.DataArray:
     position = _per_event_array(small, time_tool).astype(np.float64)
+    position = position.where(np.isfinite(position))
     if calibration is None:
         return position * _TIMES[_unit_of_time(position, time_tool, unit, "time_tool_unit", _TIMES)]
-    coefficients = np.asarray(calibration, dtype=np.float64)
     if unit is not None:
         raise ParameterError("a calibrated position is in ps: it has no other unit", fix="calibration without a unit")
+    try:
+        coefficients = np.asarray(calibration, dtype=np.float64)
+    except (TypeError, ValueError):
+        coefficients = np.array(np.nan)
     if coefficients.ndim != 1 or coefficients.size < 2 or not np.isfinite(coefficients).all():
         raise ParameterError(
             "calibration is a polynomial of degree 1 or more, constant first",
-            found=np.asarray(calibration).tolist(),
+            found=repr(calibration),
             fix="calibration=[c0, c1]",
         )
     out = xr.zeros_like(position) + coefficients[-1]
@@ -215,7 +241,7 @@ def _find_sign(
     """Return the sign with the sharper signal, and by how many standard errors it is sharper."""
     if signal is None:
         raise ParameterError("the sign is found with a signal", fix='sign="find", signal="spot_sum", normalize="i0"')
-    values = _per_event_array(small, signal).values.astype(np.float64)
+    values = number_per_event(small, signal, or_flag=True).values.astype(np.float64)
     if normalize is not None:
         intensity = _per_event_array(small, normalize).values.astype(np.float64)
         values = np.divide(values, intensity, out=np.full(values.shape, np.nan), where=intensity > 0)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import xarray as xr
 
 from xsmall.errors import DataError, ParameterError, alike
+from xsmall.events.borders import as_read
 from xsmall.events.join import of_the_events
 from xsmall.events.shots import laser_is_off, one_per_event, shots_are_dropped, variables_per_event
 from xsmall.vocabulary import EVENT, LASER_ON, SELECTION, TT_PREFIX, XRAY_ON
@@ -20,6 +24,12 @@ __all__ = ["Cut", "cut", "cuts_said", "merged_selections", "select", "selection_
 
 Events = TypeVar("Events", xr.Dataset, xr.DataArray)
 Flags = npt.NDArray[np.bool_]
+_KINDS_OF_VALUES: Final[dict[Any, str]] = {
+    bool: "biuf", int | float: "biuf", str: "UOT", bytes: "SO", np.datetime64 | datetime: "M",
+}  # fmt: skip
+"""Kinds of variables that may equal a value of a type."""
+_WITHOUT_VARIABLES: Final = f'frames.assign_coords(i0=("{EVENT}", ...)), or select from small data'
+_NUMBER: Final = int | float | np.integer | np.floating
 _MAD: Final = 1.4826  # a normal distribution's standard deviation over its median absolute deviation
 
 
@@ -106,16 +116,42 @@ def cut(
             expected="limits, equals= or robust=",
             fix='xs.cut("i0", low=0.5)',
         )
-    numbers = [x for x in (low, high, robust) if x is not None]
-    if any(isinstance(x, bool) or not isinstance(x, int | float | np.number) or np.isnan(x) for x in numbers):  # type: ignore[redundant-expr]
-        raise ParameterError(
-            "limits of a cut are numbers", found=numbers, fix='xs.cut("i0", 0.5, 2), None for no limit'
-        )
+    low, high, robust = (_as_limit(x) for x in (low, high, robust))
+    equals = _as_value(equals)
     if low is not None and high is not None and low > high:
         raise ParameterError(f"no value lies from {low:g} to {high:g}", fix=f"({high:g}, {low:g})")
     if robust is not None and robust <= 0:
         raise ParameterError("robust is a number of standard deviations above zero", found=robust, fix="robust=5")
     return Cut(variable, low, high, equals, robust, laser_off)
+
+
+def _as_limit(given: Any) -> Any:
+    """A limit as a whole number or the decimal number that one writes, which compare in the precision of the values."""
+    if given is None:
+        return None
+    if isinstance(given, bool | np.bool_) or not isinstance(given, _NUMBER) or given != given:
+        raise ParameterError(
+            "limits of a cut are numbers", found=repr(given), fix='xs.cut("i0", 0.5, 2), None for no limit'
+        )
+    if isinstance(given, int | np.integer):
+        return int(given) if abs(int(given)) < 2**64 else math.inf if given > 0 else -math.inf
+    return float(str(given)) if isinstance(given, np.floating) else float(given)
+
+
+def _as_value(given: Any) -> Any:
+    """The one value of ``equals``, in the types of Python."""
+    if given is None or isinstance(given, bool | str | bytes | np.datetime64 | datetime):
+        return given
+    if isinstance(given, np.bool_):
+        return bool(given)
+    if isinstance(given, _NUMBER) and given == given:
+        return _as_limit(given)
+    raise ParameterError(
+        "a cut compares with one value",
+        found=repr(given),
+        expected="a number, true or false, a text, or a time",
+        fix='xs.cut("gain", equals=2); of several values true or false of your own: own=small["gain"].isin([1, 2])',
+    )
 
 
 def select(obj: Events, /, **cuts: Any) -> Events:
@@ -262,7 +298,7 @@ def _as_cut(name: str, given: Any, obj: xr.Dataset | xr.DataArray) -> Cut | xr.D
     if isinstance(given, Cut):
         made = given if given.variable is not None else replace(given, variable=name)
     elif isinstance(given, bool | np.bool_ | str):
-        made = cut(name, equals=given.item() if isinstance(given, np.bool_) else given)
+        made = cut(name, equals=given)
     elif isinstance(given, tuple | list) and len(given) == 2:
         made = cut(name, *given)
     else:
@@ -270,7 +306,7 @@ def _as_cut(name: str, given: Any, obj: xr.Dataset | xr.DataArray) -> Cut | xr.D
             f"{name}: this is no cut",
             found=repr(given),
             expected="(low, high), True, False, a text, xs.cut(...), or true/false per event",
-            fix=f"{name}=True" if _is_boolean(obj, name) else f"{name}=(0.5, None)",
+            fix=_how_to_cut(name, given, obj),
         )
     variable = str(made.variable)
     if variable not in (obj.variables if isinstance(obj, xr.Dataset) else obj.coords):
@@ -280,9 +316,17 @@ def _as_cut(name: str, given: Any, obj: xr.Dataset | xr.DataArray) -> Cut | xr.D
             f"{variable!r} is no variable to select by",
             found=variable,
             expected=f"one of {there}",
-            fix=f"{near[0]}=..." if near else f'{name}=xs.cut("{there[0] if there else "i0"}", ...)',
+            fix=f"{near[0]}=..." if near else f'{name}=xs.cut("{there[0]}", ...)' if there else _WITHOUT_VARIABLES,
         )
     return made
+
+
+def _how_to_cut(name: str, given: Any, obj: Any) -> str:
+    if np.asarray(given).dtype == bool and np.ndim(given) == 1:
+        return f'{name}=xr.DataArray({name}, dims="{EVENT}")'
+    if isinstance(given, _NUMBER):
+        return f"{name}=xs.cut(equals={given})"
+    return f"{name}=True" if _is_boolean(obj, name) else f"{name}=(0.5, None)"
 
 
 def _is_boolean(obj: Any, name: str) -> bool:
@@ -324,7 +368,7 @@ def _passes(one: Cut | xr.DataArray, values: npt.NDArray[Any], judged: Flags) ->
     if isinstance(one, xr.DataArray):
         return values.astype(bool)
     if one.equals is not None:
-        return np.asarray(values == one.equals)
+        return _is_equal(one, values)
     if values.dtype.kind not in "iuf":
         raise DataError(
             f"{one.variable} has no limits: it is no number",
@@ -333,7 +377,8 @@ def _passes(one: Cut | xr.DataArray, values: npt.NDArray[Any], judged: Flags) ->
         )
     if one.robust is None:
         low, high = (-np.inf if one.low is None else one.low), (np.inf if one.high is None else one.high)
-        return np.asarray((values >= low) & (values <= high))
+        read = as_read(values)  # 0.7 of float32 reaches 0.7
+        return np.asarray((read >= low) & (read <= high))
     known = values[judged & np.isfinite(values)].astype(np.float64)
     if not known.size:
         return np.zeros(values.shape, bool)
@@ -348,5 +393,19 @@ def _passes(one: Cut | xr.DataArray, values: npt.NDArray[Any], judged: Flags) ->
     return np.asarray(np.abs(values - middle) <= one.robust * sigma)
 
 
+def _is_equal(one: Cut, values: npt.NDArray[Any]) -> Flags:
+    wanted, kind = one.equals, values.dtype.kind
+    fits = next(kinds for of, kinds in _KINDS_OF_VALUES.items() if isinstance(wanted, of))
+    known = values[~_is_missing(values)]
+    if kind not in fits or (isinstance(wanted, bool) and kind != "b" and not np.isin(known, (0, 1)).all()):
+        raise DataError(
+            f"{one.variable} cannot be {wanted!r}",
+            found=f"{values.dtype}: {np.unique(known)[:5].tolist() if kind != 'O' else known[:5].tolist()}",
+            expected="a value of the kind that the variable has",
+            fix=f'xs.cut("{one.variable}", equals=...) with one of its values',
+        )
+    return np.asarray(as_read(values) == wanted)
+
+
 def _is_missing(values: npt.NDArray[Any]) -> Flags:
-    return np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
+    return np.asarray(pd.isna(values), bool)

@@ -9,7 +9,7 @@ import xarray as xr
 from xsmall.errors import DataError, ParameterError, alike
 from xsmall.vocabulary import EVENT, LASER_ON, XRAY_ON
 
-__all__ = ["laser_is_off", "one_per_event", "shots_are_dropped", "variables_per_event"]
+__all__ = ["flag_of", "laser_is_off", "number_per_event", "one_per_event", "shots_are_dropped", "variables_per_event"]
 
 Flags = npt.NDArray[np.bool_]
 
@@ -33,17 +33,50 @@ def laser_is_off(obj: xr.Dataset | xr.DataArray) -> Flags | None:
 
 
 def _is_false(obj: xr.Dataset | xr.DataArray, name: str) -> Flags | None:
+    flag = flag_of(obj, name)
+    return None if flag is None else np.asarray(flag.values == 0)
+
+
+def flag_of(obj: xr.Dataset | xr.DataArray, name: str) -> xr.Variable | None:
+    """Give what says true or false of each event, lazy where it is; None where nobody says.
+
+    Raises
+    ------
+    DataError
+        What is not one true/false per event.
+    """
     known = obj.variables if isinstance(obj, xr.Dataset) else obj.coords
     if name not in known or EVENT not in obj[name].dims:
         return None
-    flag = obj[name].variable
+    flag: xr.Variable = obj[name].variable
     if flag.dims != (EVENT,) or flag.dtype.kind not in "biuf":
         raise DataError(
             f"{name} has to be one true or false per event",
             found=f"{flag.dtype} over {flag.dims}",
             fix=f"data.assign({name}=('event', ...)) with true/false, or .drop_vars({name!r})",
         )
-    return np.asarray(flag.values == 0)
+    return flag
+
+
+def number_per_event(obj: xr.Dataset | xr.DataArray, name: str, *, or_flag: bool = False) -> xr.Variable:
+    """Give the variable (event) of a name as :func:`one_per_event`, which has to be a number, or true/false.
+
+    Raises
+    ------
+    ParameterError
+        No such variable, or one with several values per event.
+    DataError
+        One that is no number: true/false, text, or a time.
+    """
+    variable = one_per_event(obj, name)
+    if variable.dtype.kind in ("biuf" if or_flag else "iuf"):
+        return variable
+    raise DataError(
+        f"{name!r} is no number",
+        found=str(variable.dtype),
+        expected=f"a number per event, one of {[k for k in variables_per_event(obj) if obj[k].dtype.kind in 'iuf']}",
+        fix=f'small.assign({name}=small["{name}"] / np.timedelta64(1, "ps"))' if variable.dtype.kind == "m" else None,
+    )
 
 
 def one_per_event(obj: xr.Dataset | xr.DataArray, name: str) -> xr.Variable:
