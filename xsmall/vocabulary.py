@@ -184,6 +184,7 @@ N_ENTRIES: Final = "n_entries"  # and how many there are;
 LOST_PIXELS: Final = "lost_pixels"  # where runs of pixels that this event lacks begin and end,
 LOST_BORDER: Final = "lost_border"  # the dim of that list,
 USED: Final = "used"  # and the pixels that may be used in any event
+FRAME_SIZE: Final = "frame_size"  # attribute of lost pixels: of how many
 COUNTED_OVER: Final = "counted_over"  # attribute of their pixels: the labels that these are counted over
 MEAN_COUNT: Final = "mean_count"  # photons per valid pixel
 CONTRAST: Final = "contrast"  # of speckle: one over the number of modes

@@ -19,6 +19,7 @@ from xsmall.detector.cache import CACHE
 from xsmall.detector.part import Part
 from xsmall.engine.entries import filled, pixels_of_runs
 from xsmall.errors import DataError
+from xsmall.events.own_names import own_names
 from xsmall.events.ragged import is_ragged, object_array
 from xsmall.frames.describe import small
 from xsmall.frames.pixels import assign_geometry, geometry_of
@@ -91,6 +92,8 @@ def sparse_of(obj: Any) -> Sparse | None:
             fix=f"drop the others: .drop_vars({found[1]!r})",
         )
     prefix = found[0].removesuffix(PIXEL_VALUE)
+    if prefix and not is_ragged(obj[found[0]]):
+        obj, prefix = own_names(obj, PIXEL_VALUE, PIXEL, LOST_PIXELS), ""
     lists = [obj.get(f"{prefix}{name}") for name in (PIXEL, PIXEL_VALUE, LOST_PIXELS)]
     used = obj.coords.get(f"{prefix}{USED}", obj.coords.get(USED))
     if any(v is None or not is_ragged(v) or v.dims != (EVENT,) for v in lists) or used is None:
@@ -108,9 +111,9 @@ def sparse_of(obj: Any) -> Sparse | None:
             expected=f"{PIXEL_DIMS}: the same mask for all",
             fix="reduce each run by itself",
         )
-    arrays = tuple(v.variable._data if isinstance(v.variable._data, da.Array) else v.values for v in lists)  # type: ignore[union-attr]
-    arrays = _renumbered(arrays, _counted_over(lists[0]), Part.of(used))  # type: ignore[arg-type]
-    return Sparse(arrays, np.asarray(small(used).values, bool), _stand_in(obj, lists[1], used))  # type: ignore[arg-type]
+    arrays = tuple(v.variable._data if isinstance(v.variable._data, da.Array) else v.values for v in lists)
+    arrays = _renumbered(arrays, _counted_over(lists[0]), Part.of(used))
+    return Sparse(arrays, np.asarray(small(used).values, bool), _stand_in(obj, lists[1], used))
 
 
 def _counted_over(pixel: Any) -> Part:

@@ -13,12 +13,13 @@ import xarray as xr
 from xsmall.detector.frames import Frames
 from xsmall.errors import DataError, ParameterError
 from xsmall.events.labels import labels_of
+from xsmall.events.own_names import own_names
 from xsmall.events.ragged import is_ragged
 from xsmall.frames.describe import describe
 from xsmall.frames.per_pixel import StaticMask
 from xsmall.frames.sparse import sparse_of
 from xsmall.reductions.region import as_place, inside
-from xsmall.vocabulary import COLUMN, EVENT, FRAME_DIMS, N_VALID, ROI, ROW, SEGMENT
+from xsmall.vocabulary import COLUMN, EVENT, FRAME_DIMS, N_PHOTONS, N_VALID, ROI, ROW, SEGMENT
 
 __all__ = ["Correlated", "Entries", "entries_of", "inputs_of", "times_of"]
 
@@ -79,6 +80,7 @@ def inputs_of(obj: xr.DataArray | xr.Dataset, regions: Any, like: xr.DataArray |
         like, arrays = obj, (obj.data,)
     else:
         names = (SEGMENT, ROW, COLUMN)
+        obj = own_names(obj, N_PHOTONS, *names) if isinstance(obj, xr.Dataset) else obj
         if not isinstance(obj, xr.Dataset) or not all(n in obj and is_ragged(obj[n]) for n in names):
             raise DataError(
                 "neither frames nor lists of photons",

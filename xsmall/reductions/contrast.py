@@ -11,6 +11,7 @@ import xarray as xr
 
 from xsmall.engine.parameters import parameters_attr
 from xsmall.errors import DataError, ParameterError
+from xsmall.events.own_names import as_dataset, own_names
 from xsmall.reductions.edges import as_edges
 from xsmall.vocabulary import (
     BIN_EDGE,
@@ -44,14 +45,14 @@ _NAMES = (
 )
 
 
-def contrast(small: xr.Dataset, *, mean_bins: Any = None) -> xr.Dataset:
+def contrast(small: xr.Dataset | xr.DataTree, *, mean_bins: Any = None) -> xr.Dataset:
     """Estimate the contrast of speckle from how many pixels hold k photons, over all events together.
 
     Parameters
     ----------
     small
-        What :func:`~xsmall.photon` returns, also as part of what :func:`~xsmall.reduce` does: ``n_k`` and ``n_above``
-        over (event, k), or (event, roi, k).
+        What :func:`~xsmall.photon` returns, also as part of what :func:`~xsmall.reduce` does, or of a production:
+        ``n_k`` and ``n_above`` over (event, k), or (event, roi, k).
     mean_bins
         Edges of bins of the mean count of an event: one contrast in each. Events outside are left out.
 
@@ -129,17 +130,17 @@ def _name_of_variable(name: str, edges: npt.NDArray[np.float64] | None) -> str:
     return f"{name}_of_events" if name == MEAN_COUNT and edges is not None else name
 
 
-def _photon_counts(small: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
+def _photon_counts(small: xr.Dataset | xr.DataTree) -> tuple[xr.DataArray, xr.DataArray]:
     """Pixels with k photons, and those with more."""
-    names = [str(n) for n, v in small.data_vars.items() if str(n).endswith(N_K) and {EVENT, K} <= set(v.dims)]
-    if len(names) != 1 or f"{names[0].removesuffix(N_K)}{N_ABOVE}" not in small:
+    counts = own_names(as_dataset(small), N_K, N_ABOVE)
+    if N_K not in counts or N_ABOVE not in counts or not {EVENT, K} <= set(counts[N_K].dims):
         raise DataError(
             "a contrast needs counts of pixels by photons",
-            found=", ".join(names or map(str, small.data_vars)) or "no variable",
+            found=", ".join(map(str, counts.data_vars)) or "no variable",
             expected=f"one variable {N_K} over event and k, and {N_ABOVE} beside it",
             fix="xs.apply(cal, xs.droplet(4.0, 1.0) | xs.photon(9.5))",
         )
-    return small[names[0]], small[f"{names[0].removesuffix(N_K)}{N_ABOVE}"]
+    return counts[N_K], counts[N_ABOVE]
 
 
 def _contrast_estimate(

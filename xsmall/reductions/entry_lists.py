@@ -16,6 +16,7 @@ from xsmall.vocabulary import (
     COUNTED_OVER,
     DIMENSIONLESS,
     ENTRY,
+    FRAME_SIZE,
     LOST_BORDER,
     LOST_PIXELS,
     N_ENTRIES,
@@ -39,7 +40,7 @@ def outputs_of_entries(frames: Frames, dtype: np.dtype[Any], units: str | None) 
         N_ENTRIES: Output((), (), whole, {**none, SAMPLE_DIMENSION: ENTRY}),
         PIXEL: Output((ENTRY,), (None,), whole, {**none, COUNTED_OVER: frames.part.to_text()}),
         PIXEL_VALUE: Output((ENTRY,), (None,), dtype, {} if units is None else {UNITS: units}),
-        LOST_PIXELS: Output((LOST_BORDER,), (None,), whole, none),
+        LOST_PIXELS: Output((LOST_BORDER,), (None,), whole, {**none, FRAME_SIZE: frames.part.size}),
     }
 
 

@@ -14,6 +14,7 @@ from dask.utils import format_bytes
 from xsmall.detector.frames import Frames
 from xsmall.engine.parameters import parameters_attr
 from xsmall.errors import DataError, ParameterError, PlanError
+from xsmall.events.own_names import as_dataset
 from xsmall.reductions.by_pixel_and_time import Correlated, Entries, entries_of, inputs_of, times_of
 from xsmall.reductions.edges import as_edges, labels_of_bins
 from xsmall.vocabulary import (
@@ -37,7 +38,7 @@ MOST_BYTES = 4 * 2**30
 
 
 def g2(
-    obj: xr.DataArray | xr.Dataset,
+    obj: xr.DataArray | xr.Dataset | xr.DataTree,
     regions: Any,
     *,
     like: xr.DataArray | None = None,
@@ -50,7 +51,8 @@ def g2(
     Parameters
     ----------
     obj
-        Sparse frames or lists of photons, as :func:`~xsmall.photon` returns, or frames (event, segment, row, column).
+        Sparse frames or lists of photons, as :func:`~xsmall.photon` returns, also as part of what was produced; or
+        frames (event, segment, row, column).
     regions
         A mapping of names to boxes, regions of space or masks: ``{"ring": xs.Band("q", 1.0, 1.2)}``.
     like
@@ -99,6 +101,7 @@ def g2(
     >>> bool((abs(found["g2"].dropna("tau") - found["g2"][0, 0]) < 1e-9).all())  # speckle that stands still
     True
     """
+    obj = as_dataset(obj)
     given = inputs_of(obj, regions, like, mask)
     if isinstance(blocks, bool) or blocks < 2:
         raise ParameterError("invalid blocks", found=repr(blocks), expected="2 or more", fix="blocks=20")
@@ -123,7 +126,7 @@ def g2(
 
 
 def two_time(
-    obj: xr.DataArray | xr.Dataset, regions: Any, *, like: xr.DataArray | None = None, mask: Any = None
+    obj: xr.DataArray | xr.Dataset | xr.DataTree, regions: Any, *, like: xr.DataArray | None = None, mask: Any = None
 ) -> xr.Dataset:
     """Correlate the pixels of each two events, in regions such as rings of q.
 
@@ -159,6 +162,7 @@ def two_time(
     >>> xs.two_time(frames, {"all": xs.Box()})["two_time"].shape
     (1, 4, 4)
     """
+    obj = as_dataset(obj)
     given = inputs_of(obj, regions, like, mask)
     times, order, _ = times_of(obj, "two_time")
     shape = len(given.regions), times.size, times.size

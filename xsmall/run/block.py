@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntFlag
 from itertools import pairwise
@@ -21,7 +22,7 @@ from xsmall.engine.transform import Transform
 from xsmall.reductions.reduce import Pass
 from xsmall.run.average import Average, Averager, MomentsByBin
 from xsmall.run.detectors import Detector
-from xsmall.vocabulary import FAULT, N_SEGMENTS
+from xsmall.vocabulary import FAULT, FRAME_SIZE, N_SEGMENTS
 
 __all__ = ["Fault", "Work", "blocks_of", "lost_block"]
 
@@ -191,10 +192,15 @@ def nothing(output: Output, n: int) -> Array:
     if output.is_ragged:
         out = np.empty(n, object)
         for i in range(n):
-            out[i] = np.empty(0, output.dtype)
+            out[i] = list_of_nothing(output.dtype, output.attrs)
         return out
     fill: Any = np.nan if output.dtype.kind == "f" else np.zeros((), output.array_dtype)
     return np.full((n, *output.array_shape), fill, output.array_dtype)
+
+
+def list_of_nothing(dtype: np.dtype[Any] | str, attrs: Mapping[Any, Any]) -> Array:
+    """The list of an event that has none: empty; of lost pixels the border of the whole frame, which is lost."""
+    return np.array([0, attrs[FRAME_SIZE]] if FRAME_SIZE in attrs else [], dtype)
 
 
 def lost_block(detector: Detector, start: int, stop: int, why: str) -> BlockResult:

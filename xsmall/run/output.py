@@ -17,11 +17,12 @@ import xarray as xr
 from xsmall.engine.pairs import paired
 from xsmall.engine.parameters import parameters_of
 from xsmall.events.labels import labels_of
+from xsmall.frames.beam import BEAM_COORDS
 from xsmall.io.layout import RESULT_LAYOUT, RESULT_NUMBER
 from xsmall.io.stores.blocks import BlockStore
 from xsmall.io.stores.provenance import origin
 from xsmall.io.stores.write import write
-from xsmall.run.block import Fault, key_of
+from xsmall.run.block import Fault, key_of, list_of_nothing
 from xsmall.run.classes import AVERAGED
 from xsmall.run.cube_output import Added, cube_of, cube_path
 from xsmall.run.detectors import Detector
@@ -38,6 +39,7 @@ from xsmall.vocabulary import (
     FAULT,
     FLAG_MASKS,
     FLAG_MEANINGS,
+    GEOMETRY,
     LONG_NAME,
     LOST,
     N_SEGMENTS,
@@ -53,6 +55,7 @@ from xsmall.vocabulary import (
     STD_SUFFIX,
     STDERR_SUFFIX,
     UNITS,
+    USED,
     VARIANCE_SUFFIX,
 )
 
@@ -226,11 +229,16 @@ def _reductions(
     used = {d for x in summed.data_vars.values() for d in x.dims}
     summed = summed.drop_vars([c for c in summed.coords if not set(summed[c].dims) & used])
     own = {str(d) for x in labelled.data_vars.values() for d in (*x.dims, x.attrs.get(RAGGED_DIM, EVENT))} - {EVENT}
+    scalars: tuple[str, ...] = ()
+    if any(str(k).endswith(USED) for k in labelled.coords):  # of sparse frames, which are nothing without their pixels
+        own, scalars = own | set(PIXEL_DIMS), (GEOMETRY, *BEAM_COORDS)
     labels = {str(k): x.variable for k, x in labelled.coords.items() if x.dims and set(x.dims) <= own | {BIN_EDGE}}
+    labels |= {k: labelled[k].variable for k in scalars if k in labelled.coords and not labelled[k].dims}
     names_of = {word: f"{name}_{word}" for word in own | labels.keys()}
     out = xr.Dataset(coords={names_of[k]: _renamed_dims(x, names_of) for k, x in labels.items()})
     for key, x in labelled.data_vars.items():
-        values = xr.Variable(x.dims, taken(x.variable.data, at, x.attrs.get(RAGGED_DTYPE)), x.attrs)
+        empty = list_of_nothing(x.attrs[RAGGED_DTYPE], x.attrs) if RAGGED_DTYPE in x.attrs else None
+        values = xr.Variable(x.dims, taken(x.variable.data, at, empty), x.attrs)
         out[f"{name}_{key}"] = _renamed_dims(values, names_of)
     faults = _all_blocks(store, names, FAULT, np.uint8)
     if at is not None:
@@ -265,10 +273,10 @@ def _all_blocks(store: BlockStore, names: Sequence[str], key: str, dtype: Any) -
     return store.joined(names, key).astype(dtype) if names else np.empty(0, dtype)
 
 
-def taken(data: Any, at: npt.NDArray[np.int64] | None, of_lists: str | None = None) -> Any:
+def taken(data: Any, at: npt.NDArray[np.int64] | None, of_lists: Array | None = None) -> Any:
     """Values at some places, and what stands for none where the place is -1: NaN, NaT, 0, False, no text, no list.
 
-    ``of_lists`` is the dtype of lists, where the values are lists.
+    ``of_lists`` is the list of nothing, where the values are lists.
     """
     if at is None:
         return data
@@ -284,12 +292,12 @@ def taken(data: Any, at: npt.NDArray[np.int64] | None, of_lists: str | None = No
     return da.map_blocks(_emptied, found, where, of_lists, dtype=found.dtype, meta=found._meta)
 
 
-def _emptied(found: Array, absent: Array, of_lists: str | None) -> Array:
+def _emptied(found: Array, absent: Array, of_lists: Array | None) -> Array:
     out = np.array(found)
     where = absent.reshape(len(absent))
     if out.dtype == object:
         for i in np.flatnonzero(where):
-            out[i] = "" if of_lists is None else np.empty(0, of_lists)
+            out[i] = "" if of_lists is None else of_lists
     else:
         fill: Any = {"f": np.nan, "M": "NaT", "m": "NaT"}.get(out.dtype.kind)
         out[where] = np.zeros((), out.dtype) if fill is None else fill

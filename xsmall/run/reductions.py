@@ -21,6 +21,7 @@ from xsmall.engine.record import Record
 from xsmall.errors import ParameterError
 from xsmall.reductions.user import record as user_record
 from xsmall.run.arguments import Context, converted, has_sigma, noise_of
+from xsmall.run.elsewhere import ELSEWHERE
 from xsmall.run.text import like
 from xsmall.vocabulary import NOISE
 
@@ -43,6 +44,7 @@ KINDS: Final[Mapping[str, str]] = {
     "peaks": "xsmall.reductions.peaks:peaks",
     "edge": "xsmall.reductions.edge:edge",
     "sums": "xsmall.reductions.sums:sums",
+    "sparse": "xsmall.reductions.sparse:sparse",
     "autocorrelation": "xsmall.reductions.autocorrelation:autocorrelation",
 }
 """The functions that make records, by the word that a recipe says; ``function`` is the user's own."""
@@ -91,6 +93,14 @@ def _checked_step(name: str, given: Mapping[str, Any]) -> Record | None:
     """The record of one step as far as it can be made without data."""
     kind = given.get(KIND)
     known = (*KINDS, FUNCTION)
+    if kind in ELSEWHERE:
+        made_of, fix = ELSEWHERE[str(kind)]
+        raise ParameterError(
+            f"reduction {name!r}: {kind} is made of {made_of}, not of the frames of a detector",
+            found=f'kind = "{kind}"',
+            expected=", ".join(known),
+            fix=fix,
+        )
     if kind not in known:
         raise ParameterError(
             f"reduction {name!r}: " + ("no kind" if kind is None else "unknown kind"),
