@@ -1,5 +1,6 @@
 """Bins: which event is in which, and what is said of the others."""
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -342,3 +343,29 @@ def test_edges_that_are_not_at_equal_distances_are_taken_to_the_last_place() -> 
     assert edges(borders).borders == tuple(borders)
     below = np.nextafter(borders[1:-1], 0)
     assert edges(borders).assign(below).index.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: edges([[1], [1, 2]]),
+        lambda: steps(tolerance=0.1, at="abc"),  # type: ignore[arg-type]
+        lambda: steps(tolerance=0.1, at=[[0.0], [1.0, 2.0]]),  # type: ignore[list-item]
+        lambda: steps(tolerance=0.1, at=[None, 1.0]),  # type: ignore[list-item]
+        lambda: categories([[1], [2]]),
+        lambda: categories([[1], [2, 3]]),
+        lambda: categories(["on", 1]),
+        lambda: categories([True, 2]),
+    ],
+)
+def test_things_of_another_kind_are_no_bins(make: Callable[[], Any]) -> None:
+    with pytest.raises(ParameterError):
+        make()
+
+
+def test_values_that_are_not_finite_are_in_no_advice() -> None:
+    with pytest.raises(ParameterError, match=r"do this:  bins in the unit of x"):
+        bins(0, 1, n=2).assign([np.inf, -np.inf], "x")
+    with pytest.raises(ParameterError, match=r"do this:  xs\.bins\(5, 6, n=20\)"):
+        bins(0, 1, n=2).assign([np.inf, 5.0, 6.0, -np.inf], "x")
+    assert bins(5, 6, n=20).assign([np.inf, 5.0, 6.0, -np.inf]).index.tolist() == [-1, 0, -1, -1]

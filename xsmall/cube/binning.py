@@ -280,7 +280,14 @@ def _refuse_empty(index: npt.NDArray[Any], there: npt.NDArray[Any], low: Any, hi
     """Raise when there are values and none is in a bin: a slip of the unit, more likely than not."""
     if there.size and not (index >= 0).any():
         first, last = there.min(), there.max()
-        span = f"xs.bins({first:.4g}, {last:.4g}, n=20); " if there.dtype.kind in "iuf" and first < last else ""
+        finite = there[np.isfinite(there)] if there.dtype.kind == "f" else there
+        if finite.size:
+            first, last = finite.min(), finite.max()
+        span = (
+            f"xs.bins({first:.4g}, {last:.4g}, n=20); "
+            if there.dtype.kind in "iuf" and -np.inf < first < last < np.inf
+            else ""
+        )
         raise ParameterError(
             f"the bins of {name} cover no event",
             found=f"values from {first} to {last}, bins from {low} to {high}",

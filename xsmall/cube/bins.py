@@ -123,7 +123,10 @@ def edges(borders: Sequence[Any] | npt.NDArray[Any]) -> Edges:
     >>> xs.edges([0, 1, 10]).assign([0.5, 1.0, 10.0]).index.tolist()
     [0, 1, -1]
     """
-    values: npt.NDArray[Any] = np.asarray(borders)
+    try:
+        values: npt.NDArray[Any] = np.asarray(borders)
+    except ValueError:  # lists of several lengths
+        values = np.empty((0, 0))
     if values.ndim != 1 or values.size < 2:
         raise ParameterError(
             "edges need one dimension and two values at least",
@@ -183,19 +186,31 @@ def steps(*, tolerance: float, at: Sequence[float] | npt.NDArray[Any] | None = N
     """
     tolerance = _finite_number(tolerance, "tolerance")
     if tolerance < 0:
-        raise ParameterError("the tolerance of steps must not be negative", found=tolerance)
+        raise ParameterError(
+            "the tolerance of steps must not be negative", found=tolerance, fix=f"tolerance={-tolerance:g}"
+        )
     if at is None:
         return Steps(tolerance)
-    given = np.asarray(at)
+    try:
+        given = np.asarray(at, dtype=None if isinstance(at, np.ndarray) else np.float64)
+    except (TypeError, ValueError):
+        given = np.array(np.nan)
+    if given.dtype.kind not in "iuf":
+        given = np.array(np.nan)
     positions = np.array([float(str(x)) for x in given.ravel()]).reshape(given.shape) if given.dtype == "f4" else given
     positions = positions.astype(np.float64)
     if positions.ndim != 1 or not positions.size or not np.isfinite(positions).all():
-        raise ParameterError("positions of steps are finite numbers, one at least", found=at)
+        raise ParameterError(
+            "positions of steps are finite numbers, one at least",
+            found=repr(at),
+            fix="xs.steps(tolerance=0.01, at=[0, 1, 2])",
+        )
     gap = closest(positions.tolist())
     if gap <= 2 * exact(tolerance):
         raise ParameterError(
             "positions of steps have to be more than two tolerances apart",
             found=f"{float(gap):g} apart with tolerance {tolerance:g}",
+            fix=f"a tolerance below {float(gap) / 2:g}" if gap else "each position once",
         )
     return Steps(tolerance, tuple(positions.tolist()))
 
@@ -256,11 +271,22 @@ def categories(labels: Sequence[Any] | npt.NDArray[Any] | None = None) -> Catego
         return Categories()
     if isinstance(labels, str):
         raise ParameterError("categories need a list", found=labels, fix=f"xs.categories([{labels!r}])")
-    values = np.asarray(labels).tolist()
-    if not isinstance(values, list) or not values:
+    try:
+        values = np.asarray(labels).tolist()
+    except ValueError:  # lists of several lengths
+        values = None
+    if not isinstance(values, list) or not values or any(isinstance(v, list) for v in values):
         raise ParameterError("categories need a list of one value at least", found=labels, fix="xs.categories()")
+    kinds = {"text" if isinstance(v, str | bytes) else "true/false" if isinstance(v, bool | np.bool_) else "numbers"
+             for v in (labels if isinstance(labels, list | tuple) else values)}  # fmt: skip
+    if len(kinds) > 1:
+        raise ParameterError(
+            "categories are of one kind", found=f"{' and '.join(sorted(kinds))}: {labels}", fix="xs.categories([...])"
+        )
     if len(set(values)) != len(values):
-        raise ParameterError("a category is listed twice", found=values)
+        raise ParameterError(
+            "a category is listed twice", found=values, fix=f"xs.categories({list(dict.fromkeys(values))})"
+        )
     return Categories(tuple(values))
 
 

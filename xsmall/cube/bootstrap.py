@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -22,6 +23,7 @@ from xsmall.cube.moments import (
     lane_of_values,
     pairs_of_values,
 )
+from xsmall.cube.room import check_room, check_variables
 from xsmall.cube.sorting import said, sort_events
 from xsmall.cube.values import COVARIANCES, MOMENTS, Fold, folded, with_error
 from xsmall.cube.variables import Wanted, data_inside, labelled, small_variables
@@ -132,7 +134,10 @@ def bootstrap(
             )
     events = sort_events(small, bins, weights, dropped_shots=dropped_shots)
     names, sizes, index = events.bound
-    n_bins = int(np.prod(sizes))
+    n_bins = math.prod(sizes)
+    data = small_variables(small, events.bound, weights, coordinates)
+    left = [name for name, array in data.items() if are_images(array) or is_variance(name, small.variables)]
+    check_room(n_bins, {name: array for name, array in data.items() if name not in left}, replicas=int(n))
     order = _order(small)
     length = _block(index[order]) if block is None else int(block)
     number = np.empty(len(index), np.int64)
@@ -141,8 +146,6 @@ def bootstrap(
     shape, dims = (n, *sizes), (REPLICA, *names)
     variables: dict[str, xr.Variable] = {COUNT: xr.Variable(dims, _drawn_counts(index, number, drawn).reshape(shape), {
         UNITS: DIMENSIONLESS, LONG_NAME: "events"})}  # fmt: skip
-    data = small_variables(small, events.bound, weights, coordinates)
-    left = [name for name, array in data.items() if are_images(array) or is_variance(name, small.variables)]
     for name, array in data.items():
         if name in left:
             continue
@@ -154,7 +157,9 @@ def bootstrap(
         variables |= labelled(name, found, dims, ordered, wanted)
     kept = small.drop_dims(dims_of_events(small))
     kept = kept.drop_vars([name for name in kept.variables if name in names])
-    out = xr.Dataset(coords=events.coords).assign_coords(kept.coords).assign(kept.data_vars).assign(variables)
+    out = xr.Dataset(coords=events.coords).assign_coords(kept.coords).assign(kept.data_vars)
+    check_variables(variables, out)
+    out = out.assign(variables)
     out = out.assign_coords({REPLICA: (REPLICA, np.arange(n), {LONG_NAME: "replica of the cube"})})
     told = {"n": n, "block": length, "seed": seed, **({} if weights is None else {"weights": weights}),
             **({"coordinates": coordinates} if coordinates else {})}  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ from xsmall.cube.images import (
 )
 from xsmall.cube.kept import Averaged, PartStore
 from xsmall.cube.merge import merge_cubes
+from xsmall.cube.room import check_room, check_variables
 from xsmall.cube.sorting import Bound, events_per_bin, said, sort_events
 from xsmall.cube.variables import Wanted, check_statistics, of_values, of_variance, small_variables
 from xsmall.engine.pairs import check_small, is_variance, paired
@@ -135,7 +137,7 @@ def cube(
     >>> cube(small, {"delay": bins(0, 2, n=2)})["signal"].values.tolist()
     [2.0, 7.0]
     """
-    if images is not None and not isinstance(images, Mapping):
+    if images is not None and not (isinstance(images, Mapping) and all(isinstance(name, str) for name in images)):  # type: ignore[redundant-expr] # users are not typed
         raise ParameterError("images are given by name", found=type(images).__name__, fix='images={"jungfrau": cal}')
     if store is not None and not hasattr(store, "agree"):
         raise ParameterError("a store of lanes is wanted", found=repr(store), fix='store=xs.lane_store("parts")')
@@ -143,6 +145,7 @@ def cube(
     bound, weight = events.bound, events.weight
     names, _, index = bound
     data = small_variables(small, bound, weights, coordinates)
+    check_room(math.prod(bound[1]), {k: x for k, x in data.items() if not are_images(x)}, memory)
     variables: dict[str, xr.Variable] = {COUNT: events_per_bin(bound)}
     wanted = Wanted(check_statistics(statistics, weights), weight, {} if weights is None else small[weights].attrs)
     where = None if store is None else (store, {"xsmall": __version__, "bins": repr(said(bins))})
@@ -156,7 +159,7 @@ def cube(
     for name, (found, labels) in pictures.items():
         _add_variables(variables, found, f"images {name!r}")
         result = with_labels(result, labels, name)
-    _check_names(variables, result)
+    check_variables(variables, result)
     result = result.assign(variables)
     result = with_events(result, small, index)
     asked = {"weights": weights, "statistics": list(wanted.statistics), "coordinates": coordinates}
@@ -273,22 +276,6 @@ def _add_variables(variables: dict[str, xr.Variable], new: Mapping[str, xr.Varia
         if name in variables:
             raise ParameterError(f"two things of the {what} would be called {name!r}", fix="rename one of them")
         variables[name] = variable
-
-
-def _check_names(variables: Mapping[str, xr.Variable], result: xr.Dataset) -> None:
-    sizes: dict[Any, int] = dict(result.sizes)
-    for name, variable in variables.items():
-        if name in result.variables:
-            raise ParameterError(
-                f"{name!r} would be there twice", found="a variable and a coordinate", fix="rename one"
-            )
-        for dim, n in zip(variable.dims, variable.shape, strict=True):
-            if sizes.setdefault(dim, n) != n:
-                raise ParameterError(
-                    f"{name} does not go with the others into one cube",
-                    found=f"{n} along {dim!r}, elsewhere {sizes[dim]}",
-                    fix="a cube for each detector",
-                )
 
 
 def _cube_attrs(

@@ -14,6 +14,7 @@ from dask.highlevelgraph import HighLevelGraph
 from xsmall.cube.entries import statistics_of_entries
 from xsmall.cube.kept import Averaged, PartStore
 from xsmall.cube.moments import EXTREMES, PAIRS, PROPAGATED, RATIOS, VARIANCES, BinnedEvents
+from xsmall.cube.room import check_dims
 from xsmall.cube.sorting import Bound
 from xsmall.cube.tasks import statistics_of_frames
 from xsmall.cube.variables import Named, Wanted, labelled, of_values, of_variance
@@ -94,8 +95,9 @@ def of_image(
     """Statistics of images joined to the small data, and the coordinates that stay with them."""
     image, variance, sparse = values_of(frames_of(given), f"the images {name!r}")
     n_events(image, name)
-    at = positions(small, image, name)
     names, sizes, index = bound
+    check_dims(f"the images {name!r}", image.dims, names)
+    at = positions(small, image, name)
     own = np.where(at >= 0, np.append(index, -1)[at], -1)
     missing = int((index >= 0).sum() - (own >= 0).sum())
     dropped = None if road.dropped_shots else shots_are_dropped(image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -14,6 +15,7 @@ import xarray as xr
 from xsmall.cube.binning import Binning
 from xsmall.cube.images import are_images
 from xsmall.cube.moments import Index
+from xsmall.cube.room import check_room, check_variables
 from xsmall.cube.sorting import events_per_bin, said, sort_events
 from xsmall.cube.values import picked
 from xsmall.cube.variables import data_inside, small_variables
@@ -126,6 +128,8 @@ def nearest_off(
         raise ParameterError("invalid number of nearest shots", found=repr(n), expected="a whole number, 1 or more")
     events = sort_events(small, bins, None, dropped_shots=dropped_shots)
     names, sizes, index = events.bound
+    data = small_variables(small, events.bound, coordinates=coordinates)
+    check_room(math.prod(sizes), {name: array for name, array in data.items() if not are_images(array)})
     given = one_per_event(small, by)
     if given.dtype.kind not in "biuf":
         raise ParameterError(
@@ -138,7 +142,6 @@ def nearest_off(
     lit = np.full(len(index), -1, np.int64)
     lit[near.on] = near.bins
     variables: dict[str, xr.Variable] = {COUNT: events_per_bin((names, sizes, lit))}
-    data = small_variables(small, events.bound, coordinates=coordinates)
     left = [k for k, v in data.items() if k not in small.variables or are_images(v) or is_variance(k, small.variables)
             or v.dtype.kind == "b" or k in (by, N_VALID) or k.endswith(f"_{N_VALID}")]  # fmt: skip
     for name, array in data.items():
@@ -152,7 +155,9 @@ def nearest_off(
             variables[f"{name}{COUNT_SUFFIX}"] = xr.Variable(dims, found["count"], {UNITS: DIMENSIONLESS})
     kept = small.drop_dims(dims_of_events(small))
     kept = kept.drop_vars([k for k in kept.variables if k in names])
-    out = xr.Dataset(coords=events.coords).assign_coords(kept.coords).assign(kept.data_vars).assign(variables)
+    out = xr.Dataset(coords=events.coords).assign_coords(kept.coords).assign(kept.data_vars)
+    check_variables(variables, out)
+    out = out.assign(variables)
     steps = {"small": parameters_of(small.attrs)}
     told = parameters_attr("nearest_off", steps, bins=said(bins), by=by, n=n, relative=relative,
                             **({"coordinates": coordinates} if coordinates else {}))  # fmt: skip

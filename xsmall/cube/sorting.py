@@ -12,6 +12,7 @@ import xarray as xr
 
 from xsmall.cube.binning import Assignment
 from xsmall.cube.bins import as_binning
+from xsmall.cube.room import check_names_of_bins
 from xsmall.engine.parameters import short_repr
 from xsmall.errors import DataError, ParameterError
 from xsmall.events.shots import one_per_event, shots_are_dropped
@@ -68,6 +69,9 @@ def sort_events(small: xr.Dataset, bins: Mapping[str, Any], weights: str | None,
     check_small(small)
     if not isinstance(bins, Mapping) or not bins:  # type: ignore[redundant-expr] # users are not typed
         raise ParameterError("a cube needs bins by variable", found=repr(bins), fix='{"delay": xs.bins(-2, 5, n=70)}')
+    for name in bins:
+        one_per_event(small, name)
+    check_names_of_bins(bins)
     dropped = None if dropped_shots or XRAY_ON in bins else shots_are_dropped(small)
     weight, bad = (None, None) if weights is None else weight_of(small, weights, dropped)
     left = Sorted({}, ((), (), np.empty(0, np.int64)), weight, dropped, bad).left

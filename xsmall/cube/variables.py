@@ -12,6 +12,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from xsmall.cube.moments import COVARIANCE, MEAN_RATIO, RATIO_STD, WEIGHT, WEIGHT_STD, BinnedEvents
+from xsmall.cube.room import check_dims
 from xsmall.cube.sorting import Bound
 from xsmall.cube.values import (
     COVARIANCES,
@@ -74,11 +75,8 @@ def small_variables(
                 out[f"{name}{MEAN_SUFFIX}"] = array.isel(alone)
         elif name in small.coords and name != weights and name not in asked:
             continue
-        elif set(map(str, array.dims)) & set(bound[0]):
-            raise ParameterError(
-                f"{name} has a dim of the name of the bins", found=array.dims, fix="rename one of them"
-            )
         else:
+            check_dims(f"values of {name!r}", array.dims, bound[0])
             out[name] = array
     return out
 
@@ -133,6 +131,8 @@ STATISTICS: Final = (MIN, MAX, SUM, MEDIAN, RATIO)
 
 def check_statistics(statistics: Sequence[str], weights: str | None) -> tuple[str, ...]:
     """Check what a user asks for."""
+    if not isinstance(statistics, str | Iterable):
+        raise ParameterError("statistics are given by name", found=repr(statistics), fix='statistics=("min", "max")')
     given = (statistics,) if isinstance(statistics, str) else tuple(statistics)
     unknown = [name for name in given if name not in STATISTICS]
     if unknown:
