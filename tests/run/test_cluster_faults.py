@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,7 +20,9 @@ import xsmall as xs
 from tests.run.conftest import files_of, made, recipe_of
 from xsmall.errors import PlanError, WriteError
 from xsmall.run import pool as pool_module
+from xsmall.run import processes as processes_module
 from xsmall.run import workers as workers_module
+from xsmall.run.processes import processes
 from xsmall.run.state import RunState
 from xsmall.run.workers import Watch, fitting
 
@@ -80,6 +83,30 @@ def test_workers_that_pause_are_restarted_once(monkeypatch: pytest.MonkeyPatch) 
     assert not watch.look()
     watch.done()
     assert not watch.look()
+
+
+def hears_of_interrupts() -> bool:
+    return signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def stop_while_it_sleeps(client: Client) -> float:
+    """Stop a job whose worker is in a function that does not return; returns when."""
+    assert not any(client.run(hears_of_interrupts).values())
+    sleeping = client.submit(time.sleep, 100)
+    while not any(client.processing().values()):
+        time.sleep(0.02)
+    assert not sleeping.done()
+    return time.monotonic()
+
+
+def test_workers_that_never_return_do_not_keep_a_job_that_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes_module, "_LAST_WAIT", 0.2)
+    began = 0.0
+    with pytest.raises(KeyboardInterrupt), processes(1) as client:  # noqa: PT012
+        began = stop_while_it_sleeps(client)
+        raise KeyboardInterrupt
+    assert time.monotonic() - began < 3.5, "dask itself waits for 4 s"
+    assert hears_of_interrupts()
 
 
 def test_where_all_workers_are_gone_while_the_output_is_written_it_is_written_without_them(

@@ -111,7 +111,7 @@ def raises(frame):
 
 def sleeps(frame):
     if (HERE / "slow").exists() and list(HERE.parent.glob("out/run0012.blocks/*-000000.json")):
-        time.sleep(0.05)  # long enough for whoever wants to stop the job after its first block
+        time.sleep(100)  # after the first block: nobody who stops the job can wait for that
     return float(np.nansum(frame))
 
 def kills_once(frame):
@@ -170,6 +170,8 @@ def test_a_function_that_raises_costs_its_event(site: Path, tmp_path: Path, heal
     assert found["jungfrau_mine_failed"].values.nonzero()[0].tolist() == [300]
     assert np.isnan(found["jungfrau_mine_value"].values[300])
     assert any("this one is odd" in text for text in state.messages)
+    assert (state.functions, state.n_faults) == ({"jungfrau": {"mine": 1}}, 1)
+    assert "jungfrau: mine raised in 1" in state.line()
     same_elsewhere(found, healthy, slice(0, 0))
 
 
@@ -272,7 +274,7 @@ def test_stopped_in_the_middle_the_same_command_finishes_with_the_same_bits(
         while not note.exists() and process.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
         process.send_signal(how)
-        _, told = process.communicate(timeout=60)
+        _, told = process.communicate(timeout=40)
         assert process.returncode == code, told
     (folder / "slow").unlink()
     assert note.exists()

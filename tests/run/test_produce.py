@@ -17,6 +17,7 @@ from xsmall.errors import ParameterError, PlanError
 from xsmall.io.stores.runs import write_run
 from xsmall.run import block as block_module
 from xsmall.run.block import blocks_of
+from xsmall.run.opened import plan_run
 from xsmall.run.recipe import Recipe
 from xsmall.run.state import RunState
 
@@ -263,6 +264,8 @@ def test_what_a_run_lacks_is_skipped_and_told_or_an_error(site: Path, recipe: di
         ({"reductions": {"w": {"kind": "azint"}}}, "geometry"),
         ({"reductions": {"w": {"kind": "roi", "places": {"segment": 7}}}}, "segment"),
         ({"reductions": {"w": {"kind": "function", "function": "no_such_module:f"}}}, "no_such_module"),
+        ({"reductions": {"w": {"kind": "function", "function": "leaves:f"}}}, "SystemExit: 5"),
+        ({"reductions": {"w": {"kind": "function", "function": "leaves_later:f"}}}, "SystemExit: 6"),
     ],
 )
 def test_what_does_not_fit_a_run_fails_that_run_and_no_other(
@@ -270,9 +273,23 @@ def test_what_does_not_fit_a_run_fails_that_run_and_no_other(
 ) -> None:
     recipe = recipe_of(site)
     recipe["override"] = [{"runs": 11, "source": str(site / "raw0012.zarr"), "detectors": {"jungfrau": tables}}]
-    bad, good = xs.produce(recipe, "11-12", tmp_path)
+    (tmp_path / "leaves.py").write_text("import sys\nsys.exit(5)")
+    (tmp_path / "leaves_later.py").write_text("import sys\ndef f(frame):\n    sys.exit(6)")
+    bad, good = xs.produce(Recipe(recipe, tmp_path), "11-12", tmp_path / "out")
     assert (bad.state, good.state) == ("failed", "done")
     assert words in bad.why
+
+
+def test_whatever_opening_a_run_ends_with_the_others_are_made(
+    recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plan(recipe: Recipe, run: int) -> Any:
+        return {}["nobody thought of it"] if run == 11 else plan_run(recipe, run)
+
+    monkeypatch.setattr("xsmall.run.job.plan_run", plan)
+    bad, good = xs.produce(recipe, "11-12", tmp_path)
+    assert (bad.state, good.state) == ("failed", "done")
+    assert "KeyError" in bad.why
 
 
 def test_runs_that_are_not_there_fail_alone(recipe: dict[str, Any], tmp_path: Path) -> None:

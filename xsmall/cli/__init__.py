@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from xsmall._version import __version__
 from xsmall.cli import production, tools
@@ -17,6 +19,8 @@ __all__ = ["main"]
 
 FAILED = 1  # what was asked for could not be done
 STOPPED = 130  # by Ctrl-C, as shells count it
+_LAST_WAIT: Final = 1.0
+"""Seconds that Python has to end, once all that is kept is on the disk."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,7 +60,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         print(f"xsmall {options.command}: stopped", file=sys.stderr)
+        if arguments is None:
+            _leave_soon()
         return STOPPED
+
+
+def _leave_soon() -> None:
+    """See to it that this process ends, although a thread of it may be in a function that never returns."""
+    last = threading.Timer(_LAST_WAIT, os._exit, (STOPPED,))
+    last.daemon = True
+    last.start()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -225,8 +225,9 @@ def _detectors_table(state: RunState) -> Iterator[str]:
 
 def _warnings(state: RunState, small: xr.Dataset | None) -> Iterator[str]:
     """What somebody has to look at."""
-    if state.n_faults:
-        yield f"{state.n_faults} events could not be read or computed; they are flagged and left out of averages"
+    if state.n_flagged:
+        yield f"{state.n_flagged} events could not be read or computed; they are flagged and left out of averages"
+    yield from (f"{text} events: their values are missing" for text in state.told_of_functions())
     if small is None:
         return
     if EVENT in small.coords and small[EVENT].dtype.kind == "M" and small.sizes[EVENT] > 2:

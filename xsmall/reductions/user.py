@@ -161,7 +161,7 @@ def _imported(name: str) -> Any:
     module, _, function = name.partition(":")
     try:
         found = functools.reduce(getattr, function.split("."), importlib.import_module(module))
-    except (ImportError, AttributeError, ValueError) as error:
+    except (Exception, SystemExit) as error:  # whatever the module does when it is imported
         raise ParameterError(
             f"no function {name!r}",
             found=f"{type(error).__name__}: {error}"[:200],
@@ -351,7 +351,7 @@ def _inferred(record: UserRecord, shape: tuple[int, int, int], dtype: np.dtype[A
     try:
         found = Caller(record.function, record.first)(ones, beside)
         found = of_event(found, 0, 1) if record.batch else found
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ParameterError(
             "the function fails on a frame of ones, so that what it returns is not known",
             found=f"{type(error).__name__}: {error}"[:200],

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from xsmall.engine.interrupt import check
 from xsmall.engine.record import Input, Output, Reducer
 from xsmall.events.ragged import object_array
 from xsmall.vocabulary import VALUE
@@ -131,6 +132,7 @@ class UserReducer(Reducer):
         ready = np.flatnonzero(missing == "") if self._inputs else np.arange(k)
         found = {name: [_nothing(output)] * k for name, output in self._outputs.items()}
         for events in [ready] if self._batch and ready.size else ready[:, None]:
+            check()
             for e, values, problem in self._results(events):
                 if problem:
                     failed[e], error[e] = True, problem

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from xsmall.cube.moments import groups
 from xsmall.detector.frames import Frames
+from xsmall.engine.interrupt import check
 from xsmall.engine.record import GROUP, Output, Record, Reducer
 from xsmall.kernels import moments as kernel
 
@@ -144,6 +145,7 @@ class Averager(Reducer):
         if not group[2].size:
             return
         for s in range(self._segments):
+            check()
             where = 0, self._pixels, s * self._pixels
             kernel.add_frames(*kernel.flat(self._frames[s]), *group, kernel.all_go_on(group[2]), *moments[:3], *where)
             if moments.variances is not None and self._variances is not None:

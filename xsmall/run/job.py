@@ -91,7 +91,7 @@ class RunJob:
                     fix="free some space, or write to another folder; then the same command goes on",
                 ) from error
             return self._failed(error)
-        except XsmallError as error:
+        except Exception as error:
             return self._failed(error)
 
     def _may_join(self, error: TakenError) -> None:
@@ -104,7 +104,7 @@ class RunJob:
 
     def _failed(self, error: Exception) -> RunState:
         """Another job's run is left alone; of one's own it is written down."""
-        self.state.state, self.state.why = "refused", str(error)
+        self.state.state, self.state.why = "refused", _error_text(error)
         self.progress(self.state)
         return self.state
 
@@ -114,7 +114,7 @@ class RunJob:
             self.store.clear()  # at once: who wants to join sees nothing of what was there
         try:
             plan = plan_run(self.recipe, self.run)
-        except (XsmallError, OSError) as error:
+        except (Exception, SystemExit) as error:  # whatever is wrong with one run, the others go on
             return self._end("failed", error)
         target = output_path(self.folder, self.run, plan.recipe.format)
         settle(target)
@@ -314,6 +314,7 @@ class RunJob:
     def _tell_faults(self, plan: RunPlan, notes: Mapping[str, Mapping[str, Any]]) -> None:
         for name, spans in plan.blocks.items():
             counts: dict[str, int] = {}
+            raised: dict[str, int] = {}
             at = plan.events.of(name)
             absent = 0 if at is None else int((at < 0).sum())
             if absent:
@@ -322,13 +323,17 @@ class RunJob:
                 note = notes[block_name(name, number)]
                 for key, n in note["faults"].items():
                     counts[key] = counts.get(key, 0) + n
+                for key, (n, _) in note.get("functions", {}).items():
+                    raised[key] = raised.get(key, 0) + n
             self.state.faults[name] = counts
+            if raised:
+                self.state.functions[name] = raised
 
     def _tell(self) -> None:
         self.state.save(self.folder)
         self.progress(self.state)
 
-    def _end(self, state: Any, error: Exception | None) -> RunState:
+    def _end(self, state: Any, error: BaseException | None) -> RunState:
         self.state.state, self.state.why = state, "" if error is None else _error_text(error)
         self.state.dashboard = ""
         self.state.save(self.folder)
@@ -358,7 +363,7 @@ def _lacking(plan: RunPlan) -> Sequence[str]:
     return out
 
 
-def _error_text(error: Exception) -> str:
+def _error_text(error: BaseException) -> str:
     return str(error) if isinstance(error, XsmallError) else f"{type(error).__name__}: {error}"
 
 

@@ -24,6 +24,7 @@ from xsmall.io.stores.blocks import BlockStore
 from xsmall.io.stores.place import TakenError
 from xsmall.run.block import SMALLER, Work
 from xsmall.run.detectors import frames_of, open_detector
+from xsmall.run.processes import processes
 from xsmall.run.request import difference, request_of
 from xsmall.run.stored import block_name
 from xsmall.run.tables import RunRecipe
@@ -36,8 +37,8 @@ _LOOK: Final = 2.0
 """Seconds after which workers are looked at, where nothing comes back."""
 _LOOK_ELSEWHERE: Final = 0.5
 """Seconds after which blocks of other jobs are looked for."""
-_LOSSES: Final = 1
-"""Workers of our own cluster that a block may lose before it is tried in smaller pieces."""
+_LAST_WAIT: Final = 1.5
+"""Seconds that a job which is stopped waits for its threads: a function of a user may never return."""
 _HELD: Final = 4
 """Detectors whose tables a process keeps."""
 
@@ -145,6 +146,13 @@ class Pool:
         self._threads = None if client is not None else ThreadPoolExecutor(self.size, "xsmall-block")
         self._executor: Any = client.get_executor(pure=False, retries=0) if client is not None else self._threads
         self._client = client
+        self._in_hand: set[Future[Any]] = set()
+
+    def close(self, seconds: float | None = None) -> None:
+        """Begin no other block, and wait for those in hand, for so many seconds at most."""
+        assert self._threads is not None
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        wait(list(self._in_hand), timeout=seconds)
 
     @property
     def dashboard(self) -> str:
@@ -170,7 +178,10 @@ class Pool:
         if self._threads is None:
             future: Future[dict[str, Any] | None] = self._executor.submit(compute, task)
             return future
-        return self._threads.submit(contextvars.copy_context().run, compute, task)
+        future = self._threads.submit(contextvars.copy_context().run, compute, task)
+        self._in_hand.add(future)
+        future.add_done_callback(self._in_hand.discard)
+        return future
 
 
 @contextmanager
@@ -203,30 +214,19 @@ def pool_of(
                 yield pool
             except BaseException:
                 stop()
+                pool.close(_LAST_WAIT)
                 raise
-            finally:
-                assert pool._threads is not None
-                pool._threads.shutdown(wait=True, cancel_futures=True)
+            pool.close()
         return
-    from distributed import Client, LocalCluster
-
     if scheduler is not None and not isinstance(scheduler, str):
         yield Pool(scheduler)
     elif scheduler is not None:
+        from distributed import Client
+
         with Client(scheduler) as client:
             yield Pool(client)
     else:
-        try:
-            with dask.config.set({"distributed.scheduler.allowed-failures": _LOSSES}):
-                cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
-        except RuntimeError as error:
-            raise ParameterError(
-                "processes could not be started",
-                found=str(error).splitlines()[0],
-                expected="a script whose calls stand under: if __name__ == '__main__':",
-                fix="leave workers out, which takes threads; or `xsmall produce`",
-            ) from error
-        with cluster, Client(cluster) as client:
+        with processes(workers or 1) as client:
             yield Pool(client)
 
 

@@ -197,7 +197,7 @@ def function_of(place: str, folder: Path) -> Any:
     file = file_of(place, folder)
     try:
         found = importlib.import_module(module) if file is None else _from_file(module, file)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ParameterError(
             f"the module {module!r} cannot be imported",
             found=f"{type(error).__name__}: {error}",

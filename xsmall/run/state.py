@@ -64,6 +64,8 @@ class RunState:
         Blocks of work in all and on the disk.
     faults
         For each detector the number of events by what they lack, as the flags of its variable ``fault``.
+    functions
+        For each detector the number of events in which functions of users raised, by the name of the reduction.
     skipped
         Detectors that the run lacks, and what was found instead.
     messages
@@ -84,6 +86,7 @@ class RunState:
     blocks: int = 0
     blocks_done: int = 0
     faults: dict[str, dict[str, int]] = field(default_factory=dict)
+    functions: dict[str, dict[str, int]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.time)
@@ -94,9 +97,14 @@ class RunState:
     dashboard: str = ""
 
     @property
-    def n_faults(self) -> int:
-        """Events of all detectors that something happened to that happens to no event of a healthy run."""
+    def n_flagged(self) -> int:
+        """Events of all detectors that could not be read or computed."""
         return sum(n for counts in self.faults.values() for name, n in counts.items() if name in COUNTED)
+
+    @property
+    def n_faults(self) -> int:
+        """Events that something happened to which happens to none of a healthy run, by detector and function."""
+        return self.n_flagged + sum(n for counts in self.functions.values() for n in counts.values())
 
     @property
     def rate(self) -> float:
@@ -120,9 +128,14 @@ class RunState:
         for detector, counts in self.faults.items():
             told = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in counts.items())
             parts += [f"{detector}: {told}"] if told else []
+        parts += self.told_of_functions()
         parts += [f"without {', '.join(self.skipped)}"] if self.skipped else []
         parts += ["; ".join(" ".join(part.split()) for part in self.why.splitlines())] if self.why else []
         return "  ".join(parts)
+
+    def told_of_functions(self) -> list[str]:
+        """Say which functions of users raised, and in how many events."""
+        return [f"{d}: {name} raised in {n}" for d, counts in self.functions.items() for name, n in counts.items()]
 
     def save(self, folder: Path) -> None:
         """Write it beside the output, in one step."""
