@@ -223,6 +223,25 @@ def test_multi_tau_bins_follow_each_other_to_the_longest_lag() -> None:
     assert xs.g2(numbers, {"all": xs.Box()})["tau"].values[0] == pytest.approx(3.5)
 
 
+@pytest.mark.parametrize("lags", [[0.5, 1.5, 2.5, 4.5], [0.1, 1.4, 2.4, 4.1], [1, 2, 3, 5]])
+def test_each_lag_of_whole_numbers_is_in_the_bin_that_holds_it(lags: list[float]) -> None:
+    counts = np.random.default_rng(4).poisson(1.0, (10, 1, 5, 6)).astype("f4")
+    frames = xr.DataArray(counts, {"event": np.arange(10)}, ("event", "segment", "row", "column"))
+    found = xs.g2(frames, {"all": xs.Box()}, lags=lags)
+    flat = counts.reshape(10, -1)
+    for i, of_bin in enumerate(([1], [2], [3, 4])):
+        pairs = [(a, a + lag) for lag in of_bin for a in range(10 - lag)]
+        products, norm = (sum(x(a, b) for a, b in pairs) for x in (
+            lambda a, b: (flat[a] * flat[b]).sum(), lambda a, b: flat[a].sum() * flat[b].sum() / 30,
+        ))  # fmt: skip
+        assert float(found["n_pairs"][0, i]) == len(pairs)
+        np.testing.assert_allclose(float(found["g2"][0, i]), products / norm)
+    with pytest.raises(ParameterError, match="a whole number in each") as raised:
+        xs.g2(frames, {"all": xs.Box()}, lags=[1.2, 1.4, 3])
+    typed = eval(str(raised.value).split("do this:")[1].strip().removeprefix("lags="), {"np": np})
+    assert xs.g2(frames, {"all": xs.Box()}, lags=typed)["g2"].sizes["tau"] == 9
+
+
 def test_light_that_is_not_there_gives_nothing() -> None:
     found = xs.g2(frames_of(np.zeros((9, 3, 3))), {"all": xs.Box()})
     assert np.isnan(found["g2"]).all()

@@ -50,6 +50,10 @@ def test_counts_are_those_of_numpy_and_nothing_is_lost(frames: xr.DataArray) -> 
     assert (out["histogram"].sum("value") + out["n_below"] + out["n_above"] == out["n_valid"]).all()
     np.testing.assert_array_equal(out["value_bounds"], np.stack([EDGES[:-1], EDGES[1:]], axis=1))
     assert out["value"].attrs["units"] == "keV"
+    low = float(frames.min()) + 0.5
+    for e, values in enumerate(frames.values):
+        below = (values[np.isfinite(values)] < low).sum()
+        assert int(frames.sd.histogram([low, 9.7])["n_below"][e]) == below > 0
     even = frames.sd.histogram(20, range=(0, 1))
     xr.testing.assert_identical(even.drop_attrs(), frames.sd.histogram(np.linspace(0, 1, 21)).drop_attrs())
 

@@ -85,6 +85,10 @@ def test_a_line_is_the_pixels_themselves(frames: xr.DataArray) -> None:
     line = frames.sd.lineout("row", 12, segment=0)["projection"]
     expected = frames[:, 0, :, 12].where(np.isfinite(frames[:, 0, :, 12]))
     np.testing.assert_array_equal(line, expected)
+    mask = np.random.default_rng(4).random(frames.shape[1:]) < 0.5
+    masked = frames.sd.lineout("row", 12, segment=0, mask=mask)
+    np.testing.assert_array_equal(masked["projection"], line.where(mask[0, :, 12]))
+    assert (masked["n_valid"] <= mask[0, :, 12]).all()
     wide = frames.sd.lineout("column", 12, segment=1, width=3)["projection"]
     several = frames[:, 1, 12:15].where(np.isfinite(frames[:, 1, 12:15])).astype(float)
     np.testing.assert_allclose(wide, several.mean("row"), rtol=1e-12)

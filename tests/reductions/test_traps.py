@@ -20,6 +20,23 @@ def test_a_mask_does_not_lower_the_mean_of_a_box(placed: xr.DataArray) -> None:
     assert (out["n_valid"] < 0.6 * placed[0, 0].size).all()
 
 
+def test_pixels_that_cancel_have_no_centre_and_not_an_infinite_one(placed: xr.DataArray) -> None:
+    pair = flat(placed, 0)
+    pair.data[:, 1, 12, 30], pair.data[:, 1, 20, 40] = 3, -3
+    also = ["x", "y", "moment_row_row", "moment_row_column", "moment_column_column", "moment_x_x"]
+    out = pair.sd.roi(xs.Box(segment=1, row=(10, 30), column=(20, 60)), also=also)
+    assert (out["sum"] == 0).all()
+    for name in ("com_row", "com_column", *also):
+        assert np.isnan(out[name]).all(), name
+
+
+def test_a_pixel_at_the_level_is_saturated_and_one_below_it_is_not(placed: xr.DataArray) -> None:
+    spots = flat(placed, 0)
+    spots.data[:, 1, 12, 30], spots.data[:, 1, 20, 40], spots.data[:, 1, 21, 40] = 8, np.nextafter(np.float32(8), 0), 9
+    out = spots.sd.roi(xs.Box(segment=1), also="n_saturated", saturation=8.0)
+    assert out["n_saturated"].values.tolist() == [[2]] * 7
+
+
 def test_the_centre_of_mass_of_one_segment_of_several_is_a_number_in_labels_of_the_detector(
     placed: xr.DataArray,
 ) -> None:

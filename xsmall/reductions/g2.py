@@ -193,11 +193,14 @@ def _run_lags(job: _Lags | _TwoTimes, given: Correlated, shapes: list[tuple[int,
 def _lag_edges(times: npt.NDArray[np.int64], unit: float, lags: Any) -> npt.NDArray[np.int64]:
     """Edges of the bins of lags in the unit of the times."""
     if lags is not None:
-        edges = np.rint(np.array(as_edges(lags, "lags")) / unit).astype(np.int64)
+        given = np.array(as_edges(lags, "lags"))
+        edges = np.ceil(np.round(given / unit, 3)).astype(np.int64)  # lags are whole numbers of units
         if edges[0] <= 0 or (np.diff(edges) <= 0).any():
+            whole = unit == 1.0
             raise ParameterError(
-                "invalid lags", found=f"from {edges[0] * unit:.3g}", expected="edges that rise, from above 0",
-                fix="lags=np.geomspace(1e-3, 10, 31)",
+                "invalid lags", found=", ".join(f"{edge:.4g}" for edge in given[:4]),
+                expected="edges that rise, from above 0" + (", a whole number in each" if whole else ""),
+                fix="lags=np.arange(1, 11)" if whole else "lags=np.geomspace(1e-3, 10, 31)",
             )  # fmt: skip
         return edges
     period = max(int(np.median(np.diff(times))), 1)

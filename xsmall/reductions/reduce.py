@@ -78,15 +78,16 @@ def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record | Functi
     Returns
     -------
     One flat Dataset over ``event``: each record's variables, prefixed ``<name>_``, lazy where the frames are. A dim
-    that two records label differently is prefixed too. Coordinates of events and scalars stay; geometry and beam move
-    to the parameters where no variable is a picture any more.
+    that two records label differently, or that has the name of a coordinate of the events, is prefixed too. Coordinates
+    of events and scalars stay; geometry and beam move to the parameters where no variable is a picture any more.
 
     Raises
     ------
     DataError
         Frames of other dims or dtype.
     ParameterError
-        No record, something that is not a record, or invalid arguments of a record.
+        No record, something that is not a record, invalid arguments of a record, or a variable that would take the name
+        of another one or of a coordinate.
 
     Notes
     -----
