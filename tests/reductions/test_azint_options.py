@@ -250,6 +250,18 @@ def test_thresholds_and_masks_of_events(placed: xr.DataArray) -> None:
     xr.testing.assert_allclose(placed.sd.azint(edges, threshold=(2.0, 9.5)), expected, rtol=1e-6)
 
 
+def test_a_region_before_it_is_a_mask(placed: xr.DataArray) -> None:
+    region = xs.Box(segment=1, row=(3, 30), column=(10, 60))
+    mask = np.zeros(placed.shape[1:], bool)
+    mask[1, 3:30, 10:60] = True
+    edges = np.linspace(0, 5e-3, 9)
+    for options in ({}, {"split": "box"}, {"statistic": "median"}):
+        found = placed.sd.apply(xs.roi(region) | xs.azint(edges, quantity="radius", **options))
+        expected = placed.sd.azint(edges, quantity="radius", mask=mask, **options)
+        xr.testing.assert_equal(found, expected)
+    assert (found["n_valid"].sum("radius") <= 27 * 50).all()
+
+
 def test_intensities_are_divided_by_what_is_joined(placed: xr.DataArray, computing_is_forbidden: Any) -> None:
     i0 = xr.DataArray([2.0, np.nan, 0.0, -1.0, 4.0, 5.0], dims="event", attrs={"units": "mJ"},
                       coords={"event": placed.event[[6, 1, 2, 3, 4, 5]]})  # fmt: skip

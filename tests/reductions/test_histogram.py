@@ -200,3 +200,22 @@ def test_lists_and_events_on_decimal_borders_are_in_the_bin_to_the_right_too(dty
         pixel = xs.apply(frames, xs.sums(histogram=borders, count_above=1.4)).isel(segment=0, row=2, column=2)
         assert pixel["histogram"].values.tolist() == [1] * 11 + [0] * (len(borders) - len(edges))
         assert int(pixel["n_above"]) == 7
+
+
+def test_a_chain_that_is_grouped_from_the_right_loses_none_of_its_records(frames: xr.DataArray) -> None:
+    edges = np.arange(0.0, 40.0)
+    drops, counts = xs.droplet(4.0, 1.0), xs.histogram("sum", edges)
+    for left, right in (
+        ((drops | counts) | xs.sums(), drops | (counts | xs.sums())),
+        ((xs.photon(9.5, image=True) | xs.projection("row")) | xs.sums(),
+         xs.photon(9.5, image=True) | (xs.projection("row") | xs.sums())),
+    ):  # fmt: skip
+        assert left == right
+        xr.testing.assert_identical(frames.sd.apply(left).drop_attrs(), frames.sd.apply(right).drop_attrs())
+    for chain in (
+        lambda: xs.roi(xs.Box(segment=0)) | (drops | counts),
+        lambda: drops | (drops | xs.photon(9.5)),
+        lambda: xs.roi(xs.Box(segment=0)) | (drops | xs.sums()),
+    ):
+        with pytest.raises(ParameterError, match="cannot follow"):
+            chain()

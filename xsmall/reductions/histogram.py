@@ -137,7 +137,7 @@ class Histogram(Record):
     def after(self, first: Record) -> Record:
         """Count in each region of ``xs.roi``, or the list that another record finds."""
         if self.variable is not None:
-            return replace(self, first=first)
+            return replace(self, first=first if self.first is None else first | self.first)
         if not isinstance(first, Roi):
             raise ParameterError(
                 f"{self.name} cannot follow {first.name} without the name of a variable",

@@ -14,7 +14,7 @@ from dask.utils import format_bytes
 from xsmall.calls import warn_user
 from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.beam import PHOTON_ENERGY_RANGE
-from xsmall.engine.asked import ask
+from xsmall.engine.asked import ask, chained
 from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import ParameterError
 from xsmall.frames.per_pixel import StaticMask
@@ -23,8 +23,10 @@ from xsmall.reductions.box import in_order
 from xsmall.reductions.droplet import Droplet
 from xsmall.reductions.droplet_tables import PLACES, check_places
 from xsmall.reductions.entry_lists import outputs_of_entries, used_pixels
+from xsmall.reductions.made_frames import OfMadeFrames
 from xsmall.reductions.photon_reducer import PhotonReducer, PixelReducer
 from xsmall.reductions.region import Place, as_place, inside
+from xsmall.reductions.sums import Sums
 from xsmall.vocabulary import (
     COLUMN,
     DIMENSIONLESS,
@@ -98,7 +100,8 @@ def photon(
         The place of each photon as ``"x"``, ``"y"``, ``"z"``, ``"radius"`` (m), ``"two_theta"`` (degrees), ``"q"``
         (1/angstrom), which need a geometry, and a beam.
     image
-        Return the photons of each pixel in place of the lists.
+        Return the photons of each pixel in place of the lists. What follows, as in ``xs.photon(9.5, image=True) |
+        xs.projection("row")``, sees them as frames, and they are not kept.
     sparse
         Return, in place of the lists, which pixels have photons and how many: sparse frames, which are kept in place of
         frames and go wherever those go, at the cost of photons and not of pixels.
@@ -219,9 +222,25 @@ class Photon(Record):
     sparse: bool = False
     droplets: Droplet | None = None
 
+    def __or__(self, following: Record) -> Record:
+        """Chain: pictures of photons are frames to what follows; sums and histograms take counts and lists."""
+        if not isinstance(following, Record):
+            return NotImplemented
+        takes_lists = isinstance(following, Sums) or getattr(following, "variable", None) is not None
+        if takes_lists and getattr(following, "first", None) is None:
+            return super().__or__(following)
+        if self.image:
+            return chained(self, following, OfMadeFrames(self, PHOTONS, PHOTON, following))
+        raise ParameterError(
+            f"{following.name} is made of frames, and photons are lists",
+            found=f"{self.name} | {following.name}",
+            expected="pictures of photons before it, or the name of a list",
+            fix='xs.photon(9.5, image=True) | xs.projection("row")',
+        )
+
     def after(self, first: Record) -> Record:
         """Count the photons of droplets."""
-        if not isinstance(first, Droplet):
+        if not isinstance(first, Droplet) or self.droplets is not None:
             return super().after(first)
         if self.thr_fraction is not None:
             raise ParameterError(

@@ -237,7 +237,7 @@ class Sums(Record):
             raise ParameterError(
                 "the mask is for the record before the sums", fix="xs.photon(9.5, mask=mask) | xs.sums()"
             )
-        return replace(self, first=first)
+        return replace(self, first=first if self.first is None else first | self.first)
 
     def streams(self, frames: Frames) -> tuple[Stream, ...]:
         """What is added up: the frames, or the variables of the record before."""
