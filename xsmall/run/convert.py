@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -28,10 +29,22 @@ _AZAV: Final = ("get_azav", "getAzIntParams")
 _PYFAI: Final = ("get_azav_pyfai", "getAzIntPyFAIParams")
 _DROPLET: Final = ("get_droplet", "getDropletParams")
 _PHOTON: Final = ("get_droplet2photon", "getDroplet2Photons")
+_COUNT: Final = ("get_photon", "getPhotonParams")
 _SUMS: Final = ("get_sum_algos", "getDetSums")
 _ALL: Final = "all"
-_READ: Final = (*_ROIS, *_AZAV, *_PYFAI, *_DROPLET, *_PHOTON, *_SUMS)
+_READ: Final = (*_ROIS, *_AZAV, *_PYFAI, *_DROPLET, *_PHOTON, *_COUNT, *_SUMS)
+_IN_KEV: Final = ("jungfrau", "epix10k")
+"""Detectors whose calibrated data are keV, there as here; what they call ADU of others depends on the constants."""
+_NO_EDGE: Final = 10_000
+"""No detector has so many rows: a region up to there ends with the frames."""
 _THRESHOLD: Final = re.compile(r"thresADU([\d.]+)")
+_ESSENTIAL: Final = (
+    "ROI", "ROIs", "center", "dis_to_sam", "eBeam", "tx", "ty", "qbin", "phiBins", "Pplane", "threshold",
+    "thresholdLow", "thresADU", "droplet", "d2p", "ADU_per_photon", "thr_fraction",
+)  # fmt: skip
+"""What a table has to say: where it cannot be read, the rest of the table would mean something else."""
+_TOLD: Final = (*_DETECTORS, _SLOW, "epicsPV", "epicsOncePV", "epicsArchFilePV", "ttCalib")
+"""Variables of their own, of which something is said elsewhere."""
 _INT_UNITS: Final = {"2th_deg": "two_theta", "q_A^-1": "q", "r_m": "radius"}
 
 
@@ -119,12 +132,16 @@ class _Translation:
         self.made = Converted(left_out=list(config.problems))
         self.made.tables = {"source": "exp=EXPERIMENT,run={run}", "event_variables": {}, "detectors": {}}
         self.note('put the experiment into source = "exp=...", or the path of the runs')
-        names = [n for key in (*_DETECTORS, _SLOW) for n in config.values.get(key, ()) if isinstance(n, str)]
-        for name in dict.fromkeys(names):
-            self.detector(name)
+        for key in (*_DETECTORS, _SLOW):
+            given = config.values.get(key, ())
+            for name in [given] if isinstance(given, str) else given:
+                if isinstance(name, str):
+                    self.detector(name)
+                else:
+                    self.note(f"{key}: {_first_words(name)}")
         for functions, translate in (
             (_ROIS, self.rois), (_AZAV, self.azav), (_PYFAI, self.pyfai), (_DROPLET, self.droplet),
-            (_PHOTON, self.photon), (_SUMS, self.sums),
+            (_PHOTON, self.photon), (_COUNT, self.count), (_SUMS, self.sums),
         ):  # fmt: skip
             self.each(functions, translate)
         self.rest(run)
@@ -138,7 +155,10 @@ class _Translation:
         if name not in known:
             mode = next((m for word, m in _COMMON_MODES.items() if name.lower().startswith(word)), None)
             known[name] = {"constants": PSANA, "geometry": PSANA}
-            known[name] |= {} if mode is None else {"common_mode": mode}
+            if mode is not None:
+                known[name]["common_mode"] = mode
+            elif name.lower().startswith(("epix", "cs140", "cspad", "dscsad", "dsacspad")):
+                self.note(f"{name}: the common mode that its class of detectors took; common_mode = 6 for an epix100")
             known[name]["reductions"] = {}
         table: dict[str, Any] = known[name]
         return table
@@ -152,14 +172,32 @@ class _Translation:
         """Translate what the functions of one kind return, for each detector and each of its tables."""
         for function in functions:
             found = self.config.functions.get(function)
-            for detector, given in found.items() if isinstance(found, Mapping) else ():
-                for table in given if isinstance(given, list) and not _is_algorithms(given) else [given]:
-                    if isinstance(table, Mapping):
-                        unknown = {k: v for k, v in table.items() if isinstance(v, Code)}
-                        for key, code in unknown.items():
-                            self.note(f"line {code.line}: {function}, {detector}.{key} = {code.text}: needs executing")
-                        table = {k: v for k, v in table.items() if k not in unknown}
-                    translate(f"{function}, {detector}", str(detector), table)
+            if not isinstance(found, Mapping | None):
+                self.note(f"{function}: {_first_words(found)}")
+                continue
+            for detector, given in (found or {}).items():
+                what = f"{function}, {detector}"
+                for table in given if isinstance(given, list) and functions is not _SUMS else [given]:
+                    if isinstance(table, Code):
+                        self.note(f"line {table.line}: {what} = {table.text}: needs executing")
+                    elif isinstance(table, Mapping) or functions is _SUMS:
+                        self.one(translate, what, str(detector), table)
+                    elif table is not None:
+                        self.note(f"{what} = {_first_words(table)}: no table")
+
+    def one(self, translate: Callable[[str, str, Any], None], what: str, detector: str, table: Any) -> None:
+        """Translate one table; what is of another kind than it has to be is told."""
+        if isinstance(table, Mapping):
+            unknown = {k: v for k, v in table.items() if isinstance(v, Code)}
+            for key, code in unknown.items():
+                self.note(f"line {code.line}: {what}.{key} = {code.text}: needs executing")
+            if any(key in _ESSENTIAL for key in unknown):
+                return
+            table = {k: v for k, v in table.items() if k not in unknown}
+        try:
+            translate(what, detector, table)
+        except (TypeError, ValueError, AttributeError, KeyError, XsmallError) as error:
+            self.note(f"{what}: {' '.join(str(error).split())}")
 
     def unused(self, what: str, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
         for key, value in given.items():
@@ -171,31 +209,32 @@ class _Translation:
         name = str(given.get("name") or "ROI")
         for region in regions:
             place = _box_of_region(region)
-            if place is None:
-                self.note(
-                    f"{what}.ROI = {region!r}: no rows and columns; where that means all, it is each event's image"
-                )
+            if isinstance(place, str):
+                self.note(f"{what}.ROI = {region!r}: {place}")
                 continue
+            if len(place) > 1 and "segment" not in place:
+                self.note(f"{what}.ROI = {region!r}: a box for each segment; there one sum over all of them")
             step: dict[str, Any] = {"kind": "roi", "places": place}
             limit = given.get("thresADU")
             if limit in (0, 0.0):
                 self.note(f"{what}.thresADU = 0: there negative values of pixels counted as 0")
             elif limit is not None:
-                step["threshold"] = _adu(limit)
-                self.note(f"{what}.thresADU: a threshold in ADU; for calibrated data say it in keV")
+                step["threshold"] = self.of_data(f"{what}.thresADU", detector, limit)
             if given.get("writeArea"):
                 step["area"] = True
             self.add(detector, name, step)
         self.unused(what, given, ("ROI", "ROIs", "name", "thresADU", "writeArea", "calcPars"))
 
     def azav(self, what: str, detector: str, given: dict[str, Any]) -> None:
-        try:
-            beam = beam_from_smalldata(
-                given["center"], given["dis_to_sam"], given.get("eBeam", 9.5), given.get("tx", 0), given.get("ty", 0)
-            )
-        except (KeyError, XsmallError, TypeError) as error:
-            self.note(f"{what}: {' '.join(str(error).split())}")
-            return
+        for key, unit in (("center", "um"), ("dis_to_sam", "mm")):
+            if given.get(key) is None:
+                self.note(f"{what}: without {key} ({unit}) nothing can be said of q")
+                return
+        if given.get("eBeam") is None:
+            self.note(f"{what}: no eBeam, where theirs took 9.5 keV")
+        beam = beam_from_smalldata(
+            given["center"], given["dis_to_sam"], given.get("eBeam") or 9.5, given.get("tx", 0), given.get("ty", 0)
+        )
         told = {"photon_energy": f"{beam.photon_energy!r} eV", "distance": f"{beam.distance!r} m"}
         center: dict[str, Any] = {"center": [f"{x!r} m" for x in beam.center]}
         tilts = {f"tilt_{a}": f"{getattr(beam, f'tilt_{a}')!r} degree" for a in "xyz" if getattr(beam, f"tilt_{a}")}
@@ -206,22 +245,14 @@ class _Translation:
             step["bins"] = [f"{x!r} angstrom-1" for x in bins]
         else:
             step["width"] = f"{float(bins)!r} angstrom-1"
-        sectors = given.get("phiBins", 1)
-        if isinstance(sectors, int | float) and sectors > 1:
-            step["azimuth_bins"] = int(sectors)
-        elif isinstance(sectors, list | tuple):
-            self.note(
-                f"{what}.phiBins: edges in rad from their phi = 0; ours are degrees from +x: azimuth_bins = [...]"
-            )
+        step |= self.sectors(what, given.get("phiBins", 1))
         step["solid_angle"] = bool(given.get("geomCorr", True))
         if given.get("polCorr", True):
-            step |= {
-                "polarization_plane": f"{0.0 if given.get('Pplane', 0) else 90.0!r} deg",
-                "polarization_fraction": 1.0,
-            }
+            along = float(given.get("Pplane", 0))  # the part that is polarized along psana's y, our -x
+            plane = ("0.0 deg", along) if along else ("90.0 deg", 1.0)
+            step |= dict(zip(("polarization_plane", "polarization_fraction"), plane, strict=True))
         if given.get("thresADU") not in (None, 0, 0.0):
-            step["threshold"] = _adu(given["thresADU"])
-            self.note(f"{what}.thresADU: a threshold in ADU; for calibrated data say it in keV")
+            step["threshold"] = self.of_data(f"{what}.thresADU", detector, given["thresADU"])
         self.add(detector, str(given.get("name") or "azav"), step)
         known = (
             "center",
@@ -237,6 +268,24 @@ class _Translation:
             "name",
         )
         self.unused(what, given, (*known, "thresADU"))
+
+    def sectors(self, what: str, given: Any) -> dict[str, Any]:
+        """Their sectors: the first lies about phi = 0, which is at our 180 degrees, and phi grows as our azimuth."""
+        if isinstance(given, list | tuple):
+            self.note(f"{what}.phiBins: edges are taken as they are; there they were moved by half a bin")
+            return {"azimuth_bins": [f"{180 + math.degrees(one):.10g} deg" for one in given]}
+        if given is None or given <= 1:
+            return {}
+        n = int(given)
+        return {"azimuth_bins": [f"{180 + (i - 0.5) * 360 / n:.10g} deg" for i in range(n + 1)]}
+
+    def of_data(self, what: str, detector: str, given: Any) -> Any:
+        """A value of pixels, or a range of them, in the unit of their data."""
+        unit = "keV" if detector.lower().startswith(_IN_KEV) else "ADU"
+        if unit == "ADU":
+            self.note(f"{what}: in ADU here; for data that are calibrated to keV say it in keV")
+        told = [f"{float(one)!r} {unit}" for one in (given if isinstance(given, list | tuple) else [given])]
+        return told if isinstance(given, list | tuple) else told[0]
 
     def pyfai(self, what: str, detector: str, given: dict[str, Any]) -> None:
         quantity = _INT_UNITS.get(str(given.get("int_units", "2th_deg")))
@@ -255,28 +304,40 @@ class _Translation:
         self.unused(what, given, known)
 
     def droplet(self, what: str, detector: str, given: dict[str, Any]) -> None:
-        self.add(detector, str(given.get("name") or "droplet"), self.droplets(what, given))
-        self.unused(what, given, ("threshold", "thresholdLow", "thresADU", "useRms", "name", "nData"))
+        self.add(detector, str(given.get("name") or "droplet"), self.droplets(what, detector, given))
 
-    def droplets(self, what: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        unit = "sigma" if given.get("useRms", True) else "ADU"
-        high = given.get("threshold", 5)
-        step: dict[str, Any] = {"kind": "droplet", "threshold": f"{high!r} {unit}"}
-        step["threshold_low"] = f"{given.get('thresholdLow', high)!r} {unit}"
+    def droplets(self, what: str, detector: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        high = float(given.get("threshold", 5))
+        low = float(given.get("thresholdLow", high))
+        step: dict[str, Any] = {"kind": "droplet"}
+        if given.get("useRms", True):
+            step |= {"threshold": f"{high!r} sigma", "threshold_low": f"{low!r} sigma"}
+        else:
+            step["threshold"], step["threshold_low"] = self.of_data(f"{what}.threshold", detector, [high, low])
         if given.get("thresADU"):
-            step["sums"] = [f"{float(given['thresADU'])!r} ADU", "1e30 ADU"]
-        if unit == "ADU" or "sums" in step:
-            self.note(f"{what}: thresholds in ADU; for calibrated data say them in keV")
+            step["sums"] = self.of_data(f"{what}.thresADU", detector, [given["thresADU"], 1e30])
+        self.unused(what, given, ("threshold", "thresholdLow", "thresADU", "useRms", "name", "nData"))
         return step
 
     def photon(self, what: str, detector: str, given: dict[str, Any]) -> None:
         found, counted = given.get("droplet") or {}, given.get("d2p") or {}
-        step: dict[str, Any] = {"kind": "photon", "per_photon": f"{float(counted.get('aduspphot', 1))!r} ADU"}
+        if not counted.get("aduspphot"):
+            self.note(f"{what}.d2p: without aduspphot there are no photons")
+            return
+        step: dict[str, Any] = {"kind": "photon"}
+        step["per_photon"] = self.of_data(f"{what}.d2p.aduspphot", detector, counted["aduspphot"])
         if given.get("get_photon_img"):
             step["image"] = True
-        self.add(detector, "photon", [self.droplets(what, found), step])
+        self.add(detector, "photon", [self.droplets(f"{what}.droplet", detector, found), step])
         self.unused(what, given, ("droplet", "d2p", "nData", "get_photon_img"))
         self.unused(f"{what}.d2p", counted, ("aduspphot", "cputime"))
+
+    def count(self, what: str, detector: str, given: dict[str, Any]) -> None:
+        step: dict[str, Any] = {"kind": "photon"}
+        step["per_photon"] = self.of_data(f"{what}.ADU_per_photon", detector, given.get("ADU_per_photon", 154))
+        step["thr_fraction"] = float(given.get("thr_fraction", 0.9))
+        self.add(detector, str(given.get("name") or "photon"), step)
+        self.unused(what, given, ("ADU_per_photon", "thr_fraction", "name", "nData"))
 
     def sums(self, what: str, detector: str, given: Any) -> None:
         if detector == _ALL:
@@ -293,25 +354,29 @@ class _Translation:
         if word == "calib":
             self.detector(detector)["average"] = True
             return
+        if re.sub(r"calib|thresADU[\d.]+|max|dropped|square|nhits|_", "", word):
+            self.note(f"{what}: {word}")
+            return
+        word = re.sub("_?square", "", word)  # the spread is told beside each mean
+        name = re.sub(r"\W", "_", word)
+        if word == "calib" or name in self.detector(detector)["reductions"]:
+            return
         step: dict[str, Any] = {"kind": "sums"}
         limit = _THRESHOLD.search(word)
-        if limit is not None:
-            step["threshold"] = f"{float(limit[1])!r} ADU"
-            self.note(f"{what}, {word}: a threshold in ADU; for calibrated data say it in keV")
+        if limit is not None or "nhits" in word:
+            key = "count_above" if "nhits" in word else "threshold"
+            step[key] = self.of_data(f"{what}, {word}", detector, 0.0 if limit is None else limit[1])
         if "max" in word:
             step["also"] = ["max"]
         if "dropped" in word:
             step |= {"by": "xray_on"}
-        rest = re.sub(r"calib|thresADU[\d.]+|max|dropped|square|_", "", word)
-        if rest:
-            self.note(f"{what}: {word}")
-            return
-        if "square" in word:  # the spread is told beside each mean
-            return
-        self.add(detector, re.sub(r"\W", "_", word), step)
+        self.add(detector, name, step)
 
     def rest(self, run: int) -> None:
         """What nobody translated."""
+        for name in self.config.unused:
+            if name not in _TOLD and self.config.values[name] not in (None, "", [], {}, ()):
+                self.note(f"{name} = {_first_words(self.config.values[name])}")
         for name, found in self.config.functions.items():
             if name not in _READ and found not in (None, {}, [], ()):
                 self.note(f"{name}({run}): {_first_words(found)}")
@@ -324,23 +389,22 @@ class _Translation:
             self.note("integrating detectors: fast variables are summed by run.sd.integrate(...) once, not in a recipe")
 
 
-def _is_algorithms(given: list[Any]) -> bool:
-    return all(isinstance(one, str) for one in given)
-
-
-def _box_of_region(region: Any) -> dict[str, Any] | None:
-    """Their regions: rows and columns, with the segment in front where there are several."""
+def _box_of_region(region: Any) -> dict[str, Any] | str:
+    """Their regions: rows and columns, with segments in front where there are several; or why there is no box."""
     try:
         pairs = [[int(a), int(b)] for a, b in region]
     except (TypeError, ValueError):
-        return None
-    if len(pairs) == 3 and pairs[0][1] - pairs[0][0] == 1:
-        return {"segment": pairs[0][0], "row": pairs[1], "column": pairs[2]}
-    return {"segment": 0, "row": pairs[0], "column": pairs[1]} if len(pairs) == 2 else None
-
-
-def _adu(limit: Any) -> Any:
-    return [f"{float(x)!r} ADU" for x in limit] if isinstance(limit, list | tuple) else f"{float(limit)!r} ADU"
+        pairs = []
+    if len(pairs) not in (2, 3):
+        return "no rows and columns; where that means all, it is each event's image"
+    *segments, row, column = pairs
+    if max(row[1], column[1]) >= _NO_EDGE:
+        return "reaches beyond the frames, which theirs cut; write the rows and columns that the detector has"
+    first, last = segments[0] if segments else (0, 1)
+    if not 0 < last - first < _NO_EDGE:
+        return "write the segments that the detector has, a box for each"
+    boxes = [{"segment": s, "row": row, "column": column} for s in range(first, last)]
+    return boxes[0] if len(boxes) == 1 else {f"segment_{box['segment']}": box for box in boxes}
 
 
 def _first_words(found: Any) -> str:

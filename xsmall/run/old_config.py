@@ -25,7 +25,15 @@ _OPERATORS: Final[Mapping[type, Callable[[Any, Any], Any]]] = {
     ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b,
 }  # fmt: skip
 _CASTS: Final = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict, "tuple": tuple}
-_MOST: Final = 10_000  # of a number that a power or a repetition makes
+_BUILT_IN: Final[Mapping[str, Callable[..., Any]]] = {
+    "len": len, "min": min, "max": max, "abs": abs, "round": round, "sum": sum, "sorted": sorted,
+    "zip": lambda *lists: list(zip(*lists, strict=False)), "enumerate": lambda one: list(enumerate(one)),
+}  # fmt: skip
+_METHODS: Final = ("get", "copy", "keys", "values", "items")
+_MOST: Final = 10_000
+"""Items of a list, digits of a number, that are followed."""
+_MOST_LINES: Final = 200_000
+"""Lines that are followed, loops included."""
 
 
 @dataclass
@@ -36,6 +44,8 @@ class OldConfig:
     ----------
     values
         What its variables hold, by name.
+    unused
+        Variables that no line of it uses.
     functions
         What its functions return for the run, by name.
     problems
@@ -43,6 +53,7 @@ class OldConfig:
     """
 
     values: dict[str, Any] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
     functions: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
@@ -54,6 +65,10 @@ class UnreadableCode(Exception):
 class _Return(Exception):
     def __init__(self, value: Any) -> None:
         self.value = value
+
+
+class _TooLong(Exception):
+    """More lines than are followed."""
 
 
 def read_config(path: Path, run: int) -> OldConfig:
@@ -79,11 +94,17 @@ def read_config(path: Path, run: int) -> OldConfig:
     except (SyntaxError, ValueError) as error:
         raise ParameterError(f"{path}: this is no Python", found=error, expected="a prod_config_*.py") from error
     reader = _Reader()
-    reader.block(tree.body, reader.config.values)
-    for name, function in reader.functions.items():
-        if [a.arg for a in function.args.args] == ["run"]:
-            reader.config.functions[name] = reader.call(function, run)
-    return reader.config
+    try:
+        reader.block(tree.body, reader.config.values)
+        for name, function in list(reader.functions.items()):
+            reader.evaluate(name, function, run)
+    except _TooLong:
+        reader.config.problems.append(f"loops of more than {_MOST_LINES} lines: the rest was not read")
+    config = reader.config
+    used = {one.id for one in ast.walk(tree) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load)}
+    config.unused = [name for name in config.values if name not in used]
+    config.values, config.functions = _plain(config.values), _plain(config.functions)
+    return config
 
 
 class _Reader:
@@ -92,9 +113,23 @@ class _Reader:
     def __init__(self) -> None:
         self.config = OldConfig()
         self.functions: dict[str, ast.FunctionDef] = {}
+        self._lines = 0
 
-    def call(self, function: ast.FunctionDef, run: int) -> Any:
-        known = {**self.config.values, "run": run}
+    def evaluate(self, name: str, function: ast.FunctionDef, run: int) -> None:
+        """Evaluate a function of the run; one that needs more is left out, and told."""
+        given = function.args
+        names = [a.arg for a in (*given.posonlyargs, *given.args)]
+        needs_more = len(names) - len(given.defaults) > 1 or any(one is None for one in given.kw_defaults)
+        if names[:1] != ["run"] or needs_more:
+            self.config.problems.append(f"line {function.lineno}: {name}({ast.unparse(given)}) is no function of run")
+            return
+        more = dict(zip(names[::-1], given.defaults[::-1], strict=False))
+        more |= {a.arg: one for a, one in zip(given.kwonlyargs, given.kw_defaults, strict=True) if one is not None}
+        values = {key: self.maybe(one, self.config.values) for key, one in more.items()}
+        self.config.functions[name] = self.call(function, {**values, "run": run})
+
+    def call(self, function: ast.FunctionDef, given: dict[str, Any]) -> Any:
+        known = {**self.config.values, **given}
         try:
             self.block(function.body, known)
         except _Return as back:
@@ -105,7 +140,7 @@ class _Reader:
         for line in lines:
             try:
                 self.line(line, known)
-            except _Return:
+            except (_Return, _TooLong):
                 raise
             except Exception as error:  # whatever the code would do: it is not ours to run
                 told = str(error) if isinstance(error, UnreadableCode) else f"{type(error).__name__}: {error}"
@@ -113,6 +148,9 @@ class _Reader:
                 self.config.problems.append(f"line {line.lineno}: {text} ({told})")
 
     def line(self, line: ast.stmt, known: dict[str, Any]) -> None:
+        self._lines += 1
+        if self._lines > _MOST_LINES:
+            raise _TooLong
         if isinstance(line, ast.FunctionDef):
             self.functions[line.name] = line
         elif isinstance(line, ast.Assign):
@@ -127,7 +165,7 @@ class _Reader:
         elif isinstance(line, ast.If):
             self.block(line.body if self.value(line.test, known) else line.orelse, known)
         elif isinstance(line, ast.For):
-            for one in list(self.value(line.iter, known))[:_MOST]:
+            for one in _few(list(self.value(line.iter, known))):
                 self.assign(line.target, one, known)
                 self.block(line.body, known)
         elif isinstance(line, ast.Return):
@@ -168,6 +206,8 @@ class _Reader:
         if isinstance(given, ast.Constant):
             return given.value
         if isinstance(given, ast.Name):
+            if given.id == "__name__":
+                return "prod_config"
             if given.id not in known:
                 raise UnreadableCode(f"{given.id} is not known")
             return known[given.id]
@@ -175,18 +215,26 @@ class _Reader:
             values = [self.value(x, known) for x in given.elts]
             return tuple(values) if isinstance(given, ast.Tuple) else values
         if isinstance(given, ast.Dict):
-            pairs = zip(given.keys, given.values, strict=True)
-            return {self.value(k, known): self.maybe(v, known) for k, v in pairs if k is not None}
+            out: dict[Any, Any] = {}
+            for key, one in zip(given.keys, given.values, strict=True):
+                out |= dict(self.value(one, known)) if key is None else {self.value(key, known): self.maybe(one, known)}
+            return out
         if isinstance(given, ast.BinOp):
             return self.binary(given.op, self.value(given.left, known), self.value(given.right, known))
         if isinstance(given, ast.UnaryOp):
             inner = self.value(given.operand, known)
             return not inner if isinstance(given.op, ast.Not) else -inner if isinstance(given.op, ast.USub) else +inner
         if isinstance(given, ast.BoolOp):
-            values = [self.value(x, known) for x in given.values]
-            return all(values) if isinstance(given.op, ast.And) else any(values)
+            value: Any = None
+            for x in given.values:
+                value = self.value(x, known)
+                if bool(value) is isinstance(given.op, ast.Or):
+                    break
+            return value
         if isinstance(given, ast.Compare):
             sides = [self.value(x, known) for x in (given.left, *given.comparators)]
+            if any(isinstance(side, Code) for side in sides):
+                raise UnreadableCode("a comparison with what needs executing")
             pairs_of = zip(given.ops, sides, sides[1:], strict=False)
             return all(_OPERATORS[type(op)](a, b) for op, a, b in pairs_of)
         if isinstance(given, ast.IfExp):
@@ -212,23 +260,24 @@ class _Reader:
             return isinstance(self.value(given.args[0], known), kinds[ast.unparse(given.args[1])])
         if name in _CASTS and not given.keywords and len(arguments) <= 1:
             return _CASTS[name](*arguments)
+        words = {str(k.arg): self.value(k.value, known) for k in given.keywords}
+        if name in _BUILT_IN and name not in self.functions:
+            return _BUILT_IN[name](*arguments, **words)
         if name == "range":
-            return list(range(*arguments))[:_MOST]
-        if name in ("np.array", "numpy.array", "np.asarray") and arguments:
-            return arguments[0]
-        if name in ("np.arange", "numpy.arange", "np.linspace", "numpy.linspace"):
-            import numpy as np
-
-            return getattr(np, name.partition(".")[2])(*arguments)[:_MOST].tolist()
+            return list(_few(range(*arguments)))
+        if isinstance(given.func, ast.Attribute) and given.func.attr in _METHODS and not given.keywords:
+            whose = self.maybe(given.func.value, known)
+            if isinstance(whose, dict) or (isinstance(whose, list) and given.func.attr == "copy"):
+                found = getattr(whose, given.func.attr)(*arguments)
+                return found if given.func.attr in ("get", "copy") else list(found)
+        if name.startswith(("np.", "numpy.")) and arguments:
+            return _array(name.partition(".")[2], arguments, words)
         raise UnreadableCode(f"{name}(...) would have to be executed")
 
     def binary(self, kind: ast.operator, a: Any, b: Any) -> Any:
         if type(kind) not in _OPERATORS:
             raise UnreadableCode("more than values")
-        if isinstance(kind, ast.Pow) and abs(b) > 64:
-            raise UnreadableCode("a power")
-        if isinstance(kind, ast.Mult) and isinstance(a, list | str | tuple) and (b > _MOST or len(a) > _MOST):
-            raise UnreadableCode("a repetition")
+        _refuse_huge(kind, a, b)
         return _OPERATORS[type(kind)](a, b)
 
 
@@ -239,7 +288,62 @@ class Code:
     text: str
     line: int
 
+    def __bool__(self) -> bool:
+        raise UnreadableCode("a condition that needs executing")
+
 
 def _as_load(target: ast.expr) -> ast.expr:
     found: ast.expr = ast.parse(ast.unparse(target), mode="eval").body
     return found
+
+
+def _few(values: Any) -> Any:
+    """The values, unless there are too many."""
+    if len(values) > _MOST:
+        raise UnreadableCode(f"{len(values)} values")
+    return values
+
+
+def _array(name: str, arguments: list[Any], words: Mapping[str, Any]) -> Any:
+    """An array of numbers that NumPy makes of plain values."""
+    import numpy as np
+
+    if name in ("array", "asarray") and len(arguments) == 1 and not words:
+        return np.array(arguments[0])
+    if name == "arange" and not words:
+        start, stop, step = (0, *arguments, 1) if len(arguments) == 1 else (*arguments, 1)[:3]
+        if (stop - start) / step <= _MOST:
+            return np.arange(*arguments)
+    many = arguments[2] if len(arguments) > 2 else words.get("num", 50)
+    if name == "linspace" and words.keys() <= {"num"} and many <= _MOST:
+        return np.linspace(*arguments, **words)
+    raise UnreadableCode(f"np.{name}(...) would have to be executed")
+
+
+def _refuse_huge(kind: ast.operator, a: Any, b: Any) -> None:
+    """Refuse what would fill the memory."""
+    lengths = [len(x) if isinstance(x, list | str | tuple) else 0 for x in (a, b)]
+    if isinstance(kind, ast.Mod) and isinstance(a, str):
+        raise UnreadableCode("more than values")
+    if isinstance(kind, ast.Add) and sum(lengths) > _MOST:
+        raise UnreadableCode("a long list")
+    if isinstance(kind, ast.Mult) and any(lengths):
+        times = b if lengths[0] else a
+        if isinstance(times, int) and max(lengths) * times > _MOST:
+            raise UnreadableCode("a long list")
+    elif isinstance(kind, ast.Mult | ast.Pow) and isinstance(a, int) and isinstance(b, int):
+        bits = a.bit_length() * abs(b) if isinstance(kind, ast.Pow) else a.bit_length() + b.bit_length()
+        if bits > _MOST:
+            raise UnreadableCode("a huge number")
+
+
+def _plain(value: Any, seen: set[int] | None = None) -> Any:
+    """The same with lists and numbers in place of arrays; tables and lists are changed where they are."""
+    seen = set() if seen is None else seen
+    if isinstance(value, tuple):
+        return tuple(_plain(one, seen) for one in value)
+    if isinstance(value, dict | list) and id(value) not in seen:
+        seen.add(id(value))
+        for key, one in list(value.items() if isinstance(value, dict) else enumerate(value)):
+            value[key] = _plain(one, seen)
+    return value.tolist() if type(value).__module__ == "numpy" else value
