@@ -27,6 +27,7 @@ __all__ = [
     "is_ragged",
     "list_counts",
     "lists",
+    "lists_of_counts",
     "object_array",
     "ragged_attrs",
 ]
@@ -49,6 +50,13 @@ def object_array(values: Iterable[npt.NDArray[Any]], shape: tuple[int, ...] | No
     for i, value in enumerate(held):
         out[i] = value
     return out if shape is None else out.reshape(shape)
+
+
+def lists_of_counts(values: npt.NDArray[Any], counts: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.object_]:
+    """Cut values that lie behind each other into lists, of the shape of their lengths ``counts``."""
+    ends = np.cumsum(counts).tolist()
+    spans = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+    return object_array((values[span] for span in spans), counts.shape)
 
 
 class ListBlock(np.ndarray):
@@ -227,12 +235,11 @@ def _with_count(out: xr.Dataset, dim: str, dims: tuple[Hashable, ...], n: npt.ND
 def _without_dim(
     out: xr.Dataset, flat: xr.Dataset, dim: str, count: xr.DataArray, n: npt.NDArray[np.integer[Any]]
 ) -> xr.Dataset:
-    borders = np.cumsum(n.ravel())[:-1]
     for name, v in flat.variables.items():
         if dim not in v.dims:
             continue
         out = out.drop_vars([name])
         if name in flat.data_vars:
-            values = object_array(np.split(v.values, borders), n.shape) if n.size else np.empty(n.shape, dtype=object)
+            values = lists_of_counts(v.values, n)
             out[name] = (count.dims, values, {**v.attrs, **ragged_attrs(dim, v.dtype)})
     return out

@@ -16,7 +16,7 @@ from xsmall.detector.geometry.pixel import pixel_array
 from xsmall.engine.asked import ask
 from xsmall.engine.record import MANY, Output, Record, Reducer
 from xsmall.errors import ParameterError
-from xsmall.events.ragged import object_array
+from xsmall.events.ragged import lists_of_counts
 from xsmall.frames.per_pixel import StaticMask, StaticNoise
 from xsmall.kernels.stack import flat_frames
 from xsmall.reductions.arguments import whole_number
@@ -371,11 +371,9 @@ class DropletReducer(Reducer):
     def _listed(self, flat: dict[str, npt.NDArray[Any]], n: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
         """Lists per event, or padded ones where a length was asked for."""
         most, counts = self._record.max_droplets, {N_DROPLETS: n.astype(np.int32)}
-        borders = np.cumsum(n)
         if most is None:
-            stops = borders.tolist()
-            spans = [slice(a, b) for a, b in zip([0, *stops], stops, strict=False)]
-            return counts | {name: object_array(v[span] for span in spans) for name, v in flat.items()}
+            return counts | {name: lists_of_counts(v, n) for name, v in flat.items()}
+        borders = np.cumsum(n)
         listed = np.arange(most) < n[:, None]
         source = ((borders - n)[:, None] + np.arange(most))[listed]
         out: dict[str, npt.NDArray[Any]] = {}

@@ -15,7 +15,7 @@ from xsmall.detector.geometry.beam import Beam
 from xsmall.detector.geometry.pixel import pixel_array
 from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import GeometryError, ParameterError
-from xsmall.events.ragged import object_array
+from xsmall.events.ragged import lists_of_counts
 from xsmall.frames.per_pixel import StaticMask
 from xsmall.reductions.arguments import one_of, real_number, whole_number
 from xsmall.reductions.box import in_order
@@ -280,9 +280,8 @@ class PeaksReducer(Reducer):
         values[ROW] = values[ROW] + self._frames.row[0]
         values[COLUMN] = values[COLUMN] + self._frames.column[0]
         values |= {name: self._place(name, values, lengths) for name in self._record.also}
-        borders = np.cumsum(lengths)[:-1]
-        out: dict[str, npt.NDArray[Any]] = {name: object_array(np.split(v, borders)) for name, v in values.items()}
         count = np.array(lengths, np.int32)
+        out: dict[str, npt.NDArray[Any]] = {name: lists_of_counts(v, count) for name, v in values.items()}
         hit = {} if self._record.hit is None else {IS_HIT: count >= self._record.hit}
         return {N_PEAKS: count} | hit | out
 

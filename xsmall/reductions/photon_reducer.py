@@ -15,7 +15,7 @@ from xsmall.detector.geometry.beam import Beam
 from xsmall.detector.geometry.pixel import pixel_array
 from xsmall.engine.entries import LostCounts, filled
 from xsmall.engine.record import GROUP, MANY, Reducer
-from xsmall.events.ragged import object_array
+from xsmall.events.ragged import lists_of_counts
 from xsmall.frames.per_pixel import StaticMask, StaticNoise
 from xsmall.kernels.stack import flat_frames
 from xsmall.reductions.droplet_tables import (
@@ -200,9 +200,7 @@ class _Photons(Reducer):
             if name == Q and self.energy is not None:
                 mean = frames.beam.photon_energy if frames.beam is not None else None
                 flat[name] *= np.repeat(self.energy / np.float64(mean), n)
-        stops = np.cumsum(n).tolist()
-        spans = [slice(a, b) for a, b in zip([0, *stops], stops, strict=False)]
-        return {name: object_array(v[span] for span in spans) for name, v in flat.items()}
+        return {name: lists_of_counts(v, n) for name, v in flat.items()}
 
     def _of_droplets(self) -> dict[str, npt.NDArray[Any]]:
         return {}

@@ -13,7 +13,7 @@ import xarray as xr
 from xsmall.detector.frames import Frames
 from xsmall.engine.record import Output, Record, Reducer
 from xsmall.errors import DataError, ParameterError
-from xsmall.events.ragged import object_array
+from xsmall.events.ragged import lists_of_counts
 from xsmall.reductions.arguments import one_of, real_number, whole_number
 from xsmall.reductions.box import in_order
 from xsmall.reductions.threshold import Sigma
@@ -433,6 +433,5 @@ class HitsReducer(WaveReducer):
         flat = np.concatenate([np.empty((0, 4)), *(part for event in self._found for part in event)])
         channel = np.repeat(np.tile(np.array(self._numbers, np.int32), len(self._found)), count.ravel())
         values = {TIME: flat[:, 0] + self._first, AMPLITUDE: flat[:, 1], WIDTH: flat[:, 2], f"{HIT}_{CHANNEL}": channel}
-        borders = np.cumsum(count.sum(axis=1))[:-1]
         counts = {N_HITS: count.sum(axis=1, dtype=np.int32), _OF_CHANNEL: count}
-        return counts | {name: object_array(np.split(v, borders)) for name, v in values.items()}
+        return counts | {name: lists_of_counts(v, counts[N_HITS]) for name, v in values.items()}

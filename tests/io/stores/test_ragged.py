@@ -1,15 +1,17 @@
 """Lists that are longer than a chunk, and the chunks of long arrays."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
 
 import xsmall as xs
 from tests.io.stores.test_write import ENDINGS, opened
-from xsmall.events.ragged import object_array, ragged_attrs
+from xsmall.events.ragged import lists_of_counts, object_array, ragged_attrs
 from xsmall.io.stores import ragged as ragged_module
 from xsmall.io.stores.schema import encoded
 
@@ -26,6 +28,33 @@ def test_lists_of_many_chunks_know_their_events(
     with opened(xs.save(small, tmp_path / f"small{ending}")) as read:
         np.testing.assert_array_equal(read["sum"], np.concatenate(lists))
         np.testing.assert_array_equal(read["droplet_event"], np.repeat(labels, lengths))
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("seed", range(3))
+def test_lazy_lists_are_joined_whatever_their_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, seed: int
+) -> None:
+    monkeypatch.setattr(ragged_module, "CHUNK_BYTES", 8 * (1 + 4 * seed))
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(0, 5, 23) * (rng.random(23) < 0.6)
+    lists = object_array(rng.normal(size=n) for n in lengths)
+    pieces = [list(lists[a:b]) for a, b in pairwise([0, *sorted({*rng.integers(1, 23, 5)}), 23])]
+    lazy = da.concatenate([da.from_array(object_array(piece), chunks=-1) for piece in pieces])
+    label = np.arange(23, dtype=np.uint64)
+    small = xr.Dataset({"sum": ("event", lazy, ragged_attrs("droplet", float))}, {"event": label})
+    with opened(xs.save(small, tmp_path / f"small{ending}")) as read:
+        np.testing.assert_array_equal(read["sum"], np.concatenate(list(lists)))
+        np.testing.assert_array_equal(read["droplet_event"], np.repeat(label, lengths))
+        np.testing.assert_array_equal(read["n_droplets"], lengths)
+
+
+def test_values_are_cut_into_lists_of_any_shape() -> None:
+    values = np.arange(6)
+    cut = lists_of_counts(values, np.array([[2, 0], [1, 3]]))
+    assert [[list(one) for one in row] for row in cut] == [[[0, 1], []], [[2], [3, 4, 5]]]
+    assert lists_of_counts(values[:0], np.zeros((0, 3), np.int64)).shape == (0, 3)
+    assert [one.size for one in lists_of_counts(values[:0], np.zeros(2, np.int64))] == [0, 0]
 
 
 def test_what_has_a_prime_length_has_few_chunks() -> None:

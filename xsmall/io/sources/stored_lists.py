@@ -9,7 +9,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from xsmall.errors import FileFormatError
-from xsmall.events.ragged import ListBlock, object_array, ragged_attrs
+from xsmall.events.ragged import ListBlock, lists_of_counts, ragged_attrs
 from xsmall.vocabulary import EVENT, SAMPLE_DIMENSION
 
 __all__ = ["lazy_lists"]
@@ -70,6 +70,4 @@ def _lazy_lists(values: xr.Variable, n: npt.NDArray[np.int64]) -> da.Array:
 
 
 def _split_lists(values: npt.NDArray[Any], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
-    if not counts.size:
-        return np.empty(counts.shape, object)
-    return object_array(np.split(values, np.cumsum(counts.ravel())[:-1]), counts.shape).view(ListBlock)
+    return lists_of_counts(values, counts).view(ListBlock)

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xsmall.errors import DataError, FileFormatError
-from xsmall.events.ragged import counts_of, object_array
+from xsmall.events.ragged import counts_of, lists_of_counts
 from xsmall.io.stores.place import TakenError, held, holder, holders, remove, sync
 
 __all__ = ["BlockStore", "sweep_texts", "write_text"]
@@ -157,7 +157,7 @@ class BlockStore:
             raise FileFormatError(
                 f"{self._file(name)}: a finished block cannot be read", found=error, fix="the same command again"
             ) from error
-        return values if counts is None else object_array(np.split(values, np.cumsum(counts)[:-1]))[: counts.size]
+        return values if counts is None else lists_of_counts(values, counts)
 
     def joined(self, names: Sequence[str], key: str) -> npt.NDArray[Any]:
         """Read one array of some blocks, one after the other."""

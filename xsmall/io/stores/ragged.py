@@ -1,11 +1,14 @@
 """Lists per event on their way to a file: kept block by block as they are computed, then joined in order of events."""
 
+import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from threading import get_ident
+from typing import Any, ClassVar, Final
 
+import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
@@ -20,6 +23,10 @@ __all__ = ["Lists", "arrays_of", "lists_of"]
 
 COORDINATES: Final = "coordinates"  # CF attribute: names of what labels a variable
 _TOLD: Final = (RAGGED_DIM, RAGGED_DTYPE)
+_VALUES, _COUNTS = "values.npy", "counts.npy"
+"""What is kept of each block, after the number of its first event."""
+_ENDS, _ENDS_OF_EVENTS, _LABELS = "ends.npy", "ends_of_events.npy", "labels.npy"
+"""What is kept of all blocks: where values of blocks and of events end, and labels of events."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,35 +46,80 @@ class Lists:
     def __setitem__(self, key: tuple[slice, ...], block: npt.NDArray[np.object_]) -> None:
         """Keep a block, from any process."""
         flat = [np.empty(0, self.dtype), *block.ravel()]
-        draft = Path(self.folder, f".{os.getpid()}-{key[0].start}-{id(block)}")
+        self._keep(f"{key[0].start}.{_VALUES}", np.concatenate(flat).astype(self.dtype, copy=False))
+        self._keep(f"{key[0].start}.{_COUNTS}", counts_of(block))  # it says that the values are there
+
+    def _keep(self, name: str, values: npt.NDArray[Any]) -> None:
+        draft = Path(self.folder, f".{name}-{os.getpid()}-{get_ident()}")
         with draft.open("wb") as file:
-            np.save(file, counts_of(block))
-            np.save(file, np.concatenate(flat).astype(self.dtype, copy=False))
-        draft.rename(Path(self.folder, str(key[0].start)))
+            np.save(file, values)
+        draft.rename(Path(self.folder, name))
 
     def _blocks(self) -> list[Path]:
-        return sorted(Path(self.folder).glob("[0-9]*"), key=lambda file: int(file.name))
+        """Counts of all blocks, in the order of events."""
+        return sorted(Path(self.folder).glob(f"[0-9]*.{_COUNTS}"), key=_first_event)
 
     def counts(self) -> npt.NDArray[np.int64]:
         """Lengths of all lists, of the shape of the variable."""
-        blocks = []
-        for path in self._blocks():
-            with path.open("rb") as file:
-                blocks.append(np.load(file))
-        return np.concatenate([np.empty((0, *self.shape[1:]), np.int64), *blocks])
+        return np.concatenate([np.empty((0, *self.shape[1:]), np.int64), *map(np.load, self._blocks())])
 
-    def pieces(self, size: int) -> Iterator[npt.NDArray[Any]]:
-        """Yield all values in the order of events, ``size`` of them at a time."""
-        held = np.empty(0, self.dtype)
-        for path in self._blocks():
-            with path.open("rb") as file:
-                np.load(file)
-                held = np.concatenate([held, np.load(file)])
-            whole = len(held) - len(held) % size
-            yield from (held[k : k + size] for k in range(0, whole, size))
-            held = held[whole:]
-        if held.size:
-            yield held
+    def joined(self) -> tuple[int, da.Array]:
+        """Say how many values fill a chunk on disk, and return all values in the order of events, lazy."""
+        sizes = [int(np.load(file).sum()) for file in self._blocks()]
+        starts = np.array([_first_event(file) for file in self._blocks()], np.int64)
+        np.save(Path(self.folder, _ENDS), np.stack([starts, np.cumsum(sizes, dtype=np.int64)]))
+        return _lazy(_Joined(self.folder, sum(sizes), self.dtype))
+
+
+def _first_event(file: Path) -> int:
+    return int(file.name.partition(".")[0])
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """Values of all lists behind each other, as dask cuts them: a chunk opens the files that it lies in."""
+
+    folder: str
+    size: int
+    dtype: np.dtype[Any]
+    ndim: ClassVar[int] = 1
+
+    @property
+    def shape(self) -> tuple[int]:
+        return (self.size,)
+
+    def __getitem__(self, index: tuple[slice]) -> npt.NDArray[Any]:
+        start, stop, _ = index[0].indices(self.size)
+        starts, ends = np.load(Path(self.folder, _ENDS))
+        first, last = np.searchsorted(ends, [start, stop - 1], side="right")
+        parts = []
+        for i in range(first, last + 1):
+            begin = ends[i - 1] if i else 0
+            held = np.load(Path(self.folder, f"{starts[i]}.{_VALUES}"), mmap_mode="r" if ends[i] > begin else None)
+            parts.append(held[max(0, start - begin) : stop - begin])
+        return np.concatenate(parts)
+
+
+@dataclass(frozen=True)
+class _Repeated(_Joined):
+    """A label of each value: each one as often as its event has values; there may be more than memory holds."""
+
+    def __getitem__(self, index: tuple[slice]) -> npt.NDArray[Any]:
+        start, stop, _ = index[0].indices(self.size)
+        ends = np.load(Path(self.folder, _ENDS_OF_EVENTS), mmap_mode="r")
+        first, last = np.searchsorted(ends, [start, stop - 1], side="right")
+        upto = np.minimum(ends[first : last + 1], stop)
+        repeats = np.diff(upto, prepend=start)
+        return np.repeat(np.load(Path(self.folder, _LABELS), mmap_mode="r")[first : last + 1], repeats)
+
+
+def _lazy(values: _Joined) -> tuple[int, da.Array]:
+    """Cut values into chunks as they lie on disk."""
+    chunk = max(1, min(values.size, CHUNK_BYTES // values.dtype.itemsize))
+    cut = da.from_array(
+        values, chunks=chunk, inline_array=True, getitem=operator.getitem, meta=np.empty(0, values.dtype)
+    )
+    return chunk, cut
 
 
 def lists_of(nodes: Mapping[str, xr.Dataset], folder: Path) -> tuple[dict[str, xr.Dataset], list[Lists]]:
@@ -93,8 +145,8 @@ def lists_of(nodes: Mapping[str, xr.Dataset], folder: Path) -> tuple[dict[str, x
     return plain, found
 
 
-def arrays_of(lists: Iterable[Lists], nodes: Mapping[str, xr.Dataset]) -> Iterator[tuple[SchemaArray, Any]]:
-    """Yield the arrays that a file holds for lists, each with its values piece by piece.
+def arrays_of(lists: Iterable[Lists], nodes: Mapping[str, xr.Dataset]) -> Iterator[SchemaArray]:
+    """Yield the arrays that a file holds for lists whose blocks are kept: long ones are lazy.
 
     Raises
     ------
@@ -112,51 +164,34 @@ def arrays_of(lists: Iterable[Lists], nodes: Mapping[str, xr.Dataset]) -> Iterat
                 expected="one length per event",
                 fix=f"keep one of them: .drop_vars({one.name!r})",
             )
-        total = int(n.sum())
-        chunk = max(1, min(total, CHUNK_BYTES // one.dtype.itemsize))
+        chunk, values = one.joined()
         label = {COORDINATES: _parent_dim(one.dim)} if _has_labels(nodes[one.group], one.dims) else {}
-        array = SchemaArray(
-            one.group, one.name, (one.dim,), (total,), one.dtype, (chunk,), {**one.attrs, **label}, None
-        )
-        yield array, one.pieces(chunk)
-    for (group, dim), (one, n) in counts.items():
-        yield from _count_arrays(nodes[group], group, dim, one.dims, n)
+        attrs = {**one.attrs, **label}
+        yield SchemaArray(one.group, one.name, (one.dim,), values.shape, one.dtype, (chunk,), attrs, values)
+    for (group, _), (one, n) in counts.items():
+        yield from _count_arrays(nodes[group], one, n)
 
 
-def _count_arrays(
-    node: xr.Dataset, group: str, dim: str, dims: tuple[str, ...], n: npt.NDArray[np.int64]
-) -> Iterator[tuple[SchemaArray, Iterable[Any]]]:
+def _count_arrays(node: xr.Dataset, one: Lists, n: npt.NDArray[np.int64]) -> Iterator[SchemaArray]:
     """The count of each event, as CF wants it, and for each value the event it belongs to."""
-    there = [x for x in node.data_vars.values() if x.attrs.get(SAMPLE_DIMENSION) == dim]
-    name = str(there[0].name) if there else f"{N_PREFIX}{dim}s"
-    attrs = {UNITS: DIMENSIONLESS} | (there[0].attrs if there else {}) | {SAMPLE_DIMENSION: dim}
-    counted = encoded(group, name, xr.Variable(dims, n, attrs))
-    yield counted, [counted.data]
-    if _has_labels(node, dims):
-        per_event = n.sum(axis=tuple(range(1, n.ndim)))
-        yield _label_pieces(group, _parent_dim(dim), xr.Variable((dim,), node[EVENT].values), per_event)
+    there = [x for x in node.data_vars.values() if x.attrs.get(SAMPLE_DIMENSION) == one.dim]
+    name = str(there[0].name) if there else f"{N_PREFIX}{one.dim}s"
+    attrs = {UNITS: DIMENSIONLESS} | (there[0].attrs if there else {}) | {SAMPLE_DIMENSION: one.dim}
+    yield encoded(one.group, name, xr.Variable(one.dims, n, attrs))
+    if _has_labels(node, one.dims):
+        yield _labels(one, node[EVENT].values, n.sum(axis=tuple(range(1, n.ndim))))
 
 
-def _label_pieces(
-    group: str, name: str, labels: xr.Variable, n: npt.NDArray[np.int64]
-) -> tuple[SchemaArray, Iterable[Any]]:
-    """Each label as often as its event has values, made chunk by chunk: there may be more than memory holds."""
-    few = encoded(group, name, labels)
+def _labels(one: Lists, labels: npt.NDArray[Any], n: npt.NDArray[np.int64]) -> SchemaArray:
+    """Each label as often as its event has values, made chunk by chunk."""
+    name = _parent_dim(one.dim)
+    few = encoded(one.group, name, xr.Variable((one.dim,), labels))
     if few.is_text:
-        whole = encoded(group, name, labels[np.repeat(np.arange(n.size), n)])
-        return whole, [whole.data]
-    ends, values = np.cumsum(n), few.data
-    total = int(ends[-1]) if n.size else 0
-    chunk = max(1, min(total, CHUNK_BYTES // few.dtype.itemsize))
-
-    def pieces() -> Iterator[Any]:
-        for start in range(0, total, chunk):
-            stop = min(start + chunk, total)
-            first, last = np.searchsorted(ends, [start, stop - 1], side="right")
-            owners = np.repeat(np.arange(first, last + 1), n[first : last + 1])
-            yield values[owners[start - (ends[first] - n[first]) :][: stop - start]]
-
-    return replace(few, shape=(total,), chunks=(chunk,), data=None), pieces()
+        return encoded(one.group, name, xr.Variable((one.dim,), np.repeat(labels, n)))
+    np.save(Path(one.folder, _ENDS_OF_EVENTS), np.cumsum(n))
+    np.save(Path(one.folder, _LABELS), few.data)
+    chunk, values = _lazy(_Repeated(one.folder, int(n.sum()), few.dtype))
+    return replace(few, shape=values.shape, chunks=(chunk,), data=values)
 
 
 def _has_labels(node: xr.Dataset, dims: tuple[str, ...]) -> bool:

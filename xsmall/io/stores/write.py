@@ -4,9 +4,8 @@ import errno
 import os
 import shutil
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -28,8 +27,6 @@ from xsmall.vocabulary import LAYOUT
 __all__ = ["ENDINGS", "write"]
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
-_MOST_PIECES: Final = 8
-"""Pieces of lists that are written at the same time."""
 _CLOSED: Final = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -235,33 +232,11 @@ def _aligned(array: SchemaArray) -> da.Array:
 def _write_lists(
     store: Store, lists: Sequence[Lists], nodes: Mapping[str, xr.Dataset], in_order: bool
 ) -> list[SchemaArray]:
-    done = []
-    for array, pieces in arrays_of(lists, nodes):
-        store.add([array])
-        sink = store.sink(array)
-        if len(array.shape) > 1:
-            for piece in pieces:
-                _write_held(sink, array, piece)
-        else:
-            _write_pieces(sink, pieces, 1 if in_order else min(_workers(), _MOST_PIECES))
-        done.append(array)
-    return done
-
-
-def _write_pieces(sink: Any, pieces: Iterable[Any], workers: int) -> None:
-    """Write the pieces of a long array, some of them at the same time."""
-    going: deque[Future[None]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        start = 0
-        for piece in pieces:
-            if len(going) == workers:
-                going.popleft().result()
-            stop = start + piece.size
-            if piece.size:
-                going.append(pool.submit(sink.__setitem__, (slice(start, stop),), piece))
-            start = stop
-        for one in going:
-            one.result()
+    """Write what is known only now that all blocks of lists are there."""
+    arrays = list(arrays_of(lists, nodes))
+    store.add(arrays)
+    _write_arrays(store, arrays, (), in_order)
+    return arrays
 
 
 def _check_complete(target: Path, store: Store, arrays: Iterable[SchemaArray]) -> None:
