@@ -68,7 +68,7 @@ class Lists:
         sizes = [int(np.load(file).sum()) for file in self._blocks()]
         starts = np.array([_first_event(file) for file in self._blocks()], np.int64)
         np.save(Path(self.folder, _ENDS), np.stack([starts, np.cumsum(sizes, dtype=np.int64)]))
-        return _lazy(_Joined(self.folder, sum(sizes), self.dtype))
+        return _lazy(_JoinedLists(self.folder, sum(sizes), self.dtype))
 
 
 def _first_event(file: Path) -> int:
@@ -76,7 +76,7 @@ def _first_event(file: Path) -> int:
 
 
 @dataclass(frozen=True)
-class _Joined:
+class _JoinedLists:
     """Values of all lists behind each other, as dask cuts them: a chunk opens the files that it lies in."""
 
     folder: str
@@ -101,7 +101,7 @@ class _Joined:
 
 
 @dataclass(frozen=True)
-class _Repeated(_Joined):
+class _LabelsOfLists(_JoinedLists):
     """A label of each value: each one as often as its event has values; there may be more than memory holds."""
 
     def __getitem__(self, index: tuple[slice]) -> npt.NDArray[Any]:
@@ -113,7 +113,7 @@ class _Repeated(_Joined):
         return np.repeat(np.load(Path(self.folder, _LABELS), mmap_mode="r")[first : last + 1], repeats)
 
 
-def _lazy(values: _Joined) -> tuple[int, da.Array]:
+def _lazy(values: _JoinedLists) -> tuple[int, da.Array]:
     """Cut values into chunks as they lie on disk."""
     chunk = max(1, min(values.size, CHUNK_BYTES // values.dtype.itemsize))
     cut = da.from_array(
@@ -190,7 +190,7 @@ def _labels(one: Lists, labels: npt.NDArray[Any], n: npt.NDArray[np.int64]) -> S
         return encoded(one.group, name, xr.Variable((one.dim,), np.repeat(labels, n)))
     np.save(Path(one.folder, _ENDS_OF_EVENTS), np.cumsum(n))
     np.save(Path(one.folder, _LABELS), few.data)
-    chunk, values = _lazy(_Repeated(one.folder, int(n.sum()), few.dtype))
+    chunk, values = _lazy(_LabelsOfLists(one.folder, int(n.sum()), few.dtype))
     return replace(few, shape=values.shape, chunks=(chunk,), data=values)
 
 
