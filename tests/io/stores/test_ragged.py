@@ -4,6 +4,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import dask
 import dask.array as da
 import numpy as np
 import pytest
@@ -47,6 +48,26 @@ def test_lazy_lists_are_joined_whatever_their_chunks(
         np.testing.assert_array_equal(read["sum"], np.concatenate(list(lists)))
         np.testing.assert_array_equal(read["droplet_event"], np.repeat(label, lengths))
         np.testing.assert_array_equal(read["n_droplets"], lengths)
+
+
+def test_blocks_of_lists_are_kept_as_they_are_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    met: list[str] = []
+    keep = ragged_module.ListSink.__setitem__
+
+    def noted(sink: Any, key: Any, block: Any) -> None:
+        met.append("kept")
+        keep(sink, key, block)
+
+    def computed(block: Any) -> Any:
+        met.append("computed")
+        return object_array([np.zeros(2)] * len(block))
+
+    monkeypatch.setattr(ragged_module.ListSink, "__setitem__", noted)
+    lazy = da.zeros(8, chunks=2).map_blocks(computed, dtype=object, meta=np.empty(0, object))
+    small = xr.Dataset({"sum": ("event", lazy, ragged_attrs("droplet", float))})
+    with dask.config.set(scheduler="synchronous"):
+        xs.save(small, tmp_path / "small.zarr")
+    assert met == ["computed", "kept"] * 4
 
 
 def test_values_are_cut_into_lists_of_any_shape() -> None:

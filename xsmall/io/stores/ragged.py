@@ -1,5 +1,7 @@
 """Lists per event on their way to a file: kept block by block as they are computed, then joined in order of events."""
 
+from __future__ import annotations
+
 import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,6 +31,26 @@ _ENDS, _ENDS_OF_EVENTS, _LABELS = "ends.npy", "ends_of_events.npy", "labels.npy"
 """What is kept of all blocks: where values of blocks and of events end, and labels of events."""
 
 
+@dataclass(frozen=True)
+class ListSink:
+    """Keeps blocks of lists as files. It travels with each block and holds no lazy array, which dask would compute."""
+
+    folder: str
+    dtype: np.dtype[Any]
+
+    def __setitem__(self, key: tuple[slice, ...], block: npt.NDArray[np.object_]) -> None:
+        """Keep a block, from any process."""
+        flat = [np.empty(0, self.dtype), *block.ravel()]
+        self._keep(f"{key[0].start}.{_VALUES}", np.concatenate(flat).astype(self.dtype, copy=False))
+        self._keep(f"{key[0].start}.{_COUNTS}", counts_of(block))  # it says that the values are there
+
+    def _keep(self, name: str, values: npt.NDArray[Any]) -> None:
+        draft = Path(self.folder, f".{name}-{os.getpid()}-{get_ident()}")
+        with draft.open("wb") as file:
+            np.save(file, values)
+        draft.rename(Path(self.folder, name))
+
+
 @dataclass(frozen=True, eq=False)
 class Lists:
     """A variable of lists that is being written: its blocks lie as files until all lengths are known."""
@@ -43,17 +65,9 @@ class Lists:
     data: Any
     folder: str
 
-    def __setitem__(self, key: tuple[slice, ...], block: npt.NDArray[np.object_]) -> None:
-        """Keep a block, from any process."""
-        flat = [np.empty(0, self.dtype), *block.ravel()]
-        self._keep(f"{key[0].start}.{_VALUES}", np.concatenate(flat).astype(self.dtype, copy=False))
-        self._keep(f"{key[0].start}.{_COUNTS}", counts_of(block))  # it says that the values are there
-
-    def _keep(self, name: str, values: npt.NDArray[Any]) -> None:
-        draft = Path(self.folder, f".{name}-{os.getpid()}-{get_ident()}")
-        with draft.open("wb") as file:
-            np.save(file, values)
-        draft.rename(Path(self.folder, name))
+    def sink(self) -> ListSink:
+        """Give what keeps blocks."""
+        return ListSink(self.folder, self.dtype)
 
     def _blocks(self) -> list[Path]:
         """Counts of all blocks, in the order of events."""
@@ -179,10 +193,10 @@ def _count_arrays(node: xr.Dataset, one: Lists, n: npt.NDArray[np.int64]) -> Ite
     attrs = {UNITS: DIMENSIONLESS} | (there[0].attrs if there else {}) | {SAMPLE_DIMENSION: one.dim}
     yield encoded(one.group, name, xr.Variable(one.dims, n, attrs))
     if _has_labels(node, one.dims):
-        yield _labels(one, node[EVENT].values, n.sum(axis=tuple(range(1, n.ndim))))
+        yield _labels_of_values(one, node[EVENT].values, n.sum(axis=tuple(range(1, n.ndim))))
 
 
-def _labels(one: Lists, labels: npt.NDArray[Any], n: npt.NDArray[np.int64]) -> SchemaArray:
+def _labels_of_values(one: Lists, labels: npt.NDArray[Any], n: npt.NDArray[np.int64]) -> SchemaArray:
     """Each label as often as its event has values, made chunk by chunk."""
     name = _parent_dim(one.dim)
     few = encoded(one.group, name, xr.Variable((one.dim,), labels))

@@ -15,6 +15,8 @@ import dask
 import dask.array as da
 import h5py
 import xarray as xr
+from dask.base import compute_as_if_collection
+from dask.highlevelgraph import HighLevelGraph
 from dask.utils import format_bytes
 
 from xsmall.errors import DamagedDataWarning, ParameterError, WriteError
@@ -175,12 +177,23 @@ def _write_arrays(store: Store, arrays: Sequence[SchemaArray], lists: Sequence[L
     for one in lists:
         Path(one.folder).mkdir(parents=True)
         sources.append(one.data if hasattr(one.data, "dask") else da.from_array(one.data, chunks=-1))
-        sinks.append(one)
+        sinks.append(one.sink())
     if in_order:
         for source, sink in zip(sources, sinks, strict=True):
-            da.store([source], [sink], lock=False, scheduler="synchronous")
+            _compute_into([source], [sink], scheduler="synchronous")
     elif sources:
-        da.store(sources, sinks, lock=False)
+        _compute_into(sources, sinks)
+
+
+def _compute_into(sources: Sequence[da.Array], sinks: Sequence[Any], **options: Any) -> None:
+    """Compute arrays and write each chunk where it was computed; nothing but that it was done comes back.
+
+    By ``compute=True`` dask would add tasks that put all chunks together, for which workers wait for each other.
+    """
+    stored = da.store(sources, sinks, compute=False, lock=False)
+    arrays = stored if isinstance(stored, tuple) else (stored,)
+    graph = HighLevelGraph.merge(*(array.dask for array in arrays))
+    compute_as_if_collection(da.Array, graph, [array.__dask_keys__() for array in arrays], **options)
 
 
 @contextmanager
