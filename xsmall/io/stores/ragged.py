@@ -82,7 +82,7 @@ class Lists:
         sizes = [int(np.load(file).sum()) for file in self._blocks()]
         starts = np.array([_first_event(file) for file in self._blocks()], np.int64)
         np.save(Path(self.folder, _ENDS), np.stack([starts, np.cumsum(sizes, dtype=np.int64)]))
-        return _lazy(_JoinedLists(self.folder, sum(sizes), self.dtype))
+        return _cut_for_disk(_JoinedLists(self.folder, sum(sizes), self.dtype))
 
 
 def _first_event(file: Path) -> int:
@@ -127,7 +127,7 @@ class _LabelsOfLists(_JoinedLists):
         return np.repeat(np.load(Path(self.folder, _LABELS), mmap_mode="r")[first : last + 1], repeats)
 
 
-def _lazy(values: _JoinedLists) -> tuple[int, da.Array]:
+def _cut_for_disk(values: _JoinedLists) -> tuple[int, da.Array]:
     """Cut values into chunks as they lie on disk."""
     chunk = max(1, min(values.size, CHUNK_BYTES // values.dtype.itemsize))
     cut = da.from_array(
@@ -204,7 +204,7 @@ def _labels_of_values(one: Lists, labels: npt.NDArray[Any], n: npt.NDArray[np.in
         return encoded(one.group, name, xr.Variable((one.dim,), np.repeat(labels, n)))
     np.save(Path(one.folder, _ENDS_OF_EVENTS), np.cumsum(n))
     np.save(Path(one.folder, _LABELS), few.data)
-    chunk, values = _lazy(_LabelsOfLists(one.folder, int(n.sum()), few.dtype))
+    chunk, values = _cut_for_disk(_LabelsOfLists(one.folder, int(n.sum()), few.dtype))
     return replace(few, shape=values.shape, chunks=(chunk,), data=values)
 
 
