@@ -39,6 +39,8 @@ def test_whole_shifts_move_pixels_as_a_roll_without_the_wrap() -> None:
         assert out.row.values.tolist() == list(range(40 + s))
         np.testing.assert_array_equal(out.values[0, :40, 1], frames.values[0, :, column])
         np.testing.assert_array_equal(out.values[0, s:, 0], frames.values[0, :, 0])
+        assert not out.values[0, 40:, 1].any()
+        assert not out.values[0, :s, 0].any()
 
 
 def test_a_curved_line_becomes_straight() -> None:

@@ -77,6 +77,12 @@ def test_no_edge_is_nan_never_0() -> None:
     found = lines(made).sd.edge(weights=6.0, reference=reference, calibration=(0.0, 1e-3), minimum=0.1)
     assert np.isfinite(found["tt_position"].values).tolist() == [True, False, False, False]
     assert found["n_valid"].values.tolist() == [N, N, 0, N]
+    weak = lines((laser() * (1 - 0.05 * step(500)))[None])
+    options = {"weights": 6.0, "reference": reference, "calibration": (0.0, 1e-3)}
+    assert np.isnan(weak.sd.edge(minimum=0.1, **options)["tt_position"].values).all()
+    np.testing.assert_allclose(weak.sd.edge(**options)["tt_position"], 0.5, atol=1e-3)
+    for name in ("tt_position", "edge_pixel", "tt_amplitude", "tt_fwhm"):
+        assert np.isnan(lines(made[2:]).sd.edge(**options)[name]).all(), name
 
 
 def test_pictures_with_a_box_a_side_and_bad_pixels() -> None:

@@ -221,6 +221,9 @@ def test_one_photon_shared_by_two_pixels_is_one_by_the_rule_of_pairs() -> None:
     found = frames_of(values).sd.photon(10.0, thr_fraction=0.9)
     assert int(found["n_photons"][0]) == 1
     assert found["column"].values[0].tolist() == [2]
+    values[0, 0, 2, 2:4] = [4.6, 4.8]  # either one alone would do
+    found = frames_of(values).sd.photon(10.0, thr_fraction=0.9)
+    assert found["column"].values[0].tolist() == [3]
 
 
 def test_frames_are_left_as_they_are() -> None:
