@@ -39,8 +39,8 @@ def test_whole_shifts_move_pixels_as_a_roll_without_the_wrap() -> None:
         assert out.row.values.tolist() == list(range(40 + s))
         np.testing.assert_array_equal(out.values[0, :40, 1], frames.values[0, :, column])
         np.testing.assert_array_equal(out.values[0, s:, 0], frames.values[0, :, 0])
-        assert not out.values[0, 40:, 1].any()
-        assert not out.values[0, :s, 0].any()
+        assert np.isnan(out.values[0, 40:, 1]).all()
+        assert np.isnan(out.values[0, :s, 0]).all()
 
 
 def test_a_curved_line_becomes_straight() -> None:
@@ -68,7 +68,18 @@ def test_nan_stays_where_it_was_shared() -> None:
     frames = image(1, 6, 2)
     frames[0, 3, 1] = np.nan
     out = straighten(frames, [0.5, 0.0])
-    assert np.argwhere(np.isnan(out.values[0])).tolist() == [[3, 1], [4, 1]]
+    assert np.argwhere(np.isnan(out.values[0])).tolist() == [[0, 0], [3, 1], [4, 1]]
+
+
+def test_rows_that_the_detector_does_not_have_do_not_lower_a_mean() -> None:
+    flat = xr.ones_like(image(2)).expand_dims(segment=1, axis=1)
+    means = flat.sd.apply(xs.straighten([0.5, 0.0]) | xs.projection("row", statistic="mean"))
+    whole = flat.sd.apply(xs.straighten([1.0, 0.0]) | xs.projection("row", statistic="mean"))
+    assert (whole["projection"] == 1).all()
+    assert whole["n_valid"][0, 0].values.tolist()[:3] == [1, 2, 3]
+    assert int(whole["n_valid"][0].sum()) == 40 * 30
+    assert (means["projection"][:, :, 15:40] == 1).all()
+    assert float(means["projection"].min()) >= 0.5  # a half of one pixel, and no more
 
 
 def test_invalid_arguments_are_refused() -> None:

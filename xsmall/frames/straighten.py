@@ -104,16 +104,19 @@ def shifts_of(
 
 
 def shifted(frames: npt.NDArray[Any], shift: npt.NDArray[np.float64], extra: int, power: int) -> npt.NDArray[Any]:
-    """Move column j of (..., along, across) by -shift[j], sharing pixels that fall between two."""
+    """Move column j of (..., along, across) by -shift[j], sharing those that fall between two; NaN where none falls."""
     n = frames.shape[-2]
     whole = np.floor(shift).astype(np.int64)
     part = (shift - whole).astype(np.result_type(frames.dtype, np.float32))
     place = np.arange(-extra, n)[:, None] + whole[None, :]
     out = np.zeros((*frames.shape[:-2], n + extra, frames.shape[-1]), dtype=part.dtype)
+    empty = np.ones(out.shape[-2:], bool)
     for step, weight in ((0, 1 - part), (1, part)):
         at = place + step
         inside = (at >= 0) & (at < n) & (weight > 0)[None, :]
         index = np.broadcast_to(np.clip(at, 0, n - 1), out.shape)
         taken = np.take_along_axis(frames, index, axis=-2)
         out += np.where(inside, taken * weight**power, 0)
+        empty &= ~inside
+    out[..., empty] = np.nan
     return out

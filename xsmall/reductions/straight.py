@@ -58,7 +58,8 @@ def straighten(
     Frames whose line lies straight, m pixels above the minimum of the polynomial, where m is the largest shift rounded
     up: pixel r of column j goes to r - (p(j) - min p) + m. A pixel that falls between two is shared by them in
     proportion, so that the sum over each column stays (flux is conserved, to rounding); the dim ``along`` is longer by
-    m, its labels go on behind the last one, and nothing wraps around. NaN spreads to the pixels that share it. Geometry
+    m, its labels go on behind the last one, and nothing wraps around. Pixels on which none falls are NaN; those at the
+    border of what the detector has seen may hold a part of one. NaN spreads to the pixels that share it. Geometry
     and positions are dropped: these are no longer pixels of the detector. Lazy where ``frames`` are. Of a Dataset, a
     Dataset: a pixel that is shared brings its variance times the square of its part. Of no frames, a record: what
     follows it sees such frames, in the pass of all other records; alone it returns them as ``straight`` (event,
@@ -82,7 +83,7 @@ def straighten(
     ...     [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], dims=("row", "column")
     ... )  # a line that falls by a pixel
     >>> xs.straighten(image, [1.0, 1.0]).transpose("row", "column").values.tolist()
-    [[0.0, 0.0], [0.0, 0.0], [1.0, 1.0], [0.0, 0.0]]
+    [[nan, 0.0], [0.0, 0.0], [1.0, 1.0], [0.0, nan]]
     >>> sim = xs.simulate(4, shape=(1, 16, 32), seed=1)
     >>> cal = sim.run["jungfrau"]["raw"].sd.calibrate(sim.constants)
     >>> lines = xs.straighten(coefficients=[0.05, 0.0]) | xs.projection("row")
