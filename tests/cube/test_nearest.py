@@ -109,3 +109,40 @@ def test_numbers_of_valid_pixels_are_not_subtracted() -> None:
     found = data.sd.nearest_off(BINS, n=5)
     assert not {"n_valid", "spot_n_valid"} & set(found.data_vars)
     assert {"n_valid", "spot_n_valid"} <= set(found.attrs["left_out"].split(", "))
+
+
+@pytest.mark.parametrize("labels", ["float", "text", "number", "time"])
+def test_nearest_goes_by_the_labels_of_whatever_kind(labels: str) -> None:
+    rng = np.random.default_rng(3)
+    n = 400
+    place = rng.permutation(n)
+    kinds = {"float": place * 0.5, "text": np.array([f"{k:04d}" for k in place]), "number": place,
+             "time": place.astype("M8[ms]").astype("M8[ns]")}  # fmt: skip
+    on = place % 3 != 0
+    values = place**2 / 100 + np.where(on, 7.0, 0.0)  # far neighbours differ by hundreds
+    small = xr.Dataset({"laser_on": ("event", on), "x": ("event", np.zeros(n)), "y": ("event", values)})
+    found = small.assign_coords(event=kinds[labels]).sd.nearest_off({"x": xs.bins(-1, 1, n=1)}, n=2)
+    assert float(found["y"][0]) == pytest.approx(7, abs=0.1)
+
+
+def test_an_outlier_stays_with_its_neighbours() -> None:
+    n = 600
+    on = np.arange(n) % 3 != 0
+    values = np.where(on, 12.0, 10.0)
+    values[0] = 1e18
+    small = xr.Dataset({"laser_on": ("event", on), "x": ("event", np.arange(n) // 300 * 1.0), "y": ("event", values)})
+    for n_nearest in (1, 2, 7):
+        found = small.sd.nearest_off({"x": xs.bins(-0.5, 1.5, n=2)}, n=n_nearest)
+        assert float(found["y"][0]) < -1e12
+        assert float(found["y"][1]) == 2.0
+
+
+def test_events_without_a_label_have_no_neighbours_and_the_advice_works() -> None:
+    times = np.arange(40).astype("M8[s]").astype("M8[ns]")
+    times[3] = "NaT"
+    on = np.arange(40) % 2 == 0
+    small = xr.Dataset({"laser_on": ("event", on), "x": ("event", np.zeros(40))}, {"event": times})
+    with pytest.raises(DataError, match=r"do this:  small\.isel\(event=small\.event\.notnull\(\)\.values\)"):
+        small.sd.nearest_off({"x": xs.bins(-1, 1, n=1)})
+    found = small.isel(event=small.event.notnull().values).sd.nearest_off({"x": xs.bins(-1, 1, n=1)})
+    assert int(found["count"][0]) == 20

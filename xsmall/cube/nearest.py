@@ -22,7 +22,7 @@ from xsmall.cube.variables import data_inside, small_variables
 from xsmall.engine.pairs import is_variance
 from xsmall.engine.parameters import parameters_attr, parameters_of
 from xsmall.errors import DataError, ParameterError
-from xsmall.events.labels import is_labelled
+from xsmall.events.labels import is_labelled, labels_of
 from xsmall.events.ragged import dims_of_events
 from xsmall.events.shots import one_per_event
 from xsmall.vocabulary import (
@@ -82,7 +82,7 @@ def nearest_off(
         The variable (event) that is true, or not 0, for shots with laser.
     n
         How many shots without laser are averaged for each one with: enough that their noise is small, few enough that
-        what drifts is the same for all of them. Nearest by the time of the events, else by their order.
+        what drifts is the same for all of them. Nearest by the labels of the events, such as their time, else by order.
     relative
         Divide by the mean of the shots that were subtracted: (on - off) / off.
     coordinates
@@ -175,8 +175,7 @@ def _nearest_shots(
     n: int,
     relative: bool,
 ) -> _Neighbours:
-    time = small[EVENT].values if is_labelled(small) else np.arange(len(index))
-    time = time.astype(np.int64) if time.dtype.kind in "iuM" else np.arange(len(index))
+    time = _places(small)
     on, off = np.flatnonzero(is_on & here & (index >= 0)), np.flatnonzero(~is_on & here)
     for what, which in (("with", np.flatnonzero(is_on & here)), ("without", off)):
         if not which.size:
@@ -195,6 +194,25 @@ def _nearest_shots(
     return _Neighbours(on, index[on], off, first, stop, n_bins, relative)
 
 
+def _places(small: xr.Dataset) -> npt.NDArray[Any]:
+    """Where each event is: its time, or number, else its place in the order of the labels, or as the events come."""
+    if not is_labelled(small):
+        return np.arange(small.sizes[EVENT])
+    labels = labels_of(small, "the small data") if small.get_index(EVENT).is_unique else small.get_index(EVENT)
+    if (lost := int(labels.isna().sum())) > 0:
+        raise DataError(
+            "events without a label have no neighbours in time",
+            found=f"{lost} of {labels.size}",
+            expected="a label for each event",
+            fix=f"small.isel({EVENT}=small.{EVENT}.notnull().values) leaves them out",
+        )
+    values = labels.to_numpy()
+    if values.dtype.kind in "iuM":
+        return np.asarray(values.astype(np.int64))
+    places: npt.NDArray[Any] = np.unique(values, return_inverse=True)[1]
+    return values if values.dtype.kind == "f" else places
+
+
 def _subtracted(data: Any, near: _Neighbours, sizes: tuple[int, ...], name: str) -> dict[str, Any]:
     shape = (*sizes, *data.shape[1:])
     if not isinstance(data, da.Array):
@@ -209,17 +227,17 @@ def _differences(values: npt.NDArray[Any], near: _Neighbours, shape: tuple[int, 
     """Mean difference, its error, and how many there are, of each bin and value."""
     flat = values.reshape(len(values), int(np.prod(values.shape[1:], dtype=np.int64))).astype(np.float64)
     off = np.where(np.isfinite(flat[near.off]), flat[near.off], np.nan)
-    middle = np.nan_to_num(np.nanmean(off, axis=0)) if np.isfinite(off).any() else np.zeros(off.shape[1])
     good = np.isfinite(off)
-    sums, counts = (_running(x) for x in (np.where(good, off - middle, 0.0), good.astype(np.float64)))
+    length = int(near.stop[0] - near.first[0]) if near.stop.size else 1
+    sums, counts = (_SumsOfRuns.of(x, length) for x in (np.where(good, off, 0.0), good.astype(np.float64)))
     noise = _shot_noise(off)
     out: dict[str, npt.NDArray[Any]] = {key: np.full((near.n_bins, flat.shape[1]), np.nan) for key in _TYPES}
     out["count"] = np.zeros((near.n_bins, flat.shape[1]), np.int64)
     for b in np.unique(near.bins):
         mine = np.flatnonzero(near.bins == b)
         first, stop = near.first[mine], near.stop[mine]
-        k = counts[stop] - counts[first]
-        around = np.where(k > 0, (sums[stop] - sums[first]) / np.maximum(k, 1.0), np.nan) + middle
+        k = counts.beginning(first)
+        around = np.where(k > 0, sums.beginning(first) / np.maximum(k, 1.0), np.nan)
         d = flat[near.on[mine]] - around
         valid = np.isfinite(d)
         n = valid.sum(axis=0)
@@ -244,9 +262,30 @@ def _differences(values: npt.NDArray[Any], near: _Neighbours, shape: tuple[int, 
     return {key: m.reshape(shape) for key, m in out.items()}
 
 
-def _running(values: Floats) -> Floats:
-    """Sums of the first values (0, 1, ... all of them)."""
-    return np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
+class _SumsOfRuns(NamedTuple):
+    """Sums of so many values in a row, that no value outside of the row enters: an outlier stays where it is."""
+
+    before: Floats
+    """Of each value and those before it in its block of this length,"""
+    after: Floats
+    """and those after it."""
+    length: int
+
+    @classmethod
+    def of(cls, values: Floats, length: int) -> _SumsOfRuns:
+        """Make them of values (event, value)."""
+        blocks = -(-len(values) // length)
+        padded = np.zeros((blocks * length, values.shape[1]))
+        padded[: len(values)] = values
+        of_block = padded.reshape(blocks, length, -1)
+        after = np.cumsum(of_block[:, ::-1], axis=1)[:, ::-1]
+        return cls(np.cumsum(of_block, axis=1).reshape(padded.shape), after.reshape(padded.shape), length)
+
+    def beginning(self, first: Index) -> Floats:
+        """Sums of the rows that begin at these places."""
+        inside = (first % self.length != 0)[:, np.newaxis]
+        out: Floats = self.before[first + self.length - 1] + np.where(inside, self.after[first], 0.0)
+        return out
 
 
 def _shot_noise(off: Floats) -> Floats:
