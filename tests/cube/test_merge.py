@@ -162,3 +162,29 @@ def test_a_cube_that_was_computed_with_is_not_added(factor: float) -> None:
     one, two = by_on(small()), by_on(small(first=1000))
     with pytest.raises(ParameterError, match="no number of events any more"):
         xs.merge_cubes(one * factor, two)
+
+
+def test_cubes_of_two_dims_with_borders_keep_them_apart() -> None:
+    rng = np.random.default_rng(1)
+    n = 400
+    small = xr.Dataset(
+        {
+            "temperature": ("event", rng.uniform(0, 4, n)),
+            "place": ("event", rng.choice([0.5, 2.0], n) + rng.uniform(-0.01, 0.01, n)),
+            "signal": ("event", rng.normal(size=n)),
+        },
+        {"event": np.arange(n)},
+    )
+    bins = {"temperature": xs.bins(0, 4, n=4), "place": xs.steps(tolerance=0.05)}
+    parts = [small.isel(event=part).sd.cube(bins) for part in (slice(0, 150), slice(150, None))]
+    whole = small.sd.cube(bins)
+    parts[1] = parts[1].transpose("bin_edge", "place", "temperature")  # as one likes
+    merged = xs.merge_cubes(*parts)
+    np.testing.assert_array_equal(merged["place_bounds"], whole["place_bounds"])
+    assert merged["place_bounds"].dims == whole["place_bounds"].dims == ("place", "bin_edge")
+    np.testing.assert_allclose(merged["signal"], whole["signal"], rtol=1e-12)
+    joined = whole.sd.rebin(temperature=2)
+    assert joined["place_bounds"].dims == ("place", "bin_edge")
+    turned = whole.transpose("bin_edge", "place", "temperature").sd.rebin(temperature=2)
+    np.testing.assert_array_equal(turned["temperature_bounds"].transpose("temperature", "bin_edge"), [[0, 2], [2, 4]])
+    np.testing.assert_allclose(turned["signal"].transpose(*joined["signal"].dims), joined["signal"], rtol=1e-12)

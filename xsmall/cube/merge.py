@@ -11,13 +11,14 @@ import numpy.typing as npt
 import xarray as xr
 
 from xsmall.cube.alike import check_alike
-from xsmall.cube.pool import as_made, is_count, means_of, not_pooled, pooled
+from xsmall.cube.pool import as_made, bounds_of, in_order_of, is_count, means_of, not_pooled, pooled
 from xsmall.engine.pairs import paired
 from xsmall.engine.parameters import parameters_attr, parameters_of
 from xsmall.errors import ParameterError
 from xsmall.events.held import held_by
 from xsmall.events.select import merged_selections
 from xsmall.vocabulary import (
+    BIN_EDGE,
     BINNED_EVENTS,
     BOUNDS_SUFFIX,
     COUNT,
@@ -192,7 +193,7 @@ def _check_events_once(cubes: Sequence[xr.Dataset]) -> None:
 
 def _same_bins(cubes: Sequence[xr.Dataset]) -> list[xr.Dataset]:
     """Give all cubes all steps and categories; refuse other borders."""
-    out = [c.transpose(*cubes[0].dims, missing_dims="ignore") for c in cubes]
+    out = [in_order_of(c, cubes[0]) for c in cubes]
     for dim in map(str, cubes[0][COUNT].dims):
         if all(_alike_along(out[0], c, dim) for c in out[1:]):
             continue
@@ -232,7 +233,7 @@ def _with_all_steps(cubes: Sequence[xr.Dataset], dim: str) -> list[xr.Dataset]:
     renamed = []
     for cube in cubes:
         mine = []
-        for label, (a, b) in zip(cube[dim].values.tolist(), cube[bounds].values.tolist(), strict=True):
+        for label, (a, b) in zip(cube[dim].values.tolist(), bounds_of(cube, dim).tolist(), strict=True):
             away = np.abs(np.array(labels) - label) if labels else np.array([np.inf])
             k = int(np.argmin(away))
             if away[k] > tolerance + 4 * np.spacing(abs(label)):
@@ -256,8 +257,7 @@ def _with_all_steps(cubes: Sequence[xr.Dataset], dim: str) -> list[xr.Dataset]:
             fix="xs.steps(tolerance=..., at=[...]) with the same positions for all runs",
         )
     full = _with_all([c.drop_vars(bounds) for c in renamed], dim, np.array(labels)[order])
-    dims = cubes[0][bounds].dims
-    return [c.assign_coords({bounds: (dims, borders)}) for c in full]
+    return [c.assign_coords({bounds: ((dim, BIN_EDGE), borders)}) for c in full]
 
 
 # ---- what is told -------------------------------------------------------------------------------------------------

@@ -175,7 +175,7 @@ def _nearest_shots(
     n: int,
     relative: bool,
 ) -> _Neighbours:
-    time = _places(small)
+    time = _places_in_time(small)
     on, off = np.flatnonzero(is_on & here & (index >= 0)), np.flatnonzero(~is_on & here)
     for what, which in (("with", np.flatnonzero(is_on & here)), ("without", off)):
         if not which.size:
@@ -194,7 +194,7 @@ def _nearest_shots(
     return _Neighbours(on, index[on], off, first, stop, n_bins, relative)
 
 
-def _places(small: xr.Dataset) -> npt.NDArray[Any]:
+def _places_in_time(small: xr.Dataset) -> npt.NDArray[Any]:
     """Where each event is: its time, or number, else its place in the order of the labels, or as the events come."""
     if not is_labelled(small):
         return np.arange(small.sizes[EVENT])

@@ -12,6 +12,8 @@ import xarray as xr
 
 from xsmall.errors import DataError
 from xsmall.vocabulary import (
+    BIN_EDGE,
+    BOUNDS_SUFFIX,
     COUNT,
     COUNT_SUFFIX,
     COVARIANCE_SUFFIX,
@@ -30,7 +32,7 @@ Array: TypeAlias = npt.NDArray[Any]
 _POOLED: Final[Mapping[str, str]] = {f"_{MIN}": "min", f"_{MAX}": "max", f"_{SUM}": "sum"}
 """Statistics beside a mean that pool by the method of this name."""
 
-__all__ = ["as_made", "count_of", "is_count", "means_of", "not_pooled", "pooled"]
+__all__ = ["as_made", "bounds_of", "count_of", "in_order_of", "is_count", "means_of", "not_pooled", "pooled"]
 
 _ROUNDING: Final = 1e-4
 """What a standard error may be off from spread and count, in single precision too."""
@@ -51,6 +53,22 @@ def not_pooled(cube: xr.Dataset) -> list[str]:
     suffixes = ("", STD_SUFFIX, STDERR_SUFFIX, VARIANCE_SUFFIX, COVARIANCE_SUFFIX, *_POOLED)
     known = {f"{name}{suffix}" for name in means_of(cube) for suffix in suffixes}
     return [str(v) for v in cube.data_vars if v not in known and not is_count(cube, str(v))]
+
+
+def bounds_of(cube: xr.Dataset, dim: str) -> Array:
+    """Borders of the bins of a dim, (bin, 2), in whatever order their dims stand."""
+    return np.asarray(cube[f"{dim}{BOUNDS_SUFFIX}"].transpose(dim, BIN_EDGE).values)
+
+
+def in_order_of(cube: xr.Dataset, other: xr.Dataset) -> xr.Dataset:
+    """The same cube, each variable with its dims in the order that it has in another."""
+    own = {
+        name: x.transpose(*other[name].dims)
+        for name, x in cube.variables.items()
+        if name in other.variables and set(x.dims) == set(other[name].dims) and x.ndim > 1
+    }
+    coords = {name: x for name, x in own.items() if name in cube.coords}
+    return cube.assign({name: x for name, x in own.items() if name not in coords}).assign_coords(coords)
 
 
 def count_of(cube: xr.Dataset, name: str) -> xr.DataArray:
@@ -169,7 +187,7 @@ def pooled(cube: xr.Dataset, dim: str) -> xr.Dataset:
                 dims = [d for d in cube[key].dims if d != dim]
                 out[key] = value.transpose(*dims)
                 out[key].attrs = dict(cube[key].attrs)  # arithmetic brings those of the counts along
-    return out[[str(v) for v in cube.data_vars]]
+    return out[[str(v) for v in cube.data_vars]].assign_coords(out.coords)  # borders of other dims are over no variable
 
 
 def _pooled_covariance(cube: xr.Dataset, name: str, n: xr.DataArray, dim: str) -> xr.DataArray:

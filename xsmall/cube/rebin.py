@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from xsmall.cube.pool import as_made, pooled
+from xsmall.cube.pool import as_made, bounds_of, in_order_of, pooled
 from xsmall.engine.pairs import paired
 from xsmall.errors import ParameterError
 from xsmall.vocabulary import BIN_EDGE, BOUNDS_SUFFIX, COUNT
@@ -60,11 +60,11 @@ def rebin_cube(cube: xr.Dataset, **joined: int) -> xr.Dataset:
 def _neighbours_joined(cube: xr.Dataset, dim: str, n: int) -> xr.Dataset:
     bounds = f"{dim}{BOUNDS_SUFFIX}"
     _check_rebinning(cube, dim, n, bounds)
-    borders = cube[bounds].values
+    borders = bounds_of(cube, dim)
     wide = np.stack([borders[::n, 0], borders[n - 1 :: n, 1]], axis=1)
     with_dim = [c for c in cube.coords if dim in cube[c].dims]
     parts = cube.drop_vars(with_dim).coarsen({dim: n}).construct({dim: (dim, _PART)})
-    out = pooled(parts, _PART).transpose(*cube.dims, missing_dims="ignore")
+    out = in_order_of(pooled(parts, _PART), cube)
     labels = wide[:, 0] + (wide[:, 1] - wide[:, 0]) / 2
     if borders.dtype.kind == "f" and (borders > 0).all():
         geometric = np.sqrt(borders[:, 0] * borders[:, 1])
@@ -87,7 +87,7 @@ def _check_rebinning(cube: xr.Dataset, dim: str, n: int, bounds: str) -> None:
             expected="a whole number that divides the number of bins",
             fix=f"cube.isel({dim}=slice({keep})).sd.rebin({dim}={n})" if keep else f"cube.sd.rebin({dim}=2)",
         )
-    borders = cube[bounds].values
+    borders = bounds_of(cube, dim)
     inside = np.arange(1, len(borders)) % n != 0
     if (borders[:-1, 1] != borders[1:, 0])[inside].any():
         raise ParameterError(
