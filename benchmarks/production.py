@@ -292,20 +292,20 @@ def overhead_of_scheduler(n: int) -> float:
 
 
 class Walk:
-    """A scheduler of dask that keeps the graph that it is given, and computes it by one thread, or stops there."""
+    """A scheduler of dask that keeps the graphs that it is given, and computes each by one thread, or stops there."""
 
     def __init__(self, *, stops: bool = False) -> None:
-        self.needs: Graph = {}
-        self.seconds = 0.0
+        self.needs: list[Graph] = []
+        self.seconds: list[float] = []
         self._stops = stops
 
     def __call__(self, graph: Any, keys: Any, **_: Any) -> Any:
-        self.needs = in_order(dict(graph.__dask_graph__()))
+        self.needs.append(in_order(graph))
         if self._stops:
             raise Walked
         begun = time.process_time()
         done = dask.get(graph, keys)
-        self.seconds = time.process_time() - begun
+        self.seconds.append(time.process_time() - begun)
         return done
 
 
@@ -343,8 +343,9 @@ def writing(folder: Path, events: int, rows: int, block: BlockResult, walk: Walk
 def production(folder: Path, events: int, timed: int, rows: int) -> tuple[Graph, dict[Any, float]]:
     """The tasks of a production of so many events, and their seconds.
 
-    Blocks; then what workers write, by the real graph of the output; then what the one who has asked does alone. The
-    latter two are measured at two sizes, whose difference tells the time for an event, and the rest what is paid once.
+    Blocks; then what workers write, by the real graph of the output, and lists once their lengths are known; then what
+    the one who has asked does alone. The latter three are measured at two sizes, whose difference tells the time for an
+    event, and the rest what is paid once; so is the number of tasks for lists, which depends on their lengths.
     """
     path, _, constants = frames_on_disk(folder, timed, rows)
     work, store = opened(path, constants)
@@ -358,16 +359,24 @@ def production(folder: Path, events: int, timed: int, rows: int) -> tuple[Graph,
     for n in (few, many):
         walk = Walk()
         whole = writing(folder, n, rows, block, walk)
-        found.append((walk.seconds, whole - walk.seconds))
-    (by_workers, _), (alone, once) = (line((few, many), both) for both in zip(*found, strict=True))
+        found.append((*walk.seconds, len(walk.needs[1]), whole - sum(walk.seconds)))
+    (by_workers, _), (lists, _), (tasks_of_lists, some), (alone, once) = (
+        line((few, many), both) for both in zip(*found, strict=True)
+    )
     walk = Walk(stops=True)
     writing(folder, events, rows, block, walk)
     blocks = {("block", i): (stop - start) * per_event for i, (start, stop) in enumerate(blocks_of(events))}
-    sinks = [key for key in walk.needs if kind(key).startswith(STORED)]
-    tasks = {**blocks, **dict.fromkeys(walk.needs, 0.0), **dict.fromkeys(sinks, by_workers * events / len(sinks))}
+    (written,) = walk.needs
+    sinks = [key for key in written if kind(key).startswith(STORED)]
+    joins = [("lists", i) for i in range(max(1, round(tasks_of_lists * events + some)))]
+    tasks = {**blocks, **dict.fromkeys(written, 0.0), **dict.fromkeys(sinks, by_workers * events / len(sinks))}
+    tasks |= dict.fromkeys(joins, lists * events / len(joins))
     needs: dict[Any, set[Any]] = {key: set() for key in blocks}
-    needs |= {key: deps or set(blocks) for key, deps in walk.needs.items()}
-    return {**needs, "rest": set(walk.needs)}, {**tasks, "rest": alone * events + once}
+    needs |= {key: deps or {"computed"} for key, deps in written.items()}
+    needs |= {"computed": set(blocks), "written": set(written), "rest": set(joins)} | {
+        key: {"written"} for key in joins
+    }
+    return needs, {**tasks, "computed": 0.0, "written": 0.0, "rest": alone * events + once}
 
 
 def line(sizes: tuple[int, int], seconds: tuple[float, float]) -> tuple[float, float]:
@@ -410,7 +419,7 @@ def main(what: str, *words: str) -> None:
         (Path(words[0]), words[1:]) if words[:1] and not words[0].startswith("-") else (Path(FOLDER.name), words)
     )
     if what == "processes":
-        for line in processes(kept, (512, 2048), 512, words or FORMATS):
+        for line in processes(kept, (512, 8192), 512, words or FORMATS):
             print(line, flush=True)
     elif what == "scaling":
         sizes = {True: (2000, 32, 64), False: (1_000_000, 256, 512)}
