@@ -66,6 +66,7 @@ def test_noise_of_constants_is_in_the_unit_of_the_data_whatever_the_detector(det
         "pedestal": (dims, np.full(shape, 1000.0)), "noise": (dims, np.full(shape, 8.0)),
         "gain": (dims, np.full(shape, 16.0)),
     }  # fmt: skip
+    made["gain"][1][1:] *= -0.02  # of the first stage it is taken
     constants = xr.Dataset(made, {"gain_stage": np.arange(stages)}, {"detector_type": detector_type})
     values = np.zeros((1, 1, 8, 8))
     values[0, 0, [1, 4], [1, 4]] = [2.4, 2.6]  # 8 ADU of noise are 0.5 keV: five of them 2.5 keV
@@ -121,6 +122,9 @@ def test_whole_photons_of_pixels_never_exceed_those_of_their_droplet() -> None:
     assert int(found["n_photons"][0]) == 6  # the negative pixel is no member
     found = xs.apply(frames_of(np.abs(values)), xs.droplet(4.0, 1.0, sums=(0, 90)) | xs.photon(10.0))
     assert found["row"].values[0].size == int(found["n_photons"][0]) == 9
+    values[0, 0, 3, 2:6] = [14.0, 14.0, 14.0, 0.0]  # 4.2 photons, which are 6 where each pixel rounds up
+    found = xs.apply(frames_of(values), xs.droplet(4.0, 1.0) | xs.photon(10.0))
+    assert found["row"].values[0].size == int(found["n_photons"][0]) == int(found["n_k"][0].values @ np.arange(11)) == 4
 
 
 BRIGHT = {

@@ -20,6 +20,8 @@ def small(lazy: bool = False) -> xr.Dataset:
     data = xr.Dataset(
         {
             "i0": ("event", np.linspace(0, 1, N)),
+            "roi_variance_sum": ("event", np.arange(N) / 3),  # smalldata_tools takes "var" in a name for a list
+            "det_my_var": ("event", np.arange(N) / 7),
             "ipm2_sum": ("event", np.array([1, 2, np.nan, 4, 5, 6, 7])),
             "waxs_intensity": (("event", "q"), np.random.default_rng(1).random((N, 5))),
             "laser_on": ("event", np.arange(N) % 2 == 0),
