@@ -13,6 +13,7 @@ from xsmall.errors import ParameterError, PlanError
 N = 12
 TIMES = np.arange(N).astype("M8[ms]").astype("M8[ns]")
 BY = np.arange(N) % 4 * 0.1
+BINS = {"x": xs.bins(0, 0.4, n=4)}
 
 
 def small(**more: Any) -> xr.Dataset:
@@ -98,3 +99,25 @@ def test_spectra_in_bins_that_do_not_fit_are_refused_and_the_advice_works() -> N
 def test_statistics_are_given_by_name(statistics: Any) -> None:
     with pytest.raises(ParameterError, match="given by name"):
         small(x=("event", BY)).sd.cube({"x": xs.bins(0, 0.4, n=4)}, statistics=statistics)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda data, cube: data.sd.bootstrap(BINS, n=3, seed="a"), "invalid seed"),
+        (lambda data, cube: data.sd.bootstrap(BINS, n=3, seed=-1), "invalid seed"),
+        (lambda data, cube: data.sd.bootstrap(BINS, n=3, seed=None), "invalid seed"),
+        (lambda data, cube: data.sd.bootstrap(BINS, n=3, block=0), "invalid length of blocks"),
+        (lambda data, cube: cube.sd.difference(["laser_on"]), "one dim, given by its name"),
+        (lambda data, cube: cube.sd.difference(3), "one dim, given by its name"),
+        (lambda data, cube: xs.merge_cubes(cube, cube, dim=3, labels=[1, 2]), "a new dim has a name"),
+        (lambda data, cube: xs.merge_cubes(cube, cube, dim="run", labels=5), "need a label each"),
+        (lambda data, cube: xs.merge_cubes(cube, cube, dim="run", labels="ab"), "need a label each"),
+        (lambda data, cube: xs.merge_cubes(cube, cube, dim="run", labels=[[1], [2]]), "need a label each"),
+        (lambda data, cube: xs.lane_store(3), "store of lanes is a folder"),
+    ],
+)
+def test_arguments_of_another_kind_are_said(call: Callable[[xr.Dataset, xr.Dataset], Any], message: str) -> None:
+    data = small(x=("event", BY))
+    with pytest.raises(ParameterError, match=message):
+        call(data, data.sd.cube({"laser_on": xs.categories()}))

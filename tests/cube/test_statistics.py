@@ -181,3 +181,10 @@ def test_a_pair_in_small_data_keeps_its_variance() -> None:
     pair = xs.with_variance(frames.chunk(event=64), 4.0)
     cube = small.merge(pair).sd.cube(BINS).compute()
     np.testing.assert_allclose(cube["camera_variance"], 4.0 / cube["camera_count"], rtol=1e-12)
+
+
+def test_an_infinite_variance_makes_that_of_the_mean_unknown() -> None:
+    values = xr.DataArray(np.arange(6.0), dims="event", name="y")
+    pair = xs.with_variance(values, xr.DataArray([np.inf, 1.0, 1.0, 1.0, 2.0, 3.0], dims="event"))
+    found = pair.assign(x=("event", np.repeat([0, 1], 3))).sd.cube({"x": xs.categories()})
+    np.testing.assert_array_equal(found["y_variance"], [np.nan, 6 / 9])

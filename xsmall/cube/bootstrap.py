@@ -42,6 +42,9 @@ _BLOCKS_PER_BIN: Final = 32
 """Blocks that a bin meets at least, as far as it has events: fewer of them know their own spread badly."""
 
 
+_ADVICE: Final = "small.sd.bootstrap(bins, n=100, seed=0)"
+
+
 class _Drawn(NamedTuple):
     """What all variables are drawn with."""
 
@@ -126,11 +129,12 @@ def bootstrap(
     >>> bool(abs(change / (2**0.5 / 2000**0.5 / 5) - 1) < 0.3)
     True
     """
-    for what, value, least in (("replicas", n, 2), ("block", block, 1)):
+    for what, value, least in (("number of replicas", n, 2), ("length of blocks", block, 1), ("seed", seed, 0)):
         whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if value is not None and (not whole or value < least):
+        automatic = what == "length of blocks" and value is None
+        if not automatic and (not whole or value is None or value < least):
             raise ParameterError(
-                f"invalid number of {what}", found=repr(value), expected=f"a whole number, {least} or more"
+                f"invalid {what}", found=repr(value), expected=f"a whole number, {least} or more", fix=_ADVICE
             )
     events = sort_events(small, bins, weights, dropped_shots=dropped_shots)
     names, sizes, index = events.bound

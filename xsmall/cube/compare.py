@@ -60,6 +60,12 @@ def difference(cube: xr.Dataset, dim: str, *, relative: bool = False, normalize:
     """
     if normalize is not None:
         cube = ratio(cube, normalize)
+    if not isinstance(dim, str):  # users are not typed
+        raise ParameterError(
+            "a difference is taken along one dim, given by its name",
+            found=repr(dim),
+            fix='small.sd.cube({"laser_on": xs.categories()}).sd.difference("laser_on")',
+        )
     if dim not in cube.dims:
         raise _no_dim(cube, dim)
     if cube.sizes[dim] != 2:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -92,6 +92,8 @@ def merge_cubes(
                 expected=f"Datasets with {COUNT!r}",
                 fix="xs.merge_cubes(*cubes)",
             )
+    if dim is not None and not isinstance(dim, str):  # users are not typed
+        raise ParameterError("a new dim has a name", found=repr(dim), fix='dim="run"')
     if dim is None and labels is not None:
         raise ParameterError("labels are those of a new dim", fix='dim="run", labels=[41, 42]')
     if len(cubes) == 1 and dim is None:
@@ -142,11 +144,13 @@ def _bare(cube: xr.Dataset, first: xr.Dataset) -> xr.Dataset:
 def _labels_of_cubes(cubes: Sequence[xr.Dataset], dim: str, labels: Sequence[Any] | None) -> list[Any]:
     if dim in cubes[0].variables or dim in cubes[0].dims:
         raise ParameterError(f"the cubes have {dim!r} already", found=dict(cubes[0].sizes), fix='dim="run"')
-    names = list(labels) if labels is not None else [_run_of_cube(c) for c in cubes]
+    one = isinstance(labels, str) or not isinstance(labels, Iterable)
+    given = [_run_of_cube(c) for c in cubes] if labels is None else [labels] if one else labels
+    names = [x if isinstance(x, Hashable) else None for x in given]
     if len(names) != len(cubes) or len(set(names)) != len(names) or None in names:
         raise ParameterError(
             f"cubes along {dim!r} need a label each",
-            found=names,
+            found=names if labels is None else repr(labels),
             expected=f"{len(cubes)} different labels",
             fix=f"xs.merge_cubes(*cubes, dim={dim!r}, labels={list(range(1, len(cubes) + 1))})",
         )

@@ -174,7 +174,7 @@ def of_variance(name: str, array: xr.Variable, values: xr.Variable, bound: Bound
     valid = xr.apply_ufunc(np.isfinite, xr.DataArray(values), dask="allowed")
     variance = xr.DataArray(array)
     known = variance.where(valid).transpose(EVENT, ...).variable
-    lacking = (valid & variance.isnull()).transpose(EVENT, ...).variable
+    lacking = (valid & ~xr.apply_ufunc(np.isfinite, variance, dask="allowed")).transpose(EVENT, ...).variable
     events = BinnedEvents(bound[2])
     found = folded(data_inside(known), events, bound[1], f"cube-{name}", MOMENTS)
     lack = folded(data_inside(lacking), events, bound[1], f"cube-{name}-lacking", MOMENTS)

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.errors import DataError, WriteError
+from xsmall.errors import DataError, ParameterError, WriteError
 from xsmall.io.stores.place import remove, sync
 
 __all__ = ["LaneStore", "lane_store"]
@@ -187,6 +187,8 @@ def lane_store(path: str | os.PathLike[str]) -> LaneStore:
     >>> cube = cube.compute()  # killed? the same lines go on
     >>> store.clear()
     """
+    if not isinstance(path, str | os.PathLike):  # users are not typed
+        raise ParameterError("a store of lanes is a folder", found=repr(path), fix='xs.lane_store("parts")')
     return LaneStore(str(Path(path).absolute()))
 
 
