@@ -120,6 +120,7 @@ def test_what_a_recipe_cannot_say_is_refused(folder: Path, tmp_path: Path) -> No
         (wrong.sd.roi(box), "other numbers"),
         (cal[:, 1:].sd.roi(xs.Box(segment=1)), "no detector of the run has frames of this shape"),
         (xs.apply(cal, lambda frame: float(np.nansum(frame))), "cannot be named"),
+        (xs.apply(cal, lambda frame, i0: 1.0, i0=cal.i0.reset_coords(drop=True)), r'beside = \["epix", "i0"\]'),
         (cal.sd.azint(bins=5, i0=cal["i0"]), "cannot express"),
         (cal.sd.roi(cal[0].notnull().drop_vars("event")), "cannot express"),
         (calibrated(folder, photon_energy=9500, unit="photon").sd.roi(box), "photon_energy"),

@@ -73,6 +73,7 @@ class Beside:
     def __init__(self, source: Unopened | Batch, at: npt.NDArray[np.int64]) -> None:
         self._source = source
         self._at = at
+        self._first = 0
         self._batch: Batch | None = None
         self._read = -1
         if isinstance(source, Batch):
@@ -83,8 +84,13 @@ class Beside:
             self._parts, self._shape = source.parts(), source.event_shape
         self._stops = np.array([stop for _, stop in self._parts])
 
+    def move_to(self, first: int) -> None:
+        """Count events from ``first`` on: what is read already is kept."""
+        self._first = first
+
     def take(self, start: int, k: int, transform: Transform | None) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """Values (k, ...) for ``k`` events of the block from number ``start`` on, and which of them have some (k,)."""
+        start += self._first
         found: list[npt.NDArray[Any] | None] = [
             None if event < 0 else self._one(int(event), transform) for event in self._at[start : start + k]
         ]

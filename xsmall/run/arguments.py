@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
@@ -36,8 +36,9 @@ from xsmall.vocabulary import (
     Z,
 )
 
-__all__ = ["Context", "converted", "has_sigma", "noise_of", "written"]
+__all__ = ["BESIDE", "Context", "converted", "has_sigma", "noise_of", "written"]
 
+BESIDE: Final = "beside"
 HISTOGRAM: Final = "histogram"
 _BOXES: Final = ("places", "place", "regions", "side")
 _DATA: Final = ("threshold", "threshold_low", "saturation", "sums", "of", "per_photon", "count_above", "histogram")
@@ -71,6 +72,8 @@ class Context:
         The frames that are reduced, for masks and event variables.
     events
         The event variables of the run.
+    detectors
+        What makes the frames of the detectors of the recipe, calibrated as they are, for functions of several.
     """
 
     units: str | None
@@ -78,6 +81,7 @@ class Context:
     folder: Path
     frames: xr.DataArray | None = None
     events: xr.Dataset | None = None
+    detectors: Mapping[str, Callable[[], xr.DataArray]] = field(default_factory=dict)
 
 
 def converted(name: str, key: str, value: Any, given: Mapping[str, Any], context: Context | None) -> Any:
@@ -100,6 +104,8 @@ def converted(name: str, key: str, value: Any, given: Mapping[str, Any], context
         No unit, one of something else, or a value of another form.
     """
     what = f"{key} of reduction {name!r}"
+    if key == BESIDE:
+        return _things_beside(what, value, context)
     if key == "mask":
         return _mask_of_reduction(what, value, context)
     if key == "i0":
@@ -159,6 +165,37 @@ def _mask_of_reduction(what: str, value: object, context: Context | None) -> Any
 def _convention(path: str) -> str | None:
     """Masks that xsmall wrote beside a recipe are flags of its own; others say what they are."""
     return "xsmall" if path.endswith(".npy") else None
+
+
+def _things_beside(what: str, value: object, context: Context | None) -> dict[str, xr.DataArray] | None:
+    """What a function takes of the same event, by keyword: detectors of the recipe and event variables."""
+    named = {one: one for one in value} if isinstance(value, list | tuple) else value
+    if (
+        not isinstance(named, Mapping)
+        or not named
+        or not all(isinstance(x, str) and x.isidentifier() for pair in named.items() for x in pair)
+    ):
+        raise ParameterError(
+            f"{what} is no list of names", found=repr(value)[:80],
+            expected="detectors of the recipe and event variables, perhaps by keyword", fix='beside = ["epix", "i0"]',
+        )  # fmt: skip
+    if context is None:
+        return None
+    found: dict[str, xr.DataArray] = {}
+    for keyword, name in named.items():
+        if name in context.detectors:
+            found[keyword] = context.detectors[name]()
+        elif context.events is not None and name in context.events.variables:
+            found[keyword] = context.events[name]
+        else:
+            known = [*context.detectors, *map(str, () if context.events is None else context.events.variables)]
+            near = like(name, known)
+            raise DataError(
+                f"{what}: neither a detector nor an event variable is called {name!r}",
+                expected=", ".join(known) or "a detector of the recipe",
+                fix=f'"{near}"' if near else None,
+            )
+    return found
 
 
 def _event_variable(what: str, value: object, context: Context | None) -> Any:

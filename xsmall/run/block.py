@@ -82,7 +82,7 @@ class Work:
         source = self.prepared.source
         self._transform: Transform = source.ready()
         self._rules: Rules = rules_of(source.batch)
-        self._beside = {name: (_batch_in_memory(c), c.at) for name, c in self.prepared.beside.items()}
+        self._beside = {name: (_source_beside(c), c) for name, c in self.prepared.beside.items()}
         self._floats = {name: c.ready() for name, c in self.prepared.beside.items()}
 
     def compute(self, start: int, stop: int, limit: int = BATCH_BYTES) -> BlockResult:
@@ -129,6 +129,7 @@ class Work:
         averager = Averager(self.prepared.frames, index) if index else None
         joined: dict[str, Record] = {} if averager is None else {MOMENTS: Average(averager)}
         job = Job({**self.prepared.records, **joined}, self.prepared.frames, self._transform, self._floats)
+        near = {name: _beside_block(held, c, start, stop) for name, (held, c) in self._beside.items()}
         totals: dict[str, Totals] = {}
         used = np.zeros(n, bool)
         for a, b in ranges:
@@ -139,8 +140,8 @@ class Work:
                 if averager is not None:
                     averager.move_to(at)
                 if job.records:
-                    events = slice(start + at, start + at + len(batch.frames))
-                    near = {name: Beside(held, own[events]) for name, (held, own) in self._beside.items()}
+                    for other in near.values():
+                        other.move_to(at)
                     for (name, variable), values in reduce_batches([batch], job, near).items():
                         if isinstance(values, Totals):
                             totals[name] = totals[name].joined(values) if name in totals else values
@@ -228,10 +229,22 @@ def arrays_of_moments(bins: MomentsByBin) -> dict[str, Array]:
     return {f"{moments_key(*of)}.{k}": x for of, moments in bins.items() for k, x in moments.arrays().items()}
 
 
-def _batch_in_memory(companion: Companion) -> Batch:
-    """What lies beside the frames, values of events, in memory."""
+def _source_beside(companion: Companion) -> Rules | Batch:
+    """What lies beside the frames: values of events in memory; of frames of another detector where to read them."""
     frames = companion.batch.frames
-    return Batch(frames.compute(scheduler="synchronous") if hasattr(frames, "dask") else frames)
+    if companion.transform is not None and companion.batch.lazy():
+        return rules_of(companion.batch)
+    if not hasattr(frames, "dask"):
+        return companion.batch
+    return Batch(frames.compute(scheduler="synchronous"))
+
+
+def _beside_block(held: Rules | Batch, companion: Companion, start: int, stop: int) -> Beside:
+    """The part of it that a block of events needs."""
+    if isinstance(held, Batch):
+        return Beside(held, companion.at[start:stop])
+    first, last = companion.span(start, stop)
+    return Beside(Unopened(held, first, last), companion.at[start:stop] - first)
 
 
 def _without(start: int, stop: int, bad: dict[int, str]) -> list[tuple[int, int]]:

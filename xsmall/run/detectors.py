@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -129,6 +130,30 @@ def open_detector(
     """Label, calibrate and prepare one detector."""
     wanted = recipe.detectors[name]
     sums = accumulations(recipe, tree, name, raw)
+    raw, frames, constants, mask = _calibrated_frames(name, wanted, raw, run)
+    units = values_and_variance(frames)[0].attrs.get(UNITS)
+    others = {k: partial(_frames_beside, k, recipe, tree, run) for k in recipe.detectors if k != name}
+    context = Context(units, constants, folder, raw, event_table(recipe, tree), others)
+    records = {key: record_of(key, table, context) for key, table in wanted.reductions.items()}
+    return Detector(name, wanted, raw, frames, constants, mask, prepare(frames, records), sums)
+
+
+def _frames_beside(name: str, recipe: RunRecipe, tree: xr.DataTree, run: int) -> xr.DataArray:
+    """The frames of another detector of the recipe, calibrated as the recipe says."""
+    wanted = recipe.detectors[name]
+    raw = frames_of(tree, name, wanted.variable)
+    if isinstance(raw, str):
+        raise DataError(
+            f"a function takes the detector {name!r}", found=raw, expected="a run that has it",
+            fix="a [[override]] for such runs, without this reduction",
+        )  # fmt: skip
+    return values_and_variance(_calibrated_frames(name, wanted, raw, run)[1])[0]
+
+
+def _calibrated_frames(
+    name: str, wanted: DetectorRecipe, raw: xr.DataArray, run: int
+) -> tuple[xr.DataArray, xr.DataArray | xr.Dataset, xr.Dataset | None, xr.DataArray | None]:
+    """Frames with geometry and beam as they were read, and calibrated; constants and mask of their pixels."""
     if wanted.geometry is not None:
         given = GeometryTable(path=wanted.geometry) if isinstance(wanted.geometry, str) else wanted.geometry
         raw = assign_geometry(raw, open_geometry(raw if given.path == PSANA else given.path, format=given.format))
@@ -157,10 +182,7 @@ def open_detector(
     elif mask is not None:
         frames = raw.where(usable(mask))
     _check_needs(name, wanted)
-    units = values_and_variance(frames)[0].attrs.get(UNITS)
-    context = Context(units, constants, folder, raw, event_table(recipe, tree))
-    records = {key: record_of(key, table, context) for key, table in wanted.reductions.items()}
-    return Detector(name, wanted, raw, frames, constants, mask, prepare(frames, records), sums)
+    return raw, frames, constants, mask
 
 
 def _check_needs(name: str, wanted: DetectorRecipe) -> None:

@@ -14,13 +14,15 @@ import inspect
 import operator
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from xsmall.engine.record import Record
 from xsmall.errors import ParameterError
+from xsmall.reductions.user import UserRecord
 from xsmall.reductions.user import record as user_record
-from xsmall.run.arguments import Context, converted, has_sigma, noise_of
+from xsmall.run.arguments import BESIDE, Context, converted, has_sigma, noise_of
 from xsmall.run.elsewhere import ELSEWHERE
 from xsmall.run.text import like
 from xsmall.vocabulary import NOISE
@@ -50,7 +52,7 @@ KINDS: Final[Mapping[str, str]] = {
 """The functions that make records, by the word that a recipe says; ``function`` is the user's own."""
 
 _NOT_IN_RECIPES: Final = ("noise", "illumination", "reference", "obj", "frames")  # noise is that of the constants
-_OF_FUNCTIONS: Final = (FUNCTION, "variance", "batch")
+_OF_FUNCTIONS: Final = (FUNCTION, "variance", "batch", BESIDE)
 
 
 def arguments_of(kind: str) -> tuple[str, ...]:
@@ -121,6 +123,8 @@ def _checked_step(name: str, given: Mapping[str, Any]) -> Record | None:
     if kind == FUNCTION:
         if FUNCTION not in given:
             raise ParameterError(f"reduction {name!r}: which function?", fix='function = "mymodule:myfunction"')
+        if BESIDE in given:
+            converted(name, BESIDE, given[BESIDE], given, None)
         return None
     made = {key: converted(name, key, value, given, None) for key, value in given.items() if key != KIND}
     parameters = inspect.signature(_load_function(KINDS[str(kind)])).parameters.values()
@@ -161,8 +165,19 @@ def record_of(name: str, given: Any, context: Context) -> Record:
 def _record_of(name: str, given: Mapping[str, Any], context: Context) -> Record:
     if given[KIND] == FUNCTION:
         function = function_of(str(given[FUNCTION]), context.folder)
-        options: Any = {key: bool(value) for key, value in given.items() if key not in (KIND, FUNCTION)}
-        return function if isinstance(function, Record) else user_record(function, **options)
+        options: Any = {key: bool(value) for key, value in given.items() if key not in (KIND, FUNCTION, BESIDE)}
+        beside = converted(name, BESIDE, given[BESIDE], given, context) if BESIDE in given else None
+        if not isinstance(function, Record):
+            own: Record = user_record(function, beside=beside, **options)
+            return own
+        said = [key for key in given if key not in (KIND, FUNCTION)]
+        if said and (said != [BESIDE] or not isinstance(function, UserRecord)):
+            raise ParameterError(
+                f"reduction {name!r}: a record says already what it does", found=", ".join(said),
+                expected="these in @xs.record(...) of the function", fix=f"leave {said[0]} out",
+            )  # fmt: skip
+        taken: Record = replace(function, given=beside) if isinstance(function, UserRecord) and beside else function
+        return taken
     made = {key: converted(name, key, value, given, context) for key, value in given.items() if key != KIND}
     if has_sigma(made):
         made[NOISE] = noise_of(name, context)

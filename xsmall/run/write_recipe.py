@@ -25,7 +25,7 @@ from xsmall.io.masks import save_mask
 from xsmall.io.run import open_run
 from xsmall.io.stores.place import write_file
 from xsmall.io.stores.results import save
-from xsmall.run.arguments import CannotWrite, written
+from xsmall.run.arguments import BESIDE, CannotWrite, written
 from xsmall.run.block import Work, key_of
 from xsmall.run.detectors import open_detector
 from xsmall.run.recipe import Recipe, open_recipe
@@ -350,7 +350,14 @@ def _reduction_table(name: str, said_of_it: Any, units: str | None, made: _Writt
 def _function(name: str, told: Mapping[str, Any]) -> dict[str, Any]:
     place = told[FUNCTION].get("function", "") if isinstance(told[FUNCTION], Mapping) else told[FUNCTION]
     module, _, own = str(place).partition(":")
-    if module in ("__main__", "") or not own.isidentifier() or told.get("outputs") or told.get("beside"):
+    if told.get(BESIDE):
+        raise ParameterError(
+            f"reduction {name!r}: what lies beside the frames has no name that is known here",
+            found=", ".join(told[BESIDE].get("table", told[BESIDE])),
+            expected="the names of detectors and event variables, which only you know",
+            fix=f'leave it out and write {{kind = "function", function = "{place}", beside = ["epix", "i0"]}}',
+        )
+    if module in ("__main__", "") or not own.isidentifier() or told.get("outputs"):
         raise ParameterError(
             f"the function of reduction {name!r} cannot be named in a recipe",
             found=str(place) or "an object",
