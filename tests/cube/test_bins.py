@@ -369,3 +369,33 @@ def test_values_that_are_not_finite_are_in_no_advice() -> None:
     with pytest.raises(ParameterError, match=r"do this:  xs\.bins\(5, 6, n=20\)"):
         bins(0, 1, n=2).assign([np.inf, 5.0, 6.0, -np.inf], "x")
     assert bins(5, 6, n=20).assign([np.inf, 5.0, 6.0, -np.inf]).index.tolist() == [-1, 0, -1, -1]
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+@pytest.mark.parametrize(
+    "kind", [steps(tolerance=0), quantiles(2), bins(0, 2.0**61, n=4), edges([0, 2.0**60, 2.0**61])]
+)
+def test_whole_numbers_that_floats_do_not_tell_apart_are_refused_and_the_advice_works(
+    kind: Binning, dtype: type[np.integer[Any]]
+) -> None:
+    values = np.array([2**60, 2**60 + 1, 2**60 + 2], dtype)
+    with pytest.raises(DataError, match=r"do this:  small\.assign\(k=small\[\"k\"\] - small\[\"k\"\]\.min\(\)\)"):
+        kind.assign(values, "k")
+    assert steps(tolerance=0).assign(values - values.min()).index.tolist() == [0, 1, 2]
+    assert categories().assign(values).index.tolist() == [0, 1, 2]
+    assert steps(tolerance=0).assign(np.array([2**53, -(2**53)])).index.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("nothing", [None, float("nan"), pd.NA])
+def test_text_that_is_missing_is_counted(nothing: Any) -> None:
+    found = categories().assign(np.array(["on", nothing, "off", "on"], object))
+    assert (found.index.tolist(), found.labels.tolist(), found.n_missing) == ([1, -1, 0, 1], ["off", "on"], 1)
+    given = categories(["on", ""]).assign(np.array(["on", nothing, "", "on"], object))
+    assert (given.index.tolist(), given.n_missing) == ([0, -1, 1, 0], 1)
+    with pytest.raises(DataError, match="no categories"):
+        categories().assign(np.array(["on", 3], object))
+
+
+def test_text_of_any_width_has_categories() -> None:
+    values = np.array(["on", "off", "on"], np.dtypes.StringDType())
+    assert categories().assign(values).index.tolist() == [1, 0, 1]

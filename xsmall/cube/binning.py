@@ -13,11 +13,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from xsmall.errors import DataError, ParameterError
 from xsmall.events.borders import are_regular, around, as_read, logarithmic, regular, slack
 
 __all__ = ["Assignment", "Binning", "Bins", "Categories", "Edges", "Quantiles", "Steps"]
+
+
+_MOST_EXACT = 2**53
+"""Whole numbers beyond it are not all floats."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -298,14 +303,25 @@ def _refuse_empty(index: npt.NDArray[Any], there: npt.NDArray[Any], low: Any, hi
 def _as_numbers(values: npt.NDArray[Any], name: str, what: str, *, keep: bool = False) -> npt.NDArray[Any]:
     """Values as floats (float64, or the precision they have), or an error for what is no number."""
     if values.dtype.kind not in "iuf" or values.ndim != 1:
-        kind = {"b": "xs.categories()", "U": "xs.categories()", "O": "xs.categories()", "M": "xs.edges([...])"}
+        kind = {"b": "xs.categories()", "U": "xs.categories()", "O": "xs.categories()", "M": "xs.edges([...])",
+                "m": f'small.assign({name}=small["{name}"] / np.timedelta64(1, "ps"))'}  # fmt: skip
         raise DataError(
             f"{name} cannot be sorted into {what}",
             found=f"{values.dtype} of shape {values.shape}",
             expected="one number per event",
             fix=kind.get(values.dtype.kind),
         )
-    return values if keep and values.dtype.kind == "f" else values.astype(np.float64)
+    out = values if keep and values.dtype.kind == "f" else values.astype(np.float64)
+    if values.dtype.kind in "iu" and values.dtype.itemsize >= out.dtype.itemsize:
+        large = (values > _MOST_EXACT) | (values < -_MOST_EXACT if values.dtype.kind == "i" else False)
+        if large.any():
+            raise DataError(
+                f"{name} has whole numbers that floats do not tell apart",
+                found=str(values[large][0]),
+                expected=f"at most 2**53, which {what} are exact for",
+                fix=f'small.assign({name}=small["{name}"] - small["{name}"].min()), or xs.categories()',
+            )
+    return out
 
 
 def _category_values(values: npt.NDArray[Any], name: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
@@ -315,8 +331,8 @@ def _category_values(values: npt.NDArray[Any], name: str) -> tuple[npt.NDArray[A
             return values, np.ones(values.shape, bool)
         if values.dtype.kind in "OT":
             there = np.array([isinstance(v, str) for v in values], bool)
-            if there.all() and values.size:
-                return values.astype(np.str_), there
+            if there.any() and pd.isna(values[~there]).all():
+                return np.array([v if known else "" for v, known in zip(values, there, strict=True)], np.str_), there
         if values.dtype.kind == "f":
             there = np.isfinite(values)
             if np.all(values[there] == np.floor(values[there])):

@@ -111,6 +111,8 @@ def edges(borders: Sequence[Any] | npt.NDArray[Any]) -> Edges:
     Edges
         A value object for :func:`xsmall.cube.cube.cube`; a bare array there means the same. Edges at equal distances
         are the decimal numbers that one writes: ``np.arange(0, 1, 0.1)`` is 0, 0.1, 0.2, 0.3, not 0.30000000000000004.
+        A reading that misses one of them by its last places only is on it, as for :func:`bins`; other edges are taken
+        to the last place.
 
     Raises
     ------

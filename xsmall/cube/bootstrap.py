@@ -107,7 +107,9 @@ def bootstrap(
     Raises
     ------
     ParameterError
-        A number of replicas below 2, a block below 1, or what a cube refuses.
+        A number of replicas below 2, a block below 1, a seed that is none, or what a cube refuses.
+    PlanError
+        Replicas that do not fit into memory.
     DataError
         What a cube refuses.
 

@@ -102,7 +102,9 @@ def nearest_off(
     ParameterError
         ``by`` among the bins, ``n`` below 1, or unknown names.
     DataError
-        Shots of one kind only.
+        Shots of one kind only, or events without a label.
+    PlanError
+        Bins that do not fit into memory.
 
     Notes
     -----

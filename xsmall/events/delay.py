@@ -86,10 +86,12 @@ def delay(
 
     Returns
     -------
-    The Dataset with ``delay`` (event), ps, float64, and the coordinate ``delay_nominal``. Without a fit ``delay`` is
-    NaN; shots without laser have their nominal delay, since there is nothing that the time tool could measure. The
-    attributes of ``delay`` say what it was made of, ``time_tool_sign`` with which sign and, where that was found,
-    ``time_tool_sign_certainty``, in standard errors. Lazy where the variables are; ``sign="find"`` computes them.
+    The Dataset with ``delay`` (event), ps, float64, and the coordinate ``delay_nominal``: the decimal numbers that one
+    writes, so that steps of 25 fs lie on the borders of bins whatever unit and float width they come in. Without a fit
+    ``delay`` is NaN; shots without laser have their nominal delay, since there is nothing that the time tool could
+    measure. The attributes of ``delay`` say what it was made of, ``time_tool_sign`` with which sign and, where that was
+    found, ``time_tool_sign_certainty``, in standard errors. Lazy where the variables are; ``sign="find"`` computes
+    them.
 
     Raises
     ------
@@ -97,7 +99,7 @@ def delay(
         Unknown variables, a unit that nobody says, a stage in mm without ``passes``, or a delay that was corrected
         before.
     DataError
-        ``sign="find"`` where the signal does not tell.
+        ``sign="find"`` where the signal does not tell; variables that are no numbers.
 
     Notes
     -----

@@ -83,9 +83,10 @@ def cut(
     variable
         Name of the variable (event); by default the name of the cut.
     low, high
-        Lowest and highest value that pass, both included, in the unit of the variable.
+        Lowest and highest value that pass, both included, in the unit of the variable; compared in the precision of its
+        readings, so that 0.3 of float32 passes ``high=0.3``.
     equals
-        The one value that passes, such as True.
+        The one value that passes, such as True: a number, true or false, a text, or a time.
     robust
         Largest distance from the median, in robust standard deviations: 1.4826 times the median absolute deviation of
         the events with X-rays that are judged.
@@ -100,7 +101,7 @@ def cut(
     Raises
     ------
     ParameterError
-        No condition, or two that exclude each other; limits out of order.
+        No condition, or two that exclude each other; limits out of order, or no numbers; ``equals`` of several values.
 
     Examples
     --------
@@ -177,7 +178,8 @@ def select(obj: Events, /, **cuts: Any) -> Events:
     ParameterError
         Unknown variables, a cut that has no meaning, or not one event that passes.
     DataError
-        A variable that is not one value per event; for ``robust``, one without spread.
+        A variable that is not one value per event, or of another kind than what it is compared with; for ``robust``,
+        one without spread.
 
     Notes
     -----
