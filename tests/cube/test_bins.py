@@ -399,3 +399,12 @@ def test_text_that_is_missing_is_counted(nothing: Any) -> None:
 def test_text_of_any_width_has_categories() -> None:
     values = np.array(["on", "off", "on"], np.dtypes.StringDType())
     assert categories().assign(values).index.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "kind", [bins(0, 2, n=2), edges([0, 1, 2]), steps(tolerance=0.1, at=[0.5, 1.5]), steps(tolerance=0.1)]
+)
+def test_infinite_values_are_below_or_above_all_bins(kind: Binning) -> None:
+    found = kind.assign([np.inf, 0.5, 1.5, np.nan, -np.inf, -np.inf])
+    assert found.index.tolist() == [-1, 0, 1, -1, -1, -1]
+    assert found.report() == {"n_below": 2, "n_above": 1, "n_between": 0, "n_missing": 1}

@@ -39,7 +39,7 @@ class Assignment:
         Lower and upper border of each bin, (bin, 2), or None for categories.
     n_below, n_above, n_between, n_missing
         Events in no bin: below the first, above the last, between bins (or of a category that was not listed),
-        and without a finite value.
+        and without a value (NaN).
     tolerance
         How far from its label a value of a step may be; None for other bins.
     """
@@ -123,9 +123,9 @@ class Steps(Binning):
 
     def assign(self, values: npt.ArrayLike, name: str = "variable") -> Assignment:
         data = as_read(_as_numbers(np.asarray(values), name, "steps", keep=True))
-        finite = np.isfinite(data)
+        there = ~np.isnan(data)
         if self.at is None:
-            labels, low, high = self._found(data[finite], name)
+            labels, low, high = self._found(data[np.isfinite(data)], name)
             first, last = low, high
         else:
             labels = np.asarray(self.at)
@@ -135,19 +135,19 @@ class Steps(Binning):
             first, last = first - reach, last + reach
         rank = np.argsort(first)
         place = np.searchsorted(first[rank], data, side="right") - 1
-        index = np.where(finite & (place >= 0), rank[np.clip(place, 0, None)], -1)
-        beyond = finite & (index >= 0) & (data > last[index])
+        index = np.where(there & (place >= 0), rank[np.clip(place, 0, None)], -1)
+        beyond = there & (index >= 0) & (data > last[index])
         index[beyond] = -1
-        below, above = finite & (data < first.min()), finite & (data > last.max())
-        _refuse_empty(index, data[finite], low.min(), high.max(), name)
+        below, above = there & (data < first.min()), there & (data > last.max())
+        _refuse_empty(index, data[there], low.min(), high.max(), name)
         return Assignment(
             index.astype(np.int64),
             labels,
             np.stack([low, high], axis=1),
             n_below=int(below.sum()),
             n_above=int(above.sum()),
-            n_between=int((finite & (index < 0) & ~below & ~above).sum()),
-            n_missing=int((~finite).sum()),
+            n_between=int((there & (index < 0) & ~below & ~above).sum()),
+            n_missing=int((~there).sum()),
             tolerance=self.tolerance,
         )
 
