@@ -142,6 +142,14 @@ def test_what_the_run_does_not_have_is_told(
         assert word in state.why
 
 
+def test_memory_of_the_other_detector_is_planned(site: Path, two: Path) -> None:
+    value, frames = (
+        xs.forecast(recipe(site, two, total=function("total", beside={"second": name})), 12).peak_bytes
+        for name in ("i0", "epix")
+    )
+    assert frames - value == 2 * 233 * 8 * 16 * 2  # all of its words, twice
+
+
 def test_a_run_without_the_other_detector_says_so(site: Path, two: Path, tmp_path: Path) -> None:
     given = recipe(site, two, mine=function("ratio", beside=["epix", "i0"])).given
     state = made(Recipe(given | {"source": str(site / "raw{run:04d}.zarr")}, two), tmp_path / "out")

@@ -88,6 +88,11 @@ def peak_bytes(detector: Detector, spans: Sequence[tuple[int, int]], limit: int 
     if detector.sums:
         moments = _MOMENTS_BYTES * pixels * max(_bins_met(detector, spans), default=0)
         buffers += twice * (together(frames) + GROUP) * pixels * itemsize + moments
+    for other in detector.prepared.beside.values():  # frames that a function takes of another detector
+        if other.transform is not None and other.batch.lazy():
+            frames_beside = other.batch.frames
+            most = max(frames_beside.chunks[0], default=1) * frames_beside[:1].nbytes
+            read += 2 * max(min(limit, frames_beside.nbytes), most)
     events = max((stop - start for start, stop in spans), default=0)
     return read + buffers + events * sum(x.bytes_per_event for x in variables_of(detector, events))
 
