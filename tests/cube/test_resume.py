@@ -263,3 +263,56 @@ def test_parts_are_read_as_they_were_written(tmp_path: Path) -> None:
     store.drop(["a/b", "a/b"])
     assert store.get("a/b") is None
     assert os.listdir(tmp_path / "a") == []
+
+
+class Stopped(Exception):
+    """What stands for a kill inside of one process."""
+
+
+@pytest.mark.parametrize("with_variance", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"weights": "i0"},
+        {"statistics": ("min",)},
+        {"weights": "i0", "statistics": ("ratio",)},
+        {"weights": "i0", "statistics": ("min", "max", "sum", "ratio")},
+    ],
+)
+def test_whatever_is_gathered_is_the_same_after_stops_anywhere(
+    options: dict[str, Any], with_variance: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(4)
+    values = rng.normal(3, 1, (N, 1, 3, 4)).astype(np.float32)
+    values[rng.random(values.shape) < 0.02] = np.nan
+    frames = xr.DataArray(values, dims=("event", "segment", "row", "column"), coords={"event": np.arange(N)}, name="jf")
+    images: Any = xs.with_variance(frames, np.abs(frames) + 1) if with_variance else frames
+    small = xr.Dataset(
+        {"step": ("event", rng.integers(0, 3, N)), "i0": ("event", rng.normal(5, 1, N))}, {"event": np.arange(N)}
+    )
+
+    def make(**more: Any) -> xr.Dataset:
+        return small.sd.cube({"step": xs.categories()}, images={"jf": images}, **options, **more).compute()
+
+    expected = make()
+    keep, left = LaneStore.put, 0
+
+    def put(store: LaneStore, name: str, arrays: Any) -> None:
+        nonlocal left
+        if left == 0:
+            raise Stopped
+        left -= 1
+        keep(store, name, arrays)
+
+    monkeypatch.setattr(LaneStore, "put", put)
+    stops = 0
+    while True:
+        left = 2
+        try:
+            found = make(store=xs.lane_store(tmp_path))
+            break
+        except Stopped:
+            stops += 1
+    assert stops >= 5
+    xr.testing.assert_identical(found, expected)

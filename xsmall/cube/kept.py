@@ -48,8 +48,8 @@ class Kept:
         arrays = self.store.get(f"{self.prefix}/{part}")
         if arrays is None:
             return None
-        moments = [arrays[name] for name in Row._fields if name in arrays]
-        return {int(bin_): Row(*(m[i] for m in moments)) for i, bin_ in enumerate(arrays["bins"])}
+        moments = {name: arrays[name] for name in Row._fields if name in arrays}
+        return {int(bin_): Row(**{name: m[i] for name, m in moments.items()}) for i, bin_ in enumerate(arrays["bins"])}
 
     def put(self, part: str, rows: Rows) -> None:
         """Keep the moments of a lane or a group."""
