@@ -91,6 +91,6 @@ def test_every_call_of_the_tables_works(code: str, names: dict[str, Any]) -> Non
             if code.startswith(OF_WAVES)
             else names["cal"].drop_vars(["tt_position", "tt_amplitude", "tt_fwhm"])
         )
-        if isinstance(made, type(xs.photon(1.0))) and "thr_fraction" not in code:
+        if isinstance(made, type(xs.photon(1.0))) and "thr_fraction" not in code and "droplet" not in code:
             made = xs.droplet(4.0) | made
         assert frames.sd.apply(made).sizes
