@@ -72,12 +72,27 @@ def test_overrides_hold_for_their_runs_alone(tmp_path: Path, run: int, distance:
         ({"detektors": {}}, ["detektors", "detectors = ..."]),
         (detector(bean={}), ["detectors.jungfrau.bean", "beam = ..."]),
         (detector(beam={"distnace": "0.1 m"}), ["detectors.jungfrau.beam.distnace", "distance = ..."]),
-        (detector(beam={"distance": 0.1}), ["detectors.jungfrau.beam.distance", "no unit", '"1 m"']),
+        (detector(beam={"distance": 0.1}), ["detectors.jungfrau.beam.distance", "no unit", '"0.1 mm"']),
         (detector(beam={"distance": "9.5 keV"}), ["not in a unit of length", "mm"]),
         (detector(beam={"distance": "far"}), ["a number and a unit"]),
         (detector(beam={"center": ["0 mm"]}), ["detectors.jungfrau.beam.center"]),
         (detector(mask={"edgs": 3}), ["detectors.jungfrau.mask.edgs", "edges = ..."]),
         (detector(required="yes"), ["detectors.jungfrau.required", "boolean"]),
+        (detector(mask={"edges": "1"}, average=0), ["detectors.jungfrau.mask.edges (and 1 more)", "a valid integer"]),
+        (detector(variance="some"), ["detectors.jungfrau.variance", "a valid boolean or 'noise'"]),
+        (
+            {**detector(), "override": [{"runs": "3", "detectors": {"jungfrua": {"common_mode": 7}}}]},
+            ["no detector 'jungfrua' elsewhere", "detectors.jungfrau"],
+        ),
+        (
+            {
+                "override": [
+                    {"runs": "1-3", "detectors": {"jungfrau": {"mask": "m.npy"}}},
+                    {"runs": "3-4", "detectors": {"jungfrau": {"mask": {"edges": 1}}}},
+                ]
+            },
+            ["two overrides", "detectors.jungfrau.mask for run 3"],
+        ),
         (detector(unit="kev"), ["detectors.jungfrau.unit", "'keV'"]),
         (detector(reductions={"w": {"bins": 4}}), ["no kind"]),
         (detector(reductions={"w": {"kind": "azimt"}}), ["azimt", 'kind = "azint"']),
@@ -88,7 +103,7 @@ def test_overrides_hold_for_their_runs_alone(tmp_path: Path, run: int, distance:
             detector(reductions={"w": {"kind": "azint", "quantity": "radius", "range": ["1 nm-1", "2 nm-1"]}}),
             ["length"],
         ),
-        (detector(reductions={"w": {"kind": "droplet", "threshold": 4}}), ["no unit", '"3 keV"']),
+        (detector(reductions={"w": {"kind": "droplet", "threshold": 4}}), ["no unit", '"4 keV"', '"4 sigma"']),
         (detector(reductions={"w": {"kind": "droplet", "threshold": "4 mm"}}), ["unit of pixels", "sigma"]),
         (detector(reductions={"w": {"kind": "droplet"}}), ["needs threshold"]),
         (detector(reductions={"w": {"kind": "roi", "places": {"segment": 0, "rows": [1, 2]}}}), ["rows", "row = ..."]),
@@ -111,6 +126,13 @@ def test_invalid_arguments_are_refused_with_what_to_type(tables: dict[str, Any],
         xs.open_recipe(tables)
     for word in words:
         assert word in str(error.value)
+
+
+def test_paths_have_one_name_from_wherever_a_recipe_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "recipe.toml").write_text(TEXT)
+    (tmp_path / "inner").mkdir()
+    monkeypatch.chdir(tmp_path / "inner")
+    assert xs.open_recipe("../recipe.toml").for_run(1) == xs.open_recipe(tmp_path / "recipe.toml").for_run(1)
 
 
 def test_overrides_may_overlap_where_they_say_different_things() -> None:

@@ -275,7 +275,7 @@ def _check_keys(what: str, thing: str, given: Mapping[str, Any], known: tuple[st
 
 def _of_data(what: str, value: Any, context: Context | None) -> float | Sigma:
     """A number in the unit of the data, or a multiple of the noise."""
-    number, unit = split(value, what, "3 keV")
+    number, unit = split(value, what, (*_DATA_UNITS, ADU, PHOTON, _SIGMA))
     if unit == _SIGMA:
         return Sigma(float(number))
     energies = tuple(_DATA_UNITS)

@@ -121,7 +121,7 @@ def _number_with_unit(what: str, variable: str, given: Any, events: xr.Dataset) 
         raise ParameterError(
             f"{what}: a number for {variable!r} without its unit", found=repr(given), fix=f'"{given} {units}"'
         )
-    number, unit = split(given, f"{what}: {variable}", f"1 {units}" if units else "1")
+    number, unit = split(given, f"{what}: {variable}", [str(units or "")])
     if unit == units:
         return float(number)
     for family in KINDS.values():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from math import pi
 from typing import Final
@@ -29,8 +29,8 @@ KINDS: Final[Mapping[str, Mapping[str, Fraction | float]]] = {
 _TEXT: Final = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(\S.*?)?\s*")
 
 
-def split(given: object, what: str, example: str) -> tuple[Fraction, str]:
-    """Part a quantity into its number and its unit.
+def split(given: object, what: str, units: Iterable[str]) -> tuple[Fraction, str]:
+    """Part a quantity into its number and its unit; ``units`` are such as may be meant.
 
     Raises
     ------
@@ -41,11 +41,13 @@ def split(given: object, what: str, example: str) -> tuple[Fraction, str]:
         _TEXT.fullmatch(str(given)) if isinstance(given, str | int | float) and not isinstance(given, bool) else None
     )
     if found is None or found[2] is None:
+        number = "1" if found is None else str(given).strip()
+        choices = [f'"{number} {unit}"' for unit in units]
         raise ParameterError(
             f"{what} needs a number and a unit" if found is None else f"{what} has no unit",
             found=repr(given),
             expected="text of a number and its unit",
-            fix=repr(example).replace("'", '"'),
+            fix=" or ".join(choices),
         )
     return Fraction(found[1]), found[2]
 
@@ -78,7 +80,7 @@ def quantity(given: object, kind: str, what: str) -> float:
     (0.0925, 9500.0)
     """
     units = KINDS[kind]
-    number, unit = split(given, what, f"1 {next(iter(units))}")
+    number, unit = split(given, what, units)
     if unit not in units:
         raise ParameterError(
             f"{what} is not in a unit of {kind}", found=repr(given), expected=f"a number with {', '.join(units)}"

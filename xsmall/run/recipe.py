@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -91,8 +91,9 @@ class Recipe:
     def _check_overrides(self) -> None:
         for i, (runs, override) in enumerate(self.overrides):
             _validated(_merged_tables(self.given, override), f"{self.name}, override {i + 1}")
+            self._check_detectors(i, override)
             for earlier, other in self.overrides[:i]:
-                both, same = runs & earlier, set(_leaf_paths(override)) & set(_leaf_paths(other))
+                both, same = runs & earlier, set(_in_both(override, other))
                 if both and same:
                     raise ParameterError(
                         f"{self.name}: two overrides say the same for one run",
@@ -100,6 +101,18 @@ class Recipe:
                         expected="one value for each run",
                         fix="let the ranges of runs not overlap",
                     )
+
+    def _check_detectors(self, i: int, override: Mapping[str, Any]) -> None:
+        """Refuse a table of a detector that says nothing by itself and is nearly called as another one."""
+        known = self.given.get("detectors", {})
+        for name, table in override.get("detectors", {}).items():
+            near = None if name in known or table.get("reductions") else like(name, known)
+            if near is not None:
+                raise ParameterError(
+                    f"{self.name}, override {i + 1}: the recipe has no detector {name!r} elsewhere",
+                    expected=", ".join(known),
+                    fix=f"detectors.{near}; or give it reductions here",
+                )
 
 
 @names_its_file
@@ -146,7 +159,8 @@ def open_recipe(source: str | os.PathLike[str] | Mapping[str, Any] | Recipe) -> 
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ParameterError(f"{path}: this is no TOML", found=error, fix='text needs quotes: unit = "keV"') from error
-    return Recipe(tables, path.absolute().parent, str(path))
+    folder = path.absolute().parent  # one name, from wherever the recipe is called
+    return Recipe(tables, folder.resolve() if ".." in folder.parts else folder, str(path))
 
 
 def recipe_schema() -> dict[str, Any]:
@@ -201,6 +215,16 @@ def _leaf_paths(table: Mapping[str, Any], *above: str) -> Iterator[tuple[str, ..
             yield from _leaf_paths(value, *above, key)
         else:
             yield (*above, key)
+
+
+def _in_both(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Places that two tables both say, also where one says a table there and the other a value."""
+    places = list(_leaf_paths(other))
+    for mine in _leaf_paths(one):
+        for theirs in places:
+            shorter = min(len(mine), len(theirs))
+            if mine[:shorter] == theirs[:shorter]:
+                yield mine[:shorter]
 
 
 def _with_paths(tables: Mapping[str, Any], folder: Path, run: int | None, where: str) -> dict[str, Any]:
@@ -260,17 +284,17 @@ def _validated(tables: Mapping[str, Any], where: str) -> RunRecipe:
 
 def _first_problem(error: ValidationError, tables: Mapping[str, Any], where: str) -> ParameterError:
     """The first thing that is wrong, in the form of all errors; the others are counted."""
-    problems = error.errors()
-    unknown = [p for p in problems if p["type"] == "extra_forbidden"]
-    problem = (unknown or problems)[0]
-    place = [str(part) for part in problem["loc"]]
-    key = ".".join(_place_in_table(place, tables))
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 and not unknown else ""
+    placed = _deepest((_place_of(problem, tables), problem) for problem in error.errors())
+    unknown = [one for one in placed if one[1]["type"] == "extra_forbidden"]
+    place, problem = (unknown or placed)[0]
+    key = ".".join(place)
+    others = len({tuple(one) for one, _ in placed}) - 1
+    more = f" (and {others} more)" if others and not unknown else ""
     own = problem.get("ctx", {}).get("error")
     if isinstance(own, XsmallError):
         return ParameterError(f"{where}: {key}{more}\n  {own}")
     if problem["type"] == "extra_forbidden":
-        known = _keys_beside(_place_in_table(place, tables))
+        known = _keys_beside(place)
         near = like(place[-1], known)
         return ParameterError(
             f"{where}: unknown key{more}",
@@ -278,17 +302,27 @@ def _first_problem(error: ValidationError, tables: Mapping[str, Any], where: str
             expected=", ".join(known),
             fix=f"{near} = ..." if near else f"leave {place[-1]} out",
         )
-    expected = problem["msg"]
+    said = dict.fromkeys(p["msg"].removeprefix("Input should be ") for one, p in placed if one == place)
     return ParameterError(
-        f"{where}: invalid value of {key}{more}", found=repr(problem["input"])[:80], expected=expected
+        f"{where}: invalid value of {key}{more}", found=repr(problem["input"])[:80], expected=" or ".join(said)
     )
 
 
-def _place_in_table(place: list[str], tables: Any) -> list[str]:
-    """Leave out of a place what names the alternative that was tried, which the recipe does not have."""
-    kept = []
+_Placed = tuple[list[str], Any]
+"""A problem, and its place in the recipe."""
+
+
+def _deepest(placed: Iterable[_Placed]) -> list[_Placed]:
+    """The problems, without those of alternatives that are not meant: others lie deeper in the same table."""
+    known = list(placed)
+    return [one for one in known if not any(len(p) > len(one[0]) and p[: len(one[0])] == one[0] for p, _ in known)]
+
+
+def _place_of(problem: Any, tables: Any) -> list[str]:
+    """Place of a problem, without what names the alternative that was tried, which the recipe does not have."""
+    place, kept = [str(part) for part in problem["loc"]], []
     for i, part in enumerate(place):
-        last = i == len(place) - 1
+        last = i == len(place) - 1 and problem["type"] == "missing"
         if isinstance(tables, Mapping) and (part in tables or last):
             kept.append(part)
             tables = tables.get(part)
