@@ -6,11 +6,13 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pytest
+import xarray as xr
 
 import xsmall as xs
 from xsmall import cli
 from xsmall.errors import ParameterError
 from xsmall.io.stores.runs import write_run
+from xsmall.plot.report import _short_pixels
 from xsmall.run.state import RunState
 
 mpl.use("Agg")
@@ -63,6 +65,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         'beam = {photon_energy = "9.5 keV", distance = "0.1 m"}\n'
         '[detectors.jungfrau.reductions]\nwaxs = {kind = "azint", bins = 20}\n'
         'drops = {kind = "droplet", threshold = "4 keV"}\n'
+        "[selections.good]\nxray_on = true\n"
+        '[cubes.pump]\nselect = "good"\nimages = ["jungfrau"]\n'
+        'bins = {delay = {kind = "bins", start = "-2 ps", stop = "5 ps", n = 5}, laser_on = {kind = "categories"}}\n'
     )
     words = ["produce", str(where / "recipe.toml"), "--run", "1-3", "--out", str(where / "out"), "--quiet"]
     assert cli.main(words) == 1
@@ -77,6 +82,12 @@ def test_each_run_has_a_page_complete_in_itself(folder: Path) -> None:
     for figure in ("I0", "delay", "time tool", "jungfrau: average", "jungfrau_waxs_intensity", "pedestal and noise"):
         assert any(figure in alt for alt in page.alts), figure
     assert any("in all" in alt for alt in page.alts)
+    assert sorted(alt for alt in page.alts if alt.startswith("cube")) == [
+        "cube pump: events in each bin",
+        "cube pump: jungfrau_drops_n_droplets, laser_on true minus false",
+        "cube pump: jungfrau_waxs_intensity, laser_on true minus false",
+    ]
+    assert "cube pump: 59 of 60 events; alone xray_on == True: 59" in page.text
 
 
 def test_pages_say_what_was_met(folder: Path) -> None:
@@ -87,6 +98,12 @@ def test_pages_say_what_was_met(folder: Path) -> None:
     assert "not be read" not in " ".join(Reader((folder / "run0001.html").read_text(encoding="utf-8")).text)
     lost = " ".join(Reader((folder / "run0003.html").read_text(encoding="utf-8")).text)
     assert "raw3.zarr: no such file" in lost
+
+
+def test_pixels_that_lack_in_many_events_are_counted() -> None:
+    count = xr.DataArray([[100, 91, 89, 0]], dims=("row", "column"))  # the last one is never used
+    [text] = _short_pixels({"jungfrau": xr.Dataset({"average_count": count}), "epix": xr.Dataset()})
+    assert text.startswith("jungfrau: 1 pixels are left out")
 
 
 def test_one_page_is_over_all_runs(folder: Path) -> None:

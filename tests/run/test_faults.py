@@ -89,6 +89,7 @@ def test_a_lost_chunk_is_missing_data_and_never_zeros(
     assert np.isnan(found["jungfrau_rows_projection"].values[bad]).all()
     same_elsewhere(found, healthy, bad)
     assert "missing_chunks" in found.attrs["lost"]
+    assert "jungfrau: the run has 1 missing chunks" in state.messages
 
 
 MODULE = """

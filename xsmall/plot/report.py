@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import html
 import io
+import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,9 +16,10 @@ import numpy as np
 import xarray as xr
 
 from xsmall.errors import ParameterError
+from xsmall.events.select import selection_lines
 from xsmall.io.stores.blocks import sweep_texts, write_text
 from xsmall.run.state import RunState, production_status, stem_of
-from xsmall.vocabulary import AVERAGE, EVENT, I0
+from xsmall.vocabulary import AVERAGE, COUNT_SUFFIX, EVENT, I0
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,6 +32,7 @@ _GAP: Final = 1.5
 """A gap in time of more than so many usual distances means that shots are missing."""
 _DRIFT: Final = 0.2
 """Relative change of I0 from the first to the last tenth of a run that is told."""
+_TENTH: Final = 0.1
 _STYLE: Final = """
 :root { color-scheme: light; --line: #d8dde3; --soft: #5b6673; --bad: #b3261e; --good: #1b7a3d; }
 * { box-sizing: border-box; }
@@ -156,18 +159,25 @@ def _run_parts(state: RunState) -> Iterator[str]:
         yield f'<p class="warning">{html.escape(state.why)}</p>'
     opened = _opened_output(state)
     small = opened[0] if opened else None
-    warnings = [*_warnings(state, small)]
+    warnings = [*_warnings(state, small), *(_short_pixels(opened[1]) if opened else ())]
     if warnings:
         yield "<h2>Look at this</h2>" + _listed(warnings, ' class="warning"')
     yield "<h2>Events</h2>" + _html_table(("", ""), _facts(state, small))
     yield from _detectors_table(state)
     if state.messages:
         yield "<h2>Met on the way</h2>" + _listed(state.messages)
+    from xsmall.plot.cube_figures import cube_figures, cubes_of
+
+    cubes = list(cubes_of(state))
+    cuts = [f"cube {name}: {line}" for name, cube in cubes for line in selection_lines(cube.attrs)]
+    if cuts:
+        yield "<h2>Cuts</h2>" + _listed(cuts)
     if opened:
         from xsmall.plot.run_figures import figures_of
 
         yield '<h2>Figures</h2><div class="figures">'
-        for title, figure in figures_of(*opened):
+        drawn = (figures_of(*opened), *(cube_figures(name, cube, opened[1]) for name, cube in cubes))
+        for title, figure in itertools.chain.from_iterable(drawn):
             wide = ' class="wide"' if figure.get_figwidth() > 10 else ""
             caption = html.escape(title)
             yield f'<figure{wide}><figcaption>{caption}</figcaption><img alt="{caption}" src="{_png(figure)}"></figure>'
@@ -246,6 +256,19 @@ def _warnings(state: RunState, small: xr.Dataset | None) -> Iterator[str]:
             yield f"I0 has drifted from {first:.4g} to {last:.4g}"
         if not np.isfinite(i0).all():
             yield f"I0 is missing in {int((~np.isfinite(i0)).sum())} events"
+
+
+def _short_pixels(groups: Mapping[str, xr.Dataset]) -> Iterator[str]:
+    """Pixels that are used in general and lack in many events."""
+    for name, group in groups.items():
+        count = group.get(f"{AVERAGE}{COUNT_SUFFIX}")
+        if count is not None and count.size:
+            short = int(((count > 0) & (count < (1 - _TENTH) * count.max())).sum())
+            if short:
+                yield (
+                    f"{name}: {short} pixels are left out of more than a tenth of the events: saturated, padded, "
+                    "near switching, or of a segment that is missing"
+                )
 
 
 # ---- all runs --------------------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ from xsmall.run.state import RunState, blocks_folder, output_path, read_state, s
 from xsmall.run.stored import block_name
 from xsmall.run.text import like
 from xsmall.run.workers import scheduler_is_gone
+from xsmall.vocabulary import LOST
 
 __all__ = ["RunJob"]
 
@@ -349,7 +350,7 @@ def _needed_memory(detector: Detector, spans: Sequence[tuple[int, int]]) -> dict
 
 
 def _lacking(plan: RunPlan) -> Sequence[str]:
-    """Event variables that the recipe names and the run lacks, and frames that ought to be calibrated."""
+    """What the source has lost, event variables that only the recipe has, and frames that ought to be calibrated."""
     known = [str(n) for n in plan.events.variables.variables]
     out = []
     for name in plan.recipe.events or ():
@@ -357,6 +358,8 @@ def _lacking(plan: RunPlan) -> Sequence[str]:
             near = like(name, known)
             out.append(f"the run has no event variable {name!r}" + (f"; is {near} meant?" if near else ""))
     for name, detector in plan.detectors.items():
+        lost = json.loads(detector.raw.attrs.get(LOST, "{}"))
+        out += [f"{name}: the run has {n} {what.replace('_', ' ')}" for what, n in lost.items()]
         given = detector.prepared
         told = (gain_bits(given.values), unused_mask(given.values, given.records))
         out += [f"{name}: {text}" for text in told if text is not None]
