@@ -85,6 +85,20 @@ def test_workers_that_pause_are_restarted_once(monkeypatch: pytest.MonkeyPatch) 
     assert not watch.look()
 
 
+class Gone:
+    """A cluster whose workers are all gone."""
+
+    def scheduler_info(self, n_workers: int) -> dict[str, Any]:
+        return {"workers": {}}
+
+
+def test_where_no_worker_of_our_own_is_left_a_job_does_not_wait_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers_module, "_PATIENCE", 0.0)
+    assert not Watch(Gone()).look(), "a queue may begin others"
+    with pytest.raises(PlanError, match="no worker is left"):
+        Watch(Gone(), own=True).look()
+
+
 def hears_of_interrupts() -> bool:
     return signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 

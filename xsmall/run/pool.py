@@ -139,13 +139,16 @@ class Pool:
         A client of a dask cluster; None for threads of this process.
     threads
         How many, where there is no client.
+    own
+        Whether the workers of the client are ours, and nobody begins others.
     """
 
-    def __init__(self, client: Any = None, threads: int | None = None) -> None:
+    def __init__(self, client: Any = None, threads: int | None = None, *, own: bool = False) -> None:
         self.size: int = threads or dask.config.get("num_workers", None) or os.cpu_count() or 1
         self._threads = None if client is not None else ThreadPoolExecutor(self.size, "xsmall-block")
         self._executor: Any = client.get_executor(pure=False, retries=0) if client is not None else self._threads
         self._client = client
+        self._own = own
         self._in_hand: set[Future[Any]] = set()
 
     def close(self, seconds: float | None = None) -> None:
@@ -165,7 +168,7 @@ class Pool:
 
     def watch(self) -> Watch | None:
         """Return what looks after the workers; None for threads of this process."""
-        return None if self._client is None else Watch(self._client)
+        return None if self._client is None else Watch(self._client, own=self._own)
 
     def writer(self) -> Any:
         """Return who writes the output, as dask takes it: workers where one is at work, else threads from here."""
@@ -227,7 +230,7 @@ def pool_of(
             yield Pool(client)
     else:
         with processes(workers or 1) as client:
-            yield Pool(client)
+            yield Pool(client, own=True)
 
 
 _CAPS: Final = [f"export {name}=1" for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS")]

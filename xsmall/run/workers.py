@@ -19,6 +19,8 @@ _USABLE: Final = 0.8
 """Part of its memory at which dask lets a worker pause."""
 _PATIENCE: Final = 20.0
 """Seconds after which workers that all pause, or are all gone, will not go on by themselves."""
+_BEGINNING: Final = 3
+"""How much longer the beginning of a worker may take."""
 _LOOK: Final = 1.0
 """Seconds between two looks at the workers."""
 
@@ -110,10 +112,13 @@ class Watch:
     ----------
     client
         A client of the cluster.
+    own
+        Whether the workers are ours, so that nobody else begins others where all of them are gone.
     """
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, *, own: bool = False) -> None:
         self._client = client
+        self._own = own
         self._since: float | None = None
         self._restarted = False
 
@@ -127,15 +132,21 @@ class Watch:
         Raises
         ------
         PlanError
-            They pause again after that, or cannot be restarted.
+            They pause again after that, or cannot be restarted; or those of our own are gone.
         """
         workers = _workers_by_address(self._client)
-        if not workers or any(worker.get("status") != "paused" for worker in workers.values()):
+        if not (workers or self._own) or any(worker.get("status") != "paused" for worker in workers.values()):
             self._since = None
             return False
         self._since = self._since or time.monotonic()
-        if time.monotonic() - self._since < _PATIENCE:
+        if time.monotonic() - self._since < (_PATIENCE if workers else _BEGINNING * _PATIENCE):
             return False
+        if not workers:
+            raise PlanError(
+                "no worker is left",
+                found="all of them have ended, and none could be begun again",
+                fix="the same command, perhaps with fewer --workers; what is finished is kept",
+            )
         if not self._restarted:
             self._restarted = True
             self._since = None
