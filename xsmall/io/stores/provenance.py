@@ -4,6 +4,7 @@ import json
 import os
 import platform
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
@@ -113,6 +114,7 @@ def origin(obj: xr.Dataset | xr.DataArray | xr.DataTree, target: object = None) 
     return told
 
 
+@cache  # a process keeps what it has imported
 def version_of(package: str) -> str | None:
     """Version of a package that is installed, else None."""
     try:
