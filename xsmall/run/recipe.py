@@ -308,11 +308,11 @@ def _first_problem(error: ValidationError, tables: Mapping[str, Any], where: str
     )
 
 
-_Placed = tuple[list[str], Any]
+_ProblemAt = tuple[list[str], Any]
 """A problem, and its place in the recipe."""
 
 
-def _deepest(placed: Iterable[_Placed]) -> list[_Placed]:
+def _deepest(placed: Iterable[_ProblemAt]) -> list[_ProblemAt]:
     """The problems, without those of alternatives that are not meant: others lie deeper in the same table."""
     known = list(placed)
     return [one for one in known if not any(len(p) > len(one[0]) and p[: len(one[0])] == one[0] for p, _ in known)]
