@@ -71,6 +71,26 @@ def test_pixels_near_borders_of_even_bins_are_where_the_borders_say() -> None:
     np.testing.assert_array_equal(sums[0].sum(axis=1), [*np.histogram(position[position < edges[-1]], edges)[0], 3])
 
 
+@pytest.mark.parametrize("low", [-3.0, 0.0, 0.1, 900.0])
+@pytest.mark.parametrize("n_bins", [1, 500, 20_000])
+@pytest.mark.parametrize("scale", [1.0, 0.9973, 1e-4])
+def test_pixels_are_where_their_scaled_places_lie(low: float, n_bins: int, scale: float) -> None:
+    rng = np.random.default_rng(n_bins)
+    edges = np.linspace(low, low + 2, n_bins + 1)
+    near = rng.choice(edges, 3000) / scale
+    position = np.concatenate(
+        [near, np.nextafter(near, -9), near * (1 + 1e-8), rng.uniform(low - 1, low + 3, 3000) / scale]
+    )
+    sums, lost, weight = empty(1, n_bins)
+    none = np.empty(0, "i4"), np.empty(0, "f4")
+    values = rng.integers(1, 9, position.size).astype("f4")
+    scales = np.array([scale])
+    scatter_scaled((values, values), position, scales, *none, edges, first_bins(edges), sums, lost, weight)
+    at = np.searchsorted(edges, position * scale, side="right") - 1
+    at[(at < 0) | (at >= n_bins)] = n_bins
+    np.testing.assert_array_equal(sums[0].sum(axis=1), np.bincount(at, values, n_bins + 1))
+
+
 @pytest.mark.parametrize("n_bins", [1, 7])
 def test_every_cell_starts_at_or_before_its_bin(n_bins: int) -> None:
     edges = np.sort(np.random.default_rng(n_bins).random(n_bins + 1))

@@ -14,12 +14,16 @@ from numba import types
 
 from xsmall.kernels.bins import find_bin
 from xsmall.kernels.jit import njit
-from xsmall.kernels.vectors import F64, I32, I64, Emit, ir, vector_code
+from xsmall.kernels.vectors import F32, F64, I32, I64, Emit, ir, lowest, vector_code
 
-__all__ = ["CHAINS", "borders_at", "scatter_scaled"]
+__all__ = ["CHAINS", "EVENTS", "borders_at", "scatter_scaled"]
 
+EVENTS = 4
+"""Frames that are handed over together, while the places of their pixels are in the first cache."""
 CHAINS = 4
 """Sums of a bin: neighbouring pixels, which mostly share it, do not wait for each other."""
+LANES = 8
+"""Pixels whose bins are found together."""
 _BLOCK = 512
 _ONE = np.uint64(1)
 _EXACT = frozenset({"nsz"})  # a place is the rounded product, and compared as such
@@ -43,7 +47,7 @@ def scatter_scaled(
     Parameters
     ----------
     frames
-        (event, pixel) values.
+        Values (pixel,) of each event, contiguous: a tuple of arrays, which may be longer than ``scales``, or one array.
     position
         (pixel,) float64 place of each pixel at scale 1, NaN where it is not used.
     scales
@@ -60,18 +64,15 @@ def scatter_scaled(
         (event, sector * bin + 1) int64 and float64, added to: pixels that are not finite, and their weight.
     """
     n, nowhere = edges.size - 1, sums.shape[1] - 1
-    per_width, margin = _evenness(edges)
-    place, bins = np.empty(_BLOCK), np.empty(_BLOCK, np.int32)
-    kept = np.empty(_BLOCK, frames.dtype)  # frames need not lie behind each other
+    per_width = _one_over_width(edges)
+    near, bins = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.int32)
     known = np.append(edges, np.inf)  # above the last border there is no other
     for start in range(0, position.size, _BLOCK):
         here = position[start : start + _BLOCK]
-        for j in range(frames.shape[0]):
+        near[: here.size] = here
+        for j in range(scales.size):
             if per_width > 0.0:
-                if _guess_bins(here, scales[j], edges, per_width, margin, place, bins):
-                    for i in range(here.size):
-                        b = np.uint64(bins[i])
-                        bins[i] += np.int32(place[i] >= known[b + _ONE]) - np.int32(place[i] < known[b])
+                _even_bins(here, near, scales[j], known, per_width, bins)
             else:
                 for i in range(here.size):
                     at = here[i] * scales[j]
@@ -80,8 +81,7 @@ def scatter_scaled(
                 for i in range(here.size):
                     turn = sector[start + i]
                     bins[i] = turn * n + bins[i] if turn >= 0 and bins[i] < n else nowhere
-            values = kept[: here.size]
-            values[:] = frames[j, start : start + _BLOCK]
+            values = frames[j][start : start + _BLOCK]
             if abs(_sum_of_values(values)) < np.inf:
                 _scatter(values, bins, sums[j])
             else:
@@ -98,24 +98,71 @@ def _sum_of_values(values: Any) -> Any:
 
 
 @njit(fastmath=_EXACT)
-def _guess_bins(position: Any, scale: Any, edges: Any, per_width: Any, margin: Any, place: Any, bins: Any) -> Any:
-    """Fill in where pixels are, and their bins or the next ones; say whether some lie closer to a border than a margin.
+def _even_bins(position: Any, near: Any, scale: Any, known: Any, per_width: Any, bins: Any) -> None:
+    """Fill in the bins of pixels, where bins are even: found in float32, and in float64 where that is not sure.
 
-    Outside of all bins a place is NaN, and the bin is that after the last.
+    ``near`` are the positions in float32, ``known`` the borders and infinity. Outside of all bins it is that after the
+    last.
     """
-    n = edges.size - 1
-    low, high, outside = edges[0], edges[n], np.int32(n)
-    close = np.int32(0)
-    for i in range(position.size):
-        at = position[i] * scale
-        inside = (at >= low) & (at < high)
-        along = (at - low) * per_width if inside else 0.5
-        guess = np.int32(along)
-        beyond = along - np.float64(guess)
-        close |= np.int32((beyond < margin) | (beyond > 1.0 - margin))
-        bins[i] = min(guess, outside - np.int32(1)) if inside else outside
-        place[i] = at if inside else np.nan
-    return close != 0
+    n = known.size - 2
+    low, high = known[0], known[n]
+    # Five roundings of at most 2**-24 of the largest number that is met, and three times as much to be safe.
+    margin = np.float32(1e-6 * (max(abs(low), abs(high)) * per_width + n))
+    turn, shift = np.float32(scale * per_width), np.float32(-low * per_width)
+    whole = position.size // LANES * LANES
+    for i in range(np.uint64(0), np.uint64(whole), np.uint64(LANES)):
+        close = guess_bins(bins, near, i, turn, shift, np.float32(n), margin)
+        while close:
+            k = i + np.uint64(lowest(close))
+            bins[k] = _even_bin(position[k] * scale, known, per_width)
+            close &= close - _ONE
+    for rest in range(whole, position.size):
+        bins[rest] = _even_bin(position[rest] * scale, known, per_width)
+
+
+@njit(fastmath=_EXACT)
+def _even_bin(at: Any, known: Any, per_width: Any) -> Any:
+    """Find the bin of one place by the borders themselves; the one after the last where it has none."""
+    n = known.size - 2
+    if not (at >= known[0] and at < known[n]):
+        return np.int32(n)
+    guess = min(np.int32((at - known[0]) * per_width), np.int32(n - 1))
+    return guess + np.int32(at >= known[guess + 1]) - np.int32(at < known[guess])
+
+
+@njit(fastmath=_EXACT)
+def _plain_guess(bins: Any, near: Any, i: Any, turn: Any, shift: Any, n: Any, margin: Any) -> Any:
+    close = np.uint64(0)
+    for k in range(LANES):
+        along = near[i + np.uint64(k)] * turn + shift
+        inside = along if along >= 0 and along < n else n
+        bins[i + np.uint64(k)] = np.int32(inside)
+        beyond = inside - np.float32(np.int32(inside))
+        if (beyond < margin or beyond > 1 - margin) and along > -margin and along < n + margin:
+            close |= _ONE << np.uint64(k)
+    return close
+
+
+@vector_code(types.uint64, _plain_guess)
+def guess_bins(emit: Emit, bins: Any, near: Any, i: Any, turn: Any, shift: Any, n: Any, margin: Any) -> Any:
+    """Fill in the bins of eight pixels, from ``i`` on, by even widths; a bit for each that may be off.
+
+    ``near * turn + shift`` (float32) are widths from the first border; ``n``, after the last, is what others get.
+    """
+    build = emit.build
+    end, most, zero = emit.splat(n, LANES), emit.splat(margin, LANES), emit.splat(F32(0.0), LANES)
+    scaled = build.fmul(emit.load(emit.at(near, i), LANES), emit.splat(turn, LANES))
+    along = build.fadd(scaled, emit.splat(shift, LANES))
+    there = build.and_(build.fcmp_ordered(">=", along, zero), build.fcmp_ordered("<", along, end))
+    inside = build.select(there, along, end)
+    found = build.fptosi(inside, ir.VectorType(I32, LANES))
+    emit.store(found, emit.at(bins, i))
+    beyond = build.fsub(inside, build.sitofp(found, along.type))
+    rest = build.fsub(emit.splat(F32(1.0), LANES), most)
+    close = build.or_(build.fcmp_ordered("<", beyond, most), build.fcmp_ordered(">", beyond, rest))
+    above = build.fcmp_ordered(">", along, build.fsub(zero, most))
+    below = build.fcmp_ordered("<", along, build.fadd(end, most))
+    return build.zext(emit.bits(build.and_(close, build.and_(above, below))), I64)
 
 
 @njit(fastmath=_EXACT)
@@ -199,13 +246,11 @@ def borders_at(position: Any, scale: Any, edges: Any, out: Any) -> None:
 
 
 @njit
-def _evenness(edges: Any) -> Any:
-    """One over the width of bins that are even to a quarter of it, else 0; and how near to a border a guess may err."""
+def _one_over_width(edges: Any) -> Any:
+    """One over the width of bins that are even, else 0."""
     n = edges.size - 1
     width = (edges[n] - edges[0]) / n
     most = 0.0
     for b in range(n + 1):
         most = max(most, abs(edges[b] - (edges[0] + b * width)))
-    if not most <= 0.25 * width:
-        return 0.0, 1.0
-    return 1.0 / width, 1e-6 if most < 1e-7 * width else 1.0
+    return 1.0 / width if most < 1e-7 * width else 0.0

@@ -56,13 +56,14 @@ class EnergyAzintReducer(Reducer):
     """Bins each event by its own q; the table, q of each pixel at the mean energy, is that of all events."""
 
     def __init__(self, table: BinTable, kind: RingStatistic) -> None:
-        from xsmall.kernels.azint_energy import CHAINS, borders_at, scatter_scaled
+        from xsmall.kernels.azint_energy import CHAINS, EVENTS, borders_at, scatter_scaled
         from xsmall.kernels.bins import first_bins
 
         beam = table.frames.beam
         if beam is None or beam.photon_energy is None:
             raise DataError("photon energies of events without their mean", fix=".sd.assign_beam(photon_energy=...)")
         self._scatter, self._borders_at, self._chains = scatter_scaled, borders_at, CHAINS
+        self._events = EVENTS
         self._table, self._kind = table, kind
         self._mean_energy = beam.photon_energy
         self._position, self._sector, self._weight = table.position(), table.sector(), table.weight()
@@ -88,12 +89,20 @@ class EnergyAzintReducer(Reducer):
         variance: npt.NDArray[np.floating[Any]] | None = None,
     ) -> None:
         """Scatter segment ``s``."""
-        places = self._position[s], self._scale, self._sector[s], self._weight[s], self._edges, self._first
         flat = frames.reshape(len(frames), -1)
-        self._scatter(flat, *places, self._sums, self._lost, self._lost_weight)
+        self._add(s, flat, self._sums, self._lost, self._lost_weight)
         if variance is not None:
             variances = np.where(np.isfinite(flat), variance.reshape(len(frames), -1), np.nan)
-            self._scatter(variances, *places, self._variance, self._lost_variance, self._unused_weight)
+            self._add(s, variances, self._variance, self._lost_variance, self._unused_weight)
+
+    def _add(self, s: int, flat: npt.NDArray[np.floating[Any]], *into: npt.NDArray[Any]) -> None:
+        """Scatter frames (event, pixel) into sums of events, some events at a time."""
+        table = self._sector[s], self._weight[s], self._edges, self._first
+        for start in range(0, len(flat), self._events):
+            some = slice(start, start + self._events)
+            frames = tuple(flat[some])  # as one array they need not be contiguous
+            frames += frames[-1:] * (self._events - len(frames))  # compiled for one length of the tuple
+            self._scatter(frames, self._position[s], self._scale[some], *table, *(sums[some] for sums in into))
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
         """Divide by what the valid pixels weigh."""
