@@ -72,7 +72,7 @@ def scatter_scaled(
         near[: here.size] = here
         for j in range(scales.size):
             if per_width > 0.0:
-                _even_bins(here, near, scales[j], known, per_width, bins)
+                _bins_at_scale(here, near, scales[j], known, per_width, bins)
             else:
                 for i in range(here.size):
                     at = here[i] * scales[j]
@@ -98,7 +98,7 @@ def _sum_of_values(values: Any) -> Any:
 
 
 @njit(fastmath=_EXACT)
-def _even_bins(position: Any, near: Any, scale: Any, known: Any, per_width: Any, bins: Any) -> None:
+def _bins_at_scale(position: Any, near: Any, scale: Any, known: Any, per_width: Any, bins: Any) -> None:
     """Fill in the bins of pixels, where bins are even: found in float32, and in float64 where that is not sure.
 
     ``near`` are the positions in float32, ``known`` the borders and infinity. Outside of all bins it is that after the
@@ -114,14 +114,14 @@ def _even_bins(position: Any, near: Any, scale: Any, known: Any, per_width: Any,
         close = guess_bins(bins, near, i, turn, shift, np.float32(n), margin)
         while close:
             k = i + np.uint64(lowest(close))
-            bins[k] = _even_bin(position[k] * scale, known, per_width)
+            bins[k] = _bin_at(position[k] * scale, known, per_width)
             close &= close - _ONE
     for rest in range(whole, position.size):
-        bins[rest] = _even_bin(position[rest] * scale, known, per_width)
+        bins[rest] = _bin_at(position[rest] * scale, known, per_width)
 
 
 @njit(fastmath=_EXACT)
-def _even_bin(at: Any, known: Any, per_width: Any) -> Any:
+def _bin_at(at: Any, known: Any, per_width: Any) -> Any:
     """Find the bin of one place by the borders themselves; the one after the last where it has none."""
     n = known.size - 2
     if not (at >= known[0] and at < known[n]):
