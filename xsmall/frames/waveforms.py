@@ -35,6 +35,11 @@ class Waves:
             return result.isel({CHANNEL: 0}, drop=True)
         return result if self.channels is None else result.assign_coords({CHANNEL: self.channels})
 
+    def unframed(self, of_pixels: xr.Dataset) -> xr.Dataset:
+        """Give what is known of each pixel of the frames the dims of the waveforms."""
+        named = of_pixels.isel({ROW: 0}, drop=True).rename({SEGMENT: CHANNEL, COLUMN: SAMPLE})
+        return self.back(named)
+
 
 def as_waves(obj: Any) -> Waves | None:
     """Make frames of waveforms (event, sample) or (event, channel, sample); None of anything else.
@@ -129,7 +134,8 @@ def _length(lists: xr.DataArray) -> int:
 
 def _stacked(lists: npt.NDArray[np.object_], *, n: int) -> npt.NDArray[np.float32]:
     out = np.full((*lists.shape, n), np.nan, np.float32)
-    for at in np.ndindex(lists.shape):
-        if len(lists[at]) == n:
-            out[at] = lists[at]
+    plain = np.asarray(lists)  # blocks of stored lists are arrays of their own kind
+    for at in np.ndindex(plain.shape):
+        if len(plain[at]) == n:
+            out[at] = plain[at]
     return out

@@ -14,6 +14,7 @@ from xsmall.plot.detector import plot
 from xsmall.vocabulary import (
     AVERAGE,
     BIN_EDGE,
+    CHANNEL,
     DELAY,
     EVENT,
     FAULT,
@@ -21,6 +22,7 @@ from xsmall.vocabulary import (
     I0,
     NOISE,
     PEDESTAL,
+    SAMPLE,
     SCAN_PREFIX,
     SEGMENT,
     STD_SUFFIX,
@@ -66,9 +68,17 @@ def figures_of(small: xr.Dataset, groups: dict[str, xr.Dataset]) -> Iterator[tup
 
 
 def average_figure(group: xr.Dataset, suffix: str = "", size: tuple[float, float] = _SIZE) -> Figure:
-    """Draw the average of a detector: in space where a geometry is known, else its segments below each other."""
+    """Draw the average of a detector: in space where a geometry is known, else one segment below the other.
+
+    Waveforms are curves.
+    """
     figure, axes = _new(size)
     values = group[AVERAGE + suffix]
+    if SAMPLE in values.dims:
+        for channel in values[CHANNEL].values if CHANNEL in values.dims else [None]:
+            axes.plot(values[SAMPLE], values if channel is None else values.sel({CHANNEL: channel}), label=channel)
+        axes.set(xlabel=SAMPLE, ylabel=str(values.attrs.get(UNITS, "")))
+        return figure
     if GEOMETRY in values.coords:
         plot(values, ax=axes, outlines=False)
         return figure

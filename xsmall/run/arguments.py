@@ -23,6 +23,7 @@ from xsmall.run.text import like
 from xsmall.vocabulary import (
     ADU,
     AZIMUTH,
+    DIMENSIONLESS,
     ELECTRONVOLT,
     GAIN_STAGE,
     KILOELECTRONVOLT,
@@ -115,7 +116,8 @@ def converted(name: str, key: str, value: Any, given: Mapping[str, Any], context
     kind = _kind_of_argument(key, value, given)
     if kind == "data":
         whole = isinstance(value, int | str) and not isinstance(value, bool) and key == "of" and not _has_unit(value)
-        return value if whole else _each(value, lambda one: _of_data(what, one, context))  # a number of bins, a name
+        bare = str(given.get("kind")).startswith("waveform_")  # digitizers often say no unit
+        return value if whole else _each(value, lambda one: _of_data(what, one, context, bare=bare))
     return _each(value, lambda one: one if kind is None else quantity(one, kind, what))
 
 
@@ -273,8 +275,11 @@ def _check_keys(what: str, thing: str, given: Mapping[str, Any], known: tuple[st
 # ---- values of pixels ------------------------------------------------------------------------------------------------
 
 
-def _of_data(what: str, value: Any, context: Context | None) -> float | Sigma:
-    """A number in the unit of the data, or a multiple of the noise."""
+def _of_data(what: str, value: Any, context: Context | None, *, bare: bool = False) -> float | Sigma:
+    """A number in the unit of the data, or a multiple of the noise; ``bare`` where data may have no unit."""
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    if bare and plain and (context is None or context.units in (None, DIMENSIONLESS)):
+        return float(value)
     number, unit = split(value, what, (*_DATA_UNITS, ADU, PHOTON, _SIGMA))
     if unit == _SIGMA:
         return Sigma(float(number))

@@ -16,11 +16,13 @@ from xsmall.calibration.calibrate import calibrate
 from xsmall.calibration.constants import select_constants
 from xsmall.detector.part import Part
 from xsmall.errors import DataError
+from xsmall.events.ragged import is_ragged
 from xsmall.frames.beam import assign_beam
 from xsmall.frames.mask import mask as mask_of
 from xsmall.frames.mask import usable
 from xsmall.frames.pixels import assign_geometry
 from xsmall.frames.variance import values_and_variance
+from xsmall.frames.waveforms import Waves, as_waves, waveforms
 from xsmall.io.constants.open import open_constants
 from xsmall.io.geometry import open_geometry
 from xsmall.io.masks import open_mask
@@ -30,10 +32,12 @@ from xsmall.run.classes import accumulations, event_table
 from xsmall.run.reductions import record_of
 from xsmall.run.tables import PSANA, Constants, DetectorRecipe, GeometryTable, Mask, RunRecipe
 from xsmall.run.text import like
-from xsmall.vocabulary import CONFIG_NODE, EVENTS_NODE, FRAME_DIMS, STATUS, UNITS
+from xsmall.vocabulary import CONFIG_NODE, EVENT, EVENTS_NODE, FRAME_DIMS, RAGGED_DIM, SAMPLE, STATUS, UNITS
 
 __all__ = ["Detector", "open_detectors"]
 
+_TOGETHER: Final = 256
+"""Waveforms of events that are read together, where opening the run has read them."""
 _GIVEN: Final = ("photon_energy", "distance", "center", "tilt_x", "tilt_y", "tilt_z")
 
 
@@ -59,6 +63,8 @@ class Detector:
         The pass over its frames.
     sums
         Which frames are added up together: for each sum the bin of each event, -1 for none.
+    waves
+        Waveforms of which the frames were made; None of frames.
     """
 
     name: str
@@ -69,6 +75,12 @@ class Detector:
     mask: xr.DataArray | None
     prepared: Pass
     sums: Mapping[str, npt.NDArray[np.int64]]
+    waves: Waves | None = None
+
+    def dataset(self, arrays: Mapping[tuple[str, str], Any], *, of_events: bool) -> xr.Dataset:
+        """Label the arrays of each reduction and variable, of events or of none."""
+        made = self.prepared.part(of_events).dataset(arrays)
+        return made if self.waves is None else self.waves.back(made)
 
 
 def open_detectors(
@@ -101,7 +113,7 @@ def open_detectors(
     found: dict[str, Detector] = {}
     skipped: dict[str, str] = {}
     for name, wanted in recipe.detectors.items():
-        raw = frames_of(tree, name, wanted.variable)
+        raw = frames_of(tree, name, wanted.variable, waves=True)
         if isinstance(raw, str):
             if wanted.required:
                 raise DataError(f"the detector {name!r} is required", found=raw, fix="required = false")
@@ -111,17 +123,37 @@ def open_detectors(
     return found, skipped
 
 
-def frames_of(tree: xr.DataTree, name: str, variable: str) -> xr.DataArray | str:
-    """The frames of a detector, or why there are none."""
+def frames_of(tree: xr.DataTree, name: str, variable: str, *, waves: bool = False) -> xr.DataArray | str:
+    """The frames of a detector, or ``waves`` of one, or why there are none."""
     nodes = [n for n in tree.children if n not in (EVENTS_NODE, CONFIG_NODE)]
     if name not in tree.children:
         near = like(name, nodes)
         return f"the run has {', '.join(nodes) or 'no detector'}" + (f"; is {near} meant?" if near else "")
     node = tree[name].to_dataset()
     framed = [str(n) for n, x in node.data_vars.items() if x.dims == FRAME_DIMS]
-    if variable not in framed:
-        return f"it has no frames {variable!r}; " + (f"frames: {', '.join(framed)}" if framed else "no frames at all")
-    return node[variable]
+    waved = [str(n) for n, x in node.data_vars.items() if waves and _holds_waves(x)]
+    if variable in (*framed, *waved):
+        return node[variable]
+    told = [f"{what}: {', '.join(names)}" for what, names in (("frames", framed), ("waveforms", waved)) if names]
+    return f"it has no frames {variable!r}; " + ("; ".join(told) or "no frames at all")
+
+
+def _holds_waves(x: xr.DataArray) -> bool:
+    """Whether a variable holds waveforms, or the lists of a digitizer."""
+    return as_waves(x) is not None or (is_ragged(x) and x.attrs[RAGGED_DIM] == SAMPLE)
+
+
+def _waves_of(name: str, wanted: DetectorRecipe, found: xr.DataArray) -> Waves | None:
+    """Waveforms as frames; None of frames."""
+    waves = as_waves(waveforms(found) if is_ragged(found) else found)
+    if waves is not None:
+        settings = {key: getattr(wanted, key) for key in ("constants", "geometry", "beam", "mask")}
+        given = [key for key, value in settings.items() if value is not None]
+        if given:
+            raise DataError(
+                f"{name}: waveforms have no {given[0]}", found=f"{given[0]} = ...", fix=f"leave {given[0]} out"
+            )
+    return waves
 
 
 def open_detector(
@@ -129,13 +161,21 @@ def open_detector(
 ) -> Detector:
     """Label, calibrate and prepare one detector."""
     wanted = recipe.detectors[name]
+    waves = _waves_of(name, wanted, raw)
+    if waves is not None:
+        in_cubes = [cube for cube, one in recipe.cubes.items() if name in one.images]
+        if in_cubes:
+            raise DataError(
+                f"cube {in_cubes[0]!r}: waveforms of {name} are no images", fix=f"leave {name} out of images"
+            )
+        raw = waves.frames if waves.frames.chunks is not None else waves.frames.chunk({EVENT: _TOGETHER})
     sums = accumulations(recipe, tree, name, raw)
     raw, frames, constants, mask = _calibrated_frames(name, wanted, raw, run)
     units = values_and_variance(frames)[0].attrs.get(UNITS)
     others = {k: partial(_frames_beside, k, recipe, tree, run) for k in recipe.detectors if k != name}
     context = Context(units, constants, folder, raw, event_table(recipe, tree), others)
     records = {key: record_of(key, table, context) for key, table in wanted.reductions.items()}
-    return Detector(name, wanted, raw, frames, constants, mask, prepare(frames, records), sums)
+    return Detector(name, wanted, raw, frames, constants, mask, prepare(frames, records), sums, waves)
 
 
 def _frames_beside(name: str, recipe: RunRecipe, tree: xr.DataTree, run: int) -> xr.DataArray:

@@ -15,14 +15,9 @@ _FRAMES: Final = "many frames together"
 _SETTING: Final = "settings of the detector"
 
 ELSEWHERE: Final[Mapping[str, tuple[str, str]]] = {
-    "waveform_integral": (
-        _WAVES,
-        "waves.sd.waveform_integral((100, 160), (0, 50)), with waves = run[detector][variable]",
-    ),
-    "waveform_hits": (_WAVES, "waves.sd.waveform_hits(xs.sigma(5), (0, 50)), with waves = run[detector][variable]"),
     "waveform_fit": (_WAVES, "waves.sd.waveform_fit(xs.waveform_basis(waves, 2, (100, 160)))"),
     "waveform_basis": (_WAVES, "xs.waveform_basis(waves, 2, (100, 160)), with waves = run[detector][variable]"),
-    "waveforms": ("lists of a digitizer", "xs.waveforms(lists), with lists = run[detector][variable]"),
+    "waveforms": ("lists of a digitizer", 'variable = "waveform" of the detector: its lists are taken as they are'),
     "contrast": (_COUNTS, 'kind = "photon" here, and of what it gives: xs.contrast(xs.open_result(file))'),
     "visibility": ("two contrasts", "xs.visibility(xs.contrast(double), xs.contrast(single))"),
     "photon_bias": ("a record of photons", "xs.photon_bias(xs.photon(9.5), 0.05, cloud=0.2, noise=0.3)"),

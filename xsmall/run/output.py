@@ -225,7 +225,7 @@ def _reductions(
         if not output.summed
     }
     arrays |= {(record, variable): values for record, found in added.totals() for variable, values in found.items()}
-    labelled, summed = (prepared.part(of_events).dataset(arrays) for of_events in (True, False))
+    labelled, summed = (detector.dataset(arrays, of_events=of_events) for of_events in (True, False))
     used = {d for x in summed.data_vars.values() for d in x.dims}
     summed = summed.drop_vars([c for c in summed.coords if not set(summed[c].dims) & used])
     own = {str(d) for x in labelled.data_vars.values() for d in (*x.dims, x.attrs.get(RAGGED_DIM, EVENT))} - {EVENT}
@@ -324,6 +324,8 @@ def _pixel_configuration(detector: Detector, added: Added) -> xr.Dataset:
     if detector.recipe.average:
         out = out.assign(_average_variables(detector, added))
     attrs = {k: x for k, x in values.attrs.items() if k not in (UNITS, PARAMETERS)}
+    if detector.waves is not None:
+        out = detector.waves.unframed(out)
     steps = parameters_of(values.attrs)
     out.attrs = attrs | ({} if steps is None else {PARAMETERS: json.dumps(steps)})
     return paired(out.compute(scheduler="synchronous"))

@@ -123,7 +123,7 @@ def _work(request: str, source: str, run: int, folder: str, detector: str) -> Wo
     if changed:
         raise DataError(f"{source}: what is read has changed since the job began", found=changed[0], fix="begin anew")
     tree = open_run(source)
-    raw = frames_of(tree, detector, recipe.detectors[detector].variable)
+    raw = frames_of(tree, detector, recipe.detectors[detector].variable, waves=True)
     if isinstance(raw, str):
         raise DataError(f"{source}: the detector {detector!r} is not there any more", found=raw)
     with dask.config.set(scheduler="synchronous"):

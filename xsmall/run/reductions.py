@@ -47,6 +47,8 @@ KINDS: Final[Mapping[str, str]] = {
     "edge": "xsmall.reductions.edge:edge",
     "sums": "xsmall.reductions.sums:sums",
     "sparse": "xsmall.reductions.sparse:sparse",
+    "waveform_integral": "xsmall.reductions.waveform:waveform_integral",
+    "waveform_hits": "xsmall.reductions.waveform:waveform_hits",
     "autocorrelation": "xsmall.reductions.autocorrelation:autocorrelation",
 }
 """The functions that make records, by the word that a recipe says; ``function`` is the user's own."""
@@ -131,7 +133,7 @@ def _checked_step(name: str, given: Mapping[str, Any]) -> Record | None:
     missing = [p.name for p in parameters if p.default is p.empty and p.name not in made]
     if missing:
         raise ParameterError(f"reduction {name!r}: {kind} needs {missing[0]}", fix=f"{missing[0]} = ...")
-    if has_sigma(made):
+    if has_sigma(made) and not _is_of_waves(str(kind)):
         return None
     record: Record = _load_function(KINDS[str(kind)])(**made)  # what is invalid whatever the data raises here
     return record
@@ -179,10 +181,14 @@ def _record_of(name: str, given: Mapping[str, Any], context: Context) -> Record:
         taken: Record = replace(function, given=beside) if isinstance(function, UserRecord) and beside else function
         return taken
     made = {key: converted(name, key, value, given, context) for key, value in given.items() if key != KIND}
-    if has_sigma(made):
+    if has_sigma(made) and not _is_of_waves(str(given[KIND])):  # the noise of waveforms is that of their background
         made[NOISE] = noise_of(name, context)
     record: Record = _load_function(KINDS[str(given[KIND])])(**made)
     return record
+
+
+def _is_of_waves(kind: str) -> bool:
+    return kind.startswith("waveform_")
 
 
 def function_of(place: str, folder: Path) -> Any:

@@ -13,7 +13,7 @@ from xsmall.engine.blocks import BATCH_BYTES
 from xsmall.engine.record import GROUP
 from xsmall.run.average import FrameMoments, together
 from xsmall.run.detectors import Detector
-from xsmall.vocabulary import EVENT, PIXEL_DIMS
+from xsmall.vocabulary import CHANNEL, EVENT, PIXEL_DIMS
 
 __all__ = ["Variable", "block_bytes", "images_of_cube", "peak_bytes", "variables_of"]
 
@@ -60,8 +60,10 @@ def variables_of(detector: Detector, n: int) -> Iterator[Variable]:
                     f"{name}/{record}_{variable}", output.dims, output.array_shape, str(output.dtype), nbytes
                 )
                 continue
-            dims = (EVENT, *(() if output.is_ragged else tuple(f"{name}_{d}" for d in output.dims)))
-            shape = (n, *output.array_shape)
+            single = detector.waves is not None and detector.waves.single  # then the output has no dim of channels
+            own = () if output.is_ragged else zip(output.dims, output.array_shape, strict=True)
+            sizes = {f"{name}_{d}": size for d, size in own if not (single and d == CHANNEL)}
+            dims, shape = (EVENT, *sizes), (n, *sizes.values())
             size = None if output.is_ragged else math.prod(shape) * output.array_dtype.itemsize
             yield Variable(f"{name}_{record}_{variable}", dims, shape, str(output.dtype), size)
 
