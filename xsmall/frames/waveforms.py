@@ -56,7 +56,13 @@ def as_waves(obj: Any) -> Waves | None:
         labels[new] = wide[dim].values.astype(np.int64) if whole else np.arange(wide.sizes[dim])
     of_channels = wide[CHANNEL].variable if CHANNEL in wide.coords else None
     kept = None if of_channels is None or of_channels.dtype.kind in "iu" else of_channels
-    bare = wide.drop_vars([c for c in wide.coords if {CHANNEL, SAMPLE} & {c, *wide[c].dims}])
+    kept_dims = (
+        (EVENT,),
+        (EVENT, CHANNEL),
+        (CHANNEL, EVENT),
+        (),
+    )  # what is missing or damaged is of events and channels
+    bare = wide.drop_vars([c for c in wide.coords if wide[c].dims not in kept_dims])
     named = bare.rename({CHANNEL: SEGMENT, SAMPLE: COLUMN}).expand_dims(ROW)
     return Waves(named.transpose(*FRAME_DIMS).assign_coords({**labels, ROW: [0]}), kept, single)
 
@@ -74,7 +80,7 @@ def waveforms(lists: xr.DataArray, n_samples: int | None = None) -> xr.DataArray
     Returns
     -------
     DataArray (event, sample) or (event, channel, sample), float32, lazy where ``lists`` is. A waveform of another
-    length is NaN: one cannot know what its samples are.
+    length is NaN: one cannot know what its samples are. Labels of the second dim are those of ``channel``.
 
     Raises
     ------
@@ -116,7 +122,8 @@ def waveforms(lists: xr.DataArray, n_samples: int | None = None) -> xr.DataArray
     else:
         made = _stacked(np.asarray(data), n=int(n))
     dims = (EVENT, SAMPLE) if lists.ndim == 1 else (EVENT, CHANNEL, SAMPLE)
-    coords = {k: c for k, c in lists.coords.items() if set(c.dims) <= {EVENT}}
+    named = lists if lists.ndim == 1 else lists.rename({lists.dims[1]: CHANNEL})  # with its labels, and what is missing
+    coords = {k: c for k, c in named.coords.items() if set(c.dims) <= {EVENT, CHANNEL}}
     attrs = {k: v for k, v in lists.attrs.items() if k not in (RAGGED_DIM, RAGGED_DTYPE)}
     return xr.DataArray(made, coords, dims, name=lists.name, attrs=attrs)
 

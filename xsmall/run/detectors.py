@@ -140,7 +140,9 @@ def frames_of(tree: xr.DataTree, name: str, variable: str, *, waves: bool = Fals
 
 def _holds_waves(x: xr.DataArray) -> bool:
     """Whether a variable holds waveforms, or the lists of a digitizer."""
-    return as_waves(x) is not None or (is_ragged(x) and x.attrs[RAGGED_DIM] == SAMPLE)
+    if is_ragged(x):  # of several channels each has samples of its own: sample_chan01
+        return str(x.attrs[RAGGED_DIM]).split("_")[0] == SAMPLE
+    return as_waves(x) is not None
 
 
 def _waves_of(name: str, wanted: DetectorRecipe, found: xr.DataArray) -> Waves | None:

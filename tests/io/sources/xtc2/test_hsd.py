@@ -104,6 +104,35 @@ def test_a_digitizer_of_a_run(tmp_path: Path, xtc2: ModuleType, ending: str) -> 
     assert flat.sizes["peak"] == 9
 
 
+@pytest.mark.parametrize("channels", [["chan00"], ["chan00", "chan01"]])
+def test_a_digitizer_in_a_production_keeps_the_numbers_of_its_segments(
+    tmp_path: Path, xtc2: ModuleType, channels: list[str]
+) -> None:
+    fields = [("eventHeader", "u4", 1), *((channel, "u1", 1) for channel in channels)]
+    tables = [xtc2.Table(3 + s, "dig", "raw", fields, "hsd", segment=s) for s in (0, 2)]
+    data = xtc2.start(*tables)
+    for k in range(5):
+        header, packed = encode([10] * 20 + [10 + k] * 4 + [10] * 20, None)
+        parts = [xtc2.block(t, header, *[packed] * len(channels)) for t in (tables if k != 3 else tables[:1])]
+        data += xtc2.datagram(xtc2.L1, 10 + k, *parts)
+    path = tmp_path / "run.xtc2"
+    path.write_bytes(data)
+    variable = "waveform" if len(channels) == 1 else "waveform_chan01"
+    area = {"kind": "waveform_integral", "signal": [18, 26], "background": [0, 15]}
+    recipe = {"source": str(path), "detectors": {"dig": {"variable": variable, "reductions": {"area": area}}}}
+    [state] = xs.produce(recipe, 1, tmp_path / "out")
+    assert (state.state, state.why) == ("done", "")
+    small = xs.open_result(state.output)
+    assert small["dig_channel"].values.tolist() == [0, 2]
+    np.testing.assert_array_equal(small["dig_area_integral"][:, 0], [0.0, 4.0, 8.0, 12.0, 16.0])
+    np.testing.assert_array_equal(small["dig_area_integral"][:, 1], [0.0, 4.0, 8.0, np.nan, 16.0])
+    assert small["dig_n_segments"].values.tolist() == [2, 2, 2, 1, 2]  # a missing one is told, as that of a frame
+    assert small["dig_fault"].values.tolist() == [0, 0, 0, 2, 0]
+    by_hand = xs.waveforms(xs.open_run(path)[f"dig/{variable}"]).sd.waveform_integral((18, 26), (0, 15))
+    np.testing.assert_array_equal(small["dig_area_integral"], by_hand["integral"])
+    assert by_hand["channel"].values.tolist() == [0, 2]
+
+
 def test_bytes_that_do_not_add_up_are_named_with_their_event(tmp_path: Path, xtc2: ModuleType) -> None:
     t = xtc2.Table(3, "dig", "raw", [("eventHeader", "u4", 1), ("chan00", "u1", 1)], "hsd")
     header, data = encode([1, 2, 3], None)
