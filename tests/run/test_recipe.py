@@ -276,3 +276,9 @@ def test_the_shell_shows_schema_and_recipe(tmp_path: Path, capsys: pytest.Captur
     path.write_text("detektors = 3")
     assert cli.main(["recipe", str(path)]) == 1
     assert "detectors" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", [0, -2])
+def test_a_production_has_one_worker_at_least(tmp_path: Path, workers: int) -> None:
+    with pytest.raises(ParameterError, match="invalid number of workers"):
+        xs.produce({"source": "run.zarr"}, 1, tmp_path / "out", workers=workers)

@@ -204,6 +204,10 @@ def pool_of(
     """
     if sum(given is not None for given in (scheduler, workers, slurm)) > 1:
         raise ParameterError("scheduler, workers and slurm contradict each other", fix="one of them")
+    if workers is not None and workers < 1:
+        raise ParameterError(
+            "invalid number of workers", found=workers, expected="1 or more", fix="workers=2 (--workers 2)"
+        )
     if slurm is not None:
         from distributed import Client
 
@@ -229,7 +233,8 @@ def pool_of(
         with Client(scheduler) as client:
             yield Pool(client)
     else:
-        with processes(workers or 1) as client:
+        assert workers is not None
+        with processes(workers) as client:
             yield Pool(client, own=True)
 
 
