@@ -8,12 +8,14 @@ import contextlib
 import io
 import os
 import runpy
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
 HERE = Path(__file__).parent
 FOLDER = HERE / "gallery"
+EMPTY = 10_000  # bytes of a figure with nothing in it
 
 
 def scripts() -> list[Path]:
@@ -27,15 +29,18 @@ def title(script: Path) -> str:
 
 
 def run(script: Path, folder: Path = FOLDER) -> str:
-    """Run a script in a folder, where it leaves its figure; return what it prints."""
+    """Run a script in a folder, without a warning; return what it prints. It must leave its figure."""
     os.environ["MPLBACKEND"] = "Agg"
     import matplotlib.pyplot as plt
 
     plt.switch_backend("Agg")
     said = io.StringIO()
-    with contextlib.chdir(folder), contextlib.redirect_stdout(said):
+    with contextlib.chdir(folder), contextlib.redirect_stdout(said), warnings.catch_warnings(action="error"):
         runpy.run_path(str(script), run_name="__main__")
     plt.close("all")
+    figure = folder / f"{script.stem}.png"
+    if not figure.is_file() or figure.stat().st_size < EMPTY:
+        raise FileNotFoundError(f"{script.name} leaves no figure {figure.name}: end it with figure.savefig(...)")
     return said.getvalue().strip()
 
 

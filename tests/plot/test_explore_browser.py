@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ PATIENCE = 120_000  # ms: compiling takes its time
 @pytest.fixture(scope="module")
 def executable() -> str:
     for package in ("playwright", "jupyterlab", "ipympl", "jupyter_client"):
-        pytest.importorskip(package, reason=f"{package} is not installed: pip install 'xsmall[browser]'")
+        if find_spec(package) is None:  # the import of ipympl would change how all later tests draw
+            pytest.skip(f"{package} is not installed: pip install 'xsmall[browser]'")
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
         pytest.skip(f"no browser found: one of {', '.join(BROWSERS)} on PATH")
@@ -164,6 +166,10 @@ def test_a_circle_drawn_with_the_mouse_is_a_value(page: Any, ask: Ask, drag: Dra
     assert found == pytest.approx((0.002, 0.002, 0.001), abs=5e-5)
     until(lambda: page.input_value("textarea[disabled]"), ask("view.code()"))
     assert "xs.Circle" in ask("view.code()")
+
+
+def test_other_figures_of_the_notebook_stay_as_they_were(page: Any, ask: Ask) -> None:
+    assert "inline" in ask("__import__('matplotlib').get_backend()")
 
 
 def test_a_mask_drawn_with_the_mouse_has_its_reason(page: Any, ask: Ask, drag: Drag, until: Until) -> None:

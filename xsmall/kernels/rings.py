@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import least_squares
-from scipy.signal import find_peaks
 
 __all__ = ["CircleFit", "distortion", "fit_circles", "profile_peaks", "radial_profile", "ring_points"]
 
@@ -29,6 +28,8 @@ def radial_profile(radius: Floats, values: Floats, width: float, n: int) -> tupl
 
 def profile_peaks(profile: Floats, window: int, threshold: float = 6.0) -> tuple[Floats, Floats]:
     """Peaks of a profile: their places in bins and their heights above a running median, in units of the noise."""
+    from scipy.signal import find_peaks  # takes a second to import: not before it is used
+
     known = np.isfinite(profile)
     if known.sum() < 8:
         return np.empty(0), np.empty(0)

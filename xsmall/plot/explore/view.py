@@ -37,7 +37,7 @@ def widgets_are_here() -> bool:
 
 def new_figure() -> Figure:
     """A figure on a canvas that hears the mouse where there is one: of a notebook, of a desktop, or none."""
-    from matplotlib import get_backend
+    from matplotlib import get_backend, use
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.registry import BackendFilter, backend_registry
     from matplotlib.figure import Figure
@@ -45,8 +45,10 @@ def new_figure() -> Figure:
     out = Figure(figsize=_SIZE)
     figure: Any = out
     if widgets_are_here():
+        drawn_by = get_backend()
         from ipympl.backend_nbagg import Canvas, FigureManager
 
+        use(drawn_by)  # the import made every later figure of the notebook one of ipympl
         canvas = Canvas(figure)
         manager = FigureManager(canvas, 0)
         canvas.toolbar_position = "top"
