@@ -1,5 +1,6 @@
 """Fixtures that several test modules share."""
 
+import multiprocessing
 import os
 import sys
 import threading
@@ -116,6 +117,22 @@ def others_run_during(call: Callable[[], object], *, times: int = 5, calls: int 
 def lets_others_run() -> Callable[..., bool]:
     """Give the function :func:`others_run_during` to tests of kernels."""
     return others_run_during
+
+
+@pytest.fixture
+def forked_workers() -> Iterator[None]:
+    """Let workers of clusters be forked from a process that has imported everything, not begun anew: seconds each.
+
+    What a user's workers are, processes that begin anew, the tests of :func:`xsmall.run.processes.processes` begin.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        yield
+        return
+    from distributed.utils import get_mp_context
+
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        get_mp_context().set_forkserver_preload(["distributed", "xsmall.cube.tasks", "xsmall.run.block", "xsmall.demo"])
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -104,6 +104,7 @@ def frames(n: int, marker: str = "", at: int = -1) -> tuple[xr.Dataset, xr.DataA
     return small, xr.DataArray(lazy, dims=("event", "segment", "row", "column"), coords={"event": times})
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_worker_that_dies_in_the_middle_loses_and_doubles_nothing(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     bins = {"on": xs.categories()}

@@ -162,6 +162,7 @@ def test_who_asks_save_to_resume_is_told_what_does(run: str, tmp_path: Path, mon
     assert parts(tmp_path / "parts") == ["lanes-0-7.npz", "lanes-8-10.npz"]
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_what_the_workers_of_a_cluster_kept_is_taken_by_whoever_goes_on(
     run: str, truth: xr.Dataset, tmp_path: Path, filled: list[int]
 ) -> None:

@@ -192,6 +192,7 @@ class Watch:
         self.thread.join()
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_cube_is_planned_for_small_workers_and_stays_within_the_plan() -> None:
     n, n_bins, rows = 1024, 100, 128
     small, bins = fly_scan(n, n_bins), {"x": xs.bins(0, n_bins, n=n_bins)}
@@ -232,6 +233,7 @@ def test_this_process_stays_within_the_plan(n: int, n_bins: int, rows: int, memo
             assert found.sizes
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_cube_planned_elsewhere_is_refused_by_a_worker_that_would_be_killed_and_the_advice_works() -> None:
     n, n_bins, rows = 256, 60, 256
     small, bins = fly_scan(n, n_bins), {"x": xs.bins(0, n_bins, n=n_bins)}
@@ -244,6 +246,7 @@ def test_a_cube_planned_elsewhere_is_refused_by_a_worker_that_would_be_killed_an
         assert float(again["j"].mean().compute()) > 0
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_workers_that_are_too_small_are_refused_at_once_with_the_limit_that_is_enough() -> None:
     n, n_bins, rows = 256, 400, 512
     small, bins = fly_scan(n, n_bins), {"x": xs.bins(0, n_bins, n=n_bins)}

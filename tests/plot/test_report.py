@@ -126,5 +126,5 @@ def test_a_report_of_one_run_alone(folder: Path, capsys: pytest.CaptureFixture[s
     assert xs.report(folder, 2).name == "run0002.html"
     with pytest.raises(ParameterError, match="1, 2, 3"):
         xs.report(folder, 9)
-    assert cli.main(["report", str(folder), "--run", "2"]) == 0
-    assert capsys.readouterr().out.strip().endswith("run0002.html")
+    assert cli.main(["report", str(folder), "--run", "3"]) == 0
+    assert capsys.readouterr().out.strip().endswith("run0003.html")

@@ -10,6 +10,7 @@ import xarray as xr
 import xsmall as xs
 from tests.run.conftest import files_of, recipe_of
 from xsmall.errors import ParameterError, XsmallError
+from xsmall.run.state import RunState
 
 DELAY = {"stage": "scan_laser_delay", "time_tool": "tt_position"}
 CUBE = {
@@ -35,22 +36,33 @@ def full(site: Path, **more: Any) -> dict[str, Any]:
     return recipe | {"delay": DELAY, "selections": cuts, "cubes": {"scan": CUBE}} | more
 
 
+@pytest.fixture(scope="module")
+def state(site: Path, tmp_path_factory: pytest.TempPathFactory) -> RunState:
+    """What the recipe with everything made of run 12; nobody writes to it."""
+    [state] = xs.produce(full(site), 12, tmp_path_factory.mktemp("classes"))
+    assert state.state == "done", state.why
+    return state
+
+
+def cube_of(state: RunState) -> Path:
+    """Where the cube lies that was made with a run."""
+    return Path(state.output).with_name("run0012_scan.zarr")
+
+
 def notebook(site: Path) -> tuple[xr.Dataset, xr.DataArray]:
     run = xs.open_run(site / "raw0012.zarr")
     cal = run["jungfrau"]["raw"].sd.calibrate(xs.open_constants(site / "constants.zarr"))
     return run["events"].to_dataset().sd.delay(**DELAY), cal
 
 
-def test_a_cube_in_the_pass_is_that_of_the_notebook(site: Path, tmp_path: Path) -> None:
-    [state] = xs.produce(full(site), 12, tmp_path / "out")
-    assert state.state == "done", state.why
+def test_a_cube_in_the_pass_is_that_of_the_notebook(site: Path, state: RunState) -> None:
     events, cal = notebook(site)
     chosen = xs.select(events, i0=(0.5, None), edge=xs.cut("tt_amplitude", low=0.01))
     bins = {"delay": xs.bins(-2, 5, n=7), "laser_on": xs.categories()}
     expected = (
         xs.open_run(site / "raw0012.zarr") and chosen.sd.cube(bins, images={"jungfrau": cal}, weights="i0").compute()
     )
-    found = xr.open_zarr(tmp_path / "out" / "run0012_scan.zarr").load()
+    found = xr.open_zarr(cube_of(state)).load()
     for name in ("count", "i0", "i0_std", "jungfrau_count", "tt_amplitude_covariance"):
         np.testing.assert_array_equal(found[name].values, expected[name].values)
     for name in ("jungfrau", "jungfrau_std", "jungfrau_stderr"):
@@ -62,16 +74,14 @@ def test_a_cube_in_the_pass_is_that_of_the_notebook(site: Path, tmp_path: Path) 
     assert small.sizes["event"] == 700  # a selection is for cubes; nothing is dropped from the small data
 
 
-def test_cubes_of_runs_are_merged_as_others(site: Path, tmp_path: Path) -> None:
-    xs.produce(full(site), 12, tmp_path / "out")
-    cube = xr.open_zarr(tmp_path / "out" / "run0012_scan.zarr").load()
+def test_cubes_of_runs_are_merged_as_others(state: RunState) -> None:
+    cube = xr.open_zarr(cube_of(state)).load()
     with pytest.raises(XsmallError, match="same events"):
         xs.merge_cubes(cube, cube)
     assert xs.difference(cube, "laser_on")["jungfrau"].dims == ("delay", "segment", "row", "column")
 
 
-def test_sums_by_class_join_the_pass_and_lie_with_the_detector(site: Path, tmp_path: Path) -> None:
-    [state] = xs.produce(full(site), 12, tmp_path / "out")
+def test_sums_by_class_join_the_pass_and_lie_with_the_detector(site: Path, state: RunState) -> None:
     group = xr.open_zarr(state.output, group="jungfrau").load()
     _, cal = notebook(site)
     expected = cal.sd.sums(by="laser_on", also=["max"], threshold=3.0).compute()
@@ -80,13 +90,12 @@ def test_sums_by_class_join_the_pass_and_lie_with_the_detector(site: Path, tmp_p
     assert group["laser_on"].values.tolist() == [False, True]
 
 
-def test_the_bits_depend_neither_on_workers_nor_on_a_kill(site: Path, tmp_path: Path) -> None:
-    recipe = full(site)
-    [one] = xs.produce(recipe, 12, tmp_path / "one")
-    [two] = xs.produce(recipe, 12, tmp_path / "two", workers=2)
-    for name in ("run0012.zarr", "run0012_scan.zarr"):
-        assert files_of(tmp_path / "one" / name) == files_of(tmp_path / "two" / name)
-    assert one.state == two.state == "done"
+@pytest.mark.usefixtures("forked_workers")
+def test_the_bits_depend_neither_on_workers_nor_on_a_kill(site: Path, state: RunState, tmp_path: Path) -> None:
+    [two] = xs.produce(full(site), 12, tmp_path / "two", workers=2)
+    for path in (Path(state.output), cube_of(state)):
+        assert files_of(path) == files_of(tmp_path / "two" / path.name)
+    assert two.state == "done"
 
 
 def test_intensities_divide_in_the_recipe_as_in_the_notebook(site: Path, tmp_path: Path) -> None:

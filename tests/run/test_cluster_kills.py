@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dask
 import numpy as np
+import pytest
 from distributed import Client, LocalCluster
 
 import xsmall as xs
@@ -84,6 +85,7 @@ def test_a_scheduler_that_is_killed_is_told_and_the_same_command_goes_on(site: P
     assert files_of(again.output) == files_of(made(recipe, tmp_path / "whole").output)
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_worker_out_of_memory_costs_its_block_and_no_other(site: Path, tmp_path: Path) -> None:
     recipe = recipe_with(site, tmp_path / "recipe", "hungry")
     (tmp_path / "recipe" / "hungry").touch()

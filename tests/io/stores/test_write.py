@@ -136,6 +136,7 @@ def test_a_folder_that_may_not_be_written_to_is_named(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_a_worker_that_is_killed_costs_its_blocks_and_nothing_else(tmp_path: Path, ending: str) -> None:
     from distributed import Client, LocalCluster
