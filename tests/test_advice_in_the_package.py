@@ -38,11 +38,11 @@ def texts(node: ast.AST) -> Iterator[str]:
         yield from (a + b for a in texts(node.left) for b in texts(node.right))
 
 
-def constants_of(tree: ast.Module) -> dict[str, list[str]]:
+def constants_of(nodes: list[ast.AST]) -> dict[str, list[str]]:
     """Texts that have a name of their own: _FIX = "..."."""
     return {
         target.id: list(texts(node.value))
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
         for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
         if isinstance(target, ast.Name)
@@ -52,9 +52,12 @@ def constants_of(tree: ast.Module) -> dict[str, list[str]]:
 def advice() -> Iterator[tuple[str, str]]:
     """Place and text of everything that an error says to do."""
     for path in sorted(PACKAGE.rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        named = constants_of(tree)
-        for node in ast.walk(tree):
+        text = path.read_text(encoding="utf-8")
+        if "fix=" not in text:
+            continue
+        nodes = list(ast.walk(ast.parse(text)))
+        named = constants_of(nodes)
+        for node in nodes:
             for keyword in node.keywords if isinstance(node, ast.Call) else ():
                 if keyword.arg == "fix":
                     held = named.get(keyword.value.id, []) if isinstance(keyword.value, ast.Name) else []

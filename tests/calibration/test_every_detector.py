@@ -206,13 +206,16 @@ def test_the_common_mode_is_that_of_a_slow_twin(
         if entry.decoding is Decoding.CONTROL:  # noise of the stage that a pixel is configured for
             of_stage = np.broadcast_to(control_stages(entry, known.raw["gain_control"].values)[0], known.stage.shape)
         good &= adu * scale < n_sigma * of_values(known._replace(stage=of_stage), "noise")
-    rows = [(*at, slice(first, first + 32)) for at in np.ndindex(N, *SHAPE[:2]) for first in (0, 32)]
-    corrected, count = adu * scale, np.zeros((N, *SHAPE[:2], 2), int)
-    for *at, columns in rows:
-        unit = (*at, columns)
-        count[*at, columns.start // 32] = good[unit].sum()
-        if good[unit].sum() >= 3:
-            corrected[unit] -= np.where(good[unit], np.median(corrected[unit][good[unit]]), 0)
+    units = (N, *SHAPE[:2], 2, 32)
+    good_units, corrected = good.reshape(units), np.array(adu * scale).reshape(units)
+    count = good_units.sum(axis=-1)
+    enough = count >= 3
+    corrected -= np.where(
+        good_units & enough[..., None],
+        np.ma.median(np.ma.array(corrected, mask=~good_units), axis=-1).filled(0)[..., None],
+        0,
+    )
+    corrected = corrected.reshape(good.shape)
     corrected = corrected / scale
     cal = known.calibrate(common_mode=mode)
     np.testing.assert_allclose(cal, np.where(bad, np.nan, corrected / of_values(known, "gain")), rtol=1e-3, atol=2e-3)

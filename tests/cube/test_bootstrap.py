@@ -54,13 +54,13 @@ def test_replicas_are_those_of_events_taken_as_often_as_their_block_was_drawn(or
 @pytest.mark.parametrize("order", ["fly", "step"])
 def test_pulls_of_ratios_and_differences_have_unit_width(estimator: str, order: str) -> None:
     pulls = []
-    for seed in range(25):
+    for seed in range(13):
         data = small(3000, seed=seed, order=order)
         asked = {"weights": "i0", "seed": seed}
         change = data.sd.bootstrap(BINS, **asked).sd.difference("on", normalize=estimator)["two"]
         middle = data.sd.cube(BINS, weights="i0").sd.difference("on", normalize=estimator)["two"]
         pulls.append(((middle - [1.0, 2.0]) / change.std("replica")).values)
-    assert abs(np.std(pulls) - 1) < 0.12  # 200 pulls
+    assert abs(np.std(pulls) - 1) < 0.2  # 104 pulls, whose width is known to 0.07: an error wrong by 1.3 is seen
     assert abs(np.mean(pulls)) < 0.25
 
 

@@ -24,11 +24,13 @@ def place(
     cloud: float = 0.0,
     how: tuple[bool | None, bool | None] = (None, None),
 ) -> npt.NDArray[np.float64]:
-    """Places (photon, 2) by the kernel."""
-    shape = frame.shape
+    """Places (photon, 2) by the kernel, of frames as the package gives them, for which it is compiled anyway."""
+    frame, shape = np.array(frame, np.float32), frame.shape
     work, members = droplet.Workspace(*shape), droplet.Members(*shape).arrays
     scratch = photon.Scratch(*shape).arrays
-    limits, words = (*thresholds, np.finfo(frame.dtype).max), droplet.mask_words(use)
+    high, low = (np.float32(t) for t in thresholds)
+    limits, words = (high, low, np.finfo(np.float32).max), droplet.mask_words(use)
+    frame.flags.writeable = words.flags.writeable = False
     found = droplet.find(frame, None, None, words, limits, (*how, None), work.arrays, members)
     end, _, _ = photon.photons_of_droplets(
         frame, found, work.found, members, CUTS, (energy, cloud, 64), scratch, 0, (np.empty(0), np.empty(0))
@@ -61,7 +63,7 @@ def test_places_equal_the_twin(seed: int, density: float, flood: bool, diagonal:
     shape = int(rng.integers(1, 9)), int(rng.integers(1, 40))
     frame = rng.poisson(density, shape) * rng.uniform(0.7, 1.2, shape) + rng.normal(0, 0.15, shape)
     frame[rng.random(shape) < 0.05] = np.nan
-    use = rng.random(shape) > 0.1
+    frame, use = frame.astype(np.float32), rng.random(shape) > 0.1
     got = place(frame, use, (0.5, 0.2), 1.0, how=(flood or None, diagonal or None))
     expected = []
     for pixels, total in _pixels_of_droplets(frame, use, flood=flood, diagonal=diagonal):
@@ -73,7 +75,7 @@ def test_places_equal_the_twin(seed: int, density: float, flood: bool, diagonal:
 
 
 def _pixels_of_droplets(
-    frame: npt.NDArray[np.float64], use: npt.NDArray[np.bool_], *, flood: bool, diagonal: bool
+    frame: npt.NDArray[np.float32], use: npt.NDArray[np.bool_], *, flood: bool, diagonal: bool
 ) -> list[tuple[dict[tuple[int, int], float], float]]:
     """Pixels of each droplet, found by labelling those of the twin's droplets again."""
     beside = slow_droplet.EDGES + slow_droplet.CORNERS if diagonal else slow_droplet.EDGES
@@ -135,7 +137,7 @@ def test_a_droplet_of_many_photons_is_filled_as_the_twin_fills_it_and_loses_none
         "equal": np.full((40, 50), 0.5),
         "below zero": np.where(rng.random((40, 50)) < 0.02, 0.9, 0.004 * rng.random((40, 50))),
     }[spread]
-    frame = rng.poisson(6.0, (40, 50)) + rests
+    frame = (rng.poisson(6.0, (40, 50)) + rests).astype(np.float32).astype(float)
     got = place(frame, np.ones(frame.shape, bool), (0.001, 0.0005), 1.0)
     assert len(got) == np.floor(frame.sum() + 0.5)
     expected = twin.greedy({(r, c): v for (r, c), v in np.ndenumerate(frame) if v >= 0.0005}, len(got))

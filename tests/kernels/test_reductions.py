@@ -50,8 +50,10 @@ def droplets_of(values: np.ndarray, use: np.ndarray, high: float, low: float) ->
     lists = [np.empty(n, values.dtype), np.empty(n, np.int32), np.empty(n), np.empty(n)]
     empty = np.empty(0, values.dtype), np.empty((0, droplet.DETAILS), np.int32), *[np.empty(0)] * 3
     borders, thresholds = np.zeros(2, np.int64), (real(high), real(low), np.finfo(real).max)
+    words = droplet.mask_words(use)
+    words.flags.writeable = False  # as the package gives them, for which it is compiled anyway
     done, _ = droplet.list_droplets(
-        flat_frames(values[None]), values.shape, None, None, droplet.mask_words(use), thresholds, (None, None, None),
+        flat_frames(values[None]), values.shape, None, None, words, thresholds, (None, None, None),
         droplet.Workspace(*values.shape).arrays, (0, 0.0, 0.0, 1.0, 1.0), (-np.inf, np.inf, 0, n), borders, 0,
         (*lists, np.empty(n, np.int32), *empty),
     )  # fmt: skip
@@ -262,6 +264,7 @@ def calls() -> dict[str, Callable[[np.ndarray], object]]:
     use = np.ones((ROWS, COLUMNS), bool)
     places = np.arange(float(ROWS))
     words, work = droplet.mask_words(use), droplet.Workspace(ROWS, COLUMNS).arrays
+    words.flags.writeable = False
     thresholds = tuple(np.float32(v) for v in (0.4, 0.2, 3e38))
     line, out, found = np.empty(COLUMNS, np.float32), np.empty(6), np.ones(5)
     total = np.zeros((1, ROWS * COLUMNS))
@@ -271,7 +274,7 @@ def calls() -> dict[str, Callable[[np.ndarray], object]]:
     return {
         "roi": lambda f: roi.box(f, 0, 0, use, places, places, line, out),
         "azint": lambda f: scatter(f.reshape(1, -1), index, 500),
-        "droplet": lambda f: droplet.find(f, None, None, words, thresholds, (None, True, True), work),
+        "droplet": lambda f: droplet.find(f, None, None, words, thresholds, (None, None, None), work),
         "projection": lambda f: projection.along_columns(f, 0, 0, use, *totals),
         "projection over rows": lambda f: projection.along_rows(f, 0, 0, use, *totals),
         "autocorrelation": lambda f: correlate(f, use),
@@ -296,6 +299,7 @@ def calls() -> dict[str, Callable[[np.ndarray], object]]:
 @pytest.mark.parametrize("name", list(calls()))
 def test_every_kernel_lets_other_threads_run(name: str, lets_others_run: Callable[..., bool]) -> None:
     frames = np.random.default_rng(0).normal(0, 0.2, (N, ROWS, COLUMNS)).astype(np.float32)
+    frames.flags.writeable = False
     call = calls()[name]
     assert lets_others_run(lambda: [call(f) for f in frames])
 
