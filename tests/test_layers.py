@@ -88,8 +88,9 @@ def folder_of(module: str) -> str:
     return relative.parent.as_posix() if len(relative.parts) > 1 else relative.stem
 
 
-def imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """Yield what each import names, ``module`` or ``module.name``, and whether it runs when the module is imported."""
+@functools.cache
+def imports(path: Path) -> tuple[tuple[str, bool], ...]:
+    """List what each import names, ``module`` or ``module.name``, and whether it runs when the module is imported."""
 
     def walk(node: ast.AST, top: bool) -> Iterator[tuple[str, bool]]:
         for child in ast.iter_child_nodes(node):
@@ -101,7 +102,7 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
             inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
             yield from walk(child, top and not inside and not _is_for_types(child))
 
-    yield from walk(ast.parse(path.read_text(encoding="utf-8")), True)
+    return tuple(walk(ast.parse(path.read_text(encoding="utf-8")), True))
 
 
 def _is_for_types(node: ast.AST) -> bool:

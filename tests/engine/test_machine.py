@@ -194,7 +194,7 @@ class Watch:
 
 @pytest.mark.usefixtures("forked_workers")
 def test_a_cube_is_planned_for_small_workers_and_stays_within_the_plan() -> None:
-    n, n_bins, rows = 1024, 100, 128
+    n, n_bins, rows = 512, 100, 128
     small, bins = fly_scan(n, n_bins), {"x": xs.bins(0, n_bins, n=n_bins)}
     local = small.sd.cube(bins, images={"j": images(n, rows)})[["j"]].compute()
     with cluster("900MB") as made, distributed.Client(made) as client:

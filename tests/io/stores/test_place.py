@@ -1,14 +1,17 @@
 """Two jobs, kills at any moment, leftovers: what is under a name is whole, or the error says why."""
 
+import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
+import dask
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
@@ -20,34 +23,59 @@ from xsmall.io.stores.owner import SILENCE, Owner, writing
 from xsmall.io.stores.place import OwnedPath, settle, taken
 
 ENDINGS = [".zarr", ".h5"]
-SLOW = """
-import sys, time, numpy as np, dask, dask.array as da, xarray as xr, xsmall as xs
-def slow(block):
+FORKED = multiprocessing.get_context("forkserver")
+"""Jobs are forked from a process that has imported everything, not begun anew: seconds each."""
+
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
+
+def slowly(block: np.ndarray) -> np.ndarray:
     time.sleep(0.05)
     return block
-values = da.ones((400, 1000), chunks=(10, 1000)).map_blocks(slow)
-print("READY", flush=True)
-sys.stdin.readline()
-with dask.config.set(scheduler="synchronous"):
-    small = xr.Dataset({"a": (("x", "y"), values)}, attrs={"job": sys.argv[2]})
-    xs.save(small, sys.argv[1], overwrite="overwrite" in sys.argv)
-"""
 
 
-def job(*arguments: object) -> subprocess.Popen[str]:
-    started = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", SLOW, *map(str, arguments)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert started.stdout is not None
-    assert started.stdout.readline() == "READY\n"
-    return started
+def save_slowly(path: Path, number: int, overwrite: bool, ready: Any, go: Any, told: Any) -> None:
+    """What a job does: it tells its error, or that there was none."""
+    values = da.ones((300, 1000), chunks=(10, 1000)).map_blocks(slowly)
+    small = xr.Dataset({"a": (("x", "y"), values)}, attrs={"job": number})
+    ready.set()
+    go.wait()
+    try:
+        with dask.config.set(scheduler="synchronous"):
+            xs.save(small, path, overwrite=overwrite)
+    except Exception as error:
+        told.send(str(error))
+        sys.exit(1)
+    told.send("")
 
 
-def go(started: subprocess.Popen[str]) -> None:
-    assert started.stdin is not None
-    started.stdin.write("\n")
-    started.stdin.flush()
+class Job:
+    """A process that is ready to save, and saves slowly when it is told to go."""
+
+    def __init__(self, path: Path, number: int, *, overwrite: bool = False) -> None:
+        ready, self.may_go = FORKED.Event(), FORKED.Event()
+        self.told, there = FORKED.Pipe(duplex=False)
+        self.process = FORKED.Process(
+            target=save_slowly, args=(path, number, overwrite, ready, self.may_go, there), daemon=True
+        )
+        self.process.start()
+        there.close()
+        assert ready.wait(60)
+
+    def go(self) -> None:
+        self.may_go.set()
+
+    def end(self) -> tuple[int | None, str]:
+        """Wait for the end; return the exit code and the error."""
+        assert self.told.poll(60)
+        error = self.told.recv()
+        self.process.join(60)
+        return self.process.exitcode, error
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.join(60)
+        assert self.process.exitcode == -signal.SIGKILL, "it ended before it was killed"
 
 
 def until(condition: object) -> None:
@@ -69,11 +97,10 @@ def small(value: float = 1.0) -> xr.Dataset:
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_of_two_jobs_the_second_refuses_at_once_and_the_first_is_what_is_there(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"small{ending}"
-    jobs = [job(path, k) for k in (1, 2)]
-    for started in jobs:
-        go(started)
-    errors = [started.communicate()[1] for started in jobs]
-    codes = [started.returncode for started in jobs]
+    jobs = [Job(path, k) for k in (1, 2)]
+    for job in jobs:
+        job.go()
+    codes, errors = zip(*[job.end() for job in jobs], strict=True)
     assert sorted(codes) == [0, 1]
     assert "another job is writing it" in errors[codes.index(1)]
     with opened(path) as read:
@@ -103,12 +130,11 @@ def test_two_threads_of_one_process_are_two_jobs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_what_a_killed_job_leaves_is_no_result_and_goes_with_the_next_save(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"small{ending}"
-    started = job(path, 1)
-    go(started)
+    job = Job(path, 1)
+    job.go()
     until(lambda: any(tmp_path.glob("*.part/content")))
     time.sleep(0.3)
-    started.kill()
-    started.communicate()
+    job.kill()
     assert not path.exists()
     (part,) = tmp_path.glob("*.part")
     for engine in ("zarr", "netcdf4"):
@@ -133,30 +159,36 @@ def test_the_part_of_a_living_job_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seconds", [0.0, 0.2, 0.6])
 def test_a_kill_while_overwriting_leaves_the_old_one(tmp_path: Path, ending: str, seconds: float) -> None:
     path = xs.save(small(7.0), tmp_path / f"small{ending}")
-    started = job(path, 1, "overwrite")
-    go(started)
+    job = Job(path, 1, overwrite=True)
+    job.go()
     until(lambda: any(tmp_path.glob("*.part")))
     time.sleep(seconds)
-    started.kill()
-    started.communicate()
+    job.kill()
     with opened(path) as read:
         assert read["a"].values.tolist() == [7.0]
 
 
-KILLED_IN_LANDING = """
-import os, pathlib, signal, sys, xarray as xr, xsmall as xs
-from xsmall.io.stores import place
-place._rename = lambda *_: False  # a file system that cannot exchange two folders in one step
-rename, die_after = pathlib.Path.rename, int(sys.argv[2])
-done = []
-def then_die(self, to):
-    result = rename(self, to)
-    done.append(to)
-    if len(done) == die_after: os.kill(os.getpid(), signal.SIGKILL)
-    return result
-pathlib.Path.rename = then_die
-xs.save(xr.Dataset({"a": ("x", [2.0])}), sys.argv[1], overwrite=True)
-"""
+def save_and_die(path: Path, die_after: int) -> None:
+    """Replace what is there, and die after some renames."""
+    places._rename = lambda *_: False  # type: ignore[assignment]  # a file system that cannot exchange two folders
+    rename, done = Path.rename, []
+
+    def then_die(self: Path, to: Path) -> Path:
+        result = rename(self, to)
+        done.append(to)
+        if len(done) == die_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    Path.rename = then_die  # type: ignore[method-assign,assignment]
+    xs.save(small(2.0), path, overwrite=True)
+
+
+def killed_in_landing(path: Path, renames: int) -> None:
+    process = FORKED.Process(target=save_and_die, args=(path, renames), daemon=True)
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("reader", ["open_run", "describe", "save"])
@@ -165,8 +197,7 @@ def test_a_kill_between_two_renames_is_mended_by_whoever_comes_next(tmp_path: Pa
     if reader == "open_run":
         path = tmp_path / "run.zarr"
         xs.save(xs.simulate(4, shape=(1, 8, 8)).run, path)
-    killed = subprocess.run([sys.executable, "-W", "ignore", "-c", KILLED_IN_LANDING, str(path), "1"], check=False)
-    assert killed.returncode == -signal.SIGKILL
+    killed_in_landing(path, 1)
     assert not path.exists()
     if reader == "open_run":
         assert xs.open_run(path)["jungfrau/raw"].shape[0] == 4
@@ -182,7 +213,7 @@ def test_a_kill_between_two_renames_is_mended_by_whoever_comes_next(tmp_path: Pa
 
 def test_a_kill_after_both_renames_leaves_the_new_one(tmp_path: Path) -> None:
     path = xs.save(small(7.0), tmp_path / "small.zarr")
-    subprocess.run([sys.executable, "-W", "ignore", "-c", KILLED_IN_LANDING, str(path), "2"], check=False)
+    killed_in_landing(path, 2)
     assert opened(path)["a"].values == [2.0]
     xs.save(small(8.0), path, overwrite=True)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]

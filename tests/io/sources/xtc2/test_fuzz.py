@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.io.sources.xtc2.hostile import read_run
 
 SETTINGS = settings(
-    max_examples=250, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 INTERESTING = st.sampled_from([0, 1, 2, 3, 4, 8, 11, 12, 13, 24, 0x7F, 0x80, 0xFF])
 
