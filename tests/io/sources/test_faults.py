@@ -367,10 +367,8 @@ def _harms() -> Iterator[tuple[str, Callable[[Path], object]]]:
 
 
 @pytest.mark.parametrize(("harm", "act"), list(_harms()), ids=[name for name, _ in _harms()])
-def test_no_file_of_a_store_can_be_harmed_in_silence(
-    harm: str, act: Callable[[Path], object], copy: Callable[[str], Path]
-) -> None:
-    path = without_copies(copy("zarr"))
+def test_no_file_of_a_store_can_be_harmed_in_silence(harm: str, act: Callable[[Path], object], tmp_path: Path) -> None:
+    path = without_copies(write_run(RUN, tmp_path / "run.zarr", chunk_events=24))
     truth = _values(path)
     files = sorted(file for file in path.rglob("*") if file.is_file())
     assert len(files) > 30
