@@ -115,7 +115,8 @@ def one(name: str, n: int, rows: int, n_bins: int, threads: int, workers: int, t
         from distributed import Client, LocalCluster
 
         options = {"dashboard_address": ":0", "memory_limit": "4GB"}
-        with LocalCluster(n_workers=workers, threads_per_worker=threads, **options) as made, Client(made) as client:
+        cluster = LocalCluster(n_workers=workers, threads_per_worker=threads, **options)
+        with cluster, Client(cluster, direct_to_workers=True) as client:
             client.run(lambda: [way(name, 64, few, 4)() for _ in range(1)] and None)
             seconds, _, _ = min(_seconds(way(name, n, rows, n_bins), n, rows) for _ in range(REPEATS))
             peaks = client.run(lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -78,7 +78,9 @@ class Pieces:
         """Pieces that overlap some events; those before them are let go. Up to the event ``last`` others may follow."""
         self._let_go += [self._held.pop(part) for part in list(self._held) if part[1] <= start]
         needed = [part for part in self._parts if part[0] < stop and part[1] > start]
-        self._team.map(self._read, [part for part in needed if part not in self._held])
+        to_read = [part for part in needed if part not in self._held]
+        if to_read:  # what is let go makes room for what is read, piece by piece
+            self._make_all([*self._lettings_go(), *(partial(self._read, part) for part in to_read)])
         ahead = [part for part in self._parts if stop <= part[0] < last][: self._team.n]
         self._to_come = [part for part in ahead if part not in self._held]
         return [(part[0], self._held[part]) for part in needed]
@@ -86,11 +88,18 @@ class Pieces:
     def map(self, function: Callable[[T], object], items: Iterable[T]) -> None:
         """Call a function for each item, by all threads, which read what comes next meanwhile."""
         ahead, self._to_come = self._to_come, []
-        let_go, self._let_go = self._let_go, []  # to give memory back takes time, which others need not wait for
-        calls: list[Callable[[], object]] = [let_go.clear] if let_go else []
+        calls = self._lettings_go()
         calls += [partial(self._read, part) for part in ahead]
         calls += [partial(function, item) for item in items]
+        self._make_all(calls)
+
+    def _make_all(self, calls: Iterable[Callable[[], object]]) -> None:
         self._team.map(lambda call: call(), calls)
+
+    def _lettings_go(self) -> list[Callable[[], object]]:
+        """Calls that each let a piece go: to give memory back takes time, which the other threads need not wait for."""
+        let_go, self._let_go = [[piece] for piece in self._let_go], []
+        return [piece.clear for piece in let_go]
 
     def _read(self, part: tuple[int, int]) -> None:
         whole = self._frames if isinstance(self._frames, Batch) else self._frames.read(*part)
