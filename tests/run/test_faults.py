@@ -187,8 +187,8 @@ def test_a_calculation_that_ends_in_an_error_costs_its_event(site: Path, tmp_pat
     same_elsewhere(found, healthy, slice(300, 301))
 
 
-@pytest.mark.usefixtures("forked_workers")
 def test_a_worker_that_is_killed_costs_nothing_and_the_bits_are_those_of_threads(site: Path, tmp_path: Path) -> None:
+    """Here workers begin anew, as those of users do."""
     recipe = with_module(site, tmp_path / "recipe", "mine:kills_once")
     state = made(recipe, tmp_path / "out", workers=2)
     assert (tmp_path / "recipe" / "killed").exists()
