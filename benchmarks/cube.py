@@ -13,8 +13,8 @@ from benchmarks import Call, Case, optional, read
 from xsmall.cube.bins import bins
 from xsmall.cube.cube import cube
 from xsmall.cube.moments import BATCH, Moments, groups
+from xsmall.kernels.add_frames import add_frames, all_go_on, flat
 from xsmall.kernels.jit import njit
-from xsmall.kernels.moments import add_frames, all_go_on, flat
 from xsmall.kernels.reference.moments import moments_of
 
 N_BINS = 50

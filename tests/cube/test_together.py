@@ -200,7 +200,6 @@ def test_a_part_of_a_lazy_cube_costs_one_pass_and_no_more(disk: Source) -> None:
     assert once(disk)
 
 
-@pytest.mark.usefixtures("forked_workers")
 def test_workers_of_a_cluster_do_both(disk: Source) -> None:
     distributed = pytest.importorskip("distributed")
     options = {"processes": False, "n_workers": 1, "threads_per_worker": 2, "dashboard_address": None}

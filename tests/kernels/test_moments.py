@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xsmall.kernels import add_frames as adding
 from xsmall.kernels import moments
 from xsmall.kernels.reference import moments as twin
 
@@ -16,7 +17,7 @@ def groups(index: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
     order = np.argsort(index, kind="stable")
     order = order[index[order] >= 0]
     bins, first = np.unique(index[order], return_index=True)
-    return order, np.r_[first, order.size].astype(np.int64), bins.astype(np.int64), moments.all_go_on(bins)
+    return order, np.r_[first, order.size].astype(np.int64), bins.astype(np.int64), adding.all_go_on(bins)
 
 
 def accumulator(n_bins: int, n_pixels: int) -> tuple[npt.NDArray[np.uint32], ...]:
@@ -28,8 +29,8 @@ def batch_by_batch(
 ) -> tuple[npt.NDArray[np.float64], ...]:
     state = accumulator(n_bins, frames.shape[1])
     for start in range(0, len(frames), batch):
-        moments.add_frames(
-            *moments.flat(frames[start : start + batch]),
+        adding.add_frames(
+            *adding.flat(frames[start : start + batch]),
             *groups(index[start : start + batch]),
             *state,
             0,
@@ -129,9 +130,9 @@ def test_pixels_that_threads_share_out_are_the_same_as_all_at_once() -> None:
     rng = np.random.default_rng(6)
     frames, index = rng.normal(5, 1, (33, 9000)).astype(np.float32), rng.integers(0, 3, 33)
     whole, parts = accumulator(3, 9000), accumulator(3, 9100)
-    moments.add_frames(*moments.flat(frames), *groups(index), *whole, 0, 9000, 0)
+    adding.add_frames(*adding.flat(frames), *groups(index), *whole, 0, 9000, 0)
     for low, high in ((0, 5), (4100, 9000), (5, 4100)):
-        moments.add_frames(*moments.flat(frames), *groups(index), *parts, low, high, 100)
+        adding.add_frames(*adding.flat(frames), *groups(index), *parts, low, high, 100)
     for ours, theirs in zip(parts, whole, strict=True):
         np.testing.assert_array_equal(ours[:, 100:], theirs)
         assert (ours[:, :100] == 0).all()
@@ -153,14 +154,14 @@ def test_the_kernel_releases_the_gil(lets_others_run: Callable[..., bool]) -> No
     frames = np.ones((8, 2_000_000), np.float32)
     which = groups(np.zeros(8, np.int64))
     state = accumulator(1, frames.shape[1])
-    assert lets_others_run(lambda: moments.add_frames(*moments.flat(frames), *which, *state, 0, frames.shape[1], 0))
+    assert lets_others_run(lambda: adding.add_frames(*adding.flat(frames), *which, *state, 0, frames.shape[1], 0))
 
 
 def test_a_bin_without_frames_stays_empty() -> None:
     frames, index = np.ones((3, 4), np.float32), np.zeros(3, np.int64)
     which = groups(index)
     state = accumulator(2, 4)
-    moments.add_frames(*moments.flat(frames), *which, *state, 0, frames.shape[1], 0)
+    adding.add_frames(*adding.flat(frames), *which, *state, 0, frames.shape[1], 0)
     for ours, theirs in zip(state, twin.moments_of(frames, index, 2), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert state[0][:, 0].tolist() == [3, 0]
@@ -172,7 +173,7 @@ def test_infinite_values_are_skipped_as_in_the_reductions() -> None:
     holes[[1, 4], 0] = np.inf, -np.inf
     index = np.zeros(6, dtype=np.int64)
     count, mean, m2 = np.zeros((1, 2), np.uint32), np.zeros((1, 2)), np.zeros((1, 2))
-    moments.add_frames(*moments.flat(holes), *groups(index), count, mean, m2, 0, 2, 0)
+    adding.add_frames(*adding.flat(holes), *groups(index), count, mean, m2, 0, 2, 0)
     expected = twin.moments_of(holes, index, 1)
     assert count.tolist() == [[4, 6]]
     np.testing.assert_allclose(mean, expected[1])
@@ -206,7 +207,7 @@ def test_values_whose_squares_overflow_are_counted() -> None:
     assert mean[0, 5] == pytest.approx(1e200 / 6)
 
 
-@pytest.mark.parametrize("how", [moments.BEGIN, moments.MERGE])
+@pytest.mark.parametrize("how", [adding.BEGIN, adding.MERGE])
 def test_a_group_is_begun_over_whatever_was_there_or_merged_as_merge_does(how: np.uint8) -> None:
     rng = np.random.default_rng(8)
     frames = rng.normal(5, 2, (40, 5000)).astype(np.float32)
@@ -216,16 +217,14 @@ def test_a_group_is_begun_over_whatever_was_there_or_merged_as_merge_does(how: n
     (*group, _), index = groups(np.zeros(20, np.int64)), np.zeros(20, np.int64)
     state = batch_by_batch(before, index, 1, 20)
     alone = batch_by_batch(after, index, 1, 20)
-    expected = [m.copy() for m in (alone if how == moments.BEGIN else state)]
-    if how == moments.MERGE:
+    expected = [m.copy() for m in (alone if how == adding.BEGIN else state)]
+    if how == adding.MERGE:
         moments.merge_into(*(m[0] for m in expected), *(m[0] for m in alone))
     else:
         state = (np.full_like(state[0], 77), np.full_like(state[1], np.nan), np.full_like(state[2], -3.0))
-    moments.add_frames(*moments.flat(after), *group, np.array([how]), *state, 0, 5000, 0)
+    adding.add_frames(*adding.flat(after), *group, np.array([how]), *state, 0, 5000, 0)
     for ours, theirs in zip(state, expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    books = twin.moments_of(
-        after if how == moments.BEGIN else frames, index if how == moments.BEGIN else np.zeros(40), 1
-    )
+    books = twin.moments_of(after if how == adding.BEGIN else frames, index if how == adding.BEGIN else np.zeros(40), 1)
     for ours, theirs in zip(state, books, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)

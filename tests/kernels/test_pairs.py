@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xsmall.cube.moments import groups
+from xsmall.kernels import add_frames as adding
 from xsmall.kernels import moments, pairs
 from xsmall.kernels.reference import pairs as twin
 
@@ -26,7 +27,7 @@ def gathered(frames: np.ndarray, weights: np.ndarray, index: np.ndarray, *, batc
         some, which = frames[start : start + batch], groups(index[start : start + batch])
         beside = weights[start : start + batch]
         pairs.add_pairs(some, beside, *which, *state[:2], *state[3:], 0, some.shape[1], 0)
-        moments.add_frames(*moments.flat(some), *which, moments.all_go_on(which[2]), *state[:3], 0, some.shape[1], 0)
+        adding.add_frames(*adding.flat(some), *which, adding.all_go_on(which[2]), *state[:3], 0, some.shape[1], 0)
     return state
 
 
@@ -57,8 +58,8 @@ def gathered_ratios(some: slice, *, batch: int) -> list[np.ndarray]:
         part = slice(start, start + batch)
         which = groups(index[part])
         pairs.add_ratios(frames[part], weights[part], *which, state[0], *state[3:], 0, frames.shape[1], 0)
-        flat = moments.flat(np.ascontiguousarray(frames[part]))
-        moments.add_frames(*flat, *which, moments.all_go_on(which[2]), *state[:3], 0, frames.shape[1], 0)
+        flat = adding.flat(np.ascontiguousarray(frames[part]))
+        adding.add_frames(*flat, *which, adding.all_go_on(which[2]), *state[:3], 0, frames.shape[1], 0)
     return state
 
 
@@ -84,7 +85,7 @@ def test_rows_merge_as_one_by_one() -> None:
     a, b = ([np.zeros((4, 300), t) for t in (np.uint32, np.float64, np.float64)] for _ in range(2))
     for state, some in ((a, slice(0, 40)), (b, slice(40, 90))):
         which = groups(INDEX[some])
-        moments.add_frames(*moments.flat(FRAMES[some]), *which, moments.all_go_on(which[2]), *state, 0, 300, 0)
+        adding.add_frames(*adding.flat(FRAMES[some]), *which, adding.all_go_on(which[2]), *state, 0, 300, 0)
     one = [m.copy() for m in a]
     for i in (0, 2):
         rows = [m[i] for m in one]

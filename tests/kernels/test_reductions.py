@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba.core.errors import TypingError
 
-from xsmall.kernels import autocorrelation, azint, droplet, moments, projection, roi
+from xsmall.kernels import add_frames as adding
+from xsmall.kernels import autocorrelation, azint, droplet, projection, roi
 from xsmall.kernels.reference import autocorrelation as slow_autocorrelation
 from xsmall.kernels.reference import azint as slow_azint
 from xsmall.kernels.reference import droplet as slow_droplet
@@ -282,7 +283,7 @@ def calls() -> dict[str, Callable[[np.ndarray], object]]:
             f.astype(float), f.astype(float), f[1:-1, 1:-1].astype(float), 1, 1, 1.0, 1.0, 1.0
         ),
         "variance of roi": lambda f: roi.box_variance(f, f, 0, 0, use, places, places, found, out),
-        "variance of a cube": lambda f: moments.add_variances(
+        "variance of a cube": lambda f: adding.add_variances(
             f.reshape(1, -1),
             f.reshape(1, -1),
             np.zeros(1, np.int64),
@@ -332,7 +333,7 @@ def test_variances_equal_their_twins() -> None:
         np.stack([variance.ravel(), variance.ravel() * 2, variance.ravel()]),
     )
     order, first, bins = np.array([2, 0, 1]), np.array([0, 1, 3]), np.array([1, 0])
-    moments.add_variances(frames, variances, order, first, bins, total, 0, frames.shape[1], 0)
+    adding.add_variances(frames, variances, order, first, bins, total, 0, frames.shape[1], 0)
     np.testing.assert_allclose(total, slow_moments.add_variances(frames, variances, np.array([0, 0, 1]), 2), rtol=1e-15)
     lags = autocorrelation.Correlator(frame.shape, (2, 3)).with_variance(frame, use, variance)[1]
     np.testing.assert_allclose(lags, slow_autocorrelation.variance(frame, use, variance, (2, 3)), rtol=1e-5)

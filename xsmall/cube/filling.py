@@ -16,7 +16,7 @@ from xsmall.cube.pieces import EventPiece, Pieces, by_group, in_place
 from xsmall.cube.together import Reductions, float_batch
 from xsmall.engine.blocks import Batch
 from xsmall.engine.transform import Cast, Transform
-from xsmall.kernels import moments as kernel
+from xsmall.kernels import add_frames as kernel
 from xsmall.kernels import pairs
 
 __all__ = ["AddedEvents", "Filler", "Lane", "RowsOfBlock", "Tile", "Way"]

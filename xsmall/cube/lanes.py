@@ -17,7 +17,7 @@ from xsmall.cube.together import Reductions
 from xsmall.engine.blocks import Batch, Unopened
 from xsmall.engine.team import Team
 from xsmall.engine.transform import Cast, Transform
-from xsmall.kernels import moments as kernel
+from xsmall.kernels import add_frames as kernel
 
 __all__ = ["Filled", "rows_of_lanes"]
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from xsmall.kernels import moments as kernel
 from xsmall.kernels import pairs
+from xsmall.kernels.add_frames import add_frames, all_go_on, flat
 
 BATCH = 256
 """Events that are taken bin by bin together, at the most."""
@@ -142,7 +143,7 @@ def lane_of_values(values: npt.NDArray[Any], index: Index, n_bins: int) -> Momen
     """Moments of one lane of any variable (event, ...); what is not finite is skipped."""
     out = Moments.empty(n_bins, int(np.prod(values.shape[1:], dtype=np.int64)))
     for _, frames, (order, first, bins) in _batches_of(values, index):
-        kernel.add_frames(*kernel.flat(frames), order, first, bins, kernel.all_go_on(bins), *out, 0, frames.shape[1], 0)
+        add_frames(*flat(frames), order, first, bins, all_go_on(bins), *out, 0, frames.shape[1], 0)
     return out
 
 
@@ -183,9 +184,7 @@ def pairs_of_values(values: npt.NDArray[Any], events: BinnedEvents, n_bins: int)
     for some, frames, (order, first, bins) in _batches_of(values, events.bins):
         weight = events.weight[some]
         pairs.add_pairs(frames, weight, order, first, bins, *out[:2], *out[3:], 0, frames.shape[1], 0)
-        kernel.add_frames(
-            *kernel.flat(frames), order, first, bins, kernel.all_go_on(bins), *out[:3], 0, frames.shape[1], 0
-        )
+        add_frames(*flat(frames), order, first, bins, all_go_on(bins), *out[:3], 0, frames.shape[1], 0)
     return out
 
 

@@ -125,7 +125,7 @@ def in_place(
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]] | None:
     """Frames of one segment where they lie in memory, without a copy.
 
-    Returns what :func:`xsmall.kernels.moments.add_frames` takes: one array that begins with the frame of the lowest
+    Returns what :func:`xsmall.kernels.add_frames.add_frames` takes: one array that begins with the frame of the lowest
     address and reaches over the others, and the place of the first pixel of each event from ``start`` to ``stop``. Only
     these pixels may be read, while the pieces are in memory. None where something is missing, or does not lie as a
     kernel can read it.

@@ -41,7 +41,7 @@ def add_pairs(
     weights
         Weight of each frame, finite.
     order, first, bins, low, high, at
-        As in :func:`xsmall.kernels.moments.add_frames`.
+        As in :func:`xsmall.kernels.add_frames.add_frames`.
     count, mean
         Accumulator of the values (bin, pixel), before these frames are added; not changed.
     weight, weight_m2, cross
@@ -197,7 +197,7 @@ def add_extremes(
 ) -> None:
     """Update the least and the largest finite value (bin, pixel) with a batch of frames; infinite where is none.
 
-    The other parameters are those of :func:`xsmall.kernels.moments.add_frames`.
+    The other parameters are those of :func:`xsmall.kernels.add_frames.add_frames`.
     """
     for g in range(bins.shape[0]):
         group = order[first[g] : first[g + 1]]

@@ -19,6 +19,7 @@ from xsmall.detector.frames import Frames
 from xsmall.engine.interrupt import check
 from xsmall.engine.record import GROUP, Output, Record, Reducer
 from xsmall.kernels import moments as kernel
+from xsmall.kernels.add_frames import add_frames, add_variances, all_go_on, flat
 
 __all__ = ["Average", "Averager", "FrameMoments", "merged", "statistics_of"]
 
@@ -147,9 +148,9 @@ class Averager(Reducer):
         for s in range(self._segments):
             check()
             where = 0, self._pixels, s * self._pixels
-            kernel.add_frames(*kernel.flat(self._frames[s]), *group, kernel.all_go_on(group[2]), *moments[:3], *where)
+            add_frames(*flat(self._frames[s]), *group, all_go_on(group[2]), *moments[:3], *where)
             if moments.variances is not None and self._variances is not None:
-                kernel.add_variances(self._frames[s], self._variances[s], *group, moments.variances, *where)
+                add_variances(self._frames[s], self._variances[s], *group, moments.variances, *where)
 
 
 @dataclass(frozen=True)
