@@ -398,13 +398,14 @@ def test_tiles_are_what_is_read_together_then_segments_then_rows() -> None:
 @pytest.mark.parametrize("variance", [False, True])
 @pytest.mark.parametrize("together", [1, 8])
 @pytest.mark.parametrize("said", [False, True])
-@pytest.mark.parametrize("cluster", [False, True])
+@pytest.mark.parametrize(("cluster", "one_task"), [(False, True), (True, False), (True, True)])
 def test_every_way_out_of_a_refused_plan_is_one(
-    n_bins: int, memory: float, variance: bool, together: int, said: bool, cluster: bool
+    n_bins: int, memory: float, variance: bool, together: int, said: bool, cluster: bool, one_task: bool
 ) -> None:
     free = 40e9 if said else memory
-    who = Machine(int(memory), 4, 3, cluster, said, limit=int(2 * free), free=int(free))
-    asked = job(n_bins, together=together, more=("variances",) if variance else ())
+    limit = (free + 3e8) / 0.7 if cluster else 2 * free
+    who = Machine(int(memory), 4, 3, cluster, said, limit=int(limit), free=int(free))
+    asked = job(n_bins, together=together, more=("variances",) if variance else (), one_task=one_task)
     try:
         plan.tiles(asked, who)
     except PlanError as error:

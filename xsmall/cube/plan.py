@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, replace
+from typing import Final
 
 from dask.utils import format_bytes
 
@@ -22,6 +23,12 @@ MOST_READS = 16
 
 _MOST_OF_LIMIT = 0.8
 """Of what this process may have, that a user is advised to give a cube."""
+
+_HANDING_ON: Final = 2.0
+"""Work of storing, sending and merging a byte of moments, in that of filling from a byte of frames; measured."""
+
+_WORTH: Final = 0.5
+"""Of the work of filling, that handing moments on takes at the least where one task for all lanes is worth it."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,8 @@ class CubeJob:
         What is gathered beside the moments.
     beside_bytes
         Bytes of what reductions of the same frames give, which need floats of whole frames; 0 where there are none.
+    one_task
+        Whether one task does all lanes of a tile, on a cluster too.
     """
 
     n_events: int
@@ -68,6 +77,7 @@ class CubeJob:
     is_kept: bool = False
     more: tuple[str, ...] = ()
     beside_bytes: int = 0
+    one_task: bool = False
 
     @property
     def accumulator_bytes(self) -> int:
@@ -93,7 +103,7 @@ class CubeJob:
         whole = self.accumulator_bytes * pixels * self.n_bins
         lane = self.accumulator_bytes * pixels * min(self.met, self.n_bins)
         frames = self._frames_bytes(segments, rows, machine.threads) + 2 * self.beside_bytes  # parts, then joined
-        if machine.cluster and self.n_lanes > 1:  # lanes are tasks, which must not change what they were given
+        if machine.cluster and self.n_lanes > 1 and not self.one_task:  # a task must not change what it was given
             merging = 3 * whole + lane  # two become a third, while the next lane waits
             return max(lane + frames + whole, merging, 2 * whole)
         group = min(whole, GROUP_OF_LANES * lane) if self.n_lanes > GROUP_OF_LANES else 0
@@ -113,6 +123,14 @@ class CubeJob:
         floats = self.batch * rows * columns * self.float_bytes * (segments if self.beside_bytes else 1)
         scratch = threads * GROUP * all_rows * columns * self.float_bytes if rows < all_rows else 0
         return (2 if VARIANCES in self.more else 1) * (held + floats + scratch)
+
+    def handing_on(self, events: int, met: float) -> float:
+        """Work of handing on the moments of tasks of so many events and bins, in that of filling them.
+
+        What is gathered beside the moments is left out: it takes as much more to fill.
+        """
+        frames = events * (self.raw_bytes + self.float_bytes)
+        return _HANDING_ON * BYTES_PER_BIN_AND_PIXEL * met / max(1, frames)
 
     def reads(self, segments: int, rows: int) -> int:
         """How often a frame is read for one tile after the other."""
@@ -146,11 +164,47 @@ def tiles(job: CubeJob, machine: Machine) -> list[Tile]:
     PlanError
         Not even small tiles fit, or the data would be read too often for one tile after the other.
     """
-    n_segments, n_rows, _ = job.shape
-    fit = next((s for s in job.sizes() if job.working_bytes(*s, machine) <= machine.memory), None)
+    fit = _size_that_fits(job, machine)
     if fit is None:
         raise _refusal(job, machine)
-    segments, rows = fit
+    return _tiles_of(job, *fit)
+
+
+def in_one_task(job: CubeJob, machine: Machine, handing_on: float) -> CubeJob:
+    """The same job with one task for all lanes of a tile, where a cluster is done sooner that way.
+
+    Of several tasks, all workers share the work of filling and that of handing moments on, 1 + ``handing_on``; one task
+    for each tile shares the filling alone, among as many workers as there are tiles done at once. A scan whose lanes
+    meet few bins hands on little: it keeps its tasks on one worker too, since others may come.
+
+    Parameters
+    ----------
+    job
+        What is to be done.
+    machine
+        Who does it.
+    handing_on
+        See :meth:`CubeJob.handing_on`.
+    """
+    made = replace(job, one_task=True)
+    shared_reductions = job.beside_bytes and machine.workers > 1  # their work has no moments
+    if not machine.cluster or job.n_lanes < 2 or handing_on < _WORTH or shared_reductions:
+        return job
+    fit, fit_of_several = _size_that_fits(made, machine), _size_that_fits(job, machine)
+    if fit is None or (fit_of_several is not None and job.reads(*fit) > job.reads(*fit_of_several)):
+        return job
+    n_tiles = len(_tiles_of(made, *fit))
+    at_once = n_tiles / -(-n_tiles // machine.workers)
+    return made if machine.workers <= at_once * (1 + handing_on) else job
+
+
+def _size_that_fits(job: CubeJob, machine: Machine) -> tuple[int, int] | None:
+    """Segments and rows of the largest tiles that fit."""
+    return next((s for s in job.sizes() if job.working_bytes(*s, machine) <= machine.memory), None)
+
+
+def _tiles_of(job: CubeJob, segments: int, rows: int) -> list[Tile]:
+    n_segments, n_rows, _ = job.shape
     return [
         Tile((s, min(s + segments, n_segments)), (r, min(r + rows, n_rows)))
         for s in range(0, n_segments, segments)

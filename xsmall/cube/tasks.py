@@ -29,7 +29,7 @@ from xsmall.cube.moments import (
     lanes,
     statistics_types,
 )
-from xsmall.cube.plan import CubeJob, tiles, with_reductions
+from xsmall.cube.plan import CubeJob, in_one_task, tiles, with_reductions
 from xsmall.cube.together import Reductions
 from xsmall.cube.values import Statistics, parts_of, picked, with_error
 from xsmall.engine.blocks import Batch, Opaque, Unopened, rules_of, shared_of
@@ -167,6 +167,7 @@ def _plan(
     borders = lanes(index)
     way = Way(borders, batch_events(index, borders, segments * rows * columns), (rows, columns), more)
     together = Rule(frames).together if isinstance(frames, da.Array) else 1
+    units = _units(borders, together) if who.cluster else [range(len(borders))]
     more_bytes = sum(a.dtype.itemsize for a in source.batch.beside if a.ndim == frames.ndim)
     job = CubeJob(
         n_events=n,
@@ -182,15 +183,19 @@ def _plan(
         lane=borders[0][1] - borders[0][0],
         is_kept=is_kept,
         more=more,
+        one_task=len(units) == 1,
     )
     if beside:
         job = with_reductions(job, sum(made.result_bytes for made in beside.values()), who)
     taken = beside if job.beside_bytes else {}
+    if not source.is_held:  # frames that workers hold would all have to come to one
+        of_task = borders[units[0][-1]][1]
+        job = in_one_task(job, who, job.handing_on(of_task, bins_met(index, max(1, of_task))))
+    units = [range(len(borders))] if job.one_task else units
     found = tiles(job, who)
     first = found[0]
     segments_of, rows_of = first.segments[1], first.rows[1]
     needs = job.working_bytes(segments_of, rows_of, who)
-    units = _units(borders, together) if who.cluster else [range(len(borders))]
     some = bool(taken) or bool((index >= 0).any())
     plan = Plan(
         what=f"cube of {n} events in {n_bins} bins of {segments} x {rows} x {columns} pixels"

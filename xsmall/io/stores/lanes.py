@@ -174,8 +174,8 @@ def lane_store(path: str | os.PathLike[str]) -> LaneStore:
     Notes
     -----
     Kept are the accumulators of finished lanes of events and groups of lanes, at most some sixteen times bins x pixels
-    x 20 bytes, less in a step scan; without a cluster. On a cluster each lane is kept, up to 64 of them. A part that is
-    damaged is made again.
+    x 20 bytes, less in a step scan; without a cluster, or with few workers. Of many workers each lane is kept, up to 64
+    of them. A part that is damaged is made again.
 
     Examples
     --------

@@ -1,0 +1,184 @@
+"""How a cube is cut into tasks on a cluster: one task for all lanes of few workers, and the same bits whoever works."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+
+import xsmall as xs
+from xsmall.cube import lanes, plan, tasks
+from xsmall.engine.machine import Machine
+
+N, N_BINS = 2048, 50
+TIMES = np.datetime64("2026-01-01", "ns") + np.arange(N)
+BINS = {"scan": xs.bins(0, N_BINS, n=N_BINS)}
+MORE = {"weights": "i0", "statistics": ["min", "max", "sum", "ratio"]}
+Cluster = Callable[..., None]
+
+
+def run_of(order: str, dtype: str = "f4", segments: int = 1, chunk: int = 16) -> tuple[xr.Dataset, xr.DataArray]:
+    rng = np.random.default_rng(5)
+    place = rng.integers(0, N_BINS, N) + 0.5
+    scan = np.sort(place) if order == "scan" else place
+    small = xr.Dataset({"scan": ("event", scan), "i0": ("event", rng.gamma(9, 1 / 9, N))}, {"event": TIMES})
+    values = rng.normal(900, 100, (N, segments, 3, 4)).astype(dtype)
+    if dtype == "f4":
+        values[rng.random(values.shape) < 0.02] = np.nan
+
+    def read(block_info: Any = None) -> np.ndarray:
+        (start, stop), (s, t), *_ = block_info[None]["array-location"]
+        return np.array(values[start:stop, s:t])
+
+    chunks = da.core.normalize_chunks((chunk, 1, 3, 4), values.shape)
+    lazy = da.map_blocks(read, chunks=chunks, dtype=dtype, meta=np.empty((0,) * 4, dtype), name=f"{order}-{chunk}")
+    return small, xr.DataArray(lazy, dims=("event", "segment", "row", "column"), coords={"event": TIMES}, name="j")
+
+
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """Say how many workers there are, and what memory each has."""
+
+    def say(n: int, memory: float = 1e9) -> None:
+        who = Machine(int(memory), 1, n, cluster=True, limit=int(memory), free=int(memory))
+        monkeypatch.setattr(tasks, "machine", lambda memory: who)
+
+    return say
+
+
+def made(order: str = "random", options: dict[str, Any] | None = None, **how: Any) -> xr.Dataset:
+    small, images = run_of(order, **how)
+    return small.sd.cube(BINS, images={"j": images}, **(options or {}))
+
+
+@pytest.mark.parametrize(
+    ("order", "by_workers"),
+    [("random", {1: 1, 2: 1, 3: 8, 4: 8, 16: 8}), ("scan", {1: 16, 2: 16, 3: 16, 16: 16})],
+)
+def test_few_workers_do_one_task_where_each_lane_meets_all_bins(
+    workers: Cluster, order: str, by_workers: dict[int, int]
+) -> None:
+    for n, expected in by_workers.items():
+        workers(n)
+        assert xs.plan(made(order)).tasks == expected, n
+
+
+def test_what_takes_more_work_than_its_moments_is_shared_by_fewer_workers(workers: Cluster) -> None:
+    workers(3)
+    assert xs.plan(made(dtype="u2")).tasks == 1  # half the bytes of frames to the same moments
+    assert xs.plan(made(options=MORE)).tasks == 8  # more moments, but more to gather too
+    workers(1)
+    small, images = run_of("random")
+    assert xs.plan(images.sd.average()).tasks == 16
+    with_reduction = small.merge(images.sd.reduce({"lines": xs.projection("row")}).reset_coords(drop=True))
+    for n, expected in ((1, 1), (2, 8)):  # reductions of the same frames are work that two share
+        workers(n)
+        assert xs.plan(with_reduction.sd.cube(BINS, images={"j": images})).tasks == expected
+
+
+def test_tiles_are_done_at_once_by_as_many_workers(workers: Cluster) -> None:
+    for n, expected in ((1, 4), (3, 4), (4, 4), (8, 4), (12, 32), (16, 32)):
+        workers(n)
+        assert xs.plan(made(segments=4)).tasks == expected, n
+    workers(4)
+    assert xs.plan(made("scan", segments=4)).tasks == 64
+
+
+def test_frames_that_workers_hold_are_not_brought_to_one_of_them(workers: Cluster) -> None:
+    small, images = run_of("random")
+    workers(1)
+    assert xs.plan(small.sd.cube(BINS, images={"j": images.persist()})).tasks == 8
+
+
+def job(**more: Any) -> plan.CubeJob:
+    said = {"raw_bytes": 4, "float_bytes": 0, "events_read": 1, "batch": 256, "n_lanes": 64, "met": 50, "lane": 512}
+    return plan.CubeJob(30_000, 50, (1, 512, 1024), segments_read=1, **said | more)
+
+
+def test_one_task_that_does_not_fit_leaves_several() -> None:
+    asked = job()
+    one, several = (
+        replace(asked, one_task=of).working_bytes(1, 512, Machine(0, 1, 1, cluster=True)) for of in (True, False)
+    )
+    assert several < one < 1.5 * several
+    for memory, is_one in ((one, True), (one - 1, False), (several, False)):
+        who = Machine(memory, 1, 1, cluster=True)
+        assert plan.in_one_task(asked, who, 2.0).one_task == is_one
+        assert len(plan.tiles(plan.in_one_task(asked, who, 2.0), who)) == 1
+
+
+def test_one_task_may_fit_where_several_do_not() -> None:
+    asked = job(n_lanes=8)
+    one, several = (
+        replace(asked, one_task=of).working_bytes(1, 512, Machine(0, 1, 1, cluster=True)) for of in (True, False)
+    )
+    assert one < several
+    who = Machine(one, 1, 1, cluster=True)
+    assert len(plan.tiles(asked, who)) > len(plan.tiles(plan.in_one_task(asked, who, 2.0), who)) == 1
+
+
+def test_a_plan_for_one_task_on_a_worker_is_that_of_a_process(
+    workers: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers(1)
+    on_worker = xs.plan(made())[0]
+    here = Machine(10**9, 1, 1, limit=10**9, free=10**9)
+    monkeypatch.setattr(tasks, "machine", lambda memory: here)
+    alone = xs.plan(made())[0]
+    assert on_worker.tasks == alone.tasks == 1
+    assert on_worker.peak_bytes == alone.peak_bytes
+
+
+@pytest.mark.parametrize("options", [{}, MORE])
+@pytest.mark.parametrize(
+    ("order", "chunk", "expected"), [("random", 16, {1, 8}), ("scan", 16, {16}), ("random", 700, {1})]
+)
+def test_any_number_of_workers_makes_the_same_bits(
+    workers: Cluster, order: str, chunk: int, expected: set[int], options: dict[str, Any]
+) -> None:
+    truth = made(order, options, chunk=chunk).compute()
+    seen = set()
+    for n in (1, 2, 3, 4):
+        workers(n)
+        found = made(order, options, chunk=chunk)
+        seen.add(xs.plan(found).tasks)
+        xr.testing.assert_identical(found.compute(), truth)
+    assert seen == expected
+
+
+@pytest.mark.parametrize(("first", "then"), [(1, 8), (8, 1)])
+def test_lanes_that_were_kept_are_taken_by_any_number_of_workers(
+    workers: Cluster, first: int, then: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = made().compute()
+    options = {"store": xs.lane_store(tmp_path / "parts")}
+    filled: list[int] = []
+    fill = lanes._fill_lane
+    monkeypatch.setattr(lanes, "_fill_lane", lambda *args: (filled.append(args[2].start), fill(*args)))
+    n_tasks = []
+    for n in (first, then):
+        workers(n)
+        cube = made(options=options)
+        n_tasks.append(xs.plan(cube).tasks)
+        xr.testing.assert_identical(cube.compute(), truth)
+        assert len(filled) == 8
+    assert sorted(n_tasks) == [1, 8]
+    for part in list((tmp_path / "parts").rglob("lane-[36].npz")):
+        part.unlink()
+    xr.testing.assert_identical(made(options=options).compute(), truth)
+    assert len(filled) == 10
+
+
+def test_workers_of_a_cluster_do_what_is_planned() -> None:
+    distributed = pytest.importorskip("distributed")
+    truth = made().compute()
+    options = {"processes": False, "threads_per_worker": 1, "dashboard_address": None}
+    for n, expected in ((2, 1), (4, 8)):
+        with distributed.Client(n_workers=n, **options):
+            found = made()
+            assert xs.plan(found).tasks == expected
+            xr.testing.assert_identical(found.compute(), truth)
