@@ -14,19 +14,21 @@ import xsmall as xs
 from xsmall.cube import lanes, plan, tasks
 from xsmall.engine.machine import Machine
 
-N, N_BINS = 2048, 50
-TIMES = np.datetime64("2026-01-01", "ns") + np.arange(N)
+N, N_BINS, LANE = 2048, 50, 256
 BINS = {"scan": xs.bins(0, N_BINS, n=N_BINS)}
 MORE = {"weights": "i0", "statistics": ["min", "max", "sum", "ratio"]}
 Cluster = Callable[..., None]
 
 
-def run_of(order: str, dtype: str = "f4", segments: int = 1, chunk: int = 16) -> tuple[xr.Dataset, xr.DataArray]:
+def run_of(
+    order: str, dtype: str = "f4", segments: int = 1, chunk: int = 16, n: int = N
+) -> tuple[xr.Dataset, xr.DataArray]:
     rng = np.random.default_rng(5)
-    place = rng.integers(0, N_BINS, N) + 0.5
+    times = np.datetime64("2026-01-01", "ns") + np.arange(n)
+    place = rng.integers(0, N_BINS, n) + 0.5
     scan = np.sort(place) if order == "scan" else place
-    small = xr.Dataset({"scan": ("event", scan), "i0": ("event", rng.gamma(9, 1 / 9, N))}, {"event": TIMES})
-    values = rng.normal(900, 100, (N, segments, 3, 4)).astype(dtype)
+    small = xr.Dataset({"scan": ("event", scan), "i0": ("event", rng.gamma(9, 1 / 9, n))}, {"event": times})
+    values = rng.normal(900, 100, (n, segments, 3, 4)).astype(dtype)
     if dtype == "f4":
         values[rng.random(values.shape) < 0.02] = np.nan
 
@@ -35,8 +37,8 @@ def run_of(order: str, dtype: str = "f4", segments: int = 1, chunk: int = 16) ->
         return np.array(values[start:stop, s:t])
 
     chunks = da.core.normalize_chunks((chunk, 1, 3, 4), values.shape)
-    lazy = da.map_blocks(read, chunks=chunks, dtype=dtype, meta=np.empty((0,) * 4, dtype), name=f"{order}-{chunk}")
-    return small, xr.DataArray(lazy, dims=("event", "segment", "row", "column"), coords={"event": TIMES}, name="j")
+    lazy = da.map_blocks(read, chunks=chunks, dtype=dtype, meta=np.empty((0,) * 4, dtype), name=f"{order}-{chunk}-{n}")
+    return small, xr.DataArray(lazy, dims=("event", "segment", "row", "column"), coords={"event": times}, name="j")
 
 
 @pytest.fixture
@@ -150,27 +152,59 @@ def test_any_number_of_workers_makes_the_same_bits(
     assert seen == expected
 
 
-@pytest.mark.parametrize(("first", "then"), [(1, 8), (8, 1)])
-def test_lanes_that_were_kept_are_taken_by_any_number_of_workers(
-    workers: Cluster, first: int, then: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    truth = made().compute()
-    options = {"store": xs.lane_store(tmp_path / "parts")}
-    filled: list[int] = []
+@pytest.fixture
+def filled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Of each lane that is filled from frames, its first event, counted from that of its task."""
+    seen: list[int] = []
     fill = lanes._fill_lane
-    monkeypatch.setattr(lanes, "_fill_lane", lambda *args: (filled.append(args[2].start), fill(*args)))
-    n_tasks = []
-    for n in (first, then):
+    monkeypatch.setattr(lanes, "_fill_lane", lambda *args: (seen.append(args[2].start), fill(*args)))
+    return seen
+
+
+@pytest.mark.parametrize("segments", [1, 2])
+@pytest.mark.parametrize("n_lanes", [8, 9, 12])
+def test_lanes_that_one_task_kept_are_taken_by_many_and_the_other_way_round(
+    workers: Cluster, n_lanes: int, segments: int, tmp_path: Path, filled: list[int]
+) -> None:
+    how: dict[str, Any] = {"n": n_lanes * LANE, "segments": segments}
+    truth = made(**how).compute()
+    filled.clear()
+    options = {"store": xs.lane_store(tmp_path / "parts")}
+    of_many = {8: 8, 9: 2, 12: 2}[n_lanes]  # a group that is kept is one task
+    for n, n_tasks in ((1, 1), (16, of_many), (1, 1)):
         workers(n)
-        cube = made(options=options)
-        n_tasks.append(xs.plan(cube).tasks)
+        cube = made(options=options, **how)
+        assert xs.plan(cube).tasks == n_tasks * segments
         xr.testing.assert_identical(cube.compute(), truth)
-        assert len(filled) == 8
-    assert sorted(n_tasks) == [1, 8]
-    for part in list((tmp_path / "parts").rglob("lane-[36].npz")):
-        part.unlink()
-    xr.testing.assert_identical(made(options=options).compute(), truth)
-    assert len(filled) == 10
+        assert len(filled) == n_lanes * segments
+    xs.lane_store(tmp_path / "parts").clear()
+    for n in (16, 1, 16):
+        workers(n)
+        xr.testing.assert_identical(made(options=options, **how).compute(), truth)
+        assert len(filled) == 2 * n_lanes * segments
+
+
+def test_what_is_missing_of_kept_lanes_is_filled_by_any_number_of_workers(
+    workers: Cluster, tmp_path: Path, filled: list[int]
+) -> None:
+    how: dict[str, Any] = {"n": 20 * LANE, "options": {"store": xs.lane_store(tmp_path / "parts")}}
+    truth = made(n=20 * LANE).compute()
+    workers(1)
+    made(**how).compute()
+    for n, lost, n_tasks, n_filled in ((16, "lanes-8-15", 10, 8), (1, "lane-11", 1, 1), (16, "lanes-0-7", 10, 8)):
+        next((tmp_path / "parts").rglob(f"{lost}.npz")).unlink()
+        filled.clear()
+        workers(n)
+        cube = made(**how)
+        assert xs.plan(cube).tasks == n_tasks
+        xr.testing.assert_identical(cube.compute(), truth)
+        assert len(filled) == n_filled
+    next((tmp_path / "parts").rglob("lanes-8-15.npz")).write_bytes(b"PK")  # found damaged when the task is run
+    filled.clear()
+    cube = made(**how)
+    assert xs.plan(cube).tasks == 10
+    xr.testing.assert_identical(cube.compute(), truth)
+    assert filled == [i * LANE for i in range(8)]
 
 
 def test_workers_of_a_cluster_do_what_is_planned() -> None:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import tracemalloc
+from pathlib import Path
 from typing import Self
 
 import dask
@@ -233,6 +234,19 @@ def test_this_process_stays_within_the_plan(n: int, n_bins: int, rows: int, memo
             tracemalloc.stop()
             assert peak < 1.2 * xs.plan(result).peak_bytes
             assert found.sizes
+
+
+@pytest.mark.parametrize("n", [1024, 3072])  # lanes, and groups of them
+def test_this_process_stays_within_the_plan_while_it_keeps_lanes(n: int, tmp_path: Path) -> None:
+    frames, bins = images(n, 64), {"x": xs.bins(0, 50, n=50)}
+    with dask.config.set(scheduler="threads", num_workers=1):
+        cube = fly_scan(n, 50).sd.cube(bins, images={"j": frames}, store=xs.lane_store(tmp_path / "parts"))[["j"]]
+        frames.isel(event=slice(64)).sd.average().compute()  # what is compiled and imported is no memory of it
+        tracemalloc.start()
+        cube.compute()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert 0.8 * xs.plan(cube).peak_bytes < peak < xs.plan(cube).peak_bytes
 
 
 @pytest.mark.usefixtures("forked_workers")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from dask.delayed import Delayed
 
 from xsmall.cube.accumulator import Rows, merge_rows, statistics_of_rows
-from xsmall.cube.moments import Index, chain, in_groups, statistics_types
+from xsmall.cube.moments import GROUP_OF_LANES, Index, chain, statistics_types
 from xsmall.cube.values import Statistics, picked
 from xsmall.engine.blocks import Opaque
 from xsmall.engine.machine import Machine
@@ -37,6 +37,7 @@ def bin_blocks(shape: tuple[int, ...], result_bytes: int, who: Machine) -> Block
 
 def finished_by_block(
     tasks: list[Delayed],
+    units: Sequence[range],
     name: str,
     met: Sequence[Index],
     blocks: Blocks,
@@ -51,6 +52,8 @@ def finished_by_block(
     ----------
     tasks
         Rows of some lanes each.
+    units
+        The lanes of each task: one, some, or a group.
     name
         Last part of the names of the tasks.
     met
@@ -69,7 +72,7 @@ def finished_by_block(
     for number, (low, high) in enumerate(blocks):
         own = f"{name}-{number}" if len(blocks) > 1 else name
         bins = range(low * inner, high * inner)
-        merged = _merged(_parts(tasks, own, met, bins), len(tasks), own)
+        merged = _merged(_parts(tasks, own, met, bins), units, own)
         mine = (high - low, *shape[1:]) if shape else ()
         done = dask.delayed(_finish_task, pure=False)(
             merged, bins.start, mine, pixels, common, dask_key_name=f"finish-{own}"
@@ -92,15 +95,17 @@ def _parts(tasks: list[Delayed], name: str, met: Sequence[Index], bins: range) -
     return out
 
 
-def _merged(parts: Mapping[int, Delayed], n: int, name: str) -> Delayed | Rows:
+def _merged(parts: Mapping[int, Delayed], units: Sequence[range], name: str) -> Delayed | Rows:
     """Merge the rows of tasks in the fixed order of lanes."""
 
     def merge_two(a: Delayed, b: Delayed) -> Delayed:
         return dask.delayed(_merge_task, pure=False)(a, b, dask_key_name=f"merge-{name}-{next(count)}")
 
-    count = iter(range(n))
-    groups = ([parts[i] for i in group if i in parts] for group in in_groups(range(n)))
-    merged = [chain(group, merge_two) for group in groups if group]
+    count = iter(range(len(units)))
+    groups: dict[int, list[Delayed]] = {}
+    for i, part in parts.items():
+        groups.setdefault(units[i][0] // GROUP_OF_LANES, []).append(part)
+    merged = [chain(group, merge_two) for group in groups.values()]
     return chain(merged, merge_two) if merged else {}
 
 

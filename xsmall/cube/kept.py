@@ -25,6 +25,9 @@ class PartStore(Protocol):
     def get(self, name: str) -> Arrays | None:
         """Arrays of a part; None where there is none, or where it is damaged."""
 
+    def has(self, name: str) -> bool:
+        """Whether there is a part of this name, damaged or not."""
+
     def put(self, name: str, arrays: Arrays) -> None:
         """Keep a part: after a kill at any time it is there whole, or not at all."""
 
@@ -50,6 +53,10 @@ class Kept:
             return None
         moments = {name: arrays[name] for name in Row._fields if name in arrays}
         return {int(bin_): Row(**{name: m[i] for name, m in moments.items()}) for i, bin_ in enumerate(arrays["bins"])}
+
+    def has(self, part: str) -> bool:
+        """Whether there is a lane or a group of lanes of this name."""
+        return self.store.has(f"{self.prefix}/{part}")
 
     def put(self, part: str, rows: Rows) -> None:
         """Keep the moments of a lane or a group."""

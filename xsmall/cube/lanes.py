@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from xsmall.cube.accumulator import HeldMoments, HeldRow, RowBlock, Rows, clear_row
 from xsmall.cube.filling import AddedEvents, Filler, Lane, RowsOfBlock, Tile, Way
-from xsmall.cube.moments import BinnedEvents, Index, groups, in_groups
+from xsmall.cube.moments import GROUP_OF_LANES, BinnedEvents, Index, groups, in_groups
 from xsmall.cube.pieces import Pieces
 from xsmall.cube.together import Reductions
 from xsmall.engine.blocks import Batch, Unopened
@@ -19,7 +19,7 @@ from xsmall.engine.team import Team
 from xsmall.engine.transform import Cast, Transform
 from xsmall.kernels import add_frames as kernel
 
-__all__ = ["Filled", "rows_of_lanes"]
+__all__ = ["Filled", "rows_of_lanes", "with_kept_groups"]
 
 
 class Filled(NamedTuple):
@@ -70,7 +70,8 @@ def rows_of_lanes(
     together = in_groups(numbers)
     stock = _Stock(events, way, numbers, int(np.prod(tile.pixels(way.shape[1]))), n_bins, whole_lanes=fill.whole_lanes)
     for some in together:
-        done = kept.get(_name_of_lanes(some)) if kept is not None and len(together) > 1 else None
+        of_group = kept if len(some) > 1 and len(way.lanes) > GROUP_OF_LANES else None
+        done = None if of_group is None else of_group.get(_name_of_lanes(some))
         stock.begin_group()
         if done is not None:
             stock.put(stock.group, done, team)
@@ -84,14 +85,26 @@ def rows_of_lanes(
                 if kept is not None:
                     kept.put(name, lane.rows())
             stock.group.join(lane, team)
-        if kept is not None and len(together) > 1:
+        if of_group is not None:
             if done is None:
-                kept.put(_name_of_lanes(some), stock.group.rows())
-            kept.drop(
+                of_group.put(_name_of_lanes(some), stock.group.rows())
+            of_group.drop(
                 [_name_of_lanes(range(number, number + 1)) for number in some]
             )  # also where a kill came in between
         stock.total.join(stock.group, team)
     return Filled(stock.total, stock.block)
+
+
+def with_kept_groups(units: list[range], way: Way, tiles: Iterable[Tile]) -> list[range]:
+    """Lanes of each task; of a group that is kept whole, of any tile, they are one: it cannot be taken apart."""
+    if way.kept is None:
+        return units
+    kept = [way.kept.tile(tile.name) for tile in tiles]
+    out: list[range] = []
+    for group in in_groups(range(len(way.lanes))):
+        own = [unit for unit in units if unit[0] in group]
+        out += [group] if len(own) > 1 and any(of.has(_name_of_lanes(group)) for of in kept) else own
+    return out
 
 
 def _name_of_lanes(numbers: range) -> str:

@@ -103,12 +103,13 @@ class CubeJob:
         whole = self.accumulator_bytes * pixels * self.n_bins
         lane = self.accumulator_bytes * pixels * min(self.met, self.n_bins)
         frames = self._frames_bytes(segments, rows, machine.threads) + 2 * self.beside_bytes  # parts, then joined
+        group = min(whole, GROUP_OF_LANES * lane) if self.n_lanes > GROUP_OF_LANES else 0
+        written = max(lane, group) if self.is_kept else 0  # a copy in one piece
         if machine.cluster and self.n_lanes > 1 and not self.one_task:  # a task must not change what it was given
             merging = 3 * whole + lane  # two become a third, while the next lane waits
-            return max(lane + frames + whole, merging, 2 * whole)
-        group = min(whole, GROUP_OF_LANES * lane) if self.n_lanes > GROUP_OF_LANES else 0
+            return max(lane + frames + whole + written, merging, 2 * whole)
         apart = self.n_lanes > 1 and (self.lane > self.batch or self.is_kept)  # else lanes are gathered in the cache
-        filling = frames + whole + group + (lane if apart else 0)
+        filling = frames + whole + group + (lane if apart else 0) + written
         finishing = whole + 8 * self.n_bins * pixels  # in place, but for the standard error
         return max(filling, finishing)
 

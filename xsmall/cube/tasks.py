@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import dask
@@ -18,7 +19,7 @@ from xsmall.cube.accumulator import Rows
 from xsmall.cube.filling import Tile, Way
 from xsmall.cube.finishing import Blocks, bin_blocks, finished_by_block, shaped
 from xsmall.cube.kept import Kept, PartStore
-from xsmall.cube.lanes import rows_of_lanes
+from xsmall.cube.lanes import rows_of_lanes, with_kept_groups
 from xsmall.cube.moments import (
     BinnedEvents,
     Index,
@@ -98,7 +99,9 @@ def statistics_of_frames(
     same = {} if store is not None else _of_same_frames(source, beside or {})
     cut, plan = _plan(source, events.bins, shape, who, dtype, more, is_kept=store is not None, beside=same)
     if store is not None:
-        cut = cut._replace(way=cut.way._replace(kept=_agreed(store, label, source, events, shape, cut, made_of or {})))
+        way = cut.way._replace(kept=_agreed(store, label, source, events, shape, cut, made_of or {}))
+        cut = cut._replace(way=way, units=with_kept_groups(cut.units, way, cut.tiles))
+        plan = replace(plan, tasks=len(cut.units) * len(cut.tiles))
     packets = None
     if batch.lazy():
         pieces, packets = _tiles_of_dask(source, cut, events, shape, label)
@@ -281,7 +284,7 @@ def _tiles_of_dask(
         if len(tasks) == 1:
             found = picked(tasks[0], name, (*shape, *pixels), statistics_types(way.more))
         else:
-            found = finished_by_block(tasks, name, met, cut.blocks, common, shape, pixels, way.more)
+            found = finished_by_block(tasks, cut.units, name, met, cut.blocks, common, shape, pixels, way.more)
         out.append(with_error(found))
     return out, packets
 

@@ -97,6 +97,10 @@ class LaneStore:
         except Exception:  # of zipfile, zlib and numpy, in many forms
             return None
 
+    def has(self, name: str) -> bool:
+        """Whether a part is there, damaged or not."""
+        return self._file(name).exists()
+
     def put(self, name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Write a part.
 
