@@ -77,9 +77,14 @@ def test_what_takes_more_work_than_its_moments_is_shared_by_fewer_workers(worker
     small, images = run_of("random")
     assert xs.plan(images.sd.average()).tasks == 16
     with_reduction = small.merge(images.sd.reduce({"lines": xs.projection("row")}).reset_coords(drop=True))
+    found = []
     for n, expected in ((1, 1), (2, 8)):  # reductions of the same frames are work that two share
         workers(n)
-        assert xs.plan(with_reduction.sd.cube(BINS, images={"j": images})).tasks == expected
+        cube = with_reduction.sd.cube(BINS, images={"j": images})
+        assert len(xs.plan(cube)) == 1
+        assert xs.plan(cube).tasks == expected
+        found.append(cube.compute())
+    xr.testing.assert_identical(*found)
 
 
 def test_tiles_are_done_at_once_by_as_many_workers(workers: Cluster) -> None:
