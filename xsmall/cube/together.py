@@ -9,7 +9,7 @@ from typing import Any
 import numpy.typing as npt
 
 from xsmall.engine.blocks import Batch
-from xsmall.engine.one_pass import Job, RecordsWalk, joined_pieces, no_pieces, outputs_of
+from xsmall.engine.one_pass import Job, RecordsWalk, joined_pieces, no_pieces
 from xsmall.engine.packets import Results
 from xsmall.engine.passes import PlannedPass
 from xsmall.engine.transform import Cast, Transform
@@ -33,7 +33,7 @@ class Reductions:
         self._passes = passes
         cast = Cast(transform.dtype)
         self._jobs = [Job(made.records, made.frames, cast) for made in passes]
-        self._outputs = [outputs_of(job) for job in self._jobs]
+        self._outputs = [job.outputs for job in self._jobs]
         self._found: dict[int, list[dict[Any, list[npt.NDArray[Any]]]]] = {}
         self._of_thread = local()
         self.variance = any(made.frames.variance for made in passes)

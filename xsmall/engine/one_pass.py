@@ -52,7 +52,7 @@ FEWEST_SUMMED = 16
 class Job:
     """Records, frames and transform of one pass. Opaque to dask, which would take a dataclass apart."""
 
-    __slots__ = ("beside", "frames", "records", "transform")
+    __slots__ = ("_outputs", "beside", "frames", "records", "transform")
 
     def __init__(
         self,
@@ -65,6 +65,14 @@ class Job:
         self.frames = frames
         self.transform = transform
         self.beside = dict(beside or {})
+        self._outputs: dict[str, Mapping[str, Output]] | None = None
+
+    @property
+    def outputs(self) -> dict[str, Mapping[str, Output]]:
+        """What each record gives; asked once, for a job has many blocks of events."""
+        if self._outputs is None:
+            self._outputs = {name: record.outputs(self.frames) for name, record in self.records.items()}
+        return self._outputs
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Job, (self.records, self.frames, self.transform, self.beside)
@@ -183,7 +191,7 @@ class RecordsWalk:
         self.reducers = reducers_of(job.records, job.frames)
         self._promised = {
             name: {v: output for v, output in outputs.items() if not output.summed}
-            for name, outputs in outputs_of(job).items()
+            for name, outputs in job.outputs.items()
         }
         whole = any(reducer.takes_whole_frames for reducer in self.reducers.values())
         shape = job.frames.shape[0 if whole else 1 :]
@@ -218,17 +226,12 @@ class RecordsWalk:
 
 def reduce_batches(batches: Iterable[Batch], job: Job, beside: Mapping[str, Beside] | None = None) -> Results:
     """Reduce the frames of some batches, in order, with every record of the job."""
-    walk, outputs, before = RecordsWalk(job), outputs_of(job), 0
+    walk, outputs, before = RecordsWalk(job), job.outputs, 0
     pieces = no_pieces(outputs)
     for batch in batches:
         walk.take(batch, pieces, before, beside)
         before += len(batch.frames)
     return joined_pieces(pieces, outputs, walk.reducers)
-
-
-def outputs_of(job: Job) -> dict[str, Mapping[str, Output]]:
-    """What each record of a job gives."""
-    return {name: record.outputs(job.frames) for name, record in job.records.items()}
 
 
 def _hand_over_frames(

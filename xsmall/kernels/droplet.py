@@ -66,13 +66,14 @@ class Workspace:
             np.zeros(BLOCK, np.int64),  # where the members of each row end
             np.zeros(columns + 2, np.int32),  # last member of each column
             np.zeros(columns + 2, np.uint32),  # its label
-            np.zeros(labels, np.uint32),  # parent of each label
-            np.zeros(labels, np.int32),  # pixels of each label
-            np.zeros((labels, SUMS)),  # sum of each label, and times row, times column
+            # what is known of a label is written when there is one
+            np.empty(labels, np.uint32),  # parent of each label
+            np.empty(labels, np.int32),  # pixels of each label
+            np.empty((labels, SUMS)),  # sum of each label, and times row, times column
             # of the variance: sum, times row, row^2, column, column^2
-            np.zeros((labels if variance else 0, VARIANCES)),
-            np.zeros((labels, 2)),  # highest value and highest level of each label
-            np.zeros((labels, DETAILS), np.int32),  # outline of each label
+            np.empty((labels if variance else 0, VARIANCES)),
+            np.empty((labels, 2)),  # highest value and highest level of each label
+            np.empty((labels, DETAILS), np.int32),  # outline of each label
         )
 
     @property

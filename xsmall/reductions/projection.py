@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from xsmall.detector.cache import CACHE
 from xsmall.detector.frames import Frames
 from xsmall.detector.part import Part
 from xsmall.engine.asked import ask
@@ -285,6 +286,26 @@ class OntoQuantityReducer(Reducer):
         return _as_projection(self._inner.end())
 
 
+class _ProjectedWindows(NamedTuple):
+    """The window of each segment that is projected, and which pixels of it count."""
+
+    windows: list[Window]
+    use: list[npt.NDArray[np.bool_]]
+
+    @classmethod
+    def of(cls, record: Projection, frames: Frames) -> _ProjectedWindows:
+        """Find the windows of a record."""
+        chosen = record.chosen(frames)
+        windows = [Window.of(Part((s,), chosen.row, chosen.column), frames.part) for s in chosen.segment]
+        use = usable(frames, record.place, record.masks)
+        return cls(windows, [window.use(use) for window in windows])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all."""
+        return sum(window.inside.nbytes for window in self.windows) + sum(use.nbytes for use in self.use)
+
+
 class ProjectionReducer(Reducer):
     """Sums the rows or columns of each window."""
 
@@ -297,11 +318,8 @@ class ProjectionReducer(Reducer):
         self._kernel = along_columns if record.onto == ROW else along_rows
         self._record = record
         self._frames = frames
-        chosen = record.chosen(frames)
-        each = [Part((s,), chosen.row, chosen.column) for s in chosen.segment]
-        self._windows = [Window.of(pixels, frames.part) for pixels in each]
-        use = usable(frames, record.place, record.masks)
-        self._use = [window.use(use) for window in self._windows]
+        held = CACHE.get(("projected windows", record, frames), lambda: _ProjectedWindows.of(record, frames))
+        self._windows, self._use = held.windows, held.use
         along = 1 if record.onto == ROW else 0
         self._kept = np.flatnonzero(self._windows[0].inside.any(axis=along))  # all, unless labels are out of order
         self._add_to_bins = add_to_bins
