@@ -9,7 +9,7 @@ import xarray as xr
 import xsmall as xs
 from xsmall.errors import DataError, ParameterError
 from xsmall.kernels.azint_rings import clipped_means, medians
-from xsmall.kernels.azint_split import scatter_shares, share_out
+from xsmall.kernels.azint_split import arrange_shares, scatter_shares, share_out
 from xsmall.kernels.bins import first_bins
 from xsmall.kernels.reference import azint_rings as rings_twin
 from xsmall.kernels.reference.azint_split import shares as shares_twin
@@ -352,19 +352,57 @@ def test_options_that_do_not_go_together_are_refused(arguments: dict[str, Any]) 
 def test_scattering_shares_lets_others_run(lets_others_run: Any) -> None:
     frames, start = np.ones((4, 100_000), "f4"), np.arange(100_001)
     bins, share, sums = np.zeros(100_000, np.int32), np.ones(100_000, "f4"), np.zeros((3, 4, 2))
-    assert lets_others_run(lambda: scatter_shares(frames, start, bins, share, np.empty(0, "f4"), False, *sums))
+    table = start, bins, share, arrange_shares(start, bins, share, 2)
+    assert lets_others_run(lambda: scatter_shares(frames, *table, np.empty(0, "f4"), False, *sums))
 
 
-def test_any_number_of_events_is_scattered_as_each_alone() -> None:
-    rng = np.random.default_rng(4)
-    frames = rng.normal(10, 3, (9, 40)).astype("f4")
-    frames[5, 7] = np.nan
-    start, bins = np.arange(0, 82, 2), rng.integers(0, 6, 80).astype(np.int32)
-    share, weight = rng.random(80).astype("f4"), np.empty(0, "f4")
-    together, alone = np.zeros((3, 9, 6)), np.zeros((3, 9, 6))
-    scatter_shares(frames, start, bins, share, weight, False, *together)
-    for e in range(9):
+def shares_of_pixels(rng: np.random.Generator, pixels: int, width: float, n: int) -> tuple[Any, ...]:
+    """Shares of pixels that lie behind each other along the bins, some of them nowhere; bins as wide as given."""
+    low = np.cumsum(rng.uniform(0, 2 / width, pixels)) % (n - 1)
+    reach = rng.uniform(0.01, 0.9, pixels) / min(width, 1.0)
+    start, bins, share = [0], list[int](), list[float]()
+    for a, b in zip(low, low + reach, strict=True):
+        if rng.random() > 0.1:
+            inside = np.arange(int(a), min(int(b), n - 1) + 1)
+            parts = np.minimum(inside + 1, b) - np.maximum(inside, a)
+            bins, share = bins + inside.tolist(), share + (parts / (b - a)).tolist()
+        start.append(len(bins))
+    return np.array(start), np.array(bins, np.int32), np.array(share, "f4")
+
+
+@pytest.mark.parametrize("width", [0.4, 2.0, 6.0, 40.0])
+@pytest.mark.parametrize("squared", [False, True])
+def test_shares_are_scattered_as_by_numpy_and_each_event_as_alone(*, width: float, squared: bool) -> None:
+    rng = np.random.default_rng(int(width) + squared)
+    pixels, n, events = 1403, 30, 9
+    start, bins, share = shares_of_pixels(rng, pixels, width, n)
+    frames = rng.normal(10, 3, (events, pixels)).astype("f4")
+    frames[5, rng.random(pixels) < 0.05], frames[6, 7], frames[2, 300:310] = np.nan, np.inf, -np.inf
+    weight = rng.random(pixels).astype("f4")
+    strips = arrange_shares(start, bins, share, n)
+    together, alone = np.zeros((3, events, n)), np.zeros((3, events, n))
+    scatter_shares(frames, start, bins, share, strips, weight, squared, *together)
+    for e in range(events):
         some = slice(e, e + 1)
-        scatter_shares(frames[some], start, bins, share, weight, False, *alone[:, some])
+        scatter_shares(frames[some], start, bins, share, strips, weight, squared, *alone[:, some])
     np.testing.assert_array_equal(together, alone)
-    assert (together[1] > 0).any(axis=1).tolist() == [e == 5 for e in range(9)]
+    pixel, finite = np.repeat(np.arange(pixels), np.diff(start)), np.isfinite(frames)
+    share64 = share.astype("f8")
+    part = share64 ** (2 if squared else 1)
+    for e in range(events):
+        good = finite[e, pixel]
+        terms = part * np.where(good, frames[e, pixel], 0), share64 * ~good, share64 * ~good * weight[pixel]
+        for found, each in zip(together[:, e], terms, strict=True):
+            np.testing.assert_allclose(found, np.bincount(bins, each, n), rtol=1e-12, atol=1e-12)
+
+
+def test_every_kind_of_strip_of_shares_is_found() -> None:
+    rng = np.random.default_rng(8)
+    tables = [shares_of_pixels(rng, 1403, width, 30) for width in (0.4, 2.0, 6.0, 40.0)]
+    found = [arrange_shares(*table, 30) for table in tables]
+    for kind in ("wide", "narrow", "pair", "more"):
+        assert sum(getattr(strips, kind).size for strips in found) > 3, kind
+    for (start, bins, _), strips in zip(tables, found, strict=True):
+        each = [np.unique(bins[start[i] : start[i + 4]]).size for i in range(0, 1400, 4)]
+        assert strips.more.size == sum(n > 2 for n in each)
+        assert 2 * strips.wide.size + strips.narrow.size + strips.pair.size == sum(0 < n <= 2 for n in each)

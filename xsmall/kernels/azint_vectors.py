@@ -18,7 +18,17 @@ from numba import types
 from xsmall.kernels.jit import njit
 from xsmall.kernels.vectors import F32, F64, I1, I32, I64, Emit, constant, ir, vector_code
 
-__all__ = ["LANES", "WIDE", "add_part", "add_shared", "add_square", "add_strip", "add_wide_strip", "take_finite"]
+__all__ = [
+    "LANES",
+    "WIDE",
+    "add_pair",
+    "add_part",
+    "add_shared",
+    "add_square",
+    "add_strip",
+    "add_wide_strip",
+    "take_finite",
+]
 
 LANES: Final = 4
 """Frames that go together."""
@@ -148,6 +158,63 @@ def _turned_square(emit: Emit, frames: list[Any], i: Any) -> tuple[list[Any], An
         pixels.append(pixel if pixel.type.element == F64 else build.fpext(pixel, ir.VectorType(F64, LANES)))
     total = build.fadd(build.fadd(pixels[0], pixels[1]), build.fadd(pixels[2], pixels[3]))
     return pixels, total
+
+
+@njit(fastmath=_EXACT)
+def _plain_pair(
+    sums: Any, p: Any, q: Any, parts: Any, at: Any, squared: Any, a: Any, b: Any, c: Any, d: Any, i: Any,
+    sure: Any,
+) -> Any:  # fmt: skip
+    totals = np.zeros((2, LANES))
+    for n in range(LANES):
+        for side in range(2):
+            part = np.float64(parts[at + side * LANES + n])
+            part = part * part if squared else part
+            totals[side, 0] += np.float64(a[i + n]) * part
+            totals[side, 1] += np.float64(b[i + n]) * part
+            totals[side, 2] += np.float64(c[i + n]) * part
+            totals[side, 3] += np.float64(d[i + n]) * part
+    finite = sure or (np.abs(totals) < np.inf).all()
+    if finite:
+        for lane in range(LANES):
+            sums[p + lane] += totals[0, lane]
+        for lane in range(LANES):
+            sums[q + lane] += totals[1, lane]
+    return finite
+
+
+@vector_code(types.boolean, _plain_pair)
+def add_pair(
+    emit: Emit, sums: Any, p: Any, q: Any, parts: Any, at: Any, squared: Any, a: Any, b: Any, c: Any, d: Any, i: Any,
+    sure: Any,
+) -> Any:  # fmt: skip
+    """Add four pixels, from ``i`` on, of four frames to two bins, by their parts in each.
+
+    Nothing is added, and False comes back, where a pixel is not finite, unless the caller is ``sure``.
+
+    Parameters
+    ----------
+    sums
+        float64, added to at ``p`` and ``q`` (int64) and the three places after each: four events.
+    parts, at
+        float32: from ``at`` on the parts of the four pixels in the first bin, and then those in the second.
+    squared
+        Whether parts are squared.
+    """
+    build = emit.build
+    pixels, _ = _turned_square(emit, [a, b, c, d], i)
+
+    def of_bin(first: int) -> Any:
+        total = None
+        for m, pixel in enumerate(pixels):
+            part = build.fpext(build.load(emit.at(emit.at(parts, at), first + m)), F64)
+            part = emit.splat(build.select(squared, build.fmul(part, part), part), LANES)
+            product = build.fmul(pixel, part)
+            total = product if total is None else build.fadd(total, product)
+        return total
+
+    one, other = of_bin(0), of_bin(LANES)
+    return _added(emit, sums, [p, q], [one, other], build.fadd(one, other), sure)
 
 
 @njit(fastmath=_EXACT)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from xsmall.detector.frames import Frames
 from xsmall.engine.entries import LostCounts
 from xsmall.engine.record import GROUP, Reducer
-from xsmall.reductions.azint_table import BinTable, shares_of
+from xsmall.reductions.azint_table import BinTable, shared_strips_of, shares_of
 from xsmall.vocabulary import INTENSITY, N_VALID, NORM, SUM, VARIANCE_SUFFIX
 
 __all__ = ["AzintReducer", "RingStatistic", "RingsReducer", "SharesReducer", "results"]
@@ -166,7 +166,7 @@ class SharesReducer(Reducer):
         start, self._bins, self._share = shares_of(table)
         segments, pixels = table.frames.shape[0], int(np.prod(table.frames.shape[1:]))
         self._starts = [start[s * pixels : (s + 1) * pixels + 1] for s in range(segments)]
-        self._weight = table.weight()
+        self._strips, self._weight = shared_strips_of(table), table.weight()
 
     def begin(self, k: int) -> None:
         """Start a group of ``k`` events."""
@@ -177,7 +177,7 @@ class SharesReducer(Reducer):
 
     def add(self, s: int, frames: Array, variance: Array | None = None) -> None:
         """Scatter segment ``s``."""
-        table = self._starts[s], self._bins, self._share, self._weight[s]
+        table = self._starts[s], self._bins, self._share, self._strips[s], self._weight[s]
         flat = frames.reshape(len(frames), -1)
         self._scatter(flat, *table, False, self._sums, self._lost, self._lost_weight)
         if variance is not None:

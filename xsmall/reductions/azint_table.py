@@ -18,7 +18,7 @@ from xsmall.reductions.edges import check_number
 from xsmall.reductions.region import Place, inside
 from xsmall.vocabulary import AREA, AZIMUTH, POLARIZATION, SOLID_ANGLE, Q
 
-__all__ = ["AzintBins", "BinTable", "shares_of"]
+__all__ = ["AzintBins", "BinTable", "shared_strips_of", "shares_of"]
 
 Floats = npt.NDArray[np.float64]
 FULL_TURN = 360.0
@@ -325,6 +325,21 @@ class Shares(NamedTuple):
 def shares_of(table: BinTable) -> Shares:
     """Shares of the pixels in the bins, made once per process."""
     return CACHE.get(("azint", "shares", table), lambda: _bin_shares(table))
+
+
+def shared_strips_of(table: BinTable) -> Segments:
+    """What neighbouring pixels of each segment have in common, made once per process."""
+    return CACHE.get(("azint", "shared strips", table), lambda: _arranged_shares(table))
+
+
+def _arranged_shares(table: BinTable) -> Segments:
+    from xsmall.kernels.azint_split import arrange_shares
+
+    start, bins, share = shares_of(table)
+    segments, n = table.frames.shape[0], table.shape[0] * table.shape[1]
+    pixels = (start.size - 1) // segments
+    starts = [start[s * pixels : (s + 1) * pixels + 1] for s in range(segments)]
+    return Segments(arrange_shares(of_segment, bins, share, n) for of_segment in starts)
 
 
 def _bin_shares(table: BinTable) -> Shares:
