@@ -26,10 +26,14 @@ def tables(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
 def test_cells_hold_the_mean_of_their_valid_pixels(table, dtype, seed) -> None:
     start, pixel, weight, n_pixels = table
     rng = np.random.default_rng(seed)
-    frames = rng.normal(size=(3, n_pixels)).astype(dtype)
-    frames[rng.random(frames.shape) < 0.2] = np.nan
-    mean, total = np.empty((3, len(start) - 1), dtype), np.empty((3, len(start) - 1), np.float32)
+    frames = rng.normal(size=(6, n_pixels)).astype(dtype)
+    frames[rng.random(frames.shape) < 0.1], frames[1, 0], frames[3] = np.nan, np.inf, np.nan
+    mean, total = np.empty((6, len(start) - 1), dtype), np.empty((6, len(start) - 1), np.float32)
     image.gather(frames, start, pixel, weight, mean, total)
+    alone = np.empty_like(mean)
+    for e in range(6):
+        image.gather(frames[e : e + 1], start, pixel, weight, alone[e : e + 1])
+    np.testing.assert_array_equal(alone, mean)
     expected_mean, expected_total = slow.gather(frames, start, pixel, weight)
     np.testing.assert_allclose(mean, expected_mean, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(total, expected_total, rtol=1e-6)

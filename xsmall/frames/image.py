@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, TypeAlias, overload
 
 import dask.array as da
@@ -16,6 +17,7 @@ from xsmall.detector.geometry.grids import Grid, part_grid
 from xsmall.detector.geometry.imaging import CellTable, image_table
 from xsmall.detector.part import Part
 from xsmall.engine.pairs import paired
+from xsmall.engine.record import GROUP
 from xsmall.engine.transform import follows, usable_floats
 from xsmall.errors import DataError, ParameterError, PlanError
 from xsmall.frames.describe import data_of, followed_kinds, usable_segments
@@ -350,16 +352,22 @@ def over_frames(
 
 def gather_frames(block: Array, table: CellTable, dtype: np.dtype[Any]) -> tuple[Array, Array]:
     """Mean and weight of each cell, for frames (..., segment, row, column)."""
+    shape = (*block.shape[:-3], table.start.size - 1)
+    total = np.empty((math.prod(block.shape[:-3]), shape[-1]), dtype=np.float32)
+    return _gathered(block, table, dtype, total), total.reshape(shape)
+
+
+def _gathered(block: Array, table: CellTable, dtype: np.dtype[Any], total: Array | None = None) -> Array:
+    """Mean of each cell; the weights go into ``total``."""
     from xsmall.kernels.image import gather
 
     stack = _flat_frames(block)
     mean = np.empty((len(stack), table.start.size - 1), dtype=dtype)
-    total = np.empty(mean.shape, dtype=np.float32)
-    for i in range(len(stack)):  # one frame at a time: an integer stack is not held as floats
-        one = slice(i, i + 1)
-        gather(stack[one].astype(dtype, copy=False), table.start, table.pixel, table.weight, mean[one], total[one])
-    shape = (*block.shape[:-3], table.start.size - 1)
-    return mean.reshape(shape), total.reshape(shape)
+    for first in range(0, len(stack), GROUP):  # a few frames at a time: an integer stack is not held as floats
+        some = slice(first, first + GROUP)
+        weights = None if total is None else total[some]
+        gather(stack[some].astype(dtype, copy=False), table.start, table.pixel, table.weight, mean[some], weights)
+    return mean.reshape(*block.shape[:-3], table.start.size - 1)
 
 
 def _means(block: Array, table: CellTable, dtype: np.dtype[Any]) -> Array:
@@ -367,7 +375,7 @@ def _means(block: Array, table: CellTable, dtype: np.dtype[Any]) -> Array:
     from xsmall.kernels.image import take
 
     if table.weight.size:
-        return gather_frames(block, table, dtype)[0]
+        return _gathered(block, table, dtype)
     stack = _flat_frames(block)
     out = np.empty((len(stack), table.first.size), dtype=dtype)
     for i in range(len(stack)):

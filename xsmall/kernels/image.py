@@ -15,6 +15,10 @@ from xsmall.kernels.jit import njit
 __all__ = ["count_cells", "gather", "gather_flags", "polar_cells", "share_area", "sort_by_cell", "take"]
 
 
+_EXACT = frozenset({"nsz"})  # sums in the order in which they are written: that of an event alone and of four
+_TOGETHER = 4
+
+
 @njit
 def take(frames: Any, first: Any, several: Any, start: Any, pixel: Any, mean: Any) -> None:
     """Do what :func:`gather` does where all weights are 1 and few cells take from several pixels.
@@ -44,8 +48,7 @@ def take(frames: Any, first: Any, several: Any, start: Any, pixel: Any, mean: An
             mean[e, i] = value / norm if norm > 0.0 else np.nan
 
 
-@njit
-def gather(frames: Any, start: Any, pixel: Any, weight: Any, mean: Any, total: Any) -> None:
+def gather(frames: Any, start: Any, pixel: Any, weight: Any, mean: Any, total: Any = None) -> None:
     """Average the valid pixels of each cell, for a stack of frames.
 
     Parameters
@@ -57,21 +60,59 @@ def gather(frames: Any, start: Any, pixel: Any, weight: Any, mean: Any, total: A
     mean
         Float (k, cell), filled: sum(weight value) / sum(weight) over valid pixels, NaN where there is none.
     total
-        float32 (k, cell), filled with sum(weight) over valid pixels.
+        float32 (k, cell), filled with sum(weight) over valid pixels; None where nobody asks for it.
     """
-    weighted = weight.size > 0
-    for e in range(frames.shape[0]):
-        for i in range(start.size - 1):
-            value = 0.0
-            norm = 0.0
-            for j in range(start[i], start[i + 1]):
-                v = frames[e, np.uint64(pixel[j])]
-                if v - v == 0.0:  # finite
-                    w = np.float64(weight[j]) if weighted else 1.0
-                    value += w * v
-                    norm += w
-            mean[e, i] = value / norm if norm > 0.0 else np.nan
-            total[e, i] = norm
+    last = len(frames) - 1
+    for first in range(0, len(frames), _TOGETHER):  # the table is read once for four events
+        rows = [min(first + j, last) for j in range(_TOGETHER)]  # the last stands for those that lack, and is the same
+        totals = mean[:_TOGETHER, :0] if total is None else total
+        _gather_four(
+            tuple(np.ascontiguousarray(frames[row]) for row in rows), start, pixel, weight,
+            tuple(mean[row] for row in rows), tuple(totals[min(row, len(totals) - 1)] for row in rows),
+        )  # fmt: skip
+
+
+@njit(fastmath=_EXACT)
+def _gather_four(frames: Any, start: Any, pixel: Any, weight: Any, means: Any, totals: Any) -> None:
+    """Do so for four events, each an array (pixel) and one (cell), or (0) for totals that nobody asks for."""
+    a, b, c, d = frames
+    of_a, of_b, of_c, of_d = means
+    n_a, n_b, n_c, n_d = totals
+    weighted, one = weight.size > 0, np.float64(1.0)
+    for i in range(start.size - 1):
+        v, w, x, y, norm = 0.0, 0.0, 0.0, 0.0, 0.0
+        for k in range(np.uint64(start[i]), np.uint64(start[i + 1])):
+            at, part = np.uint64(pixel[k]), np.float64(weight[k]) if weighted else one
+            v += part * a[at]
+            w += part * b[at]
+            x += part * c[at]
+            y += part * d[at]
+            norm += part
+        if norm > 0.0 and abs(v + w + x + y) < np.inf:
+            per_norm = one / norm
+            of_a[i], of_b[i], of_c[i], of_d[i] = v * per_norm, w * per_norm, x * per_norm, y * per_norm
+            if n_a.size:
+                n_a[i] = n_b[i] = n_c[i] = n_d[i] = norm
+        else:
+            _gather_cell(a, start, pixel, weight, i, of_a, n_a)
+            _gather_cell(b, start, pixel, weight, i, of_b, n_b)
+            _gather_cell(c, start, pixel, weight, i, of_c, n_c)
+            _gather_cell(d, start, pixel, weight, i, of_d, n_d)
+
+
+@njit(fastmath=_EXACT)
+def _gather_cell(frame: Any, start: Any, pixel: Any, weight: Any, i: Any, mean: Any, total: Any) -> None:
+    """Average the valid pixels of one cell."""
+    value, norm, one = 0.0, 0.0, np.float64(1.0)
+    for k in range(start[i], start[i + 1]):
+        v = frame[np.uint64(pixel[k])]
+        if abs(v) < np.inf:
+            part = np.float64(weight[k]) if weight.size > 0 else one
+            value += part * v
+            norm += part
+    mean[i] = value * (one / norm) if norm > 0.0 else np.nan
+    if total.size:
+        total[i] = norm
 
 
 @njit

@@ -170,20 +170,25 @@ class ImageReducer(Reducer):
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
         """Assemble the pictures of the group."""
-        mean, total = self._taken(self._buffer, self._table.weight)
+        total = None if self._variances is None else self._room(np.dtype(np.float32))
+        mean = self._taken(self._buffer, self._table.weight, total)
         out = {IMAGE: mean.reshape(self._k, *self._shape)}
         if self._variances is not None:
-            variances, weight = self._taken(self._variances, self._table.weight**2)
+            weight = self._room(np.dtype(np.float32))
+            variances = self._taken(self._variances, self._table.weight**2, weight)
             with np.errstate(divide="ignore", invalid="ignore"):
                 found = variances * weight / total**2  # gather divides by the sum of the squared weights
             out[f"{IMAGE}{VARIANCE_SUFFIX}"] = found.astype(mean.dtype).reshape(self._k, *self._shape)
         return out
 
+    def _room(self, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        return np.empty((self._k, self._table.start.size - 1), dtype)
+
     def _taken(
-        self, values: npt.NDArray[Any], weight: npt.NDArray[Any]
-    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
+        self, values: npt.NDArray[Any], weight: npt.NDArray[Any], total: npt.NDArray[np.float32] | None
+    ) -> npt.NDArray[Any]:
+        """Means of the cells; their weights go into ``total``."""
         stack = values[: self._k].reshape(self._k, -1)
-        mean = np.empty((self._k, self._table.start.size - 1), stack.dtype)
-        total = np.empty(mean.shape, np.float32)
+        mean = self._room(stack.dtype)
         self._gather(stack, self._table.start, self._table.pixel, weight, mean, total)
-        return mean, total
+        return mean
