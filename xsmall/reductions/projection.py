@@ -366,7 +366,8 @@ class ProjectionReducer(Reducer):
                 continue
             top, left = window.row.start, window.column.start
             for j in range(frames.shape[0]):
-                self._kernel(frames[j], top, left, self._use[p], self._total[j, p], self._n[j, p])
+                values = np.ascontiguousarray(frames[j])
+                self._kernel(values, top, left, self._use[p], self._total[j, p], self._n[j, p])
                 if variance is not None:
                     variances = np.where(np.isfinite(frames[j]), variance[j], np.nan)
                     self._kernel(variances, top, left, self._use[p], self._variances[j, p], self._n_known[j, p])
