@@ -170,16 +170,16 @@ class ImageReducer(Reducer):
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
         """Assemble the pictures of the group."""
-        total = None if self._variances is None else self._room(np.dtype(np.float32))
-        mean = self._taken(self._buffer, self._table.weight, total)
-        out = {IMAGE: mean.reshape(self._k, *self._shape)}
-        if self._variances is not None:
-            weight = self._room(np.dtype(np.float32))
-            variances = self._taken(self._variances, self._table.weight**2, weight)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                found = variances * weight / total**2  # gather divides by the sum of the squared weights
-            out[f"{IMAGE}{VARIANCE_SUFFIX}"] = found.astype(mean.dtype).reshape(self._k, *self._shape)
-        return out
+        weight, variances = self._table.weight, self._variances
+        if variances is None:
+            return {IMAGE: self._taken(self._buffer, weight, None).reshape(self._k, *self._shape)}
+        total, squared = self._room(np.dtype(np.float32)), self._room(np.dtype(np.float32))
+        mean = self._taken(self._buffer, weight, total)
+        of_cell = self._taken(variances, weight**2, squared)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            of_cell = of_cell * squared / total**2  # gather divides by the sum of the squared weights
+        found = {IMAGE: mean, f"{IMAGE}{VARIANCE_SUFFIX}": of_cell.astype(mean.dtype)}
+        return {name: values.reshape(self._k, *self._shape) for name, values in found.items()}
 
     def _room(self, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         return np.empty((self._k, self._table.start.size - 1), dtype)
