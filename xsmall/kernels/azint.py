@@ -18,12 +18,12 @@ from xsmall.kernels.azint_vectors import LANES, WIDE, add_square, add_strip, add
 from xsmall.kernels.jit import njit
 from xsmall.kernels.vectors import lowest
 
-__all__ = ["LANES", "Strips", "arrange", "scatter"]
+__all__ = ["BLOCK", "LANES", "Strips", "arrange", "scatter", "sum_of_all"]
 
 _STRIDE = 2 * LANES  # sums of a bin: even pixels, odd pixels
 _EXACT = frozenset({"nsz"})  # sums in the order in which they are written
 _FIRST, _STEP = np.uint64(0), np.uint64(LANES)
-_BLOCK = 128
+BLOCK = 128
 """Pixels that are gone through for each kind of strip in turn, while they are in the first cache."""
 _MOSTLY = 0.8
 """So many of the strips of a block are mixed, and no others are worth looking for."""
@@ -64,8 +64,8 @@ def arrange(index: npt.NDArray[np.integer[Any]], n: int) -> Strips:
     """Find the strips of a segment by the bins of its pixels: ``index`` (pixel,), where ``n`` stands for none."""
     strips = index[: index.size // LANES * LANES].reshape(-1, LANES)
     even = (strips == strips[:, :1]).all(axis=1)
-    block = np.arange(len(strips)) // (_BLOCK // LANES)
-    blocks = -(-index.size // _BLOCK)
+    block = np.arange(len(strips)) // (BLOCK // LANES)
+    blocks = -(-index.size // BLOCK)
     of_all = np.bincount(block, minlength=blocks)
     plain = np.bincount(block, ~even, minlength=blocks) > _MOSTLY * of_all
     pairs = len(strips) // 2 * 2
@@ -75,9 +75,9 @@ def arrange(index: npt.NDArray[np.integer[Any]], n: int) -> Strips:
     alone[1:] &= ~first[:-1]
     listed = (~even | (strips[:, 0] != n)) & ~plain[block]
     found = [np.flatnonzero(kind & listed) for kind in (first, alone, ~even)]
-    starts = np.arange(blocks + 1) * (_BLOCK // LANES)
+    starts = np.arange(blocks + 1) * (BLOCK // LANES)
     border = np.stack([np.searchsorted(kind, starts) for kind in found], axis=1).astype(np.int32)
-    wide, narrow, mixed = ((kind % (_BLOCK // LANES)).astype(np.uint8) for kind in found)
+    wide, narrow, mixed = ((kind % (BLOCK // LANES)).astype(np.uint8) for kind in found)
     return Strips(border, wide, strips[found[0], 0], narrow, strips[found[1], 0], mixed, plain)
 
 
@@ -109,8 +109,8 @@ def scatter(
     e, f, g, h = spare[0], spare[1], spare[2], spare[3]
     flat, whole = sums.reshape(-1), index.size // LANES * LANES
     for block in range(plain.size):
-        start, stop = block * _BLOCK, min((block + 1) * _BLOCK, whole)
-        finite = abs(_sum_of_all(a[start:stop], b[start:stop], c[start:stop], d[start:stop])) < np.inf
+        start, stop = block * BLOCK, min((block + 1) * BLOCK, whole)
+        finite = abs(sum_of_all(a[start:stop], b[start:stop], c[start:stop], d[start:stop])) < np.inf
         if plain[block] and finite:
             for i in range(np.uint64(start), np.uint64(stop), _STEP):
                 p, q, r, s = _places(index, i)
@@ -159,7 +159,7 @@ def scatter(
 
 
 @njit
-def _sum_of_all(a: Any, b: Any, c: Any, d: Any) -> Any:
+def sum_of_all(a: Any, b: Any, c: Any, d: Any) -> Any:
     """Sum of some pixels, in any order, to see whether one is not finite; brings them into the cache, too."""
     together = a.dtype.type(0)
     for i in range(a.size):

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from xsmall.kernels.azint import BLOCK, sum_of_all
 from xsmall.kernels.azint_vectors import (
     LANES,
     WIDE,
@@ -37,7 +38,6 @@ __all__ = ["SharedStrips", "arrange_shares", "scatter_shares", "share_out"]
 _MOST_CORNERS = 16
 _EXACT = frozenset({"nsz"})
 _STRIDE = 8  # sums of a bin: four events, even pixels and odd ones
-_BLOCK = 128  # pixels that are gone through for each kind of strip in turn, while they are in the first cache
 _WHOLE_WIDE, _WHOLE, _PAIR, _MORE, _NONE = range(5)  # kinds of strips, as in the columns of SharedStrips.border
 
 
@@ -84,7 +84,7 @@ def arrange_shares(
     kind, both = np.empty(strips, np.uint8), np.full((strips, 2), n, np.int32)
     parts = np.zeros((strips, 2 * LANES), np.float32)
     _kinds_of_strips(start, bins, share, kind, both, parts)
-    in_block = _BLOCK // LANES
+    in_block = BLOCK // LANES
     at = (np.arange(strips) % in_block).astype(np.uint8)
     starts = np.arange(-(-strips // in_block) + 1) * in_block
     of_kind = [np.flatnonzero(kind == k) for k in (_WHOLE_WIDE, _WHOLE, _PAIR, _MORE)]
@@ -270,8 +270,8 @@ def _scatter_four(
     e, f, g, h = spare[0], spare[1], spare[2], spare[3]
     whole, most, nowhere = a.size // LANES * LANES, np.int64(table[2].size - 1), np.int64(sums.shape[1])
     for block in range(border.shape[0] - 1):
-        start, stop = block * _BLOCK, min((block + 1) * _BLOCK, whole)
-        sure = abs(_sum_of_all(a[start:stop], b[start:stop], c[start:stop], d[start:stop])) < np.inf
+        start, stop = block * BLOCK, min((block + 1) * BLOCK, whole)
+        sure = abs(sum_of_all(a[start:stop], b[start:stop], c[start:stop], d[start:stop])) < np.inf
         for m in range(border[block, 0], border[block + 1, 0]):
             i, p = start + LANES * np.int64(wide[m]), np.int64(wide_bin[m]) * _STRIDE + LANES * (m & 1)
             if not add_wide_strip(found, p, a, b, c, d, i, sure):
@@ -299,15 +299,6 @@ def _scatter_four(
 
 
 @njit
-def _sum_of_all(a: Any, b: Any, c: Any, d: Any) -> Any:
-    """Sum of some pixels, in any order, to see whether one is not finite; brings them into the cache, too."""
-    together = a.dtype.type(0)
-    for i in range(a.size):
-        together += a[i] + b[i] + c[i] + d[i]
-    return together
-
-
-@njit
 def _zero_lost(
     frames: Any, first: Any, n: Any, table: Any, weight: Any, lost: Any, lost_weight: Any, spare: Any
 ) -> None:
@@ -317,12 +308,12 @@ def _zero_lost(
         for lane in range(LANES):
             bits = take_finite(flat, lane * WIDE + i, frames[lane], first + i)
             while bits and lane < lost.shape[0]:
-                _count_lost(first + i + lowest(bits), lane, table, weight, lost, lost_weight)
+                _count_lost_shares(first + i + lowest(bits), lane, table, weight, lost, lost_weight)
                 bits &= bits - np.uint64(1)
 
 
 @njit
-def _count_lost(i: Any, event: Any, table: Any, weight: Any, lost: Any, lost_weight: Any) -> None:
+def _count_lost_shares(i: Any, event: Any, table: Any, weight: Any, lost: Any, lost_weight: Any) -> None:
     start, bins, share = table
     for k in range(start[i], start[i + 1]):
         lost[event, bins[k]] += share[k]
@@ -342,7 +333,7 @@ def _pixel_by_pixel(
             if not abs(values[lane]) < np.inf:
                 values[lane] = 0.0
                 if lane < lost.shape[0]:
-                    _count_lost(i, lane, table, weight, lost, lost_weight)
+                    _count_lost_shares(i, lane, table, weight, lost, lost_weight)
         for k in range(start[i], start[i + 1]):
             part = np.float64(share[k])
             place = np.int64(bins[k]) * _STRIDE + LANES * (i & 1)

@@ -16,7 +16,7 @@ _LANES = 16
 
 
 @njit
-def _plain_part(values: Any, at: Any, use: Any, from_: Any, n: Any, total: Any) -> Any:
+def _plain_row_part(values: Any, at: Any, use: Any, from_: Any, n: Any, total: Any) -> Any:
     count, row_total = np.int64(0), 0.0
     for i in range(n):
         v = values[at + i]
@@ -27,8 +27,8 @@ def _plain_part(values: Any, at: Any, use: Any, from_: Any, n: Any, total: Any) 
     return count
 
 
-@vector_code(types.int64, _plain_part)
-def _sum_part(emit: Emit, values: Any, at: Any, use: Any, from_: Any, n: Any, total: Any) -> Any:
+@vector_code(types.int64, _plain_row_part)
+def _sum_row_part(emit: Emit, values: Any, at: Any, use: Any, from_: Any, n: Any, total: Any) -> Any:
     """Sum ``n`` values (a multiple of 16) from ``at`` on into ``total[0]`` (float64); return how many are in the sum.
 
     Those are in it that are finite and used: boolean from ``from_`` on.
@@ -74,7 +74,7 @@ def along_columns(frame: Any, top: Any, left: Any, use: Any, total: Any, n: Any)
     whole = width // _LANES * _LANES
     for r in range(use.shape[0]):
         first = np.int64((top + r) * frame.shape[1] + left)
-        count = _sum_part(flat, first, used, np.int64(r * width), np.int64(whole), total[r:])
+        count = _sum_row_part(flat, first, used, np.int64(r * width), np.int64(whole), total[r:])
         for c in range(whole, width):
             v = frame[top + r, left + c]
             if use[r, c] and abs(v) < np.inf:
