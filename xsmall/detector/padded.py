@@ -20,16 +20,30 @@ def are_padded(
 ) -> npt.NDArray[np.bool_]:
     """Which frames (k, row, column) of a segment hold no measurement: all words are one value, or all are saturated.
 
-    Frames that are not ``present`` are not looked at. Where the first row tells already that a frame is neither, the
-    rest of it is not read.
+    Frames that are not ``present`` are not looked at. Two words tell already that nearly every frame is neither, and
+    its first row that most others are; no more of them is read.
     """
     out = np.zeros(len(frames), bool)
     if frames[:1].size < _FEWEST:
         return out
-    likely = _alike(frames[:, :1, :_FEWEST], entry)
-    for j in np.flatnonzero(likely if present is None else likely & present):
-        out[j] = _alike(frames[j : j + 1], entry).item()
+    for j in range(len(frames)) if present is None else np.flatnonzero(present):
+        one = frames[j : j + 1]
+        if _begins_alike(frames[j], entry) and _alike(one[:, :1, :_FEWEST], entry).item():
+            out[j] = _alike(one, entry).item()
     return out
+
+
+def _begins_alike(frame: npt.NDArray[Any], entry: DetectorType) -> bool:
+    """Whether the first two words of a frame are one value, or the first one is saturated."""
+    first = frame.item(0)
+    if first == frame.item(1):
+        return True
+    if not entry.saturation or frame.dtype != np.uint16:
+        return False
+    adc, code = (first & entry.data_mask) >> entry.data_shift, (first >> entry.code_shift) & (entry.n_codes - 1)
+    return any(
+        code == of_code and (adc >= value if sign > 0 else adc <= value) for of_code, value, sign in entry.saturation
+    )
 
 
 def _alike(frames: npt.NDArray[Any], entry: DetectorType) -> npt.NDArray[np.bool_]:
