@@ -31,6 +31,17 @@ def test_lists_are_those_of_the_twin_segment_after_segment(placed: xr.DataArray)
     assert (out["n_droplets"] > 20).all()
 
 
+@pytest.mark.parametrize("room", [0, 1, 30])
+def test_lists_grow_with_what_is_found(placed: xr.DataArray, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = placed.sd.droplet(4.0, 0.6, also=["max", "touches"])
+    monkeypatch.setattr("xsmall.reductions.droplet._FIRST_ROOM", room)
+    found = placed.sd.droplet(4.0, 0.6, also=["max", "touches"])
+    assert (found["n_droplets"] > 30).all()
+    for name, values in expected.data_vars.items():
+        for a, b in zip(found[name].values, values.values, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize("flood", [False, True])
 @pytest.mark.parametrize("diagonal", [False, True])
 @pytest.mark.parametrize("low", [0.55, 0.7, 4.0])

@@ -4,6 +4,7 @@ A stack of frames of one segment is seldom contiguous, but each frame in it is. 
 ``j * step``; the inner loop then runs over memory that the compiler knows to be contiguous.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ __all__ = ["flat_frames", "flat_target"]
 def _step(stack: npt.NDArray[Any]) -> int | None:
     """Elements from one frame to the next where each frame is contiguous and they follow each other, else None."""
     item = stack.itemsize
-    n = int(np.prod(stack.shape[1:]))
+    n = math.prod(stack.shape[1:])
     if stack.shape[0] > 1 and (stack.strides[0] % item or stack.strides[0] < n * item):
         return None
     if not stack[0].flags.c_contiguous:

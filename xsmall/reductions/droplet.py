@@ -58,6 +58,8 @@ __all__ = ["Droplet", "droplet"]
 OUTLINE: Final = (f"{FIRST_PREFIX}{ROW}", f"{LAST_PREFIX}{ROW}", f"{FIRST_PREFIX}{COLUMN}", f"{LAST_PREFIX}{COLUMN}")
 ALSO: Final = (MAX, *OUTLINE, TOUCHES, *PLACES)
 """What droplets can tell beside what they always tell."""
+_FIRST_ROOM: Final = 4096
+"""Droplets that the lists of a group have room for at first: a frame that does not fit is gone through again."""
 BRIGHTEST: Final = 1000.0
 """keV of a pixel above which nobody looks for single photons: a threshold there was meant in eV."""
 
@@ -284,7 +286,7 @@ class DropletReducer(Reducer):
         self._per_noise = per_noise(record.noise, given)
         self._work = Workspace(*frames.shape[1:], variance=frames.variance).arrays
         self._origin = (float(frames.row[0]), float(frames.column[0]), 1.0, 1.0)
-        self._out = self._room(0)
+        self._out = self._room(_FIRST_ROOM)
 
     def _room(self, n: int) -> tuple[npt.NDArray[Any], ...]:
         """Lists with room for ``n`` droplets; see :func:`xsmall.kernels.droplet.list_droplets`."""
