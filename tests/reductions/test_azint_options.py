@@ -1,5 +1,6 @@
 """``azint``: split pixels, other quantities and statistics, corrections of users, each event by itself."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,13 @@ import xarray as xr
 
 import xsmall as xs
 from xsmall.errors import DataError, ParameterError
+from xsmall.frames.describe import describe
 from xsmall.kernels.azint_rings import clipped_means, medians
 from xsmall.kernels.azint_split import arrange_shares, scatter_shares, share_out
 from xsmall.kernels.bins import first_bins
 from xsmall.kernels.reference import azint_rings as rings_twin
 from xsmall.kernels.reference.azint_split import shares as shares_twin
+from xsmall.reductions.azint_table import AzintBins, BinTable, shared_strips_of, shares_of
 
 PIXELS = ("segment", "row", "column")
 
@@ -354,6 +357,13 @@ def test_scattering_shares_lets_others_run(lets_others_run: Any) -> None:
     bins, share, sums = np.zeros(100_000, np.int32), np.ones(100_000, "f4"), np.zeros((3, 4, 2))
     table = start, bins, share, arrange_shares(start, bins, share, 2)
     assert lets_others_run(lambda: scatter_shares(frames, *table, np.empty(0, "f4"), False, *sums))
+
+
+def test_tables_of_split_pixels_are_those_of_other_runs_too(placed: xr.DataArray) -> None:
+    frames = describe(placed)
+    tables = [BinTable(AzintBins(bins=7, split="box"), replace(frames, runs=(run,), units="ADU")) for run in (1, 2)]
+    for kept in (shares_of, shared_strips_of):
+        assert kept(tables[0]) is kept(tables[1])
 
 
 def shares_of_pixels(rng: np.random.Generator, pixels: int, width: float, n: int) -> tuple[Any, ...]:

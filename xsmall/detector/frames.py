@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -100,6 +101,11 @@ class Frames:
     def shape(self) -> tuple[int, int, int]:
         """Number of segments, rows and columns."""
         return self.part.shape
+
+    @property
+    def places(self) -> Hashable:
+        """What the places of the pixels follow from: a key for tables, the same for other events and other runs."""
+        return self.part, None if self.geometry is None else self.geometry.token, self.beam
 
     @property
     def of_all_events(self) -> Frames:

@@ -67,7 +67,7 @@ class EnergyAzintReducer(Reducer):
         self._table, self._kind = table, kind
         self._mean_energy = beam.photon_energy
         self._position, self._sector, self._weight = table.position(), table.sector(), table.weight()
-        self._ordered = CACHE.get(("azint", "ordered", table), lambda: _ordered(table))
+        self._ordered = CACHE.get(("azint", "ordered", table.bins, table.frames.places), lambda: _ordered(table))
         self._edges = table.edges()
         self._first = first_bins(self._edges)
         self._scale: npt.NDArray[np.float64] = np.empty(0)

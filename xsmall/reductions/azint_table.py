@@ -101,7 +101,7 @@ class Segments(tuple[Any, ...]):
         return sum(table.nbytes for table in self)
 
 
-Tabled = TypeVar("Tabled", npt.NDArray[Any], Segments)
+Tabled = TypeVar("Tabled", npt.NDArray[Any], Segments, "Shares")
 
 
 @dataclass(frozen=True)
@@ -177,9 +177,8 @@ class BinTable:
         return self.shape[0] * self.shape[1]
 
     def _kept(self, what: str, make: Callable[[], Tabled]) -> Tabled:
-        frames = self.frames
-        geometry = None if frames.geometry is None else frames.geometry.token
-        key: Hashable = ("azint", what, self.bins, frames.part, geometry, frames.beam)
+        """A table of these bins by its name, made once per process."""
+        key: Hashable = ("azint", what, self.bins, self.frames.places)
         return CACHE.get(key, make)
 
     def _pixels(self, name: str, **named: float) -> Floats:
@@ -324,12 +323,12 @@ class Shares(NamedTuple):
 
 def shares_of(table: BinTable) -> Shares:
     """Shares of the pixels in the bins, made once per process."""
-    return CACHE.get(("azint", "shares", table), lambda: _bin_shares(table))
+    return table._kept("shares", lambda: _bin_shares(table))
 
 
 def shared_strips_of(table: BinTable) -> Segments:
     """What neighbouring pixels of each segment have in common, made once per process."""
-    return CACHE.get(("azint", "shared strips", table), lambda: _arranged_shares(table))
+    return table._kept("shared strips", lambda: _arranged_shares(table))
 
 
 def _arranged_shares(table: BinTable) -> Segments:

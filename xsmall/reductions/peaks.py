@@ -196,7 +196,7 @@ class Peaks(Record):
 
     def rings(self, frames: Frames) -> npt.NDArray[np.int32]:
         """Number of each pixel's ring (segment, row, column), -1 for those that are masked; made once per process."""
-        return CACHE.get(("peak rings", self.radial, self.mask, frames), lambda: self._rings(frames))
+        return CACHE.get(("peak rings", self.radial, self.mask, frames.places), lambda: self._rings(frames))
 
     def _rings(self, frames: Frames) -> npt.NDArray[np.int32]:
         if self.radial:

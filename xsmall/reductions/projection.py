@@ -318,7 +318,7 @@ class ProjectionReducer(Reducer):
         self._kernel = along_columns if record.onto == ROW else along_rows
         self._record = record
         self._frames = frames
-        held = CACHE.get(("projected windows", record, frames), lambda: _ProjectedWindows.of(record, frames))
+        held = CACHE.get(("projected windows", record, frames.places), lambda: _ProjectedWindows.of(record, frames))
         self._windows, self._use = held.windows, held.use
         along = 1 if record.onto == ROW else 0
         self._kept = np.flatnonzero(self._windows[0].inside.any(axis=along))  # all, unless labels are out of order

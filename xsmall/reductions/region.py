@@ -67,7 +67,7 @@ def inside(place: Place, frames: Frames) -> npt.NDArray[np.bool_]:
             expected="frames with a geometry",
             fix='.sd.assign_geometry(xs.Geometry.from_psana("geometry.data"))',
         )
-    key = ("inside", place, frames.part, geometry.token, beam)
+    key = ("inside", place, frames.places)
     return _some(CACHE.get(key, lambda: frames.part.take(place.inside(geometry, beam))), place)
 
 
