@@ -50,6 +50,18 @@ def test_an_event_whose_beam_is_not_known_is_nan(raw: xr.DataArray) -> None:
     assert np.isfinite(found.isel(event=1)).all()
 
 
+def test_a_beam_that_is_the_same_in_all_events_stays_known_where_frames_are_lazy(raw: xr.DataArray) -> None:
+    same = (
+        raw.drop_attrs(deep=False)
+        .astype("f4")
+        .compute()
+        .sd.assign_beam(photon_energy=np.full(N, 9500.0), distance=np.full(N, 0.1), center=(np.full(N, 1e-4), 0.0))
+    )
+    record = xs.azint(bins=20, split="box")
+    for chunks in ({"event": 2}, {"event": (0, N, 0)}):
+        xr.testing.assert_equal(same.chunk(chunks).sd.reduce({"q": record}).compute(), same.sd.reduce({"q": record}))
+
+
 def test_nothing_is_computed_before_it_is_asked_for(
     raw: xr.DataArray, computing_is_forbidden: Callable[[], Any]
 ) -> None:

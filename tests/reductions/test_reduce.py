@@ -53,6 +53,30 @@ def test_integers_are_reduced_like_floats() -> None:
     xr.testing.assert_allclose(apply(raw, xs.projection("row")), apply(frames(), xs.projection("row")))
 
 
+def test_the_bits_do_not_depend_on_how_frames_lie_in_memory() -> None:
+    rng = np.random.default_rng(0)
+    values, variance = (rng.gamma(1, 3, (5, 2, 3, 37)).astype("f4") for _ in range(2))
+    records = {
+        "roi": xs.roi(xs.Box(segment=1, row=(0, 3), column=(0, 37)), also=("min", "moment_row_column")),
+        "rows": xs.projection("row"),
+        "users": xs.record(lambda frame: {"sum": frame.sum()}),
+    }
+
+    def lying(change: Any) -> xr.Dataset:
+        dims = ("event", "segment", "row", "column")
+        pair = xs.with_variance(*(xr.DataArray(change(v), dims=dims, name="v") for v in (values, variance)))
+        return pair.sd.reduce(records).drop_attrs(deep=False)
+
+    plain = lying(lambda v: v)
+    for change in (
+        np.asfortranarray,
+        lambda v: np.repeat(v, 2, axis=3)[..., ::2],
+        lambda v: np.ascontiguousarray(v[:, :, ::-1])[:, :, ::-1],
+        lambda v: np.ascontiguousarray(v.transpose(0, 2, 1, 3)).transpose(0, 2, 1, 3),
+    ):
+        xr.testing.assert_identical(lying(change), plain)
+
+
 def test_what_is_not_present_is_not_counted() -> None:
     present = xr.DataArray([[True, True], [True, False], [True, True]], dims=("event", "segment"))
     obj = frames().astype("u2").assign_coords(present=present)

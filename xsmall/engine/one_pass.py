@@ -162,9 +162,9 @@ def float_segments(
         group = slice(start, min(start + size, frames.shape[0]))
         k = group.stop - group.start
         for s in range(frames.shape[1]):
-            read = None if variance is None else variance[group, s]
+            read = None if variance is None else in_one_piece(variance[group, s])
             if ready:
-                yield start, k, s, frames[group, s], read
+                yield start, k, s, in_one_piece(frames[group, s]), read
                 continue
             raw, here = batch.segment(group, s), batch.here(group, s)
             into = values[:k, s] if values.ndim == frames.ndim else values[:k]
@@ -175,6 +175,15 @@ def float_segments(
                 into_variance = variances[:k, s] if values.ndim == frames.ndim else variances[:k]
                 transform.apply(s, raw, here, into, into_variance)
                 yield start, k, s, into, into_variance
+
+
+def in_one_piece(stack: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return frames (k, ...) each of which is contiguous; copied where they are not.
+
+    Kernels are compiled anew for arrays that have gaps, and may then add up in another order: what comes of a frame
+    must not depend on how it lies in memory.
+    """
+    return stack if stack[0].flags.c_contiguous else np.ascontiguousarray(stack)
 
 
 def _is_ready(batch: Batch, transform: Transform) -> bool:
@@ -244,8 +253,10 @@ def _hand_over_frames(
 ) -> None:
     """Give a reducer the whole frames of a group: views, read-only, of the batch or of the buffers just filled."""
     k = group.stop - group.start
-    stack = batch.frames[group] if _is_ready(batch, transform) else values[:k]
-    variance = batch.variance[group] if batch.variance is not None else None if variances is None else variances[:k]
+    stack = in_one_piece(batch.frames[group]) if _is_ready(batch, transform) else values[:k]
+    variance = None if variances is None else variances[:k]
+    if batch.variance is not None:
+        variance = in_one_piece(batch.variance[group])
     here = np.ones(k, bool) if batch.present is None else batch.present[group].any(axis=1)
     reducer.whole(*_both_read_only(stack, variance), here)
 

@@ -238,9 +238,7 @@ def one_value(obj: xr.DataArray | xr.Dataset, name: str) -> float | None:
     coord = obj.coords.variables[name]  # an array with all that belongs to it costs much more than its values
     check_unit(coord, name)
     if coord.chunks is not None:
-        if coord.ndim:
-            return None  # one value per event, not known without reading them
-        coord = coord.compute(scheduler="synchronous")
+        coord = coord.compute(scheduler="synchronous")  # some bytes per event, which .chunk() has made lazy
     values = np.asarray(coord.values, dtype=np.float64)
     if values.size == 0 or not np.isfinite(values).all() or (values != values.flat[0]).any():
         return None
