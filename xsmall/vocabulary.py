@@ -235,7 +235,13 @@ BOUNDS: Final = "bounds"  # CF attribute of a coordinate: the name of the one th
 # ---- produced runs -----------------------------------------------------------------------------------------
 AVERAGE: Final = "average"  # of all events of a run, with _std, _stderr, _count, _variance
 FAULT: Final = "fault"  # (event), flags: what a detector lacks of an event
+SEGMENTS_MISSING: Final = "segments_missing"  # the one of them with which an event has results
 N_SEGMENTS: Final = "n_segments"  # (event): segments that were used
+
+# ---- functions of a user -------------------------------------------------------------------------------------
+FAILED: Final = "failed"  # (event), bool: the function raised
+ERROR: Final = "error"  # (event), text: what it said
+MISSING: Final = "missing"  # (event), text: what the event lacks of what the function takes
 
 # ---- the truth of a simulated run ------------------------------------------------------------------------------
 RING: Final = "ring"

@@ -155,7 +155,8 @@ def bootstrap(
     for name, array in data.items():
         if name in left:
             continue
-        paired = events.weight is not None and name in small.variables and name != weights and array.dtype.kind != "b"
+        is_own = name in small.variables and name != weights
+        paired = events.weight is not None and is_own and small[name].dtype.kind != "b"
         given = BinnedEvents(index, events.weight if paired else None, number)
         ordered = array.transpose(EVENT, ...)
         found = with_error(folded(data_inside(ordered), given, shape, f"bootstrap-{name}", _fold(drawn, paired=paired)))

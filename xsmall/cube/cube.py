@@ -248,7 +248,7 @@ def _of_small(
     """Statistics of the variables of small data; of pictures first, which may take along what others come from."""
 
     def asked(name: str) -> Wanted:
-        own = name in small.variables and name != weights and data[name].dtype.kind != "b"  # has a ratio to the weight
+        own = name in small.variables and name != weights and small[name].dtype.kind != "b"  # has a ratio to the weight
         return wanted if own else wanted.only_statistics()
 
     variances = {name: name.removesuffix(VARIANCE_SUFFIX) for name in data if is_variance(name, small.variables)}

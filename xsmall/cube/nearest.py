@@ -145,7 +145,7 @@ def nearest_off(
     lit[near.on] = near.bins
     variables: dict[str, xr.Variable] = {COUNT: events_per_bin((names, sizes, lit))}
     left = [k for k, v in data.items() if k not in small.variables or are_images(v) or is_variance(k, small.variables)
-            or v.dtype.kind == "b" or k in (by, N_VALID) or k.endswith(f"_{N_VALID}")]  # fmt: skip
+            or small[k].dtype.kind == "b" or k in (by, N_VALID) or k.endswith(f"_{N_VALID}")]  # fmt: skip
     for name, array in data.items():
         if name not in left:
             ordered = array.transpose(EVENT, ...)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import dask
@@ -10,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from xsmall.cube.binning import Assignment
+from xsmall.cube.binning import Assignment, Binning
 from xsmall.cube.bins import as_binning
 from xsmall.cube.room import check_names_of_bins
 from xsmall.engine.parameters import short_repr
 from xsmall.errors import DataError, ParameterError
 from xsmall.events.shots import one_per_event, shots_are_dropped
+from xsmall.events.unknown import unknown_events
 from xsmall.vocabulary import (
     BIN_EDGE,
     BOUNDS,
@@ -124,14 +126,17 @@ def bind(
     Dropped shots are in none, and in none of these numbers.
     """
     kinds = {name: as_binning(given, name) for name, given in bins.items()}
-    lazy = (one_per_event(small, name).data for name in kinds)
-    values = dict(zip(kinds, dask.compute(*lazy), strict=True))
+    given = {name: one_per_event(small, name) for name in kinds}
+    told = {name: flags for name in kinds if (flags := unknown_events(small, name)) is not None}
+    values, unknown = dask.compute(
+        {name: x.data for name, x in given.items()}, {name: x.data for name, x in told.items()}
+    )
     coords: dict[str, xr.Variable] = {}
     lit = slice(None) if dropped is None else ~dropped
     index = np.zeros(small.sizes[EVENT] if dropped is None else int((~dropped).sum()), np.int64)
     sizes = []
     for name, kind in kinds.items():
-        found = kind.assign(np.asarray(values[name])[lit], name)
+        found = _assigned(kind, name, np.asarray(values[name])[lit], unknown[name][lit] if name in unknown else None)
         coords.update(_bin_coords(name, found, small[name].attrs))
         missed = (found.index < 0) | (index < 0)
         index = np.where(missed, -1, index * len(found.labels) + found.index)
@@ -139,6 +144,16 @@ def bind(
     of_all = np.full(small.sizes[EVENT], -1, np.int64)
     of_all[lit] = index
     return coords, (tuple(kinds), tuple(sizes), of_all)
+
+
+def _assigned(kind: Binning, name: str, values: npt.NDArray[Any], unknown: npt.NDArray[np.bool_] | None) -> Assignment:
+    """The bins of events, none where the value is not known: that is not the 0 that stands there."""
+    if unknown is None or not unknown.any():
+        return kind.assign(values, name)
+    found = kind.assign(values[~unknown], name)
+    index = np.full(values.size, -1, np.int64)
+    index[~unknown] = found.index
+    return replace(found, index=index, n_missing=found.n_missing + int(unknown.sum()))
 
 
 def _bin_coords(name: str, found: Assignment, attrs: Mapping[str, Any]) -> dict[str, xr.Variable]:

@@ -25,6 +25,7 @@ from xsmall.cube.values import (
     with_error,
 )
 from xsmall.errors import DataError, ParameterError, alike
+from xsmall.events.unknown import only_known
 from xsmall.frames.describe import data_of
 from xsmall.vocabulary import (
     COUNT,
@@ -77,7 +78,7 @@ def small_variables(
             continue
         else:
             check_dims(f"values of {name!r}", array.dims, bound[0])
-            out[name] = array
+            out[name] = only_known(small, name)
     return out
 
 

@@ -17,6 +17,7 @@ from xsmall.engine.pairs import check_small, paired
 from xsmall.errors import DataError, ParameterError, alike
 from xsmall.events.labels import labels_of
 from xsmall.events.name_rules import where_known
+from xsmall.events.unknown import only_known
 
 __all__ = ["integrate"]
 
@@ -202,7 +203,7 @@ def _at_the_end(x: xr.Variable, exposures: _Exposures) -> xr.Variable:
 
 def _integrated_variable(small: xr.Dataset, name: str, exposures: _Exposures, statistic: str) -> dict[str, xr.Variable]:
     """One variable in its exposures, and how many values each has, where that is not the number of its events."""
-    x = exposures.pick(small[name].variable.transpose(v.EVENT, ...))
+    x = exposures.pick(only_known(small, name).transpose(v.EVENT, ...))
     base = name.removesuffix(v.VARIANCE_SUFFIX)
     of_base = None
     if base != name and base in small.data_vars and small[base].dims == small[name].dims:
@@ -219,7 +220,7 @@ def _integrated_variable(small: xr.Dataset, name: str, exposures: _Exposures, st
     some = where_known(n.astype(np.float64), n > 0)
     power = {"sum": 0, "mean": 2 if of_base is not None else 1}[statistic]
     total = xr.Variable(x.dims, (total / some**power if power else where_known(total, n > 0)).data, x.attrs)
-    if x.dtype.kind == "b":
+    if small[name].dtype.kind == "b":
         total.attrs[v.UNITS] = v.DIMENSIONLESS
     counted = {} if certain or of_base is not None else {f"{name}{v.COUNT_SUFFIX}": n}
     return {name: total} | counted

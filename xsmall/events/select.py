@@ -17,7 +17,9 @@ import xarray as xr
 from xsmall.errors import DataError, ParameterError, alike
 from xsmall.events.borders import as_read
 from xsmall.events.join import of_the_events
+from xsmall.events.name_rules import where_known
 from xsmall.events.shots import laser_is_off, one_per_event, shots_are_dropped, variables_per_event
+from xsmall.events.unknown import unknown_events
 from xsmall.vocabulary import EVENT, LASER_ON, SELECTION, TT_PREFIX, XRAY_ON
 
 __all__ = ["Cut", "cut", "cuts_said", "merged_selections", "select", "selection_lines"]
@@ -347,9 +349,16 @@ def _values_of_cuts(
                 raise DataError(f"{name} is of other events", found=f"{own.size}, not {obj.sizes[EVENT]} events")
             found[name] = xr.Variable(EVENT, own.data)
         else:
-            found[name] = one_per_event(obj, str(one.variable))
+            found[name] = _known_values(obj, str(one.variable))
     numbered = xr.Dataset({str(k): x for k, x in enumerate(found.values())}).compute()  # all of them together
     return {name: numbered[str(k)].values for k, name in enumerate(found)}
+
+
+def _known_values(obj: xr.Dataset | xr.DataArray, name: str) -> xr.Variable:
+    """One value per event, NaN where a whole number, a true or a false is not known."""
+    values = one_per_event(obj, name)
+    unknown = unknown_events(obj, name) if isinstance(obj, xr.Dataset) else None
+    return values if unknown is None else where_known(values.astype(np.float64), ~unknown)
 
 
 def _waived(one: Cut | xr.DataArray, n: int, dropped: Flags | None, off: Flags | None) -> Flags:

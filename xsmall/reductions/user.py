@@ -21,18 +21,15 @@ from xsmall.engine.asked import FUNCTION, remember
 from xsmall.engine.record import Input, Output, Record, Reducer
 from xsmall.errors import ParameterError
 from xsmall.reductions.user_reducer import (
-    ERROR,
     ERROR_LENGTH,
-    FAILED,
     FRAMES,
-    MISSING,
     NUMBERS,
     Caller,
     UserReducer,
     of_event,
     read_only,
 )
-from xsmall.vocabulary import LEFT_OUT, LONG_NAME, PIXEL_DIMS
+from xsmall.vocabulary import ERROR, FAILED, LEFT_OUT, LONG_NAME, MISSING, PIXEL_DIMS
 
 __all__ = ["UserRecord", "record"]
 
@@ -92,7 +89,8 @@ def record(
     A record. Its variables are named as in the mapping, or ``value``; besides ``failed`` (event), bool, where the
     function raised or returned another shape, ``error`` (event), the beginning of what it said, and with ``beside``
     also ``missing`` (event), which of its arguments the event does not have. There floats are NaN, integers 0 and lists
-    empty. The record can be called as the function itself.
+    empty; cubes, cuts and exposures look at these flags, and do not count such a 0. The record can be called as the
+    function itself.
 
     Raises
     ------

@@ -11,14 +11,11 @@ import numpy.typing as npt
 from xsmall.engine.interrupt import check
 from xsmall.engine.record import Input, Output, Reducer
 from xsmall.events.ragged import object_array
-from xsmall.vocabulary import VALUE
+from xsmall.vocabulary import ERROR, FAILED, MISSING, VALUE
 
 __all__ = [
-    "ERROR",
     "ERROR_LENGTH",
-    "FAILED",
     "FRAMES",
-    "MISSING",
     "NUMBERS",
     "Caller",
     "UserReducer",
@@ -27,9 +24,6 @@ __all__ = [
 ]
 
 Array = npt.NDArray[Any]
-FAILED: Final = "failed"
-ERROR: Final = "error"
-MISSING: Final = "missing"
 FRAMES: Final = "frames"  # where they have no name of their own
 ERROR_LENGTH: Final = 80
 NUMBERS: Final = "biuf"

@@ -1,0 +1,121 @@
+"""Whole numbers of events that have none: 0 stands there, and is no value."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import xsmall as xs
+
+ON = {"laser_on": xs.categories()}
+
+
+def frames(n: int = 60) -> xr.DataArray:
+    sim = xs.simulate(n, shape=(1, 16, 32), seed=3)
+    return sim.run["jungfrau"]["raw"].sd.calibrate(sim.constants)
+
+
+def slower(cal: xr.DataArray) -> xr.DataArray:
+    """A detector that has every second of the events."""
+    return frames().assign_coords(event=cal["event"]).isel(event=slice(0, None, 2))
+
+
+def bright(frame, epix):
+    return {"n": (frame > 5).sum() + (epix > 5).sum(), "hit": (frame > 5).sum() > 30, "total": np.nansum(frame)}
+
+
+def of_two(*, lazy: bool) -> xr.Dataset:
+    cal = frames()
+    record = xs.record(bright, beside={"epix": slower(cal)})
+    small = cal.sd.reduce({"mine": record, "rows": xs.projection("row")})
+    return small if lazy else small.compute()
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_cube_averages_the_events_that_have_a_value(lazy: bool) -> None:
+    small = of_two(lazy=lazy)
+    found = small.sd.cube(ON).compute()
+    whole = small.compute()
+    there = whole.isel(event=(whole.mine_missing == "").values & whole.xray_on.values)
+    assert 0 < there.sizes["event"] <= 30
+    for name in ("mine_n", "mine_hit"):
+        expected = there[name].astype(float).groupby("laser_on").mean()
+        np.testing.assert_allclose(found[name], expected, rtol=1e-12)
+        np.testing.assert_array_equal(found[f"{name}_count"], there[name].groupby("laser_on").count())
+    np.testing.assert_array_equal(found["mine_total_count"], found["mine_n_count"])
+    assert "rows_n_valid_count" not in found  # of another record: nothing is unknown
+
+
+def test_events_in_which_a_function_failed_have_no_value() -> None:
+    cal = frames().compute()
+    limit = np.sort(np.nansum(cal, axis=(1, 2, 3)))[30]
+
+    @xs.record(outputs={"value": "i8"})
+    def count(frame):
+        if np.nansum(frame) > limit:
+            raise ValueError("too bright")
+        return (frame > 5).sum()
+
+    small = cal.sd.apply(count)
+    found = small.sd.cube(ON)
+    there = small.isel(event=~small.failed.values & small.xray_on.values)
+    np.testing.assert_allclose(found["value"], there["value"].astype(float).groupby("laser_on").mean(), rtol=1e-12)
+    replicas = small.sd.bootstrap(ON, n=20)
+    assert (replicas["value"] > there["value"].min()).all()
+    near = small.sd.nearest_off({"delay": xs.bins(-3, 6, n=1)}, n=2)
+    assert near["value_count"].item() < found["count"].sel(laser_on=True)
+
+
+def test_of_detectors_of_a_production_absent_events_do_not_count() -> None:
+    meanings = {"flag_masks": [1, 2, 4, 8, 16], "flag_meanings": "absent segments_missing unreadable failed lost"}
+    small = xr.Dataset(
+        {
+            "laser_on": ("event", [True] * 4 + [False] * 2),
+            "epix_drops_n_droplets": ("event", [3, 0, 0, 5, 1, 0]),
+            "epix_drops_n_valid": ("event", [9, 0, 0, 9, 9, 9]),
+            "epix_present": ("event", [True, False, True, True, True, True]),
+            "epix_n_segments": ("event", [1, 0, 1, 1, 1, 1]),
+            "epix_fault": ("event", np.array([0, 1, 8, 2, 0, 0], "u1"), meanings),
+            "other": ("event", [1, 1, 1, 1, 1, 2]),
+        }
+    )
+    found = small.sd.cube(ON)
+    np.testing.assert_array_equal(found["epix_drops_n_droplets"], [0.5, 4.0])
+    np.testing.assert_array_equal(found["epix_drops_n_droplets_count"], [2, 2])
+    np.testing.assert_array_equal(found["epix_drops_n_valid"], [9, 4.5])  # none was valid: that is known
+    np.testing.assert_array_equal(found["epix_present"], [1, 0.75])
+    np.testing.assert_array_equal(found["other"], [1.5, 1])
+
+
+def test_a_cut_and_bins_leave_out_what_is_not_known() -> None:
+    small = of_two(lazy=False)
+    lacking = int((small.mine_missing != "").sum())
+    chosen = small.sd.select(mine_n=(0, None))
+    assert chosen.sizes["event"] == 60 - lacking
+    cube = small.sd.cube({"mine_n": xs.edges([0, 1000])}, dropped_shots=True)
+    assert cube["mine_n"].attrs["n_missing"] == lacking
+    assert int(cube["count"].sum()) == 60 - lacking
+    by_hit = small.sd.cube({"mine_hit": xs.categories()}, dropped_shots=True)
+    assert by_hit["mine_hit"].dtype == bool
+    assert int(by_hit["count"].sum()) == 60 - lacking
+
+
+def test_exposures_average_what_is_known() -> None:
+    small = of_two(lazy=False)
+    exposures = small.sd.integrate(into=frames()[9::10].assign_coords(event=small.event[9::10]))
+    known = small["mine_n"].where(small.mine_missing == "")
+    expected = [np.nanmean(known[i : i + 10]) for i in range(0, 60, 10)]
+    np.testing.assert_allclose(exposures["mine_n"], expected, rtol=1e-12)
+
+
+def test_the_same_after_saving(tmp_path: Path) -> None:
+    small = of_two(lazy=False)
+    for name in ("small.zarr", "small.h5"):
+        again = xr.open_dataset(xs.save(small, tmp_path / name))
+        np.testing.assert_array_equal(again.sd.cube(ON)["mine_n"], small.sd.cube(ON)["mine_n"])
+
+
+def test_a_variable_of_the_users_own_called_failed_says_nothing() -> None:
+    small = xr.Dataset({"on": ("event", [1, 1]), "n": ("event", [2, 0]), "failed": ("event", [False, True])})
+    assert small.sd.cube({"on": xs.categories()})["n"].item() == 1.0
