@@ -228,3 +228,35 @@ def test_a_group_is_begun_over_whatever_was_there_or_merged_as_merge_does(how: n
     books = twin.moments_of(after if how == adding.BEGIN else frames, index if how == adding.BEGIN else np.zeros(40), 1)
     for ours, theirs in zip(state, books, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("how", [adding.ADD, adding.BEGIN, adding.MERGE])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint16])
+def test_what_misses_nothing_has_the_bits_that_it_has_beside_what_does(how: np.uint8, dtype: type) -> None:
+    rng = np.random.default_rng(9)
+    for k in range(1, 11):
+        found = []
+        for hole in ("none", "among the new", "before"):
+            frames = np.random.default_rng(k).normal(500, 70, (20 + k, 2500)).astype(dtype)
+            state = batch_by_batch(frames[:20].astype(np.float32), np.zeros(20, np.int64), 1, 20)
+            if hole == "before":
+                state[0][0, 7] -= 1
+            new = frames[20:]
+            if hole == "among the new" and dtype != np.uint16:
+                new[rng.integers(k), 7] = np.nan
+            group = np.arange(k), np.array([0, k]), np.zeros(1, np.int64), np.array([how])
+            adding.add_frames(*adding.flat(new.copy()), *group, *state, 0, 2500, 0)
+            found.append([np.delete(m, 7, axis=1) for m in state])
+        for other in found[1:]:
+            for ours, theirs in zip(found[0], other, strict=True):
+                assert ours.tobytes() == theirs.tobytes()
+
+
+def test_a_group_without_frames_changes_nothing_that_is_there() -> None:
+    state = batch_by_batch(np.ones((4, 9), np.float32), np.zeros(4, np.int64), 1, 4)
+    before = [m.copy() for m in state]
+    for how in (adding.ADD, adding.MERGE):
+        group = np.empty(0, np.int64), np.zeros(2, np.int64), np.zeros(1, np.int64), np.array([how])
+        adding.add_frames(*adding.flat(np.ones((4, 9), np.float32)), *group, *state, 0, 9, 0)
+        for ours, theirs in zip(state, before, strict=True):
+            np.testing.assert_array_equal(ours, theirs)

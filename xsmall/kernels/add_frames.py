@@ -91,36 +91,153 @@ def add_frames(
     n_alone = np.empty(_PIXELS, np.uint32)
     mean_alone = np.empty(_PIXELS, np.float64)
     m2_alone = np.empty(_PIXELS, np.float64)
+    n_blocks = (max(0, high - low) + _PIXELS - 1) // _PIXELS
+    full = np.ones(n_blocks, np.bool_)  # where nothing was missing in the last group: mostly nothing is in the next
     for g in range(bins.shape[0]):
         places = begin[order[first[g] : first[g + 1]]]
         into = bins[g]
         for start in range(low, high, _PIXELS):
             size = min(start + _PIXELS, high) - start
+            at_start = places + start
             n_so_far = count[into, at + start : at + start + size]
             mean_so_far = mean[into, at + start : at + start + size]
             m2_so_far = m2[into, at + start : at + start + size]
+            block = (start - low) // _PIXELS
+            n, m, s = n_alone[:size], mean_alone[:size], m2_alone[:size]
             if how[g] == ADD:
-                _choose_shift(values, places + start, n_so_far, mean_so_far, shift)
-                _sum_group(values, places + start, size, shift, total, square, valid)
+                goes_on = full[block] and n_so_far[0] > 0 and _all_the_same(n_so_far)
+                if goes_on and _sum_as_finite(values, at_start, size, mean_so_far, total, square) == 0:
+                    _add_full(places.shape[0], total, square, n_so_far, mean_so_far, m2_so_far)
+                    continue
+                _choose_shift(values, at_start, n_so_far, mean_so_far, shift)
+                full[block] = _sum_group(values, at_start, size, shift, total, square, valid)
                 _close_group(shift, total, square, valid, n_so_far, mean_so_far, m2_so_far)
                 continue
-            _first_valid(values, places + start, shift[:size])
-            _sum_group(values, places + start, size, shift, total, square, valid)
+            if full[block] and _sum_from_first(values, at_start, size, total, square) == 0:
+                one, k = values[at_start[0] : at_start[0] + size], places.shape[0]
+                if how[g] == BEGIN:
+                    _begin_full(one, k, total, square, n_so_far, mean_so_far, m2_so_far)
+                elif _all_the_same(n_so_far):
+                    _merge_full(one, k, total, square, n_so_far, mean_so_far, m2_so_far)
+                else:
+                    _begin_full(one, k, total, square, n, m, s)
+                    merge_into(n_so_far, mean_so_far, m2_so_far, n, m, s)
+                continue
+            _first_valid(values, at_start, shift[:size])
+            full[block] = _sum_group(values, at_start, size, shift, total, square, valid)
             if how[g] == BEGIN:
                 _close_first(shift, total, square, valid, n_so_far, mean_so_far, m2_so_far)
             else:
-                n, m, s = n_alone[:size], mean_alone[:size], m2_alone[:size]
                 _close_first(shift, total, square, valid, n, m, s)
                 merge_into(n_so_far, mean_so_far, m2_so_far, n, m, s)
 
 
+@njit(fastmath=False)
+def _sum_from_first(values: _Array, places: _Array, size: int, total: _Array, square: _Array) -> int:
+    """Sum deviations from the first of some frames, whatever they are; returns in how many pixels one is not finite.
+
+    The sums are those of :func:`_sum_as_finite`, to the bit.
+    """
+    n = places.shape[0]
+    if n == 0:
+        return size
+    a = values[places[0] : places[0] + size]
+    missing = 0
+    if n == 1:
+        total[:size] = 0.0
+        square[:size] = 0.0
+        for p in range(size):
+            missing += not abs(np.float64(a[p])) < np.inf
+        return missing
+    b = values[places[1] : places[1] + size]
+    last = 2
+    if n < 4:
+        for p in range(size):
+            x = np.float64(b[p]) - np.float64(a[p])
+            total[p] = x
+            square[p] = x * x
+    else:
+        c = values[places[2] : places[2] + size]
+        d = values[places[3] : places[3] + size]
+        for p in range(size):
+            s = np.float64(a[p])
+            x = np.float64(b[p]) - s
+            y = np.float64(c[p]) - s
+            z = np.float64(d[p]) - s
+            total[p] = x + (y + z)
+            square[p] = x * x + (y * y + z * z)
+        last = n - n % 4
+        for i in range(4, last, 4):
+            b = values[places[i] : places[i] + size]
+            c = values[places[i + 1] : places[i + 1] + size]
+            d = values[places[i + 2] : places[i + 2] + size]
+            e = values[places[i + 3] : places[i + 3] + size]
+            _add_four_finite(b, c, d, e, a, total, square)
+        if n - last >= 2:
+            b = values[places[last] : places[last] + size]
+            c = values[places[last + 1] : places[last + 1] + size]
+            _add_two_finite(b, c, a, total, square)
+            last += 2
+    if n > last:
+        _add_one_finite(values[places[last] : places[last] + size], a, total, square)
+    for p in range(size):
+        missing += not square[p] < np.inf
+    return missing
+
+
 @njit(fastmath=False, inline="always")
+def _all_the_same(count: _Array) -> bool:
+    """Whether all pixels have seen the same number of values."""
+    different = 0
+    for p in range(count.shape[0]):
+        different += count[p] != count[0]
+    return different == 0
+
+
+@njit(fastmath=False, inline="always")
+def _begin_full(one: _Array, k: int, total: _Array, square: _Array, count: _Array, mean: _Array, m2: _Array) -> None:
+    """What :func:`_close_first` does where nothing is missing in ``k`` frames, of which ``one`` is the first."""
+    share = 1.0 / np.float64(k)
+    for p in range(count.shape[0]):
+        step = total[p] * share
+        mean[p] = np.float64(one[p]) + step
+        m2[p] = max(square[p] - total[p] * step, 0.0)
+        count[p] = np.uint32(k)
+
+
+@njit(fastmath=False, inline="always")
+def _add_full(k: int, total: _Array, square: _Array, count: _Array, mean: _Array, m2: _Array) -> None:
+    """What :func:`_close_group` does where nothing is missing in ``k`` frames, whose shift was the mean so far."""
+    n = np.uint32(count[0] + k)
+    share = 1.0 / np.float64(n)
+    for p in range(count.shape[0]):
+        step = total[p] * share
+        mean[p] = mean[p] + step
+        m2[p] = max(m2[p] + (square[p] - total[p] * step), 0.0)
+        count[p] = n
+
+
+@njit(fastmath=False, inline="always")
+def _merge_full(one: _Array, k: int, total: _Array, square: _Array, count: _Array, mean: _Array, m2: _Array) -> None:
+    """The same, merged into what all pixels have seen the same number of; to the bits of ``merge_into``."""
+    n_a, n_b = np.float64(count[0]), np.float64(k)
+    share, part, n = 1.0 / n_b, n_b / (n_a + n_b), np.uint32(count[0] + k)
+    for p in range(count.shape[0]):
+        step = total[p] * share
+        d = (np.float64(one[p]) + step) - mean[p]
+        mean[p] = mean[p] + d * part
+        m2[p] = m2[p] + max(square[p] - total[p] * step, 0.0) + d * d * n_a * part
+        count[p] = n
+
+
+@njit(fastmath=False)
 def _sum_group(
     values: _Array, places: _Array, size: int, shift: _Array, total: _Array, square: _Array, valid: _Array
-) -> None:
+) -> bool:
     """Sum the deviations of some frames from the shift, as if all were finite; then again where a sum is not.
 
-    What is missing in the first frame mostly is in all of them: where that is much, nothing is tried.
+    What is missing in the first frame mostly is in all of them: where that is much, nothing is tried. Returns whether
+    nothing is missing.
     """
     missing = _n_missing(values, places, size)
     if missing * _FEW <= size:
@@ -133,9 +250,10 @@ def _sum_group(
             if not square[p] < np.inf:
                 one = slice(p, p + 1)
                 _sum_valid(values, places + p, shift[one], total[one], square[one], valid[one])
+    return bool(missing == 0)
 
 
-@njit(fastmath=False, inline="always")
+@njit(fastmath=False)
 def _sum_as_finite(values: _Array, places: _Array, size: int, shift: _Array, total: _Array, square: _Array) -> int:
     """Sum deviations whatever they are; returns in how many pixels the sum is not finite."""
     total[:size] = 0.0
@@ -286,7 +404,8 @@ def _fill_shift(values: _Array, places: _Array, shift: _Array) -> None:
 @njit(fastmath=False, inline="always")
 def _add_one_finite(a: _Array, shift: _Array, total: _Array, square: _Array) -> None:
     for p in range(a.shape[0]):
-        x = np.float64(a[p]) - shift[p]
+        s = np.float64(shift[p])
+        x = np.float64(a[p]) - s
         total[p] += x
         square[p] += x * x
 
@@ -294,8 +413,9 @@ def _add_one_finite(a: _Array, shift: _Array, total: _Array, square: _Array) -> 
 @njit(fastmath=False, inline="always")
 def _add_two_finite(a: _Array, b: _Array, shift: _Array, total: _Array, square: _Array) -> None:
     for p in range(a.shape[0]):
-        x = np.float64(a[p]) - shift[p]
-        y = np.float64(b[p]) - shift[p]
+        s = np.float64(shift[p])
+        x = np.float64(a[p]) - s
+        y = np.float64(b[p]) - s
         total[p] += x + y
         square[p] += x * x + y * y
 
@@ -303,10 +423,11 @@ def _add_two_finite(a: _Array, b: _Array, shift: _Array, total: _Array, square: 
 @njit(fastmath=False, inline="always")
 def _add_four_finite(a: _Array, b: _Array, c: _Array, d: _Array, shift: _Array, total: _Array, square: _Array) -> None:
     for p in range(a.shape[0]):
-        w = np.float64(a[p]) - shift[p]
-        x = np.float64(b[p]) - shift[p]
-        y = np.float64(c[p]) - shift[p]
-        z = np.float64(d[p]) - shift[p]
+        s = np.float64(shift[p])
+        w = np.float64(a[p]) - s
+        x = np.float64(b[p]) - s
+        y = np.float64(c[p]) - s
+        z = np.float64(d[p]) - s
         total[p] += (w + x) + (y + z)
         square[p] += (w * w + x * x) + (y * y + z * z)
 
