@@ -192,6 +192,7 @@ def test_a_damaged_part_is_made_again(run: str, truth: xr.Dataset, tmp_path: Pat
     xr.testing.assert_identical(cube(run, store).compute(), truth)
 
 
+@pytest.mark.filterwarnings("ignore:raw words:xsmall.errors.GainBitsWarning")
 def test_what_differs_is_named(run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = xs.open_run(run)
     raw, events = tree["jungfrau/raw"], tree["events"].to_dataset()

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from xsmall._version import __version__
+from xsmall.calls import warn_user
 from xsmall.cube.binning import Binning
 from xsmall.cube.compare import difference
 from xsmall.cube.images import (
@@ -33,10 +34,11 @@ from xsmall.cube.sorting import Bound, events_per_bin, said, sort_events
 from xsmall.cube.variables import Wanted, check_statistics, of_values, of_variance, small_variables
 from xsmall.engine.pairs import check_small, is_variance, paired
 from xsmall.engine.parameters import parameters_attr, parameters_of
-from xsmall.errors import ParameterError
+from xsmall.errors import GainBitsWarning, ParameterError
 from xsmall.events.held import with_events
 from xsmall.events.ragged import dims_of_events
 from xsmall.events.shots import shots_are_dropped
+from xsmall.frames.describe import gain_bits
 from xsmall.vocabulary import (
     COUNT,
     DIMENSIONLESS,
@@ -150,6 +152,8 @@ def cube(
     wanted = Wanted(check_statistics(statistics, weights), weight, {} if weights is None else small[weights].attrs)
     where = None if store is None else (store, {"xsmall": __version__, "bins": repr(said(bins))})
     road = Road(memory, where, dropped_shots or XRAY_ON in bins, Along(data.values()))
+    for image in (images or {}).values():
+        _warn_of_gain_bits(values_of(frames_of(image))[0])
     pictures = {name: of_image(name, image, small, bound, road, wanted) for name, image in (images or {}).items()}
     for found in _of_small(data, small, bound, road, wanted, weights):
         _add_variables(variables, found, "small data")
@@ -215,6 +219,7 @@ def average(
     [2.0, 2.0]
     """
     values, variance, sparse = values_of(obj)
+    _warn_of_gain_bits(values)
     name = MEAN if values.name is None else str(values.name)
     dropped = None if dropped_shots else shots_are_dropped(values)
     index = np.zeros(n_events(values, name), np.int64) if dropped is None else -dropped.astype(np.int64)
@@ -232,6 +237,13 @@ def average(
     if dropped is not None:
         out.attrs[N_DROPPED_SHOTS] = int(dropped.sum())
     return paired(with_events(out, values, index) if values.get_index(EVENT).is_unique else out)
+
+
+def _warn_of_gain_bits(frames: xr.DataArray) -> None:
+    """Say that a mean of raw words is no mean of values, where they hold gain bits."""
+    text = gain_bits(frames)
+    if text is not None:
+        warn_user(text, GainBitsWarning)
 
 
 def _last_of_the_first(n: object, index: npt.NDArray[np.int64]) -> int:

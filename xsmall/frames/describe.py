@@ -55,6 +55,7 @@ __all__ = [
     "data_of",
     "describe",
     "followed_kinds",
+    "gain_bits",
     "of_segments",
     "presence",
     "segment_state",
@@ -255,6 +256,17 @@ def words_of(obj: xr.DataArray) -> DetectorType | None:
     if entry is None or (entry.decoding is Decoding.FIXED and not entry.saturation):
         return None
     return entry if obj.attrs.get(UNITS) == ADU and PARAMETERS not in obj.attrs else None
+
+
+def gain_bits(values: xr.DataArray) -> str | None:
+    """Say that raw words hold gain bits, since as numbers they are nothing; None where they hold none."""
+    entry = DETECTOR_TYPES.get(str(values.attrs.get(DETECTOR_TYPE)).lower())
+    if values.dtype.kind not in "iu" or entry is None or entry.decoding not in (Decoding.CODE, Decoding.CONTROL):
+        return None
+    return (
+        f"raw words of {entry.name!r} hold the gain of each pixel beside its ADC value: values made of them jump where "
+        "a pixel switches. Calibrate first: .sd.calibrate(constants)"
+    )
 
 
 def segment_state(raw: xr.DataArray) -> npt.NDArray[np.uint32] | None:

@@ -13,7 +13,6 @@ import xarray as xr
 from xsmall.calls import MAKES_A_RECORD, warn_user
 from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.geometry import Geometry
-from xsmall.detector.types import DETECTOR_TYPES, Decoding
 from xsmall.engine.asked import ASKED, keep, said_of, told_of
 from xsmall.engine.beside import Companion
 from xsmall.engine.entries import run_on_entries
@@ -25,7 +24,7 @@ from xsmall.engine.transform import float_dtype
 from xsmall.errors import GainBitsWarning, ParameterError, UnusedMaskWarning
 from xsmall.events.ragged import ragged_attrs
 from xsmall.frames.beam import BEAM_COORDS, one_value
-from xsmall.frames.describe import data_of, describe, words_of
+from xsmall.frames.describe import data_of, describe, gain_bits, words_of
 from xsmall.frames.per_pixel import StaticMask
 from xsmall.frames.pixels import geometry_of
 from xsmall.frames.sparse import Sparse, sparse_of
@@ -40,7 +39,6 @@ from xsmall.reductions.user import record as _user_record
 from xsmall.vocabulary import (
     BOUNDS,
     COLUMN,
-    DETECTOR_TYPE,
     EVENT,
     FRAME_DIMS,
     GEOMETRY,
@@ -232,17 +230,6 @@ def _labelled_results(
 def _warn_of(text: str | None, kind: type[Warning]) -> None:
     if text is not None:
         warn_user(text, kind)
-
-
-def gain_bits(values: xr.DataArray) -> str | None:
-    """Say that raw words hold gain bits, since as numbers they are nothing; None where they hold none."""
-    entry = DETECTOR_TYPES.get(str(values.attrs.get(DETECTOR_TYPE)).lower())
-    if values.dtype.kind not in "iu" or entry is None or entry.decoding not in (Decoding.CODE, Decoding.CONTROL):
-        return None
-    return (
-        f"raw words of {entry.name!r} hold the gain of each pixel beside its ADC value: values made of them jump where "
-        "a pixel switches. Calibrate first: .sd.calibrate(constants)"
-    )
 
 
 def unused_mask(values: xr.DataArray, records: Mapping[str, Record]) -> str | None:

@@ -17,9 +17,10 @@ from uuid import uuid4
 
 from xsmall.engine.blocks import BATCH_BYTES
 from xsmall.errors import DataError, ParameterError, WriteError, XsmallError
+from xsmall.frames.describe import gain_bits
 from xsmall.io.stores.blocks import BlockStore, sweep_texts
 from xsmall.io.stores.place import TakenError, held, holder, settle
-from xsmall.reductions.reduce import gain_bits, unused_mask
+from xsmall.reductions.reduce import unused_mask
 from xsmall.run.block import SMALLER, lost_block
 from xsmall.run.detectors import Detector
 from xsmall.run.opened import RunPlan, plan_run
