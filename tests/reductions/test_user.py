@@ -438,3 +438,61 @@ def test_what_cannot_be_joined_is_refused(two: Any) -> None:
     ):
         with pytest.raises((ParameterError, DataError), match=text):
             make()
+
+
+def above(limit: float) -> Any:
+    def chosen(frame: Any) -> dict[str, Any]:
+        return {"high": frame[frame > limit], "profile": np.nansum(frame, axis=(0, 1))}
+
+    return chosen
+
+
+@pytest.mark.parametrize("limit", [20.0, 0.5, -1.0])
+def test_an_array_whose_length_differs_is_a_list(cal: xr.DataArray, limit: float) -> None:
+    """A frame of ones gives none or all of its pixels, a frame of other values another number of them."""
+    found = cal.sd.apply(above(limit)).compute()
+    assert not found.failed.any(), found.error.values
+    assert found.profile.dims == ("event", "profile_0")
+    for values, frame in zip(found.high.values, cal.values, strict=True):
+        np.testing.assert_array_equal(values, frame[frame > limit])
+        assert values.dtype == np.float32
+
+
+def test_an_event_that_differs_all_the_same_is_told_what_to_return(cal: xr.DataArray) -> None:
+    length = cal[3].compute()
+
+    def odd(frame: Any) -> Any:
+        return np.ones(5 if np.array_equal(frame, length, equal_nan=True) else 4)
+
+    found = cal.sd.apply(odd).compute()
+    assert found.failed.values.tolist() == [False] * 3 + [True] + [False] * 5
+    assert found.error.values[3] == "ValueError: value has shape (5,) instead of (4,); a list may have any length"
+
+
+def test_a_frame_that_a_function_does_not_take_does_not_disturb(cal: xr.DataArray) -> None:
+    def normalised(frame: Any) -> Any:
+        sums = np.nansum(frame, axis=(0, 1))
+        assert sums.any(), "only zeros"
+        return sums / np.nansum(frame)
+
+    found = cal.sd.apply(normalised).compute()
+    np.testing.assert_allclose(found.value.sum("value_0"), 1.0, rtol=1e-5)
+
+
+def test_arguments_that_do_not_fit_are_named(two: Any) -> None:
+    fast, slow, i0 = two["jungfrau"], two["epix"], two["i0"]
+
+    def ratio(jungfrau: Any, epix: Any, i0: Any) -> Any:
+        return np.nansum(jungfrau) / np.nansum(epix) / i0
+
+    with pytest.raises(ParameterError, match=r"missing a required argument: 'i0'[\s\S]*jungfrau, epix, i0") as told:
+        xs.apply(ratio, jungfrau=fast, epix=slow)
+    assert "xs.apply(ratio, jungfrau=..., epix=..., i0=...)" in str(told.value)
+    with pytest.raises(ParameterError, match=r"given jungfrau, epx, i0"):
+        xs.apply(ratio, jungfrau=fast, epx=slow, i0=i0)
+    with pytest.raises(ParameterError, match=r"missing a required argument: 'i0'") as told:
+        fast.sd.apply(ratio, epix=slow, outputs={"value": "f8"})
+    assert ".sd.apply(ratio, epix=..., i0=...)" in str(told.value)
+    with pytest.raises(ParameterError, match=r"\.sd\.apply\(function, epix=\.\.\., i0=\.\.\.\)"):
+        fast.sd.apply(ratio, beside={"epix": slow, "i0": i0})
+    assert fast.sd.apply(ratio, epix=slow, i0=i0)["value"].notnull().any()

@@ -49,6 +49,13 @@ def bind(records: Mapping[str, Record], obj: xr.DataArray) -> tuple[dict[str, Re
 
 
 def _check_beside(given: Any, keyword: str) -> None:
+    if isinstance(given, Mapping) and given and all(isinstance(key, str) for key in given):
+        raise ParameterError(
+            f"{keyword} is nothing that belongs to events",
+            found=f"several by name: {', '.join(given)}",
+            expected="each of them by its own name",
+            fix=f".sd.apply(function, {', '.join(f'{key}=...' for key in given)})",
+        )
     if not isinstance(given, xr.DataArray) or EVENT not in given.dims or given.ndim > _MOST_DIMS:
         raise ParameterError(
             f"{keyword} is nothing that belongs to events",

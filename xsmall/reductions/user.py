@@ -8,6 +8,7 @@ import importlib
 import inspect
 import logging
 import threading
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, overload
@@ -73,7 +74,8 @@ def record(
         to be one that can be sent to workers. Left out, ``xs.record`` is a decorator, with options or without.
     outputs
         What comes back, by name: a dtype for a number, or an :class:`~xsmall.Output`. Left out, the function is called
-        once with a frame of ones, and dims are named ``<name>_0``, ``<name>_1``.
+        with a frame of ones, and dims are named ``<name>_0``, ``<name>_1``; an array of one dim is a list where it has
+        no values then, or another number of them for a frame of zeros with a pixel that is not valid.
     variance
         Whether the function takes the variance of each pixel as its second argument.
     batch
@@ -276,7 +278,7 @@ class UserRecord(Record):
     def outputs(self, frames: Frames) -> Mapping[str, Output]:
         """Describe what the function returns, where it failed, and what it lacked."""
         out = {
-            **self.values(frames),
+            **self.values(_with_arguments(self, frames)),
             FAILED: Output((), (), np.dtype(bool)),
             ERROR: Output((), (), np.dtype(f"U{ERROR_LENGTH}")),
         }
@@ -340,15 +342,65 @@ def _real_numbers(value: Any) -> npt.NDArray[Any] | None:
     return array if array.dtype.kind in NUMBERS and not (isinstance(value, list) and array.ndim != 1) else None
 
 
+def _with_arguments(record: UserRecord, frames: Frames) -> Frames:
+    """The frames; raise where the function takes other arguments than it will be given."""
+    given = [i.keyword for i in record.inputs]
+    try:
+        signature = inspect.signature(getattr(record.function, "py_func", record.function))
+    except (TypeError, ValueError):  # of compiled functions of others, which do not say it
+        return frames
+    try:
+        if record.first is None:
+            signature.bind(*[None] * (1 + record.with_variance), **dict.fromkeys(given))
+        else:
+            given = [record.first, *given]
+            signature.bind(**dict.fromkeys(given))
+    except TypeError as error:
+        name = getattr(record.function, "__name__", "function")
+        name = name if name.isidentifier() else "function"
+        takes = list(signature.parameters)[0 if record.first else 1 + record.with_variance :]
+        words = ", ".join([name, *(f"{p}=..." for p in takes)])
+        raise ParameterError(
+            "the function takes other arguments than it is given",
+            found=f"{error}; given {', '.join(given) or 'the frame alone'}",
+            expected=f"{name}({', '.join(signature.parameters)})",
+            fix=f"xs.apply({words})" if record.first else f".sd.apply({words})",
+        ) from None
+    return frames
+
+
+def _called_with(record: UserRecord, shape: tuple[int, int, int], dtype: np.dtype[Any], *, ones: bool) -> Any:
+    """What the function returns for a frame of ones, or one of zeros in which a pixel of each segment is not valid."""
+    lead = (1,) * record.batch
+
+    def made(shape: tuple[int, ...], dtype: np.dtype[Any], *, valid: bool) -> Any:
+        values = np.ones((*lead, *shape), dtype) if ones else np.zeros((*lead, *shape), dtype)
+        if not (ones or valid):
+            values[..., 0, 0] = np.nan
+        return read_only(values)
+
+    frames = [made(shape, dtype, valid=False) for _ in range(1 + record.with_variance)]
+    beside = {i.keyword: made(i.shape, i.dtype, valid=True) for i in record.inputs}
+    found = Caller(record.function, record.first)(frames, beside)
+    return of_event(found, 0, 1) if record.batch else found
+
+
+def _other_lengths(record: UserRecord, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> dict[str, Any]:
+    """Lengths of the arrays of one dim that the function returns for another frame than one of ones."""
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = _called_with(record, shape, dtype, ones=False)
+        return {name: np.shape(value) for name, value in found.items()}
+    except (Exception, SystemExit):  # a frame that it does not take tells nothing
+        return {}
+
+
 @functools.lru_cache(maxsize=64)
 def _inferred(record: UserRecord, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> tuple[tuple[str, Output], ...]:
-    """What the function returns for a frame of ones."""
-    lead = (1,) * record.batch
-    ones = [read_only(np.ones((*lead, *shape), dtype)) for _ in range(1 + record.with_variance)]
-    beside = {i.keyword: read_only(np.ones((*lead, *i.shape), i.dtype)) for i in record.inputs}
+    """What the function returns for a frame of ones; an array is a list where its length is not always the same."""
     try:
-        found = Caller(record.function, record.first)(ones, beside)
-        found = of_event(found, 0, 1) if record.batch else found
+        found = _called_with(record, shape, dtype, ones=True)
     except (Exception, SystemExit) as error:
         raise ParameterError(
             "the function fails on a frame of ones, so that what it returns is not known",
@@ -357,6 +409,8 @@ def _inferred(record: UserRecord, shape: tuple[int, int, int], dtype: np.dtype[A
             fix='say what it returns: outputs={"value": "f8"}',
         ) from error
     out = {}
+    lines = [k for k, value in found.items() if isinstance(value, np.ndarray) and value.ndim == 1]
+    other = _other_lengths(record, shape, dtype) if any(found[k].size for k in lines) else {}
     for name, value in found.items():
         array = _real_numbers(value)
         if array is None:
@@ -367,6 +421,8 @@ def _inferred(record: UserRecord, shape: tuple[int, int, int], dtype: np.dtype[A
             )
         if isinstance(value, list):
             out[name] = _output(name, Output((f"{name}_0",), (None,), np.dtype(np.float64)))
+        elif name in lines and (not array.size or array.shape != other.get(name, array.shape)):
+            out[name] = _output(name, Output((f"{name}_0",), (None,), array.dtype))
         else:
             out[name] = _output(name, Output(tuple(f"{name}_{i}" for i in range(array.ndim)), array.shape, array.dtype))
     return tuple(out.items())

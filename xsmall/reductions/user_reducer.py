@@ -177,7 +177,8 @@ class UserReducer(Reducer):
             if array.dtype.kind not in NUMBERS and array.size:
                 raise ValueError(f"{name} is {array.dtype}")
             if array.ndim != 1 if output.is_ragged else array.shape != output.array_shape:
-                raise ValueError(f"{name} has shape {array.shape} instead of {output.shape}")
+                told = "; a list may have any length" if array.ndim == 1 == len(output.shape) else ""
+                raise ValueError(f"{name} has shape {array.shape} instead of {output.shape}{told}")
             out[name] = _as_promised(name, array, output.dtype)
         return out
 
