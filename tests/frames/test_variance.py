@@ -308,3 +308,15 @@ def test_scale_and_add_compute_nothing_and_keep_what_was_said(computing_is_forbi
 def test_mistakes_are_told(make: Callable[[], object], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize("units", ["photon", "keV", "ADU"])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_segments_that_are_missing_stay_so_where_whole_numbers_become_floats(units: str, lazy: bool) -> None:
+    present = np.arange(8)[:, None] != 3
+    counts = frames().astype("u2").assign_attrs(units=units).assign_coords(present=(("event", "segment"), present))
+    counts = counts.where(counts["present"], 0).chunk(event=3 if lazy else -1)
+    both = xs.with_variance(counts.astype("u2") if lazy else counts.astype("u2").compute(), 4.0)
+    found = both.sd.roi(BOX).compute()
+    assert found["n_valid"].values[:, 0].tolist() == [16, 16, 16, 0, 16, 16, 16, 16]
+    assert np.isnan(found["sum"].values[3, 0])

@@ -178,12 +178,13 @@ def float_segments(
 
 
 def in_one_piece(stack: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return frames (k, ...) each of which is contiguous; copied where they are not.
+    """Return frames (k, ...) each of which is contiguous and in the machine's byte order; copied where they are not.
 
     Kernels are compiled anew for arrays that have gaps, and may then add up in another order: what comes of a frame
     must not depend on how it lies in memory.
     """
-    return stack if stack[0].flags.c_contiguous else np.ascontiguousarray(stack)
+    plain = stack[0].flags.c_contiguous and stack.dtype.isnative
+    return stack if plain else np.ascontiguousarray(stack, stack.dtype.newbyteorder("="))
 
 
 def _is_ready(batch: Batch, transform: Transform) -> bool:

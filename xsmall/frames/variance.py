@@ -14,7 +14,8 @@ from xsmall.engine.pairs import check_pair, is_variance, paired
 from xsmall.engine.transform import origin_of
 from xsmall.errors import DataError
 from xsmall.events.ragged import is_ragged
-from xsmall.vocabulary import EVENT, FRAME_DIMS, PIXEL_DIMS, RAW, UNITS, VARIANCE_SUFFIX
+from xsmall.frames.describe import usable_segments
+from xsmall.vocabulary import EVENT, FRAME_DIMS, PIXEL_DIMS, RAW, SEGMENT, UNITS, VARIANCE_SUFFIX
 
 __all__ = ["not_negative", "paired", "same_labels", "square_of", "values_and_variance", "with_variance"]
 
@@ -98,11 +99,11 @@ def with_variance(values: xr.DataArray, variance: xr.DataArray | float) -> xr.Da
 
     Returns
     -------
-    Dataset of ``<name>`` and ``<name>_variance``; whole numbers become float64. It stays a pair through what chooses,
-    orders or joins (``isel``, ``sel``, ``xs.concat``, ``rename``, ``compute``), through :func:`~xsmall.scale` and
-    :func:`~xsmall.add`, and through files: of :func:`~xsmall.save`, and of xarray's own ``to_netcdf`` and ``to_zarr``
-    unless they are given an ``encoding`` for it. After any other arithmetic it is refused, before and after saving,
-    until it is declared again.
+    Dataset of ``<name>`` and ``<name>_variance``; whole numbers become float64, NaN where a segment is missing. It
+    stays a pair through what chooses, orders or joins (``isel``, ``sel``, ``xs.concat``, ``rename``, ``compute``),
+    through :func:`~xsmall.scale` and :func:`~xsmall.add`, and through files: of :func:`~xsmall.save`, and of xarray's
+    own ``to_netcdf`` and ``to_zarr`` unless they are given an ``encoding`` for it. After any other arithmetic it
+    is refused, before and after saving, until it is declared again.
 
     Raises
     ------
@@ -147,11 +148,20 @@ def _put_together(values: xr.DataArray, variance: xr.DataArray) -> xr.Dataset:
                 "a variance has the labels of its values", found=f"{dim} differs", expected="the same labels",
                 fix="values, variance = xr.align(values, variance)",
             )  # fmt: skip
-    variance = not_negative(variance.transpose(*values.dims))
+    values, variance = _floats_of_words(values), not_negative(variance.transpose(*values.dims))
     unit = {UNITS: square_of(str(values.attrs[UNITS]))} if UNITS in values.attrs else {}
     bare = variance.variable.copy(deep=False)
     bare.attrs = {k: v for k, v in variance.attrs.items() if k != UNITS} | unit
     return paired(values.to_dataset().assign({f"{values.name}{VARIANCE_SUFFIX}": bare}))
+
+
+def _floats_of_words(values: xr.DataArray) -> xr.DataArray:
+    """Whole numbers as float64, NaN in segments that are missing or damaged: of floats nothing else need say so."""
+    if values.dtype.kind not in "iu" or values.dims != FRAME_DIMS:
+        return values
+    usable = usable_segments(values)
+    floats = values.astype(np.float64)
+    return floats if usable is None else floats.where(xr.DataArray(usable, dims=(EVENT, SEGMENT)))
 
 
 def not_negative(variance: xr.DataArray) -> xr.DataArray:
