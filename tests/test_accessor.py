@@ -11,6 +11,7 @@ import xarray as xr
 
 import xsmall as xs
 from xsmall.accessor import SdDataArray, SdDataset, SdDataTree
+from xsmall.errors import ArgumentError, ParameterError
 from xsmall.frames.variance import paired
 
 
@@ -64,7 +65,8 @@ def test_completion_offers_what_fits(computing_is_forbidden: Callable[[], Any]) 
         assert {"roi", "calibrate", "average"} <= set(dir(raw.sd))
         assert {"calibrate", "trust"}.isdisjoint(dir((raw * 1.0).sd))
         assert {"image", "plot", "fit_beam"} <= set(dir(raw.isel(event=0).sd))
-        assert {"roi", "azint", "calibrate"}.isdisjoint(dir(raw.isel(event=0).sd))
+        assert {"roi", "azint"} <= set(dir(raw.isel(event=0).sd))  # without a label: a picture
+        assert "calibrate" not in dir(raw.isel(event=0).sd)
         assert "cube" in dir(small.sd)
         assert {"roi", "difference", "image"}.isdisjoint(dir(small.sd))
         assert "difference" in dir(bins.sd)
@@ -91,6 +93,45 @@ def test_the_repr_of_small_data_names_what_bins_may_be_made_of() -> None:
     text = repr(small.sd)
     assert "delay" in text
     assert "cube" in text
+
+
+def test_a_list_per_event_is_nothing_to_bin_or_select_by() -> None:
+    sim = xs.simulate(6, shape=(1, 16, 32), seed=1)
+    small = sim.run["jungfrau/raw"].sd.calibrate(sim.constants).sd.reduce({"d": xs.droplet(5, 2)}).compute()
+    said = repr(small.sd)
+    assert "d_n_droplets" in said
+    assert "d_sum" not in said
+    for call in (
+        lambda: small.sd.select(d_sum=(1, None)),
+        lambda: small.sd.cube({"d_sum": xs.bins(0, 10, n=2)}),
+        lambda: small.sd.delay(stage="d_sum"),
+    ):
+        with pytest.raises(ParameterError, match=r"'d_sum' has a list per event") as told:
+            call()
+    advice = str(told.value).split("do this:")[1].split(", and use")[0]
+    one = eval(advice, {"small": small, "np": np})["one"]
+    assert one.values[0] == small["d_sum"].values[0].max()
+    with pytest.raises(ParameterError, match=r'do this:  io=xs.cut\("i0", ...\)'):
+        small.sd.select(io=(1, 2))
+    with pytest.raises(ArgumentError, match=r"\.sd\.select\(i0=\.\.\.\)"):
+        small.sd.select("i0 > 0.5")
+
+
+def test_bins_of_a_cube_and_averages_say_that_they_are_reduced() -> None:
+    sim = xs.simulate(8, shape=(1, 16, 32), seed=1)
+    cal = sim.run["jungfrau/raw"].sd.calibrate(sim.constants)
+    bins = sim.run["events"].to_dataset().sd.cube({"laser_on": xs.categories()}, images={"j": cal})["j"]
+    said = " ".join(repr(bins.sd).split())
+    assert "bins of laser_on 2, each 1 x 16 x 32 pixels" in said
+    assert "reductions need" not in said
+    for pictures in (bins, cal.sd.average()["calibrated"]):
+        assert {"roi", "reduce", "projection", "image"} <= set(dir(pictures.sd))
+        assert {"calibrate", "average", "select"}.isdisjoint(dir(pictures.sd))
+        assert pictures.sd.roi(xs.Box(segment=0))["sum"].notnull().any()
+    one = cal.isel(event=0)
+    assert "isel(event=[0]) keeps an event a frame" in " ".join(repr(one.sd).split())
+    assert "roi" not in dir(one.sd)
+    assert "roi" in dir(cal.isel(event=[0]).sd)
 
 
 def test_the_accessor_keeps_no_state() -> None:

@@ -23,6 +23,7 @@ from xsmall.notebook.kinds import (
     FLAGS,
     IMAGE,
     OTHER,
+    PICTURES,
     PIXELS,
     RAW_FRAMES,
     RUN,
@@ -38,9 +39,9 @@ else:
     DataArrayMethods = DatasetMethods = DataTreeMethods = object
 
 _FRAMES: Final = (RAW_FRAMES, CALIBRATED_FRAMES)
-_REDUCED: Final = (*_FRAMES, SPARSE)
+_REDUCED: Final = (*_FRAMES, SPARSE, PICTURES)
 _EVENTS: Final = (SMALL, SPARSE)
-_PIXELS: Final = (*_FRAMES, FLAGS, PIXELS)
+_PIXELS: Final = (*_FRAMES, FLAGS, PIXELS, PICTURES)
 _ALL: Final = (*_PIXELS, IMAGE, *_EVENTS, BINS, OTHER, RUN)
 _RETURNS: Final = re.compile(r"(Returns\n\s*-+\n\s*)(?:A record\.|The record of)")  # Python 3.13 dedents docstrings
 
@@ -144,12 +145,12 @@ _REDUCTIONS: Final[Mapping[str, _Method]] = {
     "sparse": _ReductionMethod("xsmall.reductions.sparse:sparse", *_FRAMES),
     "apply": _Method("xsmall.reductions.reduce:apply", *_REDUCED),
     "average": _Method("xsmall.cube.cube:average", *_FRAMES, *_EVENTS),
-    "plan": _Method("xsmall.engine.plans:plan", *_FRAMES, PIXELS, SMALL, BINS),
+    "plan": _Method("xsmall.engine.plans:plan", *_FRAMES, PIXELS, PICTURES, SMALL, BINS),
     "image": _Method("xsmall.frames.image:image", *_PIXELS),
-    "polar": _Method("xsmall.frames.polar:polar", *_FRAMES, PIXELS),
+    "polar": _Method("xsmall.frames.polar:polar", *_FRAMES, PIXELS, PICTURES),
     "locate": _Method("xsmall.frames.locate:locate", *_PIXELS),
     "subtract_ghost": _Method("xsmall.calibration.ghost:subtract_ghost", CALIBRATED_FRAMES),
-    "straighten": _Method("xsmall.frames.straighten:straighten", *_FRAMES),
+    "straighten": _Method("xsmall.frames.straighten:straighten", *_FRAMES, PICTURES),
     "save": _Method("xsmall.io.stores.results:save", *_ALL),
 }
 """What a DataArray of frames can do, and a Dataset that holds their variance too."""
@@ -159,12 +160,12 @@ _DATAARRAY: Final[Mapping[str, _Method]] = {
     "assign_geometry": _Method("xsmall.frames.pixels:assign_geometry", *_PIXELS),
     "assign_beam": _Method("xsmall.frames.beam:assign_beam", *_PIXELS),
     "pixel": _Method("xsmall.frames.pixels:pixel", *_PIXELS),
-    "fit_beam": _Method("xsmall.frames.fit_beam:fit_beam", *_FRAMES, PIXELS),
+    "fit_beam": _Method("xsmall.frames.fit_beam:fit_beam", *_FRAMES, PIXELS, PICTURES),
     "at": _Method("xsmall.frames.locate:at", *_PIXELS),
     "save_frames": _Method("xsmall.io.stores.frames:save_frames", *_FRAMES),
     "plot": _Method("xsmall.plot.detector:plot", *_PIXELS, IMAGE),
     "explore": _Method("xsmall.plot.explore.explorer:explore", *_PIXELS),
-    "mask": _Method("xsmall.frames.mask:mask", *_FRAMES, PIXELS),
+    "mask": _Method("xsmall.frames.mask:mask", *_FRAMES, PIXELS, PICTURES),
     "usable": _Method("xsmall.frames.mask:usable", FLAGS),
     "inside": _Method("xsmall.frames.mask:inside", *_PIXELS),
     "calibrate": _Method("xsmall.calibration.calibrate:calibrate", RAW_FRAMES),

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import re
 import sys
 import threading
 import warnings
@@ -126,6 +127,13 @@ def check_call(
     return bound
 
 
+def _name_in(value: Any) -> str:
+    """The name that an argument without one begins with, as "i0 > 0.5" or an array does."""
+    text = value if isinstance(value, str) else getattr(value, "name", None)
+    found = re.match(r"[^\W\d]\w*", text) if isinstance(text, str) else None
+    return found[0] if found else "name"
+
+
 def _what_is_meant(call: str, signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     parameters = signature.parameters.values()
     places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -139,7 +147,7 @@ def _what_is_meant(call: str, signature: inspect.Signature, args: Sequence[Any],
             typed = [many]
         else:
             free = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in kwargs]
-            free = free[: min(2, len(args) - len(typed))] or ["name"] * anything
+            free = free[: min(2, len(args) - len(typed))] or [_name_in(args[len(typed)])] * anything
             named = dict.fromkeys(free, ...) | named
     elif unknown and (call, unknown[0]) in _ELSEWHERE:
         return _ELSEWHERE[call, unknown[0]]

@@ -45,7 +45,7 @@ def alike(word: str, known: Iterable[str]) -> list[str]:
 
 _OTHERS_VALUES: Final = {
     "2theta": ("two_theta",), "2th": ("two_theta",), "tth": ("two_theta",), "chi": ("azimuth",), "phi": ("azimuth",),
-    "avg": ("mean", "average"), "average": ("mean",), "mean": ("average",),
+    "bbox": ("box",), "avg": ("mean", "average"), "average": ("mean",), "mean": ("average",),
 }  # fmt: skip
 """Words of pyFAI and hasty fingers for values that we name otherwise."""
 

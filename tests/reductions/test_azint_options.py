@@ -416,3 +416,11 @@ def test_every_kind_of_strip_of_shares_is_found() -> None:
         each = [np.unique(bins[start[i] : start[i + 4]]).size for i in range(0, 1400, 4)]
         assert strips.more.size == sum(n > 2 for n in each)
         assert 2 * strips.wide.size + strips.narrow.size + strips.pair.size == sum(0 < n <= 2 for n in each)
+
+
+def test_an_unknown_splitting_names_the_one_that_is_meant() -> None:
+    for given, meant in (("bbox", "box"), ("ful", "full"), ("pixel", "full")):
+        with pytest.raises(ParameterError, match=f'do this:  split="{meant}"'):
+            xs.azint(bins=10, split=given)
+    with pytest.raises(ParameterError, match=r'do this:  split="no", or quantity="q"'):
+        xs.azint(bins=10, quantity="azimuth", split="full")

@@ -20,7 +20,7 @@ from xsmall.events.join import of_the_events
 from xsmall.events.name_rules import where_known
 from xsmall.events.shots import laser_is_off, one_per_event, shots_are_dropped, variables_per_event
 from xsmall.events.unknown import unknown_events
-from xsmall.vocabulary import EVENT, LASER_ON, SELECTION, TT_PREFIX, XRAY_ON
+from xsmall.vocabulary import EVENT, I0, LASER_ON, SELECTION, TT_PREFIX, XRAY_ON
 
 __all__ = ["Cut", "cut", "cuts_said", "merged_selections", "select", "selection_lines"]
 
@@ -316,11 +316,12 @@ def _as_cut(name: str, given: Any, obj: xr.Dataset | xr.DataArray) -> Cut | xr.D
     if variable not in (obj.variables if isinstance(obj, xr.Dataset) else obj.coords):
         there = variables_per_event(obj)
         near = alike(variable, there)
+        likely = I0 if I0 in there else next(iter(there), None)
         raise ParameterError(
             f"{variable!r} is no variable to select by",
             found=variable,
             expected=f"one of {there}",
-            fix=f"{near[0]}=..." if near else f'{name}=xs.cut("{there[0]}", ...)' if there else _WITHOUT_VARIABLES,
+            fix=f"{near[0]}=..." if near else f'{name}=xs.cut("{likely}", ...)' if likely else _WITHOUT_VARIABLES,
         )
     return made
 
@@ -413,7 +414,7 @@ def _is_equal(one: Cut, values: npt.NDArray[Any]) -> Flags:
             f"{one.variable} cannot be {wanted!r}",
             found=f"{values.dtype}: {np.unique(known)[:5].tolist() if kind != 'O' else known[:5].tolist()}",
             expected="a value of the kind that the variable has",
-            fix=f'xs.cut("{one.variable}", equals=...) with one of its values',
+            fix=f'xs.cut("{one.variable}", equals=...) with one of its values, or {one.variable}=(low, high)',
         )
     return np.asarray(as_read(values) == wanted)
 

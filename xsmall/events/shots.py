@@ -7,7 +7,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from xsmall.errors import DataError, ParameterError, alike
-from xsmall.vocabulary import EVENT, LASER_ON, XRAY_ON
+from xsmall.vocabulary import EVENT, LASER_ON, RAGGED_DIM, XRAY_ON
 
 __all__ = ["flag_of", "laser_is_off", "number_per_event", "one_per_event", "shots_are_dropped", "variables_per_event"]
 
@@ -100,6 +100,13 @@ def one_per_event(obj: xr.Dataset | xr.DataArray, name: str) -> xr.Variable:
             fix=f"give {near[0]!r}" if near else None,
         )
     variable: xr.Variable = there[name]
+    if RAGGED_DIM in variable.attrs:
+        raise ParameterError(
+            f"{name!r} has a list per event",
+            found=f"lists along {variable.attrs[RAGGED_DIM]!r}",
+            expected="one value per event",
+            fix=f'small.assign(one=("event", [max(x, default=np.nan) for x in small["{name}"].values])), and use "one"',
+        )
     others = [d for d in variable.dims if d != EVENT]
     if all(variable.sizes[d] == 1 for d in others):
         return variable.isel(dict.fromkeys(others, 0))
@@ -112,6 +119,6 @@ def one_per_event(obj: xr.Dataset | xr.DataArray, name: str) -> xr.Variable:
 
 
 def variables_per_event(obj: xr.Dataset | xr.DataArray) -> list[str]:
-    """Names of the variables that have one value per event."""
+    """Names of the variables that have one value per event; a list per event is none."""
     there = obj.variables if isinstance(obj, xr.Dataset) else obj.coords
-    return sorted(str(k) for k, x in there.items() if x.dims == (EVENT,) and k != EVENT)
+    return sorted(str(k) for k, x in there.items() if x.dims == (EVENT,) and k != EVENT and RAGGED_DIM not in x.attrs)

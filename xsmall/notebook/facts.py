@@ -10,11 +10,12 @@ import numpy as np
 import xarray as xr
 
 from xsmall.events.select import selection_lines
+from xsmall.events.shots import variables_per_event
 from xsmall.frames.beam import beam_of
 from xsmall.frames.pixels import geometry_of
 from xsmall.io.info import detector_lines, event_lines
 from xsmall.io.nodes import detectors_of, frames_nodes
-from xsmall.notebook.kinds import BINS, SMALL, SPARSE, frames_of, kind_of
+from xsmall.notebook.kinds import BINS, PICTURES, SMALL, SPARSE, frames_of, kind_of
 from xsmall.vocabulary import (
     CENTER_X,
     COUNT,
@@ -28,6 +29,7 @@ from xsmall.vocabulary import (
     LOST,
     N_DROPPED_SHOTS,
     PHOTON_ENERGY,
+    PIXEL_DIMS,
     PRESENT,
     ROW,
     SCAN_PREFIX,
@@ -78,10 +80,13 @@ def _of_array(obj: xr.DataArray) -> Iterator[Line]:
     if obj.dims == FRAME_DIMS:
         n, segments, rows, columns = obj.shape
         yield "frames", f"{n} events of {segments} x {rows} x {columns} pixels, {obj.dtype}, {_size_text(obj.nbytes)}"
+    elif kind_of(obj) == PICTURES:
+        yield "pictures", _pictures(obj)
     elif ROW not in obj.dims:
         yield "frames", f"no, dims are {obj.dims}; reductions need {FRAME_DIMS}"
     else:
-        yield "pixels", f"{dict(obj.sizes)}, {obj.dtype}, {_size_text(obj.nbytes)}; reductions need {FRAME_DIMS}"
+        needed = "isel(event=[0]) keeps an event a frame" if EVENT in obj.coords else f"reductions need {FRAME_DIMS}"
+        yield "pixels", f"{dict(obj.sizes)}, {obj.dtype}, {_size_text(obj.nbytes)}; {needed}"
     yield "data", _laziness(obj)
     if ROW in obj.dims or DETECTOR_TYPE in obj.attrs:
         yield "detector", f"{obj.attrs.get(DETECTOR_TYPE, 'not said')}, values in {obj.attrs.get(UNITS, 'no unit')}"
@@ -94,6 +99,13 @@ def _of_array(obj: xr.DataArray) -> Iterator[Line]:
     if ROW in obj.dims:
         yield "geometry", _geometry_fact(obj)
         yield "beam", _beam_fact(obj)
+
+
+def _pictures(obj: xr.DataArray) -> str:
+    bins = ", ".join(f"{d} {n}" for d, n in obj.sizes.items() if d not in PIXEL_DIMS)
+    segments, rows, columns = (obj.sizes[d] for d in PIXEL_DIMS)
+    whole = f"{segments} x {rows} x {columns} pixels, {obj.dtype}, {_size_text(obj.nbytes)}"
+    return f"bins of {bins}, each {whole}; reduced as events are" if bins else f"one of {whole}; reduced as an event is"
 
 
 def _trust(obj: xr.DataArray) -> Iterator[Line]:
@@ -165,10 +177,10 @@ def _beam_fact(obj: xr.DataArray) -> str:
 
 def _dataset_facts(obj: xr.Dataset, kind: str) -> Iterator[Line]:
     if kind in (SMALL, SPARSE):
-        scalars = [str(v) for v in obj.variables if obj[v].dims == (EVENT,) and v != EVENT]
+        scalars = variables_per_event(obj)
         per_event = [str(v) for v in obj.data_vars if EVENT in obj[v].dims]
         yield kind, f"{obj.sizes[EVENT]} events, {len(per_event)} variables, {_size_text(obj.nbytes)}"
-        yield "bins", "may be made of " + (", ".join(sorted(scalars)) or "nothing: no variable runs over event alone")
+        yield "bins", "may be made of " + (", ".join(scalars) or "nothing: no variable runs over event alone")
     elif kind == BINS:
         counted = obj[COUNT]
         dims = ", ".join(f"{name} {n}" for name, n in counted.sizes.items())

@@ -16,6 +16,7 @@ from xsmall.vocabulary import (
     IMAGE_X,
     IMAGE_Y,
     PARAMETERS,
+    PIXEL_DIMS,
     PIXEL_VALUE,
     ROW,
     VARIANCE_SUFFIX,
@@ -27,6 +28,7 @@ __all__ = [
     "FLAGS",
     "IMAGE",
     "OTHER",
+    "PICTURES",
     "PIXELS",
     "RAW_FRAMES",
     "RUN",
@@ -39,6 +41,7 @@ RAW_FRAMES: Final = "raw frames"
 CALIBRATED_FRAMES: Final = "calibrated frames"  # or any floats over (event, segment, row, column)
 FLAGS: Final = "flags"  # reasons, over pixels or frames
 PIXELS: Final = "pixels"  # (segment, row, column) or a part of it, perhaps with other dims
+PICTURES: Final = "pictures"  # whole pixels without events: bins of a cube, an average; reduced as frames are
 IMAGE: Final = "image"  # an assembled picture
 SPARSE: Final = "sparse frames"  # small data, among them the pixels of each event that are not zero
 SMALL: Final = "small data"  # whatever runs over events
@@ -69,8 +72,15 @@ def kind_of(obj: xr.DataArray | xr.Dataset | xr.DataTree) -> str:
     if {IMAGE_X, IMAGE_Y} <= set(obj.dims):
         return IMAGE
     if {ROW, COLUMN} <= set(obj.dims):
-        return PIXELS
+        return PICTURES if _are_pictures(obj) else PIXELS
     return SMALL if EVENT in obj.dims else OTHER
+
+
+def _are_pictures(obj: xr.DataArray) -> bool:
+    """Whether these are numbers over whole pixels without events; one event that was chosen is none of them."""
+    if not set(PIXEL_DIMS) <= set(obj.dims) or EVENT in obj.dims or obj.dtype.kind not in "iuf":
+        return False
+    return len(obj.dims) > len(PIXEL_DIMS) or EVENT not in obj.coords
 
 
 def frames_of(obj: xr.Dataset) -> xr.DataArray | None:

@@ -207,11 +207,17 @@ def azint_bins(
     around = None if azimuth_bins is None else as_bins(azimuth_bins, "azimuth_bins")
     if isinstance(around, tuple) and around[-1] - around[0] > FULL_TURN * (1 + 1e-12):
         raise ParameterError("azimuth_bins of more than a turn", found=f"{around[0]} to {around[-1]} degrees")
-    if split not in SPLITS or (split != "no" and (values is not None or name == AZIMUTH)):
+    if split not in SPLITS:
+        meant = next(iter(alike(str(split), SPLITS)), "full")
+        raise ParameterError(
+            "unknown splitting of pixels", found=repr(split), expected=f"one of {SPLITS}", fix=f'split="{meant}"'
+        )
+    if split != "no" and (values is not None or name == AZIMUTH):
         raise ParameterError(
             "invalid splitting of pixels",
             found=f"split={split!r}, quantity={name!r}",
-            expected=f"one of {SPLITS}; a quantity of the geometry other than azimuth where they are split",
+            expected="a quantity of the geometry other than azimuth where pixels are split",
+            fix='split="no", or quantity="q"',
         )
     given = efficiency if isinstance(efficiency, tuple | list) else (efficiency,)
     factors = tuple(StaticValues.of(f) for f in given)
