@@ -82,6 +82,31 @@ def test_companions_of_a_cube_stand_with_their_variable(tmp_path: Path) -> None:
     assert "count (delay 2) int64" in text
 
 
+@pytest.mark.parametrize("kind", ["zarr", "h5"])
+def test_results_are_listed_in_one_order_with_what_events_are_binned_by(tmp_path: Path, kind: str) -> None:
+    """A folder of Zarr is listed in any order by the file system."""
+    sim = xs.simulate(40, shape=(1, 16, 32), seed=1)
+    cal = sim.run["jungfrau/raw"].sd.calibrate(sim.constants)
+    small = cal.sd.reduce({"spot": xs.roi(xs.Box(segment=0)), "rows": xs.projection("row")}).compute()
+    lines = describe(xs.save(small, tmp_path / f"small.{kind}")).splitlines()
+    assert lines.index("  variables") < lines.index("  event variables")
+    assert lines[lines.index("  dims") + 1].startswith("    event: 40")
+    assert "    i0 (event 40) float64" in lines[lines.index("  event variables") :]
+    names = [line.split()[0] for line in lines[lines.index("  variables") + 1 : lines.index("  event variables")]]
+    assert names == sorted(small.data_vars)
+
+    cube = small.sd.cube({"laser_on": xs.categories()}, weights="i0", statistics="ratio")
+    lines = describe(xs.save(cube, tmp_path / f"cube.{kind}")).splitlines()
+    assert "  event variables" not in lines
+    assert lines[lines.index("  dims") + 1].startswith("    laser_on: 2")
+    names = [line.split()[0] for line in lines[lines.index("  variables") + 1 : lines.index("  provenance")]]
+    assert names == sorted(["count", "i0", *small.data_vars])
+    told = next(line for line in lines if line.startswith("    spot_sum ("))
+    assert told.endswith(
+        "with _std, _stderr, _count, _weight, _weight_std, _covariance, _ratio, _ratio_std, _ratio_stderr"
+    )
+
+
 def test_a_file_of_somebody_else_is_described_as_such(tmp_path: Path) -> None:
     xr.Dataset({"a": ("x", np.arange(4))}).to_netcdf(tmp_path / "a.nc")
     text = describe(tmp_path / "a.nc")

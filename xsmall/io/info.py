@@ -25,6 +25,16 @@ _SHOWN: Final = 24
 _LARGE: Final = 100_000
 """Bytes from which a variable's size is worth a word."""
 _WIDTH: Final = 100
+_ERRORS: Final = (v.STD_SUFFIX, v.STDERR_SUFFIX)
+_FOLLOWERS: Final = (
+    *_ERRORS,
+    v.COUNT_SUFFIX,
+    v.VARIANCE_SUFFIX,
+    *(v.WEIGHT_SUFFIX + end for end in ("", v.STD_SUFFIX)),
+    v.COVARIANCE_SUFFIX,
+    *(f"_{v.RATIO}" + end for end in ("", *_ERRORS)),
+)
+"""Ends of the names of variables of a cube that belong to another."""
 
 
 def describe(path: str | os.PathLike[str]) -> str:
@@ -197,7 +207,11 @@ def _result(path: Path, tree: xr.DataTree, layout: str) -> Iterator[str]:
             yield "  " + _time_span(dataset)
         yield from _dim_lines(dataset)
         yield "  variables"
-        yield from _variable_lines(dataset)
+        yield from _variable_lines(dataset[sorted(map(str, dataset.data_vars))])
+        of_events = sorted(str(n) for n, c in dataset.coords.items() if c.dims == (v.EVENT,) and n != v.EVENT)
+        if of_events:
+            yield "  event variables"
+            yield from _variable_lines(dataset.reset_coords(of_events)[of_events])
     yield from _lost_lines(tree)
     yield from _provenance(tree.attrs)
 
@@ -211,7 +225,9 @@ def _lost_lines(tree: xr.DataTree) -> Iterator[str]:
 
 def _dim_lines(dataset: xr.Dataset) -> Iterator[str]:
     yield "  dims"
-    for dim, n in dataset.sizes.items():
+    first = (v.EVENT, *(dataset[v.COUNT].dims if v.COUNT in dataset else ()))  # events, or bins
+    for dim in sorted(map(str, dataset.sizes), key=lambda d: (d not in first, first.index(d) if d in first else 0, d)):
+        n = dataset.sizes[dim]
         label = dataset.variables.get(dim)
         text = f"    {dim}: {n}"
         if label is not None and label.dims == (dim,) and n and label.dtype.kind in "iufMm":
@@ -242,12 +258,13 @@ def _provenance(attrs: Mapping[Any, Any]) -> Iterator[str]:
 def _variable_lines(dataset: xr.Dataset) -> Iterator[str]:
     """One line for each variable; of a cube's variables those that belong to another are not repeated."""
     names = [str(n) for n in dataset.data_vars]
-    followers = (v.STD_SUFFIX, v.STDERR_SUFFIX, v.COUNT_SUFFIX, v.VARIANCE_SUFFIX)
     beside: dict[str, list[str]] = {}
     for name in names:
-        for suffix in followers:
-            if name.endswith(suffix) and name.removesuffix(suffix) in names:
-                beside.setdefault(name.removesuffix(suffix), []).append(suffix)
+        for suffix in _FOLLOWERS:
+            if f"{name}{suffix}" in names and not any(
+                name.endswith(s) and name.removesuffix(s) in names for s in _FOLLOWERS
+            ):
+                beside.setdefault(name, []).append(suffix)
     hidden = {owner + suffix for owner, suffixes in beside.items() for suffix in suffixes}
     shown = [n for n in names if n not in hidden]
     for name in shown[:_SHOWN]:
