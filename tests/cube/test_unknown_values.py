@@ -119,3 +119,13 @@ def test_the_same_after_saving(tmp_path: Path) -> None:
 def test_a_variable_of_the_users_own_called_failed_says_nothing() -> None:
     small = xr.Dataset({"on": ("event", [1, 1]), "n": ("event", [2, 0]), "failed": ("event", [False, True])})
     assert small.sd.cube({"on": xs.categories()})["n"].item() == 1.0
+
+
+def test_sums_of_a_function_leave_out_what_is_not_known() -> None:
+    cal = frames()
+    record = xs.record(bright, beside={"epix": slower(cal)})
+    each, summed = of_two(lazy=False), xs.apply(cal, record | xs.sums()).compute()
+    there = each.isel(event=(each.mine_missing == "").values & each.xray_on.values)
+    for name in ("n", "hit", "total"):
+        assert summed[f"{name}_count"] == there.sizes["event"]
+        np.testing.assert_allclose(summed[f"{name}_mean"], there[f"mine_{name}"].astype(float).mean(), rtol=1e-6)

@@ -13,10 +13,13 @@ from xsmall.engine.record import Reducer, Totals
 from xsmall.events.borders import met
 from xsmall.vocabulary import (
     COUNT,
+    ERROR,
+    FAILED,
     HISTOGRAM,
     MAX,
     MEAN,
     MIN,
+    MISSING,
     N_ABOVE,
     N_DROPPED_SHOTS,
     N_EVENTS,
@@ -183,6 +186,14 @@ class Gathered(Totals):
         return out
 
 
+def _without_values(made: Mapping[str, Array]) -> npt.NDArray[np.bool_] | None:
+    """In which events a user's function failed, or was not called: whole numbers are 0 there, and no values."""
+    if FAILED not in made or ERROR not in made:
+        return None
+    failed: npt.NDArray[np.bool_] = made[FAILED]
+    return failed | (made[MISSING] != "") if MISSING in made else failed
+
+
 class SumsReducer(Reducer):
     """Adds the frames of each group, or what another reducer makes of them, to the sums of their class."""
 
@@ -236,9 +247,12 @@ class SumsReducer(Reducer):
         """Add what another reducer has made; nothing comes back for single events."""
         if self._inner is not None:
             made, k = self._inner.end(), len(self._classes)
+            unknown = _without_values(made)
             for stream, summed in zip(self._gathered.streams, self._gathered.sums, strict=True):
                 name = stream.prefix.removesuffix("_")
                 values = np.ascontiguousarray(made[name], stream.dtype).reshape(k, -1)
+                if unknown is not None and name != FAILED and made[name].dtype.kind != "f":
+                    values[unknown] = np.nan  # of a copy: these were no floats
                 variances = made[f"{name}{VARIANCE_SUFFIX}"].reshape(k, -1) if stream.variance else None
                 summed.add(values, variances, self._classes, self._wanted, 0)
         return {}

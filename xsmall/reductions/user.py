@@ -259,7 +259,8 @@ class UserRecord(Record):
 
     def bound(self, inputs: Mapping[str, Input], left_out: str) -> UserRecord:
         """Make the record that knows what lies beside the frames."""
-        return replace(self, inputs=tuple(inputs.values()), left_out=left_out, given=None)
+        own = tuple(replace(given, keyword=keyword) for keyword, given in inputs.items())  # by its own names
+        return replace(self, inputs=own, left_out=left_out, given=None)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function itself."""

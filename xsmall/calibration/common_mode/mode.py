@@ -391,7 +391,8 @@ def _firsts(dim: str, labels: Sequence[int], size: int) -> tuple[int, ...]:
             f"the common mode needs whole units of {size} pixels along {dim!r}",
             found=found,
             expected=f"consecutive labels that begin and end at multiples of {size}",
-            fix="calibrate the whole segment first, then slice the result",
+            fix="calibrate the whole segment first, then slice the result; "
+            f"of a simulated run take a shape with a multiple of {size} {dim}s",
         )
     return tuple(int(first) for first in at[::size])
 
