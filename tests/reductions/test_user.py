@@ -496,3 +496,24 @@ def test_arguments_that_do_not_fit_are_named(two: Any) -> None:
     with pytest.raises(ParameterError, match=r"\.sd\.apply\(function, epix=\.\.\., i0=\.\.\.\)"):
         fast.sd.apply(ratio, beside={"epix": slow, "i0": i0})
     assert fast.sd.apply(ratio, epix=slow, i0=i0)["value"].notnull().any()
+
+
+def test_a_function_in_a_chain_is_told_how_it_goes(cal: xr.DataArray) -> None:
+    made = xs.droplet(5, 2) | xs.photon(9.5, image=True)
+    for first in (
+        xs.roi(xs.Box(segment=0)),
+        xs.photon(9.5),
+        made,
+        made | xs.projection("row"),
+        xs.straighten([0.0, 0.1]),
+    ):
+        with pytest.raises(TypeError, match=r"a function becomes a record[\s\S]*\| xs\.record\(lambda"):
+            first | total
+        with pytest.raises(TypeError, match="unsupported operand"):
+            first | 3
+    with pytest.raises(ParameterError, match=r"a function takes frames, and roi makes none"):
+        xs.roi(xs.Box(segment=0)) | xs.record(total)
+    found = cal.sd.apply(made | xs.record(lambda frame: np.nansum(frame)))["value"].compute()
+    np.testing.assert_array_equal(found, cal.sd.apply(xs.droplet(5, 2) | xs.photon(9.5))["n_photons"])
+    part = cal.sel(row=slice(0, 20), column=slice(0, 30)).sd.apply(lambda frame: np.nansum(frame))["value"]
+    np.testing.assert_allclose(part, cal.compute()[:, :, :21, :31].sum(("segment", "row", "column")), rtol=1e-5)

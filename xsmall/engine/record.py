@@ -19,10 +19,23 @@ import numpy.typing as npt
 from xsmall.calls import tells_its_names
 from xsmall.detector.frames import Frames
 from xsmall.engine.asked import Remembering, chained
-from xsmall.errors import ParameterError
+from xsmall.errors import ArgumentError, ParameterError
 
 if TYPE_CHECKING:
     import xarray as xr
+
+
+def no_record(following: Any) -> Any:
+    """What ``record | following`` gives where what follows is no record; a function is told how to become one."""
+    if not callable(following) or hasattr(following, "__ror__"):
+        return NotImplemented
+    name = getattr(following, "__name__", "")
+    raise ArgumentError(
+        "a function becomes a record before it follows another",
+        found=f"| {name if name.isidentifier() else 'a function'}",
+        expected="a record",
+        fix="xs.photon(9.5, image=True) | xs.record(lambda frame: np.nansum(frame))",
+    )
 
 
 @tells_its_names
@@ -253,7 +266,7 @@ class Record(Remembering, ABC):
     def __or__(self, following: Record) -> Record:
         """Chain two records: ``xs.roi(...) | xs.projection("row")`` projects each region."""
         if not isinstance(following, Record):
-            return NotImplemented
+            return no_record(following)  # type: ignore[unreachable]  # users are not typed
         return chained(self, following, following.after(self))
 
     def after(self, first: Record) -> Record:

@@ -13,7 +13,7 @@ import xarray as xr
 
 from xsmall.detector.frames import Frames
 from xsmall.engine.asked import chained
-from xsmall.engine.record import Input, Output, Record, Reducer, Totals
+from xsmall.engine.record import Input, Output, Record, Reducer, Totals, no_record
 
 __all__ = ["OfMadeFrames"]
 
@@ -48,7 +48,7 @@ class OfMadeFrames(Record):
     def __or__(self, following: Record) -> Record:
         """Chain: what follows comes after what is done with the frames."""
         if not isinstance(following, Record):
-            return NotImplemented
+            return no_record(following)  # type: ignore[unreachable]  # users are not typed
         return chained(self, following, replace(self, following=self.following | following))
 
     def after(self, first: Record) -> Record:

@@ -15,7 +15,7 @@ from xsmall.calls import warn_user
 from xsmall.detector.frames import Frames
 from xsmall.detector.geometry.beam import PHOTON_ENERGY_RANGE
 from xsmall.engine.asked import ask, chained
-from xsmall.engine.record import Output, Record, Reducer
+from xsmall.engine.record import Output, Record, Reducer, no_record
 from xsmall.errors import ParameterError
 from xsmall.frames.per_pixel import StaticMask
 from xsmall.reductions.arguments import real_number, whole_number
@@ -225,7 +225,7 @@ class Photon(Record):
     def __or__(self, following: Record) -> Record:
         """Chain: pictures of photons are frames to what follows; sums and histograms take counts and lists."""
         if not isinstance(following, Record):
-            return NotImplemented
+            return no_record(following)  # type: ignore[unreachable]  # users are not typed
         takes_lists = isinstance(following, Sums) or getattr(following, "variable", None) is not None
         if takes_lists and getattr(following, "first", None) is None:
             return super().__or__(following)

@@ -13,7 +13,7 @@ import xarray as xr
 from xsmall.detector.frames import Frames
 from xsmall.detector.part import Part
 from xsmall.engine.asked import chained, remember
-from xsmall.engine.record import Input, Output, Record, Reducer, Totals
+from xsmall.engine.record import Input, Output, Record, Reducer, Totals, no_record
 from xsmall.errors import DataError
 from xsmall.frames import straighten as by_hand
 from xsmall.reductions.box import in_order
@@ -113,7 +113,7 @@ class Straighten(Record):
     def __or__(self, following: Record) -> Record:
         """Let a record see straight frames."""
         if not isinstance(following, Record):
-            return NotImplemented
+            return no_record(following)  # type: ignore[unreachable]  # users are not typed
         then = following if self.following is None else self.following | following
         return chained(self, following, replace(self, following=then))
 

@@ -266,6 +266,15 @@ class UserRecord(Record):
         """Call the function itself."""
         return self.function(*args, **kwargs)
 
+    def after(self, first: Record) -> Record:
+        """Refuse: a function takes whole frames, also those that photons make."""
+        raise ParameterError(
+            f"a function takes frames, and {first.name} makes none",
+            found=f"{first.name} | {self!r}",
+            expected="the function alone, or behind pictures of photons",
+            fix="cal.sel(row=slice(0, 20), column=slice(0, 30)).sd.apply(lambda frame: np.nansum(frame))",
+        )
+
     def values(self, frames: Frames) -> dict[str, Output]:
         """What the function itself returns."""
         if self.with_variance and not frames.variance:
