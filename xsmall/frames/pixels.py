@@ -17,6 +17,7 @@ from xsmall.detector.part import Part
 from xsmall.errors import GeometryError
 from xsmall.events.labels import Labelled
 from xsmall.frames.beam import BEAM_COORDS, beam_moves, beam_of, check_range, measured_energies
+from xsmall.frames.positions import check_positions
 from xsmall.vocabulary import (
     AREA,
     CENTER_X,
@@ -223,7 +224,7 @@ def _check_whole_detector(obj: xr.DataArray | xr.Dataset, geometry: Geometry) ->
 
 
 def check_pixels(obj: xr.DataArray | xr.Dataset, geometry: Geometry) -> None:
-    """Raise where pixel dims have labels that are none of this geometry's, or have lost those of a part."""
+    """Raise where labels of pixels are none of this geometry's, or lack, or positions are not those of the geometry."""
     for dim, size in zip(PIXEL_DIMS, geometry.shape, strict=True):
         if dim in obj.coords:
             _check_pixel_labels(dim, obj.coords.variables[dim], size)
@@ -234,6 +235,7 @@ def check_pixels(obj: xr.DataArray | xr.Dataset, geometry: Geometry) -> None:
                 expected="integer labels that say which part it is",
                 fix=f"keep the coordinate {dim!r}: drop_vars({dim!r}) and reset_index lose it",
             )
+    check_positions(obj, geometry)
 
 
 def _check_pixel_labels(dim: str, labels: xr.Variable, size: int) -> None:

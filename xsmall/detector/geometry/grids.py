@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -211,12 +211,13 @@ def shift_of(panel: Panel, rows: npt.NDArray[np.intp]) -> Floats:
     return shift[:, None]
 
 
-def centres_of(panel: Panel, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]) -> tuple[Floats, Floats]:
-    """x and y in m of pixel centres: (row, column)."""
+def centres_of(
+    panel: Panel, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp], axes: Iterable[int] = (0, 1)
+) -> list[Floats]:
+    """x and y in m of pixel centres, or other ``axes`` of x, y, z: each (row, column)."""
     a = panel.row_axis.centres()[rows][:, None]
     b = panel.column_axis.centres()[columns] + shift_of(panel, rows)
-    x, y = (panel.origin[k] + a * panel.slow[k] + b * panel.fast[k] for k in (0, 1))
-    return x, y
+    return [panel.origin[k] + a * panel.slow[k] + b * panel.fast[k] for k in axes]
 
 
 @lru_cache(maxsize=64)
