@@ -214,6 +214,11 @@ WEIGHTS: Final = "weights"  # attribute of a cube: the variable that values are 
 WEIGHT_SUFFIX: Final = "_weight"  # its mean in the events of a value,
 COVARIANCE_SUFFIX: Final = "_covariance"  # and how the two go together
 RATIO: Final = "ratio"  # statistic of a cube: of value and weight, taken event by event
+COMPANIONS: Final = (
+    *(STD_SUFFIX, STDERR_SUFFIX, COUNT_SUFFIX, VARIANCE_SUFFIX),
+    *(WEIGHT_SUFFIX, f"{WEIGHT_SUFFIX}{STD_SUFFIX}", COVARIANCE_SUFFIX),
+    *(f"_{RATIO}", f"_{RATIO}{STD_SUFFIX}", f"_{RATIO}{STDERR_SUFFIX}"),
+)  # ends of the names of what a cube has of a variable beside its mean
 N_BAD_WEIGHTS: Final = "n_bad_weights"  # attribute: events left out since their weight is none
 OFFSET_SUFFIX: Final = "_offset"  # of a regression: the value at a weight of 0
 NORMALIZED: Final = "normalized"  # attribute: by which estimator, per what

@@ -8,6 +8,7 @@ import xarray as xr
 
 import xsmall as xs
 
+LISTS = {"value": xs.Output(("high",), (None,), np.dtype("f4"))}
 ON = {"laser_on": xs.categories()}
 
 
@@ -114,6 +115,24 @@ def test_the_same_after_saving(tmp_path: Path) -> None:
     for name in ("small.zarr", "small.h5"):
         again = xr.open_dataset(xs.save(small, tmp_path / name))
         np.testing.assert_array_equal(again.sd.cube(ON)["mine_n"], small.sd.cube(ON)["mine_n"])
+
+
+def test_lengths_of_lists_in_a_file_are_not_known_either(tmp_path: Path) -> None:
+    cal = frames()
+    dark = cal["xray_on"].values & (np.nansum(cal, axis=(1, 2, 3)) > np.median(np.nansum(cal, axis=(1, 2, 3))))
+
+    def high(frame, own):
+        if own:
+            raise ValueError("not this one")
+        return [float(x) for x in frame[frame > 20]]
+
+    own = xr.DataArray(dark, cal["event"].coords, ("event",))
+    small = cal.sd.reduce({"mine": xs.record(high, beside={"own": own}, outputs=LISTS)}).compute()
+    opened = xr.open_dataset(xs.save(small, tmp_path / "small.zarr"))
+    (name,) = (n for n in opened.data_vars if str(n).startswith("n_"))
+    found = opened.sd.cube(ON)
+    there = opened.isel(event=~dark & opened.xray_on.values)
+    np.testing.assert_allclose(found[name], there[name].astype(float).groupby("laser_on").mean(), rtol=1e-12)
 
 
 def test_a_variable_of_the_users_own_called_failed_says_nothing() -> None:

@@ -12,6 +12,7 @@ import xsmall as xs
 from xsmall import cli
 from xsmall.errors import ParameterError
 from xsmall.io.stores.runs import write_run
+from xsmall.plot.cube_figures import cube_figures
 from xsmall.plot.report import _short_pixels
 from xsmall.run.state import RunState
 
@@ -72,6 +73,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["produce", str(where / "recipe.toml"), "--run", "1-3", "--out", str(where / "out"), "--quiet"]
     assert cli.main(words) == 1
     return where / "out"
+
+
+def test_cubes_with_weights_and_statistics_have_figures_of_their_results() -> None:
+    sim = xs.simulate(60, shape=(1, 16, 32), seed=1)
+    cal = sim.run["jungfrau/raw"].sd.calibrate(sim.constants)
+    small = cal.sd.reduce({"jungfrau_spot": xs.roi(xs.Box(segment=0))}).compute()[["jungfrau_spot_sum"]]
+    bins = {"delay": xs.bins(-3, 6, n=3), "laser_on": xs.categories()}
+    for weights, statistics in (("i0", []), ("i0", ["ratio", "min"]), (None, ["max", "sum"])):
+        cube = small.isel(roi=0).sd.cube(bins, weights=weights, statistics=statistics)
+        titles = [title.removeprefix("cube pump: ") for title, _ in cube_figures("pump", cube, ["jungfrau"])]
+        others = [f"jungfrau_spot_sum_{s}" for s in statistics if s != "ratio"]
+        assert titles == ["events in each bin", "jungfrau_spot_sum, laser_on true minus false", *others]
 
 
 def test_each_run_has_a_page_complete_in_itself(folder: Path) -> None:

@@ -27,6 +27,7 @@ from xsmall.vocabulary import (
     N_SEGMENTS,
     N_VALID,
     PRESENT,
+    SAMPLE_DIMENSION,
     SEGMENTS_MISSING,
     UNITS,
 )
@@ -54,7 +55,9 @@ def unknown_events(small: xr.Dataset, name: str) -> xr.Variable | None:
     """
     if small[name].dtype.kind not in "biu" or EVENT not in small[name].dims:
         return None
-    told = [t.unknown for t in _flags(small) if _is_of(name, t)]
+    dim = small[name].attrs.get(SAMPLE_DIMENSION)  # of the length of lists: these are of the function or detector
+    names = [name, *(str(k) for k, x in small.variables.items() if dim is not None and x.dims == (dim,))]
+    told = [t.unknown for t in _flags(small) if any(_is_of(n, t) for n in names)]
     return functools.reduce(operator.or_, told) if told else None
 
 

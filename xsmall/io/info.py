@@ -25,16 +25,6 @@ _SHOWN: Final = 24
 _LARGE: Final = 100_000
 """Bytes from which a variable's size is worth a word."""
 _WIDTH: Final = 100
-_ERRORS: Final = (v.STD_SUFFIX, v.STDERR_SUFFIX)
-_FOLLOWERS: Final = (
-    *_ERRORS,
-    v.COUNT_SUFFIX,
-    v.VARIANCE_SUFFIX,
-    *(v.WEIGHT_SUFFIX + end for end in ("", v.STD_SUFFIX)),
-    v.COVARIANCE_SUFFIX,
-    *(f"_{v.RATIO}" + end for end in ("", *_ERRORS)),
-)
-"""Ends of the names of variables of a cube that belong to another."""
 
 
 def describe(path: str | os.PathLike[str]) -> str:
@@ -260,9 +250,9 @@ def _variable_lines(dataset: xr.Dataset) -> Iterator[str]:
     names = [str(n) for n in dataset.data_vars]
     beside: dict[str, list[str]] = {}
     for name in names:
-        for suffix in _FOLLOWERS:
+        for suffix in v.COMPANIONS:
             if f"{name}{suffix}" in names and not any(
-                name.endswith(s) and name.removesuffix(s) in names for s in _FOLLOWERS
+                name.endswith(s) and name.removesuffix(s) in names for s in v.COMPANIONS
             ):
                 beside.setdefault(name, []).append(suffix)
     hidden = {owner + suffix for owner, suffixes in beside.items() for suffix in suffixes}

@@ -16,15 +16,13 @@ from xsmall.run.cube_output import cube_path
 from xsmall.run.state import RunState
 from xsmall.vocabulary import (
     BOUNDS_SUFFIX,
+    COMPANIONS,
     COUNT,
-    COUNT_SUFFIX,
     FAULT,
     N_SEGMENTS,
     N_VALID,
     PRESENT,
-    STD_SUFFIX,
     STDERR_SUFFIX,
-    VARIANCE_SUFFIX,
 )
 
 if TYPE_CHECKING:
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["cube_figures", "cubes_of"]
 
-_BESIDE: Final = (STD_SUFFIX, STDERR_SUFFIX, COUNT_SUFFIX, VARIANCE_SUFFIX, BOUNDS_SUFFIX)
+_BESIDE: Final = (*COMPANIONS, BOUNDS_SUFFIX)
 _ABOUT_EVENTS: Final = (PRESENT, N_SEGMENTS, FAULT, N_VALID)
 _MOST: Final = 6
 """Figures of a cube."""
@@ -70,7 +68,7 @@ def cube_figures(name: str, cube: xr.Dataset, detectors: Iterable[str]) -> Itera
     for variable in main[: _MOST - 1]:
         with_errors = cube[[v for v in small if v == variable or v in (f"{variable}{s}" for s in _BESIDE)]]
         title = f"cube {name}: {variable}"
-        if pair in with_errors[variable].dims:
+        if pair in with_errors[variable].dims and f"{variable}{STDERR_SUFFIX}" in with_errors:
             counted = with_errors.assign({COUNT: cube[COUNT]}) if COUNT in cube else with_errors
             with_errors, title = difference(counted, str(pair)), f"{title}, {pair} true minus false"
         if 0 < with_errors[variable].ndim <= _MOST_DIMS:

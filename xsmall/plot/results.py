@@ -16,16 +16,14 @@ from xsmall.plot.style import BLUE, COLORS, DIVERGING, GREY, label_of, pyplot
 from xsmall.vocabulary import (
     BOUNDS_SUFFIX,
     COLUMN,
+    COMPANIONS,
     COUNT,
-    COUNT_SUFFIX,
     DIFFERENCE,
     EVENT,
     IMAGE_X,
     IMAGE_Y,
     ROW,
-    STD_SUFFIX,
     STDERR_SUFFIX,
-    VARIANCE_SUFFIX,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plot"]
 
-_BESIDE: Final = (STD_SUFFIX, STDERR_SUFFIX, COUNT_SUFFIX, VARIANCE_SUFFIX, BOUNDS_SUFFIX)
+_BESIDE: Final = (*COMPANIONS, BOUNDS_SUFFIX)
 _LINES: Final = len(COLORS)  # in one picture; more are a map
 _POINTS: Final = 20_000
 _HISTOGRAM: Final = 100
