@@ -18,11 +18,14 @@ from xsmall.vocabulary import (
     BOUNDS_SUFFIX,
     COMPANIONS,
     COUNT,
+    COVARIANCE_SUFFIX,
+    FAILED,
     FAULT,
     N_SEGMENTS,
     N_VALID,
     PRESENT,
     STDERR_SUFFIX,
+    WEIGHTS,
 )
 
 if TYPE_CHECKING:
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["cube_figures", "cubes_of"]
 
 _BESIDE: Final = (*COMPANIONS, BOUNDS_SUFFIX)
-_ABOUT_EVENTS: Final = (PRESENT, N_SEGMENTS, FAULT, N_VALID)
+_ABOUT_EVENTS: Final = (PRESENT, N_SEGMENTS, FAULT, FAILED, N_VALID)
 _MOST: Final = 6
 """Figures of a cube."""
 _MOST_DIMS: Final = 2
@@ -54,7 +57,7 @@ def cube_figures(name: str, cube: xr.Dataset, detectors: Iterable[str]) -> Itera
     name
         Of the cube.
     cube
-        The cube. Where a variable has a dim of true and false, their difference is drawn.
+        The cube. Where a variable has a dim of true and false, their difference is drawn, per weight where it has one.
     detectors
         Names of the detectors of the run.
     """
@@ -70,7 +73,9 @@ def cube_figures(name: str, cube: xr.Dataset, detectors: Iterable[str]) -> Itera
         title = f"cube {name}: {variable}"
         if pair in with_errors[variable].dims and f"{variable}{STDERR_SUFFIX}" in with_errors:
             counted = with_errors.assign({COUNT: cube[COUNT]}) if COUNT in cube else with_errors
-            with_errors, title = difference(counted, str(pair)), f"{title}, {pair} true minus false"
+            weighted = f"{variable}{COVARIANCE_SUFFIX}" in counted
+            with_errors = difference(counted, str(pair), normalize="sums" if weighted else None)
+            title += f", {pair} true minus false" + (f", per {cube.attrs[WEIGHTS]}" if weighted else "")
         if 0 < with_errors[variable].ndim <= _MOST_DIMS:
             yield title, _figure(with_errors, variable)
 
