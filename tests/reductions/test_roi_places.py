@@ -218,3 +218,26 @@ def test_space_needs_a_geometry(frames: xr.DataArray) -> None:
     for make in (lambda: frames.sd.roi(REGIONS["polygon"]), lambda: frames.sd.roi(BOX, also="x")):
         with pytest.raises(GeometryError, match="geometry"):
             make()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        xs.roi,
+        lambda region: xs.projection("row", region),
+        lambda region: xs.roi(region) | xs.azint(5),
+        lambda region: xs.autocorrelation(region, max_lag=2),
+        lambda region: xs.photon(5.0, regions={"ring": region}),
+    ],
+)
+def test_a_region_of_q_is_refused_where_each_event_has_a_photon_energy_of_its_own(
+    placed: xr.DataArray, make: Any
+) -> None:
+    own = placed.sd.assign_beam(photon_energy=np.linspace(9000, 10000, placed.sizes["event"]))
+    mean = placed.sd.assign_beam(photon_energy=9500)
+    for region in (xs.Band("q", 0.15, 0.25), ~xs.Ring((0, 0), 0.15, 0.25, space="q")):
+        mean.sd.reduce({"a": make(region)})  # which does not answer for the other one
+        with pytest.raises(ParameterError, match="photon_energy of the beam is not known"):
+            own.sd.reduce({"a": make(region)})
+        own.sd.assign_beam(photon_energy=9500).sd.reduce({"a": make(region)})  # as the error says
+    own.sd.reduce({"a": make(xs.Band("two_theta", 1.5, 3.5))})

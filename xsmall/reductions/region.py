@@ -51,7 +51,7 @@ def inside(place: Place, frames: Frames) -> npt.NDArray[np.bool_]:
     GeometryError
         A region of space on frames without a geometry.
     ParameterError
-        A place that holds no pixel of the frames.
+        A place that holds no pixel of the frames, or a region of q where each event has a photon energy of its own.
     """
     if isinstance(place, StaticMask):
         return _some(place.on(frames), place)
@@ -67,7 +67,9 @@ def inside(place: Place, frames: Frames) -> npt.NDArray[np.bool_]:
             expected="frames with a geometry",
             fix='.sd.assign_geometry(xs.Geometry.from_psana("geometry.data"))',
         )
-    key = ("inside", place, frames.places)
+    if beam is not None and frames.energy_varies:  # a region of q would hold other pixels in each event
+        beam = beam.replace(photon_energy=None)
+    key = ("inside", place, frames.part, geometry.token, beam)
     return _some(CACHE.get(key, lambda: frames.part.take(place.inside(geometry, beam))), place)
 
 

@@ -346,7 +346,8 @@ class Band(Region):
     Parameters
     ----------
     quantity
-        ``"q"``, ``"two_theta"``, ``"radius"``, ``"azimuth"``, ``"x"`` or ``"y"``.
+        ``"q"``, ``"two_theta"``, ``"radius"``, ``"azimuth"``, ``"x"`` or ``"y"``. A band of q needs one photon energy
+        for all events.
     low, high
         In the unit of the quantity (1/angstrom, degrees, m). An azimuth may run through its end: 170 to -170 is the
         20 degrees around -x.
