@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 
 import xsmall as xs
+from xsmall.detector.geometry.panel import PixelAxis
 from xsmall.errors import DataError, ParameterError
 from xsmall.frames.describe import describe
 from xsmall.kernels.azint_rings import clipped_means, medians
@@ -424,3 +425,20 @@ def test_an_unknown_splitting_names_the_one_that_is_meant() -> None:
             xs.azint(bins=10, split=given)
     with pytest.raises(ParameterError, match=r'do this:  split="no", or quantity="q"'):
         xs.azint(bins=10, quantity="azimuth", split="full")
+
+
+@pytest.mark.parametrize("split", ["no", "box"])
+def test_a_part_of_wide_pixels_is_corrected_as_the_whole_is(split: str) -> None:
+    columns = PixelAxis(length=8, asics=2, joins=(3.0,), wide=2.0)
+    panel = xs.Panel(
+        origin=(1e-3, 1e-3, 0.1), slow=(0, 1e-4, 0), fast=(1e-4, 0, 0), shape=(6, columns.size), columns=columns
+    )
+    values = np.random.default_rng(0).gamma(3, 1, (2, 1, 6, columns.size))
+    frames = xr.DataArray(values, dims=("event", *PIXELS), attrs={"units": "keV"})
+    placed = frames.sd.assign_geometry(xs.Geometry.from_panels([panel])).sd.assign_beam(distance=0.1)
+    mask = np.zeros(frames.shape[1:], bool)
+    mask[..., 7:9] = True
+    options = {"bins": np.linspace(1.9e-3, 2.9e-3, 4), "quantity": "radius", "solid_angle": True, "split": split}
+    whole, part = placed.sd.azint(mask=mask, **options), placed.isel(column=[7, 8]).sd.azint(**options)
+    assert whole["n_valid"].sum() > 20
+    xr.testing.assert_allclose(part["intensity"].drop_attrs(), whole["intensity"].drop_attrs())

@@ -273,11 +273,11 @@ class BinTable:
             return np.empty((self.frames.shape[0], 0), dtype=np.float32)
         weight = np.ones(self.frames.shape)
         if chosen.solid_angle:
-            area = self._pixels(AREA)
-            assert self.frames.geometry is not None
-            beam = self.frames.beam
-            distance = self.frames.geometry.distance if beam is None or beam.distance is None else beam.distance
-            weight *= self._pixels(SOLID_ANGLE) * (distance**2 / np.nanmedian(area))
+            seen, geometry, beam = self._pixels(SOLID_ANGLE), self.frames.geometry, self.frames.beam
+            assert geometry is not None
+            distance = geometry.distance if beam is None or beam.distance is None else beam.distance
+            regular = np.nanmedian(pixel_array(geometry, None, AREA))  # of the detector: a part may hold wide ones only
+            weight *= seen * (distance**2 / regular)
         if chosen.polarization is not None:
             plane, fraction = chosen.polarization
             weight *= self._pixels(POLARIZATION, plane=plane, fraction=fraction)
