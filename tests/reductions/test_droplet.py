@@ -201,3 +201,11 @@ def test_frames_that_cannot_be_written_to_are_read(frames: xr.DataArray, segment
     noise = xr.ones_like(some.isel(event=0, drop=True))
     arguments = {"threshold": xs.sigma(3), "threshold_low": xs.sigma(1), "noise": noise, "max_droplets": 300}
     xr.testing.assert_equal(locked.sd.droplet(**arguments), some.sd.droplet(**arguments))
+
+
+def test_a_plan_says_that_lists_are_in_no_number() -> None:
+    sim = xs.simulate(4, shape=(1, 16, 32), seed=1)
+    cal = sim.run["jungfrau/raw"].sd.calibrate(sim.constants)
+    lists = cal.sd.reduce({"drops": xs.droplet(5, 2), "spot": xs.roi(xs.Box(segment=0))})
+    assert "and 5 variables of lists, as long as they are" in repr(lists.sd.plan())
+    assert "lists" not in repr(cal.sd.roi(xs.Box(segment=0)).sd.plan())

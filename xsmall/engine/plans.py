@@ -55,6 +55,11 @@ class Plan:
     """Layer of the graph that reads, which another pass may take along."""
     along: tuple[str, ...] = ()
     """Those that this one takes along."""
+    lists: int = 0
+    """Variables of lists, whose lengths nobody knows: they are in no number."""
+
+    def _lists(self) -> str:
+        return f", and {self.lists} variables of lists, as long as they are" if self.lists else ""
 
     def __str__(self) -> str:
         return (
@@ -62,7 +67,7 @@ class Plan:
             f"  to read:          {format_bytes(self.bytes_to_read)}\n"
             f"  tasks:            {self.tasks}\n"
             f"  peak per process: {format_bytes(self.peak_bytes)}\n"
-            f"  result:           {format_bytes(self.result_bytes)}\n"
+            f"  result:           {format_bytes(self.result_bytes)}{self._lists()}\n"
             f"  planned for:      {self.machine}"
         )
 
@@ -149,7 +154,7 @@ def plan(*results: Any) -> Plans:
     --------
     >>> import xsmall as xs
     >>> sim = xs.simulate(400, shape=(1, 64, 64), seed=1)
-    >>> mean = sim.run["jungfrau/raw"].sd.average()
+    >>> mean = sim.run["jungfrau/raw"].sd.calibrate(sim.constants).sd.average()
     >>> xs.plan(mean).bytes_to_read == 400 * 64 * 64 * 2
     True
     """
@@ -198,4 +203,5 @@ def plan_of_pass(
         machine=str(who),
         events=n * len(batches),
         packets=packets,
+        lists=sum(o.is_ragged for o in told),
     )

@@ -185,9 +185,9 @@ def lane_store(path: str | os.PathLike[str]) -> LaneStore:
     --------
     >>> import tempfile, xsmall as xs
     >>> sim = xs.simulate(300, shape=(1, 16, 16), seed=1)
-    >>> events, raw = sim.run["events"].to_dataset(), sim.run["jungfrau/raw"]
+    >>> events, cal = sim.run["events"].to_dataset(), sim.run["jungfrau/raw"].sd.calibrate(sim.constants)
     >>> store = xs.lane_store(tempfile.mkdtemp())
-    >>> cube = events.sd.cube({"laser_on": xs.categories()}, images={"jungfrau": raw}, store=store)
+    >>> cube = events.sd.cube({"laser_on": xs.categories()}, images={"jungfrau": cal}, store=store)
     >>> cube = cube.compute()  # killed? the same lines go on
     >>> store.clear()
     """
