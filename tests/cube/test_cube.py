@@ -405,7 +405,7 @@ def test_every_way_out_of_a_refused_plan_is_one(
     free = 40e9 if said else memory
     limit = (free + 3e8) / 0.7 if cluster else 2 * free
     who = Machine(int(memory), 4, 3, cluster, said, limit=int(limit), free=int(free))
-    asked = job(n_bins, together=together, more=("variances",) if variance else (), one_task=one_task)
+    asked = job(n_bins, together=together, more=("variances",) if variance else (), task_lanes=10**6 if one_task else 1)
     try:
         plan.tiles(asked, who)
     except PlanError as error:

@@ -69,6 +69,49 @@ def test_few_workers_do_one_task_where_each_lane_meets_all_bins(
         assert xs.plan(made(order)).tasks == expected, n
 
 
+def test_each_of_some_workers_takes_groups_of_lanes_of_many_events(workers: Cluster) -> None:
+    for n, expected in ((1, 1), (2, 4), (3, 4), (4, 4), (8, 4), (16, 32)):
+        workers(n)
+        assert xs.plan(made(n=32 * LANE)).tasks == expected, n
+        assert xs.plan(made("scan", n=32 * LANE)).tasks == 64, n
+    workers(2)
+    assert xs.plan(made(n=20 * LANE)).tasks == 3  # the last group is shorter
+    small, images = run_of("random", n=32 * LANE)
+    with_reduction = small.merge(images.sd.reduce({"lines": xs.projection("row")}).reset_coords(drop=True))
+    for n, expected in ((1, 1), (2, 4), (3, 32)):  # a group more than workers is one that the others wait for
+        workers(n)
+        assert xs.plan(with_reduction.sd.cube(BINS, images={"j": images})).tasks == expected, n
+
+
+@pytest.mark.parametrize("options", [{}, MORE])
+@pytest.mark.parametrize("n", [17 * LANE, 32 * LANE])
+def test_groups_of_lanes_and_lanes_are_the_same_bits(workers: Cluster, options: dict[str, Any], n: int) -> None:
+    truth = made(n=n, options=options).compute()
+    seen = set()
+    for who in (1, 2, 3, 16):
+        workers(who)
+        found = made(n=n, options=options)
+        seen.add(xs.plan(found).tasks)
+        xr.testing.assert_identical(found.compute(), truth)
+    assert seen == {1, -(-n // (8 * LANE)), n // LANE}
+
+
+def test_groups_that_some_workers_kept_are_taken_by_others(workers: Cluster, tmp_path: Path, filled: list[int]) -> None:
+    how: dict[str, Any] = {"n": 20 * LANE, "options": {"store": xs.lane_store(tmp_path / "parts")}}
+    truth = made(n=20 * LANE).compute()
+    filled.clear()
+    for n, n_tasks in ((2, 3), (16, 3), (1, 1), (3, 3)):
+        workers(n)
+        cube = made(**how)
+        assert xs.plan(cube).tasks == n_tasks
+        xr.testing.assert_identical(cube.compute(), truth)
+        assert len(filled) == 20
+    next((tmp_path / "parts").rglob("lanes-8-15.npz")).unlink()
+    workers(2)
+    xr.testing.assert_identical(made(**how).compute(), truth)
+    assert len(filled) == 28
+
+
 def test_what_takes_more_work_than_its_moments_is_shared_by_fewer_workers(workers: Cluster) -> None:
     workers(3)
     assert xs.plan(made(dtype="u2")).tasks == 1  # half the bytes of frames to the same moments
@@ -109,23 +152,31 @@ def job(**more: Any) -> plan.CubeJob:
 def test_one_task_that_does_not_fit_leaves_several() -> None:
     asked = job()
     one, several = (
-        replace(asked, one_task=of).working_bytes(1, 512, Machine(0, 1, 1, cluster=True)) for of in (True, False)
+        replace(asked, task_lanes=n).working_bytes(1, 512, Machine(0, 1, 1, cluster=True)) for n in (asked.n_lanes, 1)
     )
     assert several < one < 1.5 * several
     for memory, is_one in ((one, True), (one - 1, False), (several, False)):
         who = Machine(memory, 1, 1, cluster=True)
-        assert plan.in_one_task(asked, who, 2.0).one_task == is_one
-        assert len(plan.tiles(plan.in_one_task(asked, who, 2.0), who)) == 1
+        found = plan.in_few_tasks(asked, who, {1: 2.0, 64: 0.1})
+        assert (found.n_units == 1) == is_one
+        assert len(plan.tiles(found, who)) == 1
 
 
 def test_one_task_may_fit_where_several_do_not() -> None:
     asked = job(n_lanes=8)
     one, several = (
-        replace(asked, one_task=of).working_bytes(1, 512, Machine(0, 1, 1, cluster=True)) for of in (True, False)
+        replace(asked, task_lanes=n).working_bytes(1, 512, Machine(0, 1, 1, cluster=True)) for n in (asked.n_lanes, 1)
     )
     assert one < several
     who = Machine(one, 1, 1, cluster=True)
-    assert len(plan.tiles(asked, who)) > len(plan.tiles(plan.in_one_task(asked, who, 2.0), who)) == 1
+    assert len(plan.tiles(asked, who)) > len(plan.tiles(plan.in_few_tasks(asked, who, {1: 2.0, 8: 0.1}), who)) == 1
+
+
+def test_memory_of_tasks_of_several_lanes_counts_what_waits_to_be_merged() -> None:
+    who = Machine(0, 1, 2, cluster=True)
+    whole = 20 * 50 * 512 * 1024
+    by_lanes = [replace(job(met=10), task_lanes=n).working_bytes(1, 512, who) for n in (1, 2, 8)]
+    assert by_lanes == [3 * whole + whole // 5, 3 * whole + 2 * whole // 5, 4 * whole]
 
 
 def test_a_plan_for_one_task_on_a_worker_is_that_of_a_process(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -28,7 +30,10 @@ _HANDING_ON: Final = 2.0
 """Work of storing, sending and merging a byte of moments, in that of filling from a byte of frames; measured."""
 
 _WORTH: Final = 0.5
-"""Of the work of filling, that handing moments on takes at the least where one task for all lanes is worth it."""
+"""Of the work of filling, that handing moments on takes at the least where tasks of several lanes are worth it,"""
+
+_SOONER: Final = 0.9
+"""and in what part of the time they are done then: else more tasks are better, since more workers may come."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,8 @@ class CubeJob:
         What is gathered beside the moments.
     beside_bytes
         Bytes of what reductions of the same frames give, which need floats of whole frames; 0 where there are none.
-    one_task
-        Whether one task does all lanes of a tile, on a cluster too.
+    task_lanes
+        Lanes of a tile that one task does on a cluster.
     """
 
     n_events: int
@@ -77,12 +82,17 @@ class CubeJob:
     is_kept: bool = False
     more: tuple[str, ...] = ()
     beside_bytes: int = 0
-    one_task: bool = False
+    task_lanes: int = 1
 
     @property
     def accumulator_bytes(self) -> int:
         """Bytes per bin and pixel."""
         return BYTES_PER_BIN_AND_PIXEL + 8 * (len(fields_of(self.more)) - len(fields_of(())))
+
+    @property
+    def n_units(self) -> int:
+        """Tasks that share the lanes of a tile on a cluster."""
+        return max(1, -(-self.n_lanes // self.task_lanes))
 
     @property
     def result_bytes(self) -> int:
@@ -105,8 +115,9 @@ class CubeJob:
         frames = self._frames_bytes(segments, rows, machine.threads) + 2 * self.beside_bytes  # parts, then joined
         group = min(whole, GROUP_OF_LANES * lane) if self.n_lanes > GROUP_OF_LANES else 0
         written = max(lane, group) if self.is_kept else 0  # a copy in one piece
-        if machine.cluster and self.n_lanes > 1 and not self.one_task:  # a task must not change what it was given
-            merging = 3 * whole + lane  # two become a third, while the next lane waits
+        if machine.cluster and self.n_units > 1:  # a task must not change what it was given
+            of_task = min(whole, self.task_lanes * lane)
+            merging = 3 * whole + of_task  # two become a third, while the next task waits
             return max(lane + frames + whole + written, merging, 2 * whole)
         apart = self.n_lanes > 1 and (self.lane > self.batch or self.is_kept)  # else lanes are gathered in the cache
         filling = frames + whole + group + (lane if apart else 0) + written
@@ -171,32 +182,44 @@ def tiles(job: CubeJob, machine: Machine) -> list[Tile]:
     return _tiles_of(job, *fit)
 
 
-def in_one_task(job: CubeJob, machine: Machine, handing_on: float) -> CubeJob:
-    """The same job with one task for all lanes of a tile, where a cluster is done sooner that way.
+def in_few_tasks(job: CubeJob, machine: Machine, ways: Mapping[int, float]) -> CubeJob:
+    """The same job with several lanes to a task, or all, where a cluster is done sooner that way.
 
-    Of several tasks, all workers share the work of filling and that of handing moments on, 1 + ``handing_on``; one task
-    for each tile shares the filling alone, among as many workers as there are tiles done at once. A scan whose lanes
-    meet few bins hands on little: it keeps its tasks on one worker too, since others may come.
+    Tasks share the work of filling, which is 1, among as many workers as have one at once. Moments are handed on and
+    merged by all workers; one task for all lanes hands on none. A scan whose lanes meet few bins hands on little: it
+    keeps its tasks on one worker too, since others may come.
 
     Parameters
     ----------
     job
-        What is to be done.
+        What is to be done, with as few lanes to a task as there may be.
     machine
         Who does it.
-    handing_on
-        See :meth:`CubeJob.handing_on`.
+    ways
+        Work of handing on, see :meth:`CubeJob.handing_on`, by the lanes that a task may do; those of the job first.
     """
-    made = replace(job, one_task=True)
-    shared_reductions = job.beside_bytes and machine.workers > 1  # their work has no moments
-    if not machine.cluster or job.n_lanes < 2 or handing_on < _WORTH or shared_reductions:
+    made = [replace(job, task_lanes=n) for n in ways]
+    if not machine.cluster or job.n_units < 2 or ways[job.task_lanes] < _WORTH:
         return job
-    fit, fit_of_several = _size_that_fits(made, machine), _size_that_fits(job, machine)
-    if fit is None or (fit_of_several is not None and job.reads(*fit) > job.reads(*fit_of_several)):
+    fit = {one: size for one in made if (size := _size_that_fits(one, machine)) is not None}
+    if not fit:
         return job
-    n_tiles = len(_tiles_of(made, *fit))
-    at_once = n_tiles / -(-n_tiles // machine.workers)
-    return made if machine.workers <= at_once * (1 + handing_on) else job
+    at_once = {one: _at_once(one, size, machine) for one, size in fit.items()}
+    reads = min(one.reads(*size) for one, size in fit.items())
+    found = [one for one, size in fit.items() if one.reads(*size) == reads]
+    if job.beside_bytes:  # their work has no moments: as many workers share it as can
+        found = [one for one in found if at_once[one] == max(at_once[one] for one in found)]
+    takes = {
+        one: 1 / at_once[one] + (ways[one.task_lanes] / machine.workers if one.n_units > 1 else 0.0) for one in found
+    }
+    best = min(found, key=lambda one: takes[one])
+    return best if takes[best] < _SOONER * takes.get(job, math.inf) else job
+
+
+def _at_once(job: CubeJob, size: tuple[int, int], machine: Machine) -> float:
+    """As many workers as share the tasks of a cube, on average."""
+    n_tasks = len(_tiles_of(job, *size)) * job.n_units
+    return n_tasks / -(-n_tasks // machine.workers)
 
 
 def _size_that_fits(job: CubeJob, machine: Machine) -> tuple[int, int] | None:
@@ -250,4 +273,6 @@ def _refusal(job: CubeJob, machine: Machine) -> PlanError:
 def with_bins(job: CubeJob, n_bins: int) -> CubeJob:
     """The same events in fewer bins: no lane meets more bins than there are, but there may be more lanes."""
     most = min(MOST_LANES, -(-job.n_events // FEWEST_LANE))
-    return replace(job, n_bins=n_bins, met=min(job.met, n_bins), n_lanes=max(job.n_lanes, most))
+    n_lanes = max(job.n_lanes, most)
+    task_lanes = n_lanes if job.n_units == 1 else job.task_lanes
+    return replace(job, n_bins=n_bins, met=min(job.met, n_bins), n_lanes=n_lanes, task_lanes=task_lanes)

@@ -21,16 +21,16 @@ from xsmall.cube.finishing import Blocks, bin_blocks, finished_by_block, shaped
 from xsmall.cube.kept import Kept, PartStore
 from xsmall.cube.lanes import rows_of_lanes, with_kept_groups
 from xsmall.cube.moments import (
+    GROUP_OF_LANES,
     BinnedEvents,
     Index,
     Lanes,
     batch_events,
     bins_met,
-    in_groups,
     lanes,
     statistics_types,
 )
-from xsmall.cube.plan import CubeJob, in_one_task, tiles, with_reductions
+from xsmall.cube.plan import CubeJob, in_few_tasks, tiles, with_reductions
 from xsmall.cube.together import Reductions
 from xsmall.cube.values import Statistics, parts_of, picked, with_error
 from xsmall.engine.blocks import Batch, Opaque, Unopened, rules_of, shared_of
@@ -170,7 +170,6 @@ def _plan(
     borders = lanes(index)
     way = Way(borders, batch_events(index, borders, segments * rows * columns), (rows, columns), more)
     together = Rule(frames).together if isinstance(frames, da.Array) else 1
-    units = _units(borders, together) if who.cluster else [range(len(borders))]
     more_bytes = sum(a.dtype.itemsize for a in source.batch.beside if a.ndim == frames.ndim)
     job = CubeJob(
         n_events=n,
@@ -186,15 +185,15 @@ def _plan(
         lane=borders[0][1] - borders[0][0],
         is_kept=is_kept,
         more=more,
-        one_task=len(units) == 1,
+        task_lanes=_lanes_read_together(borders, together) if who.cluster else len(borders),
     )
     if beside:
         job = with_reductions(job, sum(made.result_bytes for made in beside.values()), who)
     taken = beside if job.beside_bytes else {}
-    if not source.is_held:  # frames that workers hold would all have to come to one
-        of_task = borders[units[0][-1]][1]
-        job = in_one_task(job, who, job.handing_on(of_task, bins_met(index, max(1, of_task))))
-    units = [range(len(borders))] if job.one_task else units
+    if who.cluster and not source.is_held:  # frames that workers hold would all have to come to few
+        job = in_few_tasks(job, who, {k: _handing_on(job, index, borders, k) for k in _task_lanes(job)})
+    numbers = range(len(borders))
+    units = [numbers[i : i + job.task_lanes] for i in numbers[:: job.task_lanes]]
     found = tiles(job, who)
     first = found[0]
     segments_of, rows_of = first.segments[1], first.rows[1]
@@ -222,14 +221,21 @@ def _peak_bytes(job: CubeJob, needs: int, n_tiles: int, who: Machine) -> int:
     return working if who.cluster else max(working, 2 * result)
 
 
-def _units(borders: Lanes, together: int) -> list[range]:
+def _lanes_read_together(borders: Lanes, together: int) -> int:
     """Lanes that one task does: one, or where chunks are longer a group of them, or all: chunks are then read once."""
-    numbers = range(len(borders))
-    longest = borders[0][1]
-    if together <= longest:
-        return [numbers[i : i + 1] for i in numbers]
-    group = in_groups(numbers)
-    return group if together <= longest * len(group[0]) else [numbers]
+    longest, group = borders[0][1], min(GROUP_OF_LANES, len(borders))
+    return 1 if together <= longest else group if together <= longest * group else len(borders)
+
+
+def _task_lanes(job: CubeJob) -> list[int]:
+    """Lanes that a task may do: those of the job, a group, or all."""
+    return sorted({job.task_lanes, *(n for n in (GROUP_OF_LANES, job.n_lanes) if job.task_lanes < n <= job.n_lanes)})
+
+
+def _handing_on(job: CubeJob, index: Index, borders: Lanes, task_lanes: int) -> float:
+    """Work of handing on the moments of tasks of so many lanes."""
+    of_task = max(1, borders[task_lanes - 1][1])
+    return job.handing_on(of_task, bins_met(index, of_task))
 
 
 def _tile_of_numpy(source: Source, tile: Tile, events: BinnedEvents, way: Way, shape: tuple[int, ...]) -> Statistics:
