@@ -215,6 +215,23 @@ def test_a_cube_is_planned_for_small_workers_and_stays_within_the_plan(n: int, t
     xr.testing.assert_identical(found, local)
 
 
+@pytest.mark.usefixtures("forked_workers")
+def test_workers_that_take_groups_of_lanes_stay_within_the_plan() -> None:
+    n, n_bins, rows = 8192, 100, 32
+    small, bins = fly_scan(n, n_bins), {"x": xs.bins(0, n_bins, n=n_bins)}
+    local = small.sd.cube(bins, images={"j": images(n, rows)})[["j"]].compute()
+    with cluster("1200MB", n=2) as made, distributed.Client(made) as client:
+        client.run(lambda: __import__("xsmall.cube.tasks").cube.tasks and None)
+        lazy = small.sd.cube(bins, images={"j": images(n, rows)})[["j"]]
+        plan = xs.plan(lazy)
+        assert plan.tasks == 2
+        small.isel(event=slice(64)).sd.cube(bins, images={"j": images(64, rows)})[["j"]].compute()
+        with Watch(client) as watch:
+            found = lazy.compute()
+        assert watch.peak - watch.base < 1.2 * plan.peak_bytes
+    xr.testing.assert_identical(found, local)
+
+
 @pytest.mark.parametrize(
     ("n", "n_bins", "rows", "memory"), [(1024, 50, 64, 2e9), (1024, 50, 64, 1.4e8), (256, 4, 128, 2e9)]
 )
