@@ -148,3 +148,14 @@ def test_cubes_of_events_that_were_cut_otherwise_say_so() -> None:
         xs.merge_cubes(bright, of(HALVES[1], sum=(-5, None)))
     assert int(xs.merge_cubes(bright, of(HALVES[1], sum=(0, None)))["count"].sum()) > 0
     assert xs.merge_cubes(bright, all_of_them, dim="run", labels=[1, 2]).sizes["run"] == 2
+
+
+def test_a_cube_with_weights_and_one_without_say_so_and_what_to_type() -> None:
+    small = CAL.sd.roi(BOX)
+    one, two = small.isel(event=HALVES[0]).sd.cube(BINS, weights="i0"), small.isel(event=HALVES[1]).sd.cube(BINS)
+    for cubes in ((one, two), (two, one)):
+        with pytest.raises(ParameterError, match=r"these cubes have other weights[\s\S]*weights=\"i0\"\)") as told:
+            xs.merge_cubes(*cubes)
+        assert "covariance" not in str(told.value)
+    again = small.isel(event=HALVES[1]).sd.cube(BINS, weights="i0")  # as the error says
+    assert xs.merge_cubes(one, again)["count"].sum() == int(SIM.run["events"]["xray_on"].sum())

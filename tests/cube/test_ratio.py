@@ -168,7 +168,7 @@ def test_nothing_is_computed_but_bins_and_weights(computing_is_forbidden: Callab
         (lambda d: d.sd.cube(BINS, weights="two"), ParameterError, "several values"),
         (lambda d: d.assign(i0=-d.i0.clip(0.1)).sd.cube(BINS, weights="i0"), DataError, "not one event has a weight"),
         (lambda d: xs.merge_cubes(weighted(d), weighted(small(12)).assign_attrs(weights="i1")), ParameterError,
-         "weights differs"),
+         "have other weights"),
     ],
 )  # fmt: skip
 def test_mistakes_are_said(call: Callable[[xr.Dataset], Any], error: type[Exception], message: str) -> None:

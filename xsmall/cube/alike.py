@@ -52,6 +52,14 @@ def check_alike(a: xr.Dataset, b: xr.Dataset, *, side_by_side: bool) -> None:
             found=f"{a[COUNT].dims} and {b[COUNT].dims}",
             expected="bins of the same names",
         )
+    weights = [x.attrs.get(WEIGHTS) for x in (a, b)]
+    if weights[0] != weights[1]:
+        raise ParameterError(
+            "these cubes have other weights",
+            found=f"{weights[0]!r} and {weights[1]!r}",
+            expected="the same in all cubes",
+            fix=f'small.sd.cube(bins, weights="{weights[0] or weights[1]}") of each',
+        )
     own = {of: sorted(map(str, set(x.data_vars) - set(y.data_vars))) for of, x, y in (("first", a, b), ("other", b, a))}
     if any(own.values()):
         raise ParameterError(
@@ -71,8 +79,6 @@ def check_alike(a: xr.Dataset, b: xr.Dataset, *, side_by_side: bool) -> None:
         constant = str(name) in not_pooled(a) and not set(a[name].dims) & bins
         if constant and not a[name].variable.equals(b[name].variable):  # type: ignore[no-untyped-call]
             raise _cubes_differ(str(name), *_values_shown(a[name], b[name]))
-    if a.attrs.get(WEIGHTS) != b.attrs.get(WEIGHTS):
-        raise _cubes_differ("weights", a.attrs.get(WEIGHTS), b.attrs.get(WEIGHTS))
     for name in (*a.data_vars, *a.coords):
         for key in _SAME:
             one, two = a[name].attrs.get(key), b[name].attrs.get(key) if name in b.variables else None
