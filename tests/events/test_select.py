@@ -205,3 +205,9 @@ def test_advice_for_true_or_false_without_labels_and_for_one_number_works() -> N
     assert data.sd.select(hits=xs.cut(equals=3)).hits.values.tolist() == [3]
     with pytest.raises(ParameterError, match=r"do this:  frames\.assign_coords"):
         xr.DataArray(np.zeros((3, 2)), dims=("event", "q")).sd.select(i0=(0, 1))
+
+
+def test_a_cut_of_ones_own_is_told_by_its_name() -> None:
+    small = xr.Dataset({"i0": ("event", [0.1, 1.0, 1.2])})
+    chosen = small.sd.select(bright=small.i0 > 0.5)
+    assert "alone bright, true or false of the user: 2" in " ".join(repr(chosen.sd).split())

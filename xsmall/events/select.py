@@ -215,7 +215,7 @@ def select(obj: Events, /, **cuts: Any) -> Events:
         so_far &= passed
         passes[name] = passed
         told[name] = {
-            "cut": "true or false of the user" if isinstance(one, xr.DataArray) else str(one),
+            "cut": f"{name}, true or false of the user" if isinstance(one, xr.DataArray) else str(one),
             "n_passed_alone": int(passed.sum()),
             "n_passed_so_far": int(so_far.sum()),
             "n_waived": int(waived.sum()),
