@@ -175,3 +175,25 @@ def test_a_list_that_has_the_name_of_its_dim_is_no_dim() -> None:
     small = reduce(frames(), {"a": xs.record(lambda frame: [1.0, 2.0], outputs={"delay": output})})
     assert small["a_delay"].dims == ("event", "a_delay_0")
     assert small["delay"].dims == ("event",)
+
+
+@pytest.mark.parametrize("sparse_first", [True, False])
+def test_sparse_frames_go_beside_records_that_have_other_rows(sparse_first: bool) -> None:
+    box = xs.Box(segment=1, row=(1, 3), column=(2, 6))
+    others = {
+        "coarse": xs.rebin(2),
+        "lines": xs.roi(box) | xs.projection("row"),
+        "kept": xs.roi(box, area=True),
+        "rows": xs.projection("row"),
+    }
+    photons = {"photons": xs.photon(20.0, sparse=True)}
+    for name, record in others.items():
+        one = {name: record}
+        found = reduce(frames(), photons | one if sparse_first else one | photons)
+        alone = reduce(frames(), one)
+        for variable in alone.data_vars:
+            np.testing.assert_array_equal(found[variable], alone[variable])
+        assert found["used"].dims == ("segment", "row", "column")
+        xr.testing.assert_equal(
+            xs.dense(found).reset_coords(drop=True), xs.dense(reduce(frames(), photons)).reset_coords(drop=True)
+        )

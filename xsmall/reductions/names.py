@@ -20,22 +20,36 @@ RecordCoords = Mapping[str, Mapping[str, xr.Variable]]
 
 
 def clashing_dims(described: Returned, coords: RecordCoords, frames: xr.DataArray) -> dict[tuple[str, str], str]:
-    """New names of the dims that two records size or label differently, or that mean something else in the frames."""
+    """New names of the dims that two records size or label differently, or that mean something else in the frames.
+
+    Dims that only a coordinate of a record runs over, such as the pixels that sparse frames use, keep their names.
+    """
     seen: dict[str, list[tuple[str, int | None, xr.Variable | None]]] = {}
     for name, outputs in described.items():
         sizes = {d: n for o in outputs.values() for d, n in zip(o.dims, o.shape, strict=True)}
         for dim, size in sizes.items():
             seen.setdefault(dim, []).append((name, size, coords[name].get(dim)))
-    taken = _kept_names(described, frames)
+    taken, fixed = _kept_names(described, frames), _dims_of_coords_alone(described, coords)
     renamed = {}
     for dim, uses in seen.items():
-        _, size, label = uses[0]
-        differ = any(n is None or n != size or not _same_label(label, other) for _, n, other in uses[1:])
+        size, label = fixed.get(dim, uses[0][1:])
+        others = uses if dim in fixed else uses[1:]
+        differ = any(n is None or n != size or not _same_label(label, other) for _, n, other in others)
         if differ or dim in taken:
             for name, _, _ in uses:
                 own = {dim, *(k for k, v in coords[name].items() if dim in v.dims)}
                 renamed.update({(name, k): _prefixed(name, k, described[name]) for k in own})
     return renamed
+
+
+def _dims_of_coords_alone(described: Returned, coords: RecordCoords) -> dict[str, tuple[int, xr.Variable | None]]:
+    """Size and label of dims that a record has in its coordinates and in none of its variables."""
+    found: dict[str, tuple[int, xr.Variable | None]] = {}
+    for name, labels in coords.items():
+        own = {dim for output in described[name].values() for dim in output.dims}
+        sizes = {str(dim): n for label in labels.values() for dim, n in label.sizes.items()}
+        found |= {dim: (n, labels.get(dim)) for dim, n in sizes.items() if dim not in own}
+    return found
 
 
 def _prefixed(name: str, key: str, outputs: Mapping[str, Output]) -> str:
