@@ -535,3 +535,15 @@ def test_calibrating_without_constants_says_what_to_type() -> None:
     for function in (calibrate, xs.trust):
         with pytest.raises(CalibrationError, match="no constants"):
             function(raw)
+
+
+def test_areas_of_a_detector_with_pixels_that_are_on_no_panel() -> None:
+    panel = xs.Panel(origin=(0, 0, 0.1), slow=(0, 1e-4, 0), fast=(1e-4, 0, 0), shape=(4, 8))
+    geometry = xs.Geometry.from_panels([panel], shape=(2, 6, 8))
+    words = np.random.default_rng(0).integers(100, 200, (2, *geometry.shape)).astype("u2")
+    raw = xr.DataArray(words, dims=("event", "segment", "row", "column"), attrs={"detector_type": "camera"})
+    flat = np.full(geometry.shape, 2.0)
+    known = xs.constants("camera", 50 * flat, gain=flat)
+    found = xs.calibrate(raw.sd.assign_geometry(geometry), known, area=True)
+    np.testing.assert_array_equal(found[:, 0, :4], xs.calibrate(raw, known)[:, 0, :4])
+    assert found[:, 1].isnull().all()

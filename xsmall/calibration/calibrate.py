@@ -239,7 +239,7 @@ def _mode(common_mode: CommonModeLike, given: CalibrationInput) -> CommonMode:
 
 
 def _relative_areas(frames: Frames, variance: bool | str) -> npt.NDArray[np.float64]:
-    """Areas of the pixels of the data, relative to the most common one."""
+    """Areas of the pixels of the data, relative to the most common one; NaN where no panel is."""
     if frames.geometry is None:
         raise GeometryError(
             "areas of pixels need the geometry",
@@ -253,7 +253,7 @@ def _relative_areas(frames: Frames, variance: bool | str) -> npt.NDArray[np.floa
             fix='divide the result by the areas yourself, or variance="noise"',
         )
     areas = frames.geometry.areas()
-    relative: npt.NDArray[np.float64] = frames.part.take(areas) / np.median(areas)
+    relative: npt.NDArray[np.float64] = frames.part.take(areas) / np.nanmedian(areas)
     return relative
 
 
