@@ -241,3 +241,14 @@ def test_a_region_of_q_is_refused_where_each_event_has_a_photon_energy_of_its_ow
             own.sd.reduce({"a": make(region)})
         own.sd.assign_beam(photon_energy=9500).sd.reduce({"a": make(region)})  # as the error says
     own.sd.reduce({"a": make(xs.Band("two_theta", 1.5, 3.5))})
+
+
+def test_pixels_on_no_panel_are_in_no_region_of_space() -> None:
+    panel = xs.Panel(origin=(-4e-4, -2e-4, 0.1), slow=(0, 1e-4, 0), fast=(1e-4, 0, 0), shape=(4, 8), row=1)
+    geometry = xs.Geometry.from_panels([panel], shape=(2, 6, 8))
+    frames = xr.DataArray(np.ones((1, *geometry.shape)), dims=("event", *PIXELS)).sd.assign_geometry(geometry)
+    circle = xs.Circle((0.0, 0.0), 2e-4)
+    n_valid = frames.sd.roi({"in": circle, "out": ~circle, "in again": ~~circle, "all": circle | ~circle})["n_valid"]
+    within = n_valid.sel(roi="in").item()
+    assert 0 < within < 32
+    assert n_valid.values.ravel().tolist() == [within, 32 - within, within, 32]

@@ -77,12 +77,13 @@ class Combined(Region):
 
 @dataclass(frozen=True)
 class Outside(Region):
-    """All but a region."""
+    """All but a region; what is on no panel is in neither."""
 
     region: Region
 
     def inside(self, geometry: Geometry, beam: Beam | None = None) -> BoolArray:
-        return ~self.region.inside(geometry, beam)
+        placed: BoolArray = np.isfinite(pixel_array(geometry, None, X))
+        return placed & ~self.region.inside(geometry, beam)
 
 
 class Shape(Region):
