@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xsmall.kernels.azint_energy import CHAINS, borders_at, scatter_scaled
+from xsmall.kernels.azint_energy import CHAINS, EVENTS, borders_at, scatter_scaled
 from xsmall.kernels.bins import first_bins
 from xsmall.kernels.reference import azint_energy as reference
 
@@ -85,7 +85,7 @@ def test_pixels_are_where_their_scaled_places_lie(low: float, n_bins: int, scale
     none = np.empty(0, "i4"), np.empty(0, "f4")
     values = rng.integers(1, 9, position.size).astype("f4")
     scales = np.array([scale])
-    scatter_scaled((values, values), position, scales, *none, edges, first_bins(edges), sums, lost, weight)
+    scatter_scaled((values,) * EVENTS, position, scales, *none, edges, first_bins(edges), sums, lost, weight)
     at = np.searchsorted(edges, position * scale, side="right") - 1
     at[(at < 0) | (at >= n_bins)] = n_bins
     np.testing.assert_array_equal(sums[0].sum(axis=1), np.bincount(at, values, n_bins + 1))
@@ -97,3 +97,21 @@ def test_every_cell_starts_at_or_before_its_bin(n_bins: int) -> None:
     first = first_bins(edges)
     cells = np.linspace(edges[0], edges[-1], first.size, endpoint=False)
     assert (edges[first] <= cells).all()
+
+
+@pytest.mark.parametrize("uniform", [True, False])
+def test_events_that_go_together_have_the_bits_of_each_alone(uniform: bool) -> None:
+    rng = np.random.default_rng(3)
+    edges = np.linspace(0.2, 2, 41) if uniform else np.sort(rng.random(41)) + 0.5
+    position, frames = rng.random(1003) * 2, rng.normal(5, 2, (EVENTS, 1003)).astype("f4")
+    frames[1, 700], frames[2, ::5] = np.inf, np.nan
+    scales = np.array([1.0, 0.99, np.nan, 1.02])
+    none = np.empty(0, "i4"), np.empty(0, "f4")
+    together, alone = empty(EVENTS, 40), empty(EVENTS, 40)
+    scatter_scaled(frames, position, scales, *none, edges, first_bins(edges), *together)
+    for j in range(EVENTS):
+        one = slice(j, j + 1)
+        scatter_scaled(frames[one], position, scales[one], *none, edges, first_bins(edges), *(a[one] for a in alone))
+    for found, expected in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert together[1][:2].sum(axis=1).tolist() == [0, 1]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from xsmall.kernels.azint_vectors import LANES, WIDE, add_square, add_strip, add_wide_strip, take_finite
 from xsmall.kernels.jit import njit
-from xsmall.kernels.vectors import lowest
+from xsmall.kernels.vectors import LINE, fetch_line, lowest
 
 __all__ = ["BLOCK", "LANES", "Strips", "arrange", "scatter", "sum_of_all"]
 
@@ -25,6 +25,8 @@ _EXACT = frozenset({"nsz"})  # sums in the order in which they are written
 _FIRST, _STEP = np.uint64(0), np.uint64(LANES)
 BLOCK = 128
 """Pixels that are gone through for each kind of strip in turn, while they are in the first cache."""
+_AHEAD = 256
+"""So many pixels before they are needed they are asked for."""
 _MOSTLY = 0.8
 """So many of the strips of a block are mixed, and no others are worth looking for."""
 
@@ -110,6 +112,11 @@ def scatter(
     flat, whole = sums.reshape(-1), index.size // LANES * LANES
     for block in range(plain.size):
         start, stop = block * BLOCK, min((block + 1) * BLOCK, whole)
+        for i in range(start + _AHEAD, start + _AHEAD + BLOCK, LINE // a.itemsize):
+            fetch_line(a, i)
+            fetch_line(b, i)
+            fetch_line(c, i)
+            fetch_line(d, i)
         finite = abs(sum_of_all(a[start:stop], b[start:stop], c[start:stop], d[start:stop])) < np.inf
         if plain[block] and finite:
             for i in range(np.uint64(start), np.uint64(stop), _STEP):

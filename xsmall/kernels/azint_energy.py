@@ -2,7 +2,8 @@
 
 The table holds q of each pixel at one energy; the kernel scales it by that of the event and looks up the bin. How many
 pixels a bin holds at some energy is found in the table's sorted positions, by halving; only what an event lacks is
-counted pixel by pixel. Where four neighbours have one bin, as most do, they are added up first, as a vector.
+counted pixel by pixel. Whether neighbours have one bin cannot be foretold, so nothing is asked: four events go on side
+by side, and no sum waits for the one before.
 """
 
 from __future__ import annotations
@@ -12,19 +13,20 @@ from typing import Any
 import numpy as np
 from numba import types
 
+from xsmall.kernels.azint import sum_of_all
 from xsmall.kernels.bins import find_bin
 from xsmall.kernels.jit import njit
-from xsmall.kernels.vectors import F32, F64, I32, I64, Emit, ir, lowest, vector_code
+from xsmall.kernels.vectors import F32, F64, I32, I64, Emit, fetch, ir, lowest, vector_code
 
 __all__ = ["CHAINS", "EVENTS", "borders_at", "scatter_scaled"]
 
 EVENTS = 4
-"""Frames that are handed over together, while the places of their pixels are in the first cache."""
+"""Frames that go together, while the places of their pixels are in the first cache."""
 CHAINS = 4
 """Sums of a bin: neighbouring pixels, which mostly share it, do not wait for each other."""
 LANES = 8
 """Pixels whose bins are found together."""
-_BLOCK = 512
+_BLOCK = 256
 _ONE = np.uint64(1)
 _EXACT = frozenset({"nsz"})  # a place is the rounded product, and compared as such
 
@@ -47,7 +49,8 @@ def scatter_scaled(
     Parameters
     ----------
     frames
-        Values (pixel,) of each event, contiguous: a tuple of arrays, which may be longer than ``scales``, or one array.
+        Values (pixel,) of each event, contiguous: a tuple of four, of which so many count as ``scales`` has; or one
+        array (event, pixel).
     position
         (pixel,) float64 place of each pixel at scale 1, NaN where it is not used.
     scales
@@ -63,29 +66,34 @@ def scatter_scaled(
     lost, lost_weight
         (event, sector * bin + 1) int64 and float64, added to: pixels that are not finite, and their weight.
     """
-    n, nowhere = edges.size - 1, sums.shape[1] - 1
     per_width = _one_over_width(edges)
-    near, bins = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.int32)
+    near, bins = np.empty(_BLOCK, np.float32), np.empty((EVENTS, _BLOCK), np.int32)
     known = np.append(edges, np.inf)  # above the last border there is no other
+    nowhere = sums.shape[1] - 1
     for start in range(0, position.size, _BLOCK):
-        here = position[start : start + _BLOCK]
+        stop = min(start + _BLOCK, position.size)
+        here = position[start:stop]
         near[: here.size] = here
+        fetch(position, stop, stop + _BLOCK)
         for j in range(scales.size):
+            fetch(frames[j], stop, stop + _BLOCK)
             if per_width > 0.0:
-                _bins_at_scale(here, near, scales[j], known, per_width, bins)
+                _bins_at_scale(here, near, scales[j], known, per_width, bins[j])
             else:
-                for i in range(here.size):
-                    at = here[i] * scales[j]
-                    bins[i] = find_bin(at, edges, first) if at >= edges[0] and at < edges[n] else n
+                _bins_of_any_width(here, scales[j], edges, first, bins[j])
             if sector.size:
-                for i in range(here.size):
-                    turn = sector[start + i]
-                    bins[i] = turn * n + bins[i] if turn >= 0 and bins[i] < n else nowhere
-            values = frames[j][start : start + _BLOCK]
+                _turn(sector[start:stop], edges.size - 1, nowhere, bins[j])
+        if scales.size == EVENTS:
+            a, b, c, d = frames[0][start:stop], frames[1][start:stop], frames[2][start:stop], frames[3][start:stop]
+            if abs(sum_of_all(a, b, c, d)) < np.inf:
+                _scatter_four(a, b, c, d, bins, sums)
+                continue
+        for j in range(scales.size):
+            values, lacks = frames[j][start:stop], weight[start:stop]
             if abs(_sum_of_values(values)) < np.inf:
-                _scatter(values, bins, sums[j])
+                _scatter_one(values, bins[j], sums[j])
             else:
-                _scatter_checked(values, bins, weight[start : start + _BLOCK], sums[j], lost[j], lost_weight[j])
+                _scatter_checked(values, bins[j], lacks, sums[j], lost[j], lost_weight[j])
 
 
 @njit
@@ -95,6 +103,22 @@ def _sum_of_values(values: Any) -> Any:
     for i in range(1, values.size):
         total += values[i]
     return total
+
+
+@njit
+def _turn(sector: Any, n: Any, nowhere: Any, bins: Any) -> None:
+    """Make bins of a radius and a sector of the radial bins of pixels."""
+    for i in range(sector.size):
+        bins[i] = sector[i] * n + bins[i] if sector[i] >= 0 and bins[i] < n else nowhere
+
+
+@njit(fastmath=_EXACT)
+def _bins_of_any_width(position: Any, scale: Any, edges: Any, first: Any, bins: Any) -> None:
+    """Fill in the bins of pixels, the one after the last outside of all."""
+    n = edges.size - 1
+    for i in range(position.size):
+        at = position[i] * scale
+        bins[i] = find_bin(at, edges, first) if at >= edges[0] and at < edges[n] else n
 
 
 @njit(fastmath=_EXACT)
@@ -166,47 +190,50 @@ def guess_bins(emit: Emit, bins: Any, near: Any, i: Any, turn: Any, shift: Any, 
 
 
 @njit(fastmath=_EXACT)
-def _plain_alike(sums: Any, bins: Any, values: Any, i: Any) -> Any:
-    alike = bins[i] == bins[i + 1] == bins[i + 2] == bins[i + 3]
-    if alike:
-        v, w = np.float64(values[i]) + np.float64(values[i + 2]), np.float64(values[i + 1]) + np.float64(values[i + 3])
-        sums[np.int64(bins[i]) * CHAINS + (i // CHAINS & 3)] += v + w
-    return alike
+def _plain_each(sums: Any, bins: Any, values: Any, i: Any) -> None:
+    for n in range(CHAINS):
+        sums[np.int64(bins[i + n]) * CHAINS + n] += values[i + n]
 
 
-@vector_code(types.boolean, _plain_alike)
-def add_alike(emit: Emit, sums: Any, bins: Any, values: Any, i: Any) -> Any:
-    """Add four pixels, from ``i`` on, to one sum of their bin if they have the same; say whether."""
+@vector_code(types.void, _plain_each)
+def add_each(emit: Emit, sums: Any, bins: Any, values: Any, i: Any) -> Any:
+    """Add four pixels, from ``i`` on, to sums of their bins, each to one of its own."""
     build = emit.build
-    found = emit.load(emit.at(bins, i), CHAINS)
-    first = emit.shuffle(found, found, [0] * CHAINS)
-    alike = emit.across("and", build.icmp_signed("==", found, first))
-    with build.if_then(alike):
-        pixels = emit.load(emit.at(values, i), CHAINS)
-        if pixels.type.element != F64:
-            pixels = build.fpext(pixels, ir.VectorType(F64, CHAINS))
-        pair = build.fadd(pixels, emit.shuffle(pixels, pixels, [2, 3, 2, 3]))
-        total = build.fadd(build.extract_element(pair, I32(0)), build.extract_element(pair, I32(1)))
-        place = build.mul(build.sext(build.extract_element(found, I32(0)), I64), I64(CHAINS))
-        chain = build.and_(build.lshr(i, I64(2)), I64(CHAINS - 1))
-        target = emit.at(sums, build.add(place, chain))
-        build.store(build.fadd(build.load(target), total), target)
-    return alike
+    pixels = emit.load(emit.at(values, i), CHAINS)
+    if pixels.type.element != F64:
+        pixels = build.fpext(pixels, ir.VectorType(F64, CHAINS))
+    for n in range(CHAINS):
+        place = build.mul(build.zext(build.load(emit.at(emit.at(bins, i), n)), I64), I64(CHAINS))
+        target = emit.at(emit.at(sums, place), n)
+        build.store(build.fadd(build.load(target), build.extract_element(pixels, I32(n))), target)
+    return emit.nothing()
 
 
 @njit(fastmath=_EXACT)
-def _scatter(values: Any, bins: Any, sums: Any) -> None:
+def _scatter_four(a: Any, b: Any, c: Any, d: Any, bins: Any, sums: Any) -> None:
+    w, x, y, z = sums[0].reshape(-1), sums[1].reshape(-1), sums[2].reshape(-1), sums[3].reshape(-1)
+    whole = a.size // CHAINS * CHAINS
+    for i in range(np.uint64(0), np.uint64(whole), np.uint64(CHAINS)):
+        add_each(w, bins[0], a, i)
+        add_each(x, bins[1], b, i)
+        add_each(y, bins[2], c, i)
+        add_each(z, bins[3], d, i)
+    for j, values in enumerate((a, b, c, d)):
+        _scatter_rest(values, whole, bins[j], sums[j])
+
+
+@njit(fastmath=_EXACT)
+def _scatter_one(values: Any, bins: Any, sums: Any) -> None:
     flat, whole = sums.reshape(-1), values.size // CHAINS * CHAINS
     for i in range(np.uint64(0), np.uint64(whole), np.uint64(CHAINS)):
-        if add_alike(flat, bins, values, i):
-            continue
-        v, b = values[i:], bins[i:]
-        flat[np.uint64(b[0]) * np.uint64(4)] += v[0]
-        flat[np.uint64(b[1]) * np.uint64(4) + np.uint64(1)] += v[1]
-        flat[np.uint64(b[2]) * np.uint64(4) + np.uint64(2)] += v[2]
-        flat[np.uint64(b[3]) * np.uint64(4) + np.uint64(3)] += v[3]
-    for i in range(whole, values.size):
-        flat[np.uint64(bins[i]) * np.uint64(4) + np.uint64(i - whole)] += values[i]
+        add_each(flat, bins, values, i)
+    _scatter_rest(values, whole, bins, sums)
+
+
+@njit(fastmath=_EXACT)
+def _scatter_rest(values: Any, start: Any, bins: Any, sums: Any) -> None:
+    for i in range(start, values.size):
+        sums[bins[i], i % CHAINS] += values[i]
 
 
 @njit(fastmath=_EXACT)

@@ -25,7 +25,10 @@ from numba import types
 
 from xsmall.kernels.jit import PLAIN, njit
 
-__all__ = ["Emit", "lowest", "vector_code"]
+__all__ = ["LINE", "Emit", "fetch", "fetch_line", "lowest", "vector_code"]
+
+LINE = 64
+"""Bytes that memory hands over at once."""
 
 ir: Any = None
 I1 = I16 = I32 = I64 = F32 = F64 = ir
@@ -111,6 +114,13 @@ class Emit:
         """Count the zeros below the lowest bit of an integer; all its bits where it is zero."""
         return self.build.cttz(value, I1(0))
 
+    def fetch(self, pointer: Any) -> None:
+        """Ask for the line of a pointer, which is going to be read; any address may be asked for."""
+        byte = self.build.bitcast(pointer, ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [byte.type, I32, I32, I32])
+        call = self.build.module.declare_intrinsic("llvm.prefetch", [byte.type], kind)
+        self.build.call(call, [byte, I32(0), I32(3), I32(1)])  # to read, near, data
+
     def nothing(self) -> Any:
         """What a piece returns that returns nothing."""
         return self._context.get_dummy_value()
@@ -179,3 +189,26 @@ def _lowest(bits: Any) -> Any:
 def lowest(emit: Emit, bits: Any) -> Any:
     """Return the number of the lowest bit that is set in a word of 64; 64 where none is."""
     return emit.trailing(bits)
+
+
+@njit
+def _fetch_nothing(array: Any, i: Any) -> None:
+    """Do what :func:`fetch_line` does: nothing that can be seen."""
+
+
+@vector_code(types.void, _fetch_nothing)
+def fetch_line(emit: Emit, array: Any, i: Any) -> Any:
+    """Ask for the line of an element."""
+    emit.fetch(emit.at(array, i))
+    return emit.nothing()
+
+
+@njit
+def fetch(array: Any, start: Any, stop: Any) -> None:
+    """Ask for elements that are going to be read, while others are worked on; they may lie outside of the array.
+
+    A processor looks ahead by itself, but no further than the end of a page, and not where several arrays are read a
+    page at a time.
+    """
+    for i in range(start, stop, LINE // array.itemsize):
+        fetch_line(array, i)
