@@ -82,16 +82,16 @@ def scatter_scaled(
             else:
                 _bins_of_any_width(here, scales[j], edges, first, bins[j])
             if sector.size:
-                _turn(sector[start:stop], edges.size - 1, nowhere, bins[j])
+                _into_sectors(sector[start:stop], edges.size - 1, nowhere, bins[j])
         if scales.size == EVENTS:
             a, b, c, d = frames[0][start:stop], frames[1][start:stop], frames[2][start:stop], frames[3][start:stop]
             if abs(sum_of_all(a, b, c, d)) < np.inf:
-                _scatter_four(a, b, c, d, bins, sums)
+                _scatter_together(a, b, c, d, bins, sums)
                 continue
         for j in range(scales.size):
             values, lacks = frames[j][start:stop], weight[start:stop]
             if abs(_sum_of_values(values)) < np.inf:
-                _scatter_one(values, bins[j], sums[j])
+                _scatter_alone(values, bins[j], sums[j])
             else:
                 _scatter_checked(values, bins[j], lacks, sums[j], lost[j], lost_weight[j])
 
@@ -106,7 +106,7 @@ def _sum_of_values(values: Any) -> Any:
 
 
 @njit
-def _turn(sector: Any, n: Any, nowhere: Any, bins: Any) -> None:
+def _into_sectors(sector: Any, n: Any, nowhere: Any, bins: Any) -> None:
     """Make bins of a radius and a sector of the radial bins of pixels."""
     for i in range(sector.size):
         bins[i] = sector[i] * n + bins[i] if sector[i] >= 0 and bins[i] < n else nowhere
@@ -210,7 +210,7 @@ def add_each(emit: Emit, sums: Any, bins: Any, values: Any, i: Any) -> Any:
 
 
 @njit(fastmath=_EXACT)
-def _scatter_four(a: Any, b: Any, c: Any, d: Any, bins: Any, sums: Any) -> None:
+def _scatter_together(a: Any, b: Any, c: Any, d: Any, bins: Any, sums: Any) -> None:
     w, x, y, z = sums[0].reshape(-1), sums[1].reshape(-1), sums[2].reshape(-1), sums[3].reshape(-1)
     whole = a.size // CHAINS * CHAINS
     for i in range(np.uint64(0), np.uint64(whole), np.uint64(CHAINS)):
@@ -219,19 +219,19 @@ def _scatter_four(a: Any, b: Any, c: Any, d: Any, bins: Any, sums: Any) -> None:
         add_each(y, bins[2], c, i)
         add_each(z, bins[3], d, i)
     for j, values in enumerate((a, b, c, d)):
-        _scatter_rest(values, whole, bins[j], sums[j])
+        _scatter_last_pixels(values, whole, bins[j], sums[j])
 
 
 @njit(fastmath=_EXACT)
-def _scatter_one(values: Any, bins: Any, sums: Any) -> None:
+def _scatter_alone(values: Any, bins: Any, sums: Any) -> None:
     flat, whole = sums.reshape(-1), values.size // CHAINS * CHAINS
     for i in range(np.uint64(0), np.uint64(whole), np.uint64(CHAINS)):
         add_each(flat, bins, values, i)
-    _scatter_rest(values, whole, bins, sums)
+    _scatter_last_pixels(values, whole, bins, sums)
 
 
 @njit(fastmath=_EXACT)
-def _scatter_rest(values: Any, start: Any, bins: Any, sums: Any) -> None:
+def _scatter_last_pixels(values: Any, start: Any, bins: Any, sums: Any) -> None:
     for i in range(start, values.size):
         sums[bins[i], i % CHAINS] += values[i]
 
