@@ -148,3 +148,31 @@ def test_sums_of_a_function_leave_out_what_is_not_known() -> None:
     for name in ("n", "hit", "total"):
         assert summed[f"{name}_count"] == there.sizes["event"]
         np.testing.assert_allclose(summed[f"{name}_mean"], there[f"mine_{name}"].astype(float).mean(), rtol=1e-6)
+
+
+def test_droplets_and_photons_of_a_missing_frame_are_not_none() -> None:
+    cal = frames().compute()
+    gone = np.arange(60) % 3 == 0
+    cal.values[gone] = np.nan
+    droplets = xs.droplet(4.75, 2.4)
+    records = {"d": droplets, "p": xs.photon(9.5), "both": droplets | xs.photon(9.5)}
+    small = cal.sd.reduce(records | {"sums": droplets | xs.histogram("sum", bins=30, range=(0, 30))})
+    assert small["d_n_segments"].values.tolist() == (~gone).astype(int).tolist()
+    found = small.sd.cube(ON, dropped_shots=True)
+    there = small.isel(event=~gone)
+    for name in ("d_n_droplets", "p_n_photons", "p_n_k", "both_n_photons", "both_n_droplets", "both_n_below"):
+        expected = there[name].astype(float).groupby("laser_on").mean()
+        np.testing.assert_allclose(found[name], expected, rtol=1e-12)
+    assert (small["d_n_droplets"].values[gone] == 0).all()
+    assert small.sd.select(d_n_droplets=(0, None)).sizes["event"] == 40
+    assert small.sd.cube({"laser_on": xs.categories()}, dropped_shots=True)["count"].sum() == 60
+
+
+def test_masked_segments_are_not_counted_among_those_with_droplets() -> None:
+    two = xs.simulate(3, shape=(2, 16, 32), seed=3, missing=0.0)
+    cal = two.run["jungfrau"]["raw"].sd.calibrate(two.constants).compute()
+    mask = np.ones((2, 16, 32), bool)
+    mask[0] = False
+    assert cal.sd.droplet(4.75, mask=mask)["n_segments"].values.tolist() == [1, 1, 1]
+    cal.values[1, 1] = np.inf
+    assert cal.sd.droplet(4.75, mask=mask)["n_segments"].values.tolist() == [1, 0, 1]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -23,7 +23,13 @@ from xsmall.vocabulary import (
     FAULT,
     FLAG_MASKS,
     FLAG_MEANINGS,
+    IS_CUT,
     MISSING,
+    N_ABOVE,
+    N_BELOW,
+    N_DROPLETS,
+    N_K,
+    N_PHOTONS,
     N_SEGMENTS,
     N_VALID,
     PRESENT,
@@ -33,6 +39,9 @@ from xsmall.vocabulary import (
 )
 
 __all__ = ["only_known", "unknown_events"]
+
+_COUNTED: Final = {N_SEGMENTS: (N_DROPLETS, IS_CUT), N_VALID: (N_PHOTONS, N_DROPLETS, N_BELOW, N_ABOVE, N_K)}
+"""Flags that say where nothing could be counted, and the counts of the same record, that which makes it one first."""
 
 
 class _Told(NamedTuple):
@@ -46,6 +55,8 @@ class _Told(NamedTuple):
     """The flags themselves, behind the prefix."""
     ends: tuple[str, ...] = ()
     """Ends of the names of others that have a value all the same: of no valid pixel there are 0."""
+    only: tuple[str, ...] = ()
+    """The names behind the prefix, where the flag tells of these alone."""
 
 
 def unknown_events(small: xr.Dataset, name: str) -> xr.Variable | None:
@@ -76,6 +87,8 @@ def _is_of(name: str, told: _Told) -> bool:
     if not name.startswith(told.prefix):
         return False
     own = name.removeprefix(told.prefix)
+    if told.only:
+        return own in told.only
     return own not in (*told.flags, *told.ends) and not any(own.endswith(f"_{end}") for end in told.ends)
 
 
@@ -88,6 +101,18 @@ def _flags(small: xr.Dataset) -> Iterator[_Told]:
                 prefix = name.removesuffix(word)
                 own = {key.removeprefix(prefix): x for key, x in flags.items() if key.startswith(prefix)}
                 yield from told(prefix, own)
+    yield from _of_counts(small)
+
+
+def _of_counts(small: xr.Dataset) -> Iterator[_Told]:
+    """Of droplets and photons: where there was no valid pixel to find them in."""
+    for name, valid in small.variables.items():
+        for word, only in _COUNTED.items():
+            prefix = str(name).removesuffix(word)
+            is_flag = str(name).endswith(word) and EVENT in valid.dims and f"{prefix}{only[0]}" in small.variables
+            if is_flag and valid.dtype.kind in "iu":
+                unknown = (valid == 0).all([d for d in valid.dims if d != EVENT])
+                yield _Told(prefix, unknown, (word,), only=only)
 
 
 def _of_function(prefix: str, own: dict[str, xr.Variable]) -> Iterator[_Told]:

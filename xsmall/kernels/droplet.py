@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xsmall.kernels.droplet_bits import BLOCK, WORD, levels_of, list_members, mark_rows
+from xsmall.kernels.droplet_bits import BLOCK, ONE, WORD, levels_of, list_members, mark_rows
 from xsmall.kernels.droplet_labels import (
     COLUMN,
     DETAILS,
@@ -34,7 +34,7 @@ from xsmall.kernels.droplet_labels import (
 )
 from xsmall.kernels.jit import njit
 
-__all__ = ["DETAILS", "Members", "Workspace", "find", "frame_of", "list_droplets", "mask_words"]
+__all__ = ["DETAILS", "Members", "Workspace", "find", "find_valid", "frame_of", "list_droplets", "mask_words"]
 
 
 def mask_words(use: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint64]:
@@ -260,3 +260,28 @@ def list_droplets(
             n, work[9:], place, thresholds[0], cuts, variance, how[0], how[2], borders[j], out
         )  # fmt: skip
     return borders.size - 1, 0
+
+
+@njit
+def find_valid(stack: Any, shape: Any, use: Any, out: Any) -> None:
+    """Tell of each frame whether it has a pixel that is used and finite; the first one found is enough.
+
+    Parameters
+    ----------
+    stack, shape, use
+        As in :func:`list_droplets`.
+    out
+        (k,) boolean, filled.
+    """
+    for j in range(out.size):
+        out[j] = _has_valid(frame_of(stack, j, shape), use)
+
+
+@njit
+def _has_valid(frame: Any, use: Any) -> Any:
+    rows, columns = frame.shape
+    for r in range(rows):
+        for c in range(columns):
+            if (use[r, c // WORD] >> np.uint64(c % WORD)) & ONE and abs(frame[r, c]) < np.inf:
+                return True
+    return False

@@ -42,6 +42,7 @@ from xsmall.vocabulary import (
     MAX,
     N_DROPLETS,
     N_PIXELS,
+    N_SEGMENTS,
     ROW,
     SAMPLE_DIMENSION,
     SEGMENT,
@@ -114,9 +115,11 @@ def droplet(
 
     Returns
     -------
-    A record. ``n_droplets`` (event), int32, counts them. Lists per event: ``sum`` (dtype of the frames, unit of the
-    data), ``n_pixels`` (int32), ``row`` and ``column`` (float64, centroid weighted by the pixels' values, in the labels
-    of the detector), ``segment`` (int32, its label), and what ``also`` asks for, ordered by segment and first pixel.
+    A record. ``n_droplets`` (event), int32, counts them, and ``n_segments`` (event), int32, the segments in which a
+    pixel was valid: where there is none, nothing is known of droplets, and averages leave the event out. Lists per
+    event: ``sum`` (dtype of the frames, unit of the data), ``n_pixels`` (int32), ``row`` and ``column`` (float64,
+    centroid weighted by the pixels' values, in the labels of the detector), ``segment`` (int32, its label), and what
+    ``also`` asks for, ordered by segment and first pixel.
     With variances also ``sum_variance`` and, to first order, ``row_variance`` and ``column_variance``.
     :func:`~xsmall.flatten` puts the lists behind each other, as files hold them. With ``max_droplets`` the variables
     are (event, droplet): beyond the count floats are NaN and integers -1, and ``is_cut`` (event) is True where
@@ -235,7 +238,8 @@ class Droplet(Record):
         listed = self._listed(frames)
         padded = self.max_droplets is not None
         count = {UNITS: DIMENSIONLESS} if padded else {UNITS: DIMENSIONLESS, SAMPLE_DIMENSION: DROPLET}
-        out = {N_DROPLETS: Output((), (), np.dtype(np.int32), count)}
+        whole = np.dtype(np.int32)
+        out = {N_DROPLETS: Output((), (), whole, count), N_SEGMENTS: Output((), (), whole, {UNITS: DIMENSIONLESS})}
         for name, (dtype, attrs) in listed.items():
             held = _padded(dtype) if padded else dtype
             out[name] = Output((DROPLET,), (self.max_droplets,), held, attrs)
@@ -270,9 +274,9 @@ class DropletReducer(Reducer):
     most_together = MANY
 
     def __init__(self, record: Droplet, frames: Frames) -> None:
-        from xsmall.kernels.droplet import Workspace, list_droplets
+        from xsmall.kernels.droplet import Workspace, find_valid, list_droplets
 
-        self._list = list_droplets
+        self._list, self._find_valid = list_droplets, find_valid
         self._order = rising(frames.part)
         given, frames = frames, replace(frames, part=sorted_part(frames.part))
         self._record, self._frames = record, frames
@@ -302,6 +306,7 @@ class DropletReducer(Reducer):
     def begin(self, k: int) -> None:
         """Start a group of ``k`` events with empty lists."""
         self._borders = np.zeros((self._frames.shape[0], k + 1), dtype=np.int64)
+        self._is_valid = np.zeros((self._frames.shape[0], k), dtype=bool)
 
     def add(
         self,
@@ -318,6 +323,7 @@ class DropletReducer(Reducer):
         per_noise = None if self._per_noise is None else self._per_noise[s]
         borders[0] = self._borders[s - 1, -1] if s else 0
         j, use, cuts = 0, self._use[s], self._record.cuts
+        self._find_valid(stack, shape, use, self._is_valid[s])
         while True:
             j, more = self._list(
                 stack, shape, per_noise, variance, use, self._thresholds, self._how, self._work, place, cuts, borders,
@@ -372,7 +378,8 @@ class DropletReducer(Reducer):
 
     def _listed(self, flat: dict[str, npt.NDArray[Any]], n: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
         """Lists per event, or padded ones where a length was asked for."""
-        most, counts = self._record.max_droplets, {N_DROPLETS: n.astype(np.int32)}
+        n_segments = self._is_valid.sum(axis=0, dtype=np.int32)
+        most, counts = self._record.max_droplets, {N_DROPLETS: n.astype(np.int32), N_SEGMENTS: n_segments}
         if most is None:
             return counts | {name: lists_of_counts(v, n) for name, v in flat.items()}
         borders = np.cumsum(n)
