@@ -41,5 +41,5 @@ def test_the_numbers_do_not_depend_on_what_is_taken_out_together(monkeypatch: py
 def test_a_million_events_are_few_tasks() -> None:
     sim = xs.simulate(1_000_000, shape=(1, 64, 64), seed=1)
     small = sim.run["jungfrau"]["raw"].sd.calibrate(sim.constants).sd.reduce(RECORDS)
-    assert len(small.data_vars) == 16
+    assert len(small.data_vars) == 17
     assert len(small.__dask_graph__()) < 8 * 977
