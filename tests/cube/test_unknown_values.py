@@ -176,3 +176,16 @@ def test_masked_segments_are_not_counted_among_those_with_droplets() -> None:
     assert cal.sd.droplet(4.75, mask=mask)["n_segments"].values.tolist() == [1, 1, 1]
     cal.values[1, 1] = np.inf
     assert cal.sd.droplet(4.75, mask=mask)["n_segments"].values.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("record", [xs.droplet(4.75, 2.4), xs.photon(9.5), xs.droplet(4.75, 2.4) | xs.photon(9.5)])
+def test_sums_of_counts_leave_out_missing_frames(record: xs.Record) -> None:
+    cal = frames().compute()
+    cal.values[np.arange(60) % 3 == 0] = np.nan
+    small = cal.sd.reduce({"each": record, "all": record | xs.sums()})
+    whole = small.isel(event=(np.arange(60) % 3 != 0) & small["xray_on"].values)
+    for name in {"n_droplets", "n_photons", "n_k", "n_above", "n_below"} & {
+        str(k)[5:] for k in small if "each_" in str(k)
+    }:
+        np.testing.assert_allclose(small[f"all_{name}_mean"], whole[f"each_{name}"].mean("event"), rtol=1e-12)
+        assert (small[f"all_{name}_count"] == whole.sizes["event"]).all()

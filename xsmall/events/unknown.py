@@ -1,7 +1,8 @@
 """Events of which a whole number, a true or a false is not known: 0 stands there, since none of them can be NaN.
 
 A function of a user that failed, or lacked what lies beside the frames, leaves 0; so does a detector that an event of a
-production does not have. Flags beside the values say so, and whatever averages, cuts or bins values asks here.
+production does not have, and a frame without a valid pixel has 0 droplets and photons. Flags beside the values say so,
+and whatever averages, cuts or bins values asks here.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ from xsmall.vocabulary import (
     UNITS,
 )
 
-__all__ = ["only_known", "unknown_events"]
+__all__ = ["COUNTED", "only_known", "unknown_events"]
 
-_COUNTED: Final = {N_SEGMENTS: (N_DROPLETS, IS_CUT), N_VALID: (N_PHOTONS, N_DROPLETS, N_BELOW, N_ABOVE, N_K)}
+COUNTED: Final = {N_SEGMENTS: (N_DROPLETS, IS_CUT), N_VALID: (N_PHOTONS, N_DROPLETS, N_BELOW, N_ABOVE, N_K)}
 """Flags that say where nothing could be counted, and the counts of the same record, that which makes it one first."""
 
 
@@ -107,7 +108,7 @@ def _flags(small: xr.Dataset) -> Iterator[_Told]:
 def _of_counts(small: xr.Dataset) -> Iterator[_Told]:
     """Of droplets and photons: where there was no valid pixel to find them in."""
     for name, valid in small.variables.items():
-        for word, only in _COUNTED.items():
+        for word, only in COUNTED.items():
             prefix = str(name).removesuffix(word)
             is_flag = str(name).endswith(word) and EVENT in valid.dims and f"{prefix}{only[0]}" in small.variables
             if is_flag and valid.dtype.kind in "iu":

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from xsmall.engine.record import Reducer, Totals
 from xsmall.events.borders import met
+from xsmall.events.unknown import COUNTED
 from xsmall.vocabulary import (
     COUNT,
     ERROR,
@@ -186,9 +187,13 @@ class Gathered(Totals):
         return out
 
 
-def _without_values(made: Mapping[str, Array]) -> npt.NDArray[np.bool_] | None:
-    """In which events a user's function failed, or was not called: whole numbers are 0 there, and no values."""
-    if FAILED not in made or ERROR not in made:
+def _without_values(made: Mapping[str, Array], name: str) -> npt.NDArray[np.bool_] | None:
+    """In which events a whole number is 0 and no value, as :mod:`xsmall.events.unknown` says of results."""
+    for flag, counts in COUNTED.items():
+        if name in counts and counts[0] in made and flag in made:
+            nothing: npt.NDArray[np.bool_] = np.equal(made[flag].reshape(len(made[flag]), -1).max(axis=1), 0)
+            return nothing
+    if FAILED not in made or ERROR not in made or name == FAILED:
         return None
     failed: npt.NDArray[np.bool_] = made[FAILED]
     return failed | (made[MISSING] != "") if MISSING in made else failed
@@ -247,11 +252,11 @@ class SumsReducer(Reducer):
         """Add what another reducer has made; nothing comes back for single events."""
         if self._inner is not None:
             made, k = self._inner.end(), len(self._classes)
-            unknown = _without_values(made)
             for stream, summed in zip(self._gathered.streams, self._gathered.sums, strict=True):
                 name = stream.prefix.removesuffix("_")
                 values = np.ascontiguousarray(made[name], stream.dtype).reshape(k, -1)
-                if unknown is not None and name != FAILED and made[name].dtype.kind != "f":
+                unknown = _without_values(made, name)
+                if unknown is not None and made[name].dtype.kind != "f":
                     values[unknown] = np.nan  # of a copy: these were no floats
                 variances = made[f"{name}{VARIANCE_SUFFIX}"].reshape(k, -1) if stream.variance else None
                 summed.add(values, variances, self._classes, self._wanted, 0)
