@@ -1,7 +1,9 @@
 """Moments against the formulas of the books, and as a monoid."""
 
 from collections.abc import Callable
+from functools import cache
 
+import numba
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -9,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xsmall.kernels import add_frames as adding
-from xsmall.kernels import moments
+from xsmall.kernels import jit, moments
+from xsmall.kernels.add_whole import MOST_WHOLE, STRIP, add_whole, begin_whole, merge_whole
 from xsmall.kernels.reference import moments as twin
 
 
@@ -250,6 +253,61 @@ def test_what_misses_nothing_has_the_bits_that_it_has_beside_what_does(how: np.u
         for other in found[1:]:
             for ours, theirs in zip(found[0], other, strict=True):
                 assert ours.tobytes() == theirs.tobytes()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint16, np.int16])
+@pytest.mark.parametrize("missing", [0, 1 / 500, 1 / 20])
+def test_pixels_that_go_together_have_the_bits_that_each_has_by_itself(missing: float, dtype: type) -> None:
+    rng = np.random.default_rng(12)
+    n_pixels = 4096 + 5
+    for how in (adding.ADD, adding.BEGIN, adding.MERGE):
+        for k in (*range(1, 10), 12, MOST_WHOLE, MOST_WHOLE + 3):
+            before = rng.normal(0, 70, (3, n_pixels)).astype(np.float32)
+            before[0, rng.random(n_pixels) < missing] = np.nan
+            new = rng.normal(0, 700, (k, n_pixels)).astype(dtype)
+            if missing and dtype in (np.float32, np.float64):
+                new[rng.random(new.shape) < missing / k] = np.nan
+                new[k // 2, 2048:2052] = np.inf, -np.inf, np.nan, 0
+            group = rng.permutation(k), np.array([0, k]), np.zeros(1, np.int64), np.array([how])
+            together, alone = (batch_by_batch(before, np.zeros(3, np.int64), 1, 3) for _ in range(2))
+            adding.add_frames(*adding.flat(new), *group, *together, 0, n_pixels, 0)
+            for low in range(0, n_pixels, STRIP - 1):  # too few to go together
+                high = min(low + STRIP - 1, n_pixels)
+                adding.add_frames(*adding.flat(new), *group, *alone, low, high, 0)
+            for ours, theirs in zip(together, alone, strict=True):
+                assert ours.tobytes() == theirs.tobytes()
+
+
+@cache
+def of_piece(piece: Callable[..., int]) -> Callable[..., int]:
+    """A piece of vector code as a kernel, which can be called from here."""
+
+    @numba.njit
+    def run(values, places, count, mean, m2):  # type: ignore[no-untyped-def]
+        return piece(values, places, len(places), len(count), count, mean, m2)
+
+    return run
+
+
+def test_pieces_stop_where_something_is_missing_and_do_all_else() -> None:
+    frames = np.arange(200, dtype=np.float32).reshape(2, 100)
+    places = np.array([0, 100])
+    for piece in (add_whole, begin_whole, merge_whole):
+        for hole, done in ((None, 96), (0, 0), (15, 0), (16, 16), (97, 96)):
+            new, count, mean, m2 = frames.copy(), np.full(100, 2, np.uint32), np.ones(100), np.ones(100)
+            if hole is not None:
+                new[1, hole] = np.nan
+            assert of_piece(piece)(new.reshape(-1), places, count, mean, m2) == (0 if jit.PLAIN else done)
+            assert (count[done:] == 2).all()
+            assert (mean[done:] == 1).all()
+            if not jit.PLAIN:
+                assert (count[:done] == (2 if piece is begin_whole else 4)).all()
+    if not jit.PLAIN:
+        count = np.full(100, 2, np.uint32)
+        count[40] = 1
+        for piece, done in ((add_whole, 32), (merge_whole, 32), (begin_whole, 96)):
+            state = count.copy(), np.ones(100), np.ones(100)
+            assert of_piece(piece)(frames.reshape(-1), places, *state) == done
 
 
 def test_a_group_without_frames_changes_nothing_that_is_there() -> None:

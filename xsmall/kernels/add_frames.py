@@ -10,14 +10,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from xsmall.kernels.add_whole import MOST_WHOLE, STRIP, add_whole, begin_whole, merge_whole
 from xsmall.kernels.jit import njit
 from xsmall.kernels.moments import merge_into
-from xsmall.kernels.sum_frames import choose_shift, first_valid, sum_as_finite, sum_from_first, sum_group
+from xsmall.kernels.sum_frames import choose_shift, first_valid, sum_group
 
 _Array = npt.NDArray[Any]
 
 _PIXELS = 2048
 """Pixels that go through all frames of a bin together: their sums stay in cache, and memory is read in long strokes."""
+
+_MOST_HOLES = 8
+"""Strips of these pixels in which something is missing, at the most; of more, all that is left goes pass by pass."""
 
 ADD, BEGIN, MERGE = np.uint8(0), np.uint8(1), np.uint8(2)
 """What is done with the row of a bin: go on with it, write over what is in it, or merge new moments into it."""
@@ -79,97 +83,74 @@ def add_frames(
     Sums of deviations are taken from the mean so far, or from the first valid value where there is none yet: then
     what cancels is never more than the number of frames in a group times the M2 that comes out.
     """
-    shift = np.empty(_PIXELS, np.float64)
-    total = np.empty(_PIXELS, np.float64)
-    square = np.empty(_PIXELS, np.float64)
-    valid = np.empty(_PIXELS, np.float64)
+    scratch = np.empty((6, _PIXELS), np.float64)
     n_alone = np.empty(_PIXELS, np.uint32)
-    mean_alone = np.empty(_PIXELS, np.float64)
-    m2_alone = np.empty(_PIXELS, np.float64)
     n_blocks = (max(0, high - low) + _PIXELS - 1) // _PIXELS
-    full = np.ones(n_blocks, np.bool_)  # where nothing was missing in the last group: mostly nothing is in the next
+    whole = np.ones(n_blocks, np.bool_)  # where little was missing in the last group: mostly little is in the next
     for g in range(bins.shape[0]):
         places = begin[order[first[g] : first[g + 1]]]
         into = bins[g]
         for start in range(low, high, _PIXELS):
             size = min(start + _PIXELS, high) - start
-            at_start = places + start
-            n_so_far = count[into, at + start : at + start + size]
-            mean_so_far = mean[into, at + start : at + start + size]
-            m2_so_far = m2[into, at + start : at + start + size]
             block = (start - low) // _PIXELS
-            n, m, s = n_alone[:size], mean_alone[:size], m2_alone[:size]
-            if how[g] == ADD:
-                goes_on = full[block] and n_so_far[0] > 0 and _all_the_same(n_so_far)
-                if goes_on and sum_as_finite(values, at_start, size, mean_so_far, total, square) == 0:
-                    _add_full(places.shape[0], total, square, n_so_far, mean_so_far, m2_so_far)
-                    continue
-                choose_shift(values, at_start, n_so_far, mean_so_far, shift)
-                full[block] = sum_group(values, at_start, size, shift, total, square, valid)
-                _close_group(shift, total, square, valid, n_so_far, mean_so_far, m2_so_far)
-                continue
-            if full[block] and sum_from_first(values, at_start, size, total, square) == 0:
-                one, k = values[at_start[0] : at_start[0] + size], places.shape[0]
-                if how[g] == BEGIN:
-                    _begin_full(one, k, total, square, n_so_far, mean_so_far, m2_so_far)
-                elif _all_the_same(n_so_far):
-                    _merge_full(one, k, total, square, n_so_far, mean_so_far, m2_so_far)
-                else:
-                    _begin_full(one, k, total, square, n, m, s)
-                    merge_into(n_so_far, mean_so_far, m2_so_far, n, m, s)
-                continue
-            first_valid(values, at_start, shift[:size])
-            full[block] = sum_group(values, at_start, size, shift, total, square, valid)
-            if how[g] == BEGIN:
-                _close_first(shift, total, square, valid, n_so_far, mean_so_far, m2_so_far)
-            else:
-                _close_first(shift, total, square, valid, n, m, s)
-                merge_into(n_so_far, mean_so_far, m2_so_far, n, m, s)
+            n, m, s = (
+                count[into, at + start : at + start + size],
+                mean[into, at + start : at + start + size],
+                m2[into, at + start : at + start + size],
+            )
+            done, holes = 0, 0
+            while whole[block] and holes < _MOST_HOLES and 0 < places.shape[0] <= MOST_WHOLE and done < size:
+                done += _add_whole(how[g], values, places + (start + done), n[done:], m[done:], s[done:])
+                if done == size:
+                    break
+                hole = slice(done, min(done + STRIP, size))
+                _add_any(how[g], values, places + (start + done), n[hole], m[hole], s[hole], scratch, n_alone)
+                done, holes = hole.stop, holes + 1
+            if done < size:
+                at_done = places + (start + done)
+                nothing_missing = _add_any(how[g], values, at_done, n[done:], m[done:], s[done:], scratch, n_alone)
+                whole[block] = nothing_missing and holes < _MOST_HOLES
 
 
 @njit(fastmath=False, inline="always")
-def _all_the_same(count: _Array) -> bool:
-    """Whether all pixels have seen the same number of values."""
-    different = 0
-    for p in range(count.shape[0]):
-        different += count[p] != count[0]
-    return different == 0
+def _add_whole(how: int, values: _Array, places: _Array, count: _Array, mean: _Array, m2: _Array) -> int:
+    """Do the pixels from the first one on of which nothing is missing; returns how many these are."""
+    k, size = places.shape[0], count.shape[0]
+    if how == BEGIN:
+        return int(begin_whole(values, places, k, size, count, mean, m2))
+    if how == MERGE:
+        return int(merge_whole(values, places, k, size, count, mean, m2))
+    return int(add_whole(values, places, k, size, count, mean, m2)) if count[0] > 0 else 0
 
 
-@njit(fastmath=False, inline="always")
-def _begin_full(one: _Array, k: int, total: _Array, square: _Array, count: _Array, mean: _Array, m2: _Array) -> None:
-    """What :func:`_close_first` does where nothing is missing in ``k`` frames, of which ``one`` is the first."""
-    share = 1.0 / np.float64(k)
-    for p in range(count.shape[0]):
-        step = total[p] * share
-        mean[p] = np.float64(one[p]) + step
-        m2[p] = max(square[p] - total[p] * step, 0.0)
-        count[p] = np.uint32(k)
-
-
-@njit(fastmath=False, inline="always")
-def _add_full(k: int, total: _Array, square: _Array, count: _Array, mean: _Array, m2: _Array) -> None:
-    """What :func:`_close_group` does where nothing is missing in ``k`` frames, whose shift was the mean so far."""
-    n = np.uint32(count[0] + k)
-    share = 1.0 / np.float64(n)
-    for p in range(count.shape[0]):
-        step = total[p] * share
-        mean[p] = mean[p] + step
-        m2[p] = max(m2[p] + (square[p] - total[p] * step), 0.0)
-        count[p] = n
-
-
-@njit(fastmath=False, inline="always")
-def _merge_full(one: _Array, k: int, total: _Array, square: _Array, count: _Array, mean: _Array, m2: _Array) -> None:
-    """The same, merged into what all pixels have seen the same number of; to the bits of ``merge_into``."""
-    n_a, n_b = np.float64(count[0]), np.float64(k)
-    share, part, n = 1.0 / n_b, n_b / (n_a + n_b), np.uint32(count[0] + k)
-    for p in range(count.shape[0]):
-        step = total[p] * share
-        d = (np.float64(one[p]) + step) - mean[p]
-        mean[p] = mean[p] + d * part
-        m2[p] = m2[p] + max(square[p] - total[p] * step, 0.0) + d * d * n_a * part
-        count[p] = n
+@njit(fastmath=False)
+def _add_any(
+    how: int,
+    values: _Array,
+    places: _Array,
+    count: _Array,
+    mean: _Array,
+    m2: _Array,
+    scratch: _Array,
+    n_alone: _Array,
+) -> bool:
+    """Do pixels whatever is missing, pass by pass; returns whether nothing is."""
+    size = count.shape[0]
+    shift, total, square, valid = scratch[0, :size], scratch[1, :size], scratch[2, :size], scratch[3, :size]
+    if how == ADD:
+        choose_shift(values, places, count, mean, shift)
+        nothing_missing = sum_group(values, places, size, shift, total, square, valid)
+        _close_group(shift, total, square, valid, count, mean, m2)
+        return bool(nothing_missing)
+    first_valid(values, places, shift)
+    nothing_missing = sum_group(values, places, size, shift, total, square, valid)
+    if how == BEGIN:
+        _close_first(shift, total, square, valid, count, mean, m2)
+    else:
+        n, m, s = n_alone[:size], scratch[4, :size], scratch[5, :size]
+        _close_first(shift, total, square, valid, n, m, s)
+        merge_into(count, mean, m2, n, m, s)
+    return bool(nothing_missing)
 
 
 @njit(fastmath=False)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from xsmall.kernels.jit import njit
 
-__all__ = ["choose_shift", "first_valid", "sum_as_finite", "sum_from_first", "sum_group"]
+__all__ = ["choose_shift", "first_valid", "sum_group"]
 
 _Array = npt.NDArray[Any]
 
@@ -74,39 +74,6 @@ def _fill_shift(values: _Array, places: _Array, shift: _Array) -> None:
 
 
 @njit(fastmath=False)
-def sum_from_first(values: _Array, places: _Array, size: int, total: _Array, square: _Array) -> Any:
-    """Sum deviations from the first of some frames, whatever they are; returns in how many pixels one is not finite.
-
-    The sums are those of :func:`sum_as_finite`, to the bit: the first frame, whose deviations are 0, is not read twice.
-    """
-    n = places.shape[0]
-    if n == 0:
-        return size
-    a = values[places[0] : places[0] + size]
-    if n == 1:
-        total[:size] = 0.0
-        square[:size] = 0.0
-        return _n_missing(values, places, size)
-    b = values[places[1] : places[1] + size]
-    if n < 4:
-        for p in range(size):
-            x = np.float64(b[p]) - np.float64(a[p])
-            total[p] = x
-            square[p] = x * x
-        return _add_as_finite(values, places, 2, size, a, total, square)
-    c = values[places[2] : places[2] + size]
-    d = values[places[3] : places[3] + size]
-    for p in range(size):
-        s = np.float64(a[p])
-        x = np.float64(b[p]) - s
-        y = np.float64(c[p]) - s
-        z = np.float64(d[p]) - s
-        total[p] = x + (y + z)
-        square[p] = x * x + (y * y + z * z)
-    return _add_as_finite(values, places, 4, size, a, total, square)
-
-
-@njit(fastmath=False)
 def sum_group(
     values: _Array, places: _Array, size: int, shift: _Array, total: _Array, square: _Array, valid: _Array
 ) -> bool:
@@ -117,7 +84,7 @@ def sum_group(
     """
     missing = _n_missing(values, places, size)
     if missing * _FEW <= size:
-        missing = sum_as_finite(values, places, size, shift, total, square)
+        missing = _sum_as_finite(values, places, size, shift, total, square)
         valid[:size] = np.float64(places.shape[0])
     if missing * _FEW > size:
         _sum_valid(values, places, shift[:size], total[:size], square[:size], valid[:size])
@@ -130,20 +97,12 @@ def sum_group(
 
 
 @njit(fastmath=False)
-def sum_as_finite(values: _Array, places: _Array, size: int, shift: _Array, total: _Array, square: _Array) -> Any:
+def _sum_as_finite(values: _Array, places: _Array, size: int, shift: _Array, total: _Array, square: _Array) -> Any:
     """Sum deviations whatever they are; returns in how many pixels the sum is not finite."""
     total[:size] = 0.0
     square[:size] = 0.0
-    return _add_as_finite(values, places, 0, size, shift, total, square)
-
-
-@njit(fastmath=False, inline="always")
-def _add_as_finite(
-    values: _Array, places: _Array, first: int, size: int, shift: _Array, total: _Array, square: _Array
-) -> Any:
-    """Add deviations from frame ``first`` on, by fours and what is left; returns where a sum is not finite."""
-    last = places.shape[0] - (places.shape[0] - first) % 4
-    for i in range(first, last, 4):
+    last = places.shape[0] - places.shape[0] % 4
+    for i in range(0, last, 4):
         a = values[places[i] : places[i] + size]
         b = values[places[i + 1] : places[i + 1] + size]
         c = values[places[i + 2] : places[i + 2] + size]

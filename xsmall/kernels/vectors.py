@@ -16,7 +16,7 @@ numba breaks this.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,10 +49,13 @@ class Emit:
     ----------
     build
         llvmlite's IRBuilder.
+    kinds
+        numba's types of the arguments: an integer of LLVM does not know whether it has a sign.
     """
 
-    def __init__(self, context: Any, builder: Any) -> None:
+    def __init__(self, context: Any, builder: Any, kinds: Sequence[types.Type] = ()) -> None:
         self.build = builder
+        self.kinds = kinds
         self._context = context
 
     def argument(self, kind: types.Type, value: Any) -> Any:
@@ -121,6 +124,11 @@ class Emit:
         call = self.build.module.declare_intrinsic("llvm.prefetch", [byte.type], kind)
         self.build.call(call, [byte, I32(0), I32(3), I32(1)])  # to read, near, data
 
+    def fetch_lines(self, pointer: Any, n: int) -> None:
+        """Ask for the lines of ``n`` elements from a pointer on."""
+        for i in range(0, n, LINE // _align(pointer.type.pointee)):
+            self.fetch(self.at(pointer, i))
+
     def nothing(self) -> Any:
         """What a piece returns that returns nothing."""
         return self._context.get_dummy_value()
@@ -162,7 +170,7 @@ def vector_code(result: types.Type, plain: Callable[..., Any]) -> Callable[[Call
                 raise TypingError(f"{write.__name__} walks memory itself: arrays have to be contiguous")
 
             def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-                emit = Emit(context, builder)
+                emit = Emit(context, builder, signature.args)
                 return write(emit, *map(emit.argument, signature.args, values))
 
             return result(*plain), generate
