@@ -12,6 +12,7 @@ from xsmall.detector.geometry.beam import PHOTON_ENERGY_RANGE, Beam, check_beam_
 from xsmall.errors import ParameterError
 from xsmall.events.join import of_the_events
 from xsmall.events.labels import Labelled
+from xsmall.frames.small import small
 from xsmall.vocabulary import (
     CENTER_X,
     CENTER_Y,
@@ -235,10 +236,8 @@ def check_range(name: str, values: npt.NDArray[np.float64]) -> None:
 
 def one_value(obj: xr.DataArray | xr.Dataset, name: str) -> float | None:
     """The value of a beam coordinate if it is one number."""
-    coord = obj.coords.variables[name]  # an array with all that belongs to it costs much more than its values
+    coord = small(obj.coords.variables[name])  # an array with all that belongs to it costs much more than its values
     check_unit(coord, name)
-    if coord.chunks is not None:
-        coord = coord.compute(scheduler="synchronous")  # some bytes per event, which .chunk() has made lazy
     values = np.asarray(coord.values, dtype=np.float64)
     if values.size == 0 or not np.isfinite(values).all() or (values != values.flat[0]).any():
         return None

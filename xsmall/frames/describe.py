@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from xsmall.engine.flagged import DAMAGED, MISSING
 from xsmall.errors import DataError
 from xsmall.frames.beam import beam_of, event_energies
 from xsmall.frames.pixels import check_pixels, geometry_of
+from xsmall.frames.small import small
 from xsmall.vocabulary import (
     ADU,
     COLUMN,
@@ -47,8 +48,6 @@ from xsmall.vocabulary import (
 
 if TYPE_CHECKING:
     import dask.array as da
-
-Coordinate = TypeVar("Coordinate", xr.DataArray, xr.Variable)
 
 __all__ = [
     "check_frames",
@@ -180,11 +179,6 @@ def _remedy(obj: xr.DataArray) -> str:
     axes = [FRAME_DIMS.index(d) for d in missing]
     again = f"{turned}.expand_dims({missing!r}, axis={axes!r})"
     return f"keep the dim: .isel({missing[0]}=[0]) rather than .isel({missing[0]}=0); or {again}"
-
-
-def small(coord: Coordinate) -> Coordinate:
-    """Load a coordinate of some bytes per event or pixel where ``.chunk()`` has made it lazy."""
-    return coord if coord.chunks is None else coord.copy(data=coord.data.compute(scheduler="synchronous"))
 
 
 def of_segments(obj: xr.DataArray, name: str) -> npt.NDArray[Any] | None:

@@ -18,6 +18,7 @@ from xsmall.errors import GeometryError
 from xsmall.events.labels import Labelled
 from xsmall.frames.beam import BEAM_COORDS, beam_moves, beam_of, check_range, measured_energies
 from xsmall.frames.positions import check_positions
+from xsmall.frames.small import is_lazy
 from xsmall.vocabulary import (
     AREA,
     CENTER_X,
@@ -114,7 +115,7 @@ def geometry_of(obj: xr.DataArray | xr.Dataset) -> Geometry | None:
             fix="assign_geometry(...) again",
         )
     geometry = Geometry.from_json(coord.attrs[RULE])
-    if coord.chunks is None and int(coord.values) != geometry.token:
+    if not is_lazy(coord) and int(coord.values) != geometry.token:
         raise GeometryError("the rule of the geometry is not the one of its token", fix="assign_geometry(...) again")
     return geometry
 

@@ -13,6 +13,7 @@ from xsmall.detector.geometry.geometry import Geometry
 from xsmall.detector.geometry.grids import centres_of, panels_of
 from xsmall.detector.part import Labels, Part
 from xsmall.errors import GeometryError
+from xsmall.frames.small import is_lazy, small
 from xsmall.vocabulary import PIXEL_DIMS, POSITION
 
 __all__ = ["check_positions"]
@@ -64,7 +65,7 @@ def check_positions(obj: xr.DataArray | xr.Dataset, geometry: Geometry) -> None:
 
 def _is_made_of_rule(variable: xr.Variable, name: str, geometry: Geometry) -> bool:
     """Whether a lazy coordinate was made of this geometry and only cut, ordered or joined since."""
-    layers = [] if variable.chunks is None else [str(layer) for layer in variable.data.dask.layers]
+    layers = [str(layer) for layer in variable.data.dask.layers] if is_lazy(variable) else []
     made = any(layer.startswith(f"xsmall-{name}-{geometry.token:016x}") for layer in layers)
     return made and all(layer.startswith(_MOVES_NOTHING) for layer in layers)
 
@@ -85,9 +86,7 @@ def _part_at(part: Part, at: Mapping[str, npt.NDArray[np.intp]]) -> Part:
 
 def _values_looked_at(variable: xr.Variable, at: Mapping[str, npt.NDArray[np.intp]]) -> npt.NDArray[Any]:
     """Values of the pixels that are looked at: (segment, row, column), of length 1 where they have no such dim."""
-    chosen = variable.isel({dim: places for dim, places in at.items() if dim in variable.dims})
-    if chosen.chunks is not None:
-        chosen = chosen.compute(scheduler="synchronous")
+    chosen = small(variable.isel({dim: places for dim, places in at.items() if dim in variable.dims}))
     values = chosen.transpose(*(dim for dim in PIXEL_DIMS if dim in chosen.dims)).to_numpy().astype(np.float64)
     return values[tuple(slice(None) if dim in chosen.dims else None for dim in PIXEL_DIMS)]
 

@@ -21,8 +21,8 @@ from xsmall.engine.entries import filled, pixels_of_runs
 from xsmall.errors import DataError
 from xsmall.events.own_names import own_names
 from xsmall.events.ragged import is_ragged, object_array
-from xsmall.frames.describe import small
 from xsmall.frames.pixels import assign_geometry, geometry_of
+from xsmall.frames.small import small
 from xsmall.vocabulary import (
     COUNTED_OVER,
     DIMENSIONLESS,

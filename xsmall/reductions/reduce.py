@@ -27,6 +27,7 @@ from xsmall.frames.beam import BEAM_COORDS, one_value
 from xsmall.frames.describe import data_of, describe, gain_bits, words_of
 from xsmall.frames.per_pixel import StaticMask
 from xsmall.frames.pixels import geometry_of
+from xsmall.frames.small import is_lazy
 from xsmall.frames.sparse import Sparse, sparse_of
 from xsmall.frames.stacked import as_events
 from xsmall.frames.variance import values_and_variance
@@ -235,7 +236,7 @@ def _warn_of(text: str | None, kind: type[Warning]) -> None:
 def unused_mask(values: xr.DataArray, records: Mapping[str, Record]) -> str | None:
     """Say that frames as they are in a file are reduced without the mask of the file; None where it is heeded."""
     usable = values.coords.get(USABLE)
-    if usable is None or usable.chunks is not None or values.name != RAW:
+    if usable is None or is_lazy(usable) or values.name != RAW:
         return None
     bad = usable.size - int(usable.sum())
     without = [name for name, record in records.items() if not _has_mask(record)] if bad else []
