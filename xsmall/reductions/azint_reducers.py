@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from xsmall.detector.frames import Frames
 from xsmall.engine.entries import LostCounts
-from xsmall.engine.record import GROUP, Reducer
+from xsmall.engine.record import GROUP, IN_CACHE, MANY, Reducer
 from xsmall.reductions.azint_table import BinTable, shared_strips_of, shares_of
 from xsmall.vocabulary import INTENSITY, N_VALID, NORM, SUM, VARIANCE_SUFFIX
 
@@ -73,6 +73,8 @@ def results(
 
 
 _FEW = 1e-6  # of a pixel: what is left of shares that were subtracted from each other
+_STATE_BYTES = 32
+"""Bytes of a bin and an event: two sums, the number and the weight of lost pixels."""
 
 
 class AzintReducer(Reducer):
@@ -84,24 +86,23 @@ class AzintReducer(Reducer):
         from xsmall.kernels.azint import LANES, scatter
         from xsmall.kernels.entries import add_to_bins
 
-        self._scatter, self._add_to_bins = scatter, add_to_bins
-        self._table, self._kind = table, kind
+        self._scatter, self._add_to_bins, self._lanes = scatter, add_to_bins, LANES
+        self._table, self._kind, self._counts = table, kind, table.counts()[:-1]
         self._index, self._strips, self._weight = table.index(), table.strips(), table.weight()
-        n = table.shape[0] * table.shape[1]
-        self._sums = np.zeros((n + 1, 2, LANES))
-        self._lost = np.zeros((n + 1, LANES), dtype=np.int64)
-        self._lost_weight = np.zeros((n + 1, LANES))
-        self._variance = np.zeros_like(self._sums) if table.frames.variance else None
-        self._lost_variance, self._unused = np.zeros_like(self._lost), np.zeros_like(self._lost_weight)
-        self._lanes = LANES
+        self._n = self._counts.size
         self._k = 0
+        self.most_together = max(GROUP, min(MANY, IN_CACHE // (_STATE_BYTES * self._n)) // LANES * LANES)
 
     def begin(self, k: int) -> None:
         """Start a group of ``k`` events."""
         self._k = k
-        for state in (self._sums, self._lost, self._lost_weight, self._variance, self._lost_variance):
-            if state is not None:
-                state.fill(0)
+        fours = -(-k // self._lanes)
+        self._sums = np.zeros((fours, self._n + 1, 2, self._lanes))
+        self._lost = np.zeros((fours, self._n + 1, self._lanes), dtype=np.int64)
+        self._lost_weight = np.zeros(self._lost.shape)
+        if self._table.frames.variance:
+            self._variance, self._lost_variance = np.zeros_like(self._sums), np.zeros_like(self._lost)
+            self._unused = np.zeros_like(self._lost_weight)
 
     def add(
         self,
@@ -110,20 +111,23 @@ class AzintReducer(Reducer):
         variance: npt.NDArray[np.floating[Any]] | None = None,
     ) -> None:
         """Scatter segment ``s``."""
-        events = [min(j, self._k - 1) for j in range(self._lanes)]  # a short group repeats its last event
-        lanes = [np.ascontiguousarray(frames[j]).reshape(-1) for j in events]
+        flat = frames.reshape(len(frames), -1)
+        self._add(s, flat, self._sums, self._lost, self._lost_weight)
+        if variance is not None and self._table.frames.variance:
+            variances = np.where(np.isfinite(flat), variance.reshape(len(frames), -1), np.nan)
+            self._add(s, variances, self._variance, self._lost_variance, self._unused)
+
+    def _add(self, s: int, flat: npt.NDArray[np.floating[Any]], *into: npt.NDArray[Any]) -> None:
+        """Scatter frames (event, pixel), four at a time."""
         where = self._strips[s], self._index[s], self._weight[s]
-        self._scatter(*lanes, *where, self._sums, self._lost, self._lost_weight)
-        if variance is not None and self._variance is not None:
-            variances = [
-                np.ascontiguousarray(np.where(np.isfinite(frames[j]), variance[j], np.nan)).reshape(-1) for j in events
-            ]
-            lost = self._lost_variance, self._unused
-            self._scatter(*variances, *where, self._variance, *lost)
+        for i, states in enumerate(zip(*into, strict=True)):
+            frames = tuple(flat[i * self._lanes : (i + 1) * self._lanes])
+            frames += frames[-1:] * (self._lanes - len(frames))  # a short group repeats its last event
+            self._scatter(*frames, *where, *states)
 
     def _lacks(self, pixels: npt.NDArray[np.int64]) -> Array:
         """Number and weight of pixels by their bins: (2, bin + 1)."""
-        bins, n = self._index.reshape(-1)[pixels], len(self._lost)
+        bins, n = self._index.reshape(-1)[pixels], self._n + 1
         weight = self._weight.reshape(-1)[pixels] if self._weight.size else None
         return np.stack([np.bincount(bins, None if i == 0 else weight, n) for i in range(2)])
 
@@ -133,26 +137,26 @@ class AzintReducer(Reducer):
 
     def entries(self, j: int, pixel: Array, value: Array, lost: npt.NDArray[np.int64]) -> None:
         """Scatter the pixels of event ``j`` that are not zero."""
-        self._add_to_bins(pixel, value, self._index.reshape(-1), self._sums[:, 0, j])
-        self._lost[:, j], self._lost_weight[:, j] = self._lacking(lost)
+        i, lane = divmod(j, self._lanes)
+        self._add_to_bins(pixel, value, self._index.reshape(-1), self._sums[i, :, 0, lane])
+        self._lost[i, :, lane], self._lost_weight[i, :, lane] = self._lacking(lost)
 
     def end(self) -> Mapping[str, npt.NDArray[Any]]:
         """Divide by what the valid pixels weigh."""
-        table = self._table
-        n_valid = self._by_event(table.counts()[:-1, None] - self._lost[:-1])
-        norm = n_valid
+        n_valid = norm = self._counts - self._by_event(self._lost)
         if self._weight.size:
-            norm = self._by_event(table.norm()[:-1, None] - self._lost_weight[:-1])
-        total = self._by_event(self._sums[:-1].sum(axis=1))
-        if self._variance is None:
-            return results(table, self._kind, total, n_valid, norm)
-        variances = self._by_event(self._variance[:-1].sum(axis=1))
-        known = self._by_event(self._lost_variance[:-1] == self._lost[:-1])
-        return results(table, self._kind, total, n_valid, norm, variances, known)
+            norm = self._table.norm()[:-1] - self._by_event(self._lost_weight)
+        total = self._by_event(self._sums.sum(axis=2))
+        if not self._table.frames.variance:
+            return results(self._table, self._kind, total, n_valid, norm)
+        variances = self._by_event(self._variance.sum(axis=2))
+        known = self._by_event(self._lost_variance) == self._by_event(self._lost)
+        return results(self._table, self._kind, total, n_valid, norm, variances, known)
 
     def _by_event(self, state: Array) -> Array:
-        """Turn (bin, lane) into (event, bin)."""
-        return np.ascontiguousarray(state[:, : self._k].T)
+        """Turn (four, bin + 1, lane) into (event, bin)."""
+        turned = np.ascontiguousarray(state[:, :-1].transpose(0, 2, 1))
+        return turned.reshape(-1, self._n)[: self._k]
 
 
 class SharesReducer(Reducer):
