@@ -60,15 +60,16 @@ class Job:
         frames: Frames,
         transform: Transform,
         beside: Mapping[str, Transform | None] | None = None,
+        outputs: Mapping[str, Mapping[str, Output]] | None = None,
     ) -> None:
         self.records = dict(records)
         self.frames = frames
         self.transform = transform
         self.beside = dict(beside or {})
-        self._outputs: dict[str, Mapping[str, Output]] | None = None
+        self._outputs = outputs
 
     @property
-    def outputs(self) -> dict[str, Mapping[str, Output]]:
+    def outputs(self) -> Mapping[str, Mapping[str, Output]]:
         """What each record gives; asked once, for a job has many blocks of events."""
         if self._outputs is None:
             self._outputs = {name: record.outputs(self.frames) for name, record in self.records.items()}
@@ -293,22 +294,23 @@ def _join_pieces(pieces: list[npt.NDArray[Any]], output: Output) -> npt.NDArray[
 
 
 def run_records(
-    source: Source, records: Mapping[str, Record], frames: Frames, beside: Mapping[str, Companion] | None = None
+    source: Source,
+    records: Mapping[str, Record],
+    frames: Frames,
+    beside: Mapping[str, Companion] | None = None,
+    described: Mapping[str, Mapping[str, Output]] | None = None,
 ) -> dict[tuple[str, str], Any]:
     """Run records over a source in one pass: at once for NumPy frames, lazily for dask.
 
-    ``beside`` is what is joined to its events, by the name that reducers find it under. Returns the arrays (event, ...)
-    of each (record, variable), NumPy or dask.
+    ``beside`` is what is joined to its events, by the name that reducers find it under; ``described`` what the records
+    return, where they were asked already. Returns the arrays (event, ...) of each (record, variable), NumPy or dask.
     """
     beside = dict(beside or {})
-    outputs = {
-        (name, variable): output
-        for name, record in records.items()
-        for variable, output in record.outputs(frames).items()
-    }
+    described = described or {name: record.outputs(frames) for name, record in records.items()}
+    outputs = {(name, variable): o for name, made in described.items() for variable, o in made.items()}
     if not source.batch.lazy() and not any(c.batch.lazy() for c in beside.values()):
         ready = {name: c.ready() for name, c in beside.items()}
-        job = Job(records, frames, source.ready(), ready)
+        job = Job(records, frames, source.ready(), ready, described)
         made = reduce_batches([source.batch], job, {n: Beside(c.batch, c.at) for n, c in beside.items()})
         return finished(made, outputs)
     token = dask.base.tokenize(

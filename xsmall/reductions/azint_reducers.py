@@ -146,10 +146,10 @@ class AzintReducer(Reducer):
         n_valid = norm = self._counts - self._by_event(self._lost)
         if self._weight.size:
             norm = self._table.norm()[:-1] - self._by_event(self._lost_weight)
-        total = self._by_event(self._sums.sum(axis=2))
+        total = self._by_event(self._sums[:, :, 0] + self._sums[:, :, 1])  # .sum(axis=2) takes six times as long
         if not self._table.frames.variance:
             return results(self._table, self._kind, total, n_valid, norm)
-        variances = self._by_event(self._variance.sum(axis=2))
+        variances = self._by_event(self._variance[:, :, 0] + self._variance[:, :, 1])
         known = self._by_event(self._lost_variance) == self._by_event(self._lost)
         return results(self._table, self._kind, total, n_valid, norm, variances, known)
 

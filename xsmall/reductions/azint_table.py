@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -115,7 +116,7 @@ class BinTable:
         """Borders of the radial bins: (bin + 1,)."""
         return self._kept("edges", self._edges)
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, int]:
         """Azimuthal and radial bins."""
         return self.bins.sectors, self.edges().size - 1

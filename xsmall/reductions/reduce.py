@@ -112,7 +112,8 @@ def reduce(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record | Functi
     prepared = prepare(obj, _records(records))
     _warn_of(gain_bits(prepared.values), GainBitsWarning)
     _warn_of(unused_mask(prepared.values, prepared.records), UnusedMaskWarning)
-    return prepared.dataset(run_records(prepared.source, prepared.records, prepared.frames, prepared.beside))
+    arrays = run_records(prepared.source, prepared.records, prepared.frames, prepared.beside, prepared.described)
+    return prepared.dataset(arrays)
 
 
 def _reduce_sparse(given: Sparse, records: Mapping[str, Record]) -> xr.Dataset:
@@ -128,9 +129,10 @@ def _reduce_sparse(given: Sparse, records: Mapping[str, Record]) -> xr.Dataset:
     known = describe(given.values)
     frames = known.of_all_events
     described = {name: record.outputs(frames) for name, record in chosen.items()}
-    check_names(described, _coords_of(chosen, frames), given.values)
+    coords = _coords_of(chosen, frames)
+    check_names(described, coords, given.values)
     arrays = run_on_entries(given.lists, given.used, chosen, frames, known.energies, beside)
-    return paired(_labelled_results(given.values, chosen, frames, described, arrays))
+    return paired(_labelled_results(given.values, chosen, described, coords, arrays))
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,8 @@ class Pass:
         What is joined to the events of the frames.
     described
         What each record returns, by its name and that of the variable.
+    coords
+        Coordinates of each record.
     """
 
     values: xr.DataArray
@@ -159,6 +163,7 @@ class Pass:
     source: Source
     beside: Mapping[str, Companion]
     described: Mapping[str, Mapping[str, Output]]
+    coords: Mapping[str, Mapping[str, xr.Variable]]
 
     def part(self, of_events: bool) -> Pass:
         """The records that return something of each event; or those that add events up."""
@@ -167,11 +172,12 @@ class Pass:
         }
         records = {name: record for name, record in self.records.items() if of[name]}
         described = {name: outputs for name, outputs in self.described.items() if of[name]}
-        return replace(self, records=records, described=described)
+        coords = {name: labels for name, labels in self.coords.items() if of[name]}
+        return replace(self, records=records, described=described, coords=coords)
 
     def dataset(self, arrays: Mapping[tuple[str, str], Any]) -> xr.Dataset:
         """Label the arrays (event, ...) of each record and variable."""
-        return paired(_labelled_results(self.values, self.records, self.frames, self.described, arrays))
+        return paired(_labelled_results(self.values, self.records, self.described, self.coords, arrays))
 
 
 def prepare(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record]) -> Pass:
@@ -181,12 +187,13 @@ def prepare(obj: xr.DataArray | xr.Dataset, records: Mapping[str, Record]) -> Pa
     known = describe(values)
     frames = replace(known, dtype=float_dtype(known.dtype), variance=variance is not None).of_all_events
     described = {name: record.outputs(frames) for name, record in chosen.items()}  # raises before anything else
-    check_names(described, _coords_of(chosen, frames), values)
+    coords = _coords_of(chosen, frames)
+    check_names(described, coords, values)
     variances = None if variance is None else data_of(variance)
     source = Source.of(
         data_of(values), known.usable, frames.dtype, variances, known.energies, words_of(values), known.kinds
     )
-    return Pass(values, chosen, frames, source, beside, described)
+    return Pass(values, chosen, frames, source, beside, described, coords)
 
 
 def _coords_of(records: Mapping[str, Record], frames: Frames) -> dict[str, dict[str, xr.Variable]]:
@@ -197,12 +204,11 @@ def _coords_of(records: Mapping[str, Record], frames: Frames) -> dict[str, dict[
 def _labelled_results(
     values: xr.DataArray,
     records: Mapping[str, Record],
-    frames: Frames,
     described: Mapping[str, Mapping[str, Output]],
+    coords: Mapping[str, Mapping[str, xr.Variable]],
     arrays: Mapping[tuple[str, str], Any],
 ) -> xr.Dataset:
     """The flat Dataset of all records."""
-    coords = _coords_of(records, frames)
     renamed = clashing_dims(described, coords, values)
     variables: dict[str, xr.Variable] = {}
     labels: dict[str, xr.Variable] = {}
@@ -400,8 +406,8 @@ def _result_dataset(
     attrs |= parameters_attr("reduce", before, records=said)
     made = xr.Coordinates(labels)  # with an index of each label
     indexes = {name: index for name, index in obj.xindexes.items() if name in kept} | dict(made.xindexes)
-    out = xr.Coordinates(kept | dict(made.variables), indexes).to_dataset()
-    out.update(variables)
+    # all as coordinates first: put in later, variables would be aligned with what is there, which takes twice as long
+    out = xr.Coordinates(kept | dict(made.variables) | variables, indexes).to_dataset().reset_coords(list(variables))
     out.attrs = attrs
     return out
 
