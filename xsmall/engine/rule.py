@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from typing import Any, NamedTuple
 
-import dask
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,7 @@ from dask._task_spec import GraphNode
 from dask.array.core import getter, getter_inline, getter_nofancy
 from dask.array.optimization import optimize
 from dask.blockwise import Blockwise, BlockwiseDep
-from dask.core import keys_in_tasks
+from dask.core import get, keys_in_tasks
 from dask.layers import ArraySliceDep
 
 __all__ = ["Rule", "read_together", "source_behind"]
@@ -265,7 +264,7 @@ def read_together(rules: list[Rule], events: tuple[int, int], segments: slice = 
         keys.append(mine)
     if any(str(_layer_name(key)).startswith("getitem") for key in tasks):
         tasks = dict(optimize(tasks, keys))  # slices go down into what reads
-    made = dask.get(tasks, keys, callbacks=()) if tasks else [[] for _ in keys]
+    made = get(tasks, keys) if tasks else [[] for _ in keys]
     return [
         rule._direct(span) if found is None else _chunks_joined(rule, span, list(product(*found)), blocks)
         for rule, span, found, blocks in zip(rules, spans, chunks, made, strict=True)
