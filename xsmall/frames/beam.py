@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -239,9 +240,9 @@ def one_value(obj: xr.DataArray | xr.Dataset, name: str) -> float | None:
     coord = small(obj.coords.variables[name])  # an array with all that belongs to it costs much more than its values
     check_unit(coord, name)
     values = np.asarray(coord.values, dtype=np.float64)
-    if values.size == 0 or not np.isfinite(values).all() or (values != values.flat[0]).any():
+    value = float(values.flat[0]) if values.size else math.nan
+    if not math.isfinite(value) or (values.ndim and (values != value).any()):
         return None
-    value = float(values.flat[0])
     if coord.ndim and name == PHOTON_ENERGY and not PHOTON_ENERGY_RANGE[0] <= value <= PHOTON_ENERGY_RANGE[1]:
         return None  # a monitor that measured nothing; it must not stop what needs no energy
     return value
