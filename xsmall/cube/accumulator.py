@@ -234,16 +234,31 @@ def merge_rows(a: Rows, b: Rows, team: Team) -> Rows:
 
 
 def statistics_of_rows(
-    rows: Rows, n_bins: int, n_pixels: int, team: Team, more: Iterable[str] = ()
+    rows: Rows, n_bins: int, n_pixels: int, team: Team, more: Iterable[str] = (), *, others: Rows | None = None
 ) -> dict[str, npt.NDArray[Any]]:
     """Mean, standard deviation (n - 1) and count, each (bin, pixel), NaN and 0 in bins without an event.
 
     Where variances were summed also the variance of the mean, sum(variance) / n^2; where weights were gathered their
-    mean and spread and the covariance; mean and spread of the ratios; and the least and largest values.
+    mean and spread and the covariance; mean and spread of the ratios; and the least and largest values. ``others`` are
+    moments of further events, which are merged into those before; neither is changed.
     """
     types = statistics_types(more)
     out: dict[str, npt.NDArray[Any]] = {name: np.empty((n_bins, n_pixels), dtype) for name, dtype in types.items()}
-    team.map(lambda bin_: _finish_bin(rows.get(bin_), {name: m[bin_] for name, m in out.items()}), range(n_bins))
+
+    def finish_strip(of: tuple[int, int]) -> None:
+        bin_, p = of
+        pixels = slice(p, p + _STRIP)
+        made = {name: m[bin_, pixels] for name, m in out.items()}
+        found = [of_events[bin_].cut(pixels) for of_events in (rows, others or {}) if bin_ in of_events]
+        row = found[0] if found else None
+        if len(found) > 1:  # in the memory of the statistics
+            row = Row(**{field: made[name] for name, field in _STATISTIC_OF.items() if name in made})
+            row = row._replace(n=row.n.view(np.uint32))
+            row.copy_from(found[0])
+            row.take(found[1])
+        _finish_bin(row, made)
+
+    team.map(finish_strip, [(bin_, p) for bin_ in range(n_bins) for p in range(0, n_pixels, _STRIP)])
     return out
 
 

@@ -72,10 +72,10 @@ def finished_by_block(
     for number, (low, high) in enumerate(blocks):
         own = f"{name}-{number}" if len(blocks) > 1 else name
         bins = range(low * inner, high * inner)
-        merged = _merged(_parts(tasks, own, met, bins), units, own)
+        last_two = _last_two(_parts(tasks, own, met, bins), units, own)
         mine = (high - low, *shape[1:]) if shape else ()
         done = dask.delayed(_finish_task, pure=False)(
-            merged, bins.start, mine, pixels, common, dask_key_name=f"finish-{own}"
+            *last_two, bins.start, mine, pixels, common, dask_key_name=f"finish-{own}"
         )
         found.append(picked(done, own, (*mine, *pixels), statistics_types(more)))
     return found[0] if len(found) == 1 else {key: da.concatenate([of[key] for of in found]) for key in found[0]}
@@ -95,8 +95,8 @@ def _parts(tasks: list[Delayed], name: str, met: Sequence[Index], bins: range) -
     return out
 
 
-def _merged(parts: Mapping[int, Delayed], units: Sequence[range], name: str) -> Delayed | Rows:
-    """Merge the rows of tasks in the fixed order of lanes."""
+def _last_two(parts: Mapping[int, Delayed], units: Sequence[range], name: str) -> tuple[Delayed | Rows, Delayed | Rows]:
+    """Merge the rows of tasks in the fixed order of lanes, until two are left: these merge as they are finished."""
 
     def merge_two(a: Delayed, b: Delayed) -> Delayed:
         return dask.delayed(_merge_task, pure=False)(a, b, dask_key_name=f"merge-{name}-{next(count)}")
@@ -105,8 +105,11 @@ def _merged(parts: Mapping[int, Delayed], units: Sequence[range], name: str) -> 
     groups: dict[int, list[Delayed]] = {}
     for i, part in parts.items():
         groups.setdefault(units[i][0] // GROUP_OF_LANES, []).append(part)
-    merged = [chain(group, merge_two) for group in groups.values()]
-    return chain(merged, merge_two) if merged else {}
+    found = list(groups.values())
+    left = [chain(group, merge_two) for group in found] if len(found) > 1 else found[0] if found else []
+    if len(left) < 2:
+        return left[0] if left else {}, {}
+    return chain(left[:-1], merge_two), left[-1]
 
 
 def _some_bins_task(rows: Rows, low: int, high: int) -> Rows:
@@ -119,13 +122,13 @@ def _merge_task(a: Rows, b: Rows) -> Rows:
 
 
 def _finish_task(
-    rows: Rows, first: int, shape: tuple[int, ...], trailing: tuple[int, ...], common: Opaque
+    rows: Rows, others: Rows, first: int, shape: tuple[int, ...], trailing: tuple[int, ...], common: Opaque
 ) -> dict[str, npt.NDArray[Any]]:
-    """Statistics of a block, whose first bin is given."""
+    """Statistics of a block, whose first bin is given, of the moments of two sets of events."""
     n_bins, n_pixels = (int(np.prod(of, dtype=np.int64)) for of in (shape, trailing))
-    own = {bin_ - first: row for bin_, row in rows.items()}
+    own, of_others = ({bin_ - first: row for bin_, row in of.items()} for of in (rows, others))
     with my_turn() as team:
-        found = statistics_of_rows(own, n_bins, n_pixels, team, common.value[0].more)
+        found = statistics_of_rows(own, n_bins, n_pixels, team, common.value[0].more, others=of_others)
     return shaped(found, shape, trailing)
 
 

@@ -25,8 +25,11 @@ FEWEST_BATCH = 16
 
 FEWEST_LANE = 128
 MOST_LANES = 64
-EVENTS_PER_BIN = 4
+EVENTS_PER_BIN = 2
 """Events of a lane for each bin that it meets at least, so that merging stays cheap beside filling."""
+
+BATCH_PER_BIN = 4
+"""Events of a batch for each bin that a lane meets, so that a bin's moments are not read and written for each event."""
 
 GROUP_OF_LANES = 8
 """Lanes that are merged before they go on together: few accumulators wait, and workers need not wait for all others."""
@@ -122,7 +125,7 @@ def bins_met(index: Index, lane: int) -> float:
 def batch_events(index: Index, borders: Lanes, frame_pixels: int) -> int:
     """Events of a batch: a few for each bin that a lane meets, and no more than memory takes of such frames."""
     longest = borders[0][1] - borders[0][0]
-    wanted = EVENTS_PER_BIN * bins_met(index, max(1, longest))
+    wanted = BATCH_PER_BIN * bins_met(index, max(1, longest))
     batch = FEWEST_BATCH
     while batch < min(BATCH, wanted):
         batch *= 2
