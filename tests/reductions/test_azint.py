@@ -6,6 +6,7 @@ import xarray as xr
 
 import xsmall as xs
 from xsmall.errors import GeometryError, ParameterError, XsmallError
+from xsmall.frames.describe import describe
 from xsmall.frames.variance import paired
 from xsmall.kernels.reference.azint import azint as twin
 
@@ -86,6 +87,19 @@ def test_results_do_not_depend_on_chunks_bit_for_bit(placed: xr.DataArray, compu
         with computing_is_forbidden():
             lazy = placed.chunk(event=chunks).sd.azint(bins=30, azimuth_bins=3)
         xr.testing.assert_identical(lazy.compute(), whole)
+
+
+@pytest.mark.parametrize(("bins", "together"), [(30, 64), (3000, 20), (100_000, 4)])
+def test_an_event_is_what_it_is_alone_however_many_go_together(placed: xr.DataArray, bins: int, together: int) -> None:
+    record = xs.azint(bins=bins, solid_angle=True)
+    assert record.reducer(describe(placed)).most_together == together  # sums of many bins must not fill the memory
+    values = np.random.default_rng(0).normal(5, 3, (70, *placed.shape[1:])).astype("f4")
+    values[values > 13] = np.nan
+    many = placed[np.arange(70) % len(placed)].assign_coords(event=np.arange(70)).copy(data=values)
+    both = paired(xr.Dataset({"cal": many, "cal_variance": abs(many)}))
+    whole = xs.apply(both, record)
+    for j in (0, 3, 4, 21, 63, 64, 69):
+        xr.testing.assert_identical(xs.apply(both.isel(event=[j]), record), whole.isel(event=[j]))
 
 
 def test_one_event_zero_events_and_empty_bins_are_well_defined(placed: xr.DataArray) -> None:
