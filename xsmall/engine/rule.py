@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
-from dask._task_spec import GraphNode
+from dask._task_spec import GraphNode, convert_legacy_graph
 from dask.array.core import getter, getter_inline, getter_nofancy
 from dask.array.optimization import optimize
 from dask.blockwise import Blockwise, BlockwiseDep
@@ -28,6 +28,7 @@ DaskKey = Any
 Tasks = dict[DaskKey, Any]
 _READERS = (getter, getter_inline, getter_nofancy)
 _MOST_WRAPPERS = 6
+_FEW_TASKS = 3
 _LARGE = 1 << 16  # bytes of an array that blocks share rather than carry
 _ATTACHED = ""  # name of the layer of what was lent
 
@@ -264,11 +265,30 @@ def read_together(rules: list[Rule], events: tuple[int, int], segments: slice = 
         keys.append(mine)
     if any(str(_layer_name(key)).startswith("getitem") for key in tasks):
         tasks = dict(optimize(tasks, keys))  # slices go down into what reads
-    made = get(tasks, keys) if tasks else [[] for _ in keys]
+    made = _computed(tasks, keys)
     return [
         rule._direct(span) if found is None else _chunks_joined(rule, span, list(product(*found)), blocks)
         for rule, span, found, blocks in zip(rules, spans, chunks, made, strict=True)
     ]
+
+
+def _computed(tasks: Tasks, keys: list[list[DaskKey]]) -> list[list[Any]]:
+    """Compute some keys. A chunk of frames is mostly a task or two, of which dask finds the order for longer than this.
+
+    What few tasks make on the way is held until the last is done, which is no more than that one takes anyway.
+    """
+    if len(tasks) > _FEW_TASKS:
+        return get(tasks, keys)  # type: ignore[no-any-return]
+    graph, values = convert_legacy_graph(tasks), dict[DaskKey, Any]()
+    waiting = [key for of in keys for key in of]
+    while waiting:
+        key = waiting.pop()
+        missing = [needed for needed in graph[key].dependencies if needed not in values]
+        if missing:
+            waiting += [key, *missing]
+        elif key not in values:
+            values[key] = graph[key](values)
+    return [[values[key] for key in of] for of in keys]
 
 
 def _chunks_joined(rule: Rule, spans: list[tuple[int, int]], chunks: list[Any], blocks: list[Any]) -> npt.NDArray[Any]:
