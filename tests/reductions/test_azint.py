@@ -1,5 +1,7 @@
 """``azint``: truth from NumPy and pyFAI, bins, corrections, errors."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -92,14 +94,17 @@ def test_results_do_not_depend_on_chunks_bit_for_bit(placed: xr.DataArray, compu
 @pytest.mark.parametrize(("bins", "together"), [(30, 64), (3000, 20), (100_000, 4)])
 def test_an_event_is_what_it_is_alone_however_many_go_together(placed: xr.DataArray, bins: int, together: int) -> None:
     record = xs.azint(bins=bins, solid_angle=True)
-    assert record.reducer(describe(placed)).most_together == together  # sums of many bins must not fill the memory
+    known = describe(placed)
+    assert record.reducer(known).most_together == together  # sums of many bins must not fill the memory
+    assert record.reducer(replace(known, variance=True)).most_together == 4  # nor copies of variances
     values = np.random.default_rng(0).normal(5, 3, (70, *placed.shape[1:])).astype("f4")
     values[values > 13] = np.nan
     many = placed[np.arange(70) % len(placed)].assign_coords(event=np.arange(70)).copy(data=values)
     both = paired(xr.Dataset({"cal": many, "cal_variance": abs(many)}))
-    whole = xs.apply(both, record)
-    for j in (0, 3, 4, 21, 63, 64, 69):
-        xr.testing.assert_identical(xs.apply(both.isel(event=[j]), record), whole.isel(event=[j]))
+    for frames in (many, both):
+        whole = xs.apply(frames, record)
+        for j in (0, 3, 4, 21, 63, 64, 69):
+            xr.testing.assert_identical(xs.apply(frames.isel(event=[j]), record), whole.isel(event=[j]))
 
 
 def test_one_event_zero_events_and_empty_bins_are_well_defined(placed: xr.DataArray) -> None:

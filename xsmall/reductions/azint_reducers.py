@@ -91,7 +91,8 @@ class AzintReducer(Reducer):
         self._index, self._strips, self._weight = table.index(), table.strips(), table.weight()
         self._n = self._counts.size
         self._k = 0
-        self.most_together = max(GROUP, min(MANY, IN_CACHE // (_STATE_BYTES * self._n)) // LANES * LANES)
+        if not table.frames.variance:  # which is copied, and left out where its value is
+            self.most_together = max(GROUP, min(MANY, IN_CACHE // (_STATE_BYTES * self._n)) // LANES * LANES)
 
     def begin(self, k: int) -> None:
         """Start a group of ``k`` events."""
