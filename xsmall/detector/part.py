@@ -219,9 +219,8 @@ class Part:
 
 def _compact(labels: Any, dim: str) -> Labels:
     """Labels as a range where they are evenly spaced, else as a tuple."""
-    if isinstance(labels, range):
-        values: Any = labels
-    else:
+    values: Labels = labels
+    if not isinstance(labels, range):
         array = np.asarray(labels)
         if array.size and array.dtype.kind not in "iu":
             raise DataError(
@@ -230,22 +229,23 @@ def _compact(labels: Any, dim: str) -> Labels:
                 expected="integers",
                 fix=f"average pixels after reducing; .assign_coords({dim}=...) where the labels are just wrong",
             )
-        values = array.astype(np.int64).tolist()
-    if len(values) and min(values) < 0:
+        values = _range_or_tuple(array.astype(np.int64))
+    least = min((values[0], values[-1]) if isinstance(values, range) and values else values, default=0)
+    if least < 0:
         raise DataError(
             f"labels of {dim} are positions in the detector",
-            found=f"{min(values)} among them",
+            found=f"{least} among them",
             expected="integers from 0",
             fix=f".assign_coords({dim}=...) with the positions in the whole detector",
         )
-    if isinstance(values, range):
-        return range(len(values)) if len(values) == 0 else values
-    step = values[1] - values[0] if len(values) > 1 else 1
-    if values and step:
-        even = range(values[0], values[0] + step * len(values), step)
-        if values == list(even):
-            return even
-    return tuple(values) if values else range(0)
+    return values or range(0)
+
+
+def _range_or_tuple(labels: npt.NDArray[np.int64]) -> Labels:
+    step = int(labels[1] - labels[0]) if labels.size > 1 else 1
+    if labels.size and step and (np.diff(labels) == step).all():
+        return range(int(labels[0]), int(labels[0]) + step * labels.size, step)
+    return tuple(labels.tolist())
 
 
 def _ranges(labels: Labels) -> list[range]:
