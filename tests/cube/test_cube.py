@@ -353,6 +353,8 @@ def test_lanes_and_batches_are_fixed_by_the_data_alone() -> None:
         assert len(borders) <= moments.MOST_LANES
     fly = rng.integers(0, 50, 2000)
     assert len(moments.lanes(fly)) == len(moments.lanes(np.sort(fly))) == len(moments.lanes(np.zeros(2000, int))) == 16
+    for n, n_lanes in ((1000, 8), (3000, 24), (3900, 16), (4096, 16), (8192, 32)):  # shorter where there would be few
+        assert len(moments.lanes(rng.integers(0, 50, n))) == n_lanes
     many = rng.integers(0, 100, 2000)
     assert len(moments.lanes(many)) == 8  # a lane of 128 events would cost more to merge than to fill
     assert moments.batch_events(fly, moments.lanes(fly), 512 * 1024) == 256  # whole lanes

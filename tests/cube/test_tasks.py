@@ -14,7 +14,8 @@ import xsmall as xs
 from xsmall.cube import lanes, plan, tasks
 from xsmall.engine.machine import Machine
 
-N, N_BINS, LANE = 2048, 50, 128
+N, N_BINS = 2048, 50
+LANE, LONG_LANE = 128, 256  # of few and of many events in random order
 BINS = {"scan": xs.bins(0, N_BINS, n=N_BINS)}
 MORE = {"weights": "i0", "statistics": ["min", "max", "sum", "ratio"]}
 Cluster = Callable[..., None]
@@ -70,21 +71,22 @@ def test_few_workers_do_few_tasks_where_each_lane_meets_all_bins(
 
 
 def test_each_of_some_workers_takes_groups_of_lanes_of_many_events(workers: Cluster) -> None:
-    for n, expected in ((1, 1), (2, 8), (3, 8), (4, 8), (8, 8), (16, 8), (32, 64)):
+    for n, expected in ((1, 1), (2, 4), (3, 4), (4, 4), (8, 4), (16, 32)):
         workers(n)
-        assert xs.plan(made(n=64 * LANE)).tasks == expected, n
-        assert xs.plan(made("scan", n=64 * LANE)).tasks == 64, n
+        assert xs.plan(made(n=32 * LONG_LANE)).tasks == expected, n
+        assert xs.plan(made("scan", n=32 * LONG_LANE)).tasks == 64, n
     workers(2)
-    assert xs.plan(made(n=20 * LANE)).tasks == 3  # the last group is shorter
-    small, images = run_of("random", n=64 * LANE)
+    assert xs.plan(made(n=16 * LONG_LANE)).tasks == 2
+    assert xs.plan(made(n=20 * LONG_LANE)).tasks == 3  # the last group is shorter
+    small, images = run_of("random", n=32 * LONG_LANE)
     with_reduction = small.merge(images.sd.reduce({"lines": xs.projection("row")}).reset_coords(drop=True))
-    for n, expected in ((1, 1), (2, 8), (3, 64)):  # a group more than workers is one that the others wait for
+    for n, expected in ((1, 1), (2, 4), (3, 32)):  # a group more than workers is one that the others wait for
         workers(n)
         assert xs.plan(with_reduction.sd.cube(BINS, images={"j": images})).tasks == expected, n
 
 
 @pytest.mark.parametrize("options", [{}, MORE])
-@pytest.mark.parametrize("n", [17 * LANE, 32 * LANE])
+@pytest.mark.parametrize("n", [17 * LONG_LANE, 32 * LONG_LANE])
 def test_groups_of_lanes_and_lanes_are_the_same_bits(workers: Cluster, options: dict[str, Any], n: int) -> None:
     truth = made(n=n, options=options).compute()
     seen = set()
@@ -93,12 +95,12 @@ def test_groups_of_lanes_and_lanes_are_the_same_bits(workers: Cluster, options: 
         found = made(n=n, options=options)
         seen.add(xs.plan(found).tasks)
         xr.testing.assert_identical(found.compute(), truth)
-    assert seen == {1, -(-n // (8 * LANE)), n // LANE}
+    assert seen == {1, -(-n // (8 * LONG_LANE)), n // LONG_LANE}
 
 
 def test_groups_that_some_workers_kept_are_taken_by_others(workers: Cluster, tmp_path: Path, filled: list[int]) -> None:
-    how: dict[str, Any] = {"n": 20 * LANE, "options": {"store": xs.lane_store(tmp_path / "parts")}}
-    truth = made(n=20 * LANE).compute()
+    how: dict[str, Any] = {"n": 20 * LONG_LANE, "options": {"store": xs.lane_store(tmp_path / "parts")}}
+    truth = made(n=20 * LONG_LANE).compute()
     filled.clear()
     for n, n_tasks in ((2, 3), (16, 3), (1, 1), (3, 3)):
         workers(n)
@@ -243,8 +245,8 @@ def test_lanes_that_one_task_kept_are_taken_by_many_and_the_other_way_round(
 def test_what_is_missing_of_kept_lanes_is_filled_by_any_number_of_workers(
     workers: Cluster, tmp_path: Path, filled: list[int]
 ) -> None:
-    how: dict[str, Any] = {"n": 20 * LANE, "options": {"store": xs.lane_store(tmp_path / "parts")}}
-    truth = made(n=20 * LANE).compute()
+    how: dict[str, Any] = {"n": 20 * LONG_LANE, "options": {"store": xs.lane_store(tmp_path / "parts")}}
+    truth = made(n=20 * LONG_LANE).compute()
     workers(1)
     made(**how).compute()
     for n, lost, n_tasks, n_filled in ((16, "lanes-8-15", 10, 8), (1, "lane-11", 1, 1), (16, "lanes-0-7", 10, 8)):
@@ -260,7 +262,7 @@ def test_what_is_missing_of_kept_lanes_is_filled_by_any_number_of_workers(
     cube = made(**how)
     assert xs.plan(cube).tasks == 10
     xr.testing.assert_identical(cube.compute(), truth)
-    assert filled == [i * LANE for i in range(8)]
+    assert filled == [i * LONG_LANE for i in range(8)]
 
 
 def test_workers_of_a_cluster_do_what_is_planned() -> None:

@@ -25,11 +25,11 @@ FEWEST_BATCH = 16
 
 FEWEST_LANE = 128
 MOST_LANES = 64
-EVENTS_PER_BIN = 2
-"""Events of a lane for each bin that it meets at least, so that merging stays cheap beside filling."""
+EVENTS_PER_BIN = 4
+"""Events of a lane for each bin that it meets at least, so that merging stays cheap beside filling;"""
 
-BATCH_PER_BIN = 4
-"""Events of a batch for each bin that a lane meets, so that a bin's moments are not read and written for each event."""
+FEWER_PER_BIN, ENOUGH_LANES = 2, 16
+"""and where there would not be enough lanes for many workers to share."""
 
 GROUP_OF_LANES = 8
 """Lanes that are merged before they go on together: few accumulators wait, and workers need not wait for all others."""
@@ -109,6 +109,10 @@ def lanes(index: Index) -> Lanes:
         lane *= 2
     while lane < n and bins_met(index, lane) * EVENTS_PER_BIN > lane:
         lane *= 2
+    while lane > FEWEST_LANE and n > 0 and -(-n // lane) < ENOUGH_LANES:
+        if bins_met(index, lane // 2) * FEWER_PER_BIN > lane // 2:
+            break
+        lane //= 2
     return [(start, min(start + lane, n)) for start in range(0, n, lane)] or [(0, 0)]
 
 
@@ -125,7 +129,7 @@ def bins_met(index: Index, lane: int) -> float:
 def batch_events(index: Index, borders: Lanes, frame_pixels: int) -> int:
     """Events of a batch: a few for each bin that a lane meets, and no more than memory takes of such frames."""
     longest = borders[0][1] - borders[0][0]
-    wanted = BATCH_PER_BIN * bins_met(index, max(1, longest))
+    wanted = EVENTS_PER_BIN * bins_met(index, max(1, longest))
     batch = FEWEST_BATCH
     while batch < min(BATCH, wanted):
         batch *= 2
