@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xsmall.kernels.calibrate import calibrate_stack, scale_stack
+from xsmall.kernels.calibrate import calibrate_stack
 from xsmall.kernels.calibrate_variance import variance_plain, variance_stack
 from xsmall.kernels.gain_code import BLOCK, participation_stack
 from xsmall.kernels.reference import calibrate as twin
+from xsmall.kernels.scale import scale_stack
 from xsmall.kernels.stack import flat_frames, flat_target
 
 JUNGFRAU = np.array([0, 1, -1, 2])

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from xsmall.kernels.calibrate import calibrate_plain, calibrate_stack, scale_stack
+from xsmall.kernels.calibrate import calibrate_plain, calibrate_stack
 from xsmall.kernels.calibrate_cells import (
     calibrate_cells,
     flag_cells,
@@ -16,7 +16,10 @@ from xsmall.kernels.calibrate_cells import (
     variance_cells,
 )
 from xsmall.kernels.calibrate_variance import variance_stack
+from xsmall.kernels.common_mode import MEDIAN, N_LIMIT, N_STEP
+from xsmall.kernels.common_mode_tiles import calibrate_tiles
 from xsmall.kernels.gain_code import participation_stack
+from xsmall.kernels.scale import scale_stack
 from xsmall.kernels.trust import flags_stack
 
 K, N = 8, 500_000
@@ -29,6 +32,9 @@ CODES, CELL = np.zeros((K, N), np.uint8), np.zeros(K, np.int64)
 OF_CELLS = np.zeros(K * N, np.uint8), N, CELL, np.array([0, 1, 2, -1])
 LIMITS = np.zeros((4, 4), np.int32)
 NAMES = np.array([1, 2, 4], np.uint32)
+STEPS = np.zeros((1, N_STEP), np.int64)
+STEPS[0, :5] = MEDIAN, 1, 100, 0, 100
+BOUNDS = np.full((1, N_LIMIT), 1e6, np.float32)
 
 CALLS: dict[str, Callable[[], object]] = {
     "calibrate": lambda: calibrate_stack(
@@ -36,6 +42,10 @@ CALLS: dict[str, Callable[[], object]] = {
     ),
     "plain": lambda: calibrate_plain(RAW.ravel(), N, K, TABLE[0], TABLE[0], OUT.ravel(), N),
     "scale": lambda: scale_stack(RAW.ravel(), N, K, PLANE, TABLE, 14, 3, OUT.ravel(), N),
+    "tiles": lambda: calibrate_tiles(
+        RAW.ravel(), N, K, PLANE, TABLE, TABLE, TABLE, 14, 3, 0x3FFF, np.empty((0, 2), np.int32),
+        np.ones((4, 1), np.uint8), np.ones(N, np.uint8), STEPS, BOUNDS, (5000, 100), (500, 100), OUT.ravel(), N,
+    ),
     "variance": lambda: variance_stack(
         RAW.ravel(), N, K, PLANE, TABLE, 14, 3, 9.5, OUT.ravel(), N, SPREAD.ravel(), N
     ),

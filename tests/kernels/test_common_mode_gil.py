@@ -42,11 +42,11 @@ def step(kernel: Callable[..., object], i: int) -> Callable[[int], object]:
 
 CALLS: dict[str, Callable[[int], object]] = {
     "exclude": lambda e: k._exclude(FRAMES[e], USE, PLAN.steps[0], PLAN.limits[0], NOISE, KEEP),
-    "rectangles": step(k._median_estimates, 1),
-    "columns": step(k._median_estimates, 2),
+    "rectangles": step(k.median_estimates, 1),
+    "columns": step(k.median_estimates, 2),
     "mean": step(k._mean_estimates, 3),
     "section": step(k._section_estimates, 4),
-    "subtract": step(k._subtract_estimates, 1),
+    "subtract": step(k.subtract_estimates, 1),
     "medians of rows": lambda e: row_medians(FRAMES[e], USE),
     "medians of columns": lambda e: column_medians(FRAMES[e], USE),
     "codes": lambda e: codes_in(WORDS[e].ravel(), FLAT.size, 1, FLAT.size, 14, 3),

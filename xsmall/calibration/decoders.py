@@ -16,7 +16,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from xsmall.calibration.tables import FlagTables, ValueTables
 from xsmall.detector.types import Decoding, DetectorType
-from xsmall.kernels.calibrate import calibrate_plain, calibrate_stack, scale_plain, scale_stack
+from xsmall.kernels.calibrate import calibrate_plain, calibrate_stack
 from xsmall.kernels.calibrate_cells import (
     calibrate_cells,
     flag_cells,
@@ -27,7 +27,10 @@ from xsmall.kernels.calibrate_cells import (
     variance_cells,
 )
 from xsmall.kernels.calibrate_variance import variance_plain, variance_stack
+from xsmall.kernels.common_mode import StepTables
+from xsmall.kernels.common_mode_tiles import calibrate_tiles
 from xsmall.kernels.gain_code import participation_stack, scale_codes
+from xsmall.kernels.scale import scale_plain, scale_stack
 from xsmall.kernels.stack import flat_frames
 from xsmall.kernels.trust import flags_stack
 from xsmall.vocabulary import Reason
@@ -78,6 +81,9 @@ class Decoder(ABC):
 
     scales: Floats | None = None
     """For each gain code, what brings its ADU to those of the first stage; None where stages are not compared."""
+
+    has_tiles = False
+    """Whether :meth:`GainWords.calibrate_tiles` does all steps of a calibration at once."""
 
     def __init__(self, entry: DetectorType, limits: npt.NDArray[np.int64]) -> None:
         self.entry = entry
@@ -151,6 +157,7 @@ class GainWords(Decoder):
         self._code = entry.code_shift, entry.n_codes - 1
         self._ones = np.empty((0, 0), np.float32)
         self._lift = 1 << entry.data_shift
+        self.has_tiles = self._lift == 1 and not entry.common_mode_scale
         if entry.common_mode_scale:
             of_code = np.asarray(entry.common_mode_scale)[self.plane]
             self.scales = np.where(self.plane < 0, 1, of_code).astype(np.float32)
@@ -159,14 +166,27 @@ class GainWords(Decoder):
         self._convert(stack, table.pedestal[0], table.factor[0], out)
 
     def subtract(self, stack: Stack, table: ValueTables, out: Flat) -> None:
+        self._convert(stack, table.pedestal[0], self._ones_like(table), out)
+
+    def _ones_like(self, table: ValueTables) -> Floats:
         if self._ones.shape != table.pedestal.shape[1:]:
             self._ones = np.full(table.pedestal.shape[1:], 1 / self._lift, np.float32)
-        self._convert(stack, table.pedestal[0], self._ones, out)
+        return self._ones
 
     def _convert(self, stack: Stack, pedestal: Floats, factor: Floats, out: Flat) -> None:
         calibrate_stack(
             *stack.words, stack.k, self.plane, pedestal, factor, *self._code, self.entry.data_mask, self.limits, *out
         )
+
+    def calibrate_tiles(
+        self, stack: Stack, table: ValueTables, takes: Codes, good: Codes, plan: StepTables, shape: tuple[int, int],
+        tile: tuple[int, int], out: Flat,
+    ) -> None:  # fmt: skip
+        """Do what :meth:`subtract`, the steps of a common mode and :meth:`scale` do, tile by tile."""
+        calibrate_tiles(
+            *stack.words, stack.k, self.plane, table.pedestal[0], self._ones_like(table), table.factor[0], *self._code,
+            self.entry.data_mask, self.limits, takes, good, plan.steps, plan.limits, shape, tile, *out,
+        )  # fmt: skip
 
     def scale(self, stack: Stack, table: ValueTables, out: Flat) -> None:
         if self._lift != 1:  # the factors are for values in their place in the word

@@ -69,9 +69,7 @@ class Calibration(SegmentTables[_TablesOfSegment], Transform):
         if table.common_mode is None:
             decoder.calibrate(stack, table.values, target.flat)
         else:
-            decoder.subtract(stack, table.values, target.flat)
-            table.common_mode.correct(decoder, stack, target.flat)
-            decoder.scale(stack, table.values, target.flat)
+            table.common_mode.calibrate(decoder, stack, table.values, target.flat)
         user = self.settings.user
         if Reason.PADDED in self.settings.reasons:
             present = present & ~are_padded(stack.frames, self.settings.entry, present)

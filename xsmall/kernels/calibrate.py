@@ -25,14 +25,13 @@ from xsmall.kernels.gain_code import (
     Values,
     Word,
     Words,
-    find_others,
     others_of,
     usual_code,
 )
 from xsmall.kernels.jit import njit
 from xsmall.kernels.vectors import F32, I16, I32, Emit, constant, ir, lowest, vector_code
 
-__all__ = ["calibrate_plain", "calibrate_stack", "scale_plain", "scale_stack"]
+__all__ = ["calibrate_piece", "calibrate_plain", "calibrate_stack"]
 
 MANY = BLOCK // 16
 """Up to so many pixels of a block that have another code are mended one by one; more of them code by code."""
@@ -192,33 +191,49 @@ def calibrate_stack(
         float32, flat; frame j starts at ``j * out_step``.
     """
     n = pedestal.shape[1]
-    in_data, code_bits = np.uint16(data_mask), np.uint16(code_mask << code_shift)
     for start in range(0, n, BLOCK):
-        stop = min(start + BLOCK, n)
-        usual = usual_code(raw[start:stop], plane, code_shift, code_bits)
-        p = plane[usual >> code_shift]
-        zero, scale = pedestal[p, start:stop], factor[p, start:stop]
-        union = _as_usual(raw, start, raw_step, k, zero, scale, usual, in_data, out, start, out_step)
-        if union & code_bits:
-            many = False
+        calibrate_piece(
+            raw, raw_step, k, plane, pedestal, factor, start, min(start + BLOCK, n), code_shift, code_mask, data_mask,
+            limits, out, start, out_step,
+        )  # fmt: skip
+
+
+@njit(fastmath=_EXACT)
+def calibrate_piece(
+    raw: Words, raw_step: int, k: int, plane: Integers, pedestal: Values, factor: Values, start: int, stop: int,
+    code_shift: Int, code_mask: Int, data_mask: Int, limits: Integers, out: Values, out_at: int, out_step: int,
+) -> Any:  # fmt: skip
+    """Calibrate the pixels from ``start`` to ``stop``, up to :data:`BLOCK`; those of frame 0 go to ``out_at``.
+
+    Returns the gain code of all of them, -1 where they have several.
+    """
+    in_data, code_bits = np.uint16(data_mask), np.uint16(code_mask << code_shift)
+    usual = usual_code(raw[start:stop], plane, code_shift, code_bits)
+    p = plane[usual >> code_shift]
+    zero, scale = pedestal[p, start:stop], factor[p, start:stop]
+    union = _as_usual(raw, start, raw_step, k, zero, scale, usual, in_data, out, out_at, out_step)
+    size = stop - start
+    if union & code_bits:
+        many = False
+        for j in range(k):
+            words = raw[j * raw_step + start : j * raw_step + stop]
+            values = out[j * out_step + out_at : j * out_step + out_at + size]
+            many |= _mend(words, start, plane, pedestal, factor, usual, code_shift, code_bits, in_data, values)
+        if many:
             for j in range(k):
                 words = raw[j * raw_step + start : j * raw_step + stop]
-                values = out[j * out_step + start : j * out_step + stop]
-                many |= _mend(words, start, plane, pedestal, factor, usual, code_shift, code_bits, in_data, values)
-            if many:
-                for j in range(k):
-                    words = raw[j * raw_step + start : j * raw_step + stop]
-                    values = out[j * out_step + start : j * out_step + stop]
-                    _mend_many(words, start, plane, pedestal, factor, usual, code_shift, code_bits, in_data, values)
-        for c in range(limits.shape[0]):
-            code = np.uint16(c << code_shift)
-            low, high = np.uint16(limits[c, 0]), np.uint16(limits[c, 1])
-            # the OR of the words is at least the greatest of them
-            if not (code ^ usual) & ~union and (low > 0 or high < (union & in_data)):
-                for j in range(k):
-                    words = raw[j * raw_step + start : j * raw_step + stop]
-                    values = out[j * out_step + start : j * out_step + stop]
-                    _blank_outside(words, code, code_bits, low, high, in_data, values)
+                values = out[j * out_step + out_at : j * out_step + out_at + size]
+                _mend_many(words, start, plane, pedestal, factor, usual, code_shift, code_bits, in_data, values)
+    for c in range(limits.shape[0]):
+        code = np.uint16(c << code_shift)
+        low, high = np.uint16(limits[c, 0]), np.uint16(limits[c, 1])
+        # the OR of the words is at least the greatest of them
+        if not (code ^ usual) & ~union and (low > 0 or high < (union & in_data)):
+            for j in range(k):
+                words = raw[j * raw_step + start : j * raw_step + stop]
+                values = out[j * out_step + out_at : j * out_step + out_at + size]
+                _blank_outside(words, code, code_bits, low, high, in_data, values)
+    return -1 if union & code_bits else int(usual) >> code_shift
 
 
 @njit(fastmath=_EXACT, inline="always")
@@ -290,101 +305,3 @@ def calibrate_plain(
             zero, scale = pedestal[start:stop], factor[start:stop]
             for i in range(words.size):
                 values[i] = np.float32((np.float64(words[i]) - zero[i]) * scale[i])
-
-
-@njit(fastmath=_EXACT)
-def _multiply(values: Values, at: int, factor: Values, of: int, n: int) -> None:
-    """Do what :func:`_multiply_all` does."""
-    flat = factor.reshape(-1)
-    for i in range(n):
-        values[at + i] *= flat[of + i]
-
-
-@vector_code(types.void, _multiply)
-def _multiply_all(emit: Emit, values: Any, at: Any, factor: Any, of: Any, n: Any) -> Any:
-    """Multiply ``n`` values (a multiple of 16) from ``at`` on by the factors from ``of`` on, in place."""
-    first, scale = emit.at(values, at), emit.at(factor, of)
-    with emit.loop(n, _LANES) as i:
-        value = emit.at(first, i)
-        emit.store(emit.build.fmul(emit.load(value, _LANES), emit.load(emit.at(scale, i), _LANES)), value)
-    return emit.nothing()
-
-
-@njit(fastmath=_EXACT)
-def _or_of_words(words: Words, at: int, usual: Word, n: int) -> Any:
-    """Do what :func:`_or_of_all` does."""
-    union = np.uint16(0)
-    for i in range(n):
-        union |= np.uint16(words[at + i] ^ usual)
-    return union
-
-
-@vector_code(types.uint16, _or_of_words)
-def _or_of_all(emit: Emit, words: Any, at: Any, usual: Any, n: Any) -> Any:
-    """OR of ``n`` words (a multiple of 32) from ``at`` on, in which the bits of the usual code are turned over."""
-    build, lanes = emit.build, 2 * _LANES
-    union, turned = emit.variable(constant(ir.VectorType(I16, lanes), 0)), emit.splat(usual, lanes)
-    first = emit.at(words, at)
-    with emit.loop(n, lanes) as i:
-        build.store(build.or_(build.load(union), build.xor(emit.load(emit.at(first, i), lanes), turned)), union)
-    return emit.across("or", build.load(union))
-
-
-@njit(fastmath=_EXACT)
-def scale_stack(
-    raw: Words,
-    raw_step: int,
-    k: int,
-    plane: Integers,
-    factor: Values,
-    code_shift: Int,
-    code_mask: Int,
-    out: Values,
-    out_step: int,
-) -> None:
-    """Multiply ``k`` frames, pedestal and common mode subtracted, by the factor of each pixel's own gain stage.
-
-    Arguments as in :func:`calibrate_stack`; ``out`` holds the values and is changed in place.
-    """
-    n = factor.shape[1]
-    code_bits = np.uint16(code_mask << code_shift)
-    found, kept = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.float32)
-    for start in range(0, n, BLOCK):
-        size = min(BLOCK, n - start)
-        usual = usual_code(raw[start : start + size], plane, code_shift, code_bits)
-        p = plane[usual >> code_shift]
-        others = size < BLOCK
-        for j in range(k if size == BLOCK and code_bits else 0):
-            others |= (_or_of_all(raw, j * raw_step + start, usual, BLOCK) & code_bits) != 0
-        for j in range(k):
-            if others:
-                words = raw[j * raw_step + start : j * raw_step + start + size]
-                values = out[j * out_step + start : j * out_step + start + size]
-                _scale_mixed(words, start, plane, factor, p, usual, code_shift, code_bits, values, found, kept)
-            else:
-                _multiply_all(out, j * out_step + start, factor, p * n + start, BLOCK)
-
-
-@njit(fastmath=_EXACT)
-def _scale_mixed(
-    words: Words, start: int, plane: Integers, factor: Values, p: int, usual: Word, code_shift: Int, code_bits: Word,
-    values: Values, found: Integers, kept: Values,
-) -> None:  # fmt: skip
-    """Multiply the pixels of a block, some of which may have another code than the usual one."""
-    others = find_others(words, usual, code_bits, found) if code_bits else 0
-    for f in range(others):
-        kept[f] = values[found[f]]
-    for i in range(values.size):
-        values[i] *= factor[p, start + i]
-    for f in range(others):
-        i = found[f]
-        q = plane[(words[i] & code_bits) >> code_shift]
-        values[i] = kept[f] * factor[q, start + i] if q >= 0 else np.float32(np.nan)
-
-
-@njit(fastmath=_EXACT)
-def scale_plain(k: int, factor: Values, out: Values, out_step: int) -> None:
-    """Multiply ``k`` frames of a detector without gain codes by the factor of each pixel, in place."""
-    for j in range(k):
-        for i in range(factor.size):
-            out[j * out_step + i] *= factor[i]

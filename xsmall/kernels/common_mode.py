@@ -16,11 +16,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from numba import types
 
 from xsmall.kernels.jit import njit
 from xsmall.kernels.median import unit_medians
+from xsmall.kernels.median_search import LANES
+from xsmall.kernels.vectors import Emit, constant, vector_code
 
-__all__ = ["StepTables", "apply_common_mode"]
+__all__ = ["StepTables", "apply_common_mode", "median_estimates", "subtract_estimates"]
 
 
 # estimators
@@ -89,7 +92,7 @@ def _exclude(image: Any, use: Any, step: Any, limit: Any, noise: Any, keep: Any)
 
 
 @njit
-def _median_estimates(image: Any, use: Any, step: Any, limit: Any, values: Any, counts: Any) -> None:
+def median_estimates(image: Any, use: Any, step: Any, limit: Any, values: Any, counts: Any) -> None:
     """Medians of the values in the window."""
     lower = np.empty(values.size, np.float32)
     medians = np.empty(values.size)
@@ -245,7 +248,29 @@ def _histogram_estimates(image: Any, use: Any, step: Any, limit: Any, values: An
 
 
 @njit
-def _subtract_estimates(image: Any, use: Any, step: Any, limit: Any, values: Any, counts: Any) -> None:
+def _take_of_used(pixels: Any, use: Any, start: Any, take: Any, n: Any) -> None:
+    """Do what :func:`_take_away` does."""
+    for i in range(n):
+        pixels[start + i] -= take[i] if use[start + i] != 0 else np.float32(0)
+
+
+@vector_code(types.void, _take_of_used)
+def _take_away(emit: Emit, pixels: Any, use: Any, start: Any, take: Any, n: Any) -> Any:
+    """Subtract from ``n`` pixels (a multiple of 16) from ``start`` on what belongs to each, where they are used."""
+    build = emit.build
+    first, used = emit.at(pixels, start), emit.at(use, start)
+    with emit.loop(n, LANES) as i:
+        marks, value = emit.load(emit.at(used, i), LANES), emit.at(first, i)
+        belongs = emit.load(emit.at(take, i), LANES)
+        taken = build.select(
+            build.icmp_unsigned("!=", marks, constant(marks.type, 0)), belongs, constant(belongs.type, 0.0)
+        )
+        emit.store(build.fsub(emit.load(value, LANES), taken), value)
+    return emit.nothing()
+
+
+@njit
+def subtract_estimates(image: Any, use: Any, step: Any, limit: Any, values: Any, counts: Any) -> None:
     """Make the estimates NaN that must not be applied, and subtract the others from their pixels."""
     rows, columns = step[ROWS], step[COLUMNS]
     for u in range(values.size):
@@ -253,22 +278,28 @@ def _subtract_estimates(image: Any, use: Any, step: Any, limit: Any, values: Any
             values[u] = np.nan
     if step[APPLY] == NOTHING:
         return
-    everything = step[APPLY] == ALL
     failed = np.float32(np.nan) if step[BLANK] != 0 else np.float32(0)
-    per_row = image.shape[1] // columns
-    take = np.zeros(image.shape[1], np.float32)
+    per_row, width = image.shape[1] // columns, np.int64(image.shape[1])
+    pixels, used = image.reshape(-1), use.reshape(-1)
+    whole = width // LANES * LANES
+    take = np.zeros(width, np.float32)
     for r in range(image.shape[0]):
         if r % rows == 0:
             for u in range(per_row):
                 v = values[r // rows * per_row + u]
-                take[u * columns : (u + 1) * columns] = v if v == v else failed
-        pixels, used = image[r], use[r]
-        if everything:
-            for c in range(pixels.size):
-                pixels[c] -= take[c]
+                v = v if v == v else failed
+                of_unit = take[u * columns : (u + 1) * columns]
+                for c in range(of_unit.size):
+                    of_unit[c] = v
+        start = r * width
+        if step[APPLY] == ALL:
+            row = pixels[start : start + width]
+            for c in range(row.size):
+                row[c] -= take[c]
         else:
-            for c in range(pixels.size):
-                pixels[c] -= take[c] if used[c] != 0 else np.float32(0)
+            _take_away(pixels, used, start, take, whole)
+            for c in range(whole, width):
+                pixels[start + c] -= take[c] if used[start + c] != 0 else np.float32(0)
 
 
 def _estimator(step: npt.NDArray[np.int64]) -> Any:
@@ -279,7 +310,7 @@ def _estimator(step: npt.NDArray[np.int64]) -> Any:
         return _section_estimates
     if step[ESTIMATOR] == HISTOGRAM_MEDIAN:
         return _histogram_estimates
-    return _median_estimates
+    return median_estimates
 
 
 def _apart(image: npt.NDArray[Any], step: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
@@ -337,6 +368,6 @@ def apply_common_mode(
             if step[INTERLEAVE] > 1:
                 pixels, who = _apart(image, step), _apart(who, step)
             _estimator(step)(pixels, who, step, limit, corrections[e, part], counts[e, part])
-            _subtract_estimates(pixels, who, step, limit, corrections[e, part], counts[e, part])
+            subtract_estimates(pixels, who, step, limit, corrections[e, part], counts[e, part])
             if pixels is not image:
                 _back(pixels, step, image)

@@ -18,6 +18,7 @@ __all__ = [
     "GROUP",
     "find_others",
     "others_of",
+    "participation_piece",
     "participation_stack",
     "scale_codes",
     "usual_code",
@@ -105,25 +106,33 @@ def participation_stack(
     use
         (k, pixel) uint8, filled.
     """
-    per_pixel = takes_part.shape[1] > 1
-    code_bits = np.uint16(code_mask << code_shift)
+    for start in range(0, good.size, BLOCK):
+        stop = min(start + BLOCK, good.size)
+        for j in range(k):
+            words = raw[j * raw_step + start : j * raw_step + stop]
+            participation_piece(words, takes_part, good, start, code_shift, code_mask, use[j, start:stop])
+
+
+@njit
+def participation_piece(
+    words: Words, takes_part: Integers, good: Integers, start: int, code_shift: Int, code_mask: Int, use: Integers
+) -> None:
+    """Say it of the pixels of one frame from ``start`` on, up to :data:`BLOCK`."""
+    per_pixel, code_bits = takes_part.shape[1] > 1, np.uint16(code_mask << code_shift)
     found = np.empty(BLOCK, np.int64)
-    for j in range(k):
-        for start in range(0, good.size, BLOCK):
-            stop = min(start + BLOCK, good.size)
-            words, taking, sound = raw[j * raw_step + start : j * raw_step + stop], use[j, start:stop], good[start:stop]
-            if per_pixel:
-                of_first = takes_part[0, start:stop]
-                for i in range(taking.size):
-                    taking[i] = sound[i] & of_first[i]
-            else:
-                for i in range(taking.size):
-                    taking[i] = sound[i] & takes_part[0, 0]
-            others = find_others(words, np.uint16(0), code_bits, found) if code_bits else 0
-            for f in range(others):
-                i = found[f]
-                code = (words[i] & code_bits) >> code_shift
-                taking[i] = sound[i] & takes_part[code, start + i if per_pixel else 0]
+    sound = good[start : start + words.size]
+    if per_pixel:
+        of_first = takes_part[0, start : start + words.size]
+        for i in range(use.size):
+            use[i] = sound[i] & of_first[i]
+    else:
+        for i in range(use.size):
+            use[i] = sound[i] & takes_part[0, 0]
+    others = find_others(words, np.uint16(0), code_bits, found) if code_bits else 0
+    for f in range(others):
+        i = found[f]
+        code = (words[i] & code_bits) >> code_shift
+        use[i] = sound[i] & takes_part[code, start + i if per_pixel else 0]
 
 
 @njit

@@ -16,14 +16,14 @@ import numpy.typing as npt
 
 from xsmall.kernels.jit import njit
 from xsmall.kernels.median_network import NETWORK, sort_lanes
-from xsmall.kernels.median_search import EXCLUDED, LANES, TURNED, search_lanes, take_lanes, turn_lanes
+from xsmall.kernels.median_search import EXCLUDED, LANES, TURNED, UNROLLED, search_lanes, take_lanes, turn_lanes
 
 __all__ = ["column_medians", "row_medians", "unit_medians"]
 
 LARGE = 4096
 """Units of more pixels than this are searched one at a time: sixteen of them would leave the cache."""
 
-_STRIPS = 4  # times LANES columns that are copied at once: whole lines of the cache, and few pages
+_STRIPS = 2  # times LANES columns that are copied at once: whole lines of the cache, and few pages
 _FINITE = np.float32(np.finfo(np.float32).max)
 
 
@@ -32,12 +32,11 @@ def _take_rest(
     image: Any, use: Any, row: Any, column: Any, rows: Any, width: Any, low: Any, high: Any, block: Any, pitch: Any
 ) -> None:
     """Do what :func:`take_lanes` does for fewer columns than lanes; the rest of a row of ``block`` is left."""
-    bits = image.view(np.int32)
     for r in range(rows):
         for c in range(width):
-            v, b = image[row + r, column + c], np.int64(bits[row + r, column + c])
+            v = image[row + r, column + c]
             taken = (use[row + r, column + c] != 0) & (v >= low) & (v <= high)
-            block[r * pitch + c] = b ^ ((b >> 31) & 0x7FFFFFFF) if taken else EXCLUDED
+            block[r * pitch + c] = v if taken else EXCLUDED
 
 
 @njit
@@ -63,6 +62,12 @@ def _take_unit(
         _take_rest(image, use, row, column + whole, rows, width - whole, low, high, line[whole:], width)
 
 
+@njit(inline="always")
+def _rounded_up(rows: Any) -> Any:
+    """Rows of a block that has room for so many."""
+    return (rows + UNROLLED - 1) // UNROLLED * UNROLLED
+
+
 @njit
 def _settle(u: Any, n: Any, lower: Any, higher: Any, medians: Any, lowers: Any, counts: Any) -> None:
     """Write the results of unit ``u``."""
@@ -75,8 +80,9 @@ def _of_columns(image: Any, use: Any, rows: Any, low: Any, high: Any, medians: A
     """Medians of units that are one column wide."""
     columns, pitch = image.shape[1], np.int64(image.shape[1])
     values, used = image.reshape(-1), use.reshape(-1)
-    size = rows * LANES
-    block, found = np.empty(size * _STRIPS, np.int32), np.zeros(LANES, np.int32)
+    n = _rounded_up(rows)
+    size = n * LANES
+    block, found = np.full(size * _STRIPS, EXCLUDED, np.float32), np.zeros(LANES, np.int32)
     guess, spacing = np.zeros(LANES, np.float32), np.full(LANES, np.float32(1))
     lower, higher = guess.copy(), guess.copy()
     for r in range(0, image.shape[0], rows):
@@ -91,7 +97,7 @@ def _of_columns(image: Any, use: Any, rows: Any, low: Any, high: Any, medians: A
                 rest[:] = EXCLUDED
                 _take_rest(image, use, r, c + whole * LANES, rows, width % LANES, low, high, rest, LANES)
             for first in range(0, width, LANES):
-                search_lanes(block[first * rows :], rows, found, guess, spacing, False, lower, higher)
+                search_lanes(block[first * n :], n, found, guess, spacing, False, lower, higher)
                 u = r // rows * columns + c + first
                 for lane in range(min(LANES, width - first)):
                     _settle(u + lane, found[lane], lower[lane], higher[lane], medians, lowers, counts)
@@ -105,8 +111,8 @@ def _of_stretches(
     """Medians of units of up to :data:`LARGE` pixels, sixteen at a time: each is laid out as a line, then turned."""
     per_row, pixels = image.shape[1] // pitch, rows * width
     step = np.int64((pixels + TURNED - 1) // TURNED * TURNED)
-    lines = np.full(step * LANES, EXCLUDED, np.int32)
-    block = np.full((NETWORK if step <= NETWORK else step) * LANES, EXCLUDED, np.int32)
+    lines = np.full(step * LANES, EXCLUDED, np.float32)
+    block = np.full((NETWORK if step <= NETWORK else step) * LANES, EXCLUDED, np.float32)
     guess, spacing = np.zeros(LANES, np.float32), np.full(LANES, np.float32(1))
     lower, higher, found = guess.copy(), guess.copy(), np.empty(LANES, np.int32)
     values, used = image.reshape(-1), use.reshape(-1)
@@ -138,8 +144,8 @@ def _of_large_units(
 ) -> None:  # fmt: skip
     """Medians of units of any size, one after the other, each spread over the lanes."""
     per_row, pixels = image.shape[1] // pitch, rows * width
-    step = (pixels + LANES - 1) // LANES
-    block = np.full(step * LANES, EXCLUDED, np.int32)
+    step = _rounded_up((pixels + LANES - 1) // LANES)
+    block = np.full(step * LANES, EXCLUDED, np.float32)
     guess, spacing = np.zeros(LANES, np.float32), np.full(LANES, np.float32(1))
     lower, higher, found = guess.copy(), guess.copy(), np.empty(LANES, np.int32)
     for u in range(medians.size):

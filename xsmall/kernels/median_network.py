@@ -1,11 +1,11 @@
-"""The middle values of up to 64 keys in each of sixteen lanes, by a network that sorts.
+"""The middle values of up to 64 pixels in each of sixteen lanes, by a network that sorts.
 
-A comparator is a minimum and a maximum of two vectors, whatever is in them. Two halves of 32 keys, as many as there
+A comparator is a minimum and a maximum of two vectors, whatever is in them. Two halves of 32 values, as many as there
 are registers, are sorted by Batcher's odd-even merges (K. E. Batcher, AFIPS Spring Joint Computer Conference 32, 307,
 1968). Of two sorted halves the lower one of all is the smaller ones of first and last, second and last but one, and so
-on; its largest key and the smallest of the rest are the middle.
+on; its largest and the smallest of the rest are the middle.
 
-Keys that take no part would move the middle. Every second one of a lane is put below all others instead of above.
+Pixels that take no part would move the middle. Every second one of a lane is put below all others instead of above.
 """
 
 from __future__ import annotations
@@ -13,29 +13,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from numba import types
 
 from xsmall.kernels.jit import njit
 from xsmall.kernels.median_search import (
     EXCLUDED,
     LANES,
-    LAST,
-    constant_keys,
     count_up_to,
-    larger,
+    floats,
     middle_values,
     row_of,
-    smaller,
-    value_of,
+    without_sign,
 )
-from xsmall.kernels.vectors import I64, Emit, vector_code
+from xsmall.kernels.vectors import I64, Emit, constant, vector_code
 
 __all__ = ["NETWORK", "sort_lanes"]
 
 NETWORK = 64
-"""Keys of a lane."""
+"""Values of a lane."""
 
 _HALF = NETWORK // 2
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def comparators(n: int) -> Iterator[tuple[int, int]]:
@@ -56,8 +55,8 @@ def comparators(n: int) -> Iterator[tuple[int, int]]:
 def _sort_lanes(block: Any, counts: Any, lower: Any, higher: Any) -> None:
     """Do what :func:`sort_lanes` does, lane by lane."""
     for lane in range(LANES):
-        keys = block[lane : NETWORK * LANES : LANES]
-        kept = keys[keys != EXCLUDED]
+        values = block[lane : NETWORK * LANES : LANES]
+        kept = values[values != EXCLUDED]
         counts[lane] = kept.size
         lower[lane], higher[lane] = middle_values(kept)
 
@@ -69,47 +68,47 @@ def sort_lanes(emit: Emit, block: Any, counts: Any, lower: Any, higher: Any) -> 
     Parameters
     ----------
     block
-        int32 (64, lane): keys; changed.
+        float32 (64, lane): values; changed.
     counts
-        (lane) int32, filled: keys that take part.
+        (lane) int32, filled: values that take part.
     lower, higher
         (lane) float32, filled: as of :func:`xsmall.kernels.median_search.search_lanes`.
     """
     build = emit.build
-    valid = count_up_to(emit, block, I64(NETWORK), constant_keys(LAST))
+    valid = count_up_to(emit, block, I64(NETWORK), floats(_LARGEST))
     emit.store(valid, counts)
-    full = build.icmp_signed("==", valid, constant_keys(NETWORK))
+    full = build.icmp_signed("==", valid, constant(valid.type, NETWORK))
     with build.if_then(build.not_(emit.across("and", full)), likely=False):
         _balance(emit, block)
     one = _sorted(emit, block, 0)
-    for i, keys in enumerate(one):  # all registers are needed for the other half
-        emit.store(keys, block, i * LANES)
+    for i, values in enumerate(one):  # all registers are needed for the other half
+        emit.store(values, block, i * LANES)
     other = _sorted(emit, block, _HALF)
-    below, above = constant_keys(-EXCLUDED - 1), constant_keys(EXCLUDED)
-    for i, keys in enumerate(reversed(other)):
+    below, above = floats(-np.inf), floats(np.inf)
+    for i, values in enumerate(reversed(other)):
         opposite = emit.load(block, LANES, i * LANES)
-        below = larger(emit, below, smaller(emit, opposite, keys))
-        above = smaller(emit, above, larger(emit, opposite, keys))
-    emit.store(value_of(emit, below), lower)
-    emit.store(value_of(emit, above), higher)
+        below = emit.larger(below, emit.smaller(opposite, values))
+        above = emit.smaller(above, emit.larger(opposite, values))
+    emit.store(without_sign(emit, below), lower)
+    emit.store(without_sign(emit, above), higher)
     return emit.nothing()
 
 
 def _sorted(emit: Emit, block: Any, first: int) -> list[Any]:
     """Load half of the rows, and sort them lane by lane."""
-    keys = [emit.load(block, LANES, (first + i) * LANES) for i in range(_HALF)]
+    values = [emit.load(block, LANES, (first + i) * LANES) for i in range(_HALF)]
     for i, j in comparators(_HALF):
-        keys[i], keys[j] = smaller(emit, keys[i], keys[j]), larger(emit, keys[i], keys[j])
-    return keys
+        values[i], values[j] = emit.smaller(values[i], values[j]), emit.larger(values[i], values[j])
+    return values
 
 
 def _balance(emit: Emit, block: Any) -> None:
-    """Put every second one of the excluded keys of a lane below all others."""
+    """Put every second one of the excluded pixels of a lane below all values."""
     build = emit.build
-    turn = emit.variable(constant_keys(0))
+    other = emit.variable(floats(np.inf))
     with emit.loop(I64(NETWORK)) as row:
         at = emit.at(block, row_of(emit, row))
-        keys, mine = emit.load(at, LANES), build.load(turn)
-        out = build.icmp_signed("==", keys, constant_keys(EXCLUDED))
-        emit.store(build.select(out, build.xor(keys, mine), keys), at)
-        build.store(build.xor(mine, build.sext(out, mine.type)), turn)
+        values, next_one = emit.load(at, LANES), build.load(other)
+        out = build.fcmp_ordered("==", values, floats(np.inf))
+        emit.store(build.select(out, next_one, values), at)
+        build.store(build.select(out, build.fneg(next_one), next_one), other)

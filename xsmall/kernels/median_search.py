@@ -1,10 +1,10 @@
 """The search for the middle values of sixteen units side by side, and how pixels come into its lanes.
 
-Values stand as keys, integers that order like the floats they are made of; pixels that take no part are
-:data:`EXCLUDED`, above all others. Every lane searches for itself by counting how many of its keys are at or below a
-trial: a secant step towards the wanted count from the last two trials, and, once it is near or after five of them, a
-look at the very keys on both sides of the trial, which settles ties as well. Five to eight trials are enough in
-practice. What the secant does not find is found by halving the bracket, which ends after 32 times at the latest.
+Pixels that take no part are :data:`EXCLUDED`, above all values. Every lane searches for itself by counting how many of
+its values are at or below a trial: a secant step towards the wanted count from the last two trials, and, once it is
+near or after five of them, a look at the very values on both sides of the trial, which settles ties as well. Five to
+eight trials are enough in practice. What the secant does not find is found by halving the bracket, which ends after 32
+times at the latest: its ends are keys, integers that order like the floats they are made of.
 """
 
 from __future__ import annotations
@@ -17,27 +17,30 @@ from numba import types
 from xsmall.kernels.jit import PLAIN, njit
 from xsmall.kernels.vectors import F32, I1, I32, Emit, constant, ir, vector_code
 
-__all__ = ["EXCLUDED", "LANES", "TURNED", "search_lanes", "take_lanes", "turn_lanes"]
+__all__ = ["EXCLUDED", "LANES", "TURNED", "UNROLLED", "search_lanes", "take_lanes", "turn_lanes"]
 
 LANES = 16
 
 TURNED = 8
 """Pixels of eight lines that are turned in registers."""
 
+UNROLLED = 4
+"""Rows that are counted side by side: sums of floats come some cycles late. Blocks have a multiple of it."""
+
 _SECANTS = 5  # trials before the neighbours of a trial are looked at, if it is not near before
 _HALVING = 24  # trials before the plain halving of keys
-LAST = 0x7F7FFFFF
-"""Key of the largest float32; that of the smallest is ``-LAST - 1``."""
+_LARGEST = float(np.finfo(np.float32).max)
+_LAST = 0x7F7FFFFF  # key of the largest float32; that of the smallest is -_LAST - 1
 
-EXCLUDED = 0x7FFFFFFF
-"""Key of pixels that take no part."""
+EXCLUDED = np.float32(np.inf)
+"""What stands for a pixel that takes no part."""
 
 _INTS, _FLOATS = (None, None) if PLAIN else (ir.VectorType(I32, LANES), ir.VectorType(F32, LANES))
 
 
-def constant_keys(value: int) -> Any:
-    """Keys that are all one number."""
-    return constant(_INTS, value)
+def floats(value: float) -> Any:
+    """Values of all lanes that are one number."""
+    return constant(_FLOATS, value)
 
 
 def _turned_bits(emit: Emit, bits: Any) -> Any:
@@ -51,63 +54,68 @@ def _key_of(emit: Emit, values: Any) -> Any:
     return _turned_bits(emit, emit.build.bitcast(values, _INTS))
 
 
-def value_of(emit: Emit, keys: Any) -> Any:
-    """Floats whose keys these are; zero has no sign."""
-    build = emit.build
-    return build.fadd(build.bitcast(_turned_bits(emit, keys), _FLOATS), constant(_FLOATS, 0.0))
+def _first_key_of(emit: Emit, values: Any) -> Any:
+    """Smallest keys of floats that are at or above: 0 is at or below -0, too."""
+    keys = _key_of(emit, values)
+    return emit.build.select(emit.build.icmp_signed("==", keys, constant(_INTS, 0)), constant(_INTS, -1), keys)
 
 
-def smaller(emit: Emit, one: Any, other: Any) -> Any:
-    """Smaller one of two keys in each lane."""
-    return emit.build.select(emit.build.icmp_signed("<", one, other), one, other)
+def _float_of(emit: Emit, keys: Any) -> Any:
+    return emit.build.bitcast(_turned_bits(emit, keys), _FLOATS)
 
 
-def larger(emit: Emit, one: Any, other: Any) -> Any:
-    """Larger one of two keys in each lane."""
-    return emit.build.select(emit.build.icmp_signed("<", one, other), other, one)
+def without_sign(emit: Emit, values: Any) -> Any:
+    """Values whose zeros have no sign."""
+    return emit.build.fadd(values, floats(0.0))
 
 
 def count_up_to(emit: Emit, block: Any, n: Any, at: Any) -> Any:
-    """How many keys of each lane are at or below ``at``.
-
-    Pressed between ``at`` and the key above it, the keys add up to how many are above: no comparison has to be turned
-    into a number.
-    """
-    build = emit.build
-    above, total = build.add(at, constant(_INTS, 1)), emit.variable(constant(_INTS, 0))
-    with emit.loop(n) as row:
-        key = emit.load(emit.at(block, row_of(emit, row)), LANES)
-        pressed = smaller(emit, larger(emit, key, at), above)
-        build.store(build.add(build.load(total), pressed), total)
-    rows = emit.splat(build.trunc(n, I32), LANES)
-    return build.add(rows, build.sub(build.mul(rows, at), build.load(total)))
+    """How many values of each lane are at or below ``at``, as whole numbers."""
+    build, one = emit.build, floats(1.0)
+    totals = [emit.variable(floats(0.0)) for _ in range(UNROLLED)]  # exact up to 2**24
+    with emit.loop(n, UNROLLED) as row:
+        first = emit.at(block, row_of(emit, row))
+        for i, total in enumerate(totals):
+            known = build.load(total)
+            here = build.fcmp_ordered("<=", emit.load(first, LANES, i * LANES), at)
+            build.store(build.select(here, build.fadd(known, one), known), total)
+    pairs = [build.fadd(build.load(totals[i]), build.load(totals[i + 2])) for i in range(2)]
+    return build.fptosi(build.fadd(*pairs), _INTS)
 
 
 def _count(emit: Emit, block: Any, n: Any, at: Any, together: Any) -> Any:
-    """How many keys are at or below ``at``, of each lane or of all."""
+    """How many values are at or below ``at``, of each lane or of all."""
     counts = count_up_to(emit, block, n, at)
     return emit.build.select(together, emit.splat(emit.across("add", counts), LANES), counts)
 
 
 def _beside(emit: Emit, block: Any, n: Any, at: Any, together: Any) -> tuple[Any, Any]:
-    """Find the largest key at or below ``at`` and the smallest above it, of each lane or of all.
-
-    The way down to a key is a number without sign, and larger than any other where the key lies above.
-    """
+    """Find the largest value at or below ``at`` and the smallest above it, of each lane or of all; infinite if none."""
     build = emit.build
-    above, far = build.add(at, constant(_INTS, 1)), constant(_INTS, -1)
-    down, up = emit.variable(far), emit.variable(far)
-    with emit.loop(n) as row:
-        key = emit.load(emit.at(block, row_of(emit, row)), LANES)
-        for way, nearest in ((build.sub(at, key), down), (build.sub(key, above), up)):
-            known = build.load(nearest)
-            build.store(build.select(build.icmp_unsigned("<", way, known), way, known), nearest)
-    lower, higher = build.load(down), build.load(up)
-    below, over = (build.select(together, emit.splat(emit.across("umin", v), LANES), v) for v in (lower, higher))
-    return build.sub(at, below), build.add(above, over)
+    downs, ups = ([emit.variable(floats(v)) for _ in range(UNROLLED)] for v in (-np.inf, np.inf))
+    with emit.loop(n, UNROLLED) as row:
+        first = emit.at(block, row_of(emit, row))
+        for i in range(UNROLLED):
+            value = emit.load(first, LANES, i * LANES)
+            here = build.fcmp_ordered("<=", value, at)
+            down, up = build.load(downs[i]), build.load(ups[i])
+            build.store(build.select(here, emit.larger(down, value), down), downs[i])
+            build.store(build.select(here, up, emit.smaller(up, value)), ups[i])
+    below, above = (_of_all(emit, choose, found) for choose, found in ((emit.larger, downs), (emit.smaller, ups)))
+    return (
+        build.select(together, emit.splat(emit.across("fmax", below), LANES), below),
+        build.select(together, emit.splat(emit.across("fmin", above), LANES), above),
+    )
+
+
+def _of_all(emit: Emit, choose: Any, variables: list[Any]) -> Any:
+    """The smallest or the largest of several variables, lane by lane."""
+    one, two, three, four = (emit.build.load(v) for v in variables)
+    return choose(choose(one, two), choose(three, four))
 
 
 def row_of(emit: Emit, row: Any) -> Any:
+    """Where a row of a block begins."""
     return emit.build.mul(row, row.type(LANES))
 
 
@@ -116,8 +124,8 @@ class _Bracket:
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
-        self.below = emit.variable(constant(_INTS, -LAST - 2))
-        self.above = emit.variable(constant(_INTS, LAST))
+        self.below = emit.variable(constant(_INTS, -_LAST - 2))
+        self.above = emit.variable(constant(_INTS, _LAST))
 
     def narrow(self, enough: Any, below: Any, above: Any) -> None:
         """Move ``above`` in the lanes that have enough, ``below`` in the others."""
@@ -176,29 +184,26 @@ def _search_lanes(
     together: Any, lower: Any, higher: Any,
 ) -> None:  # fmt: skip
     """Do what :func:`search_lanes` does by sorting each lane; the guess is not needed, and stays."""
-    keys = np.empty(n * LANES, np.int32)
+    values = np.empty(n * LANES, np.float32)
     for lane in range(LANES):
         size = 0
         for row in range(n):
             for other in range(LANES) if together else range(lane, lane + 1):
                 if block[row * LANES + other] != EXCLUDED:
-                    keys[size] = block[row * LANES + other]
+                    values[size] = block[row * LANES + other]
                     size += 1
         counts[lane] = size
-        lower[lane], higher[lane] = middle_values(keys[:size])
+        lower[lane], higher[lane] = middle_values(values[:size])
 
 
 @njit
-def middle_values(keys: Any) -> Any:
-    """Two middle values of keys; of an odd number both may be the same."""
-    if keys.size == 0:
+def middle_values(values: Any) -> Any:
+    """Two middle values; of an odd number both are the same."""
+    if values.size == 0:
         return np.float32(np.nan), np.float32(np.nan)
-    keys.sort()
-    middle = np.array([keys[(keys.size - 1) // 2], keys[keys.size // 2]], np.int32)
-    for i in range(2):
-        middle[i] ^= (middle[i] >> 31) & 0x7FFFFFFF
-    values = middle.view(np.float32)
-    return values[0] + np.float32(0), values[1] + np.float32(0)  # zero has no sign
+    values.sort()
+    lower, higher = values[(values.size - 1) // 2], values[values.size // 2]
+    return lower + np.float32(0), higher + np.float32(0)  # zero has no sign
 
 
 @njit
@@ -207,15 +212,12 @@ def _take_lanes(
     block: Any, block_pitch: Any, block_step: Any,
 ) -> None:  # fmt: skip
     """Do what :func:`take_lanes` does, pixel by pixel."""
-    bits = values.view(np.int32)
     for row in range(rows):
         for vector in range(vectors):
             for lane in range(LANES):
                 p = row * pitch + vector * LANES + lane
-                v, b = values[p], np.int64(bits[p])
-                taken = (use[p] != 0) & (v >= low) & (v <= high)
-                key = b ^ ((b >> 31) & 0x7FFFFFFF)
-                block[row * block_pitch + vector * block_step + lane] = key if taken else EXCLUDED
+                taken = (use[p] != 0) & (values[p] >= low) & (values[p] <= high)
+                block[row * block_pitch + vector * block_step + lane] = values[p] if taken else EXCLUDED
 
 
 @njit
@@ -235,7 +237,7 @@ def search_lanes(
     Parameters
     ----------
     block
-        int32 (n, lane): keys.
+        float32 (n, lane): values; n is a multiple of :data:`UNROLLED`.
     counts
         (lane) int32, filled: values that take part.
     guess, spacing
@@ -247,7 +249,7 @@ def search_lanes(
         without meaning where the number is odd. Both are without meaning in a lane without values.
     """
     build, one = emit.build, constant(_INTS, 1)
-    valid = _count(emit, block, n, constant(_INTS, LAST), together)
+    valid = _count(emit, block, n, floats(_LARGEST), together)
     goal = build.ashr(build.add(valid, one), one)
     bracket, secant = _Bracket(emit), _Secant(emit, emit.load(spacing, LANES))
     at, n_above = emit.variable(_key_of(emit, emit.load(guess, LANES))), emit.variable(constant(_INTS, 0))
@@ -257,7 +259,8 @@ def search_lanes(
 
     build.position_at_end(again)
     key, step = build.load(at), build.load(trial)
-    count, here = _count(emit, block, n, key, together), value_of(emit, key)
+    here = _float_of(emit, key)
+    count = _count(emit, block, n, here, together)
     enough = build.icmp_signed(">=", count, goal)
     bracket.narrow(enough, key, key)
     build.store(build.select(enough, count, build.load(n_above)), n_above)
@@ -273,7 +276,7 @@ def search_lanes(
     look = build.and_(settle, build.not_(build.load(looked)))  # never twice in a row
     build.store(look, looked)
     with build.if_then(look):
-        under, over = _beside(emit, block, n, key, together)
+        under, over = (_first_key_of(emit, value) for value in _beside(emit, block, n, here, together))
         bracket.narrow(enough, build.sub(over, one), under)
         build.store(build.select(enough, build.sub(under, one), over), wish)
     chosen = bracket.choose(build.load(wish), early)
@@ -281,12 +284,12 @@ def search_lanes(
     build.branch(again)
 
     build.position_at_end(found)
-    top = build.load(bracket.above)
+    top = _float_of(emit, build.load(bracket.above))
     middle, after = _beside(emit, block, n, top, together)
     single = build.icmp_signed("==", build.load(n_above), goal)
     second = build.select(single, after, middle)
-    values = (value_of(emit, middle), lower), (value_of(emit, second), higher), (value_of(emit, top), guess)
-    for vector, target in ((valid, counts), *values, (build.load(secant.kept), spacing)):
+    results = (without_sign(emit, middle), lower), (without_sign(emit, second), higher), (top, guess)
+    for vector, target in ((valid, counts), *results, (build.load(secant.kept), spacing)):
         emit.store(vector, target)
     return emit.nothing()
 
@@ -296,7 +299,7 @@ def take_lanes(
     emit: Emit, values: Any, use: Any, pitch: Any, rows: Any, vectors: Any, low: Any, high: Any,
     block: Any, block_pitch: Any, block_step: Any,
 ) -> Any:  # fmt: skip
-    """Make keys of the values of a rectangle that take part; the others are :data:`EXCLUDED`.
+    """Copy the values of a rectangle that take part; the others become :data:`EXCLUDED`.
 
     Parameters
     ----------
@@ -305,7 +308,7 @@ def take_lanes(
     low, high
         Smallest and largest value that takes part, finite float32.
     block
-        int32, filled: a row ``block_pitch`` after the other, a vector in it ``block_step`` after the other.
+        float32, filled: a row ``block_pitch`` after the other, a vector in it ``block_step`` after the other.
     """
     build = emit.build
     smallest, largest = emit.splat(low, LANES), emit.splat(high, LANES)
@@ -318,14 +321,13 @@ def take_lanes(
             taken = build.icmp_unsigned("!=", used, constant(used.type, 0))
             taken = build.and_(taken, build.fcmp_ordered(">=", pixels, smallest))
             taken = build.and_(taken, build.fcmp_ordered("<=", pixels, largest))
-            kept = build.select(taken, _key_of(emit, pixels), constant(_INTS, EXCLUDED))
-            emit.store(kept, emit.at(block, to))
+            emit.store(build.select(taken, pixels, floats(np.inf)), emit.at(block, to))
     return emit.nothing()
 
 
 @vector_code(types.void, _turn_lanes)
 def turn_lanes(emit: Emit, lines: Any, step: Any, block: Any, n: Any) -> Any:
-    """Turn :data:`LANES` lines of ``n`` keys, ``step`` apart, into a block (n, lane); n is a multiple of 8."""
+    """Turn :data:`LANES` lines of ``n`` values, ``step`` apart, into a block (n, lane); n is a multiple of 8."""
     build = emit.build
     eight = range(TURNED)
     with emit.loop(n, TURNED) as first:

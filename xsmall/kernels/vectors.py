@@ -99,6 +99,20 @@ class Emit:
         with cgutils.for_range_slice(self.build, I64(0), stop, I64(step), I64) as (index, _):
             yield index
 
+    def smaller(self, one: Any, other: Any) -> Any:
+        """Smaller one of two values in each lane, none of which is NaN."""
+        return self._chosen("minnum", one, other)
+
+    def larger(self, one: Any, other: Any) -> Any:
+        """Larger one of two values in each lane, none of which is NaN."""
+        return self._chosen("maxnum", one, other)
+
+    def _chosen(self, operation: str, one: Any, other: Any) -> Any:
+        vector = one.type
+        name = f"llvm.{operation}.v{vector.count}f{_align(vector.element) * 8}"
+        called = cgutils.get_or_insert_function(self.build.module, ir.FunctionType(vector, [vector, vector]), name)
+        return self.build.call(called, [one, other], fastmath=("nnan", "nsz"))
+
     def across(self, operation: str, vector: Any, *start: Any) -> Any:
         """Reduce a vector to one value: ``or``, ``and``, ``add``, ``umin``, ``fmax`` ...."""
         element = vector.type.element

@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from xsmall.calibration.common_mode.mode import CommonMode, Exclude, Subtract, UnitGrid
-from xsmall.calibration.decoders import Decoder, Flat, Stack
+from xsmall.calibration.decoders import Decoder, Flat, GainWords, Stack
 from xsmall.calibration.tables import Settings, ValueTables, control_stages, good_of_run, of_cell
 from xsmall.detector.types import Decoding, DetectorType
 from xsmall.errors import CalibrationError
 from xsmall.kernels import common_mode as k
+from xsmall.kernels.common_mode_tiles import tile_of
 from xsmall.vocabulary import GAIN_CONTROL, NOISE
 
 __all__ = ["CommonModeTables", "compile_plan", "pixels_of_estimates"]
@@ -158,6 +159,17 @@ class CommonModeTables:
         noise = [_noise_of(settings, mode, held, c) for c in cells]
         self._plans = [compile_plan(mode, settings.part.row, settings.part.column, of_cell) for of_cell in noise]
         self.n_units = self._plans[0].n_units
+        self._tile = tile_of(self._plans[0].steps, self._shape) if self.n_units else None
+
+    def calibrate(self, decoder: Decoder, stack: Stack, table: ValueTables, out: Flat) -> None:
+        """Calibrate frames of one segment, the common mode taken off between pedestals and gains."""
+        if self._tile is not None and isinstance(decoder, GainWords) and decoder.has_tiles and stack.k:
+            plan = self._plans[0]
+            decoder.calibrate_tiles(stack, table, self._takes, self._good, plan, self._shape, self._tile, out)
+            return
+        decoder.subtract(stack, table, out)
+        self.correct(decoder, stack, out)
+        decoder.scale(stack, table, out)
 
     def correct(
         self,
