@@ -95,16 +95,15 @@ def calibrate_tiles(
                     words, raw_step, n, plane, pedestal, ones, at, stop, code_shift, code_mask, data_mask, trusted,
                     adu, to, size,
                 )  # fmt: skip
-                plain = codes[p] >= 0 and takes_part.shape[1] == 1 and takes_part[codes[p], 0] == 1
-                for j in range(n):
-                    taking = use[j * size + to : j * size + to + stop - at]
-                    if plain:
-                        _copy(good[at:stop], taking)
-                    else:
-                        part = words[j * raw_step + at : j * raw_step + stop]
-                        participation_piece(part, takes_part, good, at, code_shift, code_mask, taking)
+            n_uses = 1 if _are_plain(codes, takes_part) else n  # one for all frames where they have the same
+            for j in range(n_uses):
+                part = words[j * raw_step :]
+                _participation(
+                    part, takes_part, good, code_shift, code_mask, codes, corner, shape[1], width, use[j * size :]
+                )
             for j in range(n):
-                _do_steps(adu[j * size : (j + 1) * size], use[j * size : (j + 1) * size], tile, steps, limits)
+                u = min(j, n_uses - 1)
+                _do_steps(adu[j * size : (j + 1) * size], use[u * size : (u + 1) * size], tile, steps, limits)
             for p in range(height * pieces):
                 at, to, stop = _piece(p, pieces, corner, shape[1], width)
                 if codes[p] < 0 or (stop - at) % 16:
@@ -119,17 +118,38 @@ def calibrate_tiles(
 
 
 @njit(inline="always")
-def _copy(values: Any, out: Any) -> None:
-    for i in range(out.size):  # quicker than NumPy's way to write it
-        out[i] = values[i]
-
-
-@njit(inline="always")
 def _piece(p: Any, pieces: Any, corner: Any, columns: Any, width: Any) -> Any:
     """Where piece ``p`` of a tile begins in the segment and in the tile, and where it ends in the segment."""
     row, left = p // pieces, p % pieces * BLOCK
     at = corner + row * columns + left
     return at, row * width + left, at + min(BLOCK, width - left)
+
+
+@njit
+def _are_plain(codes: Any, takes_part: Any) -> Any:
+    """Whether all pixels of the pieces that have these gain codes take part where they are good."""
+    plain = takes_part.shape[1] == 1
+    for code in codes:
+        plain &= code >= 0 and takes_part[code, 0] == 1
+    return plain
+
+
+@njit
+def _participation(
+    words: Any, takes_part: Any, good: Any, code_shift: Any, code_mask: Any, codes: Any, corner: Any, columns: Any,
+    width: Any, use: Any,
+) -> None:  # fmt: skip
+    """Say which pixels of the tile of a frame take part."""
+    pieces = -(-width // BLOCK)
+    for p in range(codes.size):
+        at, to, stop = _piece(p, pieces, corner, columns, width)
+        taking = use[to : to + stop - at]
+        if _are_plain(codes[p : p + 1], takes_part):
+            sound = good[at:stop]
+            for i in range(taking.size):  # quicker than NumPy's way to write it
+                taking[i] = sound[i]
+        else:
+            participation_piece(words[at:stop], takes_part, good, at, code_shift, code_mask, taking)
 
 
 @njit
