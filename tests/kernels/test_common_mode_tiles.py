@@ -93,7 +93,7 @@ def test_tiles_give_the_bits_of_steps(k: int, switched: float) -> None:
 
 
 def test_many_tiles_give_the_bits_of_steps() -> None:
-    assert check(Segment((512, 1024), 2, 0.0005), rows_and_columns(64, 256)) == (256, 256)
+    assert check(Segment((512, 1024), 2, 0.0005), rows_and_columns(64, 256)) == (256, 512)
 
 
 @pytest.mark.parametrize("columns", [1, 12, 60, 600, 1200])

@@ -30,8 +30,8 @@ from xsmall.kernels.scale import multiply_all, scale_piece
 
 __all__ = ["calibrate_tiles", "tile_of"]
 
-_PIXELS = 1 << 16
-"""Of a tile: four frames in ADU fill half of a cache of 2 MB."""
+_PIXELS = 1 << 17
+"""Of a tile: four frames in ADU are 2 MB."""
 
 
 def tile_of(steps: npt.NDArray[np.int64], shape: tuple[int, int]) -> tuple[int, int] | None:
