@@ -198,7 +198,7 @@ def calibrate_stack(
         )  # fmt: skip
 
 
-@njit(fastmath=_EXACT)
+@njit(fastmath=_EXACT, inline="always")
 def calibrate_piece(
     raw: Words, raw_step: int, k: int, plane: Integers, pedestal: Values, factor: Values, start: int, stop: int,
     code_shift: Int, code_mask: Int, data_mask: Int, limits: Integers, out: Values, out_at: int, out_step: int,
