@@ -131,7 +131,7 @@ class CubeJob:
         piece = max(READ_BYTES, self.events_read * read) if self.events_read > 1 else max(READ_BYTES, read)
         kept = read if self.float_bytes else read * rows // all_rows  # what needs no other pixel is cut at once
         pieces = min(pieces_held(threads, piece), 1 + self.n_events * read // piece)
-        held = min(self.n_events, self.batch) * kept + pieces * piece
+        held = min(self.n_events, self.batch, self.lane) * kept + pieces * piece
         floats = self.batch * rows * columns * self.float_bytes * (segments if self.beside_bytes else 1)
         scratch = threads * GROUP * all_rows * columns * self.float_bytes if rows < all_rows else 0
         return (2 if VARIANCES in self.more else 1) * (held + floats + scratch)
