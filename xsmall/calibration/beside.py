@@ -15,8 +15,9 @@ from xsmall.detector.part import Part
 from xsmall.detector.types import Decoding, DetectorType
 from xsmall.errors import CalibrationError, DataError, ParameterError
 from xsmall.events.join import of_the_events
-from xsmall.frames.describe import data_of, small
+from xsmall.frames.describe import data_of
 from xsmall.frames.per_pixel import Pixels, aligned
+from xsmall.frames.small import small
 from xsmall.vocabulary import EVENT, FRAME_DIMS, GAIN_CONTROL, GAIN_STAGE, MEMORY_CELL, PIXEL_DIMS, THRESHOLD
 
 __all__ = ["BesideFrames", "beside_frames", "gain_control_of"]

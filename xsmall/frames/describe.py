@@ -59,7 +59,6 @@ __all__ = [
     "presence",
     "segment_state",
     "serial_numbers",
-    "small",
     "usable_segments",
     "words_of",
 ]

@@ -16,7 +16,16 @@ import numpy.typing as npt
 
 from xsmall.kernels.jit import njit
 from xsmall.kernels.median_network import NETWORK, sort_lanes
-from xsmall.kernels.median_search import EXCLUDED, LANES, TURNED, UNROLLED, search_lanes, take_lanes, turn_lanes
+from xsmall.kernels.median_search import (
+    EXCLUDED,
+    LANES,
+    LARGEST,
+    TURNED,
+    UNROLLED,
+    search_lanes,
+    take_lanes,
+    turn_lanes,
+)
 
 __all__ = ["column_medians", "row_medians", "unit_medians"]
 
@@ -24,7 +33,7 @@ LARGE = 4096
 """Units of more pixels than this are searched one at a time: sixteen of them would leave the cache."""
 
 _STRIPS = 2  # times LANES columns that are copied at once: whole lines of the cache, and few pages
-_FINITE = np.float32(np.finfo(np.float32).max)
+_FINITE = np.float32(LARGEST)
 
 
 @njit

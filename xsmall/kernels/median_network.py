@@ -20,6 +20,7 @@ from xsmall.kernels.jit import njit
 from xsmall.kernels.median_search import (
     EXCLUDED,
     LANES,
+    LARGEST,
     count_up_to,
     floats,
     middle_values,
@@ -34,7 +35,6 @@ NETWORK = 64
 """Values of a lane."""
 
 _HALF = NETWORK // 2
-_LARGEST = float(np.finfo(np.float32).max)
 
 
 def comparators(n: int) -> Iterator[tuple[int, int]]:
@@ -75,7 +75,7 @@ def sort_lanes(emit: Emit, block: Any, counts: Any, lower: Any, higher: Any) -> 
         (lane) float32, filled: as of :func:`xsmall.kernels.median_search.search_lanes`.
     """
     build = emit.build
-    valid = count_up_to(emit, block, I64(NETWORK), floats(_LARGEST))
+    valid = count_up_to(emit, block, I64(NETWORK), floats(LARGEST))
     emit.store(valid, counts)
     full = build.icmp_signed("==", valid, constant(valid.type, NETWORK))
     with build.if_then(build.not_(emit.across("and", full)), likely=False):

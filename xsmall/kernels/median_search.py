@@ -17,7 +17,7 @@ from numba import types
 from xsmall.kernels.jit import PLAIN, njit
 from xsmall.kernels.vectors import F32, I1, I32, Emit, constant, ir, vector_code
 
-__all__ = ["EXCLUDED", "LANES", "TURNED", "UNROLLED", "search_lanes", "take_lanes", "turn_lanes"]
+__all__ = ["EXCLUDED", "LANES", "LARGEST", "TURNED", "UNROLLED", "search_lanes", "take_lanes", "turn_lanes"]
 
 LANES = 16
 
@@ -29,8 +29,10 @@ UNROLLED = 4
 
 _SECANTS = 5  # trials before the neighbours of a trial are looked at, if it is not near before
 _HALVING = 24  # trials before the plain halving of keys
-_LARGEST = float(np.finfo(np.float32).max)
 _LAST = 0x7F7FFFFF  # key of the largest float32; that of the smallest is -_LAST - 1
+
+LARGEST = float(np.finfo(np.float32).max)
+"""What a value that takes part may be at the most."""
 
 EXCLUDED = np.float32(np.inf)
 """What stands for a pixel that takes no part."""
@@ -249,7 +251,7 @@ def search_lanes(
         without meaning where the number is odd. Both are without meaning in a lane without values.
     """
     build, one = emit.build, constant(_INTS, 1)
-    valid = _count(emit, block, n, floats(_LARGEST), together)
+    valid = _count(emit, block, n, floats(LARGEST), together)
     goal = build.ashr(build.add(valid, one), one)
     bracket, secant = _Bracket(emit), _Secant(emit, emit.load(spacing, LANES))
     at, n_above = emit.variable(_key_of(emit, emit.load(guess, LANES))), emit.variable(constant(_INTS, 0))
